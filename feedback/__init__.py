@@ -1,0 +1,1 @@
+"""The record and the waist of the hourglass: schema, store, queue, datasets, ratings, raters."""

@@ -1,0 +1,288 @@
+"""The one schema: every table of the record, as typed rows that the store reads and writes.
+
+Times are seconds since the epoch (UTC). Policy versions are whole numbers here and `vN` outside (`version_name`).
+"""
+
+from typing import Annotated, Any
+
+from sqlalchemy import JSON, Double, ForeignKey, Index, MetaData, UniqueConstraint, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from feedback.errors import InvalidRequest
+
+Timestamp = Annotated[float, mapped_column(Double)]
+Text = str
+
+ROLES = ("chat", "vote", "operate")
+OBJECTIVES = ("helpful", "harmless")
+PREFERRED = ("0", "1", "tie", "both_bad")
+
+
+def version_name(version: int) -> str:
+    """`3` -> `v3`."""
+    return f"v{version}"
+
+
+def version_number(name: str) -> int:
+    """`v3` -> `3`. Raises InvalidRequest for anything else."""
+    if name.startswith("v") and name[1:].isdecimal():
+        return int(name[1:])
+    raise InvalidRequest(f"{name!r} is not a policy version; versions are written v0, v1, ...", param="version")
+
+
+class Base(DeclarativeBase):
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {dict[str, Any]: JSON, list[Any]: JSON}  # noqa: RUF012
+
+
+class Key(Base):
+    """An API key. Only a digest of its secret is stored."""
+
+    __tablename__ = "keys"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    prefix: Mapped[str] = mapped_column(unique=True)
+    digest: Mapped[str]
+    role: Mapped[str]
+    name: Mapped[str]
+    created_at: Mapped[Timestamp]
+    revoked_at: Mapped[Timestamp | None]
+
+
+class Rater(Base):
+    """Whoever votes: a key itself (`name` is empty) or an id that a client passes under its key."""
+
+    __tablename__ = "raters"
+    __table_args__ = (UniqueConstraint("key_id", "name"),)
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    key_id: Mapped[str]
+    name: Mapped[str]
+    created_at: Mapped[Timestamp]
+    quarantined_at: Mapped[Timestamp | None]
+    erased_at: Mapped[Timestamp | None]
+
+
+class Policy(Base):
+    """One policy version: where its weights are, what they are, where they come from and what speaks for them."""
+
+    __tablename__ = "policies"
+    __table_args__ = (
+        Index(
+            "uq_policies_one_serving",
+            "state",
+            unique=True,
+            sqlite_where=text("state = 'serving'"),
+            postgresql_where=text("state = 'serving'"),
+        ),
+    )
+
+    version: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    state: Mapped[str]
+    parent: Mapped[int | None]
+    path: Mapped[str]
+    digest: Mapped[str]
+    iteration_id: Mapped[str | None] = mapped_column(unique=True)
+    dataset_digest: Mapped[str | None]
+    settings: Mapped[dict[str, Any]]
+    seed: Mapped[int | None]
+    evidence: Mapped[dict[str, Any]]
+    created_at: Mapped[Timestamp]
+
+
+class Promotion(Base):
+    """One attempt to change what serves: by whom, why, from what to what, and how it ended."""
+
+    __tablename__ = "promotions"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    kind: Mapped[str]
+    version: Mapped[int]
+    previous: Mapped[int | None]
+    reason: Mapped[Text]
+    force: Mapped[bool]
+    actor: Mapped[str]
+    outcome: Mapped[str]
+    detail: Mapped[Text | None]
+    created_at: Mapped[Timestamp]
+
+
+class Sample(Base):
+    """One reply to one prompt by one policy version, with everything needed to use it again."""
+
+    __tablename__ = "samples"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    key_id: Mapped[str]
+    request_id: Mapped[str | None]
+    messages: Mapped[list[Any]]
+    prompt_digest: Mapped[str] = mapped_column(index=True)
+    text: Mapped[Text]
+    message: Mapped[dict[str, Any] | None]
+    token_ids: Mapped[list[Any] | None]
+    logprobs: Mapped[list[Any] | None]
+    sampling: Mapped[dict[str, Any]]
+    seed: Mapped[int | None]
+    version_first: Mapped[int | None]
+    version_last: Mapped[int | None]
+    status: Mapped[str]
+    finish_reason: Mapped[str | None]
+    usage: Mapped[dict[str, Any] | None]
+    created_at: Mapped[Timestamp]
+    finished_at: Mapped[Timestamp | None]
+
+    @property
+    def mixed(self) -> bool:
+        """True when the reply spans a change of version: it is used neither for ratings nor for training."""
+        return self.version_first != self.version_last
+
+
+class Comparison(Base):
+    """Two samples for the same prompt. `sample_0` was shown as choice 0 (left), `sample_1` as choice 1 (right)."""
+
+    __tablename__ = "comparisons"
+    __table_args__ = (Index("ix_comparisons_wanted", "votes_counted", "id"),)
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    key_id: Mapped[str] = mapped_column(index=True)
+    sample_0: Mapped[str] = mapped_column(ForeignKey("samples.id"))
+    sample_1: Mapped[str] = mapped_column(ForeignKey("samples.id"))
+    prompt_digest: Mapped[str] = mapped_column(index=True)
+    tranche: Mapped[str]
+    origin: Mapped[dict[str, Any] | None]
+    origin_digest: Mapped[str | None] = mapped_column(unique=True)
+    votes_counted: Mapped[int]
+    created_at: Mapped[Timestamp]
+
+
+class Vote(Base):
+    """One rater's judgement of one comparison under one objective. This row is the outbox of promise 1."""
+
+    __tablename__ = "votes"
+    __table_args__ = (
+        UniqueConstraint("comparison_id", "rater_id", "objective"),
+        Index(
+            "ix_votes_accepted",
+            "updated_at",
+            sqlite_where=text("state = 'accepted'"),
+            postgresql_where=text("state = 'accepted'"),
+        ),
+        Index("ix_votes_state_counted_at", "state", "counted_at"),
+        Index("ix_votes_rater_id", "rater_id"),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    comparison_id: Mapped[str] = mapped_column(ForeignKey("comparisons.id"))
+    rater_id: Mapped[str] = mapped_column(ForeignKey("raters.id"))
+    objective: Mapped[str]
+    preferred: Mapped[str]
+    strength: Mapped[int | None]
+    reason: Mapped[Text | None]
+    ideal: Mapped[Text | None]
+    state: Mapped[str]
+    revision: Mapped[int]
+    created_at: Mapped[Timestamp]
+    updated_at: Mapped[Timestamp]
+    counted_at: Mapped[Timestamp | None]
+
+
+class VoteRevision(Base):
+    """What a vote said at each of its revisions; never changed once written."""
+
+    __tablename__ = "vote_revisions"
+
+    vote_id: Mapped[str] = mapped_column(ForeignKey("votes.id"), primary_key=True)
+    revision: Mapped[int] = mapped_column(primary_key=True)
+    preferred: Mapped[str | None]
+    strength: Mapped[int | None]
+    reason: Mapped[Text | None]
+    ideal: Mapped[Text | None]
+    created_at: Mapped[Timestamp]
+
+
+class Iteration(Base):
+    """One turn of the loop. The row drives the job: a redelivered task reads it and acts on what it says."""
+
+    __tablename__ = "iterations"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    state: Mapped[str] = mapped_column(index=True)
+    stage: Mapped[str | None]
+    progress: Mapped[float]
+    trigger: Mapped[str]
+    reason: Mapped[Text | None]
+    seed: Mapped[int]
+    settings: Mapped[dict[str, Any]]
+    dataset_digest: Mapped[str | None]
+    candidate: Mapped[int | None]
+    epoch: Mapped[int | None]
+    error: Mapped[Text | None]
+    created_at: Mapped[Timestamp]
+    started_at: Mapped[Timestamp | None]
+    finished_at: Mapped[Timestamp | None]
+
+
+class IterationEvent(Base):
+    """Something that happened in an iteration, in order; `GET /v1/iterations/{id}/events` streams these."""
+
+    __tablename__ = "iteration_events"
+    __table_args__ = (Index("ix_iteration_events_iteration_id_seq", "iteration_id", "seq"),)
+
+    seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    iteration_id: Mapped[str] = mapped_column(ForeignKey("iterations.id"))
+    kind: Mapped[str]
+    data: Mapped[dict[str, Any]]
+    created_at: Mapped[Timestamp]
+
+
+class Dataset(Base):
+    """A frozen set of counted votes, named by the SHA-256 digest of its content."""
+
+    __tablename__ = "datasets"
+
+    digest: Mapped[str] = mapped_column(primary_key=True)
+    path: Mapped[str]
+    summary: Mapped[dict[str, Any]]
+    created_at: Mapped[Timestamp]
+
+
+class DatasetVote(Base):
+    """Which revision of which vote a dataset holds, and in which split."""
+
+    __tablename__ = "dataset_votes"
+    __table_args__ = (Index("ix_dataset_votes_vote_id", "vote_id"),)
+
+    dataset_digest: Mapped[str] = mapped_column(ForeignKey("datasets.digest"), primary_key=True)
+    vote_id: Mapped[str] = mapped_column(ForeignKey("votes.id"), primary_key=True)
+    revision: Mapped[int]
+    split: Mapped[str]
+
+
+class Lease(Base):
+    """Who may do a thing that only one process may do. `epoch` grows with each holder and fences the earlier ones."""
+
+    __tablename__ = "leases"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    holder: Mapped[str]
+    epoch: Mapped[int]
+    expires_at: Mapped[Timestamp]
+
+
+class Traffic(Base):
+    """The one row that says which share of chats and of comparisons goes to a challenger."""
+
+    __tablename__ = "traffic"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    challenger: Mapped[int | None]
+    chat_share: Mapped[float]
+    comparison_share: Mapped[float]
+    updated_at: Mapped[Timestamp]

@@ -1,0 +1,260 @@
+"""The settings of every process: one frozen object, read once at its entry, passed down.
+
+A value comes from, strongest first: the command line, the environment (`TANDEM_POLICY`, `TANDEM_SERVE__PORT`),
+`tandem.toml` in the current folder, `tandem.toml` in the home, the default here. Units are in the names.
+`docs/settings.md` lists all of them, made from these docstrings.
+"""
+
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from feedback.errors import SettingsInvalid
+from feedback.learning_settings import EvaluationSettings, PPOSettings, PreferenceSettings
+
+DEFAULT_HOME = Path(".tandem")
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class ServeSettings(Section):
+    """The API process."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on. Loopback unless told otherwise."""
+
+    port: int = Field(8080, ge=0, le=65535)
+    """Port to listen on; 0 takes a free one."""
+
+    max_body_bytes: int = Field(1_000_000, gt=0)
+    """Larger request bodies are refused with 413."""
+
+    max_choices: int = Field(2, ge=1, le=2)
+    """Largest `n` of a chat completion; 2 makes a comparison."""
+
+    request_timeout_s: float = Field(300.0, gt=0)
+    """A reply that takes longer is ended with an error."""
+
+    drain_timeout_s: float = Field(20.0, ge=0)
+    """How long replies in flight may go on when the process is asked to end."""
+
+    max_queued_requests: int = Field(256, gt=0)
+    """Chats waiting for an engine beyond this number get 429."""
+
+    record_logprobs: bool = True
+    """Record each reply token's log-probability under the policy that wrote it."""
+
+
+class EngineSettings(Section):
+    """The vLLM engines behind the API process."""
+
+    slots: int = Field(2, ge=1, le=8)
+    """Engines that hold a policy version each. Two let a new version load while the old one serves."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the engines run; `auto` takes a GPU where there is one."""
+
+    dtype: str = "auto"
+    """Number format of the weights in the engine; `auto` is float32 on a CPU, else the policy's own."""
+
+    max_model_len: int | None = Field(None, gt=0)
+    """Longest prompt plus reply, in tokens; by default what the policy was made for, at most 4096."""
+
+    max_num_seqs: int = Field(64, gt=0)
+    """Replies that one engine writes at the same time."""
+
+    kv_cache_bytes: int = Field(134_217_728, gt=0)
+    """Memory of one engine's key-value cache on a CPU."""
+
+    gpu_memory_utilization: float = Field(0.4, gt=0, le=1)
+    """Share of the GPU's memory that one engine may take."""
+
+    start_timeout_s: float = Field(240.0, gt=0)
+    """An engine that is not ready after this time is started again."""
+
+    swap_timeout_s: float = Field(120.0, gt=0)
+    """Bound on each step of loading another version into an engine."""
+
+    hang_timeout_s: float = Field(60.0, gt=0)
+    """An engine with requests in flight that yields no token for this long counts as hung and is restarted."""
+
+    probe_tolerance: float | None = Field(None, gt=0)
+    """Largest allowed difference, in nats, between the engine's and the learner's log-probability of a probe token.
+    By default .005 for float32 and .25 for coarser formats."""
+
+    extra_args: list[str] = []
+    """Further arguments for vLLM's server, as they would stand on its command line."""
+
+
+class FeedbackSettings(Section):
+    """Votes, raters and datasets."""
+
+    votes_wanted: int = Field(1, ge=1)
+    """How many raters a pair wants before it is no longer handed out."""
+
+    sweep_interval_s: float = Field(2.0, gt=0)
+    """How often votes that were accepted but not counted are looked for."""
+
+    sweep_age_s: float = Field(1.0, ge=0)
+    """A vote uncounted for longer than this is announced to the workers again."""
+
+    heldout_share: float = Field(0.1, ge=0, lt=1)
+    """Share of the prompts whose votes are kept from training, to measure on."""
+
+    watch_share: float = Field(0.0, ge=0, lt=1)
+    """Share of the prompts whose votes train only the watch preference model."""
+
+
+class LoopSettings(Section):
+    """When an iteration starts by itself."""
+
+    automatic: bool = True
+    """Start iterations by count and by time; otherwise only `tandem learn` does."""
+
+    votes_per_iteration: int | None = Field(500, gt=0)
+    """Start when this many votes have been counted since the last iteration began; none: not by count."""
+
+    interval_s: float | None = Field(604_800.0, gt=0)
+    """Start when this much time has passed since the last iteration began and there are enough votes; weekly, as in
+    the paper. None: not by time."""
+
+    min_votes: int = Field(50, gt=0)
+    """Below this many counted votes no iteration starts, by whichever trigger."""
+
+    check_interval_s: float = Field(2.0, gt=0)
+    """How often the scheduler looks."""
+
+    lease_ttl_s: float = Field(15.0, gt=1)
+    """A learner that has not renewed its lease for this long counts as dead, and its iteration is resumed."""
+
+
+class LearnerSettings(Section):
+    """What an iteration trains, and how."""
+
+    seed: int = 0
+    """Seed of the first iteration; later ones count on from it."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to train; `auto` takes a GPU where there is one."""
+
+    threads: int = Field(1, ge=1)
+    """Threads of PyTorch on a CPU. More than one is slower on shared cores."""
+
+    start_from: Literal["start", "last"] = "start"
+    """Train from the starting policy each time, as in the paper, or from the version that serves."""
+
+    keep_checkpoints: int = Field(2, ge=1)
+    """Iterations whose intermediate files are kept."""
+
+    preference: PreferenceSettings = PreferenceSettings()
+    """Preference model."""
+
+    ppo: PPOSettings = PPOSettings()
+    """PPO."""
+
+    evaluation: EvaluationSettings = EvaluationSettings()
+    """Evaluation of the candidate."""
+
+
+class Settings(BaseSettings):
+    """Everything that can be set."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="TANDEM_",
+        env_nested_delimiter="__",
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+    )
+
+    home: Path = DEFAULT_HOME
+    """Folder of all state: record, policies, keys, logs. Two homes never touch each other."""
+
+    policy: str = "builtin"
+    """The starting policy: `builtin`, a folder with a Hugging Face causal language model, or a hub name."""
+
+    database_url: str | None = None
+    """Where the record is: `postgresql+psycopg://...`; by default SQLite in the home."""
+
+    redis_url: str | None = None
+    """Redis for the queue; by default `REDIS_URL`, else a private server in the home."""
+
+    serve: ServeSettings = ServeSettings()
+    """The API process."""
+
+    engine: EngineSettings = EngineSettings()
+    """The vLLM engines."""
+
+    feedback: FeedbackSettings = FeedbackSettings()
+    """Votes and datasets."""
+
+    loop: LoopSettings = LoopSettings()
+    """When iterations start."""
+
+    learner: LearnerSettings = LearnerSettings()
+    """What an iteration does."""
+
+    @field_validator("home")
+    @classmethod
+    def _absolute(cls, home: Path) -> Path:
+        return home.expanduser().absolute()
+
+    @property
+    def record_url(self) -> str:
+        """The database's URL, the default filled in."""
+        return self.database_url or f"sqlite:///{self.home / 'record.db'}"
+
+    @property
+    def broker_url(self) -> str:
+        """The URL of Redis, the default filled in."""
+        socket = self.home / "run" / "redis.sock"
+        return self.redis_url or os.environ.get("REDIS_URL") or f"redis+socket://{socket}"
+
+    @property
+    def policies_dir(self) -> Path:
+        return self.home / "policies"
+
+    @property
+    def run_dir(self) -> Path:
+        return self.home / "run"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        home = init_settings().get("home") or os.environ.get("TANDEM_HOME") or DEFAULT_HOME
+        # Files later in this list are the stronger ones.
+        files = [Path(home).expanduser() / "tandem.toml", Path("tandem.toml")]
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=files)
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read the settings of this process; `overrides` are what its command line says.
+
+    Raises SettingsInvalid, naming each value that cannot be used.
+    """
+    try:
+        return Settings(**{name: value for name, value in overrides.items() if value is not None})
+    except ValidationError as error:
+        wrong = "; ".join(
+            f"{'.'.join(str(part) for part in problem['loc']) or 'settings'}: {problem['msg']}"
+            for problem in error.errors(include_url=False, include_input=False)
+        )
+        raise SettingsInvalid(f"{wrong} (see docs/settings.md)") from error
+    except ValueError as error:
+        raise SettingsInvalid(f"tandem.toml cannot be read: {error}") from error

@@ -1,0 +1,138 @@
+"""The store: the record on SQLite or Postgres, one transaction at a time.
+
+`feedback.store.votes`, `.comparisons` and the rest are functions on a `Session`; this module opens the database and runs
+them:
+
+    store.write(votes.put, ...)   # one transaction; everything it did is durable when it returns
+    store.read(votes.get, ...)
+
+Nothing outside `feedback.store` writes SQL.
+"""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import orjson
+from sqlalchemy import Engine, Insert, create_engine, event, make_url, text
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
+
+from feedback.schema import Base
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+SQLITE_BUSY_TIMEOUT_S = 30.0
+RETRIES = 5
+# Postgres: serialization failure, deadlock. Both mean "nothing happened, run the transaction again".
+RETRYABLE_SQLSTATES = frozenset({"40001", "40P01"})
+
+
+class Store:
+    """The record behind a database URL (`sqlite:///...` or `postgresql+psycopg://...`)."""
+
+    def __init__(self, database_url: str) -> None:
+        self.database_url = database_url
+        self.engine = open_engine(database_url)
+
+    def write(self, operation: Callable[Concatenate[Session, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run `operation(session, ...)` in one transaction; durable when this returns, undone when it raises."""
+        return self._transact(True, operation, *args, **kwargs)
+
+    def read(self, operation: Callable[Concatenate[Session, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run `operation(session, ...)` on one consistent snapshot. It must not write."""
+        return self._transact(False, operation, *args, **kwargs)
+
+    def _transact(
+        self, writes: bool, operation: Callable[Concatenate[Session, P], R], *args: P.args, **kwargs: P.kwargs
+    ) -> R:
+        attempt = 1
+        while True:
+            connection = self.engine.connect().execution_options(tandem_writes=writes)
+            try:
+                with connection, Session(connection, expire_on_commit=False) as session, session.begin():
+                    return operation(session, *args, **kwargs)
+            except DBAPIError as error:
+                if attempt == RETRIES or getattr(error.orig, "sqlstate", None) not in RETRYABLE_SQLSTATES:
+                    raise
+                attempt += 1
+
+    def migrate(self) -> None:
+        """Bring the schema up to date. Safe to run by several processes at once and on every start."""
+        from feedback.migrations import upgrade
+
+        upgrade(self.engine)
+
+    def ping(self) -> None:
+        """Raises when the database does not answer."""
+        self.read(lambda session: session.execute(text("SELECT 1")).scalar_one())
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+def open_engine(database_url: str) -> Engine:
+    url = make_url(database_url)
+    options: dict[str, Any] = {
+        "json_serializer": lambda value: orjson.dumps(value).decode(),
+        "json_deserializer": orjson.loads,
+    }
+    if url.get_backend_name() == "sqlite":
+        if url.database:
+            Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+        engine = create_engine(url, connect_args={"timeout": SQLITE_BUSY_TIMEOUT_S}, pool_size=8, **options)
+        event.listen(engine, "connect", _configure_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+        return engine
+    return create_engine(url, pool_pre_ping=True, pool_size=8, max_overflow=8, **options)
+
+
+def _configure_sqlite(connection: Any, _record: object) -> None:
+    # The driver's own transaction handling is off: `_begin_sqlite` says when a transaction starts and of which kind.
+    connection.isolation_level = None
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: Any) -> None:
+    # A writer takes its lock at once: a deferred one could fail in mid-transaction, where waiting does not help.
+    writes = connection.get_execution_options().get("tandem_writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def insert(session: Session, table: type[Base]) -> Any:
+    """An INSERT of the session's own dialect, so that `on_conflict_do_nothing` and `..._do_update` can be used."""
+    dialect: Callable[[type[Base]], Insert] = (
+        postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    )
+    return dialect(table)
+
+
+def now(session: Session) -> float:
+    """Seconds since the epoch by the clock that all processes of this record share: the database server's."""
+    if session.get_bind().dialect.name == "postgresql":
+        return float(session.execute(text("SELECT extract(epoch FROM clock_timestamp())")).scalar_one())
+    return time.time()
+
+
+def page(
+    session: Session,
+    statement: Any,
+    key: Any,
+    *,
+    limit: int,
+    after: Any | None = None,
+    order: str = "desc",
+) -> tuple[list[Any], bool]:
+    """One page of `statement`, ordered by the unique column `key`: the rows, and whether more follow."""
+    if after is not None:
+        statement = statement.where(key < after if order == "desc" else key > after)
+    statement = statement.order_by(key.desc() if order == "desc" else key.asc()).limit(limit + 1)
+    rows = list(session.scalars(statement))
+    return rows[:limit], len(rows) > limit
+
+
+__all__ = ["Store", "insert", "now", "page"]

@@ -1,0 +1,171 @@
+"""Iterations in the record: started, claimed by a learner, advanced under its lease, ended; and their events."""
+
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from feedback.errors import Conflict, NotFound
+from feedback.ids import new_id
+from feedback.schema import Dataset, DatasetVote, Iteration, IterationEvent
+from feedback.store import insert, leases, now, page
+
+ACTIVE = ("queued", "running")
+
+
+def start(
+    session: Session, *, trigger: str, seed: int, settings: dict[str, Any], reason: str | None = None
+) -> Iteration:
+    """Queue an iteration. Raises Conflict while another is queued or running."""
+    busy = active(session)
+    if busy is not None:
+        raise Conflict(f"iteration {busy.id} is {busy.state} already; follow it, or wait until it has ended")
+    iteration = Iteration(
+        id=new_id("itr"),
+        state="queued",
+        stage=None,
+        progress=0.0,
+        trigger=trigger,
+        reason=reason,
+        seed=seed,
+        settings=settings,
+        dataset_digest=None,
+        candidate=None,
+        epoch=None,
+        error=None,
+        created_at=now(session),
+        started_at=None,
+        finished_at=None,
+    )
+    session.add(iteration)
+    session.flush()
+    _add_event(session, iteration.id, "queued", {"trigger": trigger})
+    return iteration
+
+
+def active(session: Session) -> Iteration | None:
+    """The iteration that is queued or running, or None."""
+    return session.scalars(
+        select(Iteration).where(Iteration.state.in_(ACTIVE)).order_by(Iteration.id).limit(1)
+    ).one_or_none()
+
+
+def get(session: Session, iteration_id: str) -> Iteration:
+    """Raises NotFound."""
+    iteration = session.get(Iteration, iteration_id)
+    if iteration is None:
+        raise NotFound(f"no iteration {iteration_id!r}")
+    return iteration
+
+
+def list_page(session: Session, *, limit: int, after: str | None, order: str) -> tuple[list[Iteration], bool]:
+    return page(session, select(Iteration), Iteration.id, limit=limit, after=after, order=order)
+
+
+def claim(session: Session, iteration_id: str, holder: str, ttl_s: float) -> tuple[Iteration, int] | None:
+    """Take the learner lease for this iteration, to begin or to resume it.
+
+    Returns the row and the lease's epoch; None when it has ended or another learner holds the lease.
+    """
+    iteration = get(session, iteration_id)
+    if iteration.state not in ACTIVE:
+        return None
+    epoch = leases.acquire(session, leases.LEARNER, holder, ttl_s)
+    if epoch is None:
+        return None
+    resumed = iteration.state == "running"
+    iteration.state = "running"
+    iteration.epoch = epoch
+    iteration.started_at = iteration.started_at or now(session)
+    _add_event(session, iteration.id, "resumed" if resumed else "started", {"epoch": epoch})
+    return iteration, epoch
+
+
+def advance(session: Session, iteration_id: str, epoch: int, *, stage: str, progress: float) -> None:
+    """Say how far it is: `progress` runs from 0 to 1 within `stage`. Raises LeaseLost."""
+    iteration = _under_lease(session, iteration_id, epoch)
+    if iteration.stage != stage:
+        _add_event(session, iteration_id, "stage", {"stage": stage})
+    iteration.stage = stage
+    iteration.progress = progress
+
+
+def tell(session: Session, iteration_id: str, epoch: int, kind: str, data: dict[str, Any]) -> None:
+    """Add an event. Raises LeaseLost."""
+    _under_lease(session, iteration_id, epoch)
+    _add_event(session, iteration_id, kind, data)
+
+
+def freeze(
+    session: Session,
+    iteration_id: str,
+    epoch: int,
+    *,
+    digest: str,
+    path: str,
+    summary: dict[str, Any],
+    votes: list[tuple[str, int, str]],
+) -> None:
+    """Record the dataset that this iteration learns from; `votes` are (vote id, revision, split). Raises LeaseLost."""
+    iteration = _under_lease(session, iteration_id, epoch)
+    if session.get(Dataset, digest) is None:
+        session.add(Dataset(digest=digest, path=path, summary=summary, created_at=now(session)))
+        session.flush()
+        if votes:
+            session.execute(
+                insert(session, DatasetVote),
+                [
+                    {"dataset_digest": digest, "vote_id": vote_id, "revision": revision, "split": split}
+                    for vote_id, revision, split in votes
+                ],
+            )
+    iteration.dataset_digest = digest
+
+
+def succeed(session: Session, iteration_id: str, epoch: int, candidate: int) -> None:
+    """Raises LeaseLost."""
+    iteration = _under_lease(session, iteration_id, epoch)
+    iteration.state = "succeeded"
+    iteration.progress = 1.0
+    iteration.candidate = candidate
+    iteration.finished_at = now(session)
+    _add_event(session, iteration_id, "succeeded", {"candidate": f"v{candidate}"})
+    leases.release(session, leases.LEARNER, epoch)
+
+
+def fail(session: Session, iteration_id: str, epoch: int, error: str) -> None:
+    """Raises LeaseLost."""
+    iteration = _under_lease(session, iteration_id, epoch)
+    iteration.state = "failed"
+    iteration.error = error
+    iteration.finished_at = now(session)
+    _add_event(session, iteration_id, "failed", {"error": error})
+    leases.release(session, leases.LEARNER, epoch)
+
+
+def events_after(session: Session, iteration_id: str, seq: int, limit: int = 200) -> list[IterationEvent]:
+    return list(
+        session.scalars(
+            select(IterationEvent)
+            .where(IterationEvent.iteration_id == iteration_id, IterationEvent.seq > seq)
+            .order_by(IterationEvent.seq)
+            .limit(limit)
+        )
+    )
+
+
+def last_frozen_at(session: Session) -> float:
+    """When the newest iteration that has not failed began; 0 when there is none. Votes since then are new to learning."""
+    newest = session.scalars(
+        select(Iteration).where(Iteration.state != "failed").order_by(Iteration.id.desc()).limit(1)
+    ).one_or_none()
+    return 0.0 if newest is None else (newest.started_at or newest.created_at)
+
+
+def _under_lease(session: Session, iteration_id: str, epoch: int) -> Iteration:
+    leases.check(session, leases.LEARNER, epoch)
+    return get(session, iteration_id)
+
+
+def _add_event(session: Session, iteration_id: str, kind: str, data: dict[str, Any]) -> None:
+    session.add(IterationEvent(iteration_id=iteration_id, kind=kind, data=data, created_at=now(session)))

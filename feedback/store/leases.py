@@ -1,0 +1,58 @@
+"""Leases with a fencing epoch: one holder at a time, and an earlier holder that wakes up cannot write.
+
+Whoever writes under a lease calls `check` in the same transaction as the write (Kleppmann, "How to do distributed
+locking": the epoch is the fencing token).
+"""
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from feedback.errors import LeaseLost
+from feedback.schema import Lease
+from feedback.store import insert, now
+
+LEARNER = "learner"
+SCHEDULER = "scheduler"
+
+
+def acquire(session: Session, name: str, holder: str, ttl_s: float) -> int | None:
+    """Take the lease when it is free or has run out. Returns its new epoch, or None while somebody holds it."""
+    at = now(session)
+    session.execute(
+        insert(session, Lease)
+        .values(name=name, holder="", epoch=0, expires_at=0.0)
+        .on_conflict_do_nothing(index_elements=["name"])
+    )
+    lease = session.scalars(select(Lease).where(Lease.name == name).with_for_update()).one()
+    if lease.expires_at > at and lease.holder != holder:
+        return None
+    lease.holder = holder
+    lease.epoch += 1
+    lease.expires_at = at + ttl_s
+    return lease.epoch
+
+
+def check(session: Session, name: str, epoch: int) -> Lease:
+    """The lease, locked until the transaction ends. Raises LeaseLost when it went to a later holder."""
+    lease = session.scalars(select(Lease).where(Lease.name == name).with_for_update()).one_or_none()
+    if lease is None or lease.epoch != epoch:
+        raise LeaseLost(f"the {name} lease of epoch {epoch} went to another process; this one writes nothing more")
+    return lease
+
+
+def renew(session: Session, name: str, epoch: int, ttl_s: float) -> None:
+    """Raises LeaseLost when it went to a later holder."""
+    check(session, name, epoch).expires_at = now(session) + ttl_s
+
+
+def release(session: Session, name: str, epoch: int) -> None:
+    """Let the next holder in at once. Nothing happens when the lease is lost already."""
+    lease = session.get(Lease, name)
+    if lease is not None and lease.epoch == epoch:
+        lease.expires_at = 0.0
+
+
+def held(session: Session, name: str) -> bool:
+    """True while somebody holds the lease."""
+    expires_at = session.scalars(select(Lease.expires_at).where(Lease.name == name)).one_or_none()
+    return expires_at is not None and expires_at > now(session)

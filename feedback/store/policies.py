@@ -1,0 +1,177 @@
+"""Policy versions in the record: registered, published by the learner, promoted, rolled back."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from feedback.errors import Conflict, NotFound
+from feedback.ids import new_id
+from feedback.schema import Policy, Promotion, version_name
+from feedback.store import leases, now, page
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a candidate comes from: everything that promise 4 asks for beside its weights."""
+
+    parent: int
+    iteration_id: str
+    dataset_digest: str
+    settings: dict[str, Any]
+    seed: int
+    evidence: dict[str, Any] = field(default_factory=dict)
+
+
+def register_start(session: Session, path: str, digest: str, settings: dict[str, Any]) -> Policy:
+    """Record v0, the starting policy, as serving. Again with the same digest changes nothing.
+
+    Raises Conflict when this home started from another policy.
+    """
+    known = session.get(Policy, 0)
+    if known is not None:
+        if known.digest != digest:
+            raise Conflict(
+                "this home started from another policy; use another --home for a new starting policy",
+                param="policy",
+            )
+        return known
+    start = Policy(
+        version=0,
+        state="serving",
+        parent=None,
+        path=path,
+        digest=digest,
+        iteration_id=None,
+        dataset_digest=None,
+        settings=settings,
+        seed=None,
+        evidence={},
+        created_at=now(session),
+    )
+    session.add(start)
+    return start
+
+
+def publish(session: Session, version: int, path: str, digest: str, made: Provenance, *, epoch: int) -> Policy:
+    """Record candidate `version`. Again for the same iteration and digest changes nothing.
+
+    Raises LeaseLost when the learner lease went to another process, Conflict when the number is taken.
+    """
+    leases.check(session, leases.LEARNER, epoch)
+    known = session.scalars(select(Policy).where(Policy.iteration_id == made.iteration_id)).one_or_none()
+    if known is not None:
+        if known.version != version or known.digest != digest:
+            raise Conflict(f"iteration {made.iteration_id} has published {version_name(known.version)} already")
+        return known
+    if session.get(Policy, version) is not None:
+        raise Conflict(f"{version_name(version)} exists already")
+    candidate = Policy(
+        version=version,
+        state="candidate",
+        parent=made.parent,
+        path=path,
+        digest=digest,
+        iteration_id=made.iteration_id,
+        dataset_digest=made.dataset_digest,
+        settings=made.settings,
+        seed=made.seed,
+        evidence=made.evidence,
+        created_at=now(session),
+    )
+    session.add(candidate)
+    return candidate
+
+
+def next_version(session: Session) -> int:
+    return (session.scalars(select(func.max(Policy.version))).one() or 0) + 1
+
+
+def get(session: Session, version: int) -> Policy:
+    """Raises NotFound when there is no such version."""
+    policy = session.get(Policy, version)
+    if policy is None:
+        raise NotFound(f"no policy version {version_name(version)}; `tandem policies list` shows them", param="version")
+    return policy
+
+
+def serving(session: Session) -> Policy | None:
+    return session.scalars(select(Policy).where(Policy.state == "serving")).one_or_none()
+
+
+def list_page(session: Session, *, limit: int, after: int | None, order: str) -> tuple[list[Policy], bool]:
+    return page(session, select(Policy), Policy.version, limit=limit, after=after, order=order)
+
+
+def rollback_target(session: Session) -> int:
+    """The version that served before the one that serves now. Raises Conflict when there is none."""
+    current = serving(session)
+    previous = None
+    if current is not None:
+        previous = session.scalars(
+            select(Promotion.previous)
+            .where(
+                Promotion.version == current.version, Promotion.outcome == "succeeded", Promotion.kind == "promote"
+            )
+            .order_by(Promotion.created_at.desc(), Promotion.id.desc())
+            .limit(1)
+        ).one_or_none()
+    if previous is None:
+        raise Conflict("there is no earlier version to roll back to")
+    return previous
+
+
+def set_serving(session: Session, version: int, *, kind: str, reason: str, force: bool, actor: str) -> Promotion:
+    """Make `version` the serving one and retire the one that served. Raises NotFound."""
+    target, current = get(session, version), serving(session)
+    previous = current.version if current is not None else None
+    if current is not None:
+        current.state = "retired"
+        session.flush()
+    target.state = "serving"
+    return _keep(session, kind, version, previous, reason, force, actor, "succeeded", None)
+
+
+def keep_failure(
+    session: Session, version: int, *, kind: str, reason: str, force: bool, actor: str, detail: str
+) -> Promotion:
+    """Record an attempt that changed nothing, and why."""
+    current = serving(session)
+    previous = current.version if current is not None else None
+    return _keep(session, kind, version, previous, reason, force, actor, "failed", detail)
+
+
+def promotions(session: Session, version: int | None = None) -> list[Promotion]:
+    """Every attempt to change what serves, oldest first; of one version, or of all."""
+    statement = select(Promotion).order_by(Promotion.created_at, Promotion.id)
+    if version is not None:
+        statement = statement.where(Promotion.version == version)
+    return list(session.scalars(statement))
+
+
+def _keep(
+    session: Session,
+    kind: str,
+    version: int,
+    previous: int | None,
+    reason: str,
+    force: bool,
+    actor: str,
+    outcome: str,
+    detail: str | None,
+) -> Promotion:
+    attempt = Promotion(
+        id=new_id("prm"),
+        kind=kind,
+        version=version,
+        previous=previous,
+        reason=reason,
+        force=force,
+        actor=actor,
+        outcome=outcome,
+        detail=detail,
+        created_at=now(session),
+    )
+    session.add(attempt)
+    return attempt

@@ -1,0 +1,38 @@
+"""Which share of chats and of comparisons goes to a challenger, in the record."""
+
+from dataclasses import dataclass
+
+from sqlalchemy.orm import Session
+
+from feedback.schema import Traffic
+from feedback.store import now, policies
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Shares run from 0 to 1; with no challenger they have no effect."""
+
+    challenger: int | None = None
+    chat_share: float = 0.0
+    comparison_share: float = 0.0
+
+
+def get(session: Session) -> Shares:
+    row = session.get(Traffic, 1)
+    return Shares() if row is None else Shares(row.challenger, row.chat_share, row.comparison_share)
+
+
+def put(session: Session, shares: Shares) -> Shares:
+    """Raises NotFound when the challenger is not a policy version."""
+    if shares.challenger is not None:
+        policies.get(session, shares.challenger)
+    session.merge(
+        Traffic(
+            id=1,
+            challenger=shares.challenger,
+            chat_share=shares.chat_share,
+            comparison_share=shares.comparison_share,
+            updated_at=now(session),
+        )
+    )
+    return shares
