@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from feedback.errors import Conflict, NotFound
@@ -41,6 +41,15 @@ def start(
     session.flush()
     _add_event(session, iteration.id, "queued", {"trigger": trigger})
     return iteration
+
+
+def start_next(session: Session, *, trigger: str, learner: dict[str, Any], reason: str | None = None) -> Iteration:
+    """Queue the next iteration with these learner settings; each iteration has a seed of its own.
+
+    Raises Conflict while another is queued or running.
+    """
+    earlier = session.scalars(select(func.count()).select_from(Iteration)).one()
+    return start(session, trigger=trigger, seed=learner["seed"] + earlier, settings=learner, reason=reason)
 
 
 def active(session: Session) -> Iteration | None:
@@ -154,12 +163,13 @@ def events_after(session: Session, iteration_id: str, seq: int, limit: int = 200
     )
 
 
-def last_frozen_at(session: Session) -> float:
-    """When the newest iteration that has not failed began; 0 when there is none. Votes since then are new to learning."""
-    newest = session.scalars(
-        select(Iteration).where(Iteration.state != "failed").order_by(Iteration.id.desc()).limit(1)
-    ).one_or_none()
-    return 0.0 if newest is None else (newest.started_at or newest.created_at)
+def last_began_at(session: Session) -> float | None:
+    """When the newest iteration froze its votes, or was asked for if it never did; None when there is none."""
+    newest = session.scalars(select(Iteration).order_by(Iteration.id.desc()).limit(1)).one_or_none()
+    if newest is None:
+        return None
+    dataset = session.get(Dataset, newest.dataset_digest) if newest.dataset_digest else None
+    return newest.created_at if dataset is None else max(dataset.created_at, newest.created_at)
 
 
 def _under_lease(session: Session, iteration_id: str, epoch: int) -> Iteration:

@@ -184,6 +184,11 @@ def oldest_accepted_at(session: Session) -> float | None:
     return session.scalars(select(func.min(Vote.updated_at)).where(Vote.state == "accepted")).one()
 
 
+def first_counted_at(session: Session) -> float | None:
+    """When the first vote that counts was counted; None when there is none."""
+    return session.scalars(select(func.min(Vote.counted_at)).where(Vote.state == "counted")).one()
+
+
 def counted_since(session: Session, at: float) -> int:
     """How many of the votes that count now were counted after `at`."""
     return session.scalars(

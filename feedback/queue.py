@@ -1,0 +1,103 @@
+"""The queue: Celery over Redis. What is sent here is a hint; the record says what is to be done.
+
+A task that is lost is sent again by the scheduler, one that comes twice finds nothing left to do.
+"""
+
+import logging
+import threading
+from typing import Any
+
+from celery import Celery
+from celery.signals import worker_process_init
+from kombu.exceptions import OperationalError
+
+from feedback.lifeline import die_with_parent
+from feedback.settings import Settings
+
+log = logging.getLogger(__name__)
+
+VOTES, LEARNER = "votes", "learner"
+COUNT_VOTES = "feedback.count_votes"
+RUN_ITERATION = "learner.run_iteration"
+SOCKET_TIMEOUT_S = 2.0
+
+
+def make_celery(settings: Settings) -> Celery:
+    """The Celery application of a worker or of a process that sends to one."""
+    app = Celery("tandem", broker=settings.broker_url, set_as_current=False)
+    app.conf.update(
+        task_serializer="json",
+        accept_content=["json"],
+        task_ignore_result=True,
+        task_routes={COUNT_VOTES: {"queue": VOTES}, RUN_ITERATION: {"queue": LEARNER}},
+        worker_prefetch_multiplier=1,
+        worker_hijack_root_logger=False,
+        worker_send_task_events=False,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_transport_options={
+            "socket_timeout": SOCKET_TIMEOUT_S,
+            "socket_connect_timeout": SOCKET_TIMEOUT_S,
+            "visibility_timeout": 60,
+            # Without these two a task of a killed worker waits minutes for another one.
+            "unacked_restore_interval": 1,
+            "unacked_restore_throttle": 1,
+        },
+    )
+    return app
+
+
+@worker_process_init.connect
+def _end_with_the_worker(**_: Any) -> None:
+    die_with_parent()
+
+
+def send(celery: Celery, task: str, *args: Any) -> bool:
+    """Send a task now or not at all. False when Redis does not answer: the scheduler will send it again."""
+    try:
+        celery.send_task(task, args=args, retry=False)
+    except (OperationalError, OSError) as error:
+        log.warning("the queue does not answer (%s); the scheduler will try again", type(error).__name__)
+        return False
+    return True
+
+
+class VoteHints:
+    """Tells the workers that there are votes to count, from a thread of its own.
+
+    `notify` only sets a flag, so a slow or dead Redis never holds up the caller, and votes that come together are
+    announced by one task.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._celery = make_celery(settings)
+        self._wanted = threading.Event()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="vote-hints", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def notify(self) -> None:
+        """Say that a vote has become durable. Returns at once."""
+        self._wanted.set()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._wanted.set()
+        self._thread.join(timeout=2 * SOCKET_TIMEOUT_S)
+
+    def _run(self) -> None:
+        while True:
+            self._wanted.wait()
+            if self._stopping.is_set():
+                return
+            self._wanted.clear()
+            send(self._celery, COUNT_VOTES)
+            # Votes that arrive meanwhile share the next task.
+            self._stopping.wait(0.05)
+
+
+def enqueue_iteration(settings: Settings, iteration_id: str) -> bool:
+    """Hand an iteration to the learner. False when Redis does not answer: the scheduler will do it."""
+    return send(make_celery(settings), RUN_ITERATION, iteration_id)

@@ -1,0 +1,110 @@
+"""The scheduler: `python -m feedback.scheduler`. Sends again what was lost, and starts iterations when they are due.
+
+Any number may run; the one that holds the scheduler lease acts. What it knows is in the record, so one that is killed
+takes nothing along.
+"""
+
+import logging
+import os
+import signal
+import socket
+import threading
+import time
+
+from celery import Celery
+from sqlalchemy.orm import Session
+
+from feedback.lifeline import die_with_parent
+from feedback.queue import COUNT_VOTES, RUN_ITERATION, make_celery, send
+from feedback.settings import LoopSettings, Settings, load_settings
+from feedback.store import Store, iterations, leases, now, votes
+
+log = logging.getLogger(__name__)
+
+
+class Scheduler:
+    """One look at a time: `look` does what is due now."""
+
+    def __init__(self, settings: Settings, store: Store, celery: Celery) -> None:
+        self.settings = settings
+        self.store = store
+        self.celery = celery
+        self.holder = f"{socket.gethostname()}:{os.getpid()}"
+        self._sent_at: dict[str, float] = {}
+
+    def look(self) -> None:
+        """Count what was left, start an iteration if one is due, hand on an iteration that nobody works on."""
+        ttl_s = 5 * max(self.settings.loop.check_interval_s, self.settings.feedback.sweep_interval_s)
+        if self.store.write(leases.acquire, leases.SCHEDULER, self.holder, ttl_s) is None:
+            return
+        self.sweep_votes()
+        self.start_due_iteration()
+        self.hand_on_iteration()
+
+    def sweep_votes(self) -> None:
+        """Announce votes that have stayed uncounted."""
+        oldest = self.store.read(votes.oldest_accepted_at)
+        if oldest is not None and self.store.read(now) - oldest > self.settings.feedback.sweep_age_s:
+            self._send_unless_just_sent(COUNT_VOTES, every_s=self.settings.feedback.sweep_interval_s)
+
+    def start_due_iteration(self) -> None:
+        loop = self.settings.loop
+        if not loop.automatic or self.store.read(iterations.active) is not None:
+            return
+        trigger = due(loop, *self.store.read(_progress))
+        if trigger is not None:
+            iteration = self.store.write(
+                iterations.start_next, trigger=trigger, learner=self.settings.learner.model_dump(mode="json")
+            )
+            log.info("iteration %s starts by %s", iteration.id, trigger)
+
+    def hand_on_iteration(self) -> None:
+        """Send an iteration that is queued, or whose learner has died, to the learner queue."""
+        active = self.store.read(iterations.active)
+        if active is not None and not self.store.read(leases.held, leases.LEARNER):
+            self._send_unless_just_sent(RUN_ITERATION, active.id, every_s=self.settings.loop.lease_ttl_s)
+
+    def _send_unless_just_sent(self, task: str, *args: str, every_s: float) -> None:
+        what = " ".join((task, *args))
+        if time.monotonic() - self._sent_at.get(what, -1e9) >= every_s and send(self.celery, task, *args):
+            self._sent_at = {what: time.monotonic()} | {k: v for k, v in self._sent_at.items() if k != what}
+
+
+def due(loop: LoopSettings, votes_counted: int, votes_since: int, elapsed_s: float) -> str | None:
+    """Whether an iteration is due, and why: "count", "time" or None.
+
+    `votes_since` and `elapsed_s` are measured from when the last iteration began, whatever became of it: one that
+    failed is not tried again at once.
+    """
+    if votes_counted < loop.min_votes or votes_since == 0:
+        return None
+    if loop.votes_per_iteration is not None and votes_since >= loop.votes_per_iteration:
+        return "count"
+    if loop.interval_s is not None and elapsed_s >= loop.interval_s:
+        return "time"
+    return None
+
+
+def _progress(session: Session) -> tuple[int, int, float]:
+    began_at = iterations.last_began_at(session)
+    counted = votes.count_by_state(session).get("counted", 0)
+    first = votes.first_counted_at(session)
+    since = began_at if began_at is not None else (first if first is not None else now(session))
+    return counted, votes.counted_since(session, began_at or 0.0), now(session) - since
+
+
+def main() -> None:
+    """Look again and again until SIGTERM."""
+    die_with_parent()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    settings = load_settings()
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    scheduler = Scheduler(settings, Store(settings.record_url), make_celery(settings))
+    while not stopping.wait(min(settings.loop.check_interval_s, settings.feedback.sweep_interval_s)):
+        scheduler.look()
+
+
+if __name__ == "__main__":
+    main()
