@@ -1,0 +1,1 @@
+"""One machine: the environment, the processes that make a running stack, and the `tandem` command."""

@@ -1,0 +1,182 @@
+"""Makes `.venv` from the lock of this machine, with the standard library alone.
+
+Running it again costs a few milliseconds while the lock is the one the environment was made from.
+An environment that was not finished is made again from nothing, so an interrupted run needs no care.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+REQUIREMENTS = ROOT / "deploy" / "requirements"
+OLDEST_PYTHON = (3, 11)
+# Asked only when the sources that pip is set up with have no CPU build of torch.
+PYTORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
+
+
+class BootstrapError(Exception):
+    """What stands in the way, in one line with what to do about it."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Make the environment from the lock.")
+    parser.add_argument("--venv", type=Path, default=ROOT / ".venv")
+    options = parser.parse_args()
+    try:
+        with (REQUIREMENTS / "product.in").open() as guard:
+            fcntl.flock(guard, fcntl.LOCK_EX)  # two makes at once: the second finds the work done
+            ensure_environment(options.venv.resolve(), chosen_device())
+    except BootstrapError as problem:
+        print(f"bootstrap: {problem}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("bootstrap: interrupted; run it again to start over", file=sys.stderr)
+        return 130
+    return 0
+
+
+def ensure_environment(venv: Path, device: str) -> None:
+    """Leave `venv` holding exactly what the lock for `device` says, and this project."""
+    stamp = venv / "tandem-lock.json"
+    wanted = {
+        "device": device,
+        "python": ".".join(map(str, sys.version_info[:3])),
+        "lock": locked_digest(device),
+        "root": str(ROOT),
+    }
+    found = json.loads(stamp.read_text()) if stamp.exists() else None
+    if found == wanted:
+        return
+    require_build_tools()
+    started = time.monotonic()
+    same_base = found is not None and all(
+        found[name] == wanted[name] for name in ("device", "python", "root")
+    )
+    stamp.unlink(missing_ok=True)
+    if not same_base:
+        make_bare_environment(venv)
+    install_locked(venv, device)
+    install_project(venv)
+    unfinished = stamp.with_suffix(".part")
+    unfinished.write_text(json.dumps(wanted, indent=2) + "\n")
+    unfinished.replace(stamp)
+    say(f"environment ready in {time.monotonic() - started:.0f} s ({venv}, {device})")
+
+
+def chosen_device() -> str:
+    """`cuda` where nvidia-smi lists a GPU, else `cpu`; TANDEM_DEVICE overrides."""
+    asked = os.environ.get("TANDEM_DEVICE", "")
+    if asked in ("cpu", "cuda"):
+        return asked
+    if asked:
+        raise BootstrapError(f"TANDEM_DEVICE is {asked!r}; it must be cpu or cuda")
+    smi = shutil.which("nvidia-smi")
+    if smi is None:
+        return "cpu"
+    listed = subprocess.run([smi, "-L"], capture_output=True, text=True, check=False)
+    return "cuda" if listed.returncode == 0 and "GPU " in listed.stdout else "cpu"
+
+
+def locked_digest(device: str) -> str:
+    digest = hashlib.sha256()
+    names = [f"{device}.lock", "installer.lock", "torch-cpu.txt"]
+    for path in [*(REQUIREMENTS / name for name in names), ROOT / "pyproject.toml"]:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def require_build_tools() -> None:
+    if sys.version_info < OLDEST_PYTHON:
+        raise BootstrapError(
+            f"Python {sys.version.split()[0]} is too old; install Python 3.11 or newer"
+        )
+    try:
+        import ensurepip  # noqa: F401
+    except ImportError:
+        raise BootstrapError(
+            "this Python has no venv module; install it (Debian: apt install python3-venv)"
+        ) from None
+    if find_compiler() is None:
+        raise BootstrapError(
+            "no C compiler found (tried CC, cc, gcc, clang); install one (Debian: apt install gcc)"
+        )
+
+
+def find_compiler() -> str | None:
+    """The C compiler that torch's code generation would use, or None."""
+    asked = os.environ.get("CC")
+    return next((path for name in (asked, "cc", "gcc", "clang") if name
+                 for path in [shutil.which(name)] if path), None)
+
+
+def make_bare_environment(venv: Path) -> None:
+    say(f"making {venv} with Python {sys.version.split()[0]}")
+    run([sys.executable, "-m", "venv", "--clear", str(venv)])
+
+
+def install_locked(venv: Path, device: str) -> None:
+    python = str(venv / "bin" / "python")
+    if device == "cpu":
+        install_cpu_torch(python)
+    say("installing what the lock names")
+    pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    run([*pip, "--no-deps", "--require-hashes", "-r", str(REQUIREMENTS / "installer.lock")])
+    lock = str(REQUIREMENTS / f"{device}.lock")
+    uv = [str(venv / "bin" / "uv"), "pip", "install", "--python", python, *index_options(python)]
+    run([*uv, "--no-deps", "--require-hashes", "-r", lock])
+
+
+def install_cpu_torch(python: str) -> None:
+    """Take the CPU build from wherever pip is set up to look, else from PyTorch's own index."""
+    say("installing torch (CPU build)")
+    pip = [python, "-m", "pip", "install", "--disable-pip-version-check", "--no-deps"]
+    wanted = ["-r", str(REQUIREMENTS / "torch-cpu.txt")]
+    first = subprocess.run([*pip, *wanted], stderr=subprocess.PIPE, text=True, check=False)
+    if first.returncode == 0:
+        return
+    if "No matching distribution" not in first.stderr:
+        raise BootstrapError(f"pip could not install torch:\n{first.stderr.strip()}")
+    say(f"not among pip's sources; asking {PYTORCH_CPU_INDEX}")
+    run([*pip, "--index-url", PYTORCH_CPU_INDEX, *wanted])
+
+
+def index_options(python: str) -> list[str]:
+    """uv reads no pip configuration: hand it the index that pip was told to use, if any."""
+    asked = subprocess.run(
+        [python, "-m", "pip", "config", "get", "global.index-url"],
+        capture_output=True, text=True, check=False,
+    )
+    index = os.environ.get("PIP_INDEX_URL") or asked.stdout.strip()
+    return ["--default-index", index] if index else []
+
+
+def install_project(venv: Path) -> None:
+    """Editable, so that `.venv/bin/tandem` runs this very checkout."""
+    pip = [str(venv / "bin" / "python"), "-m", "pip", "install", "--quiet"]
+    run([*pip, "--no-deps", "--no-build-isolation", "--no-index", "-e", str(ROOT)])
+
+
+def run(command: list[str]) -> None:
+    done = subprocess.run(command, check=False, cwd=ROOT)
+    if done.returncode != 0:
+        raise BootstrapError(
+            f"this step failed with exit code {done.returncode}: {' '.join(command)}"
+        )
+
+
+def say(text: str) -> None:
+    print(f"==> {text}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
