@@ -1,0 +1,1 @@
+"""The built-in world: prompts with a gold judge, simulated raters, and the figures they give."""
