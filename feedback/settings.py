@@ -114,6 +114,15 @@ class FeedbackSettings(Section):
     watch_share: float = Field(0.0, ge=0, lt=1)
     """Share of the prompts whose votes train only the watch preference model."""
 
+    strength_labels: tuple[float, float, float, float] = (0.7, 0.82, 0.9, 0.95)
+    """Probability that the preferred reply is the better one, for votes of strength 1 to 4."""
+
+    unknown_strength_label: float = Field(0.9, ge=0.5, le=1)
+    """The same for votes without a strength, as imported ones are."""
+
+    rewrite_label: float = Field(0.95, ge=0.5, le=1)
+    """Probability that a rewritten reply is better than the original."""
+
 
 class LoopSettings(Section):
     """When an iteration starts by itself."""

@@ -1,0 +1,55 @@
+"""Export of votes as preference pairs. A format that cannot say a thing leaves it out, and the report says so."""
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+from feedback.formats import Preference, SetAside, named
+from feedback.store import Store, imports
+
+
+@dataclass(frozen=True)
+class Report:
+    """How many pairs were written, and how many votes were left out for which reason."""
+
+    written: int
+    left_out: dict[str, int]
+
+
+def export_votes(store: Store, out: BinaryIO, format_name: str, *, objective: str | None = None) -> Report:
+    """Write every vote that counts as a line of the format. A rewritten reply makes a second pair: rewritten > original."""
+    file_format = named(format_name)
+    written, left_out = 0, Counter[str]()
+
+    def write_all(session: Any) -> None:
+        nonlocal written
+        for judged in imports.judged(session, objective=objective):
+            pairs = preferences(judged, format_name)
+            if not pairs:
+                left_out[f"preferred is {judged.vote.preferred}"] += 1
+            for preference in pairs:
+                try:
+                    out.write(file_format.render(preference) + b"\n")
+                    written += 1
+                except SetAside as error:
+                    left_out[error.message] += 1
+
+    store.read(write_all)
+    return Report(written, dict(left_out))
+
+
+def preferences(judged: imports.Judged, format_name: str) -> list[Preference]:
+    """The pairs that one vote says: chosen over rejected, and rewritten over original."""
+    comparison, vote = judged.comparison, judged.vote
+    messages = judged.samples[0].messages
+    replies = [sample.message or {"role": "assistant", "content": sample.text} for sample in judged.samples]
+    origin = comparison.origin or {}
+    rest = origin.get("rest", {}) if origin.get("format") == format_name else {}
+    pairs = []
+    if vote.preferred in ("0", "1"):
+        chosen = int(vote.preferred)
+        pairs.append(Preference(messages, replies[chosen], replies[1 - chosen], rest))
+    if vote.ideal is not None:
+        original = replies[int(vote.preferred) if vote.preferred in ("0", "1") else 0]
+        pairs.append(Preference(messages, {"role": "assistant", "content": vote.ideal}, original))
+    return pairs

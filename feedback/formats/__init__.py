@@ -1,0 +1,82 @@
+"""File formats of preference pairs, each a module with `parse(line)` and `render(preference)`.
+
+A `Preference` is what all of them can say: a conversation, a chosen and a rejected reply.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import orjson
+
+from feedback.errors import InvalidRequest, TandemError
+
+Message = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Preference:
+    """`chosen` was preferred to `rejected` as the reply to `messages`. `origin` is what else the format needs to write
+    the very same line again."""
+
+    messages: list[Message]
+    chosen: Message
+    rejected: Message
+    origin: dict[str, Any] = field(default_factory=dict)
+
+
+class SetAside(TandemError):
+    """A record that cannot be taken: reported with its line, kept in a file, the rest goes on."""
+
+    code = "record_set_aside"
+    status = 422
+
+
+class Format(Protocol):
+    """One line in, one preference out, and back."""
+
+    parse: Callable[[bytes], Preference]
+    render: Callable[[Preference], bytes]
+
+
+def named(name: str) -> Format:
+    """The format called `hh`, `trl` or `openai`. Raises InvalidRequest."""
+    from feedback.formats import hh, openai, trl
+
+    formats: dict[str, Format] = {"hh": hh, "trl": trl, "openai": openai}
+    if name not in formats:
+        raise InvalidRequest(f"unknown format {name!r}; choose one of {', '.join(formats)}", param="format")
+    return formats[name]
+
+
+def load_object(line: bytes) -> dict[str, Any]:
+    """The JSON object of a line. Raises SetAside."""
+    try:
+        record = orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        raise SetAside(f"not JSON: {error}") from None
+    if not isinstance(record, dict):
+        raise SetAside("not a JSON object")
+    return record
+
+
+def check_messages(messages: Any, where: str) -> list[Message]:
+    """A list of chat messages with a role and a text each. Raises SetAside."""
+    if not isinstance(messages, list) or not messages:
+        raise SetAside(f"{where} is not a list of messages")
+    for message in messages:
+        if not isinstance(message, dict) or not isinstance(message.get("role"), str):
+            raise SetAside(f"{where} holds something that is not a message with a role")
+        if not isinstance(message.get("content"), str):
+            raise SetAside(f"{where} holds a message without text")
+    return messages
+
+
+def check_reply(messages: Any, where: str) -> Message:
+    """The one assistant message of a reply. Raises SetAside."""
+    (message, *others) = check_messages(messages, where)
+    if others or message["role"] != "assistant":
+        raise SetAside(f"{where} is not one assistant message")
+    if not message["content"].strip():
+        raise SetAside(f"the {where} reply is empty")
+    return message

@@ -1,0 +1,141 @@
+"""Import of preference pairs: each becomes a comparison with one vote, once, however often its file is imported.
+
+What cannot be taken is set aside: reported with its line, and kept in a file in the home.
+"""
+
+import gzip
+import hashlib
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import orjson
+
+from feedback.errors import InvalidRequest
+from feedback.formats import Preference, SetAside, named
+from feedback.schema import OBJECTIVES
+from feedback.store import Store, imports
+
+BATCH = 1000
+TRANCHES = ("rejection-sampled", "online", "base")
+
+
+@dataclass(frozen=True)
+class Line:
+    """A record that was set aside, and why."""
+
+    number: int
+    reason: str
+    record: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """What became of each record of a file."""
+
+    read: int
+    imported: int
+    known: int
+    set_aside: tuple[Line, ...]
+    set_aside_file: Path | None
+
+
+def import_file(
+    store: Store,
+    path: Path,
+    format_name: str,
+    *,
+    home: Path,
+    objective: str | None = None,
+    on_progress: Callable[[int], None] = lambda _bytes: None,
+) -> Report:
+    """Import a JSON-lines file, gzip or plain. `on_progress` is told the bytes of the file read so far.
+
+    The objective is taken from the file's name (as HH-RLHF's tranches are named) when it is not given.
+    Raises InvalidRequest when the file cannot be read or the objective is not known.
+    """
+    file_format = named(format_name)
+    objective = objective or objective_of(path)
+    tranche = next((name for name in TRANCHES if name in path.name), "import")
+    read, counts, set_aside = 0, Counter[str](), []
+    seen: Counter[str] = Counter()
+    batch: list[imports.Pair] = []
+    for number, line in _lines(path, on_progress):
+        read += 1
+        try:
+            preference = file_format.parse(line)
+        except SetAside as error:
+            set_aside.append(Line(number, error.message, line.decode(errors="replace").rstrip("\r\n")))
+            continue
+        digest = _digest(format_name, objective, preference)
+        # A pair that stands twice in a file is two records; the second import of the file knows both.
+        seen[digest] += 1
+        batch.append(_pair(preference, f"{digest}#{seen[digest]}", format_name, number, objective, tranche))
+        if len(batch) == BATCH:
+            counts.update(store.write(imports.add, batch))
+            batch = []
+    if batch:
+        counts.update(store.write(imports.add, batch))
+    return Report(
+        read, counts["imported"], counts["known"], tuple(set_aside), _keep_set_aside(home, path, set_aside)
+    )
+
+
+def objective_of(path: Path) -> str:
+    """`harmless-base.jsonl.gz` -> `harmless`. Raises InvalidRequest when the name does not say."""
+    named_in_path = [objective for objective in OBJECTIVES if objective in str(path)]
+    if len(named_in_path) != 1:
+        raise InvalidRequest(f"{path.name} does not say under which objective; pass --objective", param="objective")
+    return named_in_path[0]
+
+
+def _lines(path: Path, on_progress: Callable[[int], None]) -> Iterator[tuple[int, bytes]]:
+    try:
+        with path.open("rb") as raw:
+            opened: BinaryIO | gzip.GzipFile = raw
+            if raw.read(2) == b"\x1f\x8b":
+                opened = gzip.GzipFile(fileobj=raw)
+            raw.seek(0)
+            for number, line in enumerate(opened, start=1):
+                if line.strip():
+                    yield number, line
+                on_progress(raw.tell())
+    except (OSError, EOFError) as error:
+        raise InvalidRequest(f"{path} cannot be read: {error}", param="file") from error
+
+
+def _digest(format_name: str, objective: str, preference: Preference) -> str:
+    content = [format_name, objective, preference.messages, preference.chosen, preference.rejected, preference.origin]
+    return hashlib.sha256(orjson.dumps(content, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def _pair(
+    preference: Preference, digest: str, format_name: str, number: int, objective: str, tranche: str
+) -> imports.Pair:
+    # The side is drawn, as for any comparison, so that a rater who sees the pair cannot tell by it.
+    chosen_side = random.Random(digest).randrange(2)
+    replies = (preference.chosen, preference.rejected)
+    origin: dict[str, Any] = {"format": format_name, "line": number, **({"rest": preference.origin} if preference.origin else {})}
+    return imports.Pair(
+        messages=preference.messages,
+        replies=replies if chosen_side == 0 else (replies[1], replies[0]),
+        preferred=str(chosen_side),
+        objective=objective,
+        tranche=tranche,
+        origin=origin,
+        origin_digest=digest,
+    )
+
+
+def _keep_set_aside(home: Path, path: Path, lines: list[Line]) -> Path | None:
+    if not lines:
+        return None
+    kept = home / "imports" / f"{path.name}.set-aside.jsonl"
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.write_bytes(b"".join(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE) for line in lines))
+    return kept
+
+

@@ -1,0 +1,139 @@
+"""Imported pairs in the record, written and read in bulk."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session, aliased
+
+from feedback.ids import new_id
+from feedback.schema import Comparison, Sample, Vote, VoteRevision
+from feedback.store import insert, now, raters
+from feedback.store.comparisons import IMPORTED
+from feedback.store.samples import prompt_digest
+
+READ_BATCH = 1000
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A comparison that comes with its vote. `preferred` is "0" or "1", an index into `replies`."""
+
+    messages: list[dict[str, Any]]
+    replies: tuple[dict[str, Any], dict[str, Any]]
+    preferred: str
+    objective: str
+    tranche: str
+    origin: dict[str, Any]
+    origin_digest: str
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A comparison with one of its votes, as an export needs it."""
+
+    comparison: Comparison
+    samples: tuple[Sample, Sample]
+    vote: Vote
+
+
+def add(session: Session, pairs: list[Pair]) -> dict[str, int]:
+    """Record the pairs that are not known yet. Returns how many were `imported` and how many `known`."""
+    digests = [pair.origin_digest for pair in pairs]
+    known = set(session.scalars(select(Comparison.origin_digest).where(Comparison.origin_digest.in_(digests))))
+    fresh = [pair for pair in pairs if pair.origin_digest not in known]
+    if fresh:
+        _insert(session, fresh, raters.find_or_create(session, IMPORTED, ""))
+    return {"imported": len(fresh), "known": len(pairs) - len(fresh)}
+
+
+def judged(session: Session, *, objective: str | None, after: str = "") -> Iterator[Judged]:
+    """Every vote that is neither retracted nor quarantined with its pair, oldest comparison first."""
+    first, second = aliased(Sample), aliased(Sample)
+    while True:
+        statement = (
+            select(Comparison, first, second, Vote)
+            .join(first, first.id == Comparison.sample_0)
+            .join(second, second.id == Comparison.sample_1)
+            .join(Vote, Vote.comparison_id == Comparison.id)
+            .where(Vote.state.in_(("accepted", "counted")), Vote.id > after)
+            .order_by(Vote.id)
+            .limit(READ_BATCH)
+        )
+        if objective is not None:
+            statement = statement.where(Vote.objective == objective)
+        rows = session.execute(statement).all()
+        for comparison, sample_0, sample_1, vote in rows:
+            yield Judged(comparison, (sample_0, sample_1), vote)
+            after = vote.id
+        if len(rows) < READ_BATCH:
+            return
+        session.expunge_all()
+
+
+def _insert(session: Session, pairs: list[Pair], rater_id: str) -> None:
+    at = now(session)
+    samples: list[dict[str, Any]] = []
+    comparisons: list[dict[str, Any]] = []
+    votes: list[dict[str, Any]] = []
+    revisions: list[dict[str, Any]] = []
+    for pair in pairs:
+        digest = prompt_digest(pair.messages)
+        sides = [_sample(pair, reply, digest, at) for reply in pair.replies]
+        comparison = {
+            "id": new_id("cmp"),
+            "key_id": IMPORTED,
+            "sample_0": sides[0]["id"],
+            "sample_1": sides[1]["id"],
+            "prompt_digest": digest,
+            "tranche": pair.tranche,
+            "origin": pair.origin,
+            "origin_digest": pair.origin_digest,
+            "votes_counted": 0,
+            "created_at": at,
+        }
+        vote_id = new_id("vote")
+        said = {"preferred": pair.preferred, "strength": None, "reason": None, "ideal": None}
+        samples += sides
+        comparisons.append(comparison)
+        votes.append(
+            {
+                "id": vote_id,
+                "comparison_id": comparison["id"],
+                "rater_id": rater_id,
+                "objective": pair.objective,
+                "state": "accepted",
+                "revision": 1,
+                "created_at": at,
+                "updated_at": at,
+                "counted_at": None,
+                **said,
+            }
+        )
+        revisions.append({"vote_id": vote_id, "revision": 1, "created_at": at, **said})
+    for table, rows in ((Sample, samples), (Comparison, comparisons), (Vote, votes), (VoteRevision, revisions)):
+        session.execute(insert(session, table), rows)
+
+
+def _sample(pair: Pair, reply: dict[str, Any], digest: str, at: float) -> dict[str, Any]:
+    return {
+        "id": new_id("smp"),
+        "key_id": IMPORTED,
+        "request_id": None,
+        "messages": pair.messages,
+        "prompt_digest": digest,
+        "text": reply["content"],
+        "message": reply,
+        "token_ids": None,
+        "logprobs": None,
+        "sampling": {},
+        "seed": None,
+        "version_first": None,
+        "version_last": None,
+        "status": "complete",
+        "finish_reason": None,
+        "usage": None,
+        "created_at": at,
+        "finished_at": at,
+    }
