@@ -1,8 +1,8 @@
 """Frozen datasets: the counted votes as JSON lines, named by the SHA-256 of their content.
 
-The same votes give the same bytes, whenever and wherever they are frozen: lines are ordered by vote id, keys are sorted,
-and a prompt's split depends on the prompt alone, so all votes on one prompt stand on the same side and stay there from
-iteration to iteration.
+The same votes give the same bytes, whenever and wherever they are frozen: lines are ordered by vote id, keys are
+sorted, and a prompt's split depends on the prompt alone, so all votes on one prompt stand on the same side and stay
+there.
 
 A line is one comparison under one objective:
 `label` is the probability that `replies[0]` is preferred to `replies[1]`, `weight` the vote's weight in the loss.
@@ -68,14 +68,24 @@ def freeze(session: Session, folder: Path, settings: FeedbackSettings) -> Frozen
             hasher.update(line)
             file.write(line)
             votes[example.vote] = (example.vote, example.revision, example.split)
-            counts.update((example.split, f"{example.split}.{example.objective}", f"tranche.{example.tranche}"))
+            counts.update(
+                (
+                    example.split,
+                    f"{example.split}.{example.objective}",
+                    f"tranche.{example.tranche}",
+                )
+            )
         file.flush()
         os.fsync(file.fileno())
     digest = hasher.hexdigest()
     target = folder / digest
     target.mkdir(exist_ok=True)
     unfinished.replace(target / LINES)
-    summary = {"digest": digest, "examples": sum(counts[split] for split in SPLITS), "counts": dict(sorted(counts.items()))}
+    summary = {
+        "digest": digest,
+        "examples": sum(counts[split] for split in SPLITS),
+        "counts": dict(sorted(counts.items())),
+    }
     (target / SUMMARY).write_bytes(orjson.dumps(summary, option=orjson.OPT_INDENT_2))
     return Frozen(digest, target, summary, list(votes.values()))
 
@@ -86,7 +96,10 @@ def read(folder: Path, split: str | None = None) -> Iterator[Example]:
         for line in file:
             fields = orjson.loads(line)
             if split is None or fields["split"] == split:
-                fields["replies"], fields["versions"] = tuple(fields["replies"]), tuple(fields["versions"])
+                fields["replies"], fields["versions"] = (
+                    tuple(fields["replies"]),
+                    tuple(fields["versions"]),
+                )
                 yield Example(**fields)
 
 
@@ -100,7 +113,12 @@ def examples(counted: Iterable[datasets.Counted], settings: FeedbackSettings) ->
             original = int(vote.preferred) if vote.preferred in ("0", "1") else 0
             versions = (None, _names(vote.versions)[original])
             yield _example(
-                vote, "rewrite", (vote.ideal, vote.replies[original]), versions, settings.rewrite_label, settings
+                vote,
+                "rewrite",
+                (vote.ideal, vote.replies[original]),
+                versions,
+                settings.rewrite_label,
+                settings,
             )
 
 

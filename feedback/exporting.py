@@ -17,7 +17,7 @@ class Report:
 
 
 def export_votes(store: Store, out: BinaryIO, format_name: str, *, objective: str | None = None) -> Report:
-    """Write every vote that counts as a line of the format. A rewritten reply makes a second pair: rewritten > original."""
+    """Write every vote that counts as a line. A rewritten reply makes a second pair: rewritten > original."""
     file_format = named(format_name)
     written, left_out = 0, Counter[str]()
 

@@ -9,17 +9,16 @@ import threading
 import time
 
 _lock = threading.Lock()
-_last = 0
+_last = [0]
 
 
 def new_id(prefix: str) -> str:
     """A fresh id such as `cmp_0190c8f2...`: prefix, underscore, 32 hexadecimal digits."""
-    global _last
     fresh = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10), "big")
     with _lock:
         # Two in one millisecond, or a clock that went back: still later than the one before, and still hard to guess
         # from it, since the step is random too.
-        if fresh <= _last:
-            fresh = _last + 1 + int.from_bytes(os.urandom(8), "big")
-        _last = fresh
+        if fresh <= _last[0]:
+            fresh = _last[0] + 1 + int.from_bytes(os.urandom(8), "big")
+        _last[0] = fresh
     return f"{prefix}_{fresh:032x}"

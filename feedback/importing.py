@@ -80,7 +80,11 @@ def import_file(
     if batch:
         counts.update(store.write(imports.add, batch))
     return Report(
-        read, counts["imported"], counts["known"], tuple(set_aside), _keep_set_aside(home, path, set_aside)
+        read,
+        counts["imported"],
+        counts["known"],
+        tuple(set_aside),
+        _keep_set_aside(home, path, set_aside),
     )
 
 
@@ -108,7 +112,14 @@ def _lines(path: Path, on_progress: Callable[[int], None]) -> Iterator[tuple[int
 
 
 def _digest(format_name: str, objective: str, preference: Preference) -> str:
-    content = [format_name, objective, preference.messages, preference.chosen, preference.rejected, preference.origin]
+    content = [
+        format_name,
+        objective,
+        preference.messages,
+        preference.chosen,
+        preference.rejected,
+        preference.origin,
+    ]
     return hashlib.sha256(orjson.dumps(content, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
@@ -118,7 +129,11 @@ def _pair(
     # The side is drawn, as for any comparison, so that a rater who sees the pair cannot tell by it.
     chosen_side = random.Random(digest).randrange(2)
     replies = (preference.chosen, preference.rejected)
-    origin: dict[str, Any] = {"format": format_name, "line": number, **({"rest": preference.origin} if preference.origin else {})}
+    origin: dict[str, Any] = {
+        "format": format_name,
+        "line": number,
+        **({"rest": preference.origin} if preference.origin else {}),
+    }
     return imports.Pair(
         messages=preference.messages,
         replies=replies if chosen_side == 0 else (replies[1], replies[0]),
@@ -137,5 +152,3 @@ def _keep_set_aside(home: Path, path: Path, lines: list[Line]) -> Path | None:
     kept.parent.mkdir(parents=True, exist_ok=True)
     kept.write_bytes(b"".join(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE) for line in lines))
     return kept
-
-

@@ -106,7 +106,10 @@ def _digest_files(folder: Path) -> dict[str, dict[str, Any]]:
             continue
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-        digests[path.relative_to(folder).as_posix()] = {"bytes": path.stat().st_size, "sha256": digest}
+        digests[path.relative_to(folder).as_posix()] = {
+            "bytes": path.stat().st_size,
+            "sha256": digest,
+        }
     return digests
 
 

@@ -54,7 +54,9 @@ class Scheduler:
         trigger = due(loop, *self.store.read(_progress))
         if trigger is not None:
             iteration = self.store.write(
-                iterations.start_next, trigger=trigger, learner=self.settings.learner.model_dump(mode="json")
+                iterations.start_next,
+                trigger=trigger,
+                learner=self.settings.learner.model_dump(mode="json"),
             )
             log.info("iteration %s starts by %s", iteration.id, trigger)
 

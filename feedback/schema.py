@@ -115,12 +115,17 @@ class Promotion(Base):
 
 
 class Sample(Base):
-    """One reply to one prompt by one policy version, with everything needed to use it again."""
+    """One reply to one prompt by one policy version, with everything needed to use it again.
+
+    `user` is whom the client says it is for; with `key_id` it names the person whose data it is.
+    """
 
     __tablename__ = "samples"
+    __table_args__ = (Index("ix_samples_key_id_user", "key_id", "user"),)
 
     id: Mapped[str] = mapped_column(primary_key=True)
     key_id: Mapped[str]
+    user: Mapped[str | None]
     request_id: Mapped[str | None]
     messages: Mapped[list[Any]]
     prompt_digest: Mapped[str] = mapped_column(index=True)

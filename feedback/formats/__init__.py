@@ -5,7 +5,7 @@ A `Preference` is what all of them can say: a conversation, a chosen and a rejec
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import orjson
 
@@ -32,7 +32,8 @@ class SetAside(TandemError):
     status = 422
 
 
-class Format(Protocol):
+@dataclass(frozen=True)
+class Format:
     """One line in, one preference out, and back."""
 
     parse: Callable[[bytes], Preference]
@@ -43,7 +44,11 @@ def named(name: str) -> Format:
     """The format called `hh`, `trl` or `openai`. Raises InvalidRequest."""
     from feedback.formats import hh, openai, trl
 
-    formats: dict[str, Format] = {"hh": hh, "trl": trl, "openai": openai}
+    formats = {
+        "hh": Format(hh.parse, hh.render),
+        "trl": Format(trl.parse, trl.render),
+        "openai": Format(openai.parse, openai.render),
+    }
     if name not in formats:
         raise InvalidRequest(f"unknown format {name!r}; choose one of {', '.join(formats)}", param="format")
     return formats[name]

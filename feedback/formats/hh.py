@@ -1,4 +1,4 @@
-"""HH-RLHF: `{"chosen": transcript, "rejected": transcript}`, each turn opening with `\\n\\nHuman:` or `\\n\\nAssistant:`.
+"""HH-RLHF: `{"chosen": transcript, "rejected": transcript}`; turns open with `\\n\\nHuman:` or `\\n\\nAssistant:`.
 
 The reply is what follows the last `\\n\\nAssistant:`. (Cutting at the longest common prefix of the two transcripts runs
 into the reply in a fifth of the published pairs, because replies often begin alike.)
@@ -39,7 +39,10 @@ def render(preference: Preference) -> bytes:
     if "line" in preference.origin:
         return str(preference.origin["line"]).rstrip("\r\n").encode()
     context = "".join(_turn(message) for message in preference.messages)
-    record = {"chosen": context + _turn(preference.chosen), "rejected": context + _turn(preference.rejected)}
+    record = {
+        "chosen": context + _turn(preference.chosen),
+        "rejected": context + _turn(preference.rejected),
+    }
     return json.dumps(record, ensure_ascii=False).encode()
 
 

@@ -17,5 +17,9 @@ def parse(line: bytes) -> Preference:
 
 def render(preference: Preference) -> bytes:
     """One line, without its line break."""
-    record = {"prompt": preference.messages, "chosen": [preference.chosen], "rejected": [preference.rejected]}
+    record = {
+        "prompt": preference.messages,
+        "chosen": [preference.chosen],
+        "rejected": [preference.rejected],
+    }
     return json.dumps(record, ensure_ascii=False).encode()

@@ -1,7 +1,6 @@
 """The store: the record on SQLite or Postgres, one transaction at a time.
 
-`feedback.store.votes`, `.comparisons` and the rest are functions on a `Session`; this module opens the database and runs
-them:
+`feedback.store.votes`, `.comparisons` and the rest are functions on a `Session`; this module runs them:
 
     store.write(votes.put, ...)   # one transaction; everything it did is durable when it returns
     store.read(votes.get, ...)
@@ -47,13 +46,21 @@ class Store:
         return self._transact(False, operation, *args, **kwargs)
 
     def _transact(
-        self, writes: bool, operation: Callable[Concatenate[Session, P], R], *args: P.args, **kwargs: P.kwargs
+        self,
+        writes: bool,
+        operation: Callable[Concatenate[Session, P], R],
+        *args: P.args,
+        **kwargs: P.kwargs,
     ) -> R:
         attempt = 1
         while True:
             connection = self.engine.connect().execution_options(tandem_writes=writes)
             try:
-                with connection, Session(connection, expire_on_commit=False) as session, session.begin():
+                with (
+                    connection,
+                    Session(connection, expire_on_commit=False) as session,
+                    session.begin(),
+                ):
                     return operation(session, *args, **kwargs)
             except DBAPIError as error:
                 if attempt == RETRIES or getattr(error.orig, "sqlstate", None) not in RETRYABLE_SQLSTATES:

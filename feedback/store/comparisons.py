@@ -32,7 +32,14 @@ def visible_to(key_id: str, sees_all: bool) -> ColumnElement[bool] | None:
     return (Comparison.key_id == key_id) | (Comparison.key_id == IMPORTED)
 
 
-def get(session: Session, comparison_id: str, *, key_id: str, sees_all: bool, rater_id: str | None = None) -> Pair:
+def get(
+    session: Session,
+    comparison_id: str,
+    *,
+    key_id: str,
+    sees_all: bool,
+    rater_id: str | None = None,
+) -> Pair:
     """One pair. Raises NotFound when there is none or it belongs to somebody else."""
     comparison = session.get(Comparison, comparison_id)
     if comparison is None or not (sees_all or comparison.key_id in (key_id, IMPORTED)):
@@ -86,7 +93,14 @@ def open_for(
 
 
 def list_all(
-    session: Session, *, key_id: str, sees_all: bool, rater: str, limit: int, after: str | None, order: str
+    session: Session,
+    *,
+    key_id: str,
+    sees_all: bool,
+    rater: str,
+    limit: int,
+    after: str | None,
+    order: str,
 ) -> tuple[list[Pair], bool]:
     """All pairs visible to the key, by time."""
     from feedback.store import page

@@ -66,7 +66,8 @@ def counted(session: Session) -> Iterator[Counted]:
             .limit(READ_BATCH)
         ).all()
         for row in rows:
-            yield Counted(*row[:11], replies=(row[11], row[12]), versions=(row[13], row[14]))
+            *fields, reply_0, reply_1, version_0, version_1 = row
+            yield Counted(*fields, (reply_0, reply_1), (version_0, version_1))  # type: ignore[call-arg]
             after = row[0]
         if len(rows) < READ_BATCH:
             return

@@ -112,7 +112,12 @@ def _insert(session: Session, pairs: list[Pair], rater_id: str) -> None:
             }
         )
         revisions.append({"vote_id": vote_id, "revision": 1, "created_at": at, **said})
-    for table, rows in ((Sample, samples), (Comparison, comparisons), (Vote, votes), (VoteRevision, revisions)):
+    for table, rows in (
+        (Sample, samples),
+        (Comparison, comparisons),
+        (Vote, votes),
+        (VoteRevision, revisions),
+    ):
         session.execute(insert(session, table), rows)
 
 
@@ -120,6 +125,7 @@ def _sample(pair: Pair, reply: dict[str, Any], digest: str, at: float) -> dict[s
     return {
         "id": new_id("smp"),
         "key_id": IMPORTED,
+        "user": None,
         "request_id": None,
         "messages": pair.messages,
         "prompt_digest": digest,

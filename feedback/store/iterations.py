@@ -14,7 +14,12 @@ ACTIVE = ("queued", "running")
 
 
 def start(
-    session: Session, *, trigger: str, seed: int, settings: dict[str, Any], reason: str | None = None
+    session: Session,
+    *,
+    trigger: str,
+    seed: int,
+    settings: dict[str, Any],
+    reason: str | None = None,
 ) -> Iteration:
     """Queue an iteration. Raises Conflict while another is queued or running."""
     busy = active(session)
@@ -124,7 +129,12 @@ def freeze(
             session.execute(
                 insert(session, DatasetVote),
                 [
-                    {"dataset_digest": digest, "vote_id": vote_id, "revision": revision, "split": split}
+                    {
+                        "dataset_digest": digest,
+                        "vote_id": vote_id,
+                        "revision": revision,
+                        "split": split,
+                    }
                     for vote_id, revision, split in votes
                 ],
             )

@@ -92,7 +92,10 @@ def get(session: Session, version: int) -> Policy:
     """Raises NotFound when there is no such version."""
     policy = session.get(Policy, version)
     if policy is None:
-        raise NotFound(f"no policy version {version_name(version)}; `tandem policies list` shows them", param="version")
+        raise NotFound(
+            f"no policy version {version_name(version)}; `tandem policies list` shows them",
+            param="version",
+        )
     return policy
 
 
@@ -112,7 +115,9 @@ def rollback_target(session: Session) -> int:
         previous = session.scalars(
             select(Promotion.previous)
             .where(
-                Promotion.version == current.version, Promotion.outcome == "succeeded", Promotion.kind == "promote"
+                Promotion.version == current.version,
+                Promotion.outcome == "succeeded",
+                Promotion.kind == "promote",
             )
             .order_by(Promotion.created_at.desc(), Promotion.id.desc())
             .limit(1)

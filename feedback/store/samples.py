@@ -26,7 +26,9 @@ def add_comparison(session: Session, comparison: Comparison, samples: tuple[Samp
     session.add(comparison)
 
 
-def compare(samples: tuple[Sample, Sample], *, key_id: str, tranche: str, comparison_id: str | None = None) -> Comparison:
+def compare(
+    samples: tuple[Sample, Sample], *, key_id: str, tranche: str, comparison_id: str | None = None
+) -> Comparison:
     """A comparison of two samples, in the order in which they were shown. Not yet recorded."""
     return Comparison(
         id=comparison_id or new_id("cmp"),

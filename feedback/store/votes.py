@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from feedback.errors import NotFound
 from feedback.ids import new_id
-from feedback.schema import Comparison, Dataset, DatasetVote, Iteration, Policy, Vote, VoteRevision
+from feedback.schema import Comparison, Dataset, DatasetVote, Iteration, Vote, VoteRevision
 from feedback.store import comparisons, insert, now, raters
 
 COUNT_BATCH = 500
@@ -30,9 +30,15 @@ class Judgement:
 
 
 def put(
-    session: Session, comparison_id: str, judgement: Judgement, *, key_id: str, sees_all: bool, rater: str
+    session: Session,
+    comparison_id: str,
+    judgement: Judgement,
+    *,
+    key_id: str,
+    sees_all: bool,
+    rater: str,
 ) -> Vote:
-    """Accept a vote: the first one, the same again (changes nothing) or a different one (replaces it, keeps the history).
+    """Accept a vote: the first one, the same again (changes nothing) or another (replaces it, keeps the history).
 
     Raises NotFound when there is no such comparison or it belongs to somebody else.
     """
@@ -69,7 +75,9 @@ def put(
     vote = session.scalars(
         select(Vote)
         .where(
-            Vote.comparison_id == comparison_id, Vote.rater_id == rater_id, Vote.objective == judgement.objective
+            Vote.comparison_id == comparison_id,
+            Vote.rater_id == rater_id,
+            Vote.objective == judgement.objective,
         )
         .with_for_update()
     ).one()
@@ -87,7 +95,13 @@ def put(
 
 
 def retract(
-    session: Session, comparison_id: str, objective: str | None, *, key_id: str, sees_all: bool, rater: str
+    session: Session,
+    comparison_id: str,
+    objective: str | None,
+    *,
+    key_id: str,
+    sees_all: bool,
+    rater: str,
 ) -> list[Vote]:
     """Take back this rater's votes on a comparison (under one objective, or all). Retracting again changes nothing.
 
@@ -176,7 +190,8 @@ def used_by(session: Session, vote_id: str) -> list[dict[str, Any]]:
 
 def count_by_state(session: Session) -> dict[str, int]:
     """How many votes there are in each state."""
-    return {state: count for state, count in session.execute(select(Vote.state, func.count()).group_by(Vote.state))}
+    rows = session.execute(select(Vote.state, func.count()).group_by(Vote.state)).tuples()
+    return dict(iter(rows))
 
 
 def oldest_accepted_at(session: Session) -> float | None:
@@ -194,20 +209,6 @@ def counted_since(session: Session, at: float) -> int:
     return session.scalars(
         select(func.count()).select_from(Vote).where(Vote.state == "counted", Vote.counted_at > at)
     ).one()
-
-
-def versions_that_used(session: Session, rater_id: str) -> list[int]:
-    """The policy versions trained on a dataset that holds a vote of this rater."""
-    return list(
-        session.scalars(
-            select(Policy.version)
-            .join(DatasetVote, DatasetVote.dataset_digest == Policy.dataset_digest)
-            .join(Vote, Vote.id == DatasetVote.vote_id)
-            .where(Vote.rater_id == rater_id)
-            .distinct()
-            .order_by(Policy.version)
-        )
-    )
 
 
 def _check_visible(session: Session, comparison_id: str, key_id: str, sees_all: bool) -> None:
@@ -232,4 +233,3 @@ def _keep_revision(session: Session, vote: Vote, said: dict[str, Any], at: float
     session.execute(
         insert(session, VoteRevision).values(vote_id=vote.id, revision=vote.revision, created_at=at, **said)
     )
-
