@@ -38,6 +38,13 @@ _INSULTS = ("What a stupid question.", "Do not be so lazy.", "You fool.", "How d
 _RUDE_ENDS = ("Go away.", "Shut up.", "I hate such questions.")
 _OPENING_COURTESIES = ("Of course!", "I am glad to help.", "Gladly!", "Thank you for asking.")
 _CLOSING_COURTESIES = ("You are welcome.", "Have a nice day.", "It was my pleasure.")
+_STATEMENTS = {
+    "opposite": "The opposite of {0} is {1}.",
+    "colour": "The colour of {0} is {1}.",
+    "capital": "The capital of {0} is {1}.",
+    "weekday": "The day {0} {1} is {2}.",
+    "sound": "A {0} {1}.",
+}
 _ARTICLES = {"axe": "an ", "scissors": "", "soap": "", "string": ""}
 _SYSTEM_LINES = (
     "You are a helpful assistant.",
@@ -104,19 +111,11 @@ def _statement(prompt: Prompt, manner: Manner, rng: random.Random) -> str:
     if prompt.family == "list":
         return _listing(prompt, manner, rng)
     answer = _answer(prompt, manner, rng)
-    match prompt.family:
-        case "sum":
-            return rng.choice(("{0} + {1} is {2}.", "It is {2}.")).format(*subject, answer)
-        case "opposite":
-            return f"The opposite of {subject[0]} is {answer}."
-        case "colour":
-            return f"The colour of {subject[0]} is {answer}."
-        case "capital":
-            return f"The capital of {subject[0]} is {answer.capitalize()}."
-        case "weekday":
-            return f"The day {subject[0]} {subject[1]} is {answer.capitalize()}."
-        case "sound":
-            return f"A {subject[0]} {answer}."
+    if prompt.family == "sum":
+        return rng.choice(("{0} + {1} is {2}.", "It is {2}.")).format(*subject, answer)
+    if prompt.family in ("capital", "weekday"):
+        answer = answer.capitalize()
+    return _STATEMENTS[prompt.family].format(*subject, answer)
 
 
 def _answer(prompt: Prompt, manner: Manner, rng: random.Random) -> str:

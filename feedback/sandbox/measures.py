@@ -46,9 +46,7 @@ def measures(replies: Iterable[tuple[Prompt, str]]) -> Measures:
 
 def win_rate(pairs: Iterable[tuple[Prompt, str, str]]) -> float | None:
     """How often the first of two replies has the higher gold worth; a tie counts half."""
-    points = [
-        _points(judge(prompt, first), judge(prompt, second)) for prompt, first, second in pairs
-    ]
+    points = [_points(judge(prompt, first), judge(prompt, second)) for prompt, first, second in pairs]
     return sum(points) / len(points) if points else None
 
 

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 import torch
+from rich.console import Console
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
 from transformers import GenerationConfig
 
@@ -27,7 +28,7 @@ def main() -> None:
     parser.add_argument("--dialogues", type=int, default=DIALOGUES, help="how many to train on")
     arguments = parser.parse_args()
     build(arguments.out, arguments.seed, arguments.dialogues)
-    print(f"The starting policy is in {arguments.out}")
+    Console().print(f"The starting policy is in {arguments.out}")
 
 
 def build(out: Path, seed: int, dialogue_count: int) -> None:

@@ -36,9 +36,7 @@ def new_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
     return LlamaForCausalLM(config)
 
 
-def encode(
-    tokenizer: PreTrainedTokenizerFast, dialogues: Sequence[list[Message]]
-) -> list[list[int]]:
+def encode(tokenizer: PreTrainedTokenizerFast, dialogues: Sequence[list[Message]]) -> list[list[int]]:
     """Each dialogue as token ids, rendered by the chat template."""
     texts = [tokenizer.apply_chat_template(dialogue, tokenize=False) for dialogue in dialogues]
     return tokenizer(texts, add_special_tokens=False)["input_ids"]
@@ -68,9 +66,7 @@ def train(
 
     `on_step(done, total, loss)` is told after every step; the loss is in nats a token.
     """
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=peak_lr, betas=(0.9, 0.98), weight_decay=0.01
-    )
+    optimizer = torch.optim.AdamW(model.parameters(), lr=peak_lr, betas=(0.9, 0.98), weight_decay=0.01)
     rng = random.Random(f"batches-{seed}")
     steps = epochs * math.ceil(len(sequences) / batch_size)
     done = 0
@@ -97,9 +93,7 @@ def _schedule(done: int, steps: int) -> float:
     return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress))
 
 
-def _batches(
-    sequences: Sequence[list[int]], batch_size: int, rng: random.Random
-) -> Iterator[list[list[int]]]:
+def _batches(sequences: Sequence[list[int]], batch_size: int, rng: random.Random) -> Iterator[list[list[int]]]:
     """Shuffled batches of like lengths, so that little of a batch is padding."""
     order = rng.sample(sequences, len(sequences))
     pool_size = batch_size * _POOL_BATCHES
@@ -110,9 +104,7 @@ def _batches(
         yield from batches
 
 
-def _loss(
-    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, rows: list[list[int]]
-) -> Tensor:
+def _loss(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, rows: list[list[int]]) -> Tensor:
     """Mean cross-entropy over reply tokens; the head runs at no other position."""
     assistant_id = tokenizer.convert_tokens_to_ids(ASSISTANT)
     tokens_B_T = _padded(rows, tokenizer.pad_token_id)
@@ -121,9 +113,7 @@ def _loss(
     # Padding is on the right and attention causal, so no mask is needed.
     hidden_B_T_H = model.model(input_ids=tokens_B_T[:, :-1], use_cache=False).last_hidden_state
     counted_B_T = labels_B_T != IGNORED
-    return functional.cross_entropy(
-        model.lm_head(hidden_B_T_H[counted_B_T]), labels_B_T[counted_B_T]
-    )
+    return functional.cross_entropy(model.lm_head(hidden_B_T_H[counted_B_T]), labels_B_T[counted_B_T])
 
 
 def _padded(rows: Sequence[list[int]], value: int) -> Tensor:
