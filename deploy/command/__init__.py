@@ -1,0 +1,49 @@
+"""The `tandem` command: its groups, and the one place where an error becomes a line and an exit code.
+
+A group's module imports what is heavy inside the command that needs it, so that `tandem --help` answers at once.
+"""
+
+import os
+import sys
+
+import typer
+
+from feedback.errors import TandemError
+
+# Plain help and one-line errors: readable in a terminal, in a log and in docs/commands.md alike.
+app = typer.Typer(
+    name="tandem",
+    help="An assistant on your own machine that learns from its users' votes while it serves them.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+
+def main() -> None:
+    """The entry point: runs the command line and ends the process with its exit code."""
+    sys.exit(run())
+
+
+def run() -> int:
+    """Run the command line of this process; an error that was raised on purpose is one line on stderr."""
+    try:
+        app(prog_name="tandem")
+    except SystemExit as ended:
+        return _flushed(ended.code if isinstance(ended.code, int) else int(ended.code is not None))
+    except TandemError as error:
+        print(f"tandem: {' '.join(error.message.split())}", file=sys.stderr)
+        return _flushed(error.exit_code)
+    return _flushed(0)
+
+
+def _flushed(exit_code: int) -> int:
+    # A reader that went away (`tandem policies list | head -1`) shows only when the last of stdout is written.
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return exit_code or 1
+    return exit_code

@@ -1,0 +1,5 @@
+"""`python -m deploy.command` is `tandem`."""
+
+from deploy.command import main
+
+main()

@@ -1,0 +1,24 @@
+"""Options that mean the same on every command."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Home = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Folder of all state; by default $TANDEM_HOME or ./.tandem.", show_default=False),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, for programs.")]
+Url = Annotated[
+    str | None,
+    typer.Option(metavar="URL", help="Address of the API; by default $TANDEM_URL or what runs in the home."),
+]
+ApiKey = Annotated[
+    str | None,
+    typer.Option("--key", metavar="KEY", help="API key; by default $TANDEM_KEY or the operator's key of the home."),
+]
+Objective = Annotated[
+    str | None,
+    typer.Option(metavar="helpful|harmless", help="Only votes under this objective."),
+]
