@@ -86,6 +86,7 @@ async def _answer(send: Send, status: int, body: dict[str, Any]) -> None:
 async def server() -> AsyncIterator[Server]:
     app = Server()
     listener = socket.create_server(("127.0.0.1", 0))
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # asyncio only sets it on its own sockets
     app.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     running = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off"))
     task = asyncio.create_task(running.serve(sockets=[listener]))
