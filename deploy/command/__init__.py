@@ -8,6 +8,7 @@ import sys
 
 import typer
 
+from deploy.command import keys, votes
 from feedback.errors import TandemError
 
 # Plain help and one-line errors: readable in a terminal, in a log and in docs/commands.md alike.
@@ -20,6 +21,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
+app.add_typer(votes.app, name="votes")
+app.add_typer(keys.app, name="keys")
 
 
 def main() -> None:

@@ -1,0 +1,193 @@
+"""The command line's way to the API: where it is, with which key, and what its errors mean here."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from feedback.errors import InvalidRequest, TandemError
+
+if TYPE_CHECKING:
+    import httpx
+
+CONNECT_TIMEOUT_S = 5.0
+EXIT_CODES = {400: 2, 404: 3, 413: 2, 422: 2}
+
+
+class NotRunning(TandemError):
+    """Nothing answers where the API of this home should be."""
+
+    code = "not_running"
+    status = 503
+    exit_code = 4
+
+
+class ApiRefused(TandemError):
+    """The API answered with an error; `code` and `status` are its own."""
+
+    def __init__(self, message: str, *, status: int, code: str | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code or self.code
+        self.exit_code = EXIT_CODES.get(status, 1)
+
+
+@dataclass(frozen=True)
+class Event:
+    """One server-sent event: its kind, its data as JSON, and the id to resume after."""
+
+    kind: str
+    data: dict[str, Any]
+    id: str | None
+
+
+class Api:
+    """The API at `url`, called with `key`. Every method raises NotRunning or ApiRefused."""
+
+    def __init__(self, url: str, key: str, *, timeout_s: float = 330.0) -> None:
+        import httpx
+
+        self.url = url
+        self.key = key
+        self._http = httpx.Client(
+            base_url=url,
+            headers={"authorization": f"Bearer {key}"},
+            timeout=httpx.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S),
+            # A proxy of the surroundings has no business between a person and their own machine.
+            trust_env=False,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, _kind: type[BaseException] | None, _e: BaseException | None, _at: TracebackType | None) -> None:
+        self._http.close()
+
+    def get(self, path: str, **params: Any) -> Any:
+        return self.call("GET", path, params=params)
+
+    def call(self, method: str, path: str, **options: Any) -> Any:
+        """Send a request; the answer's JSON."""
+        with self._failures():
+            answer = self._http.request(method, path, **options)
+            if answer.is_error:
+                raise refusal(answer)
+            return answer.json()
+
+    def events(self, method: str, path: str, **options: Any) -> Iterator[Event]:
+        """Send a request whose answer is a stream of server-sent events."""
+        with self._failures(), self._http.stream(method, path, **options) as answer:
+            if answer.is_error:
+                answer.read()
+                raise refusal(answer)
+            yield from parse_events(answer.iter_lines())
+
+    @contextmanager
+    def _failures(self) -> Iterator[None]:
+        import httpx
+
+        try:
+            yield
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            raise not_running(self.url) from error
+        except httpx.InvalidURL as error:
+            raise InvalidRequest(f"{self.url} is not an address: {error}", param="url") from error
+        except httpx.UnsupportedProtocol as error:
+            raise InvalidRequest(f"{self.url} is not an address; it begins with http://", param="url") from error
+        except httpx.TimeoutException as error:
+            raise TandemError(f"{self.url} did not answer in time") from error
+        except httpx.TransportError as error:
+            raise TandemError(f"the connection to {self.url} broke: {error}") from error
+        except json.JSONDecodeError as error:
+            raise TandemError(f"{self.url} does not answer like Tandem's API") from error
+
+
+def not_running(url: str | None = None) -> NotRunning:
+    where = f" (nothing answers at {url})" if url else ""
+    return NotRunning(f"Tandem does not run for this home{where}; start it with `tandem up`")
+
+
+def open_api(home: Path | None = None, url: str | None = None, key: str | None = None) -> Api:
+    """The API of a home, or the one at `url`. Raises NotRunning when there is no key to call it with."""
+    home = home_of(home)
+    key = key or os.environ.get("TANDEM_KEY") or operator_key(home)
+    url = url or os.environ.get("TANDEM_URL")
+    if key is None:
+        if url is not None:
+            raise InvalidRequest("no key for the API; pass --key or set TANDEM_KEY", param="key")
+        raise not_running()
+    return Api((url or address_of(home)).rstrip("/"), key)
+
+
+def home_of(home: Path | None) -> Path:
+    """The home that a command is about, as the settings read it."""
+    return Path(home or os.environ.get("TANDEM_HOME") or ".tandem").expanduser().absolute()
+
+
+def operator_key(home: Path) -> str | None:
+    """The key that the first start left in the home; None when there is none. Raises InvalidRequest."""
+    try:
+        return (home / "operator.key").read_text().strip() or None
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise InvalidRequest(f"{home / 'operator.key'} cannot be read: {error.strerror}; pass --key") from error
+
+
+def address_of(home: Path) -> str:
+    """Where the API of this home listens: what the supervisor wrote down, else what the settings say."""
+    try:
+        running = json.loads((home / "run" / "supervisor.json").read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        running = {}
+    if running.get("url"):
+        return str(running["url"])
+    from feedback.settings import load_settings
+
+    serve = load_settings(home=home).serve
+    return f"http://{reachable(serve.host)}:{serve.port}"
+
+
+def reachable(host: str) -> str:
+    """An address to call for an address to listen on, in a URL's form."""
+    if host in ("0.0.0.0", "::", ""):
+        return "127.0.0.1"
+    return f"[{host}]" if ":" in host else host
+
+
+def refusal(answer: "httpx.Response") -> ApiRefused:
+    """What an error of the API says, be it a problem (RFC 9457) or OpenAI's error object."""
+    try:
+        body = answer.json()
+    except json.JSONDecodeError:
+        body = None
+    said = body if isinstance(body, dict) else {}
+    if isinstance(said.get("error"), dict):
+        said = said["error"]
+    message = said.get("detail") or said.get("message") or f"{answer.request.url} answered {answer.status_code}"
+    return ApiRefused(str(message), status=answer.status_code, code=said.get("code"))
+
+
+def parse_events(lines: Iterator[str]) -> Iterator[Event]:
+    """Server-sent events from the lines of a stream; `[DONE]`, OpenAI's last word, ends it."""
+    kind, data, last_id = "message", list[str](), None
+    for line in lines:
+        if not line:
+            if data == ["[DONE]"]:
+                return
+            if data:
+                yield Event(kind, json.loads("\n".join(data)), last_id)
+            kind, data = "message", []
+            continue
+        field, _, value = line.partition(":")
+        value = value.removeprefix(" ")
+        if field == "event":
+            kind = value
+        elif field == "data":
+            data.append(value)
+        elif field == "id":
+            last_id = value

@@ -1,0 +1,70 @@
+"""How commands speak: data on stdout (a table for people, JSON for programs), everything else on stderr."""
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+
+# Wide enough that no cell is cut when the output goes into a file or a pipe.
+UNBOUNDED_WIDTH = 1000
+
+
+def print_json(data: Any) -> None:
+    print(json.dumps(data, ensure_ascii=False, indent=2 if sys.stdout.isatty() else None))
+
+
+def print_table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Columns without borders, so that `cut` and `awk` can read them too."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*headings, box=None, pad_edge=False, header_style="bold")
+    for row in rows:
+        table.add_row(*(Text(clean(cell)) for cell in row))
+    console = Console(width=None if sys.stdout.isatty() else UNBOUNDED_WIDTH)
+    # Rich fills each line with blanks up to the width of the table.
+    with console.capture() as captured:
+        console.print(table)
+    print("\n".join(line.rstrip() for line in captured.get().splitlines()))
+
+
+def say(message: str) -> None:
+    """A word to the person, out of the way of the data."""
+    print(clean(message), file=sys.stderr, flush=True)
+
+
+def talk() -> "Console":
+    """A console on stderr, for progress."""
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
+def progress_bar() -> "Progress":
+    """A bar on stderr; nothing at all where stderr is not a terminal."""
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    console = talk()
+    return Progress(*columns, console=console, disable=not console.is_terminal)
+
+
+def clean(value: object) -> str:
+    """Text that cannot steer the terminal: a reply or a name may hold escape sequences. None is a dash."""
+    if value is None:
+        return "-"
+    return "".join(char if char.isprintable() or char in "\n\t" else "\N{REPLACEMENT CHARACTER}" for char in str(value))
+
+
+def when(timestamp: float | None) -> str | None:
+    """Seconds since the epoch as a local time to the minute."""
+    from datetime import datetime
+
+    if timestamp is None:
+        return None
+    return datetime.fromtimestamp(timestamp).astimezone().strftime("%Y-%m-%d %H:%M")

@@ -1,0 +1,46 @@
+"""The record of a home, opened by commands that need no running Tandem."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from feedback.errors import NotFound, TandemError
+
+if TYPE_CHECKING:
+    from feedback.settings import Settings
+    from feedback.store import Store
+
+
+class RecordUnavailable(TandemError):
+    """The record's database cannot be opened, read or written."""
+
+    code = "record_unavailable"
+    status = 503
+
+
+@contextmanager
+def open_record(home: Path | None, *, must_exist: bool = False) -> Iterator[tuple["Store", "Settings"]]:
+    """The store, with its schema up to date, and the settings.
+
+    Raises RecordUnavailable; NotFound when there is no record yet and it `must_exist`.
+    """
+    from sqlalchemy.exc import DatabaseError
+
+    from feedback.settings import load_settings
+    from feedback.store import Store
+
+    settings = load_settings(home=home)
+    if must_exist and settings.database_url is None and not (settings.home / "record.db").exists():
+        raise NotFound(f"there is no record in {settings.home} yet; name another --home, or start with `tandem up`")
+    try:
+        store = Store(settings.record_url)
+    except OSError as error:
+        raise RecordUnavailable(f"the home {settings.home} cannot be used: {error.strerror}") from error
+    try:
+        store.migrate()
+        yield store, settings
+    except DatabaseError as error:
+        raise RecordUnavailable(f"the record cannot be used: {error.orig}") from error
+    finally:
+        store.close()

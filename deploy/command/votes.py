@@ -1,0 +1,121 @@
+"""`tandem votes`: import and export preference pairs, on the record itself, whether or not Tandem runs."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, BinaryIO
+
+import typer
+
+from deploy.command.options import Home, Json, Objective
+from feedback.errors import InvalidRequest
+
+app = typer.Typer(help="Import and export votes.", no_args_is_help=True)
+
+Format = Annotated[str, typer.Option(metavar="hh|trl|openai", help="Format of the file: HH-RLHF's, TRL's or OpenAI's.")]
+
+
+@app.command("import")
+def import_votes(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="JSON lines, plain or gzip.")],
+    format: Format,
+    objective: Annotated[
+        str | None,
+        typer.Option(metavar="helpful|harmless", help="What the pairs were judged by; else the file's name must say."),
+    ] = None,
+    json: Json = False,
+    home: Home = None,
+) -> None:
+    """Take in preference pairs: each becomes a comparison with a vote, once, however often it is imported.
+
+    A record that cannot be taken is set aside: reported with its line, and kept in the home.
+    """
+    from dataclasses import asdict
+
+    from deploy.command.output import print_json, progress_bar, say
+    from deploy.command.record import open_record
+    from feedback.importing import import_file
+
+    check_objective(objective)
+    with open_record(home) as (store, settings), progress_bar() as bar:
+        task = bar.add_task(file.name, total=file.stat().st_size if file.is_file() else None)
+        report = import_file(
+            store,
+            file,
+            format,
+            home=settings.home,
+            objective=objective,
+            on_progress=lambda read_bytes: bar.update(task, completed=read_bytes),
+        )
+    for line in report.set_aside:
+        say(f"{file}:{line.number}: set aside: {line.reason}")
+    if report.set_aside_file is not None:
+        say(f"What was set aside is kept in {report.set_aside_file}")
+    counts = {name: value for name, value in asdict(report).items() if isinstance(value, int)}
+    counts["set_aside"] = len(report.set_aside)
+    if json:
+        print_json(counts)
+    else:
+        print("{read} read, {imported} imported, {known} known already, {set_aside} set aside".format(**counts))
+
+
+@app.command("export")
+def export(
+    format: Format,
+    file: Annotated[str, typer.Argument(metavar="[FILE|-]", help="Where to write; - is stdout.")] = "-",
+    objective: Objective = None,
+    json: Json = False,
+    home: Home = None,
+) -> None:
+    """Write every vote that counts as a pair, one JSON object a line.
+
+    What a format cannot say (a tie, for instance) is left out, and counted on stderr. With --json that
+    account goes to stdout, so the pairs need a FILE.
+    """
+    from deploy.command.output import print_json, say
+    from deploy.command.record import open_record
+    from feedback.exporting import export_votes
+
+    check_objective(objective)
+    if json and file == "-":
+        raise InvalidRequest("with --json name a FILE for the pairs; stdout is taken by the account of them")
+    with open_record(home, must_exist=True) as (store, _), opened_for_pairs(file) as out:
+        report = export_votes(store, out, format, objective=objective)
+    if json:
+        print_json({"written": report.written, "left_out": report.left_out})
+        return
+    say(f"{report.written} pairs written")
+    for reason, votes in sorted(report.left_out.items()):
+        say(f"{votes} left out: {reason}")
+
+
+def check_objective(objective: str | None) -> None:
+    """Raises InvalidRequest for an objective that there is not."""
+    from feedback.schema import OBJECTIVES
+
+    if objective is not None and objective not in OBJECTIVES:
+        raise InvalidRequest(f"{objective!r} is not an objective; choose one of {', '.join(OBJECTIVES)}")
+
+
+@contextmanager
+def opened_for_pairs(file: str) -> Iterator[BinaryIO]:
+    """Stdout for `-`; else a file that appears only when it is complete."""
+    import sys
+
+    if file == "-":
+        sys.stdout.flush()
+        yield sys.stdout.buffer
+        return
+    path = Path(file)
+    # A device or a pipe is written to, never replaced.
+    replaced = path.is_file() or not path.exists()
+    written = path.with_name(f"{path.name}.unfinished") if replaced else path
+    try:
+        with written.open("wb") as out:
+            yield out
+        if replaced:
+            written.replace(path)
+    except OSError as error:
+        if replaced:
+            written.unlink(missing_ok=True)
+        raise InvalidRequest(f"{path} cannot be written: {error.strerror}") from error
