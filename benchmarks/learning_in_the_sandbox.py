@@ -1,0 +1,174 @@
+"""The learner alone in the built-in world: simulated votes, a preference model, PPO, and gold figures before and after.
+
+Run `python -m benchmarks.learning_in_the_sandbox --seeds 3`. Prints one table row a seed and stage, in CPU-seconds of
+one thread, and the safe bars at the end.
+"""
+
+import argparse
+import json
+import os
+import random
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import torch
+
+from feedback.learning_settings import PPOSettings, PreferenceSettings
+from feedback.sandbox.judge import OBJECTIVES, judge, utility
+from feedback.sandbox.measures import measures, win_rate
+from feedback.sandbox.raters import draw_objective, raters, vote
+from feedback.sandbox.world import Prompt, held_out_prompts, training_prompts
+from learner.comparisons import VotedComparison
+from learner.policy import Policy, load_policy
+from learner.ppo import PPOStep, train_ppo
+from learner.preference_model import PreferenceModel
+from learner.preference_training import calibrate, train_preference_model
+from learner.prompts import TrainingPrompt
+from learner.sampler import TorchSampler
+from learner.sequences import Episodes
+from learner.starting_policy import WEIGHTS
+
+HARMFUL_SHARE = 0.3
+MAX_NEW_TOKENS = 48
+
+
+@dataclass
+class Clock:
+    """CPU-seconds by stage."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        before = time.process_time()
+        yield
+        self.seconds[name] = time.process_time() - before
+
+
+def replies(policy: Policy, prompts: list[Prompt], seed: int) -> list[list[int]]:
+    """One reply to each prompt, as token ids."""
+    sampler = TorchSampler(policy.model, policy.end_ids)
+    encoded = [policy.encode_chat(prompt.messages) for prompt in prompts]
+    return sampler.sample(encoded, max_new_tokens=MAX_NEW_TOKENS, temperature=1.0, seed=seed).replies()
+
+
+def draw_prompts(count: int, rng: random.Random) -> list[Prompt]:
+    """Training prompts, `HARMFUL_SHARE` of them harmful."""
+    pools = {harmful: [p for p in training_prompts() if p.harmful == harmful] for harmful in (True, False)}
+    return [rng.choice(pools[rng.random() < HARMFUL_SHARE]) for _ in range(count)]
+
+
+def simulate_votes(policy: Policy, count: int, seed: int) -> list[VotedComparison]:
+    """`count` votes of simulated raters on pairs of the policy's replies."""
+    rng = random.Random(seed)
+    prompts = draw_prompts(count, rng)
+    sides = replies(policy, prompts, seed * 2), replies(policy, prompts, seed * 2 + 1)
+    crew = raters(20, seed)
+    voted = []
+    for prompt, first, second in zip(prompts, *sides, strict=True):
+        objective = draw_objective(prompt, rng)
+        judgement = vote(prompt, (policy.decode(first), policy.decode(second)), objective, rng.choice(crew), rng)
+        label = {0: 1.0, 1: 0.0}.get(judgement.preferred, 0.5)  # type: ignore[arg-type]
+        voted.append(VotedComparison(prompt.messages, (first, second), objective, label))
+    return voted
+
+
+def gold_agreement(model: PreferenceModel, policy: Policy, seed: int, per_prompt: int = 4) -> dict[str, float]:
+    """Share of untied pairs on held-out prompts where the preference model and the gold judge agree, by objective."""
+    prompts = [prompt for prompt in held_out_prompts() for _ in range(per_prompt)]
+    encoded = [policy.encode_chat(prompt.messages) for prompt in prompts]
+    sides = [replies(policy, prompts, seed + side) for side in (0, 1)]
+    scores = [model.score(Episodes.pad(encoded, side)) for side in sides]
+    agreement = {}
+    for index, objective in enumerate(OBJECTIVES):
+        right = []
+        for row, prompt in enumerate(prompts):
+            worth = [utility(judge(prompt, policy.decode(side[row])), objective) for side in sides]
+            if abs(worth[0] - worth[1]) > 1e-9:
+                right.append((worth[0] > worth[1]) == bool(scores[0][row, index] > scores[1][row, index]))
+        agreement[objective] = sum(right) / len(right)
+    return agreement
+
+
+def gold_figures(
+    policy: Policy, start_replies: list[list[int]] | None, seed: int, per_prompt: int = 4
+) -> dict[str, Any]:
+    """The gold judge's figures on held-out prompts, and the win rate against the starting policy's replies."""
+    prompts = [prompt for prompt in held_out_prompts() for _ in range(per_prompt)]
+    own = replies(policy, prompts, seed)
+    texts = [policy.decode(reply) for reply in own]
+    figures = measures(zip(prompts, texts, strict=True)).as_dict()
+    if start_replies is not None:
+        other = [policy.decode(reply) for reply in start_replies]
+        figures["win_rate"] = win_rate(zip(prompts, texts, other, strict=True))
+    return figures
+
+
+def run(seed: int, votes: int, ppo: PPOSettings, preference: PreferenceSettings) -> dict[str, Any]:
+    """Votes, preference model, PPO, and the figures around them."""
+    clock = Clock()
+    start = load_policy(WEIGHTS, device="cpu")
+    with clock.stage("votes"):
+        voted = simulate_votes(start, votes, seed)
+    with clock.stage("preference"):
+        held_out = voted[::8]
+        model = train_preference_model(start, [v for i, v in enumerate(voted) if i % 8], preference, seed=seed)
+        evidence = calibrate(model, start, held_out, preference)
+    with clock.stage("measures"):
+        agreement = gold_agreement(model, start, seed)
+        before = gold_figures(start, None, seed + 7)
+        prompts = [prompt for prompt in held_out_prompts() for _ in range(4)]
+        start_replies = replies(start, prompts, seed + 8)
+    policy = load_policy(WEIGHTS, device="cpu")
+    pool = [TrainingPrompt(p.messages, "harmless" if p.harmful else "helpful") for p in training_prompts()]
+    steps: list[PPOStep] = []
+    with clock.stage("ppo"):
+        train_ppo(
+            policy,
+            start.model,
+            model,
+            pool,
+            ppo,
+            seed=seed,
+            on_step=lambda step, _: steps.append(step),
+        )
+    after = gold_figures(policy, start_replies, seed + 9)
+    return {
+        "seed": seed, "evidence": evidence, "agreement": agreement, "before": before, "after": after,
+        "kl": steps[-1].kl_nats, "cpu_s": clock.seconds, "steps": steps,
+        "episodes_per_cpu_s": ppo.steps * ppo.episodes_per_step / clock.seconds["ppo"],
+        "pairs_per_cpu_s": (votes - len(held_out)) * preference.epochs / clock.seconds["preference"],
+    }  # fmt: skip
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--votes", type=int, default=600)
+    parser.add_argument("--ppo", type=json.loads, default={"steps": 4, "max_new_tokens": MAX_NEW_TOKENS})
+    parser.add_argument("--preference", type=json.loads, default={})
+    parser.add_argument("--verbose", action="store_true")
+    arguments = parser.parse_args()
+    ppo, preference = PPOSettings(**arguments.ppo), PreferenceSettings(**arguments.preference)
+    for seed in range(1, arguments.seeds + 1):
+        result = run(seed, arguments.votes, ppo, preference)
+        if arguments.verbose:
+            print(json.dumps(result["evidence"], indent=1))
+            for step in result["steps"]:
+                print(step)
+        for when in ("before", "after"):
+            print(seed, when, {k: v if v is None else round(v, 3) for k, v in result[when].items()})
+        rounded = {name: round(value, 2) for name, value in result["cpu_s"].items()}
+        print(seed, "agreement", {k: round(v, 3) for k, v in result["agreement"].items()}, "kl", round(result["kl"], 2),
+              "cpu_s", rounded, "episodes/cpu-s", round(result["episodes_per_cpu_s"]),
+              "pairs/cpu-s", round(result["pairs_per_cpu_s"]), flush=True)  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,175 @@
+"""Settings of learning: preference models, PPO and evaluation. Read without torch; `learner` imports them from here."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class LearningSettings(BaseModel):
+    """Frozen, strict about names, and every field described by the docstring below it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class PreferenceSettings(LearningSettings):
+    """How a preference model is built and trained."""
+
+    epochs: int = Field(1, gt=0)
+    """Passes over the votes. One, as in the paper: a second one overfits."""
+
+    comparisons_per_batch: int = Field(32, gt=0)
+    """Comparisons in one optimiser step."""
+
+    learning_rate: float = Field(1e-3, gt=0)
+    """Peak learning rate of AdamW for the trunk; suits the built-in policy, take 1e-5 for models of a billion
+    parameters."""
+
+    head_learning_rate: float = Field(3e-3, gt=0)
+    """Peak learning rate of the score heads, which start from nothing."""
+
+    weight_decay: float = Field(0.01, ge=0)
+    """AdamW weight decay of the weight matrices."""
+
+    warmup_share: float = Field(0.1, ge=0, lt=1)
+    """Share of the optimiser steps over which the learning rate rises; afterwards it falls on a cosine to a tenth."""
+
+    max_gradient_norm: float = Field(1.0, gt=0)
+    """Gradients are scaled down to this global norm."""
+
+    max_prompt_tokens: int = Field(1024, gt=0)
+    """Longer prompts lose their oldest tokens."""
+
+    max_reply_tokens: int = Field(512, gt=0)
+    """Longer replies are cut, and then have no end token."""
+
+    ensemble_size: int = Field(1, gt=0)
+    """Score heads per objective, each from its own initialisation and its own bootstrap of the votes."""
+
+    pessimism: float = Field(0.0, ge=0)
+    """Standard deviations of the ensemble that are subtracted from its mean score; 0 takes the plain mean."""
+
+    start_logprob_feature: bool = True
+    """Also show the preference model how likely the starting policy finds the reply. A small trunk cannot judge facts
+    by itself; this lets it, at the price that part of what it then rewards is agreement with the starting policy."""
+
+    matmul_precision: Literal["full", "fast"] = "fast"
+    """`fast` lets the machine round the inputs of matrix products (TF32 on CUDA, bfloat16 on CPUs with AMX); `full`
+    never."""
+
+    score_center_penalty: float = Field(0.01, ge=0)
+    """Weight of the squared mean score in the loss: keeps scores near zero, which the votes alone do not determine."""
+
+
+class PPOSettings(LearningSettings):
+    """How a policy is trained against a preference model."""
+
+    steps: int = Field(12, gt=0)
+    """Rollout-and-update steps."""
+
+    episodes_per_step: int = Field(256, gt=0)
+    """Replies sampled and scored in one step."""
+
+    epochs: int = Field(2, gt=0)
+    """Passes over the episodes of a step."""
+
+    episodes_per_minibatch: int = Field(64, gt=0)
+    """Episodes in one optimiser step."""
+
+    episodes_per_forward: int = Field(64, gt=0)
+    """Episodes in one forward and backward pass; lower it when memory is short, the gradient stays the same."""
+
+    clip_range: float = Field(0.2, gt=0)
+    """PPO's clip range of the probability ratio."""
+
+    value_clip_range: float = Field(0.2, gt=0)
+    """How far a value prediction may move from its old one before its loss is clipped."""
+
+    value_coefficient: float = Field(0.5, ge=0)
+    """Weight of the value loss where critic and policy share a trunk."""
+
+    gae_lambda: float = Field(0.95, ge=0, le=1)
+    """Lambda of generalised advantage estimation."""
+
+    discount: float = Field(1.0, gt=0, le=1)
+    """Discount per token (gamma)."""
+
+    advantage: Literal["gae", "rloo", "grpo"] = "gae"
+    """`gae` with a critic; `rloo` and `grpo` compare the replies to one prompt and need `replies_per_prompt` of 2 or
+    more."""
+
+    replies_per_prompt: int = Field(1, gt=0)
+    """Replies sampled for each prompt of a step."""
+
+    critic: Literal["preference_model", "policy"] = "preference_model"
+    """Where the critic's trunk comes from: an own trunk that starts as the preference model's, or the policy's own
+    trunk."""
+
+    kl_coefficient: float = Field(0.05, ge=0)
+    """Reward lost per nat of KL from the starting policy."""
+
+    kl_controller: Literal["fixed", "adaptive"] = "fixed"
+    """`adaptive` moves the coefficient so that the KL of a reply approaches `kl_target_nats`."""
+
+    kl_target_nats: float = Field(4.0, gt=0)
+    """KL per reply that the adaptive controller aims at."""
+
+    kl_horizon_episodes: int = Field(10_000, gt=0)
+    """Episodes over which the adaptive controller reacts."""
+
+    learning_rate: float = Field(4e-4, gt=0)
+    """Adam's learning rate for the policy; suits the built-in policy, take 1e-6 for models of a billion parameters."""
+
+    critic_learning_rate: float = Field(1e-3, gt=0)
+    """Adam's learning rate for a critic with its own trunk."""
+
+    max_gradient_norm: float = Field(1.0, gt=0)
+    """Gradients are scaled down to this global norm."""
+
+    temperature: float = Field(1.0, gt=0)
+    """Sampling temperature of the rollouts; probabilities in the loss are taken at the same temperature."""
+
+    max_new_tokens: int = Field(128, gt=0)
+    """Longest reply."""
+
+    max_prompt_tokens: int = Field(1024, gt=0)
+    """Longer prompts lose their oldest tokens."""
+
+    missing_end_penalty: float = Field(1.0, ge=0)
+    """Reward lost by a reply that reached `max_new_tokens` without ending."""
+
+    objective_weights: dict[str, float] = Field({"helpful": 1.0, "harmless": 1.0})
+    """Weight of each objective's normalised score in the reward."""
+
+    harmless_prompt_share: float = Field(0.3, ge=0, le=1)
+    """Share of each step's prompts that come from comparisons under `harmless`, where there are both kinds."""
+
+    matmul_precision: Literal["full", "fast"] = "fast"
+    """`fast` lets the machine round the inputs of matrix products (TF32 on CUDA, bfloat16 on CPUs with AMX); `full`
+    never."""
+
+    importance_weight_cap: float = Field(2.0, ge=1)
+    """Truncation of the importance weights that correct for a sampler whose probabilities differ from the trainer's."""
+
+    mismatch_alarm_nats: float = Field(0.1, gt=0)
+    """Mean absolute difference of sampler and trainer log-probabilities per token at which training stops with an
+    error."""
+
+
+class EvaluationSettings(LearningSettings):
+    """How a candidate is measured against a reference policy."""
+
+    prompts: int = Field(256, gt=0)
+    """Held-out prompts, taken at equal spacing when there are more."""
+
+    max_new_tokens: int = Field(128, gt=0)
+    """Longest reply."""
+
+    temperature: float = Field(1.0, gt=0)
+    """Sampling temperature of both policies."""
+
+    matmul_precision: Literal["full", "fast"] = "fast"
+    """`fast` lets the machine round the inputs of matrix products (TF32 on CUDA, bfloat16 on CPUs with AMX); `full`
+    never."""
+
+    confidence: float = Field(0.95, gt=0, lt=1)
+    """Level of the intervals."""

@@ -1,0 +1,161 @@
+"""What a preference model learns from: comparisons with their votes, and their layout as tensors.
+
+Both replies of a comparison stand in one row after their common prompt, which is computed once: an attention mask
+hides the first reply from the second, and positions continue from the prompt for both.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from learner.errors import TrainingDataInvalid
+from learner.policy import Message, Policy
+
+PROMPT, FIRST, SECOND, PADDING = range(4)
+
+
+@dataclass(frozen=True)
+class VotedComparison:
+    """Two replies to one prompt and what the raters made of them under one objective.
+
+    A reply is its text, or the token ids that the policy produced (end token included, if it came to that). `label`
+    is the probability in [0, 1] that side 0 is the better one, 0.5 for a tie. `weight` scales its loss; `tranche` is
+    only reported.
+    """
+
+    messages: Sequence[Message]
+    replies: tuple[str | Sequence[int], str | Sequence[int]]
+    objective: str
+    label: float
+    weight: float = 1.0
+    tranche: str = "base"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.label <= 1:
+            raise TrainingDataInvalid(f"label {self.label} of a comparison is outside [0, 1]")
+        if self.weight < 0:
+            raise TrainingDataInvalid(f"weight {self.weight} of a comparison is negative")
+
+
+@dataclass(frozen=True)
+class EncodedComparison:
+    """A comparison as token ids, with the place of its objective in the preference model."""
+
+    prompt: list[int]
+    replies: tuple[list[int], list[int]]
+    objective: int
+    label: float
+    weight: float
+
+
+def encode_comparison(
+    comparison: VotedComparison,
+    policy: Policy,
+    objectives: Sequence[str],
+    max_prompt_tokens: int,
+    max_reply_tokens: int,
+) -> EncodedComparison:
+    """Token ids in the policy's chat template. Raises `TrainingDataInvalid` for an empty reply or unknown objective."""
+    if comparison.objective not in objectives:
+        raise TrainingDataInvalid(f"unknown objective {comparison.objective!r}: know {', '.join(objectives)}")
+    first, second = (
+        (policy.encode_reply(reply) if isinstance(reply, str) else list(reply))[:max_reply_tokens]
+        for reply in comparison.replies
+    )
+    if not first or not second:
+        raise TrainingDataInvalid("a reply of a comparison holds no tokens")
+    prompt = policy.encode_chat(comparison.messages)[-max_prompt_tokens:]
+    objective = list(objectives).index(comparison.objective)
+    return EncodedComparison(prompt, (first, second), objective, comparison.label, comparison.weight)
+
+
+@dataclass(frozen=True)
+class ComparisonBatch:
+    """C comparisons as rows [prompt, first reply, second reply, padding]. `parts_C_T` says which token is what."""
+
+    tokens_C_T: Tensor
+    parts_C_T: Tensor
+    objectives_C: Tensor
+    labels_C: Tensor
+    weights_C: Tensor
+
+    @classmethod
+    def pad(cls, comparisons: Sequence[EncodedComparison], device: torch.device | str = "cpu") -> "ComparisonBatch":
+        """From token ids, row by row."""
+        lengths = [(len(c.prompt), len(c.replies[0]), len(c.replies[1])) for c in comparisons]
+        width = max(map(sum, lengths))
+        tokens = [
+            [*c.prompt, *c.replies[0], *c.replies[1], *[0] * (width - sum(n))]
+            for c, n in zip(comparisons, lengths, strict=True)
+        ]
+        parts = [[PROMPT] * p + [FIRST] * a + [SECOND] * b + [PADDING] * (width - p - a - b) for p, a, b in lengths]
+        return cls(
+            torch.tensor(tokens, device=device),
+            torch.tensor(parts, device=device),
+            torch.tensor([c.objective for c in comparisons], device=device),
+            torch.tensor([c.label for c in comparisons], device=device),
+            torch.tensor([c.weight for c in comparisons], device=device),
+        )
+
+    def __len__(self) -> int:
+        return self.tokens_C_T.shape[0]
+
+    @cached_property
+    def lengths_3_C(self) -> Tensor:
+        """Tokens of prompt, first and second reply."""
+        return torch.stack([(self.parts_C_T == part).sum(dim=1) for part in (PROMPT, FIRST, SECOND)])
+
+    @cached_property
+    def positions_C_T(self) -> Tensor:
+        """Position of each token in its own conversation: the second reply counts on from the prompt too."""
+        columns_T = torch.arange(self.tokens_C_T.shape[1], device=self.tokens_C_T.device)
+        return columns_T - torch.where(self.parts_C_T == SECOND, self.lengths_3_C[1][:, None], 0)
+
+    @cached_property
+    def visible_C_T_T(self) -> Tensor:
+        """True where a token (second axis) may look at another (third): causal, but never from one reply at the
+        other."""
+        width = self.tokens_C_T.shape[1]
+        causal_T_T = torch.ones(width, width, dtype=torch.bool, device=self.tokens_C_T.device).tril()
+        second_C_T = self.parts_C_T == SECOND
+        first_C_T = self.parts_C_T == FIRST
+        return causal_T_T & ~(second_C_T[:, :, None] & first_C_T[:, None, :])
+
+    @cached_property
+    def last_columns_C_2(self) -> Tensor:
+        """The column of the last token of either reply."""
+        prompt_C, first_C, second_C = self.lengths_3_C
+        return torch.stack([prompt_C + first_C, prompt_C + first_C + second_C], dim=1) - 1
+
+    @cached_property
+    def _reply_places(self) -> tuple[Tensor, Tensor]:
+        rows_N, columns_N = ((self.parts_C_T == FIRST) | (self.parts_C_T == SECOND)).nonzero(as_tuple=True)
+        return rows_N, columns_N
+
+    @property
+    def reply_tokens_N(self) -> Tensor:
+        """The tokens of all replies, row after row, the first reply of a row before its second."""
+        return self.tokens_C_T[self._reply_places]
+
+    def predicting(self, hidden_C_T_D: Tensor) -> Tensor:
+        """The hidden states [N, D] from which the reply tokens are predicted; both replies begin after the prompt."""
+        rows_N, columns_N = self._reply_places
+        prompt_C, first_C, _ = self.lengths_3_C
+        opens_second_N = columns_N == (prompt_C + first_C)[rows_N]
+        return hidden_C_T_D[rows_N, torch.where(opens_second_N, prompt_C[rows_N], columns_N) - 1]
+
+    @cached_property
+    def reply_mask_C_2_R(self) -> Tensor:
+        """True on the reply tokens of either side; R is the longest reply."""
+        lengths_C_2 = self.lengths_3_C[1:].T
+        offsets_R = torch.arange(int(lengths_C_2.max()), device=self.tokens_C_T.device)
+        return offsets_R < lengths_C_2[:, :, None]
+
+    def unpack(self, values_N: Tensor) -> Tensor:
+        """One value per reply token, laid out as [C, 2, R] with zeros on padding."""
+        values_C_2_R = values_N.new_zeros(self.reply_mask_C_2_R.shape)
+        values_C_2_R[self.reply_mask_C_2_R] = values_N
+        return values_C_2_R

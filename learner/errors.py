@@ -1,0 +1,34 @@
+"""What can go wrong in learning, each under the project's one root."""
+
+from feedback.errors import InvalidRequest, PolicyInvalid, TandemError
+
+
+class PickledWeightsRefused(PolicyInvalid):
+    """A model folder whose weights are pickled: loading them could run code."""
+
+    code = "pickled_weights_refused"
+
+
+class ModelNotSupported(PolicyInvalid):
+    """A model whose logits are not its output layer applied to its last hidden state."""
+
+    code = "model_not_supported"
+
+
+class TrainingDataInvalid(InvalidRequest):
+    """Comparisons or prompts that nothing can be learnt from."""
+
+    code = "training_data_invalid"
+
+
+class TrainingDiverged(TandemError):
+    """A loss or gradient that is not finite, or a sampler that disagrees with the trainer. The last checkpoint is
+    intact."""
+
+    code = "training_diverged"
+
+
+class CheckpointInvalid(TandemError):
+    """A checkpoint that is incomplete or belongs to another run."""
+
+    code = "checkpoint_invalid"

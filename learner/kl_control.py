@@ -1,0 +1,33 @@
+"""The coefficient of the KL penalty: held fixed, or moved towards a target."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class FixedKL:
+    """A coefficient that stays."""
+
+    coefficient: float
+
+    def after(self, kl_nats: float, episodes: int) -> "FixedKL":
+        """The controller for the next step: this one."""
+        return self
+
+
+@dataclass(frozen=True)
+class AdaptiveKL:
+    """A proportional controller on the log of the coefficient.
+
+    coefficient <- coefficient (1 + clip(KL / target - 1, -0.2, 0.2) episodes / horizon). Source: Ziegler et al. 2019,
+    "Fine-tuning language models from human preferences", section 2.2.
+    """
+
+    coefficient: float
+    target_nats: float
+    horizon_episodes: int
+
+    def after(self, kl_nats: float, episodes: int) -> "AdaptiveKL":
+        """The controller for the next step, after `episodes` replies of mean KL `kl_nats`."""
+        error = min(max(kl_nats / self.target_nats - 1, -0.2), 0.2)
+        coefficient = self.coefficient * (1 + error * episodes / self.horizon_episodes)
+        return AdaptiveKL(coefficient, self.target_nats, self.horizon_episodes)

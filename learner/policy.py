@@ -1,0 +1,174 @@
+"""A policy on disk and in memory: a causal language model, its tokenizer, and the probe that proves it was loaded."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from feedback.errors import PolicyInvalid
+from learner.errors import PickledWeightsRefused
+from learner.language_model import require_plain_head
+
+Message = Mapping[str, str]
+
+PROBE_MESSAGES: tuple[tuple[Message, ...], ...] = (
+    ({"role": "user", "content": "What is 2 plus 3?"},),
+    ({"role": "user", "content": "How do I cut a cake?"},),
+    (
+        {"role": "user", "content": "What is the opposite of hot?"},
+        {"role": "assistant", "content": "Cold."},
+        {"role": "user", "content": "And of big?"},
+    ),
+)
+PROBE_REPLY_TOKENS = 16
+PICKLED_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A loaded policy. `end_ids` are the tokens that end a reply, the first of them the one a written reply is
+    given."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    end_ids: tuple[int, ...]
+
+    def encode_chat(self, messages: Sequence[Message], add_generation_prompt: bool = True) -> list[int]:
+        """Token ids of a conversation in the policy's chat template, ready for a reply unless told otherwise."""
+        return encode_chat(self.tokenizer, messages, add_generation_prompt)
+
+    def encode_reply(self, text: str) -> list[int]:
+        """Token ids of a reply, with the end token."""
+        return [*self.tokenizer.encode(text, add_special_tokens=False), self.end_ids[0]]
+
+    def decode(self, reply: Sequence[int]) -> str:
+        """The text of a reply, without its end token."""
+        return self.tokenizer.decode(list(reply), skip_special_tokens=True)
+
+
+def encode_chat(
+    tokenizer: PreTrainedTokenizerBase,
+    messages: Sequence[Message],
+    add_generation_prompt: bool = True,
+) -> list[int]:
+    """Token ids of a conversation in the tokenizer's chat template."""
+    if not tokenizer.chat_template:
+        raise PolicyInvalid("the tokenizer has no chat template: add a chat_template.jinja to the policy folder")
+    text = tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=add_generation_prompt)
+    return tokenizer.encode(text, add_special_tokens=False)
+
+
+def load_policy(folder: Path | str, device: str | None = None, dtype: torch.dtype | None = None) -> Policy:
+    """Load a policy from a local folder, in evaluation mode, on the GPU where there is one.
+
+    Weights must be safetensors and complete. `dtype` None keeps that of the folder. Raises `PickledWeightsRefused`, or
+    `PolicyInvalid` where a file or tensor is missing or the tokenizer has no end token.
+    """
+    folder = Path(folder)
+    _require_safetensors(folder)
+    transformers_logging.disable_progress_bar()
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        model, info = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=dtype or "auto",
+            use_safetensors=True,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise PolicyInvalid(f"{folder}: cannot be loaded: {error}") from error
+    wrong = sorted(info["missing_keys"]) + sorted(map(str, info["mismatched_keys"]))
+    if wrong:
+        raise PolicyInvalid(f"{folder}: tensors missing or of another shape: {', '.join(wrong[:5])}")
+    model = model.to(device).eval()
+    require_plain_head(model)
+    return Policy(model, tokenizer, _end_ids(model, tokenizer))
+
+
+def save_policy(policy: Policy, folder: Path | str) -> None:
+    """Write model and tokenizer as safetensors with an output layer of its own, and the probe beside them.
+
+    A tied output layer is written as a copy of the embedding and the configuration says untied: an engine that reloads
+    weights in place keeps serving the old output layer of a tied model. Raises `PolicyInvalid` if a weight is not
+    finite.
+    """
+    folder = Path(folder)
+    model = policy.model
+    state = {name: tensor.detach() for name, tensor in model.state_dict().items()}
+    bad = [name for name, tensor in state.items() if not torch.isfinite(tensor).all()]
+    if bad:
+        raise PolicyInvalid(f"weights not finite: {', '.join(bad[:5])}")
+    tied = bool(getattr(model.config, "tie_word_embeddings", False))
+    try:
+        if tied:
+            state["lm_head.weight"] = model.get_input_embeddings().weight.detach().clone()
+            model.config.tie_word_embeddings = False
+        model.save_pretrained(folder, state_dict=state)
+    finally:
+        model.config.tie_word_embeddings = tied
+    policy.tokenizer.save_pretrained(folder)
+    (folder / "probe.json").write_text(json.dumps(probe(model, policy.tokenizer)))
+
+
+@torch.no_grad()
+def probe(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+    """Fixed prompts, the greedy continuation of each, and the log-probability of every continuation token in fp32.
+
+    `{"dtype", "items": [{"tokens", "prompt_length", "logprobs"}]}`: `logprobs[i]` belongs to
+    `tokens[prompt_length + i]` given all tokens before it. An engine that serves the same weights must agree.
+    """
+    items = []
+    for messages in PROBE_MESSAGES:
+        tokens = encode_chat(tokenizer, messages)
+        prompt_length = len(tokens)
+        logprobs: list[float] = []
+        for _ in range(PROBE_REPLY_TOKENS):
+            logprobs_V = _next_logprobs(model, tokens)
+            tokens.append(int(logprobs_V.argmax()))
+            logprobs.append(float(logprobs_V[tokens[-1]]))
+        items.append({"tokens": tokens, "prompt_length": prompt_length, "logprobs": logprobs})
+    return {"dtype": str(model.dtype).removeprefix("torch."), "items": items}
+
+
+def _next_logprobs(model: PreTrainedModel, tokens: list[int]) -> Tensor:
+    inputs_1_T = torch.tensor([tokens], device=model.device)
+    logits_1_V = model(input_ids=inputs_1_T, use_cache=False, logits_to_keep=1).logits[:, -1]
+    return torch.log_softmax(logits_1_V.float(), dim=-1)[0]
+
+
+def _require_safetensors(folder: Path) -> None:
+    if not folder.is_dir():
+        raise PolicyInvalid(f"{folder}: no such policy folder")
+    if any(folder.glob("*.safetensors")):
+        return
+    pickled = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLED_SUFFIXES)
+    if pickled:
+        raise PickledWeightsRefused(
+            f"{folder}: only pickled weights ({', '.join(pickled[:3])}); convert them to safetensors first"
+        )
+    raise PolicyInvalid(f"{folder}: no .safetensors file")
+
+
+def _end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
+    """The tokenizer's end token first, then those that only the generation configuration names."""
+    configured = model.generation_config.eos_token_id if model.generation_config else None
+    candidates = [
+        tokenizer.eos_token_id,
+        *(configured if isinstance(configured, list) else [configured]),
+    ]
+    ends = tuple(dict.fromkeys(token for token in candidates if token is not None))
+    if not ends:
+        raise PolicyInvalid("neither the tokenizer nor the generation configuration names an end token")
+    return ends

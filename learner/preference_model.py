@@ -1,0 +1,186 @@
+"""The preference model: one trunk, a score per objective, read at the last token of a reply.
+
+P(A preferred to B) = sigmoid(score A - score B), per objective. Scores have mean zero and are calibrated on held-out
+votes. A small trunk sees manner (rude, refusing, complying) but not whether a statement is true. With the starting
+policy given, the scores may also use how likely that policy finds the reply: this makes wrong answers visible to a
+trunk of any size, and it is partly a pull towards what the starting policy would say anyway. It knows nothing of
+votes, optimisers or sampling.
+"""
+
+import copy
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, PreTrainedModel
+
+from learner.comparisons import ComparisonBatch
+from learner.errors import CheckpointInvalid
+from learner.language_model import hidden_states, reply_logprobs, token_logprobs
+from learner.sequences import Episodes
+
+FEATURES = 3
+
+
+@dataclass(frozen=True)
+class PreferenceShape:
+    """What must be known to build a preference model before its weights are read."""
+
+    objectives: tuple[str, ...]
+    ensemble_size: int = 1
+    head_width: int = 64
+    start_logprob_feature: bool = False
+    pessimism: float = 0.0
+
+
+class PreferenceModel(nn.Module):
+    """Scores replies. `start` is the frozen starting policy; it is no part of the saved weights.
+
+    Members of the ensemble share the trunk and have heads of their own. `center_O`, `temperature_O` and `scale_O`
+    come from held-out votes: score = (mean over members - pessimism * deviation - center) / temperature; `scale_O` is
+    the deviation of these scores over replies, so that score / scale is comparable between objectives.
+    """
+
+    center_O: Tensor
+    temperature_O: Tensor
+    scale_O: Tensor
+    feature_mean_F: Tensor
+    feature_deviation_F: Tensor
+
+    def __init__(self, trunk: PreTrainedModel, shape: PreferenceShape, start: PreTrainedModel | None = None) -> None:
+        super().__init__()
+        if shape.start_logprob_feature and start is None:
+            raise CheckpointInvalid("this preference model needs the starting policy it was trained with")
+        self.trunk = trunk
+        self.shape = shape
+        # In a tuple, so that torch does not take the frozen policy for a part of this module.
+        self._start = (start,)
+        members, objectives = shape.ensemble_size, len(shape.objectives)
+        inputs = trunk.config.get_text_config().hidden_size + (FEATURES if shape.start_logprob_feature else 0)
+        self.head_in = nn.Linear(inputs, members * shape.head_width)
+        self.head_out_E_H_O = nn.Parameter(torch.randn(members, shape.head_width, objectives) * shape.head_width**-0.5)
+        for name, value, size in (
+            ("center_O", 0.0, objectives),
+            ("temperature_O", 1.0, objectives),
+            ("scale_O", 1.0, objectives),
+            ("feature_mean_F", 0.0, FEATURES),
+            ("feature_deviation_F", 1.0, FEATURES),
+        ):
+            self.register_buffer(name, torch.full((size,), value))
+        self.to(trunk.device)
+
+    @property
+    def start(self) -> PreTrainedModel | None:
+        """The frozen starting policy, where the scores use it."""
+        return self._start[0]
+
+    @property
+    def device(self) -> torch.device:
+        return self.trunk.device
+
+    def member_scores(self, hidden_B_D: Tensor, features_B_F: Tensor | None) -> Tensor:
+        """Raw scores [B, E, O] from hidden states at last tokens and, where the model uses them, features."""
+        inputs_B_I = hidden_B_D.float()
+        if self.shape.start_logprob_feature:
+            assert features_B_F is not None
+            standard_B_F = (features_B_F - self.feature_mean_F) / self.feature_deviation_F
+            inputs_B_I = torch.cat([inputs_B_I, standard_B_F], dim=1)
+        inner_B_E_H = F.silu(self.head_in(inputs_B_I)).unflatten(1, (self.shape.ensemble_size, -1))
+        return torch.einsum("beh,eho->beo", inner_B_E_H, self.head_out_E_H_O)
+
+    def aggregate(self, scores_B_E_O: Tensor) -> Tensor:
+        """Scores [B, O] of the ensemble: pessimistic mean, centred and calibrated."""
+        raw_B_O = scores_B_E_O.mean(dim=1)
+        if self.shape.pessimism:
+            raw_B_O = raw_B_O - self.shape.pessimism * scores_B_E_O.std(dim=1, unbiased=False)
+        return (raw_B_O - self.center_O) / self.temperature_O
+
+    def compare(self, batch: ComparisonBatch, features_C_2_F: Tensor | None) -> Tensor:
+        """Raw member scores [C, 2, E, O] of both sides, their prompt computed once."""
+        hidden_C_T_D = _pair_hidden(self.trunk, batch)
+        rows_C_1 = torch.arange(len(batch), device=self.device)[:, None]
+        ends_C2_D = hidden_C_T_D[rows_C_1, batch.last_columns_C_2].flatten(0, 1)
+        features_C2_F = None if features_C_2_F is None else features_C_2_F.flatten(0, 1)
+        return self.member_scores(ends_C2_D, features_C2_F).unflatten(0, (len(batch), 2))
+
+    @torch.no_grad()
+    def score(self, episodes: Episodes, start_logprobs_N: Tensor | None = None) -> Tensor:
+        """Scores [B, O] of replies. `start_logprobs_N` spares a pass through the starting policy where they are
+        known."""
+        hidden_B_T_D = hidden_states(self.trunk, episodes.tokens_B_T)
+        rows_B = torch.arange(len(episodes), device=self.device)
+        features_B_F = None
+        if self.start is not None and self.shape.start_logprob_feature:
+            if start_logprobs_N is None:
+                start_logprobs_N = reply_logprobs(self.start, episodes).logprobs_N
+            features_B_F = likelihood_features(episodes.unpack(start_logprobs_N), episodes.reply_mask_B_R)
+        return self.aggregate(self.member_scores(hidden_B_T_D[rows_B, episodes.last_columns_B], features_B_F))
+
+    @torch.no_grad()
+    def features(self, batch: ComparisonBatch) -> Tensor | None:
+        """Likelihood features [C, 2, F] of both sides under the starting policy, where the model uses them."""
+        if self.start is None or not self.shape.start_logprob_feature:
+            return None
+        hidden_N_D = batch.predicting(_pair_hidden(self.start.base_model, batch))
+        logprobs_N = token_logprobs(self.start, hidden_N_D, batch.reply_tokens_N).logprobs_N
+        return likelihood_features(batch.unpack(logprobs_N), batch.reply_mask_C_2_R)
+
+
+def likelihood_features(logprobs_xR: Tensor, mask_xR: Tensor) -> Tensor:
+    """[..., R] to [..., F]: sum, mean and minimum of each reply's log-probabilities in nats, padding masked out."""
+    logprobs_xR = torch.where(mask_xR, logprobs_xR, 0)
+    total_x = logprobs_xR.sum(dim=-1)
+    return torch.stack([total_x, total_x / mask_xR.sum(dim=-1), logprobs_xR.amin(dim=-1)], dim=-1)
+
+
+def new_preference_model(start: PreTrainedModel, shape: PreferenceShape, seed: int) -> PreferenceModel:
+    """An untrained preference model on a copy of the starting policy's trunk, its heads drawn from `seed`."""
+    trunk = copy.deepcopy(start.base_model)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return PreferenceModel(trunk, shape, start).eval()
+
+
+def save_preference_model(model: PreferenceModel, folder: Path | str) -> None:
+    """Write weights (safetensors), shape and trunk configuration (JSON)."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    model.trunk.config.save_pretrained(folder)
+    (folder / "preference.json").write_text(json.dumps(asdict(model.shape)))
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    save_file(state, folder / "preference.safetensors")
+
+
+def load_preference_model(
+    folder: Path | str, start: PreTrainedModel | None = None, device: str = "cpu"
+) -> PreferenceModel:
+    """Read what `save_preference_model` wrote. `start` must be the starting policy that it was trained with, if any.
+
+    Raises `CheckpointInvalid` where files are missing or do not fit together.
+    """
+    folder = Path(folder)
+    try:
+        fields = json.loads((folder / "preference.json").read_text())
+        shape = PreferenceShape(**{**fields, "objectives": tuple(fields["objectives"])})
+        trunk = AutoModel.from_config(AutoConfig.from_pretrained(folder, local_files_only=True))
+        model = PreferenceModel(trunk, shape, start)
+        model.load_state_dict(load_file(folder / "preference.safetensors"))
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise CheckpointInvalid(f"{folder}: not a preference model: {error}") from error
+    return model.to(device).eval()
+
+
+def _pair_hidden(trunk: PreTrainedModel, batch: ComparisonBatch) -> Tensor:
+    """Hidden states [C, T, D] of rows that hold a prompt and both replies."""
+    hidden = torch.zeros((), dtype=trunk.dtype, device=batch.tokens_C_T.device)
+    mask_C_1_T_T = torch.where(batch.visible_C_T_T, hidden, torch.finfo(trunk.dtype).min)[:, None]
+    return trunk(
+        input_ids=batch.tokens_C_T,
+        attention_mask=mask_C_1_T_T,
+        position_ids=batch.positions_C_T,
+        use_cache=False,
+    ).last_hidden_state

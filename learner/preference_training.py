@@ -1,0 +1,337 @@
+"""Training a preference model on voted comparisons, then centring, calibrating and judging it on held-out ones."""
+
+import hashlib
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from feedback.learning_settings import PreferenceSettings
+from learner.calibration import (
+    accuracy,
+    correlation,
+    cross_entropy,
+    cross_fitted_calibration_error,
+    expected_calibration_error,
+    fit_temperature,
+)
+from learner.comparisons import (
+    ComparisonBatch,
+    EncodedComparison,
+    VotedComparison,
+    encode_comparison,
+)
+from learner.errors import CheckpointInvalid, TrainingDataInvalid, TrainingDiverged
+from learner.hardware import matmul_precision
+from learner.losses import preference_loss
+from learner.policy import Policy
+from learner.preference_model import PreferenceModel, PreferenceShape, new_preference_model
+from learner.training_state import TrainingState, capture, restore
+
+OBJECTIVES = ("helpful", "harmless")
+COMPARISONS_PER_FORWARD = 64
+SURE_LABEL = 0.85
+
+
+@dataclass(frozen=True)
+class PreferenceStep:
+    """One optimiser step done, of `steps`."""
+
+    step: int
+    steps: int
+    loss: float
+
+
+OnPreferenceStep = Callable[[PreferenceStep, Callable[[], TrainingState]], None]
+
+
+def train_preference_model(
+    start: Policy,
+    comparisons: Sequence[VotedComparison],
+    settings: PreferenceSettings,
+    *,
+    seed: int,
+    objectives: Sequence[str] = OBJECTIVES,
+    on_step: OnPreferenceStep | None = None,
+    resume: TrainingState | None = None,
+) -> PreferenceModel:
+    """Train on `comparisons`, from the trunk of the starting policy. The result wants `calibrate` before it is used.
+
+    `on_step` is called after each optimiser step, with a function that gives the state to resume from. The same
+    arguments give the same weights, resumed or not. Raises `TrainingDataInvalid` and `TrainingDiverged`.
+    """
+    encoded = [
+        encode_comparison(one, start, objectives, settings.max_prompt_tokens, settings.max_reply_tokens)
+        for one in comparisons
+        if one.weight > 0
+    ]
+    if not encoded:
+        raise TrainingDataInvalid("no comparison to train the preference model on")
+    shape = PreferenceShape(
+        objectives=tuple(objectives),
+        ensemble_size=settings.ensemble_size,
+        start_logprob_feature=settings.start_logprob_feature,
+        pessimism=settings.pessimism,
+    )
+    model = new_preference_model(start.model, shape, seed)
+    optimizer = _optimizer(model, settings)
+    steps_per_epoch = math.ceil(len(encoded) / settings.comparisons_per_batch)
+    steps = settings.epochs * steps_per_epoch
+    fingerprint = _fingerprint(encoded, settings, seed)
+    modules: dict[str, nn.Module] = {"model": model}
+    optimizers: dict[str, torch.optim.Optimizer] = {"optimizer": optimizer}
+    first = 0
+    if resume is not None:
+        if resume.fingerprint != fingerprint:
+            raise CheckpointInvalid("the checkpoint belongs to other comparisons, settings or another seed")
+        restore(resume.tensors, modules, optimizers)
+        first = resume.step
+
+    with matmul_precision(settings.matmul_precision):
+        features_C_2_F = _all_features(model, encoded)
+        if features_C_2_F is not None and resume is None:
+            _standardise(model, features_C_2_F)
+        votes_C_E = _bootstrap(len(encoded), settings.ensemble_size, seed)
+        for step in range(first, steps):
+            order_C = torch.randperm(len(encoded), generator=_generator(seed, step // steps_per_epoch))
+            start_at = step % steps_per_epoch * settings.comparisons_per_batch
+            index = order_C[start_at : start_at + settings.comparisons_per_batch].tolist()
+            batch = ComparisonBatch.pad([encoded[i] for i in index], model.device)
+            features = None if features_C_2_F is None else features_C_2_F[index]
+            _schedule(optimizer, step, steps, settings.warmup_share)
+            loss = _loss(
+                model,
+                batch,
+                features,
+                votes_C_E[index].to(model.device),
+                settings.score_center_penalty,
+            )
+            _update(model, optimizer, loss, settings.max_gradient_norm)
+            if on_step is not None:
+                done = step + 1
+                state = partial(_state, done, fingerprint, modules, optimizers)
+                on_step(PreferenceStep(done, steps, float(loss.detach())), state)
+    return model.eval()
+
+
+def _state(
+    step: int, fingerprint: str, modules: dict[str, nn.Module], optimizers: dict[str, torch.optim.Optimizer]
+) -> TrainingState:
+    return TrainingState(step, fingerprint, capture(modules, optimizers))
+
+
+def _loss(
+    model: PreferenceModel,
+    batch: ComparisonBatch,
+    features_C_2_F: Tensor | None,
+    votes_C_E: Tensor,
+    penalty: float,
+) -> Tensor:
+    scores_C_2_E_O = model.compare(batch, features_C_2_F)
+    rows_C = torch.arange(len(batch), device=model.device)
+    sides_C_2_E = scores_C_2_E_O[rows_C, :, :, batch.objectives_C]
+    margins_C_E = sides_C_2_E[:, 0] - sides_C_2_E[:, 1]
+    weights_C_E = batch.weights_C[:, None] * votes_C_E
+    if weights_C_E.sum() == 0:
+        weights_C_E = torch.full_like(weights_C_E, 1e-6)
+    loss = preference_loss(
+        margins_C_E.flatten(),
+        batch.labels_C[:, None].expand_as(margins_C_E).flatten(),
+        weights_C_E.flatten(),
+    )
+    return loss + penalty * sides_C_2_E.mean(dim=1).square().mean()
+
+
+def _update(model: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor, max_norm: float) -> None:
+    loss.backward()
+    norm = nn.utils.clip_grad_norm_(model.parameters(), max_norm)
+    if not torch.isfinite(norm):
+        raise TrainingDiverged("the preference model's gradient is not finite")
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+
+
+def _optimizer(model: PreferenceModel, settings: PreferenceSettings) -> torch.optim.AdamW:
+    heads = {id(parameter) for parameter in (*model.head_in.parameters(), model.head_out_E_H_O)}
+    trunk = [parameter for parameter in model.parameters() if id(parameter) not in heads]
+    groups = [
+        {"params": [p for p in trunk if p.ndim > 1], "peak": settings.learning_rate},
+        {
+            "params": [p for p in trunk if p.ndim <= 1],
+            "peak": settings.learning_rate,
+            "weight_decay": 0.0,
+        },
+        {
+            "params": [p for p in model.parameters() if id(p) in heads],
+            "peak": settings.head_learning_rate,
+        },
+    ]
+    return torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.98), weight_decay=settings.weight_decay, fused=True)
+
+
+def _schedule(optimizer: torch.optim.Optimizer, step: int, steps: int, warmup_share: float) -> None:
+    warmup = max(1, round(warmup_share * steps))
+    if step < warmup:
+        share = (step + 1) / warmup
+    else:
+        share = 0.55 + 0.45 * math.cos(math.pi * (step - warmup) / max(1, steps - warmup))
+    for group in optimizer.param_groups:
+        group["lr"] = group["peak"] * share
+
+
+def _generator(seed: int, epoch: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+
+
+def _bootstrap(comparisons: int, members: int, seed: int) -> Tensor:
+    """How often each member of the ensemble sees each comparison, [C, E]: Poisson(1), or once where there is one
+    member."""
+    if members == 1:
+        return torch.ones(comparisons, 1)
+    generator = torch.Generator().manual_seed(seed * 1_000_003 - 1)
+    return torch.poisson(torch.ones(comparisons, members), generator=generator)
+
+
+def _batches(encoded: Sequence[EncodedComparison], model: PreferenceModel) -> list[ComparisonBatch]:
+    return [
+        ComparisonBatch.pad(encoded[at : at + COMPARISONS_PER_FORWARD], model.device)
+        for at in range(0, len(encoded), COMPARISONS_PER_FORWARD)
+    ]
+
+
+def _all_features(model: PreferenceModel, encoded: Sequence[EncodedComparison]) -> Tensor | None:
+    if not model.shape.start_logprob_feature:
+        return None
+    features = [model.features(batch) for batch in _batches(encoded, model)]
+    return torch.cat([part for part in features if part is not None])
+
+
+def _standardise(model: PreferenceModel, features_C_2_F: Tensor) -> None:
+    flat_F = features_C_2_F.flatten(0, 1)
+    model.feature_mean_F.copy_(flat_F.mean(dim=0))
+    model.feature_deviation_F.copy_(flat_F.std(dim=0, unbiased=False).clamp(min=1e-3))
+
+
+def _fingerprint(encoded: Sequence[EncodedComparison], settings: PreferenceSettings, seed: int) -> str:
+    digest = hashlib.sha256(f"{settings.model_dump_json()} {seed}".encode())
+    for one in encoded:
+        digest.update(repr(one).encode())
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Aggregated scores [C, 2, O] of held-out comparisons, as the model stands."""
+
+    scores_C_2_O: Tensor
+    lengths_C_2: Tensor
+    encoded: list[EncodedComparison]
+    tranches: list[str]
+
+
+@torch.no_grad()
+def score_comparisons(
+    model: PreferenceModel,
+    start: Policy,
+    comparisons: Sequence[VotedComparison],
+    settings: PreferenceSettings,
+) -> HeldOut:
+    """Scores of both replies of each comparison."""
+    encoded = [
+        encode_comparison(
+            one,
+            start,
+            model.shape.objectives,
+            settings.max_prompt_tokens,
+            settings.max_reply_tokens,
+        )
+        for one in comparisons
+    ]
+    if not encoded:
+        raise TrainingDataInvalid("no held-out comparison to judge the preference model by")
+    scores = []
+    with matmul_precision(settings.matmul_precision):
+        for batch in _batches(encoded, model):
+            raw_C_2_E_O = model.compare(batch, model.features(batch))
+            scores.append(model.aggregate(raw_C_2_E_O.flatten(0, 1)).unflatten(0, (len(batch), 2)).cpu())
+    lengths = torch.tensor([[len(reply) for reply in one.replies] for one in encoded])
+    return HeldOut(torch.cat(scores), lengths, encoded, [one.tranche for one in comparisons])
+
+
+def calibrate(
+    model: PreferenceModel,
+    start: Policy,
+    held_out: Sequence[VotedComparison],
+    settings: PreferenceSettings,
+) -> dict[str, Any]:
+    """Centre and calibrate `model` in place on held-out comparisons, and report on it (see `report`)."""
+    scored = score_comparisons(model, start, held_out, settings)
+    before = {name: _margins(scored, index) for index, name in enumerate(model.shape.objectives)}
+    raw_S_O = scored.scores_C_2_O.flatten(0, 1).to(model.device) * model.temperature_O + model.center_O
+    temperatures = [
+        fit_temperature(margins_C, labels_C) * float(model.temperature_O[index])
+        for index, (margins_C, labels_C) in enumerate(before.values())
+    ]
+    model.center_O.copy_(raw_S_O.mean(dim=0))
+    model.temperature_O.copy_(torch.tensor(temperatures, device=model.device))
+    deviation_O = raw_S_O.std(dim=0, unbiased=False) / model.temperature_O
+    model.scale_O.copy_(deviation_O.clamp(min=1e-3))
+    result = report(model, score_comparisons(model, start, held_out, settings))
+    for name, (margins_C, labels_C) in before.items():
+        if len(margins_C):
+            result["objectives"][name]["calibration_error_uncalibrated"] = expected_calibration_error(
+                margins_C, labels_C
+            )
+            result["objectives"][name]["calibration_error"] = cross_fitted_calibration_error(margins_C, labels_C)
+    return result
+
+
+def report(model: PreferenceModel, scored: HeldOut) -> dict[str, Any]:
+    """Held-out evidence as plain JSON: accuracy by objective, tranche and agreement, cross-entropy, length correlation.
+
+    `accuracy_sure` and `accuracy_unsure` split at labels within or beyond `SURE_LABEL` for either side.
+    """
+    objectives: dict[str, Any] = {}
+    for index, name in enumerate(model.shape.objectives):
+        margins_C, labels_C = _margins(scored, index)
+        if not len(margins_C):
+            continue
+        sure_C = (labels_C - 0.5).abs() >= SURE_LABEL - 0.5
+        objectives[name] = {
+            "comparisons": len(margins_C),
+            "accuracy": accuracy(margins_C, labels_C),
+            "accuracy_sure": accuracy(margins_C[sure_C], labels_C[sure_C]),
+            "accuracy_unsure": accuracy(margins_C[~sure_C], labels_C[~sure_C]),
+            "cross_entropy": cross_entropy(margins_C, labels_C),
+            "temperature": float(model.temperature_O[index]),
+            "center": float(model.center_O[index]),
+            "scale": float(model.scale_O[index]),
+            "length_correlation": correlation(
+                scored.scores_C_2_O[:, :, index].flatten(), scored.lengths_C_2.flatten().float()
+            ),
+        }
+    margins_C, labels_C = _margins(scored, None)
+    tranches = torch.tensor([sorted(set(scored.tranches)).index(tranche) for tranche in scored.tranches])
+    return {
+        "comparisons": len(margins_C),
+        "accuracy": accuracy(margins_C, labels_C),
+        "objectives": objectives,
+        "tranches": {
+            name: accuracy(margins_C[tranches == index], labels_C[tranches == index])
+            for index, name in enumerate(sorted(set(scored.tranches)))
+        },
+    }
+
+
+def _margins(scored: HeldOut, objective: int | None) -> tuple[Tensor, Tensor]:
+    """(margins_C, labels_C) of the comparisons under one objective, or of all, each under its own."""
+    objectives_C = torch.tensor([one.objective for one in scored.encoded])
+    labels_C = torch.tensor([one.label for one in scored.encoded])
+    rows_C = torch.arange(len(objectives_C))
+    margins_C = scored.scores_C_2_O[rows_C, 0, objectives_C] - scored.scores_C_2_O[rows_C, 1, objectives_C]
+    chosen_C = torch.ones_like(rows_C, dtype=torch.bool) if objective is None else objectives_C == objective
+    return margins_C[chosen_C], labels_C[chosen_C]

@@ -1,0 +1,66 @@
+"""The prompts that PPO practises on, and which of them each step draws."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from learner.errors import TrainingDataInvalid
+from learner.policy import Message, Policy
+
+HARMLESS = "harmless"
+
+
+@dataclass(frozen=True)
+class TrainingPrompt:
+    """A conversation that wants a reply, and the objective under which it was collected."""
+
+    messages: Sequence[Message]
+    objective: str
+
+
+class PromptPool:
+    """Encoded prompts in two kinds: collected under `harmless`, and all others.
+
+    What a step draws depends on the seed and the step alone: each kind is gone through in a new random order every
+    time it has been used up.
+    """
+
+    def __init__(
+        self,
+        prompts: Sequence[TrainingPrompt],
+        policy: Policy,
+        *,
+        harmless_share: float,
+        max_tokens: int,
+        seed: int,
+    ) -> None:
+        encoded = [(one.objective == HARMLESS, policy.encode_chat(one.messages)[-max_tokens:]) for one in prompts]
+        self._harmless = [tokens for harmless, tokens in encoded if harmless]
+        self._others = [tokens for harmless, tokens in encoded if not harmless]
+        if not encoded:
+            raise TrainingDataInvalid("no prompt to train the policy on")
+        self._share = harmless_share if self._harmless and self._others else float(bool(self._harmless))
+        self._seed = seed
+
+    def draw(self, step: int, count: int) -> list[list[int]]:
+        """The `count` prompts of a step, as token ids. All steps of a run ask for the same `count`."""
+        harmless = round(count * self._share)
+        return [
+            *self._take(self._harmless, step, harmless, 1),
+            *self._take(self._others, step, count - harmless, 0),
+        ]
+
+    def _take(self, pool: list[list[int]], step: int, count: int, kind: int) -> list[list[int]]:
+        taken = []
+        for position in range(step * count, (step + 1) * count):
+            turn, place = divmod(position, len(pool))
+            taken.append(pool[self._order(len(pool), turn, kind)[place]])
+        return taken
+
+    def _order(self, size: int, turn: int, kind: int) -> list[int]:
+        key = (self._seed * 2 + kind) * 1_000_003 + turn
+        if getattr(self, "_cached_key", None) != (key, size):
+            self._cached_key = (key, size)
+            self._cached_order = torch.randperm(size, generator=torch.Generator().manual_seed(key)).tolist()
+        return self._cached_order

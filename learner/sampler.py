@@ -1,0 +1,164 @@
+"""Drawing replies from a policy in plain torch, with a key-value cache: right for small models, and always exact.
+
+Each row draws with its own stream of uniform numbers, so a reply depends on its prompt, the weights and the seed, and
+not on which rows share its batch.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache, PreTrainedModel
+
+from learner.language_model import logits
+from learner.sequences import Episodes
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Prompts with the replies that were drawn. `logprobs_B_R` (zero on padding) are the sampler's own, at the sampling
+    temperature; `finished_B` is False where a reply ran into the limit and so has no end token."""
+
+    episodes: Episodes
+    logprobs_B_R: Tensor
+    finished_B: Tensor
+
+    def replies(self) -> list[list[int]]:
+        """Token ids of each reply, its end token included."""
+        rows = zip(
+            self.episodes.tokens_B_T,
+            self.episodes.prompt_lengths_B,
+            self.episodes.reply_lengths_B,
+            strict=True,
+        )
+        return [tokens_T[start : start + length].tolist() for tokens_T, start, length in rows]
+
+
+class Sampler(Protocol):
+    """Whatever draws replies: this module's, or an engine where the model is worth one."""
+
+    def sample(
+        self,
+        prompts: Sequence[Sequence[int]],
+        *,
+        max_new_tokens: int,
+        temperature: float,
+        seed: int,
+    ) -> Samples:
+        """One reply for each prompt (token ids). A `temperature` of 0 takes the likeliest token every time."""
+        ...
+
+
+@dataclass(frozen=True)
+class TorchSampler:
+    """Samples with the model's own forward pass. `end_ids` end a reply and belong to it."""
+
+    model: PreTrainedModel
+    end_ids: tuple[int, ...]
+    rows_per_batch: int = 256
+
+    @torch.no_grad()
+    def sample(
+        self,
+        prompts: Sequence[Sequence[int]],
+        *,
+        max_new_tokens: int,
+        temperature: float,
+        seed: int,
+    ) -> Samples:
+        """See `Sampler`. Prompts must hold at least one token each."""
+        device = self.model.device
+        generator = torch.Generator().manual_seed(seed)
+        uniforms_B_R = torch.rand(len(prompts), max_new_tokens, generator=generator).to(device)
+        replies: list[list[int]] = []
+        logprobs: list[list[float]] = []
+        for start in range(0, len(prompts), self.rows_per_batch):
+            rows = slice(start, start + self.rows_per_batch)
+            tokens_b_R, logprobs_b_R, lengths_b = self._decode(prompts[rows], uniforms_B_R[rows], temperature)
+            for tokens_R, logprobs_R, length in zip(
+                tokens_b_R.tolist(), logprobs_b_R.tolist(), lengths_b.tolist(), strict=True
+            ):
+                replies.append(tokens_R[:length])
+                logprobs.append(logprobs_R[:length])
+        width = max(map(len, replies))
+        padded_B_R = [[*row, *[0.0] * (width - len(row))] for row in logprobs]
+        finished = [reply[-1] in self.end_ids for reply in replies]
+        return Samples(
+            Episodes.pad(prompts, replies, device),
+            torch.tensor(padded_B_R, device=device),
+            torch.tensor(finished, device=device),
+        )
+
+    def _decode(
+        self, prompts: Sequence[Sequence[int]], uniforms_B_R: Tensor, temperature: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Tokens, log-probabilities and lengths of the replies to one batch of prompts."""
+        rows, limit = uniforms_B_R.shape
+        device = uniforms_B_R.device
+        inputs_B_T, attended_B_T = _left_pad(prompts, limit, device)
+        positions_B_T = (attended_B_T.cumsum(dim=1) - 1).clamp(min=0)
+        ends = torch.tensor(self.end_ids, device=device)
+        tokens_B_R = torch.zeros(rows, limit, dtype=torch.long, device=device)
+        logprobs_B_R = torch.zeros(rows, limit, device=device)
+        lengths_B = torch.full((rows,), limit, device=device)
+        cache = DynamicCache(config=self.model.config)
+        active = torch.arange(rows, device=device)
+        running = torch.ones(rows, dtype=torch.bool, device=device)
+        width = inputs_B_T.shape[1]
+        for step in range(limit):
+            seen = width + step
+            hidden_B_D = self.model.base_model(
+                input_ids=inputs_B_T,
+                attention_mask=attended_B_T[:, :seen],
+                position_ids=positions_B_T[:, seen - inputs_B_T.shape[1] : seen],
+                past_key_values=cache,
+                use_cache=True,
+            ).last_hidden_state[:, -1]
+            chosen_B, chosen_logprobs_B = draw(logits(self.model, hidden_B_D), uniforms_B_R[active, step], temperature)
+            tokens_B_R[active, step] = chosen_B
+            logprobs_B_R[active, step] = chosen_logprobs_B
+            ending = running & torch.isin(chosen_B, ends)
+            lengths_B[active[ending]] = step + 1
+            running = running & ~ending
+            alive = int(running.sum())
+            if alive == 0:
+                break
+            if alive < 0.8 * len(active):
+                keep = running.nonzero().squeeze(1)
+                cache.batch_select_indices(keep)
+                active, chosen_B, running = active[keep], chosen_B[keep], running[keep]
+                attended_B_T, positions_B_T = attended_B_T[keep], positions_B_T[keep]
+            inputs_B_T = chosen_B[:, None]
+        return tokens_B_R, logprobs_B_R, lengths_B
+
+
+def draw(logits_B_V: Tensor, uniforms_B: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """A token of each row's softmax(logits / temperature) by inversion, and its log-probability; both [B].
+
+    `uniforms_B` in [0, 1). The token is the first whose cumulative probability exceeds the uniform number, so a token
+    of probability zero is never drawn. Temperature 0 takes the likeliest token, and gives its log-probability at 1.
+    """
+    logprobs_B_V = torch.log_softmax(logits_B_V / (temperature or 1.0), dim=-1)
+    if temperature == 0:
+        chosen_B_1 = logprobs_B_V.argmax(dim=-1, keepdim=True)
+    else:
+        cumulative_B_V = logprobs_B_V.exp().cumsum(dim=-1)
+        total_B_1 = cumulative_B_V[:, -1:]
+        # Rounding must not carry the product up to the total, which no token exceeds.
+        below_B_1 = torch.minimum(
+            uniforms_B[:, None] * total_B_1, torch.nextafter(total_B_1, torch.zeros_like(total_B_1))
+        )
+        chosen_B_1 = torch.searchsorted(cumulative_B_V, below_B_1, right=True)
+    return chosen_B_1.squeeze(1), logprobs_B_V.gather(1, chosen_B_1).squeeze(1)
+
+
+def _left_pad(prompts: Sequence[Sequence[int]], room: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Token ids [B, P] padded on the left, and a mask [B, P + room] that is False on that padding."""
+    width = max(map(len, prompts))
+    tokens = [[*[0] * (width - len(prompt)), *prompt] for prompt in prompts]
+    mask = torch.ones(len(prompts), width + room, dtype=torch.long, device=device)
+    for row, prompt in enumerate(prompts):
+        mask[row, : width - len(prompt)] = 0
+    return torch.tensor(tokens, device=device), mask

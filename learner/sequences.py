@@ -1,0 +1,83 @@
+"""Prompts and replies as one padded tensor, and where in it each reply token stands."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """A batch of prompts, each followed at once by its reply and then by padding.
+
+    `tokens_B_T` int64; `prompt_lengths_B` and `reply_lengths_B` int64, all at least 1; what stands in the padding is
+    never looked at, so any token may serve, the end token included.
+    """
+
+    tokens_B_T: Tensor
+    prompt_lengths_B: Tensor
+    reply_lengths_B: Tensor
+
+    @classmethod
+    def pad(
+        cls,
+        prompts: Sequence[Sequence[int]],
+        replies: Sequence[Sequence[int]],
+        device: torch.device | str = "cpu",
+    ) -> "Episodes":
+        """From token ids, row by row."""
+        width = max(len(prompt) + len(reply) for prompt, reply in zip(prompts, replies, strict=True))
+        rows = [[*p, *r, *[0] * (width - len(p) - len(r))] for p, r in zip(prompts, replies, strict=True)]
+        return cls(
+            torch.tensor(rows, device=device),
+            torch.tensor([len(prompt) for prompt in prompts], device=device),
+            torch.tensor([len(reply) for reply in replies], device=device),
+        )
+
+    def __len__(self) -> int:
+        return self.tokens_B_T.shape[0]
+
+    def take(self, index_B: Tensor) -> "Episodes":
+        """The chosen rows, with no more padding than they need."""
+        prompt_lengths_B, reply_lengths_B = (
+            self.prompt_lengths_B[index_B],
+            self.reply_lengths_B[index_B],
+        )
+        width = int((prompt_lengths_B + reply_lengths_B).max())
+        return Episodes(self.tokens_B_T[index_B, :width], prompt_lengths_B, reply_lengths_B)
+
+    @cached_property
+    def reply_mask_B_R(self) -> Tensor:
+        """True on reply tokens; R is the longest reply."""
+        offsets_R = torch.arange(int(self.reply_lengths_B.max()), device=self.tokens_B_T.device)
+        return offsets_R < self.reply_lengths_B[:, None]
+
+    @cached_property
+    def reply_places(self) -> tuple[Tensor, Tensor]:
+        """(rows_N, columns_N) of the reply tokens in `tokens_B_T`, in the order of `reply_mask_B_R`."""
+        rows_N, offsets_N = self.reply_mask_B_R.nonzero(as_tuple=True)
+        return rows_N, self.prompt_lengths_B[rows_N] + offsets_N
+
+    @cached_property
+    def reply_tokens_N(self) -> Tensor:
+        """The reply tokens without padding."""
+        rows_N, columns_N = self.reply_places
+        return self.tokens_B_T[rows_N, columns_N]
+
+    @property
+    def last_columns_B(self) -> Tensor:
+        """The column of each row's last reply token."""
+        return self.prompt_lengths_B + self.reply_lengths_B - 1
+
+    def predicting(self, hidden_B_T_D: Tensor) -> Tensor:
+        """The hidden states [N, D] from which the reply tokens are predicted: one column before each."""
+        rows_N, columns_N = self.reply_places
+        return hidden_B_T_D[rows_N, columns_N - 1]
+
+    def unpack(self, values_N: Tensor) -> Tensor:
+        """One value per reply token, laid out as [B, R] with zeros on padding."""
+        values_B_R = values_N.new_zeros(self.reply_mask_B_R.shape)
+        values_B_R[self.reply_mask_B_R] = values_N
+        return values_B_R

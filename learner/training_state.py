@@ -1,0 +1,104 @@
+"""A training run frozen between two steps: weights, optimisers and counters in one safetensors file, never pickle."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from learner.errors import CheckpointInvalid
+
+
+@dataclass(frozen=True)
+class TrainingState:
+    """State after `step` steps. Random numbers are drawn from (seed, step) alone, so no generator needs keeping.
+
+    `fingerprint` says which run this belongs to; resuming another one is refused.
+    """
+
+    step: int
+    fingerprint: str
+    tensors: Mapping[str, Tensor]
+    numbers: Mapping[str, float] = field(default_factory=dict)
+
+    def save(self, path: Path | str) -> None:
+        """Write durably and all at once: a kill leaves the old file or the new one."""
+        path = Path(path)
+        partial = path.with_name(path.name + ".partial")
+        about = json.dumps({"step": self.step, "fingerprint": self.fingerprint, "numbers": dict(self.numbers)})
+        save_file(dict(self.tensors), partial, metadata={"tandem": about})
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    @classmethod
+    def load(cls, path: Path | str) -> "TrainingState":
+        """Read what `save` wrote. Raises `CheckpointInvalid`."""
+        try:
+            with safe_open(path, framework="pt") as file:
+                about = json.loads(file.metadata()["tandem"])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise CheckpointInvalid(f"{path}: not a checkpoint: {error}") from error
+        return cls(about["step"], about["fingerprint"], tensors, about["numbers"])
+
+
+def capture(modules: Mapping[str, nn.Module], optimizers: Mapping[str, Optimizer]) -> dict[str, Tensor]:
+    """Copies of all weights, buffers and optimiser moments, by name, on the CPU."""
+    tensors = {
+        f"module.{name}.{key}": tensor
+        for name, module in modules.items()
+        for key, tensor in _distinct(module.state_dict()).items()
+    }
+    for name, optimizer in optimizers.items():
+        for index, moments in optimizer.state_dict()["state"].items():
+            for key, value in moments.items():
+                tensors[f"optimizer.{name}.{index}.{key}"] = torch.as_tensor(value)
+    return {key: tensor.detach().to("cpu", copy=True).contiguous() for key, tensor in tensors.items()}
+
+
+def restore(
+    tensors: Mapping[str, Tensor],
+    modules: Mapping[str, nn.Module],
+    optimizers: Mapping[str, Optimizer],
+) -> None:
+    """Put back what `capture` took, into modules and optimisers of the same make. Raises `CheckpointInvalid`."""
+    for name, module in modules.items():
+        own = _under(tensors, f"module.{name}.")
+        if own.keys() != _distinct(module.state_dict()).keys():
+            raise CheckpointInvalid(f"the checkpoint's {name} is of another make")
+        module.load_state_dict(own, strict=False)
+    for name, optimizer in optimizers.items():
+        state: dict[int, dict[str, Tensor]] = {}
+        for key, tensor in _under(tensors, f"optimizer.{name}.").items():
+            index, moment = key.split(".", 1)
+            state.setdefault(int(index), {})[moment] = tensor
+        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
+
+
+def _distinct(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Each tensor once: a tied output layer shares its storage with the embedding."""
+    seen: set[tuple[int, torch.Size]] = set()
+    kept = {}
+    for name, tensor in state.items():
+        key = (tensor.data_ptr(), tensor.shape)
+        if tensor.numel() and key in seen:
+            continue
+        seen.add(key)
+        kept[name] = tensor
+    return kept
