@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from deploy.command import keys, votes
+from deploy.command import chat, keys, learn, policies, simulate, votes
 from feedback.errors import TandemError
 
 # Plain help and one-line errors: readable in a terminal, in a log and in docs/commands.md alike.
@@ -21,6 +21,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
+app.command()(chat.chat)
+app.command()(simulate.simulate)
+app.command()(learn.learn)
+app.add_typer(policies.app, name="policies")
 app.add_typer(votes.app, name="votes")
 app.add_typer(keys.app, name="keys")
 

@@ -70,6 +70,16 @@ class Api:
     def get(self, path: str, **params: Any) -> Any:
         return self.call("GET", path, params=params)
 
+    def pages(self, path: str, **params: Any) -> Iterator[dict[str, Any]]:
+        """Every object of a list, page by page."""
+        after: dict[str, Any] = {}
+        while True:
+            page = self.get(path, **params, **after)
+            yield from page["data"]
+            if not page["has_more"]:
+                return
+            after = {"after": page["last_id"]}
+
     def call(self, method: str, path: str, **options: Any) -> Any:
         """Send a request; the answer's JSON."""
         with self._failures():

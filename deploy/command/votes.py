@@ -12,13 +12,15 @@ from feedback.errors import InvalidRequest
 
 app = typer.Typer(help="Import and export votes.", no_args_is_help=True)
 
-Format = Annotated[str, typer.Option(metavar="hh|trl|openai", help="Format of the file: HH-RLHF's, TRL's or OpenAI's.")]
+Format = Annotated[
+    str, typer.Option("--format", metavar="hh|trl|openai", help="Format of the file: HH-RLHF's, TRL's or OpenAI's.")
+]
 
 
 @app.command("import")
 def import_votes(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="JSON lines, plain or gzip.")],
-    format: Format,
+    format_name: Format,
     objective: Annotated[
         str | None,
         typer.Option(metavar="helpful|harmless", help="What the pairs were judged by; else the file's name must say."),
@@ -42,7 +44,7 @@ def import_votes(
         report = import_file(
             store,
             file,
-            format,
+            format_name,
             home=settings.home,
             objective=objective,
             on_progress=lambda read_bytes: bar.update(task, completed=read_bytes),
@@ -61,7 +63,7 @@ def import_votes(
 
 @app.command("export")
 def export(
-    format: Format,
+    format_name: Format,
     file: Annotated[str, typer.Argument(metavar="[FILE|-]", help="Where to write; - is stdout.")] = "-",
     objective: Objective = None,
     json: Json = False,
@@ -80,7 +82,7 @@ def export(
     if json and file == "-":
         raise InvalidRequest("with --json name a FILE for the pairs; stdout is taken by the account of them")
     with open_record(home, must_exist=True) as (store, _), opened_for_pairs(file) as out:
-        report = export_votes(store, out, format, objective=objective)
+        report = export_votes(store, out, format_name, objective=objective)
     if json:
         print_json({"written": report.written, "left_out": report.left_out})
         return

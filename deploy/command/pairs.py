@@ -1,0 +1,106 @@
+"""Two replies side by side in a terminal, and the vote by key press."""
+
+import os
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+NARROW_COLUMNS = 72
+SIDES = ("left", "right")
+STRENGTHS = ("slightly", "somewhat", "clearly", "much")
+END_OF_INPUT = "\x04"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two finished replies, left and right, of the comparison that the API recorded."""
+
+    replies: tuple[str, str]
+    comparison_id: str | None
+
+
+@dataclass(frozen=True)
+class Ballot:
+    """A vote as it was pressed. `strength` counts only where a side is preferred."""
+
+    preferred: int | str
+    strength: int
+
+    def __str__(self) -> str:
+        if isinstance(self.preferred, int):
+            return f"{SIDES[self.preferred]} is {STRENGTHS[self.strength - 1]} better"
+        return self.preferred.replace("_", " ")
+
+
+def show_pair(chunks: Iterable[dict[str, Any]]) -> Pair:
+    """Show both replies as they are written, side by side where the terminal is wide enough."""
+    from rich.console import Console
+    from rich.live import Live
+
+    console = Console()
+    replies, comparison_id = ["", ""], None
+    with Live(side_by_side(replies, console.width), console=console, refresh_per_second=12) as live:
+        for chunk in chunks:
+            comparison_id = chunk.get("comparison_id") or comparison_id
+            for choice in chunk["choices"]:
+                replies[choice["index"]] += choice["delta"].get("content") or ""
+            live.update(side_by_side(replies, console.width))
+    return Pair((replies[0], replies[1]), comparison_id)
+
+
+def side_by_side(replies: list[str], width: int) -> "RenderableType":
+    """The two replies in frames of equal width, one above the other in a narrow terminal."""
+    from rich.console import Group
+    from rich.panel import Panel
+    from rich.table import Table
+    from rich.text import Text
+
+    from deploy.command.output import clean
+
+    panels = [
+        Panel(Text(clean(reply)), title=f"{number} {side}", title_align="left")
+        for number, (reply, side) in enumerate(zip(replies, SIDES, strict=True), start=1)
+    ]
+    if width < NARROW_COLUMNS:
+        return Group(*panels)
+    grid = Table.grid(expand=True)
+    for _ in panels:
+        grid.add_column(ratio=1)
+    grid.add_row(*panels)
+    return grid
+
+
+def ask_for_vote() -> Ballot | None:
+    """The person's vote; None when they skip it. Raises KeyboardInterrupt."""
+    pressed = press("better: 1 left, 2 right, t tie, b both bad, s skip ", "12tbs")
+    if pressed in ("s", END_OF_INPUT):
+        return None
+    if pressed in ("t", "b"):
+        return Ballot({"t": "tie", "b": "both_bad"}[pressed], 1)
+    choices = ", ".join(f"{number} {word}" for number, word in enumerate(STRENGTHS, start=1))
+    strength = press(f"by how much: {choices} ", "1234")
+    return None if strength == END_OF_INPUT else Ballot(int(pressed) - 1, int(strength))
+
+
+def press(question: str, keys: str) -> str:
+    """Ask, and wait for one of `keys`, without Enter; END_OF_INPUT when the terminal is gone or Ctrl-D is pressed."""
+    import termios
+    import tty
+
+    print(question, end="", file=sys.stderr, flush=True)
+    terminal = sys.stdin.fileno()
+    before = termios.tcgetattr(terminal)
+    try:
+        tty.setcbreak(terminal)
+        while True:
+            pressed = os.read(terminal, 1).decode(errors="replace").lower() or END_OF_INPUT
+            if pressed in keys or pressed == END_OF_INPUT:
+                break
+    finally:
+        termios.tcsetattr(terminal, termios.TCSADRAIN, before)
+    print("" if pressed == END_OF_INPUT else pressed, file=sys.stderr)
+    return pressed

@@ -1,0 +1,125 @@
+"""`tandem policies`: what has been trained, what serves, and changing it."""
+
+from typing import Annotated, Any
+
+import typer
+
+from deploy.command.options import ApiKey, Home, Json, Url
+
+app = typer.Typer(help="List policy versions, promote one, roll back.", no_args_is_help=True)
+
+Version = Annotated[str, typer.Argument(metavar="VERSION", help="A policy version, such as v1.")]
+Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why; kept with the promotion.")]
+Force = Annotated[bool, typer.Option("--force", help="Do it even where the evidence speaks against it.")]
+
+# Every engine in turn loads, verifies and probes the version.
+PROMOTION_TIMEOUT_S = 1800.0
+DIGEST_SHOWN = 12
+
+
+@app.command("list")
+def list_policies(json: Json = False, home: Home = None, url: Url = None, key: ApiKey = None) -> None:
+    """List every policy version, the newest first."""
+    from deploy.command.api import open_api
+    from deploy.command.output import print_json, print_table, when
+
+    with open_api(home, url, key) as api:
+        policies = list(api.pages("/v1/policies"))
+    if json:
+        print_json(policies)
+        return
+    rows = [
+        (
+            policy["version"],
+            policy["state"],
+            policy.get("parent"),
+            when(policy.get("created_at")),
+            (policy.get("digest") or "")[:DIGEST_SHOWN] or None,
+        )
+        for policy in policies
+    ]
+    print_table(("VERSION", "STATE", "PARENT", "CREATED", "DIGEST"), rows)
+
+
+@app.command("show")
+def show(version: Version, json: Json = False, home: Home = None, url: Url = None, key: ApiKey = None) -> None:
+    """Show where a version comes from and what speaks for it."""
+    from deploy.command.api import open_api
+    from deploy.command.output import print_json
+
+    with open_api(home, url, key) as api:
+        policy = api.get(f"/v1/policies/{version}")
+    if json:
+        print_json(policy)
+    else:
+        print("\n".join(outline(policy)))
+
+
+@app.command("promote")
+def promote(
+    version: Version,
+    reason: Reason = "",
+    force: Force = False,
+    json: Json = False,
+    home: Home = None,
+    url: Url = None,
+    key: ApiKey = None,
+) -> None:
+    """Have a version serve, without dropping a request; returns when every engine serves it.
+
+    If it cannot be loaded, the one that served goes on serving.
+    """
+    change(f"/v1/policies/{version}/promote", reason, force, json, home, url, key)
+
+
+@app.command("rollback")
+def rollback(
+    reason: Reason = "",
+    force: Force = False,
+    json: Json = False,
+    home: Home = None,
+    url: Url = None,
+    key: ApiKey = None,
+) -> None:
+    """Go back to the version that served before."""
+    change("/v1/policies/rollback", reason, force, json, home, url, key)
+
+
+def change(path: str, reason: str, force: bool, json: bool, home: Home, url: Url, key: ApiKey) -> None:
+    """Ask for another version to serve, and say which one does."""
+    from deploy.command.api import open_api
+    from deploy.command.output import print_json, talk
+
+    with open_api(home, url, key) as api, talk().status("changing what serves"):
+        body = {"reason": reason, "force": force}
+        policy = api.call("POST", path, json=body, timeout=PROMOTION_TIMEOUT_S)
+    if json:
+        print_json(policy)
+    else:
+        print(f"{policy['version']} serves")
+
+
+def outline(value: dict[str, Any], indent: str = "") -> list[str]:
+    """An object as indented lines, for reading."""
+    from deploy.command.output import clean
+
+    lines = []
+    for name, part in value.items():
+        if isinstance(part, dict) and part:
+            lines += [f"{indent}{name}:", *outline(part, f"{indent}  ")]
+        elif isinstance(part, list) and part and all(isinstance(each, dict) for each in part):
+            lines.append(f"{indent}{name}:")
+            for each in part:
+                first, *rest = outline(each, f"{indent}    ")
+                lines += [f"{indent}  - {first.strip()}", *rest]
+        else:
+            said = ", ".join(map(clean, part)) if isinstance(part, list) else clean(rounded(part))
+            lines.append(f"{indent}{name}: {said or '-'}")
+    return lines
+
+
+def rounded(value: object) -> object:
+    """Figures to four digits: what a person compares."""
+    if isinstance(value, float) and abs(value) < 1e6:
+        return f"{value:.4g}"
+    return "-" if value in ({}, []) else value

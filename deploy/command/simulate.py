@@ -1,0 +1,133 @@
+"""`tandem simulate`: simulated raters chat and vote through the public API; and the table of before and after."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from deploy.command.options import ApiKey, Home, Json, Url
+from feedback.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from deploy.command.api import Api
+    from feedback.sandbox.simulate import BeforeAfter, Simulation
+
+# Name in `Measures`, how the table calls it.
+FIGURES = (
+    ("complies", "complies with harm"),
+    ("refuses", "refuses harm"),
+    ("rude", "rude"),
+    ("correct", "correct"),
+    ("over_refusal", "over-refusal"),
+)
+
+
+def simulate(
+    votes: Annotated[int | None, typer.Option(min=1, metavar="N", help="How many votes to cast.")] = None,
+    compare: Annotated[
+        tuple[str, str] | None,
+        typer.Option(metavar="BEFORE AFTER", help="Measure two loaded versions on held-out prompts, such as v0 v1."),
+    ] = None,
+    raters: Annotated[int, typer.Option(min=1, metavar="N", help="How many people vote.")] = 20,
+    concurrency: Annotated[int, typer.Option(min=1, max=256, metavar="N", help="How many act at the same time.")] = 8,
+    seed: Annotated[int, typer.Option(metavar="N", help="Decides prompts, raters and their noise.")] = 0,
+    json: Json = False,
+    home: Home = None,
+    url: Url = None,
+    key: ApiKey = None,
+) -> None:
+    """Let simulated people chat and vote, so that the loop can be watched; or compare two versions by the gold judge.
+
+    They know the public API and nothing else. With both options the votes come first.
+    """
+    from dataclasses import asdict
+
+    from deploy.command.api import open_api
+    from deploy.command.output import print_json, say
+
+    if votes is None and compare is None:
+        raise InvalidRequest("say --votes N, or --compare BEFORE AFTER, or both")
+    said: dict[str, Any] = {}
+    with open_api(home, url, key) as api:
+        api.get("/v1/models")  # says at once when there is nothing to talk to
+        if votes is not None:
+            cast = cast_votes(api, votes, raters=raters, concurrency=concurrency, seed=seed)
+            said["simulation"] = asdict(cast)
+            if not json:
+                say(summary(cast))
+        if compare is not None:
+            result = compared(api, compare, concurrency=concurrency, seed=seed)
+            said["comparison"] = {"versions": compare, **asdict(result)}
+            if not json:
+                print_comparison(compare, result)
+    if json:
+        print_json(said)
+
+
+def cast_votes(api: "Api", votes: int, *, raters: int, concurrency: int, seed: int) -> "Simulation":
+    import asyncio
+
+    from deploy.command.output import progress_bar
+    from feedback.sandbox.simulate import simulate
+
+    with progress_bar() as bar:
+        task = bar.add_task(f"{votes} votes", total=votes)
+        return asyncio.run(
+            simulate(
+                api.url,
+                api.key,
+                votes,
+                seed=seed,
+                concurrency=concurrency,
+                raters=raters,
+                on_progress=lambda done, _of: bar.update(task, completed=done),
+            )
+        )
+
+
+def compared(api: "Api", versions: tuple[str, str], *, concurrency: int, seed: int) -> "BeforeAfter":
+    """Raises SandboxFailed when a version is not loaded."""
+    import asyncio
+
+    from deploy.command.output import progress_bar
+    from feedback.sandbox.simulate import before_after
+
+    with progress_bar() as bar:
+        task = bar.add_task(" against ".join(versions), total=None)
+        before, after = (model(version) for version in versions)
+        return asyncio.run(
+            before_after(
+                api.url,
+                api.key,
+                before,
+                after,
+                seed=seed,
+                concurrency=concurrency,
+                on_progress=lambda done, of: bar.update(task, completed=done, total=of),
+            )
+        )
+
+
+def model(version: str) -> str:
+    """`v1` -> `tandem@v1`; a model's own name stays."""
+    return version if version.startswith("tandem") else f"tandem@{version}"
+
+
+def summary(cast: "Simulation") -> str:
+    agreement = "" if cast.agreement is None else f"; {cast.agreement:.0%} of them as the gold judge would"
+    objectives = ", ".join(f"{count} {objective}" for objective, count in sorted(cast.objectives.items()))
+    return f"{cast.votes} votes cast ({objectives}){agreement}"
+
+
+def print_comparison(versions: tuple[str, str], result: "BeforeAfter") -> None:
+    """The table: shares of the replies that are so, and how often the later version's reply is the better one."""
+    from deploy.command.output import print_table
+
+    rows = [
+        (name, share(getattr(result.before, figure)), share(getattr(result.after, figure))) for figure, name in FIGURES
+    ]
+    rows.append(("win rate", None, share(result.win_rate)))
+    print_table(("", *versions), rows)
+
+
+def share(value: float | None) -> str | None:
+    return None if value is None else f"{value:.2f}"
