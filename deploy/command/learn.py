@@ -1,19 +1,27 @@
 """`tandem learn`: start an iteration now, and follow it to its end."""
 
+import threading
+import time
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from deploy.command.options import ApiKey, Home, Json, Url
+from feedback.errors import TandemError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from rich.progress import Progress
+
     from deploy.command.api import Api, Event
 
 RECONNECT_S = 1.0
+LOOK_INTERVAL_S = 0.5
 PATIENCE_S = 60.0
 ENDED = ("succeeded", "failed")
+SHOWN = (str, int, float)
 
 
 def learn(
@@ -58,35 +66,29 @@ def learn(
 def follow(api: "Api", iteration_id: str) -> dict[str, Any]:
     """Show the iteration's events as they come until it has ended; the iteration then.
 
-    A broken stream is taken up again after its last event. Raises NotRunning when the API stays away.
+    A broken stream is taken up again after its last event: the API may be restarted while the learner goes on.
+    Raises NotRunning when the API stays away for a minute.
     """
-    import time
-
     from deploy.command.api import ApiRefused
-    from deploy.command.output import progress_bar, say
-    from feedback.errors import TandemError
+    from deploy.command.output import progress_bar
 
-    last_id, answered_at = None, time.monotonic()
-    with progress_bar() as bar:
-        task = bar.add_task("waiting for the learner", total=1.0)
+    last_id: str | None = None
+    failing_since: float | None = None
+    with progress_bar() as bar, progress_shown(api, iteration_id, bar):
         while True:
             try:
                 for event in events_after(api, iteration_id, last_id):
-                    last_id, answered_at = event.id or last_id, time.monotonic()
-                    stage = event.data.get("stage")
-                    if stage is not None:
-                        bar.update(task, description=stage, completed=event.data.get("progress", 0.0))
-                    line = told(event.kind, event.data)
-                    if line:
-                        say(line)
+                    last_id = event.id or last_id
+                    tell(event)
                 iteration: dict[str, Any] = api.get(f"/v1/iterations/{iteration_id}")
                 if iteration["state"] in ENDED:
                     return iteration
+                failing_since = None
             except ApiRefused:
                 raise
             except TandemError:
-                # The API may be restarted while the learner goes on.
-                if time.monotonic() - answered_at > PATIENCE_S:
+                failing_since = failing_since or time.monotonic()
+                if time.monotonic() - failing_since > PATIENCE_S:
                     raise
             time.sleep(RECONNECT_S)
 
@@ -96,17 +98,47 @@ def events_after(api: "Api", iteration_id: str, last_id: str | None) -> "Iterato
     return api.events("GET", f"/v1/iterations/{iteration_id}/events", headers=headers)
 
 
-def told(kind: str, data: dict[str, Any]) -> str | None:
-    """An event as a line; None for those that only move the bar."""
-    if kind == "progress":
-        return None
-    if kind == "stage":
-        return str(data["stage"])
-    if kind in ENDED:
-        return None
-    details = ", ".join(f"{name} {shown(value)}" for name, value in data.items() if not isinstance(value, dict | list))
-    return f"  {kind}: {details}" if details else f"  {kind}"
+@contextmanager
+def progress_shown(api: "Api", iteration_id: str, bar: "Progress") -> "Iterator[None]":
+    """Move the bar as the learner advances within a stage, of which there are no events."""
+    task = bar.add_task("waiting for the learner", total=1.0)
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(LOOK_INTERVAL_S):
+            # An API that does not answer is the business of whoever listens for events.
+            with suppress(TandemError):
+                iteration = api.get(f"/v1/iterations/{iteration_id}")
+                if iteration["stage"] is not None:
+                    bar.update(task, description=iteration["stage"], completed=iteration["progress"])
+
+    watching = threading.Thread(target=watch, daemon=True)
+    if not bar.disable:
+        watching.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        if watching.is_alive():
+            watching.join()
 
 
-def shown(value: object) -> str:
+def tell(event: "Event") -> None:
+    """Say an event as a line; how it ended is said at the end."""
+    from deploy.command.output import say
+
+    if event.kind == "stage":
+        say(event.data["stage"])
+    elif event.kind not in ENDED:
+        say(f"  {told(event.kind, event.data)}")
+
+
+def told(kind: str, data: dict[str, Any]) -> str:
+    """`step: 3, kl 0.41`: an event's plain figures after its kind."""
+    figures = {name: value for name, value in data.items() if name not in ("kind", "created")}
+    details = ", ".join(f"{name} {shown(value)}" for name, value in figures.items() if isinstance(value, SHOWN))
+    return f"{kind}: {details}" if details else kind
+
+
+def shown(value: float | str) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -25,15 +25,15 @@ class Pair:
 
 @dataclass(frozen=True)
 class Ballot:
-    """A vote as it was pressed. `strength` counts only where a side is preferred."""
+    """A vote as it was pressed. A tie and two bad replies have no strength."""
 
     preferred: int | str
-    strength: int
+    strength: int | None = None
 
     def __str__(self) -> str:
-        if isinstance(self.preferred, int):
+        if isinstance(self.preferred, int) and self.strength is not None:
             return f"{SIDES[self.preferred]} is {STRENGTHS[self.strength - 1]} better"
-        return self.preferred.replace("_", " ")
+        return str(self.preferred).replace("_", " ")
 
 
 def show_pair(chunks: Iterable[dict[str, Any]]) -> Pair:
@@ -80,7 +80,7 @@ def ask_for_vote() -> Ballot | None:
     if pressed in ("s", END_OF_INPUT):
         return None
     if pressed in ("t", "b"):
-        return Ballot({"t": "tie", "b": "both_bad"}[pressed], 1)
+        return Ballot({"t": "tie", "b": "both_bad"}[pressed])
     choices = ", ".join(f"{number} {word}" for number, word in enumerate(STRENGTHS, start=1))
     strength = press(f"by how much: {choices} ", "1234")
     return None if strength == END_OF_INPUT else Ballot(int(pressed) - 1, int(strength))

@@ -32,13 +32,14 @@ def list_policies(json: Json = False, home: Home = None, url: Url = None, key: A
         (
             policy["version"],
             policy["state"],
-            policy.get("parent"),
-            when(policy.get("created_at")),
-            (policy.get("digest") or "")[:DIGEST_SHOWN] or None,
+            "yes" if policy["loaded"] else "no",
+            policy["parent"],
+            when(policy["created"]),
+            policy["digest"][:DIGEST_SHOWN],
         )
         for policy in policies
     ]
-    print_table(("VERSION", "STATE", "PARENT", "CREATED", "DIGEST"), rows)
+    print_table(("VERSION", "STATE", "LOADED", "PARENT", "CREATED", "DIGEST"), rows)
 
 
 @app.command("show")
@@ -69,7 +70,7 @@ def promote(
 
     If it cannot be loaded, the one that served goes on serving.
     """
-    change(f"/v1/policies/{version}/promote", reason, force, json, home, url, key)
+    change_serving(f"/v1/policies/{version}/promote", reason, force, json, home, url, key)
 
 
 @app.command("rollback")
@@ -82,21 +83,23 @@ def rollback(
     key: ApiKey = None,
 ) -> None:
     """Go back to the version that served before."""
-    change("/v1/policies/rollback", reason, force, json, home, url, key)
+    change_serving("/v1/policies/rollback", reason, force, json, home, url, key)
 
 
-def change(path: str, reason: str, force: bool, json: bool, home: Home, url: Url, key: ApiKey) -> None:
+def change_serving(path: str, reason: str, force: bool, json: bool, home: Home, url: Url, key: ApiKey) -> None:
     """Ask for another version to serve, and say which one does."""
     from deploy.command.api import open_api
     from deploy.command.output import print_json, talk
 
     with open_api(home, url, key) as api, talk().status("changing what serves"):
         body = {"reason": reason, "force": force}
-        policy = api.call("POST", path, json=body, timeout=PROMOTION_TIMEOUT_S)
+        change = api.call("POST", path, json=body, timeout=PROMOTION_TIMEOUT_S)
     if json:
-        print_json(policy)
+        print_json(change)
+    elif change["changed"]:
+        print(f"{change['version']} serves, in place of {change['previous']}")
     else:
-        print(f"{policy['version']} serves")
+        print(f"{change['version']} serves already")
 
 
 def outline(value: dict[str, Any], indent: str = "") -> list[str]:

@@ -1,0 +1,111 @@
+"""Writes docs/settings.md from the settings themselves: `python -m feedback.settings_reference > docs/settings.md`."""
+
+import json
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from feedback.settings import DEFAULT_HOME, Settings
+
+INTRODUCTION = """# Settings
+
+Made by `python -m feedback.settings_reference > docs/settings.md`; a test fails when it is out of step.
+
+A value comes from, strongest first: the command line; the environment variable beside it; `tandem.toml` in the current
+folder; `tandem.toml` in the home; the default. Each process reads them once, when it starts. A name or a value that is
+not known here stops the process with a line that says which. In `tandem.toml` the names are those of the tables below,
+the section as a table of its own:
+
+```toml
+policy = "builtin"
+
+[serve]
+port = 8080
+
+[learner.ppo]
+steps = 12
+```
+
+Lists and tuples stand in the environment as JSON.
+"""
+BOUNDS = (("ge", "at least"), ("gt", "above"), ("le", "at most"), ("lt", "below"))
+
+
+def render() -> str:
+    """The whole page."""
+    return "\n".join([INTRODUCTION, *sections(Settings, (), "The whole")])
+
+
+def sections(model: type[BaseModel], path: tuple[str, ...], title: str) -> Iterator[str]:
+    """The table of a section's own values, then the sections below it."""
+    below = {name: field for name, field in model.model_fields.items() if is_section(field)}
+    own = {name: field for name, field in model.model_fields.items() if name not in below}
+    lines = [f"## `[{'.'.join(path)}]`: {title}" if path else f"## {title}", ""]
+    if own:
+        lines += ["| name | environment | type | default | |", "|---|---|---|---|---|"]
+        lines += [row(name, field, path) for name, field in own.items()]
+        yield "\n".join([*lines, ""])
+    for name, field in below.items():
+        yield from sections(field.annotation, (*path, name), first_sentence(field))  # type: ignore[arg-type]
+
+
+def is_section(field: FieldInfo) -> bool:
+    return isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+
+
+def row(name: str, field: FieldInfo, path: tuple[str, ...]) -> str:
+    variable = "TANDEM_" + "__".join([*path, name]).upper()
+    cells = (f"`{name}`", f"`{variable}`", type_said(field), default_said(field), described(field))
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def type_said(field: FieldInfo) -> str:
+    """`int, at least 1, at most 8` or `"auto", "cpu" or "cuda"`."""
+    said = annotation_said(field.annotation)
+    for bound, word in BOUNDS:
+        limits = [getattr(limit, bound) for limit in field.metadata if hasattr(limit, bound)]
+        said += "".join(f", {word} {limit}" for limit in limits)
+    return said
+
+
+def annotation_said(annotation: Any) -> str:
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        *others, last = (f"`{choice}`" for choice in arguments)
+        return f"{', '.join(others)} or {last}" if others else last
+    if origin in (Union, types.UnionType):
+        return " or ".join(annotation_said(argument) for argument in arguments)
+    if origin is dict:
+        return f"table of {annotation_said(arguments[1])}"
+    if origin is list:
+        return f"list of {annotation_said(arguments[0])}"
+    if origin is tuple:
+        return f"{len(arguments)} of {annotation_said(arguments[0])}"
+    return {type(None): "none", Path: "path"}.get(annotation) or annotation.__name__
+
+
+def default_said(field: FieldInfo) -> str:
+    value = field.get_default(call_default_factory=True)
+    if value is None:
+        return "none"
+    # Not the validated default: that is absolute, and so differs from one folder to the next.
+    return f"`{f'./{DEFAULT_HOME}' if value == DEFAULT_HOME else json.dumps(value, default=str)}`"
+
+
+def described(field: FieldInfo) -> str:
+    """Raises ValueError for a setting without a docstring: every setting says what it does."""
+    if not field.description:
+        raise ValueError(f"a setting has no docstring: {field!r}")
+    return " ".join(field.description.split())
+
+
+def first_sentence(field: FieldInfo) -> str:
+    return described(field).partition(". ")[0].rstrip(".")
+
+
+if __name__ == "__main__":
+    print(render(), end="")  # noqa: T201
