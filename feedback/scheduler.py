@@ -14,6 +14,7 @@ import time
 from celery import Celery
 from sqlalchemy.orm import Session
 
+from feedback import logs
 from feedback.lifeline import die_with_parent
 from feedback.queue import COUNT_VOTES, RUN_ITERATION, make_celery, send
 from feedback.settings import LoopSettings, Settings, load_settings
@@ -98,7 +99,7 @@ def _progress(session: Session) -> tuple[int, int, float]:
 def main() -> None:
     """Look again and again until SIGTERM."""
     die_with_parent()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logs.configure()
     settings = load_settings()
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -228,6 +228,7 @@ class Iteration(Base):
     dataset_digest: Mapped[str | None]
     candidate: Mapped[int | None]
     epoch: Mapped[int | None]
+    attempts: Mapped[int]
     error: Mapped[Text | None]
     created_at: Mapped[Timestamp]
     started_at: Mapped[Timestamp | None]

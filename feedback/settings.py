@@ -143,6 +143,9 @@ class LoopSettings(Section):
     check_interval_s: float = Field(2.0, gt=0)
     """How often the scheduler looks."""
 
+    max_attempts: int = Field(5, ge=1)
+    """An iteration whose process was killed this many times fails instead of being resumed again."""
+
     lease_ttl_s: float = Field(15.0, gt=1)
     """A learner that has not renewed its lease for this long counts as dead, and its iteration is resumed."""
 
@@ -162,8 +165,8 @@ class LearnerSettings(Section):
     start_from: Literal["start", "last"] = "start"
     """Train from the starting policy each time, as in the paper, or from the version that serves."""
 
-    keep_checkpoints: int = Field(2, ge=1)
-    """Iterations whose intermediate files are kept."""
+    checkpoint_interval_s: float = Field(5.0, ge=0)
+    """At most this much training is lost when the learner is killed."""
 
     preference: PreferenceSettings = PreferenceSettings()
     """Preference model."""
@@ -249,7 +252,7 @@ class Settings(BaseSettings):
         home = init_settings().get("home") or os.environ.get("TANDEM_HOME") or DEFAULT_HOME
         # Files later in this list are the stronger ones.
         files = [Path(home).expanduser() / "tandem.toml", Path("tandem.toml")]
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=files)
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=files, deep_merge=True)
 
 
 def load_settings(**overrides: Any) -> Settings:

@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from feedback.errors import Conflict, NotFound
 from feedback.ids import new_id
-from feedback.schema import Dataset, DatasetVote, Iteration, IterationEvent
+from feedback.schema import Dataset, DatasetVote, Iteration, IterationEvent, version_name
 from feedback.store import insert, leases, now, page
 
 ACTIVE = ("queued", "running")
@@ -37,6 +37,7 @@ def start(
         dataset_digest=None,
         candidate=None,
         epoch=None,
+        attempts=0,
         error=None,
         created_at=now(session),
         started_at=None,
@@ -76,16 +77,23 @@ def list_page(session: Session, *, limit: int, after: str | None, order: str) ->
     return page(session, select(Iteration), Iteration.id, limit=limit, after=after, order=order)
 
 
-def claim(session: Session, iteration_id: str, holder: str, ttl_s: float) -> tuple[Iteration, int] | None:
+def claim(
+    session: Session, iteration_id: str, holder: str, ttl_s: float, max_attempts: int
+) -> tuple[Iteration, int] | None:
     """Take the learner lease for this iteration, to begin or to resume it.
 
-    Returns the row and the lease's epoch; None when it has ended or another learner holds the lease.
+    Returns the row and the lease's epoch; None when it has ended or another learner holds the lease. The attempt
+    after `max_attempts` ends it as failed: what kills every process that works on it will kill the next one too.
     """
     iteration = get(session, iteration_id)
     if iteration.state not in ACTIVE:
         return None
     epoch = leases.acquire(session, leases.LEARNER, holder, ttl_s)
     if epoch is None:
+        return None
+    iteration.attempts += 1
+    if iteration.attempts > max_attempts:
+        _end(session, iteration, epoch, "failed", {"error": f"its process died {max_attempts} times"})
         return None
     resumed = iteration.state == "running"
     iteration.state = "running"
@@ -144,22 +152,14 @@ def freeze(
 def succeed(session: Session, iteration_id: str, epoch: int, candidate: int) -> None:
     """Raises LeaseLost."""
     iteration = _under_lease(session, iteration_id, epoch)
-    iteration.state = "succeeded"
     iteration.progress = 1.0
     iteration.candidate = candidate
-    iteration.finished_at = now(session)
-    _add_event(session, iteration_id, "succeeded", {"candidate": f"v{candidate}"})
-    leases.release(session, leases.LEARNER, epoch)
+    _end(session, iteration, epoch, "succeeded", {"candidate": version_name(candidate)})
 
 
 def fail(session: Session, iteration_id: str, epoch: int, error: str) -> None:
     """Raises LeaseLost."""
-    iteration = _under_lease(session, iteration_id, epoch)
-    iteration.state = "failed"
-    iteration.error = error
-    iteration.finished_at = now(session)
-    _add_event(session, iteration_id, "failed", {"error": error})
-    leases.release(session, leases.LEARNER, epoch)
+    _end(session, _under_lease(session, iteration_id, epoch), epoch, "failed", {"error": error})
 
 
 def events_after(session: Session, iteration_id: str, seq: int, limit: int = 200) -> list[IterationEvent]:
@@ -180,6 +180,14 @@ def last_began_at(session: Session) -> float | None:
         return None
     dataset = session.get(Dataset, newest.dataset_digest) if newest.dataset_digest else None
     return newest.created_at if dataset is None else max(dataset.created_at, newest.created_at)
+
+
+def _end(session: Session, iteration: Iteration, epoch: int, state: str, data: dict[str, Any]) -> None:
+    iteration.state = state
+    iteration.error = data.get("error")
+    iteration.finished_at = now(session)
+    _add_event(session, iteration.id, state, data)
+    leases.release(session, leases.LEARNER, epoch)
 
 
 def _under_lease(session: Session, iteration_id: str, epoch: int) -> Iteration:

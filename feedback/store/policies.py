@@ -60,7 +60,7 @@ def publish(session: Session, version: int, path: str, digest: str, made: Proven
     Raises LeaseLost when the learner lease went to another process, Conflict when the number is taken.
     """
     leases.check(session, leases.LEARNER, epoch)
-    known = session.scalars(select(Policy).where(Policy.iteration_id == made.iteration_id)).one_or_none()
+    known = of_iteration(session, made.iteration_id)
     if known is not None:
         if known.version != version or known.digest != digest:
             raise Conflict(f"iteration {made.iteration_id} has published {version_name(known.version)} already")
@@ -97,6 +97,11 @@ def get(session: Session, version: int) -> Policy:
             param="version",
         )
     return policy
+
+
+def of_iteration(session: Session, iteration_id: str) -> Policy | None:
+    """The candidate that an iteration has published, or None."""
+    return session.scalars(select(Policy).where(Policy.iteration_id == iteration_id)).one_or_none()
 
 
 def serving(session: Session) -> Policy | None:

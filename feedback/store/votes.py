@@ -168,6 +168,13 @@ def get(session: Session, vote_id: str, *, key_id: str, sees_all: bool) -> Vote:
     return vote
 
 
+def history(session: Session, vote_id: str) -> list[VoteRevision]:
+    """What a vote said at each of its revisions, oldest first; a retraction says nothing."""
+    return list(
+        session.scalars(select(VoteRevision).where(VoteRevision.vote_id == vote_id).order_by(VoteRevision.revision))
+    )
+
+
 def used_by(session: Session, vote_id: str) -> list[dict[str, Any]]:
     """The iterations whose dataset holds this vote, with the candidate each made."""
     rows = session.execute(
@@ -190,8 +197,8 @@ def used_by(session: Session, vote_id: str) -> list[dict[str, Any]]:
 
 def count_by_state(session: Session) -> dict[str, int]:
     """How many votes there are in each state."""
-    rows = session.execute(select(Vote.state, func.count()).group_by(Vote.state)).tuples()
-    return dict(iter(rows))
+    rows = session.execute(select(Vote.state, func.count()).group_by(Vote.state))
+    return {state: count for state, count in rows}  # noqa: C416
 
 
 def oldest_accepted_at(session: Session) -> float | None:

@@ -32,6 +32,7 @@ def upgrade() -> None:
         sa.Column("dataset_digest", sa.String(), nullable=True),
         sa.Column("candidate", sa.Integer(), nullable=True),
         sa.Column("epoch", sa.Integer(), nullable=True),
+        sa.Column("attempts", sa.Integer(), nullable=False),
         sa.Column("error", sa.String(), nullable=True),
         sa.Column("created_at", sa.Double(), nullable=False),
         sa.Column("started_at", sa.Double(), nullable=True),
@@ -201,10 +202,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["rater_id"], ["raters.id"], name=op.f("fk_votes_rater_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_votes")),
         sa.UniqueConstraint(
-            "comparison_id",
-            "rater_id",
-            "objective",
-            name=op.f("uq_votes_comparison_id_rater_id_objective"),
+            "comparison_id", "rater_id", "objective", name=op.f("uq_votes_comparison_id_rater_id_objective")
         ),
     )
     with op.batch_alter_table("votes", schema=None) as batch_op:

@@ -1,0 +1,337 @@
+"""One turn of the loop, in a process of its own: `python -m learner.iteration ID`.
+
+Freeze the votes, train a preference model, train a candidate with PPO, evaluate it, publish it. Every stage leaves its
+result in the iteration's folder, so that a process that takes over after a kill goes on where the last one was. What is
+written to the record is written under the learner lease: a process that lost it can change nothing.
+"""
+
+import hashlib
+import logging
+import os
+import shutil
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+import torch
+
+from feedback import datasets, logs
+from feedback.errors import InvalidRequest, LeaseLost, TandemError
+from feedback.lifeline import die_with_parent
+from feedback.schema import OBJECTIVES, version_name
+from feedback.settings import LearnerSettings, Settings, load_settings
+from feedback.store import Store, iterations, leases, policies
+from learner.comparisons import VotedComparison
+from learner.evaluation import evaluate
+from learner.lease import Heartbeat
+from learner.policy import Policy, load_policy
+from learner.ppo import PPOStep, train_ppo
+from learner.preference_model import PreferenceModel, load_preference_model, save_preference_model
+from learner.preference_training import PreferenceStep, calibrate, train_preference_model
+from learner.progress import Progress
+from learner.prompts import TrainingPrompt
+from learner.publishing import publish_folder
+from learner.training_state import TrainingState
+
+log = logging.getLogger(__name__)
+
+PREFERENCE, PREFERENCE_STATE, PREFERENCE_REPORT = "preference", "preference.state.safetensors", "preference.json"
+PPO_STATE, PPO_STEPS, EVALUATION = "ppo.state.safetensors", "ppo.jsonl", "evaluation.json"
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the stages of one iteration share."""
+
+    store: Store
+    settings: Settings
+    learner: LearnerSettings
+    iteration_id: str
+    seed: int
+    epoch: int
+    folder: Path
+    progress: Progress
+
+    @property
+    def device(self) -> str | None:
+        return None if self.learner.device == "auto" else self.learner.device
+
+
+def run(store: Store, settings: Settings, iteration_id: str) -> None:
+    """Begin the iteration or go on with it; nothing happens when it has ended or another process works on it."""
+    holder = f"{socket.gethostname()}:{os.getpid()}"
+    claimed = store.write(iterations.claim, iteration_id, holder, settings.loop.lease_ttl_s, settings.loop.max_attempts)
+    if claimed is None:
+        log.info("nothing to do for %s", iteration_id)
+        return
+    row, epoch = claimed
+    folder = settings.home / "iterations" / iteration_id
+    folder.mkdir(parents=True, exist_ok=True)
+    this = Run(
+        store,
+        settings,
+        LearnerSettings.model_validate(row.settings),
+        iteration_id,
+        row.seed,
+        epoch,
+        folder,
+        Progress(store, iteration_id, epoch),
+    )
+    torch.set_num_threads(this.learner.threads)
+    with Heartbeat(store, epoch, settings.loop.lease_ttl_s):
+        try:
+            version = _all_stages(this)
+            store.write(iterations.succeed, iteration_id, epoch, version)
+        except LeaseLost:
+            raise
+        except TandemError as error:
+            store.write(iterations.fail, iteration_id, epoch, error.message)
+            raise
+        except Exception as error:
+            # Left as running, an iteration that cannot end would be begun again for ever.
+            store.write(iterations.fail, iteration_id, epoch, f"{type(error).__name__}: see the learner's log")
+            raise
+        finally:
+            # On SIGTERM too: the next process may go on at once.
+            store.write(leases.release, leases.LEARNER, epoch)
+    _tidy(this)
+
+
+def _all_stages(this: Run) -> int:
+    """Every stage in order. Returns the candidate's version number."""
+    dataset = freeze(this)
+    start = _load(this, this.store.read(policies.get, 0).version)
+    preference_model, preference_report = train_preferences(this, dataset, start)
+    candidate, parent = _starting_point(this)
+    ppo_steps = improve(this, dataset, start, preference_model, candidate)
+    evaluation = judge(this, dataset, start, preference_model, candidate)
+    evidence = {"preference": preference_report, "ppo": ppo_steps, "evaluation": evaluation}
+    return publish(this, candidate, parent, dataset, evidence)
+
+
+def freeze(this: Run) -> Path:
+    """Freeze the counted votes into a dataset, or find the one that was frozen before. Returns its folder."""
+    this.progress.enter("freeze")
+    folder = this.settings.home / "datasets"
+    known = this.store.read(iterations.get, this.iteration_id).dataset_digest
+    if known is not None:
+        return folder / known
+    frozen = this.store.read(datasets.freeze, folder, this.settings.feedback)
+    counts = frozen.summary["counts"]
+    for split, what in (("train", "learn from"), ("heldout", "measure on")):
+        if not counts.get(split):
+            raise InvalidRequest(f"no counted vote to {what}: {frozen.summary['examples']} votes in all; gather more")
+    this.store.write(
+        iterations.freeze,
+        this.iteration_id,
+        this.epoch,
+        digest=frozen.digest,
+        path=frozen.folder.relative_to(this.settings.home).as_posix(),
+        summary=frozen.summary,
+        votes=frozen.votes,
+    )
+    this.progress.tell("dataset", frozen.summary)
+    return frozen.folder
+
+
+def train_preferences(this: Run, dataset: Path, start: Policy) -> tuple[PreferenceModel, dict[str, Any]]:
+    """Train the preference model and measure it on the held-out votes, or load what was trained before."""
+    this.progress.enter("preference")
+    model_folder, report_file = this.folder / PREFERENCE, this.folder / PREFERENCE_REPORT
+    if report_file.exists():
+        model = load_preference_model(model_folder, start.model, str(start.model.device))
+        return model, orjson.loads(report_file.read_bytes())
+    checkpoint = Checkpoint(this.folder / PREFERENCE_STATE, this.learner.checkpoint_interval_s)
+
+    def on_step(done: PreferenceStep, state: Callable[[], TrainingState]) -> None:
+        this.progress.preference_step(done)
+        checkpoint.offer(state, last=done.step == done.steps)
+
+    train = comparisons(dataset, "train")
+    model = train_preference_model(
+        start,
+        train,
+        this.learner.preference,
+        seed=this.seed,
+        objectives=[name for name in OBJECTIVES if any(one.objective == name for one in train)],
+        on_step=on_step,
+        resume=checkpoint.load(),
+    )
+    held_out = [one for one in comparisons(dataset, "heldout") if one.objective in model.shape.objectives]
+    report = calibrate(model, start, held_out, this.learner.preference)
+    save_preference_model(model, model_folder)
+    weights = (model_folder / "preference.safetensors").read_bytes()
+    report["sha256"] = hashlib.sha256(weights).hexdigest()
+    _write_json(report_file, report)
+    this.progress.tell("preference", report)
+    return model, report
+
+
+def improve(
+    this: Run, dataset: Path, start: Policy, preference_model: PreferenceModel, candidate: Policy
+) -> list[dict[str, Any]]:
+    """Train `candidate` in place by PPO. Returns what each step did."""
+    this.progress.enter("ppo")
+    checkpoint = Checkpoint(this.folder / PPO_STATE, this.learner.checkpoint_interval_s)
+    resume = checkpoint.load()
+    steps_file = this.folder / PPO_STEPS
+    known = [orjson.loads(line) for line in steps_file.read_bytes().splitlines()] if steps_file.exists() else []
+    steps = [step for step in known if resume is not None and step["step"] <= resume.step]
+
+    def on_step(done: PPOStep, state: Callable[[], TrainingState]) -> None:
+        steps.append(orjson.loads(orjson.dumps(done)))
+        steps_file.write_bytes(b"".join(orjson.dumps(step, option=orjson.OPT_APPEND_NEWLINE) for step in steps))
+        this.progress.ppo_step(done)
+        checkpoint.offer(state, last=done.step == done.steps)
+
+    objectives = preference_model.shape.objectives
+    weights = {name: this.learner.ppo.objective_weights.get(name, 0.0) for name in objectives}
+    train_ppo(
+        candidate,
+        start.model,
+        preference_model,
+        prompts(dataset, "train"),
+        this.learner.ppo.model_copy(update={"objective_weights": weights}),
+        seed=this.seed,
+        on_step=on_step,
+        resume=resume,
+    )
+    return steps
+
+
+def judge(
+    this: Run, dataset: Path, start: Policy, preference_model: PreferenceModel, candidate: Policy
+) -> dict[str, Any]:
+    """Evaluate the candidate against the starting policy on held-out prompts."""
+    this.progress.enter("evaluate")
+    evaluation_file = this.folder / EVALUATION
+    if evaluation_file.exists():
+        known: dict[str, Any] = orjson.loads(evaluation_file.read_bytes())
+        return known
+    evaluation = evaluate(
+        candidate,
+        start,
+        preference_model,
+        [prompt.messages for prompt in prompts(dataset, "heldout")],
+        this.learner.evaluation,
+        seed=this.seed,
+    )
+    _write_json(evaluation_file, evaluation)
+    this.progress.tell("evaluation", evaluation)
+    return evaluation
+
+
+def publish(this: Run, candidate: Policy, parent: int, dataset: Path, evidence: dict[str, Any]) -> int:
+    """Write the candidate's folder and record it. Returns its version number."""
+    this.progress.enter("publish")
+    known = this.store.read(policies.of_iteration, this.iteration_id)
+    if known is not None:
+        return known.version
+    version = this.store.read(policies.next_version)
+    folder, digest = publish_folder(candidate, this.settings.policies_dir, version)
+    this.store.write(
+        policies.publish,
+        version,
+        folder.relative_to(this.settings.home).as_posix(),
+        digest,
+        policies.Provenance(
+            parent=parent,
+            iteration_id=this.iteration_id,
+            dataset_digest=dataset.name,
+            settings=this.learner.model_dump(mode="json"),
+            seed=this.seed,
+            evidence=evidence,
+        ),
+        epoch=this.epoch,
+    )
+    return version
+
+
+def comparisons(dataset: Path, split: str) -> list[VotedComparison]:
+    """The examples of a split as the preference model learns them."""
+    return [
+        VotedComparison(
+            messages=example.messages,
+            replies=example.replies,
+            objective=example.objective,
+            label=example.label,
+            weight=example.weight,
+            tranche=example.tranche,
+        )
+        for example in datasets.read(dataset, split)
+        if all(reply.strip() for reply in example.replies)
+    ]
+
+
+def prompts(dataset: Path, split: str) -> list[TrainingPrompt]:
+    """The distinct conversations of a split, each under the objective of its first vote."""
+    distinct = {orjson.dumps(example.messages): example for example in datasets.read(dataset, split)}
+    return [TrainingPrompt(example.messages, example.objective) for example in distinct.values()]
+
+
+class Checkpoint:
+    """A training state on disk, written at most every `interval_s` and at the end."""
+
+    def __init__(self, path: Path, interval_s: float) -> None:
+        self._path = path
+        self._interval_s = interval_s
+        self._written_at = time.monotonic()
+
+    def offer(self, state: Callable[[], TrainingState], *, last: bool) -> None:
+        if last or time.monotonic() - self._written_at >= self._interval_s:
+            state().save(self._path)
+            self._written_at = time.monotonic()
+
+    def load(self) -> TrainingState | None:
+        return TrainingState.load(self._path) if self._path.exists() else None
+
+
+def _starting_point(this: Run) -> tuple[Policy, int]:
+    """The policy that PPO begins from, to be trained, and its version."""
+    serving = this.store.read(policies.serving)
+    from_last = this.learner.start_from == "last" and serving is not None
+    version = serving.version if from_last and serving is not None else 0
+    return _load(this, version), version
+
+
+def _load(this: Run, version: int) -> Policy:
+    path = this.store.read(policies.get, version).path
+    log.info("loading %s", version_name(version))
+    return load_policy(this.settings.home / path, this.device)
+
+
+def _write_json(path: Path, value: Any) -> None:
+    partial = path.with_name(path.name + ".partial")
+    partial.write_bytes(orjson.dumps(value, option=orjson.OPT_INDENT_2))
+    partial.replace(path)
+
+
+def _tidy(this: Run) -> None:
+    """Remove training states, which are large, and keep the preference model and the reports, which are evidence."""
+    for name in (PREFERENCE_STATE, PPO_STATE):
+        (this.folder / name).unlink(missing_ok=True)
+    for leftover in this.settings.policies_dir.glob(".*.unfinished"):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def main() -> int:
+    die_with_parent()
+    logs.configure()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    settings = load_settings()
+    try:
+        run(Store(settings.record_url), settings, sys.argv[1])
+    except TandemError as error:
+        log.error("%s", error.message)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

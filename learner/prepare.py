@@ -1,0 +1,92 @@
+"""Makes v0, the starting policy of a home, from the built-in one, a folder or a hub name: `python -m learner.prepare`."""
+
+import logging
+import sys
+from pathlib import Path
+
+from feedback import logs
+from feedback.errors import NotFound, PolicyInvalid, TandemError
+from feedback.lifeline import die_with_parent
+from feedback.schema import version_name
+from feedback.settings import Settings, load_settings
+from feedback.store import Store, policies
+from learner.policy import load_policy
+from learner.publishing import publish_folder
+
+log = logging.getLogger(__name__)
+
+BUILTIN = Path(__file__).parent / "starting_policy" / "weights"
+# What a policy is made of. Anything else in a repository, pickled weights first of all, is not fetched.
+HUB_FILES = [
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "*.json",
+    "*.jinja",
+    "*.model",
+    "*.txt",
+    "merges.*",
+]
+
+
+def prepare(store: Store, settings: Settings) -> None:
+    """Register v0 if this home has none yet. Raises PolicyInvalid for a policy that cannot be used."""
+    try:
+        known = store.read(policies.get, 0)
+    except NotFound:
+        known = None
+    if known is not None:
+        if known.settings["policy"] != settings.policy and settings.policy != "builtin":
+            log.warning(
+                "this home started from %s and goes on with it; for %s use another home",
+                known.settings["policy"],
+                settings.policy,
+            )
+        return
+    policy = load_policy(find(settings.policy), device="cpu")
+    folder, digest = publish_folder(policy, settings.policies_dir, 0)
+    path = folder.relative_to(settings.home).as_posix()
+    store.write(policies.register_start, path, digest, {"policy": settings.policy})
+    log.info("%s is %s, digest %s", version_name(0), settings.policy, digest[:12])
+
+
+def find(policy: str) -> Path:
+    """The folder of a policy by name; one on a hub is fetched. Raises PolicyInvalid."""
+    if policy == "builtin":
+        return BUILTIN
+    folder = Path(policy).expanduser()
+    if folder.is_dir():
+        return folder
+    if policy.startswith((".", "/", "~")) or policy.count("/") > 1:
+        raise PolicyInvalid(f"{policy}: no such folder", param="policy")
+    return _fetch(policy)
+
+
+def _fetch(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=HUB_FILES))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise PolicyInvalid(
+            f"{name}: neither a folder nor a model that the hub gives: {reason}", param="policy"
+        ) from error
+
+
+def main() -> int:
+    die_with_parent()
+    logs.configure()
+    try:
+        settings = load_settings()
+        store = Store(settings.record_url)
+        store.migrate()
+        prepare(store, settings)
+    except TandemError as error:
+        print(f"tandem: {error.message}", file=sys.stderr)  # noqa: T201
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,43 @@
+"""Says in the record how far an iteration is: stage, share done, and events that clients follow live."""
+
+import time
+from dataclasses import asdict
+from typing import Any
+
+from feedback.store import Store, iterations
+from learner.ppo import PPOStep
+from learner.preference_training import PreferenceStep
+
+WRITE_EVERY_S = 0.5
+
+
+class Progress:
+    """Progress of one iteration under its lease. Each method raises LeaseLost when the lease went to another."""
+
+    def __init__(self, store: Store, iteration_id: str, epoch: int) -> None:
+        self._store = store
+        self._iteration_id = iteration_id
+        self._epoch = epoch
+        self._written_at = 0.0
+
+    def enter(self, stage: str) -> None:
+        """A stage begins."""
+        self._advance(stage, 0.0)
+
+    def tell(self, kind: str, data: dict[str, Any]) -> None:
+        """Something happened that is worth an event."""
+        self._store.write(iterations.tell, self._iteration_id, self._epoch, kind, data)
+
+    def preference_step(self, done: PreferenceStep) -> None:
+        """There are many of these and each is short: every half second is told."""
+        if done.step == done.steps or time.monotonic() - self._written_at >= WRITE_EVERY_S:
+            self._advance("preference", done.step / done.steps)
+            self.tell("preference_step", asdict(done))
+
+    def ppo_step(self, done: PPOStep) -> None:
+        self._advance("ppo", done.step / done.steps)
+        self.tell("ppo_step", asdict(done))
+
+    def _advance(self, stage: str, share: float) -> None:
+        self._written_at = time.monotonic()
+        self._store.write(iterations.advance, self._iteration_id, self._epoch, stage=stage, progress=share)

@@ -1,0 +1,29 @@
+"""The worker that runs iterations: `celery -A learner.worker worker -Q learner --concurrency 1`.
+
+The task is acknowledged before it runs, and a redelivered one finds the lease taken: the row in the record drives the
+work, the message only wakes somebody up. The work itself is a process of its own, so that its memory and its GPU are free
+again when it ends, and a crash in it does not take the worker along.
+"""
+
+import logging
+import subprocess
+import sys
+
+from feedback.queue import RUN_ITERATION, make_celery
+from feedback.settings import load_settings
+
+log = logging.getLogger(__name__)
+settings = load_settings()
+app = make_celery(settings)
+
+
+@app.task(name=RUN_ITERATION, acks_late=False)
+def run_iteration(iteration_id: str) -> None:
+    """Run an iteration to its end, or as far as its process comes; the scheduler hands it on again if it died."""
+    ended = subprocess.run(  # noqa: S603
+        [sys.executable, "-m", "learner.iteration", iteration_id],
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+    if ended.returncode != 0:
+        log.warning("the learner of %s ended with code %s", iteration_id, ended.returncode)

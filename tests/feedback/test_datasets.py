@@ -1,0 +1,64 @@
+from pathlib import Path
+
+import pytest
+
+from feedback import datasets
+from feedback.settings import FeedbackSettings
+from feedback.store import Store, votes
+from feedback.worker import count_all
+from tests.feedback.record import add_comparison, judgement, sample
+
+SETTINGS = FeedbackSettings(strength_labels=(0.6, 0.7, 0.8, 0.9), heldout_share=0.25, watch_share=0.25)
+BOB = {"key_id": "key_a", "sees_all": False, "rater": "bob"}
+
+
+@pytest.mark.parametrize(
+    ("preferred", "strength", "label"),
+    [("0", 1, 0.6), ("0", 4, 0.9), ("1", 2, 0.3), ("tie", 3, 0.5), ("both_bad", 1, None), ("1", None, 0.1)],
+)
+def test_soft_labels(preferred: str, strength: int | None, label: float | None) -> None:
+    assert datasets.soft_label(preferred, strength, SETTINGS) == pytest.approx(label)
+
+
+def test_a_dataset_is_the_same_bytes_again_and_holds_what_may_be_learnt_from(store: Store, tmp_path: Path) -> None:
+    kept = add_comparison(store)
+    mixed = add_comparison(store, sample(version_last=1))
+    cut_off = add_comparison(store, sample(status="cancelled"))
+    uncounted = add_comparison(store)
+    for comparison_id in (kept, mixed, cut_off):
+        store.write(votes.put, comparison_id, judgement("1", 2, ideal="It is 5."), **BOB)
+    count_all(store)
+    store.write(votes.put, uncounted, judgement(), **BOB)
+
+    first = store.read(datasets.freeze, tmp_path / "a", SETTINGS)
+    again = store.read(datasets.freeze, tmp_path / "b", SETTINGS)
+    assert first.digest == again.digest
+    lines = [tmp_path / side / first.digest / "votes.jsonl" for side in "ab"]
+    assert lines[0].read_bytes() == lines[1].read_bytes()
+    vote, rewrite = datasets.read(first.folder)
+    assert (vote.comparison, vote.replies, vote.versions, vote.label) == (
+        kept,
+        ("5", "6"),
+        ("v0", "v1"),
+        pytest.approx(0.3),
+    )
+    assert (rewrite.kind, rewrite.replies, rewrite.label) == ("rewrite", ("It is 5.", "6"), 0.95)
+    assert [vote_id for vote_id, _, _ in first.votes] == [vote.vote]
+    assert first.summary["examples"] == 2
+
+
+def test_the_split_follows_the_prompt_and_the_shares() -> None:
+    splits = [datasets.split_of(f"{number:064x}", SETTINGS) for number in range(4000)]
+    assert splits == [datasets.split_of(f"{number:064x}", SETTINGS) for number in range(4000)]
+    shares = {split: splits.count(split) / 4000 for split in datasets.SPLITS}
+    assert shares == pytest.approx({"heldout": 0.25, "watch": 0.25, "train": 0.5}, abs=0.03)
+
+
+def test_the_library_of_the_field_opens_it(store: Store, tmp_path: Path) -> None:
+    from datasets import load_dataset
+
+    store.write(votes.put, add_comparison(store), judgement(), **BOB)
+    count_all(store)
+    frozen = store.read(datasets.freeze, tmp_path, SETTINGS)
+    table = load_dataset("json", data_files=str(frozen.folder / "votes.jsonl"), cache_dir=str(tmp_path / "cache"))
+    assert table["train"][0]["replies"] == ["5", "6"]

@@ -1,0 +1,114 @@
+import gzip
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from feedback.errors import InvalidRequest
+from feedback.exporting import export_votes
+from feedback.importing import import_file
+from feedback.store import Store, votes
+from feedback.worker import count_all
+from tests.feedback.record import add_comparison, judgement
+
+
+def turns(*texts: str) -> str:
+    return "".join(f"\n\n{'Human' if i % 2 == 0 else 'Assistant'}: {text}" for i, text in enumerate(texts))
+
+
+def hh(chosen: str, rejected: str) -> bytes:
+    return json.dumps({"chosen": chosen, "rejected": rejected}, ensure_ascii=False).encode()
+
+
+GOOD = [
+    hh(turns("Hi", "Hello, you"), turns("Hi", "Hello, what")),
+    hh(turns("Hi\n\nthere ", "Yes", "No", "«Ünicode»  "), turns("Hi\n\nthere ", "Yes", "No", "x")),
+    hh(turns("Hi", "Hello, you"), turns("Hi", "Hello, what")),
+    # No space after a turn's opening, and two turns of one speaker: not what a message list gives back by itself.
+    hh("\n\nHuman:Hi\n\nHuman: there\n\nAssistant: a", "\n\nHuman:Hi\n\nHuman: there\n\nAssistant: b"),
+]
+BAD = {
+    "different conversations": hh(turns("Hi", "a"), turns("Ho", "a")),
+    "chosen reply is empty": hh(turns("Hi", ""), turns("Hi", "a")),
+    "no assistant turn": hh("\n\nHuman: Hi", "\n\nHuman: Hi"),
+    "not JSON": b"{",
+    "not a JSON object": b"[]",
+    "no transcript 'rejected'": b'{"chosen": "x"}',
+}
+
+
+@pytest.mark.parametrize("compressed", [True, False])
+def test_hh_comes_back_byte_for_byte_and_is_imported_once(store: Store, tmp_path: Path, compressed: bool) -> None:
+    path = tmp_path / "harmless-base-test.jsonl"
+    lines = [GOOD[0], *BAD.values(), *GOOD[1:]]
+    content = b"\n".join(lines) + b"\n"
+    path.write_bytes(gzip.compress(content) if compressed else content)
+
+    report = import_file(store, path, "hh", home=tmp_path)
+    assert (report.read, report.imported, report.known) == (10, 4, 0)
+    assert [line.number for line in report.set_aside] == [2, 3, 4, 5, 6, 7]
+    for line, reason in zip(report.set_aside, BAD, strict=True):
+        assert reason in line.reason
+    kept = [json.loads(line) for line in report.set_aside_file.read_bytes().splitlines()]
+    assert kept[0] == {"number": 2, "reason": report.set_aside[0].reason, "record": lines[1].decode()}
+    again = import_file(store, path, "hh", home=tmp_path)
+    assert (again.imported, again.known) == (0, 4)
+
+    assert count_all(store) == 4
+    out = io.BytesIO()
+    assert export_votes(store, out, "hh").written == 4
+    assert out.getvalue() == b"\n".join(GOOD) + b"\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "record"),
+    [
+        (
+            "trl",
+            {
+                "prompt": [{"role": "user", "content": "Hi"}],
+                "chosen": [{"role": "assistant", "content": "a"}],
+                "rejected": [{"role": "assistant", "content": "b"}],
+            },
+        ),
+        (
+            "openai",
+            {
+                "input": {"messages": [{"role": "user", "content": "Hi"}], "tools": [], "parallel_tool_calls": True},
+                "preferred_output": [{"role": "assistant", "content": "a"}],
+                "non_preferred_output": [{"role": "assistant", "content": "b"}],
+            },
+        ),
+    ],
+)
+def test_the_other_formats_come_back_too(store: Store, tmp_path: Path, name: str, record: dict) -> None:
+    path = tmp_path / "pairs.jsonl"
+    path.write_bytes(json.dumps(record).encode() + b"\n" + json.dumps({"prompt": []}).encode() + b"\n")
+    report = import_file(store, path, name, home=tmp_path, objective="helpful")
+    assert (report.imported, len(report.set_aside)) == (1, 1)
+    out = io.BytesIO()
+    export_votes(store, out, name)
+    assert json.loads(out.getvalue()) == record
+
+
+def test_votes_that_are_no_preference_are_left_out_and_said(store: Store) -> None:
+    for rater, said in {"a": "tie", "b": "both_bad", "c": "1"}.items():
+        vote = judgement(said, ideal="Best." if said == "1" else None)
+        store.write(votes.put, add_comparison(store), vote, key_id="key_a", sees_all=False, rater=rater)
+    out = io.BytesIO()
+    report = export_votes(store, out, "trl")
+    assert report.left_out == {"preferred is tie": 1, "preferred is both_bad": 1}
+    lines = [json.loads(line) for line in out.getvalue().splitlines()]
+    replies = [(line["chosen"][0]["content"], line["rejected"][0]["content"]) for line in lines]
+    assert replies == [("6", "5"), ("Best.", "6")]
+
+
+def test_a_file_whose_objective_nobody_says(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "pairs.jsonl").write_bytes(GOOD[0])
+    with pytest.raises(InvalidRequest, match="--objective"):
+        import_file(store, tmp_path / "pairs.jsonl", "hh", home=tmp_path)
+    with pytest.raises(InvalidRequest, match="cannot be read"):
+        import_file(store, tmp_path / "none-harmless.jsonl", "hh", home=tmp_path)
+    with pytest.raises(InvalidRequest, match="unknown format"):
+        import_file(store, tmp_path / "pairs.jsonl", "csv", home=tmp_path)

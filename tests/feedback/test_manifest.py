@@ -1,0 +1,103 @@
+import json
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from feedback import manifest
+from feedback.errors import PolicyInvalid
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "v1"
+    folder.mkdir()
+    for name in ("config.json", "tokenizer_config.json", "probe.json"):
+        (folder / name).write_text("{}")
+    tensors = {"a": np.ones((2, 3), np.float32), "b": np.arange(4, dtype=np.float16), "n": np.arange(3)}
+    save_file(tensors, folder / "model.safetensors")
+    return folder
+
+
+def rewrite(folder: Path, **tensors: np.ndarray) -> None:
+    save_file(tensors, folder / "model.safetensors")
+
+
+def test_what_was_published_verifies(folder: Path) -> None:
+    digest = manifest.write(folder)
+    manifest.verify(folder, digest)
+    assert manifest.write(folder) == digest
+    assert manifest.read(folder, digest)["tensors"]["a"] == {"dtype": "F32", "shape": [2, 3]}
+
+
+@pytest.mark.parametrize(
+    ("tamper", "said"),
+    [
+        (lambda f: (f / "config.json").unlink(), "config.json is missing"),
+        (lambda f: (f / "config.json").write_text("{} "), "config.json was changed"),
+        (lambda f: (f / "extra.json").write_text("{}"), "extra.json is not in the manifest"),
+        (lambda f: (f / "manifest.json").unlink(), "no manifest.json"),
+        (lambda f: (f / "manifest.json").write_text("{}"), "not the one that was published"),
+        (lambda f: rewrite(f, a=np.zeros((2, 3), np.float32)), "model.safetensors was changed"),
+        (lambda f: (f / "model.safetensors").write_bytes(b"abc"), "was changed"),
+        (lambda f: (f / "link.json").symlink_to(f / "config.json"), "is a link"),
+    ],
+)
+def test_a_folder_that_was_tampered_with(folder: Path, tamper, said: str) -> None:
+    digest = manifest.write(folder)
+    tamper(folder)
+    with pytest.raises(PolicyInvalid, match=said):
+        manifest.verify(folder, digest)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16])
+def test_a_value_that_is_not_finite(folder: Path, value: float, dtype: type) -> None:
+    rewrite(folder, a=np.array([1.0, value, 2.0], dtype))
+    with pytest.raises(PolicyInvalid, match="tensor a holds a value that is not finite"):
+        manifest.write(folder)
+
+
+def test_bfloat16_is_looked_into_as_well(folder: Path) -> None:
+    write_raw(folder, "BF16", struct.pack("<3H", 0x3F80, 0x7F7F, 0xFF7F))
+    manifest.write(folder)
+    write_raw(folder, "BF16", struct.pack("<3H", 0x3F80, 0x7FC0, 0x3F80))
+    with pytest.raises(PolicyInvalid, match="not finite"):
+        manifest.write(folder)
+
+
+def test_files_that_are_cut_off_or_no_policy(folder: Path) -> None:
+    whole = (folder / "model.safetensors").read_bytes()
+    for cut in (4, 20, len(whole) - 1):
+        (folder / "model.safetensors").write_bytes(whole[:cut])
+        with pytest.raises(PolicyInvalid, match="cut off|readable header"):
+            manifest.write(folder)
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(PolicyInvalid, match="no safetensors weights"):
+        manifest.write(folder)
+    (folder / "pytorch_model.bin").write_bytes(b"pickle")
+    with pytest.raises(PolicyInvalid, match="never loaded"):
+        manifest.write(folder)
+
+
+def test_a_shard_that_is_missing(folder: Path) -> None:
+    index = {"weight_map": {"a": "1", "b": "1", "n": "1", "c": "2"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(PolicyInvalid, match="differ in c"):
+        manifest.write(folder)
+
+
+def test_other_tensors_than_the_parent(folder: Path, tmp_path: Path) -> None:
+    digest = manifest.write(folder)
+    parent = tmp_path / "v0"
+    parent.mkdir()
+    save_file({"a": np.ones((2, 4), np.float32)}, parent / "model.safetensors")
+    with pytest.raises(PolicyInvalid, match="other tensors than v0"):
+        manifest.verify(folder, digest, like=parent)
+
+
+def write_raw(folder: Path, dtype: str, data: bytes) -> None:
+    header = json.dumps({"a": {"dtype": dtype, "shape": [3], "data_offsets": [0, len(data)]}}).encode()
+    (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + data)

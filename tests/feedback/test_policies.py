@@ -1,0 +1,107 @@
+import pytest
+
+from feedback.errors import Conflict, LeaseLost, NotFound
+from feedback.store import Store, iterations, leases, policies
+from feedback.store.policies import Provenance
+
+BECAUSE = {"reason": "better", "force": False, "actor": "key_op"}
+
+
+def publish(store: Store) -> int:
+    """One whole iteration in the record; returns the candidate's number."""
+    iteration = store.write(iterations.start, trigger="test", seed=0, settings={})
+    claimed = store.write(iterations.claim, iteration.id, "me", 60.0, 5)
+    assert claimed is not None
+    _, epoch = claimed
+    version = store.read(policies.next_version)
+    made = Provenance(0, iteration.id, "digest", {}, 0)
+    for _ in range(2):
+        store.write(policies.publish, version, f"policies/v{version}", "d", made, epoch=epoch)
+    store.write(iterations.succeed, iteration.id, epoch, version)
+    return version
+
+
+def test_promotion_and_rollback(store: Store) -> None:
+    store.write(policies.register_start, "policies/v0", "d0", {})
+    assert store.write(policies.register_start, "policies/v0", "d0", {}).version == 0
+    with pytest.raises(Conflict, match="another policy"):
+        store.write(policies.register_start, "policies/v0", "other", {})
+    with pytest.raises(Conflict, match="no earlier version"):
+        store.read(policies.rollback_target)
+
+    assert publish(store) == 1
+    assert publish(store) == 2
+    store.write(policies.set_serving, 1, kind="promote", **BECAUSE)
+    store.write(policies.set_serving, 2, kind="promote", **BECAUSE)
+    states = {
+        policy.version: policy.state for policy in store.read(policies.list_page, limit=9, after=None, order="asc")[0]
+    }
+    assert states == {0: "retired", 1: "retired", 2: "serving"}
+    assert store.read(policies.rollback_target) == 1
+    store.write(policies.set_serving, 1, kind="rollback", **BECAUSE)
+    assert store.read(policies.rollback_target) == 0, "a second rollback goes further back, not to and fro"
+    store.write(policies.keep_failure, 2, kind="promote", **BECAUSE, detail="corrupt")
+    assert [attempt.outcome for attempt in store.read(policies.promotions, 2)] == ["succeeded", "failed"]
+    with pytest.raises(NotFound, match="v9"):
+        store.write(policies.set_serving, 9, kind="promote", **BECAUSE)
+    assert store.read(policies.serving).version == 1
+
+
+def test_a_zombie_cannot_publish(store: Store) -> None:
+    iteration = store.write(iterations.start, trigger="test", seed=0, settings={})
+    _, epoch = store.write(iterations.claim, iteration.id, "zombie", 60.0, 5)
+    store.write(leases.release, leases.LEARNER, epoch)
+    _, later = store.write(iterations.claim, iteration.id, "heir", 60.0, 5)
+    assert later == epoch + 1
+    made = Provenance(0, iteration.id, "digest", {}, 0)
+    for forbidden in (
+        lambda: store.write(policies.publish, 1, "policies/v1", "d", made, epoch=epoch),
+        lambda: store.write(iterations.advance, iteration.id, epoch, stage="ppo", progress=0.5),
+        lambda: store.write(iterations.succeed, iteration.id, epoch, 1),
+        lambda: store.write(leases.renew, leases.LEARNER, epoch, 60.0),
+    ):
+        with pytest.raises(LeaseLost):
+            forbidden()
+    assert store.read(iterations.get, iteration.id).state == "running"
+    store.write(policies.publish, 1, "policies/v1", "d", made, epoch=later)
+
+
+def test_one_iteration_at_a_time(store: Store) -> None:
+    iteration = store.write(iterations.start, trigger="count", seed=0, settings={})
+    with pytest.raises(Conflict, match=iteration.id):
+        store.write(iterations.start, trigger="operator", seed=0, settings={})
+    _, epoch = store.write(iterations.claim, iteration.id, "one", 60.0, 5)
+    assert store.write(iterations.claim, iteration.id, "two", 60.0, 5) is None
+    assert store.read(leases.held, leases.LEARNER)
+    store.write(iterations.advance, iteration.id, epoch, stage="preference", progress=0.1)
+    store.write(iterations.advance, iteration.id, epoch, stage="preference", progress=0.9)
+    store.write(iterations.fail, iteration.id, epoch, "diverged")
+    assert not store.read(leases.held, leases.LEARNER)
+    assert store.write(iterations.claim, iteration.id, "two", 60.0, 5) is None
+    events = store.read(iterations.events_after, iteration.id, 0)
+    assert [event.kind for event in events] == ["queued", "started", "stage", "failed"]
+    assert [event.kind for event in store.read(iterations.events_after, iteration.id, events[1].seq)] == [
+        "stage",
+        "failed",
+    ]
+
+
+def test_each_iteration_has_its_own_seed(store: Store) -> None:
+    seeds = []
+    for _ in range(2):
+        iteration = store.write(iterations.start_next, trigger="count", learner={"seed": 5})
+        _, epoch = store.write(iterations.claim, iteration.id, "one", 60.0, 5)
+        store.write(iterations.fail, iteration.id, epoch, "")
+        seeds.append(iteration.seed)
+    assert seeds == [5, 6]
+
+
+def test_an_iteration_that_kills_its_process_ends(store: Store) -> None:
+    iteration = store.write(iterations.start, trigger="count", seed=0, settings={})
+    for _ in range(2):
+        _, epoch = store.write(iterations.claim, iteration.id, "one", 60.0, 2)
+        store.write(leases.release, leases.LEARNER, epoch)
+    assert store.write(iterations.claim, iteration.id, "one", 60.0, 2) is None
+    ended = store.read(iterations.get, iteration.id)
+    assert (ended.state, ended.error) == ("failed", "its process died 2 times")
+    assert not store.read(leases.held, leases.LEARNER)

@@ -1,0 +1,34 @@
+from pathlib import Path
+
+import pytest
+
+from feedback import datasets
+from feedback.errors import NotFound
+from feedback.settings import FeedbackSettings
+from feedback.store import Store, raters, samples, votes
+from feedback.worker import count_all
+from tests.feedback.record import add_comparison, judgement, sample
+
+
+def test_erasing_a_rater_takes_votes_and_chats_out_of_later_datasets(store: Store, tmp_path: Path) -> None:
+    chat = sample("my secret", user="ann")
+    by_ann = add_comparison(store, chat, sample("6", version=1, user="ann"))
+    by_others = add_comparison(store)
+    for rater in ("ann", "bob"):
+        for objective in ("helpful", "harmless"):
+            vote = judgement(objective=objective, reason=f"{rater} says", ideal="better")
+            store.write(votes.put, by_others, vote, key_id="key_a", sees_all=False, rater=rater)
+    store.write(votes.put, by_ann, judgement(), key_id="key_a", sees_all=False, rater="bob")
+    count_all(store)
+    ann = store.read(raters.find, "key_a", "ann")
+    assert store.read(datasets.freeze, tmp_path, FeedbackSettings()).summary["examples"] == 9
+
+    assert store.write(raters.erase, ann) == []
+    frozen = store.read(datasets.freeze, tmp_path, FeedbackSettings())
+    assert frozen.summary["examples"] == 4
+    assert {example.rater for example in datasets.read(frozen.folder)} == {store.read(raters.find, "key_a", "bob")}
+    erased = store.read(samples.get, chat.id)
+    assert (erased.text, erased.messages, erased.token_ids) == ("", [], None)
+    assert store.read(raters.find, "key_a", "ann") is None
+    with pytest.raises(NotFound):
+        store.write(raters.erase, ann)

@@ -1,0 +1,110 @@
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from feedback.queue import VoteHints, make_celery, send
+from feedback.scheduler import Scheduler, due
+from feedback.settings import LoopSettings, Settings, load_settings
+from feedback.store import Store, iterations, leases, votes
+from tests.feedback.record import add_comparison, judgement
+
+LOOP = LoopSettings(votes_per_iteration=100, min_votes=20, interval_s=3600)
+
+
+@pytest.mark.parametrize(
+    ("counted", "since", "elapsed_s", "trigger"),
+    [
+        (100, 100, 0, "count"),
+        (100, 99, 0, None),
+        (500, 30, 3600, "time"),
+        (500, 30, 3599, None),
+        (500, 0, 9999, None),
+        (19, 19, 9999, None),
+    ],
+)
+def test_when_an_iteration_is_due(counted: int, since: int, elapsed_s: float, trigger: str | None) -> None:
+    assert due(LOOP, counted, since, elapsed_s) == trigger
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """A home whose Redis does not exist: what is sent is lost, and that must not matter."""
+    loop = {"votes_per_iteration": 3, "min_votes": 1}
+    settings = load_settings(home=tmp_path, loop=loop, redis_url=f"redis+socket://{tmp_path}/no.sock")
+    Store(settings.record_url).migrate()
+    return settings
+
+
+def put_votes(store: Store, count: int) -> None:
+    for _ in range(count):
+        store.write(votes.put, add_comparison(store), judgement(), key_id="key_a", sees_all=False, rater="ann")
+
+
+def test_an_iteration_starts_by_count_once_and_not_again_after_it_failed(settings: Settings) -> None:
+    store = Store(settings.record_url)
+    scheduler = Scheduler(settings, store, make_celery(settings))
+    put_votes(store, 3)
+    scheduler.look()
+    assert store.read(iterations.active) is None, "accepted votes are not counted ones"
+    store.write(votes.count_accepted)
+    for _ in range(2):
+        scheduler.look()
+    iteration = store.read(iterations.active)
+    assert (iteration.trigger, iteration.state) == ("count", "queued")
+    assert iteration.settings["ppo"]["clip_range"] == settings.learner.ppo.clip_range
+    _, epoch = store.write(iterations.claim, iteration.id, "me", 60.0, 5)
+    store.write(iterations.fail, iteration.id, epoch, "no")
+    scheduler.look()
+    assert store.read(iterations.active) is None
+    put_votes(store, 3)
+    store.write(votes.count_accepted)
+    scheduler.look()
+    assert store.read(iterations.active) is not None
+
+
+def test_only_the_holder_of_the_lease_acts(settings: Settings) -> None:
+    store = Store(settings.record_url)
+    store.write(leases.acquire, leases.SCHEDULER, "somebody else", 60.0)
+    put_votes(store, 3)
+    store.write(votes.count_accepted)
+    Scheduler(settings, store, make_celery(settings)).look()
+    assert store.read(iterations.active) is None
+
+
+def test_without_redis_hints_cost_the_caller_nothing(settings: Settings) -> None:
+    assert not send(make_celery(settings), "feedback.count_votes")
+    hints = VoteHints(settings)
+    hints.start()
+    started = time.thread_time()
+    for _ in range(1000):
+        hints.notify()
+    assert time.thread_time() - started < 0.1
+    hints.stop()
+
+
+def test_the_process_ends_with_its_parent(settings: Settings) -> None:
+    """A scheduler started by a process that is killed ends too."""
+    code = (
+        "import subprocess, sys, time\n"
+        "print(subprocess.Popen([sys.executable, '-m', 'feedback.scheduler']).pid, flush=True)\n"
+        "time.sleep(60)"
+    )
+    env = os.environ | {"TANDEM_HOME": str(settings.home)}
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=env)
+    assert parent.stdout is not None
+    scheduler = Path(f"/proc/{parent.stdout.readline().strip()}")
+    wait_until(lambda: Store(settings.record_url).read(leases.held, leases.SCHEDULER))
+    parent.kill()
+    parent.wait()
+    wait_until(lambda: not scheduler.exists() or "Z" in (scheduler / "stat").read_text().split()[2])
+
+
+def wait_until(condition, timeout_s: float = 60) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
