@@ -34,10 +34,10 @@ def main() -> None:
     sys.exit(run())
 
 
-def run() -> int:
-    """Run the command line of this process; an error that was raised on purpose is one line on stderr."""
+def run(arguments: list[str] | None = None) -> int:
+    """Run a command line, by default this process's. An error that was raised on purpose is one line on stderr."""
     try:
-        app(prog_name="tandem")
+        app(arguments, prog_name="tandem")
     except SystemExit as ended:
         return _flushed(ended.code if isinstance(ended.code, int) else int(ended.code is not None))
     except TandemError as error:

@@ -1,0 +1,73 @@
+"""What holds for every command: quick help, errors as one line, pipes that end early."""
+
+import os
+import resource
+import subprocess
+import sys
+
+import pytest
+from typer.models import CommandInfo
+
+from deploy.command import app
+from feedback.errors import Conflict, InvalidRequest, NotFound
+from tests.deploy.command_line import ROOT, Tandem, in_process, start
+
+HEAVY = ("torch", "vllm", "transformers", "sqlalchemy", "fastapi", "celery", "httpx", "pydantic", "rich")
+
+
+@pytest.fixture
+def tandem(capfd: pytest.CaptureFixture[str]) -> Tandem:
+    return in_process(capfd)
+
+
+def test_help_lists_every_group(tandem: Tandem) -> None:
+    ran = tandem("--help")
+    assert ran.exit_code == 0
+    for name in ("chat", "simulate", "learn", "policies", "votes", "keys"):
+        assert f"\n  {name} " in ran.out
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        f"import sys; from deploy.command import run; run(['--help']); print([m for m in {HEAVY} if m in sys.modules])"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert ran.stdout.splitlines()[-1] == "[]"
+
+
+def test_help_is_quick() -> None:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    start("--help").communicate()
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime < 0.5
+
+
+@pytest.mark.parametrize("error", [Conflict("it is\n  so"), InvalidRequest("never"), NotFound("gone", param="x")])
+def test_an_error_is_one_line_and_its_exit_code(
+    tandem: Tandem, monkeypatch: pytest.MonkeyPatch, error: Conflict
+) -> None:
+    def failing() -> None:
+        raise error
+
+    monkeypatch.setattr(app, "registered_commands", [CommandInfo(name="failing", callback=failing)])
+    ran = tandem("failing")
+    assert ran.exit_code == error.exit_code
+    assert ran.out == ""
+    assert ran.err == f"tandem: {' '.join(error.message.split())}\n"
+
+
+def test_an_unknown_command_is_refused_with_a_suggestion(tandem: Tandem) -> None:
+    ran = tandem("polices")
+    assert ran.exit_code == 2
+    assert "Did you mean 'policies'" in ran.err
+    assert "Traceback" not in ran.err
+
+
+def test_a_reader_that_goes_away_sees_no_traceback() -> None:
+    reading, writing = os.pipe()
+    process = start("--help", stdout=writing)
+    os.close(reading)
+    os.close(writing)
+    _, errors = process.communicate(timeout=60)
+    assert errors == ""
+    assert process.returncode == 1
