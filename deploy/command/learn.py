@@ -1,8 +1,6 @@
 """`tandem learn`: start an iteration now, and follow it to its end."""
 
-import threading
 import time
-from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,15 +11,15 @@ from feedback.errors import TandemError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from rich.progress import Progress
+    from rich.progress import Progress, TaskID
 
     from deploy.command.api import Api, Event
 
 RECONNECT_S = 1.0
-LOOK_INTERVAL_S = 0.5
 PATIENCE_S = 60.0
 ENDED = ("succeeded", "failed")
 SHOWN = (str, int, float)
+PPO_FIGURES = ("step", "reward", "kl_nats", "length_tokens")
 
 
 def learn(
@@ -74,12 +72,13 @@ def follow(api: "Api", iteration_id: str) -> dict[str, Any]:
 
     last_id: str | None = None
     failing_since: float | None = None
-    with progress_bar() as bar, progress_shown(api, iteration_id, bar):
+    with progress_bar() as bar:
+        task = bar.add_task("waiting for the learner", total=1.0)
         while True:
             try:
                 for event in events_after(api, iteration_id, last_id):
                     last_id = event.id or last_id
-                    tell(event)
+                    show(event, bar, task)
                 iteration: dict[str, Any] = api.get(f"/v1/iterations/{iteration_id}")
                 if iteration["state"] in ENDED:
                     return iteration
@@ -98,46 +97,28 @@ def events_after(api: "Api", iteration_id: str, last_id: str | None) -> "Iterato
     return api.events("GET", f"/v1/iterations/{iteration_id}/events", headers=headers)
 
 
-@contextmanager
-def progress_shown(api: "Api", iteration_id: str, bar: "Progress") -> "Iterator[None]":
-    """Move the bar as the learner advances within a stage, of which there are no events."""
-    task = bar.add_task("waiting for the learner", total=1.0)
-    ended = threading.Event()
-
-    def watch() -> None:
-        while not ended.wait(LOOK_INTERVAL_S):
-            # An API that does not answer is the business of whoever listens for events.
-            with suppress(TandemError):
-                iteration = api.get(f"/v1/iterations/{iteration_id}")
-                if iteration["stage"] is not None:
-                    bar.update(task, description=iteration["stage"], completed=iteration["progress"])
-
-    watching = threading.Thread(target=watch, daemon=True)
-    if not bar.disable:
-        watching.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        if watching.is_alive():
-            watching.join()
-
-
-def tell(event: "Event") -> None:
-    """Say an event as a line; how it ended is said at the end."""
+def show(event: "Event", bar: "Progress", task: "TaskID") -> None:
+    """Move the bar, and say what is worth a line."""
     from deploy.command.output import say
 
     if event.kind == "stage":
-        say(event.data["stage"])
-    elif event.kind not in ENDED:
-        say(f"  {told(event.kind, event.data)}")
+        bar.update(task, description=event.data["stage"], completed=0.0)
+    elif "steps" in event.data:
+        bar.update(task, completed=event.data["step"] / event.data["steps"])
+    line = told(event.kind, event.data)
+    if line is not None:
+        say(line)
 
 
-def told(kind: str, data: dict[str, Any]) -> str:
-    """`step: 3, kl 0.41`: an event's plain figures after its kind."""
-    figures = {name: value for name, value in data.items() if name not in ("kind", "created")}
-    details = ", ".join(f"{name} {shown(value)}" for name, value in figures.items() if isinstance(value, SHOWN))
-    return f"{kind}: {details}" if details else kind
+def told(kind: str, data: dict[str, Any]) -> str | None:
+    """An event as a line: its plain figures after its kind. None for what only moves the bar or is said at the end."""
+    if kind in ENDED or kind == "preference_step":
+        return None
+    if kind == "stage":
+        return str(data["stage"])
+    names = PPO_FIGURES if kind == "ppo_step" else [name for name in data if name not in ("kind", "created")]
+    figures = [f"{name} {shown(data[name])}" for name in names if isinstance(data.get(name), SHOWN)]
+    return "  " + (f"{kind}: {', '.join(figures)}" if figures else kind)
 
 
 def shown(value: float | str) -> str:
