@@ -1,0 +1,72 @@
+"""The documentation is in step with what it documents: commands, settings, routes, metrics."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry
+from starlette.routing import BaseRoute, Mount
+
+from deploy.command import reference
+from feedback import settings_reference
+from feedback.settings import Settings
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = ROOT / "docs"
+
+
+def test_every_command_is_documented() -> None:
+    assert (DOCS / "commands.md").read_text() == reference.render(), (
+        "run: python -m deploy.command.reference > docs/commands.md"
+    )
+
+
+def test_every_setting_is_documented() -> None:
+    assert (DOCS / "settings.md").read_text() == settings_reference.render(), (
+        "run: python -m feedback.settings_reference > docs/settings.md"
+    )
+
+
+def test_the_example_of_the_settings_page_can_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (example,) = re.findall(r"```toml\n(.*?)```", settings_reference.INTRODUCTION, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    Path("tandem.toml").write_text(example)
+    assert Settings().learner.ppo.steps == tomllib.loads(example)["learner"]["ppo"]["steps"]
+
+
+def test_every_route_is_documented(tmp_path: Path) -> None:
+    from serve.app import create_app
+
+    documented = set(re.findall(r"^\| `(\w+ /\S*)` \|", (DOCS / "api.md").read_text(), re.MULTILINE))
+    served = routes(create_app(Settings(home=tmp_path)).routes)
+    assert "POST /v1/chat/completions" in served
+    assert documented == served
+
+
+def test_every_metric_is_documented() -> None:
+    from serve.metrics import Metrics
+
+    page = (DOCS / "metrics.md").read_text()
+    documented = set(re.findall(r"^\| `(\w+)` \| (\w+) \|", page, re.MULTILINE))
+    kept = metrics(Metrics().registry)
+    assert ("tandem_http_requests_total", "counter") in kept
+    assert documented == kept
+
+
+def routes(found: list[BaseRoute]) -> set[str]:
+    """`GET /v1/policies/{version}` and so on; what only describes the API or is a page is left out."""
+    said = set()
+    for route in found:
+        below = getattr(route, "original_router", None)
+        if below is not None:
+            said |= routes(below.routes)
+        elif not isinstance(route, Mount) and route.path != "/openapi.json":  # type: ignore[attr-defined]
+            said |= {f"{method} {route.path}" for method in route.methods - {"HEAD"}}  # type: ignore[attr-defined]
+    return said
+
+
+def metrics(registry: CollectorRegistry) -> set[tuple[str, str]]:
+    """Names as they are exposed, with their types."""
+    families = list(registry.collect())
+    return {(f"{family.name}_total" if family.type == "counter" else family.name, family.type) for family in families}
