@@ -1,0 +1,1 @@
+"""The API process: chat, comparisons, votes, policies, the web page. Talks HTTP to vLLM."""

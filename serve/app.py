@@ -1,0 +1,60 @@
+"""The application: every route, behind one envelope."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from fastapi import FastAPI
+from starlette.staticfiles import StaticFiles
+
+from feedback.settings import Settings
+from serve import rendering
+from serve.engine.supervision import Launcher
+from serve.envelope import Envelope
+from serve.gateway import Gateway
+from serve.routes import (
+    chat,
+    comparisons,
+    health,
+    iterations,
+    models,
+    policies,
+    raters,
+    ratings,
+    traffic,
+    votes,
+)
+
+PAGES = Path(__file__).parent / "pages"
+
+
+def create_app(settings: Settings, launcher: Launcher | None = None) -> FastAPI:
+    """The API over the record and the engines of `settings.home`. Its parts start and stop with the server."""
+    gateway = Gateway(settings, launcher)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await gateway.start()
+        try:
+            yield
+        finally:
+            await gateway.stop()
+
+    app = FastAPI(
+        title="Tandem",
+        summary="An assistant that learns from its users' votes while it serves them.",
+        version="1",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/openapi.json",
+        redirect_slashes=False,
+    )
+    app.state.gateway = gateway
+    rendering.install(app)
+    for group in (health, models, chat, comparisons, votes, policies, traffic, iterations, ratings, raters):
+        app.include_router(group.router)
+    # Last, so that no file can stand in for a route.
+    app.mount("/", StaticFiles(directory=PAGES, html=True), name="pages")
+    app.add_middleware(Envelope, metrics=gateway.metrics, max_body_bytes=settings.serve.max_body_bytes)
+    return app

@@ -1,0 +1,305 @@
+"""`POST /v1/chat/completions`: one reply, or a comparison of two whose versions are hidden; whole or as a stream."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import orjson
+from fastapi import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from feedback.errors import TandemError
+from feedback.ids import new_id
+from feedback.schema import version_name
+from feedback.store import samples
+from serve.auth import Caller
+from serve.chat.frames import DONE, Frames, error_event
+from serve.chat.generation import Generation
+from serve.chat.reply import CANCELLED, COMPLETE, FAILED
+from serve.chat.request import ChatRequest
+from serve.gateway import Gateway
+from serve.rendering import openai_error
+
+# As in nginx: the client went away before there was an answer.
+CLIENT_GONE = 499
+
+
+class ReplyTimedOut(TandemError):
+    """A reply took longer than `serve.request_timeout_s`."""
+
+    code = "timeout"
+    status = 504
+
+    def __init__(self) -> None:
+        super().__init__("the reply took too long and was ended")
+
+
+class Completion:
+    """One request's reply or replies, from the first token asked for until they are in the record."""
+
+    def __init__(self, gateway: Gateway, chat: ChatRequest, caller: Caller, request_id: str) -> None:
+        self.comparison_id = new_id("cmp") if chat.n == 2 else None
+        self._gateway = gateway
+        self._chat = chat
+        self._caller = caller
+        self._request_id = request_id
+        self._id = new_id("chatcmpl").replace("_", "-")
+        self._created = int(time.time())
+        self._recorded = False
+        self._cancelled = False
+        self._expired = False
+        self.generations = [
+            Generation(gateway.pool, gateway.metrics, chat, choice, version)
+            for choice, version in enumerate(self._versions())
+        ]
+
+    def _versions(self) -> tuple[int, ...]:
+        pool, chat = self._gateway.pool, self._chat
+        if chat.n == 2:
+            return pool.versions_for_comparison(chat.version)
+        return (pool.version_for_chat(chat.version, conversation_number(chat.messages, self._caller.key_id)),)
+
+    async def begin(self) -> None:
+        """Have the engines begin; see `Generation.begin`. What was begun is stopped when this fails."""
+        logprobs = self._gateway.settings.serve.record_logprobs
+        begun = [
+            asyncio.ensure_future(
+                generation.begin(self._caller.key_id, self._request_id, record_logprobs=logprobs)
+            )
+            for generation in self.generations
+        ]
+        try:
+            await asyncio.gather(*begun)
+        except BaseException:
+            for task in begun:
+                task.cancel()
+            await asyncio.gather(*begun, return_exceptions=True)
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        for generation in self.generations:
+            generation.stop()
+
+    def cancel(self) -> None:
+        """The client is gone: the engines stop."""
+        self._cancelled = True
+        self.stop()
+
+    def expire(self) -> None:
+        """The replies took too long: the engines stop."""
+        self._expired = True
+        self.stop()
+
+    async def record(self, status: str) -> None:
+        """Put the replies into the record, once; complete ones of a pair as a comparison."""
+        if self._recorded:
+            return
+        self._recorded = True
+        metrics = self._gateway.metrics
+        rows = [
+            generation.reply.as_sample(
+                status,
+                key_id=self._caller.key_id,
+                request_id=self._request_id,
+                record_logprobs=self._gateway.settings.serve.record_logprobs,
+            )
+            for generation in self.generations
+        ]
+        for row in rows:
+            metrics.replies.labels(status).inc()
+            metrics.tokens.labels("prompt").inc((row.usage or {}).get("prompt_tokens", 0))
+            metrics.tokens.labels("completion").inc((row.usage or {}).get("completion_tokens", 0))
+        if self.comparison_id is None or status != COMPLETE:
+            await self._gateway.record.write(samples.add, rows)
+            return
+        pair = (rows[0], rows[1])
+        base = all(row.version_first == 0 for row in pair)
+        comparison = samples.compare(
+            pair,
+            key_id=self._caller.key_id,
+            tranche="base" if base else "online",
+            comparison_id=self.comparison_id,
+        )
+        await self._gateway.record.write(samples.add_comparison, comparison, pair)
+
+    def head(self) -> dict[str, Any]:
+        """What the answer and every chunk begin with. Of a comparison it says nothing that tells the versions apart."""
+        head: dict[str, Any] = {"id": self._id, "created": self._created, "model": self._chat.model}
+        if self.comparison_id is None:
+            seat = self.generations[0].reply.seat
+            assert seat is not None and seat.version_first is not None
+            head["system_fingerprint"] = version_name(seat.version_first)
+        return head
+
+    def tail(self) -> dict[str, Any]:
+        return {} if self.comparison_id is None else {"comparison_id": self.comparison_id}
+
+    def usage(self) -> dict[str, int]:
+        """The prompt once and all that was written, as OpenAI counts `n`."""
+        replies = [generation.reply for generation in self.generations]
+        prompt = max(reply.usage["prompt_tokens"] for reply in replies)
+        completion = sum(reply.usage["completion_tokens"] for reply in replies)
+        return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+
+    def whole(self) -> dict[str, Any]:
+        """OpenAI's chat completion object."""
+        return {
+            **self.head(),
+            "object": "chat.completion",
+            "choices": [self._choice(generation) for generation in self.generations],
+            "usage": self.usage(),
+            **self.tail(),
+        }
+
+    def _choice(self, generation: Generation) -> dict[str, Any]:
+        reply = generation.reply
+        choice: dict[str, Any] = {
+            "index": reply.choice,
+            "message": reply.message(),
+            "logprobs": {"content": reply.logprobs, "refusal": None} if self._chat.logprobs else None,
+            "finish_reason": reply.finish_reason,
+        }
+        if self._chat.return_token_ids:
+            choice["token_ids"] = reply.token_ids
+        return choice
+
+    async def frames(self) -> AsyncIterator[bytes]:
+        """The stream's events; the last ones only once the replies are in the record."""
+        frames = Frames(self._chat, self.head(), self.tail())
+        try:
+            async for block in self._blocks(frames):
+                yield block
+        except TandemError as error:
+            if self._cancelled:
+                return
+            self.stop()
+            await self.record(FAILED)
+            yield error_event(openai_error(ReplyTimedOut() if self._expired else error))
+
+    async def _blocks(self, frames: Frames) -> AsyncIterator[bytes]:
+        held = b""
+        async for choices in in_step(self.generations):
+            block = b"".join(frames.chunk(index, choice) for index, choice in choices)
+            if all(generation.reply.finish_reason for generation in self.generations):
+                held += block
+            else:
+                yield block
+        await self.record(COMPLETE)
+        if self._chat.include_usage:
+            held += frames.usage(self.usage())
+        yield held + DONE
+
+
+async def in_step(generations: list[Generation]) -> AsyncIterator[list[tuple[int, dict[str, Any]]]]:
+    """The chunks of one or two replies, as (choice index, chunk).
+
+    Of two, one is never ahead of the other: chunk k of both is released when both are there, so that neither order nor
+    timing tells them apart. When one has ended the other goes on alone.
+    """
+    if len(generations) == 1:
+        only = generations[0]
+        while await only.more():
+            yield [(0, choice) for choice in drain(only)]
+        return
+    left, right = generations
+    while True:
+        left_more, right_more = await left.more(), await right.more()
+        if not left_more and not right_more:
+            return
+        if left_more and right_more:
+            steps = min(len(left.pending), len(right.pending))
+            yield [
+                pair
+                for _ in range(steps)
+                for pair in ((0, left.pending.popleft()), (1, right.pending.popleft()))
+            ]
+        else:
+            alone = left if left_more else right
+            yield [(alone.reply.choice, choice) for choice in drain(alone)]
+
+
+def drain(generation: Generation) -> list[dict[str, Any]]:
+    chunks = list(generation.pending)
+    generation.pending.clear()
+    return chunks
+
+
+class EventStream(Response):
+    """A stream of server-sent events that has begun, and that stops when the client goes away."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, completion: Completion, gone: "asyncio.Future[Any]", timeout_s: float) -> None:
+        super().__init__(media_type=self.media_type)
+        del self.headers["content-length"]
+        self.headers["cache-control"] = "no-cache"
+        self.headers["x-accel-buffering"] = "no"
+        self._completion = completion
+        self._gone = gone
+        self._timeout_s = timeout_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        completion, gone = self._completion, self._gone
+        gone.add_done_callback(lambda _: completion.cancel())
+        deadline = asyncio.get_running_loop().call_later(self._timeout_s, completion.expire)
+        try:
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            async for block in completion.frames():
+                if gone.done():
+                    break
+                await send({"type": "http.response.body", "body": block, "more_body": True})
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        finally:
+            deadline.cancel()
+            gone.cancel()
+            completion.stop()
+            await asyncio.shield(completion.record(CANCELLED))
+
+
+async def complete(gateway: Gateway, request: Request, chat: ChatRequest, caller: Caller) -> Response:
+    """Answer a chat. Raises what `Generation.begin` raises."""
+    completion = Completion(gateway, chat, caller, request.state.request_id)
+    gone = asyncio.ensure_future(_disconnected(request.receive))
+    begun = asyncio.ensure_future(_begin_in_time(completion, gateway.settings.serve.request_timeout_s))
+    try:
+        await asyncio.wait({begun, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not begun.done():
+            begun.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await begun
+            await completion.record(CANCELLED)
+            return Response(status_code=CLIENT_GONE)
+        begun.result()
+    except BaseException:
+        begun.cancel()
+        gone.cancel()
+        raise
+    if chat.stream:
+        return EventStream(completion, gone, gateway.settings.serve.request_timeout_s)
+    gone.cancel()
+    await completion.record(COMPLETE)
+    return Response(orjson.dumps(completion.whole()), media_type="application/json")
+
+
+async def _begin_in_time(completion: Completion, timeout_s: float) -> None:
+    try:
+        async with asyncio.timeout(timeout_s):
+            await completion.begin()
+    except TimeoutError:
+        raise ReplyTimedOut from None
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def conversation_number(messages: list[dict[str, Any]], key_id: str) -> float:
+    """A number in [0, 1) that all turns of one conversation share: it is drawn from how the conversation began."""
+    opening = next((at for at, message in enumerate(messages) if message["role"] == "user"), len(messages) - 1)
+    digest = samples.prompt_digest([{"key": key_id}, *messages[: opening + 1]])
+    return int(digest[:13], 16) / 16**13

@@ -1,0 +1,53 @@
+"""OpenAI's chunks as bytes: server-sent events that are put together from parts made once for each stream."""
+
+from typing import Any
+
+import orjson
+
+from serve.chat.request import ChatRequest
+
+DONE = b"data: [DONE]\n\n"
+
+
+class Frames:
+    """Makes the chunks of one stream. `head` is what all of them begin with: id, created, model, fingerprint."""
+
+    def __init__(self, chat: ChatRequest, head: dict[str, Any], tail: dict[str, Any]) -> None:
+        self._head = b"data: " + orjson.dumps({**head, "object": "chat.completion.chunk"})[:-1]
+        self._tail = b"," + orjson.dumps(tail)[1:-1] if tail else b""
+        self._logprobs = chat.logprobs
+        self._token_ids = chat.return_token_ids
+        # Asked for usage, OpenAI says null in every chunk but the last.
+        self._usage_yet = b',"usage":null' if chat.include_usage else b""
+        self._plain = not chat.logprobs and not chat.return_token_ids
+        self._plain_head = [self._head + b',"choices":[{"index":%d,"delta":{"content":' % index for index in range(2)]
+        self._plain_end = (
+            b'},"logprobs":null,"finish_reason":null}]' + self._usage_yet + self._tail + b"}\n\n"
+        )
+
+    def chunk(self, index: int, choice: dict[str, Any]) -> bytes:
+        """One choice of an engine's chunk, as choice `index` of ours."""
+        delta = choice["delta"]
+        if self._plain and choice.get("finish_reason") is None and delta.keys() == {"content"}:
+            return self._plain_head[index] + orjson.dumps(delta["content"]) + self._plain_end
+        said: dict[str, Any] = {
+            "index": index,
+            "delta": {name: value for name, value in delta.items() if value is not None},
+            "logprobs": choice.get("logprobs") if self._logprobs else None,
+            "finish_reason": choice.get("finish_reason"),
+        }
+        if self._token_ids:
+            said["token_ids"] = choice.get("token_ids")
+        return self._whole(b',"choices":[' + orjson.dumps(said) + b"]" + self._usage_yet)
+
+    def usage(self, usage: dict[str, int]) -> bytes:
+        """The one chunk with no choices that ends a stream for which usage was asked."""
+        return self._whole(b',"choices":[],"usage":' + orjson.dumps(usage))
+
+    def _whole(self, middle: bytes) -> bytes:
+        return self._head + middle + self._tail + b"}\n\n"
+
+
+def error_event(error: dict[str, Any]) -> bytes:
+    """An error in mid-stream: the last event of its stream."""
+    return b"data: " + orjson.dumps(error) + b"\n\n"

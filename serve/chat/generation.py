@@ -1,0 +1,129 @@
+"""One reply being written by an engine: begun with fail-over, followed as it grows, stopped when nobody reads on."""
+
+from collections import deque
+from typing import Any
+
+import orjson
+
+from serve.chat.reply import Reply
+from serve.chat.request import ChatRequest
+from serve.engine.client import EngineLost, Transfer
+from serve.engine.pool import Pool
+from serve.engine.slot import Seat
+from serve.errors import EngineRefused
+from serve.metrics import Metrics
+
+ATTEMPTS = 3
+
+
+class Generation:
+    """`reply` is what has come so far; `pending` are the chunks of a stream that have not been passed on yet."""
+
+    def __init__(self, pool: Pool, metrics: Metrics, chat: ChatRequest, choice: int, version: int) -> None:
+        self.reply = Reply(chat, choice)
+        self.pending: deque[dict[str, Any]] = deque()
+        self._pool = pool
+        self._metrics = metrics
+        self._chat = chat
+        self._version = version
+        self._transfer: Transfer | None = None
+
+    async def begin(self, key_id: str, request_id: str, *, record_logprobs: bool) -> None:
+        """Have an engine begin: returns with the first token of a stream, or the whole of a reply that is not one.
+
+        Until then an engine that fails is replaced by another one. Raises EngineRefused for what vLLM will not do,
+        EngineUnavailable, EngineLost, Overloaded.
+        """
+        body = self._chat.engine_body(self.reply.choice, record_logprobs=record_logprobs)
+        avoid: frozenset[int] = frozenset()
+        for attempt in range(1, ATTEMPTS + 1):
+            seat = await self._pool.seat(self._version, key_id, avoid)
+            self.reply.seat = seat
+            try:
+                await self._begin_on(seat, body, request_id)
+                return
+            except EngineLost:
+                self.stop()
+                self._pool.suspect(seat.slot)
+                avoid |= {seat.slot.index}
+                if attempt == ATTEMPTS:
+                    raise
+                self._metrics.retries.inc()
+            except BaseException:
+                self.stop()
+                raise
+
+    async def more(self) -> bool:
+        """Wait for further chunks in `pending`. False at the end. Raises EngineLost, EngineRefused in mid-stream."""
+        transfer = self._transfer
+        assert transfer is not None
+        while not self.pending:
+            self._take(transfer)
+            if self.pending:
+                break
+            if transfer.complete:
+                return False
+            if transfer.lost:
+                raise EngineLost("the engine broke off in the middle of the reply")
+            await transfer.wait()
+        return True
+
+    @property
+    def ended(self) -> bool:
+        """True when nothing more can come."""
+        transfer = self._transfer
+        return transfer is None or (transfer.ended and not self.pending and b"\n\n" not in transfer.body)
+
+    def stop(self) -> None:
+        """Have the engine give up. At the end, or again, this changes nothing."""
+        if self._transfer is not None:
+            self._transfer.close()
+        if self.reply.seat is not None:
+            self._pool.release(self.reply.seat)
+
+    async def _begin_on(self, seat: Seat, body: dict[str, Any], request_id: str) -> None:
+        transfer = self._transfer = await seat.slot.client.chat(body, f"{request_id}-{self.reply.choice}")
+        transfer.on_progress = seat.progress
+        transfer.on_end = lambda: self._pool.release(seat)
+        if not self._chat.stream:
+            # Its tokens come all at once: what was there when it was asked counts as its first.
+            seat.progress()
+        status = await transfer.wait_for_status()
+        if status >= 500:
+            raise EngineLost(f"the engine answered {status}")
+        if status != 200:
+            raise _refusal(status, await transfer.wait_for_end())
+        if self._chat.stream:
+            if not await self.more():
+                raise EngineLost("the engine ended a reply before it began")
+        else:
+            self._take_whole(await transfer.wait_for_end())
+
+    def _take(self, transfer: Transfer) -> None:
+        for event in transfer.take_events():
+            if event == b"[DONE]":
+                continue
+            chunk = orjson.loads(event)
+            if "error" in chunk:
+                raise EngineLost("the engine failed in the middle of the reply")
+            if chunk.get("usage"):
+                self.reply.absorb_usage(chunk["usage"])
+            for choice in chunk["choices"]:
+                self.reply.absorb_delta(choice)
+                self.pending.append(choice)
+
+    def _take_whole(self, content: bytes) -> None:
+        answer = orjson.loads(content)
+        self.reply.absorb_message(answer["choices"][0], answer["usage"])
+
+
+def _refusal(status: int, content: bytes) -> EngineRefused:
+    """vLLM's own words about what is wrong with the request; nothing else of its answer."""
+    try:
+        error = orjson.loads(content)["error"]
+        message, param = str(error["message"]), error.get("param")
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        message, param = "the engine refused the request", None
+    if status == 404:
+        status = 400
+    return EngineRefused(message, status=status, param=param if isinstance(param, str) else None)

@@ -1,0 +1,76 @@
+"""How `POST /v1/chat/completions` is described in the openapi document. The route itself reads no such description:
+it passes on what vLLM understands.
+"""
+
+from typing import Any
+
+from serve.chat.request import ROLES, SAMPLING_FIELDS
+
+MESSAGE: dict[str, Any] = {
+    "type": "object",
+    "required": ["role"],
+    "properties": {
+        "role": {"type": "string", "enum": sorted(ROLES)},
+        "content": {
+            "anyOf": [
+                {"type": "string"},
+                {"type": "null"},
+                {"type": "array", "items": {"type": "object", "required": ["type"]}},
+            ]
+        },
+    },
+}
+REQUEST: dict[str, Any] = {
+    "type": "object",
+    "required": ["model", "messages"],
+    "additionalProperties": False,
+    "properties": {
+        "model": {"type": "string", "description": "`tandem` for whatever serves, `tandem@vN` for one version."},
+        "messages": {"type": "array", "minItems": 1, "items": MESSAGE},
+        "n": {"type": ["integer", "null"], "minimum": 1, "maximum": 2, "description": "2 makes a comparison."},
+        "stream": {"type": ["boolean", "null"]},
+        "stream_options": {
+            "type": ["object", "null"],
+            "properties": {"include_usage": {"type": "boolean"}},
+        },
+        "seed": {"type": ["integer", "null"]},
+        "user": {"type": ["string", "null"], "maxLength": 200},
+        "logprobs": {"type": ["boolean", "null"]},
+        "top_logprobs": {"type": ["integer", "null"], "minimum": 0, "maximum": 20},
+        "return_token_ids": {"type": ["boolean", "null"]},
+        **{name: {"description": "As in OpenAI's or vLLM's chat completions."} for name in sorted(SAMPLING_FIELDS)},
+    },
+}
+CHOICE: dict[str, Any] = {
+    "type": "object",
+    "required": ["index", "message", "finish_reason"],
+    "properties": {
+        "index": {"type": "integer"},
+        "message": {"type": "object"},
+        "logprobs": {"type": ["object", "null"]},
+        "finish_reason": {"type": "string"},
+    },
+}
+ANSWER: dict[str, Any] = {
+    "type": "object",
+    "required": ["id", "object", "created", "model", "choices", "usage"],
+    "properties": {
+        "id": {"type": "string"},
+        "object": {"const": "chat.completion"},
+        "created": {"type": "integer"},
+        "model": {"type": "string"},
+        "system_fingerprint": {"type": "string", "description": "The policy version. Not there in a comparison."},
+        "comparison_id": {"type": "string", "description": "There in a comparison (`n: 2`): vote on it."},
+        "choices": {"type": "array", "items": CHOICE},
+        "usage": {"type": "object"},
+    },
+}
+CHAT_COMPLETIONS: dict[str, Any] = {
+    "requestBody": {"required": True, "content": {"application/json": {"schema": REQUEST}}},
+    "responses": {
+        "200": {
+            "description": "A chat completion; with `stream`, its chunks as server-sent events.",
+            "content": {"application/json": {"schema": ANSWER}, "text/event-stream": {"schema": {"type": "string"}}},
+        },
+    },
+}

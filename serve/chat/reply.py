@@ -1,0 +1,121 @@
+"""A reply as it grows, token by token, and the sample that is made of it."""
+
+import time
+from typing import Any
+
+from feedback.ids import new_id
+from feedback.schema import Sample
+from feedback.store import samples
+from serve.chat.request import ChatRequest
+from serve.engine.slot import Seat
+
+COMPLETE, CANCELLED, FAILED = "complete", "cancelled", "failed"
+# Fields of a message beside its text that come in pieces: those of a tool call are put together by its index.
+JOINED_FIELDS = ("content", "reasoning", "refusal")
+
+
+class Reply:
+    """One choice of a chat: what the engine has said of it so far."""
+
+    def __init__(self, chat: ChatRequest, choice: int) -> None:
+        self.id = new_id("smp")
+        self.choice = choice
+        self.finish_reason: str | None = None
+        self.usage: dict[str, int] = {"prompt_tokens": 0, "completion_tokens": 0}
+        self.token_ids: list[int] = []
+        self.seat: Seat | None = None
+        self._chat = chat
+        self._texts: dict[str, list[str]] = {}
+        self._tool_calls: dict[int, dict[str, Any]] = {}
+        self._logprobs: list[dict[str, Any]] = []
+        self._began_at = time.time()
+
+    def absorb_delta(self, choice: dict[str, Any]) -> None:
+        """Take in one choice of one streamed chunk of the engine's."""
+        for name, value in choice["delta"].items():
+            if name in JOINED_FIELDS:
+                if value:
+                    self._texts.setdefault(name, []).append(value)
+            elif name == "tool_calls":
+                self._join_tool_calls(value)
+        self._absorb(choice)
+
+    def absorb_message(self, choice: dict[str, Any], usage: dict[str, Any]) -> None:
+        """Take in the one choice of a whole answer of the engine's."""
+        message = choice["message"]
+        for name in JOINED_FIELDS:
+            if message.get(name):
+                self._texts[name] = [message[name]]
+        self._tool_calls = dict(enumerate(message.get("tool_calls") or ()))
+        self._absorb(choice)
+        self.absorb_usage(usage)
+
+    def absorb_usage(self, usage: dict[str, Any]) -> None:
+        self.usage = {name: usage.get(name) or 0 for name in ("prompt_tokens", "completion_tokens")}
+
+    @property
+    def text(self) -> str:
+        return "".join(self._texts.get("content", ()))
+
+    @property
+    def logprobs(self) -> list[dict[str, Any]]:
+        """OpenAI's `logprobs.content`."""
+        return self._logprobs
+
+    def message(self) -> dict[str, Any]:
+        """The whole reply as OpenAI's assistant message."""
+        content = "".join(self._texts["content"]) if "content" in self._texts else None
+        message: dict[str, Any] = {
+            "role": "assistant",
+            "content": content if content is not None or self._tool_calls else "",
+            "refusal": "".join(self._texts["refusal"]) if "refusal" in self._texts else None,
+        }
+        if "reasoning" in self._texts:
+            message["reasoning"] = "".join(self._texts["reasoning"])
+        if self._tool_calls:
+            message["tool_calls"] = [self._tool_calls[index] for index in sorted(self._tool_calls)]
+        return message
+
+    def as_sample(self, status: str, *, key_id: str, request_id: str, record_logprobs: bool) -> Sample:
+        """The row that is recorded: everything needed to use this reply again."""
+        chat, seat = self._chat, self.seat
+        message = self.message()
+        plain = message.keys() == {"role", "content", "refusal"} and message["refusal"] is None
+        return Sample(
+            id=self.id,
+            key_id=key_id,
+            user=chat.user,
+            request_id=request_id,
+            messages=chat.messages,
+            prompt_digest=samples.prompt_digest(chat.messages),
+            text=self.text,
+            message=None if plain else message,
+            token_ids=self.token_ids or None,
+            logprobs=[entry["logprob"] for entry in self._logprobs] if record_logprobs and self._logprobs else None,
+            sampling=chat.sampling,
+            seed=chat.seed_of(self.choice),
+            version_first=seat.version_first if seat is not None else None,
+            version_last=seat.version_last if seat is not None else None,
+            status=status,
+            finish_reason=self.finish_reason,
+            usage=self.usage,
+            created_at=self._began_at,
+            finished_at=time.time(),
+        )
+
+    def _absorb(self, choice: dict[str, Any]) -> None:
+        self.finish_reason = choice.get("finish_reason") or self.finish_reason
+        self.token_ids += choice.get("token_ids") or ()
+        logprobs = choice.get("logprobs")
+        if logprobs:
+            self._logprobs += logprobs.get("content") or ()
+
+    def _join_tool_calls(self, pieces: list[dict[str, Any]]) -> None:
+        for piece in pieces:
+            call = self._tool_calls.setdefault(
+                piece["index"], {"id": None, "type": "function", "function": {"name": "", "arguments": ""}}
+            )
+            call["id"] = piece.get("id") or call["id"]
+            function = piece.get("function") or {}
+            call["function"]["name"] += function.get("name") or ""
+            call["function"]["arguments"] += function.get("arguments") or ""

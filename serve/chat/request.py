@@ -1,0 +1,216 @@
+"""A chat completion's request: what Tandem itself interprets is checked here, the rest goes on to vLLM by a list.
+
+What is not on a list is refused by name, as OpenAI does; a field of vLLM's that reaches files, addresses, other
+requests or templates is not on it.
+"""
+
+import secrets
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from feedback.errors import InvalidRequest, NotFound
+from feedback.schema import version_number
+from serve.errors import MalformedBody
+
+MODEL = "tandem"
+# How a reply is drawn: passed on, and recorded with the sample.
+SAMPLING_FIELDS = frozenset(
+    {
+        "allowed_token_ids", "bad_words", "frequency_penalty", "ignore_eos", "include_stop_str_in_output",
+        "logit_bias", "max_completion_tokens", "max_tokens", "min_p", "min_tokens", "parallel_tool_calls",
+        "presence_penalty", "reasoning_effort", "repetition_penalty", "response_format", "skip_special_tokens",
+        "spaces_between_special_tokens", "stop", "stop_token_ids", "structured_outputs", "temperature",
+        "thinking_token_budget", "tool_choice", "tools", "top_k", "top_p", "truncate_prompt_tokens", "truncation_side",
+        "add_generation_prompt", "continue_final_message", "add_special_tokens", "chat_template_kwargs",
+        "include_reasoning",
+    }
+)  # fmt: skip
+# What the answer is to contain: passed on, not recorded.
+ANSWER_FIELDS = frozenset({"return_tokens_as_token_ids"})
+# OpenAI's own fields that change nothing here.
+IGNORED_FIELDS = frozenset(
+    {"store", "metadata", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention",
+     "verbosity"}
+)  # fmt: skip
+READ_FIELDS = frozenset(
+    {"messages", "model", "n", "stream", "stream_options", "seed", "logprobs", "top_logprobs", "return_token_ids",
+     "user"}
+)
+ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
+TEXT_PARTS = frozenset({"text", "refusal"})
+SEED_BITS = 63
+MAX_USER = 200
+
+
+@dataclass(frozen=True)
+class ChatRequest:
+    """A request that is good as far as Tandem can tell. `version` is None for whatever serves."""
+
+    model: str
+    version: int | None
+    messages: list[dict[str, Any]]
+    n: int
+    stream: bool
+    include_usage: bool
+    logprobs: bool
+    top_logprobs: int
+    return_token_ids: bool
+    user: str | None
+    seed: int
+    sampling: dict[str, Any]
+    passed_on: dict[str, Any]
+
+    def engine_body(self, choice: int, *, record_logprobs: bool) -> dict[str, Any]:
+        """What an engine is asked for choice number `choice`; each choice has a seed of its own, as in vLLM's `n`."""
+        body = {
+            **self.passed_on,
+            "messages": self.messages,
+            "stream": self.stream,
+            "seed": self.seed_of(choice),
+            "return_token_ids": True,
+        }
+        if self.stream:
+            body["stream_options"] = {"include_usage": True}
+        if self.logprobs or record_logprobs:
+            body["logprobs"] = True
+            body["top_logprobs"] = self.top_logprobs
+        return body
+
+    def seed_of(self, choice: int) -> int:
+        return self.seed + choice if self.seed + choice < 2**SEED_BITS else self.seed - choice
+
+
+def parse(content: bytes, max_choices: int) -> ChatRequest:
+    """Raises MalformedBody, InvalidRequest, NotFound for a model that cannot be."""
+    try:
+        body = orjson.loads(content)
+    except orjson.JSONDecodeError:
+        raise MalformedBody("the body is not valid JSON") from None
+    if not isinstance(body, dict):
+        raise MalformedBody("the body must be a JSON object")
+    _check_fields(body)
+    stream = _flag(body, "stream")
+    n = _whole(body, "n", default=1, low=1, high=max_choices)
+    model, version = _model(body)
+    seed = _whole(body, "seed", default=None, low=-(2**SEED_BITS), high=2**SEED_BITS - 1)
+    top_logprobs = _whole(body, "top_logprobs", default=0, low=0, high=20)
+    logprobs = _flag(body, "logprobs")
+    if top_logprobs and not logprobs:
+        raise InvalidRequest("'top_logprobs' needs 'logprobs': true", param="top_logprobs")
+    sampling = {name: value for name, value in body.items() if name in SAMPLING_FIELDS and value is not None}
+    answer = {name: value for name, value in body.items() if name in ANSWER_FIELDS and value is not None}
+    return ChatRequest(
+        model=model,
+        version=version,
+        messages=_messages(body),
+        n=n,
+        stream=stream,
+        include_usage=_include_usage(body, stream),
+        logprobs=logprobs,
+        top_logprobs=top_logprobs,
+        return_token_ids=_flag(body, "return_token_ids"),
+        user=_user(body),
+        seed=secrets.randbits(31) if seed is None else seed,
+        sampling=sampling,
+        passed_on=sampling | answer,
+    )
+
+
+def _check_fields(body: dict[str, Any]) -> None:
+    for name in body:
+        if name not in READ_FIELDS and name not in SAMPLING_FIELDS:
+            if name in ANSWER_FIELDS or name in IGNORED_FIELDS:
+                continue
+            raise InvalidRequest(f"unrecognized request argument: {name[:100]}", param=name[:100])
+
+
+def _model(body: dict[str, Any]) -> tuple[str, int | None]:
+    model = body.get("model")
+    if not isinstance(model, str):
+        raise InvalidRequest("'model' must be 'tandem' or 'tandem@vN'", param="model")
+    if model == MODEL:
+        return model, None
+    name, at, version = model.partition("@")
+    try:
+        if name != MODEL or not at:
+            raise InvalidRequest(model)
+        return model, version_number(version)
+    except InvalidRequest:
+        raise UnknownModel(f"there is no model {model[:100]!r}; GET /v1/models lists them", param="model") from None
+
+
+class UnknownModel(NotFound):
+    """A model that is not there, or a version that no engine holds."""
+
+    code = "model_not_found"
+
+
+def _messages(body: dict[str, Any]) -> list[dict[str, Any]]:
+    messages = body.get("messages")
+    if not isinstance(messages, list) or not messages:
+        raise InvalidRequest("'messages' must be a list with at least one message", param="messages")
+    for index, message in enumerate(messages):
+        where = f"messages[{index}]"
+        if not isinstance(message, dict):
+            raise InvalidRequest(f"'{where}' must be an object", param=where)
+        if message.get("role") not in ROLES:
+            raise InvalidRequest(f"'{where}.role' must be one of {', '.join(sorted(ROLES))}", param=f"{where}.role")
+        _check_content(message.get("content"), message["role"], f"{where}.content")
+    return messages
+
+
+def _check_content(content: Any, role: str, where: str) -> None:
+    if isinstance(content, str) or (content is None and role in ("assistant", "function")):
+        return
+    if not isinstance(content, list):
+        raise InvalidRequest(f"'{where}' must be a string or a list of text parts", param=where)
+    for part in content:
+        # A part with an address would have the engine fetch it.
+        if not isinstance(part, dict) or part.get("type") not in TEXT_PARTS:
+            raise InvalidRequest(f"'{where}' may hold text parts only", param=where)
+        if not isinstance(part.get(part["type"]), str):
+            raise InvalidRequest(f"'{where}' has a part without its text", param=where)
+
+
+def _include_usage(body: dict[str, Any], stream: bool) -> bool:
+    options = body.get("stream_options")
+    if options is None:
+        return False
+    if not stream:
+        raise InvalidRequest("'stream_options' is only allowed when 'stream' is true", param="stream_options")
+    if not isinstance(options, dict):
+        raise InvalidRequest("'stream_options' must be an object", param="stream_options")
+    for name in options:
+        if name not in ("include_usage", "include_obfuscation"):
+            raise InvalidRequest(
+                f"unrecognized request argument: stream_options.{name[:100]}", param=f"stream_options.{name[:100]}"
+            )
+    return _flag(options, "include_usage", "stream_options.include_usage")
+
+
+def _flag(body: dict[str, Any], name: str, param: str | None = None) -> bool:
+    value = body.get(name)
+    if value is None:
+        return False
+    if not isinstance(value, bool):
+        raise InvalidRequest(f"'{param or name}' must be true or false", param=param or name)
+    return value
+
+
+def _user(body: dict[str, Any]) -> str | None:
+    """Whom the reply is for: with the key it names the person whose data this is."""
+    user = body.get("user")
+    if user is not None and (not isinstance(user, str) or len(user) > MAX_USER):
+        raise InvalidRequest(f"'user' must be a string of at most {MAX_USER} characters", param="user")
+    return user
+
+
+def _whole(body: dict[str, Any], name: str, *, default: Any, low: int, high: int) -> Any:
+    value = body.get(name)
+    if value is None:
+        return default
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+        raise InvalidRequest(f"'{name}' must be a whole number from {low} to {high}", param=name)
+    return value

@@ -1,0 +1,95 @@
+"""Who is served next when every engine is full: a bounded queue, fair between keys."""
+
+import asyncio
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from serve.engine.slot import Seat
+from serve.errors import Overloaded
+
+RETRY_AFTER_S = 2
+
+
+@dataclass(eq=False)
+class Waiting:
+    """A chat that waits: `place` finds it a seat, or None while there is none."""
+
+    place: Callable[[], Seat | None]
+    seat: "asyncio.Future[Seat]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+
+class Admission:
+    """One queue for each key; the keys take turns, so one that sends a thousand chats does not hold up the others."""
+
+    def __init__(self, max_queued: int) -> None:
+        self._max_queued = max_queued
+        self._queues: OrderedDict[str, deque[Waiting]] = OrderedDict()
+        self.queued = 0
+
+    async def seat(self, key_id: str, place: Callable[[], Seat | None]) -> Seat:
+        """A seat, at once where nobody waits. Raises Overloaded when too many wait already."""
+        if not self.queued:
+            seat = place()
+            if seat is not None:
+                return seat
+        if self.queued >= self._max_queued:
+            raise Overloaded("too many chats are waiting; try again shortly", retry_after_s=RETRY_AFTER_S)
+        waiting = Waiting(place)
+        self._queues.setdefault(key_id, deque()).append(waiting)
+        self.queued += 1
+        self.serve_waiting()
+        try:
+            return await waiting.seat
+        except BaseException:
+            self._leave(key_id, waiting)
+            raise
+
+    def serve_waiting(self) -> None:
+        """Seat whoever can be seated now: one for each key in turn, until a round seats nobody."""
+        seated = True
+        while seated and self._queues:
+            seated = False
+            for key_id in list(self._queues):
+                seated = self._seat_first_of(key_id) or seated
+
+    def fail_all(self, error: Exception) -> None:
+        """Answer everybody who waits with `error`."""
+        for queue in self._queues.values():
+            for waiting in queue:
+                if not waiting.seat.done():
+                    waiting.seat.set_exception(error)
+        self._queues.clear()
+        self.queued = 0
+
+    def _seat_first_of(self, key_id: str) -> bool:
+        queue = self._queues[key_id]
+        waiting = queue[0]
+        try:
+            seat = waiting.place()
+        except Exception as error:  # the one who waits gets it, not the one who happened to leave a seat
+            waiting.seat.set_exception(error)
+        else:
+            if seat is None:
+                return False
+            waiting.seat.set_result(seat)
+        self._drop(key_id, waiting)
+        # To the end of the line of keys.
+        if key_id in self._queues:
+            self._queues.move_to_end(key_id)
+        return True
+
+    def _drop(self, key_id: str, waiting: Waiting) -> None:
+        queue = self._queues[key_id]
+        queue.remove(waiting)
+        self.queued -= 1
+        if not queue:
+            del self._queues[key_id]
+
+    def _leave(self, key_id: str, waiting: Waiting) -> None:
+        if waiting.seat.done() and not waiting.seat.cancelled() and waiting.seat.exception() is None:
+            # Seated in the very moment of giving up: the seat goes to the next.
+            waiting.seat.result().release()
+            self.serve_waiting()
+        elif waiting in self._queues.get(key_id, ()):
+            self._drop(key_id, waiting)

@@ -1,0 +1,223 @@
+"""HTTP to one vLLM engine on its unix socket: chats, streamed or whole, and the few calls that change what it serves.
+
+Only the paths named here are ever called. A connection carries one request: closing it is how a reply is stopped.
+The parser is the one that uvicorn runs on; a general HTTP client costs several times as much for each streamed chunk.
+"""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import httptools
+import orjson
+
+from feedback.errors import TandemError
+
+CHAT = "/v1/chat/completions"
+SERVED_NAME = "policy"
+CONNECT_TIMEOUT_S = 5.0
+UNFINISHED = "unfinished"
+
+
+class EngineLost(TandemError):
+    """The engine did not answer, or its answer broke off."""
+
+    code = "engine_unavailable"
+    status = 503
+
+
+class Transfer(asyncio.Protocol):
+    """One request to an engine and the answer as far as it has come.
+
+    `on_progress` is called for each piece of the body as it arrives, `on_end` once, when nothing more will come.
+    """
+
+    def __init__(self, request: bytes) -> None:
+        self.status = 0
+        self.body = bytearray()
+        self.complete = False
+        self.lost = False
+        self.on_progress: Callable[[], None] | None = None
+        self.on_end: Callable[[], None] | None = None
+        self._request = request
+        self._parser = httptools.HttpResponseParser(self)
+        self._transport: asyncio.Transport | None = None
+        self._waiter: asyncio.Future[None] | None = None
+
+    @property
+    def ended(self) -> bool:
+        return self.complete or self.lost
+
+    async def wait(self) -> None:
+        """Until something has come since the last look, or the end."""
+        if self.ended:
+            return
+        self._waiter = asyncio.get_running_loop().create_future()
+        await self._waiter
+
+    async def wait_for_status(self) -> int:
+        """The status of the answer. Raises EngineLost when there is none."""
+        while not self.status and not self.ended:
+            await self.wait()
+        if not self.status:
+            raise EngineLost("the engine closed the connection without an answer")
+        return self.status
+
+    async def wait_for_end(self) -> bytes:
+        """The whole body. Raises EngineLost when it broke off."""
+        while not self.ended:
+            await self.wait()
+        if self.lost:
+            raise EngineLost("the engine's answer broke off")
+        return bytes(self.body)
+
+    def take_events(self) -> list[bytes]:
+        """The data of the server-sent events that are complete by now, each taken once."""
+        end = self.body.rfind(b"\n\n")
+        if end < 0:
+            return []
+        block = bytes(self.body[:end])
+        del self.body[: end + 2]
+        return [event[6:] for event in block.split(b"\n\n") if event.startswith(b"data: ")]
+
+    def close(self) -> None:
+        """Stop the request: the engine gives up on a reply that nobody reads."""
+        if self._transport is not None:
+            self._transport.abort()
+        self._end(lost=True)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's transports have the methods of asyncio.Transport without being any.
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.write(self._request)
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError:
+            self.close()
+            return
+        self._wake()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end(lost=True)
+
+    def on_headers_complete(self) -> None:
+        self.status = self._parser.get_status_code()
+
+    def on_body(self, body: bytes) -> None:
+        self.body += body
+        if self.on_progress is not None:
+            self.on_progress()
+
+    def on_message_complete(self) -> None:
+        self._end(lost=False)
+        if self._transport is not None:
+            self._transport.close()
+
+    def _end(self, *, lost: bool) -> None:
+        if self.ended:
+            return
+        self.complete, self.lost = not lost, lost
+        if self.on_end is not None:
+            self.on_end()
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+class EngineClient:
+    """The engine behind `socket`."""
+
+    def __init__(self, socket: Path) -> None:
+        self.socket = socket
+
+    async def chat(self, body: dict[str, Any], request_id: str) -> Transfer:
+        """Begin a chat. Raises EngineLost when the engine cannot be reached."""
+        return await self._send("POST", CHAT, {**body, "model": SERVED_NAME}, request_id)
+
+    async def score(self, token_ids: list[int], timeout_s: float) -> list[float | None]:
+        """The log-probability of each token after those before it; None for the first. Raises EngineLost."""
+        said = await self._call(
+            "/v1/completions",
+            {
+                "model": SERVED_NAME,
+                "prompt": token_ids,
+                "max_tokens": 1,
+                "temperature": 0.0,
+                "prompt_logprobs": 0,
+                "return_token_ids": True,
+            },
+            timeout_s,
+        )
+        entries = said["choices"][0]["prompt_logprobs"]
+        return [
+            None if entry is None else float(entry[str(token)]["logprob"])
+            for entry, token in zip(entries, token_ids, strict=True)
+        ]
+
+    async def write_one_token(self, timeout_s: float) -> None:
+        """Have the engine write a single token: the proof that it lives. Raises EngineLost."""
+        await self._call("/v1/completions", {"model": SERVED_NAME, "prompt": [1], "max_tokens": 1}, timeout_s)
+
+    async def weight_version(self, timeout_s: float) -> str:
+        """The name of the version that the engine says it holds. Raises EngineLost."""
+        said = await self._call("/weight_info", None, timeout_s, method="GET")
+        return str(said["weight_version"])
+
+    async def reload(self, folder: Path, version: str, timeout_s: float) -> None:
+        """Load the weights in `folder` in place of those it has, after the replies in flight. Raises EngineLost.
+
+        The prefix cache is emptied before anything new is written: it holds what the old weights made of a prompt.
+        """
+        await self._call("/pause?mode=wait", {}, timeout_s)
+        # Should this process die half-way, nobody takes the engine for one that holds a version.
+        await self.name_weights(UNFINISHED, timeout_s)
+        await self._call(
+            "/collective_rpc",
+            {"method": "reload_weights", "kwargs": {"weights_path": str(folder)}, "timeout": timeout_s},
+            timeout_s,
+        )
+        emptied = await self._call("/reset_prefix_cache", {}, timeout_s)
+        if not emptied.get("success", False):
+            raise EngineLost("the engine did not empty its prefix cache")
+        await self.name_weights(version, timeout_s)
+        await self._call("/resume", {}, timeout_s)
+
+    async def name_weights(self, name: str, timeout_s: float) -> None:
+        """Tell the engine what it holds, so that another process can ask it. Raises EngineLost."""
+        await self._call("/update_weight_version", {"new_version": name}, timeout_s)
+
+    async def _call(
+        self, path: str, body: dict[str, Any] | None, timeout_s: float, *, method: str = "POST"
+    ) -> dict[str, Any]:
+        try:
+            async with asyncio.timeout(timeout_s):
+                transfer = await self._send(method, path, body, None)
+                try:
+                    status, content = await transfer.wait_for_status(), await transfer.wait_for_end()
+                finally:
+                    transfer.close()
+        except TimeoutError:
+            raise EngineLost(f"the engine did not answer {path} within {timeout_s:g} s") from None
+        if status != 200:
+            raise EngineLost(f"the engine answered {path} with {status}")
+        said: dict[str, Any] = orjson.loads(content) if content else {}
+        return said
+
+    async def _send(self, method: str, path: str, body: dict[str, Any] | None, request_id: str | None) -> Transfer:
+        content = b"" if body is None else orjson.dumps(body)
+        head = f"{method} {path} HTTP/1.1\r\nhost: engine\r\nconnection: close\r\n"
+        if request_id is not None:
+            head += f"x-request-id: {request_id}\r\n"
+        head += f"content-type: application/json\r\ncontent-length: {len(content)}\r\n\r\n"
+        transfer = Transfer(head.encode() + content)
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                await asyncio.get_running_loop().create_unix_connection(lambda: transfer, str(self.socket))
+        except (OSError, TimeoutError) as error:
+            raise EngineLost(f"the engine cannot be reached ({type(error).__name__})") from error
+        return transfer

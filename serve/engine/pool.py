@@ -1,0 +1,112 @@
+"""The engines as one: which version serves, which slots hold which version, and a seat for each chat.
+
+Knows nothing of weights on disk, of the record or of HTTP to clients.
+"""
+
+import asyncio
+import random
+from pathlib import Path
+
+from feedback.errors import EngineUnavailable, NotFound
+from feedback.schema import version_name
+from feedback.store.traffic import Shares
+from serve.engine.admission import Admission
+from serve.engine.slot import Seat, Slot
+
+
+class UnknownVersion(NotFound):
+    """A version that no engine holds."""
+
+    code = "model_not_found"
+
+
+class Pool:
+    """`serving` is the version behind the plain model name; None until the first engine is asked for."""
+
+    def __init__(self, run_dir: Path, slots: int, *, seats_per_slot: int, max_queued: int) -> None:
+        self.slots = [Slot(index, run_dir / f"engine-{index}.sock") for index in range(slots)]
+        self.serving: int | None = None
+        self.shares = Shares()
+        self.admission = Admission(max_queued)
+        self._seats_per_slot = seats_per_slot
+
+    @property
+    def ready(self) -> bool:
+        """True while at least one engine holds the serving version and takes chats."""
+        return self.serving is not None and any(slot.holds(self.serving) for slot in self.slots)
+
+    def loaded(self) -> list[int]:
+        """The versions that chats can ask for now, oldest first."""
+        return sorted({slot.version for slot in self.slots if slot.state == "ready" and slot.version is not None})
+
+    def holders(self, version: int) -> list[Slot]:
+        return [slot for slot in self.slots if slot.holds(version)]
+
+    def version_for_chat(self, asked: int | None, conversation: float) -> int:
+        """The version that a chat goes to. `conversation` is a number in [0, 1) that stays the same for one
+        conversation, so that all its turns go to one version. Raises UnknownVersion, EngineUnavailable.
+        """
+        if asked is not None:
+            return self._known(asked)
+        serving, challenger = self._serving(), self.shares.challenger
+        if challenger is not None and conversation < self.shares.chat_share and self.holders(challenger):
+            return challenger
+        return serving
+
+    def versions_for_comparison(self, asked: int | None) -> tuple[int, int]:
+        """The versions of choice 0 and choice 1, sides drawn at random. Raises UnknownVersion, EngineUnavailable."""
+        if asked is not None:
+            version = self._known(asked)
+            return version, version
+        serving = self._serving()
+        sides = [serving, self._partner(serving)]
+        random.SystemRandom().shuffle(sides)
+        return sides[0], sides[1]
+
+    async def seat(self, version: int, key_id: str, avoid: frozenset[int] = frozenset()) -> Seat:
+        """A place on an engine that holds `version`, on none of the slots in `avoid` if another one does.
+
+        Raises EngineUnavailable when no engine holds it, Overloaded when too many chats wait already.
+        """
+        return await self.admission.seat(key_id, lambda: self._place(version, avoid))
+
+    def release(self, seat: Seat) -> None:
+        seat.release()
+        self.admission.serve_waiting()
+
+    def suspect(self, slot: Slot) -> None:
+        """An engine did not answer, or broke off: whoever keeps it alive looks at it now."""
+        slot.suspected.set()
+
+    def _place(self, version: int, avoid: frozenset[int]) -> Seat | None:
+        holders = self.holders(version)
+        holders = [slot for slot in holders if slot.index not in avoid] or holders
+        if not holders:
+            raise EngineUnavailable(f"no engine holds {version_name(version)} now; try again shortly")
+        slot = min(holders, key=lambda holder: holder.in_flight)
+        return Seat(slot) if slot.in_flight < self._seats_per_slot else None
+
+    def _partner(self, serving: int) -> int:
+        """What the serving version is compared with: the challenger by its share, else another version that is loaded."""
+        challenger = self.shares.challenger
+        if challenger is not None and self.holders(challenger) and random.random() < self.shares.comparison_share:
+            return challenger
+        others = [version for version in self.loaded() if version not in (serving, challenger)]
+        return others[-1] if others else serving
+
+    def _known(self, version: int) -> int:
+        if version not in self.loaded():
+            raise UnknownVersion(f"no engine holds {version_name(version)}; GET /v1/models lists what can be asked for")
+        return version
+
+    def _serving(self) -> int:
+        if self.serving is None or not self.ready:
+            raise EngineUnavailable("no engine is ready yet; try again shortly")
+        return self.serving
+
+
+async def wait_until_ready(pool: Pool, timeout_s: float) -> None:
+    """Raises TimeoutError when no engine serves by then."""
+    async with asyncio.timeout(timeout_s):
+        while not pool.ready:
+            await asyncio.sleep(0.05)

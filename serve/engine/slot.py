@@ -1,0 +1,74 @@
+"""One engine's slot: which version it holds, whether it takes chats, and how many it is writing now."""
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Literal
+
+from serve.engine.client import EngineClient
+
+# down: no engine, or one that is starting. ready: takes chats. held: finishes what it has, takes nothing new.
+SlotState = Literal["down", "ready", "held"]
+
+
+class Slot:
+    """`version` is what the engine holds; `wanted` is what it is to be started with, should it have to be started."""
+
+    def __init__(self, index: int, socket: Path) -> None:
+        self.index = index
+        self.client = EngineClient(socket)
+        self.state: SlotState = "down"
+        self.version: int | None = None
+        self.wanted: int | None = None
+        self.in_flight = 0
+        self.progress_at = time.monotonic()
+        self.suspected = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def holds(self, version: int) -> bool:
+        return self.state == "ready" and self.version == version
+
+    async def drained(self, timeout_s: float) -> bool:
+        """Wait until nothing is in flight. False when that takes longer than `timeout_s`."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._idle.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def enter(self) -> None:
+        self.in_flight += 1
+        self._idle.clear()
+        if self.in_flight == 1:
+            self.progress_at = time.monotonic()
+
+    def leave(self) -> None:
+        self.in_flight -= 1
+        if self.in_flight == 0:
+            self._idle.set()
+
+
+class Seat:
+    """One reply's place on an engine, from before it is asked for until its last token."""
+
+    def __init__(self, slot: Slot) -> None:
+        self.slot = slot
+        self.version_first: int | None = None
+        self.version_last: int | None = None
+        self._taken = True
+        slot.enter()
+
+    def progress(self) -> None:
+        """A token has come: it is the work of the version that the slot holds now."""
+        self.slot.progress_at = time.monotonic()
+        self.version_last = self.slot.version
+        if self.version_first is None:
+            self.version_first = self.version_last
+
+    def release(self) -> None:
+        """Nothing more will come. Again changes nothing."""
+        if self._taken:
+            self._taken = False
+            self.slot.leave()

@@ -1,0 +1,207 @@
+"""Promotion by flip: the new version is loaded into the spare slot and proved there while the old one serves; then the
+record and the routing change in one step. Whatever fails before that step leaves the old version serving.
+"""
+
+import asyncio
+import logging
+import math
+import time
+from dataclasses import dataclass
+
+from feedback.errors import Conflict, EngineUnavailable, PolicyInvalid, TandemError
+from feedback.schema import version_name
+from feedback.settings import EngineSettings
+from feedback.store import policies
+from serve.engine.client import EngineLost
+from serve.engine.policy_folders import PolicyFolder, PolicyFolders, Probe
+from serve.engine.pool import Pool
+from serve.engine.slot import Slot
+from serve.engine.supervision import Supervision
+from serve.metrics import Metrics
+from serve.record import Record
+
+log = logging.getLogger(__name__)
+
+FLOAT32_TOLERANCE_NATS = 0.005
+COARSE_TOLERANCE_NATS = 0.25
+
+
+@dataclass(frozen=True)
+class Change:
+    """Who wants to change what serves, how and why."""
+
+    kind: str
+    reason: str
+    force: bool
+    actor: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What serves now, and what served before."""
+
+    version: int
+    previous: int | None
+    changed: bool
+    elapsed_s: float
+
+
+class Promoter:
+    """One change at a time."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        supervision: Supervision,
+        folders: PolicyFolders,
+        record: Record,
+        settings: EngineSettings,
+        metrics: Metrics,
+    ) -> None:
+        self._pool = pool
+        self._supervision = supervision
+        self._folders = folders
+        self._record = record
+        self._settings = settings
+        self._metrics = metrics
+        self._changing = asyncio.Lock()
+
+    async def promote(self, version: int, change: Change) -> Outcome:
+        """Make `version` serve. Promoting what serves already changes nothing.
+
+        Raises NotFound, PolicyInvalid, EngineUnavailable, or Conflict while another promotion is under way; the old
+        version serves on.
+        """
+        if self._changing.locked():
+            raise Conflict("another promotion is under way; wait until it has ended")
+        async with self._changing:
+            began = time.monotonic()
+            await self._record.read(policies.get, version)
+            previous = self._pool.serving
+            if version == previous:
+                return Outcome(version, previous, changed=False, elapsed_s=0.0)
+            try:
+                await self._load_and_flip(version, change)
+            except TandemError as error:
+                await self._keep_failure(version, change, error)
+                raise
+            elapsed_s = time.monotonic() - began
+            self._metrics.promotions.labels(change.kind, "succeeded").inc()
+            self._metrics.swap_seconds.observe(elapsed_s)
+            log.info("%s serves after %.2f s", version_name(version), elapsed_s)
+            return Outcome(version, previous, changed=True, elapsed_s=elapsed_s)
+
+    async def load_challenger(self, version: int) -> None:
+        """Have some engine hold `version`, beside the serving one. Raises as `promote`."""
+        if self._changing.locked():
+            raise Conflict("a promotion is under way; wait until it has ended")
+        async with self._changing:
+            policy = await self._folders.of(version)
+            if not self._pool.holders(version):
+                await self._folders.verify(policy)
+                await self._load_into_spare(policy, await self._folders.probes(policy))
+
+    async def rollback(self, change: Change) -> Outcome:
+        """Go back to the version that served before. Raises Conflict when there is none, else as `promote`."""
+        return await self.promote(await self._record.read(policies.rollback_target), change)
+
+    async def _load_and_flip(self, version: int, change: Change) -> None:
+        policy = await self._folders.of(version)
+        await self._folders.verify(policy)
+        probes = await self._folders.probes(policy)
+        holders = self._pool.holders(version)
+        if holders:
+            await self._prove(holders[0], probes)
+        else:
+            await self._load_into_spare(policy, probes)
+        await self._record.write(
+            policies.set_serving,
+            version,
+            kind=change.kind,
+            reason=change.reason,
+            force=change.force,
+            actor=change.actor,
+        )
+        self._pool.serving = version
+
+    async def _load_into_spare(self, policy: PolicyFolder, probes: list[Probe]) -> None:
+        slot = self._spare()
+        held_before = slot.version
+        slot.state = "held"
+        try:
+            if not await slot.drained(self._settings.swap_timeout_s):
+                slot.state = "ready"
+                raise EngineUnavailable("the spare engine's replies did not end in time; nothing was changed")
+            await self._load(slot, policy)
+            await self._prove(slot, probes)
+        except BaseException:
+            # Its weights are not to be trusted any more: it is started again with what it held.
+            if slot.state != "ready":
+                slot.wanted, slot.version, slot.state = held_before, None, "down"
+                slot.suspected.set()
+            raise
+        slot.wanted, slot.state = policy.version, "ready"
+        self._pool.admission.serve_waiting()
+
+    async def _load(self, slot: Slot, policy: PolicyFolder) -> None:
+        """New weights in place; where the engine will not take them (other shapes, say), a new engine with them."""
+        slot.version = None
+        try:
+            await slot.client.reload(policy.folder, version_name(policy.version), self._settings.swap_timeout_s)
+        except EngineLost as error:
+            log.warning("engine %d would not reload (%s); it is started anew", slot.index, error)
+            await self._supervision.bring_up(slot, policy.version)
+            slot.state = "held"
+        slot.version = policy.version
+
+    async def _prove(self, slot: Slot, probes: list[Probe]) -> None:
+        """Hold the engine to what the learner computed for this version. Raises PolicyInvalid."""
+        worst = 0.0
+        for probe in probes:
+            worst = max(worst, await self._largest_difference(slot, probe))
+        tolerance = self._tolerance()
+        if not worst <= tolerance:
+            raise PolicyInvalid(
+                f"the engine's log-probabilities differ from the learner's by up to {worst:.3g} nats, "
+                f"more than {tolerance:g}: this is not the policy that was published"
+            )
+
+    async def _largest_difference(self, slot: Slot, probe: Probe) -> float:
+        """In nats, over the tokens that the learner scored."""
+        scored = await slot.client.score(probe.tokens, self._settings.swap_timeout_s)
+        found = scored[probe.prompt_length :]
+        differences = [
+            math.inf if got is None or not math.isfinite(got) else abs(got - want)
+            for got, want in zip(found, probe.logprobs, strict=True)
+        ]
+        return max(differences, default=0.0)
+
+    def _tolerance(self) -> float:
+        if self._settings.probe_tolerance is not None:
+            return self._settings.probe_tolerance
+        float32 = self._settings.dtype in ("auto", "float32") and self._settings.device != "cuda"
+        return FLOAT32_TOLERANCE_NATS if float32 else COARSE_TOLERANCE_NATS
+
+    def _spare(self) -> Slot:
+        """The slot whose version is missed least, never the last one that serves. Raises EngineUnavailable."""
+        serving = self._pool.serving
+        others = [slot for slot in self._pool.slots if slot.state == "ready" and slot.version != serving]
+        if others:
+            return others[-1]
+        holders = self._pool.holders(serving) if serving is not None else []
+        if len(holders) < 2:
+            raise EngineUnavailable("there is no spare engine to load the version into; try again shortly")
+        return holders[-1]
+
+    async def _keep_failure(self, version: int, change: Change, error: TandemError) -> None:
+        self._metrics.promotions.labels(change.kind, "failed").inc()
+        log.warning("%s was not promoted: %s", version_name(version), error.message)
+        await self._record.write(
+            policies.keep_failure,
+            version,
+            kind=change.kind,
+            reason=change.reason,
+            force=change.force,
+            actor=change.actor,
+            detail=error.message,
+        )

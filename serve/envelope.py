@@ -1,0 +1,162 @@
+"""What surrounds every request: its id, the bound on its body, its line in the log, its count, and the last resort
+when something breaks. Pure ASGI, since it is paid on every chunk of every stream.
+"""
+
+import logging
+import re
+import time
+import traceback
+from typing import Any
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from feedback.errors import TandemError
+from feedback.ids import new_id
+from serve import rendering
+from serve.errors import BodyTooLarge
+from serve.metrics import Metrics
+
+log = logging.getLogger("serve")
+
+WELL_FORMED_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
+SECURITY_HEADERS = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-frame-options", b"DENY"),
+    (b"cache-control", b"no-store"),
+]
+PAGES_POLICY = (
+    b"content-security-policy",
+    b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
+    b"connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+)
+
+
+class Envelope:
+    """Wraps the application; `max_body_bytes` bounds what a request may send."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, max_body_bytes: int) -> None:
+        self.app = app
+        self.metrics = metrics
+        self.max_body_bytes = max_body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        request_id = _request_id(scope)
+        scope.setdefault("state", {})["request_id"] = request_id
+        exchange = _Exchange(scope, send, request_id)
+        try:
+            body = await self._read_body(scope, receive)
+            if body is not None:
+                await self.app(scope, _replay(body, receive), exchange.send)
+        except TandemError as error:
+            await exchange.answer(error)
+        except Exception as error:  # the last resort: logged with its place, answered without its message
+            _log_failure(error, request_id)
+            await exchange.answer(TandemError("something broke here; the log has this request's id"))
+        finally:
+            self._account(exchange)
+
+    async def _read_body(self, scope: Scope, receive: Receive) -> bytes | None:
+        """The whole body; None when the client went away. Raises BodyTooLarge."""
+        parts: list[bytes] = []
+        size = 0
+        declared = dict(scope["headers"]).get(b"content-length", b"0")
+        if declared.isdigit() and int(declared) > self.max_body_bytes:
+            raise BodyTooLarge(f"the body is larger than {self.max_body_bytes} bytes")
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return None
+            part = message.get("body", b"")
+            size += len(part)
+            if size > self.max_body_bytes:
+                raise BodyTooLarge(f"the body is larger than {self.max_body_bytes} bytes")
+            parts.append(part)
+            if not message.get("more_body", False):
+                return b"".join(parts)
+
+    def _account(self, exchange: "_Exchange") -> None:
+        # 499 as in nginx: the client went away before there was an answer.
+        status = exchange.status or 499
+        route = exchange.route
+        elapsed_s = time.perf_counter() - exchange.began
+        self.metrics.requests.labels(exchange.method, route, str(status)).inc()
+        self.metrics.request_seconds.labels(exchange.method, route).observe(elapsed_s)
+        log.info(
+            "%s %s %d %.1f ms %s", exchange.method, route, status, 1000 * elapsed_s, exchange.request_id
+        )
+
+
+class _Exchange:
+    """One request's answer on its way out."""
+
+    def __init__(self, scope: Scope, send: Send, request_id: str) -> None:
+        self.scope = scope
+        self.request_id = request_id
+        self.status: int | None = None
+        self.began = time.perf_counter()
+        self._send = send
+
+    @property
+    def method(self) -> str:
+        method: str = self.scope["method"]
+        return method
+
+    @property
+    def route(self) -> str:
+        """The route's template, so that no id becomes a label."""
+        route = self.scope.get("route")
+        return getattr(route, "path", None) or "unknown"
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers: list[tuple[bytes, bytes]] = list(message["headers"])
+            headers.append((b"x-request-id", self.request_id.encode()))
+            present = {name for name, _ in headers}
+            headers.extend(pair for pair in SECURITY_HEADERS if pair[0] not in present)
+            headers.append(PAGES_POLICY)
+            message["headers"] = headers
+            # Nothing more is to be done for what follows: it goes straight out.
+        await self._send(message)
+
+    async def answer(self, error: TandemError) -> None:
+        """Answer with `error`, unless an answer has begun already."""
+        if self.status is None:
+            rendered = rendering.response(error, self.scope["path"], self.request_id)
+            await rendered(self.scope, _nothing_more, self.send)
+
+
+def _request_id(scope: Scope) -> str:
+    for name, value in scope["headers"]:
+        if name == b"x-request-id":
+            given: str = value.decode("latin-1")
+            if WELL_FORMED_ID.fullmatch(given):
+                return given
+    return new_id("req")
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    sent = False
+
+    async def replay() -> Message:
+        nonlocal sent
+        if sent:
+            return await receive()
+        sent = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return replay
+
+
+async def _nothing_more() -> dict[str, Any]:
+    return {"type": "http.disconnect"}
+
+
+def _log_failure(error: Exception, request_id: str) -> None:
+    # The message may quote what the client sent; the kind of error and its place are enough to find it.
+    place = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)]
+    log.error("%s in %s at %s", type(error).__name__, request_id, " < ".join(reversed(place[-8:])))

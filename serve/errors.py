@@ -1,0 +1,59 @@
+"""Errors that only HTTP knows; the ones that several rooms share are in `feedback.errors`."""
+
+from feedback.errors import TandemError
+
+
+class BodyTooLarge(TandemError):
+    """The request body is larger than `serve.max_body_bytes`."""
+
+    code = "body_too_large"
+    status = 413
+
+
+class MalformedBody(TandemError):
+    """The request body is not JSON, or not a JSON object."""
+
+    code = "malformed_json"
+    status = 400
+
+
+class FieldInvalid(TandemError):
+    """A field of a native request is missing, of the wrong type or out of range."""
+
+    code = "invalid_request"
+    status = 422
+
+
+class UnknownRoute(TandemError):
+    """There is nothing at this path."""
+
+    code = "unknown_route"
+    status = 404
+
+
+class MethodNotAllowed(TandemError):
+    """The path is known, the method is not."""
+
+    code = "method_not_allowed"
+    status = 405
+
+
+class Overloaded(TandemError):
+    """The queue for the engines is full; `retry_after_s` says when to come back."""
+
+    code = "rate_limit_exceeded"
+    status = 429
+
+    def __init__(self, message: str, *, retry_after_s: int) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class EngineRefused(TandemError):
+    """vLLM refused the request; its own message says why (too long a prompt, an option it does not know, ...)."""
+
+    code = "invalid_request"
+
+    def __init__(self, message: str, *, status: int, param: str | None = None) -> None:
+        super().__init__(message, param=param)
+        self.status = status

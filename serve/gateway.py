@@ -1,0 +1,135 @@
+"""The parts of one API process, put together once and handed to every route."""
+
+import asyncio
+import contextlib
+import logging
+from typing import TYPE_CHECKING
+
+from feedback.errors import Conflict
+from feedback.schema import Iteration
+from feedback.settings import Settings
+from feedback.store import Store, iterations, policies, traffic
+from serve.auth import Keyring
+from serve.engine.launcher_client import LauncherClient
+from serve.engine.policy_folders import PolicyFolders
+from serve.engine.pool import Pool
+from serve.engine.supervision import Launcher, Supervision
+from serve.engine.swap import Promoter
+from serve.metrics import Metrics
+from serve.record import Record
+
+if TYPE_CHECKING:
+    from feedback.queue import VoteHints
+
+log = logging.getLogger(__name__)
+
+REFRESH_INTERVAL_S = 1.0
+
+
+class Gateway:
+    """Everything that a route works with. `start` returns at once; `readyz` says when the engines are there."""
+
+    def __init__(self, settings: Settings, launcher: Launcher | None = None) -> None:
+        self.settings = settings
+        self.metrics = Metrics()
+        self.record = Record(Store(settings.record_url))
+        self.keyring = Keyring(self.record)
+        self.pool = Pool(
+            settings.run_dir,
+            settings.engine.slots,
+            seats_per_slot=settings.engine.max_num_seqs,
+            max_queued=settings.serve.max_queued_requests,
+        )
+        self._launcher = launcher or LauncherClient(settings.run_dir / "engines.sock")
+        folders = PolicyFolders(settings, self.record)
+        self.supervision = Supervision(self.pool, self._launcher, folders, settings.engine, self.metrics)
+        self.promoter = Promoter(
+            self.pool, self.supervision, folders, self.record, settings.engine, self.metrics
+        )
+        self.stopping = asyncio.Event()
+        self.made_at: dict[int, float] = {}
+        self._vote_hints: VoteHints | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        await asyncio.to_thread(self.record.store.migrate)
+        self._tasks = [
+            asyncio.create_task(self._start_hints(), name="vote-hints"),
+            asyncio.create_task(self._follow_the_record(), name="follow-the-record"),
+        ]
+
+    async def stop(self) -> None:
+        self.stopping.set()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.supervision.stop()
+        if self._vote_hints is not None:
+            await asyncio.to_thread(self._vote_hints.stop)
+        self.record.close()
+
+    async def start_iteration(self, reason: str | None) -> Iteration:
+        """Queue an iteration and tell the learner. Raises Conflict while another is queued or running."""
+        iteration = await self.record.write(
+            iterations.start_next,
+            trigger="operator",
+            learner=self.settings.learner.model_dump(mode="json"),
+            reason=reason,
+        )
+        self._hint = asyncio.create_task(asyncio.to_thread(_enqueue, self.settings, iteration.id))
+        return iteration
+
+    def vote_is_durable(self) -> None:
+        """Tell the workers, some time soon. A vote that they are not told of is found by the sweeper."""
+        if self._vote_hints is not None:
+            self._vote_hints.notify()
+
+    async def _start_hints(self) -> None:
+        self._vote_hints = await asyncio.to_thread(_start_vote_hints, self.settings)
+
+    async def _follow_the_record(self) -> None:
+        """Start the engines once there is a policy to serve, then keep up with what is set through other processes."""
+        while self.pool.serving is None:
+            await self._start_engines()
+            await asyncio.sleep(REFRESH_INTERVAL_S)
+        while True:
+            self.pool.shares = await self.record.read(traffic.get)
+            await self._note_when_versions_were_made()
+            await asyncio.sleep(REFRESH_INTERVAL_S)
+
+    async def _note_when_versions_were_made(self) -> None:
+        for version in self.pool.loaded():
+            if version not in self.made_at:
+                self.made_at[version] = (await self.record.read(policies.get, version)).created_at
+
+    async def _start_engines(self) -> None:
+        serving = await self.record.read(policies.serving)
+        if serving is None:
+            return
+        self.pool.shares = await self.record.read(traffic.get)
+        self.pool.serving = serving.version
+        other = self.pool.shares.challenger
+        if other is None:
+            with contextlib.suppress(Conflict):
+                other = await self.record.read(policies.rollback_target)
+        # The last slot holds what the serving version is compared with, all others serve.
+        versions = [serving.version] * len(self.pool.slots)
+        if other is not None and len(versions) > 1:
+            versions[-1] = other
+        self.supervision.start(versions)
+
+
+def _enqueue(settings: Settings, iteration_id: str) -> None:
+    from feedback.queue import enqueue_iteration
+
+    # Redis may be gone: then the scheduler hands the iteration on.
+    enqueue_iteration(settings, iteration_id)
+
+
+def _start_vote_hints(settings: Settings) -> "VoteHints":
+    # Celery takes a second to import: engines need longer, and nobody waits for this.
+    from feedback.queue import VoteHints
+
+    hints = VoteHints(settings)
+    hints.start()
+    return hints

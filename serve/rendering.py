@@ -1,0 +1,118 @@
+"""How an error reaches the client: problem+json (RFC 9457) on native routes, OpenAI's error object on OpenAI's routes."""
+
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from feedback.errors import TandemError
+from serve.errors import FieldInvalid, MalformedBody, MethodNotAllowed, Overloaded, UnknownRoute
+
+# What an OpenAI client may call: it understands no other form of error, on routes that we lack no less than on ours.
+OPENAI_PREFIXES = (
+    "/v1/chat",
+    "/v1/models",
+    "/v1/completions",
+    "/v1/embeddings",
+    "/v1/responses",
+    "/v1/moderations",
+    "/v1/files",
+)
+OPENAI_TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    429: "rate_limit_error",
+}
+
+
+def install(app: FastAPI) -> None:
+    """Render every error that a route of `app` raises."""
+    app.add_exception_handler(TandemError, _tandem_error)
+    app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(HTTPException, _http_error)
+
+
+def response(error: TandemError, path: str, request_id: str) -> Response:
+    """`error` as the answer to a request for `path`."""
+    headers = {"retry-after": str(error.retry_after_s)} if isinstance(error, Overloaded) else {}
+    if error.status == HTTPStatus.UNAUTHORIZED:
+        headers["www-authenticate"] = "Bearer"
+    if path.startswith(OPENAI_PREFIXES):
+        return Response(
+            orjson.dumps(openai_error(error)), error.status, headers=headers, media_type="application/json"
+        )
+    return Response(
+        orjson.dumps(problem(error, request_id)), error.status, headers=headers, media_type="application/problem+json"
+    )
+
+
+def problem(error: TandemError, request_id: str) -> dict[str, Any]:
+    """RFC 9457's object, with `code` and `request_id` beside it, and `param` where one field is to blame."""
+    said: dict[str, Any] = {
+        "type": f"urn:tandem:error:{error.code}",
+        "title": HTTPStatus(error.status).phrase,
+        "status": error.status,
+        "detail": error.message,
+        "code": error.code,
+        "request_id": request_id,
+    }
+    if error.param is not None:
+        said["param"] = error.param
+    return said
+
+
+def openai_error(error: TandemError) -> dict[str, Any]:
+    """OpenAI's error object."""
+    default = "invalid_request_error" if error.status < 500 else "server_error"
+    return {
+        "error": {
+            "message": error.message,
+            "type": OPENAI_TYPES.get(error.status, default),
+            "param": error.param,
+            "code": error.code,
+        }
+    }
+
+
+async def _tandem_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, TandemError)
+    return _render(request, error)
+
+
+async def _validation_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    problems = error.errors()
+    if any(found["type"] == "json_invalid" for found in problems):
+        return _render(request, MalformedBody("the body is not valid JSON"))
+    said = "; ".join(f"{_field(found['loc'])}: {found['msg']}" for found in problems)
+    return _render(request, FieldInvalid(said, param=_field(problems[0]["loc"])))
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    found: TandemError
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        found = MethodNotAllowed(f"{request.method} is not allowed here")
+    elif error.status_code == HTTPStatus.NOT_FOUND:
+        found = UnknownRoute(f"there is nothing at {request.method} {request.url.path}")
+    else:
+        found = TandemError(str(error.detail))
+        found.status = error.status_code
+        found.code = "http_error"
+    answer = _render(request, found)
+    answer.headers.update(error.headers or {})
+    return answer
+
+
+def _render(request: Request, error: TandemError) -> Response:
+    return response(error, request.url.path, request.state.request_id)
+
+
+def _field(location: tuple[Any, ...]) -> str:
+    # The first part says where the field was (body, query, path), which the reader knows.
+    return ".".join(str(part) for part in location[1:]) or str(location[0])

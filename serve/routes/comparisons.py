@@ -1,0 +1,106 @@
+"""Comparisons: pairs that want votes, and one pair. Blind until this rater has voted."""
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel
+
+from feedback.schema import OBJECTIVES, Sample, Vote, version_name
+from feedback.store import comparisons, raters
+from feedback.store.comparisons import Pair
+from serve.auth import guarded
+from serve.routes.dependencies import ByKey, Parts
+from serve.routes.lists import After, Limit, Order, Page, page_of
+from serve.routes.votes import Objective, RaterName, VoteView, view_vote
+
+router = APIRouter(route_class=guarded("vote"))
+
+
+class Side(BaseModel):
+    """One of the two replies."""
+
+    index: Literal[0, 1]
+    message: dict[str, Any]
+
+
+class ComparisonView(BaseModel):
+    """A comparison. `versions` are those of choice 0 and choice 1, once this rater has voted on it."""
+
+    id: str
+    object: Literal["comparison"] = "comparison"
+    created: int
+    messages: list[dict[str, Any]]
+    choices: list[Side]
+    votes: list[VoteView]
+    versions: list[str | None] | None = None
+
+
+@router.get("/v1/comparisons", response_model_exclude_none=False)
+async def list_comparisons(
+    parts: Parts,
+    caller: ByKey,
+    status: Annotated[
+        Literal["open", "all"], Query(description="`open`: those that want a vote of this rater; `all`: all of them.")
+    ] = "open",
+    objective: Annotated[Objective, Query(description="Under which the rater is going to judge.")] = OBJECTIVES[0],
+    rater: RaterName = "",
+    limit: Limit = 20,
+    after: After = None,
+    order: Order = "desc",
+) -> Page[ComparisonView]:
+    """Pairs that want votes, the most informative first."""
+    if status == "open":
+        pairs, more = await parts.record.read(
+            comparisons.open_for,
+            key_id=caller.key_id,
+            sees_all=caller.sees_all,
+            rater=rater,
+            objective=objective,
+            votes_wanted=parts.settings.feedback.votes_wanted,
+            limit=limit,
+            after=after,
+        )
+    else:
+        pairs, more = await parts.record.read(
+            comparisons.list_all,
+            key_id=caller.key_id,
+            sees_all=caller.sees_all,
+            rater=rater,
+            limit=limit,
+            after=after,
+            order=order,
+        )
+    return page_of([_view(pair) for pair in pairs], [pair.comparison.id for pair in pairs], more)
+
+
+@router.get("/v1/comparisons/{comparison_id}")
+async def get_comparison(comparison_id: str, parts: Parts, caller: ByKey, rater: RaterName = "") -> ComparisonView:
+    """One pair."""
+    rater_id = await parts.record.read(raters.find, caller.key_id, rater)
+    pair = await parts.record.read(
+        comparisons.get, comparison_id, key_id=caller.key_id, sees_all=caller.sees_all, rater_id=rater_id
+    )
+    return _view(pair)
+
+
+def _view(pair: Pair) -> ComparisonView:
+    return ComparisonView(
+        id=pair.comparison.id,
+        created=int(pair.comparison.created_at),
+        messages=pair.samples[0].messages,
+        choices=[Side(index=0, message=_message(pair.samples[0])), Side(index=1, message=_message(pair.samples[1]))],
+        votes=[view_vote(vote) for vote in pair.votes if _said(vote)],
+        versions=[_version(sample) for sample in pair.samples] if pair.revealed else None,
+    )
+
+
+def _message(sample: Sample) -> dict[str, Any]:
+    return sample.message or {"role": "assistant", "content": sample.text}
+
+
+def _version(sample: Sample) -> str | None:
+    return None if sample.version_first is None else version_name(sample.version_first)
+
+
+def _said(vote: Vote) -> bool:
+    return vote.state != "retracted"

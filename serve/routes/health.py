@@ -1,0 +1,62 @@
+"""Is it alive, is it ready, and what do the metrics say."""
+
+import time
+from typing import Literal
+
+from fastapi import APIRouter
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import BaseModel
+from starlette.responses import Response
+
+from feedback.errors import EngineUnavailable
+from feedback.store import votes
+from serve.auth import guarded
+from serve.gateway import Gateway
+from serve.routes.dependencies import Parts
+
+router = APIRouter()
+metrics_router = APIRouter(route_class=guarded("operate"))
+
+
+class Health(BaseModel):
+    status: Literal["ok"] = "ok"
+
+
+@router.get("/healthz")
+async def is_alive() -> Health:
+    """The process answers. Nothing else is looked at."""
+    return Health()
+
+
+@router.get("/readyz")
+async def is_ready(parts: Parts) -> Health:
+    """The record answers and at least one engine serves a policy; 503 until then."""
+    await parts.record.ping()
+    if not parts.pool.ready:
+        raise EngineUnavailable("no engine serves a policy yet")
+    return Health()
+
+
+@metrics_router.get("/metrics", response_class=Response)
+async def metrics(parts: Parts) -> Response:
+    """Prometheus's text format."""
+    await _look(parts)
+    return Response(generate_latest(parts.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+async def _look(parts: Gateway) -> None:
+    """Bring the gauges up to date."""
+    shown, pool = parts.metrics, parts.pool
+    for slot in pool.slots:
+        shown.engine_ready.labels(str(slot.index)).set(slot.state == "ready")
+        shown.engine_version.labels(str(slot.index)).set(-1 if slot.version is None else slot.version)
+        shown.engine_in_flight.labels(str(slot.index)).set(slot.in_flight)
+    shown.queued.set(pool.admission.queued)
+    counts = await parts.record.read(votes.count_by_state)
+    for state in ("accepted", "counted", "quarantined", "retracted"):
+        shown.votes.labels(state).set(counts.get(state, 0))
+    oldest = await parts.record.read(votes.oldest_accepted_at)
+    shown.oldest_uncounted_vote_age_seconds.set(0 if oldest is None else max(0.0, time.time() - oldest))
+
+
+router.include_router(metrics_router)

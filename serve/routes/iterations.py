@@ -1,0 +1,143 @@
+"""Iterations: start one now, look at them, follow one live."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Annotated, Any, Literal
+
+import orjson
+from fastapi import APIRouter, Header, Query, Request
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.responses import Response, StreamingResponse
+
+from feedback.schema import Iteration, IterationEvent, version_name
+from feedback.store import iterations
+from serve.auth import guarded
+from serve.gateway import Gateway
+from serve.routes.dependencies import Parts
+from serve.routes.lists import After, Limit, Order, Page, page_of
+
+router = APIRouter(route_class=guarded("operate"))
+
+LOOK_INTERVAL_S = 0.5
+KEEP_ALIVE_INTERVAL_S = 15.0
+ENDED = ("succeeded", "failed")
+
+
+class IterationBody(BaseModel):
+    """Why it is started."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    reason: str | None = Field(None, max_length=10_000)
+
+
+class IterationView(BaseModel):
+    """One turn of the loop. `progress` runs from 0 to 1 within `stage`."""
+
+    id: str
+    object: Literal["iteration"] = "iteration"
+    state: str
+    stage: str | None
+    progress: float
+    trigger: str
+    reason: str | None
+    seed: int
+    settings: dict[str, Any]
+    dataset: str | None
+    candidate: str | None
+    error: str | None
+    created: float
+    started: float | None
+    finished: float | None
+
+
+@router.post("/v1/iterations", status_code=201)
+async def start_iteration(parts: Parts, body: IterationBody | None = None) -> IterationView:
+    """Start one now. 409 while another one is queued or running."""
+    body = body or IterationBody()
+    iteration = await parts.start_iteration(reason=body.reason)
+    return _view(iteration)
+
+
+@router.get("/v1/iterations")
+async def list_iterations(
+    parts: Parts, limit: Limit = 20, after: After = None, order: Order = "desc"
+) -> Page[IterationView]:
+    """All of them."""
+    rows, more = await parts.record.read(iterations.list_page, limit=limit, after=after, order=order)
+    return page_of([_view(row) for row in rows], [row.id for row in rows], more)
+
+
+@router.get("/v1/iterations/{iteration_id}")
+async def get_iteration(iteration_id: str, parts: Parts) -> IterationView:
+    """State, stage and progress of one."""
+    return _view(await parts.record.read(iterations.get, iteration_id))
+
+
+@router.get(
+    "/v1/iterations/{iteration_id}/events",
+    response_class=Response,
+    responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
+)
+async def follow_iteration(
+    iteration_id: str,
+    request: Request,
+    parts: Parts,
+    last_event_id: Annotated[int | None, Header(ge=0, lt=2**63, description="Resume after this event.")] = None,
+    after: Annotated[int, Query(ge=0, lt=2**63, description="The same, for who cannot set headers.")] = 0,
+) -> Response:
+    """Server-sent events of one, from the first or from `Last-Event-ID` on, until it has ended."""
+    await parts.record.read(iterations.get, iteration_id)
+    events = _events(parts, iteration_id, last_event_id if last_event_id is not None else after)
+    return StreamingResponse(events, media_type="text/event-stream", headers={"cache-control": "no-cache"})
+
+
+async def _events(parts: Gateway, iteration_id: str, seq: int) -> AsyncIterator[bytes]:
+    quiet_s = 0.0
+    while not parts.stopping.is_set():
+        # The state is read before the events: what an ended iteration said last is then among them.
+        iteration = await parts.record.read(iterations.get, iteration_id)
+        found = await parts.record.read(iterations.events_after, iteration_id, seq)
+        for event in found:
+            seq = event.seq
+            yield _sse(event)
+        if not found and iteration.state in ENDED:
+            return
+        quiet_s = 0.0 if found else quiet_s + LOOK_INTERVAL_S
+        if quiet_s >= KEEP_ALIVE_INTERVAL_S:
+            quiet_s = 0.0
+            yield b": still there\n\n"
+        if not found:
+            await _pause(parts.stopping)
+
+
+async def _pause(stopping: asyncio.Event) -> None:
+    try:
+        async with asyncio.timeout(LOOK_INTERVAL_S):
+            await stopping.wait()
+    except TimeoutError:
+        pass
+
+
+def _sse(event: IterationEvent) -> bytes:
+    data = orjson.dumps({"kind": event.kind, "created": event.created_at, **event.data})
+    return b"id: %d\nevent: %s\ndata: %s\n\n" % (event.seq, event.kind.encode(), data)
+
+
+def _view(iteration: Iteration) -> IterationView:
+    return IterationView(
+        id=iteration.id,
+        state=iteration.state,
+        stage=iteration.stage,
+        progress=iteration.progress,
+        trigger=iteration.trigger,
+        reason=iteration.reason,
+        seed=iteration.seed,
+        settings=iteration.settings,
+        dataset=iteration.dataset_digest,
+        candidate=None if iteration.candidate is None else version_name(iteration.candidate),
+        error=iteration.error,
+        created=iteration.created_at,
+        started=iteration.started_at,
+        finished=iteration.finished_at,
+    )

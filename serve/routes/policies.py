@@ -1,0 +1,152 @@
+"""Policy versions: what there are, with lineage and evidence; promotion and rollback."""
+
+from typing import Any, Literal
+
+from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict, Field
+
+from feedback.errors import InvalidRequest
+from feedback.schema import Policy, Promotion, version_name, version_number
+from feedback.store import policies
+from serve.auth import guarded
+from serve.engine.swap import Change, Outcome
+from serve.routes.dependencies import ByKey, Parts
+from serve.routes.lists import After, Limit, Order, Page, page_of
+
+router = APIRouter(route_class=guarded("operate"))
+
+
+class PolicyView(BaseModel):
+    """A policy version: its state, where it comes from, what it was made of, and what speaks for it."""
+
+    version: str
+    object: Literal["policy"] = "policy"
+    state: str
+    parent: str | None
+    digest: str
+    iteration: str | None
+    dataset: str | None
+    settings: dict[str, Any]
+    seed: int | None
+    evidence: dict[str, Any]
+    loaded: bool
+    created: int
+
+
+class PromotionView(BaseModel):
+    """One attempt to change what serves."""
+
+    id: str
+    kind: str
+    version: str
+    previous: str | None
+    reason: str
+    force: bool
+    actor: str
+    outcome: str
+    detail: str | None
+    created: int
+
+
+class PolicyWithHistory(PolicyView):
+    promotions: list[PromotionView]
+
+
+class ChangeBody(BaseModel):
+    """Why what serves is to change; `force` promotes against the evidence."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    reason: str = Field("", max_length=10_000)
+    force: bool = False
+
+
+class ChangeView(BaseModel):
+    """What serves now. `changed` is false when it served already."""
+
+    version: str
+    state: Literal["serving"] = "serving"
+    previous: str | None
+    changed: bool
+    elapsed_s: float
+
+
+@router.get("/v1/policies")
+async def list_policies(
+    parts: Parts, limit: Limit = 20, after: After = None, order: Order = "desc"
+) -> Page[PolicyView]:
+    """Every version."""
+    last = None if after is None else version_number(after)
+    rows, more = await parts.record.read(policies.list_page, limit=limit, after=last, order=order)
+    return page_of([_view(row, parts) for row in rows], [version_name(row.version) for row in rows], more)
+
+
+@router.get("/v1/policies/{version}")
+async def get_policy(version: str, parts: Parts) -> PolicyWithHistory:
+    """One version, with every attempt to promote it."""
+    number = version_number(version)
+    policy = await parts.record.read(policies.get, number)
+    attempts = await parts.record.read(policies.promotions, number)
+    return PolicyWithHistory(
+        **_view(policy, parts).model_dump(), promotions=[_view_promotion(attempt) for attempt in attempts]
+    )
+
+
+@router.post("/v1/policies/rollback")
+async def rollback(parts: Parts, caller: ByKey, body: ChangeBody | None = None) -> ChangeView:
+    """Go back to the version that served before."""
+    return _view_change(await parts.promoter.rollback(_change("rollback", body, caller.key_id)))
+
+
+@router.post("/v1/policies/{version}/promote")
+async def promote(version: str, parts: Parts, caller: ByKey, body: ChangeBody | None = None) -> ChangeView:
+    """Have this version serve. Answers when it does; or with what failed, and then the old one serves on."""
+    number = version_number(version)
+    return _view_change(await parts.promoter.promote(number, _change("promote", body, caller.key_id)))
+
+
+def _change(kind: str, body: ChangeBody | None, actor: str) -> Change:
+    body = body or ChangeBody()
+    if body.force and not body.reason:
+        raise InvalidRequest("'force' needs a reason", param="reason")
+    return Change(kind, body.reason, body.force, actor)
+
+
+def _view_change(outcome: Outcome) -> ChangeView:
+    return ChangeView(
+        version=version_name(outcome.version),
+        previous=None if outcome.previous is None else version_name(outcome.previous),
+        changed=outcome.changed,
+        elapsed_s=outcome.elapsed_s,
+    )
+
+
+def _view(policy: Policy, parts: Parts) -> PolicyView:
+    return PolicyView(
+        version=version_name(policy.version),
+        state=policy.state,
+        parent=None if policy.parent is None else version_name(policy.parent),
+        digest=policy.digest,
+        iteration=policy.iteration_id,
+        dataset=policy.dataset_digest,
+        settings=policy.settings,
+        seed=policy.seed,
+        evidence=policy.evidence,
+        loaded=policy.version in parts.pool.loaded(),
+        created=int(policy.created_at),
+    )
+
+
+def _view_promotion(attempt: Promotion) -> PromotionView:
+    return PromotionView(
+        id=attempt.id,
+        kind=attempt.kind,
+        version=version_name(attempt.version),
+        previous=None if attempt.previous is None else version_name(attempt.previous),
+        reason=attempt.reason,
+        force=attempt.force,
+        actor=attempt.actor,
+        outcome=attempt.outcome,
+        detail=attempt.detail,
+        created=int(attempt.created_at),
+    )

@@ -1,0 +1,118 @@
+"""Votes: put, retracted, looked at."""
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from feedback.schema import Vote
+from feedback.store import votes
+from feedback.store.votes import Judgement
+from serve.auth import guarded
+from serve.routes.dependencies import ByKey, Parts
+
+router = APIRouter(route_class=guarded("vote"))
+
+Objective = Literal["helpful", "harmless"]
+MAX_TEXT = 100_000
+RaterName = Annotated[str, Query(max_length=200, description="Who votes, where one key votes for several people.")]
+
+
+class VoteBody(BaseModel):
+    """One rater's judgement. `strength` runs from 1 (slightly better) to 4 (much better)."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    objective: Objective
+    preferred: Literal[0, 1, "tie", "both_bad"]
+    strength: int | None = Field(None, ge=1, le=4)
+    reason: str | None = Field(None, max_length=MAX_TEXT)
+    ideal: str | None = Field(None, max_length=MAX_TEXT)
+    rater: str = Field("", max_length=200)
+
+    @model_validator(mode="after")
+    def _strength_of_a_preference(self) -> "VoteBody":
+        if self.preferred in (0, 1) and self.strength is None:
+            raise ValueError("strength is needed when one reply is preferred")
+        return self
+
+
+class VoteAccepted(BaseModel):
+    """A vote that is durable."""
+
+    id: str
+    status: str
+
+
+class VoteView(BaseModel):
+    """A vote as it stands. `used_by` are the iterations that have learnt from it."""
+
+    id: str
+    object: Literal["vote"] = "vote"
+    comparison: str
+    objective: str
+    preferred: Literal[0, 1, "tie", "both_bad"]
+    strength: int | None
+    reason: str | None
+    ideal: str | None
+    status: str
+    revision: int
+    created: int
+
+
+class VoteWithUse(VoteView):
+    iterations: list[dict[str, Any]]
+
+
+class VotesRetracted(BaseModel):
+    status: Literal["retracted"] = "retracted"
+    ids: list[str]
+
+
+@router.put("/v1/comparisons/{comparison_id}/vote")
+async def put_vote(comparison_id: str, body: VoteBody, parts: Parts, caller: ByKey) -> VoteAccepted:
+    """Vote, or change a vote. The same again answers the same. When this answers, the vote is durable."""
+    judgement = Judgement(body.objective, str(body.preferred), body.strength, body.reason, body.ideal)
+    vote = await parts.record.write(
+        votes.put, comparison_id, judgement, key_id=caller.key_id, sees_all=caller.sees_all, rater=body.rater
+    )
+    parts.vote_is_durable()
+    return VoteAccepted(id=vote.id, status="accepted")
+
+
+@router.delete("/v1/comparisons/{comparison_id}/vote")
+async def delete_vote(
+    comparison_id: str,
+    parts: Parts,
+    caller: ByKey,
+    objective: Annotated[Objective | None, Query(description="Under which; without it, under all.")] = None,
+    rater: RaterName = "",
+) -> VotesRetracted:
+    """Take back this rater's vote. Again changes nothing."""
+    retracted = await parts.record.write(
+        votes.retract, comparison_id, objective, key_id=caller.key_id, sees_all=caller.sees_all, rater=rater
+    )
+    return VotesRetracted(ids=[vote.id for vote in retracted])
+
+
+@router.get("/v1/votes/{vote_id}")
+async def get_vote(vote_id: str, parts: Parts, caller: ByKey) -> VoteWithUse:
+    """One vote: accepted, counted, quarantined or retracted, and the iterations that used it."""
+    vote = await parts.record.read(votes.get, vote_id, key_id=caller.key_id, sees_all=caller.sees_all)
+    used = await parts.record.read(votes.used_by, vote_id)
+    return VoteWithUse(**view_vote(vote).model_dump(), iterations=used)
+
+
+def view_vote(vote: Vote) -> VoteView:
+    return VoteView(
+        id=vote.id,
+        comparison=vote.comparison_id,
+        objective=vote.objective,
+        preferred=int(vote.preferred) if vote.preferred in ("0", "1") else vote.preferred,  # type: ignore[arg-type]
+        strength=vote.strength,
+        reason=vote.reason,
+        ideal=vote.ideal,
+        status=vote.state,
+        revision=vote.revision,
+        created=int(vote.created_at),
+    )
