@@ -1,0 +1,291 @@
+"""The process that imports vLLM once and forks a server per slot: `python -m serve.engine.launcher`.
+
+A fork with the imports done is ready in seconds, where a fresh process takes half a minute. It has one thread and runs no
+model itself, so that forking is safe. It decides nothing: which policy a slot holds, and what to do about a server that
+ended, is said by the engine pool of the API process in the words of `serve.engine.slots`.
+"""
+
+import gc
+import json
+import logging
+import os
+import selectors
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from feedback.errors import Conflict, InvalidRequest, TandemError
+from feedback.lifeline import die_with_parent
+from feedback.settings import Settings, load_settings
+from serve.engine import server
+from serve.engine.slots import (
+    COMMAND_SOCKET,
+    DEFAULT_GRACE_S,
+    LONGEST_LINE_BYTES,
+    SlotStatus,
+    engine_socket,
+)
+
+log = logging.getLogger("tandem.engines")
+
+# Runs the server of a slot in the process it is called in, and returns when the server has ended.
+ServerMain = Callable[[SlotStatus], None]
+
+
+@dataclass(eq=False)
+class Connection:
+    """A client: the bytes of a line that is not whole yet, and whether it wants to hear of ends."""
+
+    socket: socket.socket
+    pending: bytes = b""
+    watching: bool = False
+
+
+@dataclass(eq=False)
+class Slot:
+    status: SlotStatus
+    kill_at: float | None = None
+    after_end: list[Callable[[], None]] = field(default_factory=list)
+
+
+class Launcher:
+    """Slots, the servers in them, and the connections that ask about them."""
+
+    def __init__(self, run_dir: Path, slots: int, server_main: ServerMain) -> None:
+        self.server_main = server_main
+        self.slots = [
+            Slot(SlotStatus(number, str(engine_socket(run_dir, number)))) for number in range(slots)
+        ]
+        self.connections: list[Connection] = []
+        self.selector = selectors.DefaultSelector()
+        self.ending = False
+        self._listen(run_dir / COMMAND_SOCKET)
+        self._wake_on_signals()
+
+    def run(self) -> None:
+        """Serve requests until SIGTERM; return when every server has ended."""
+        while not (self.ending and not any(slot.status.alive for slot in self.slots)):
+            for key, _ in self.selector.select(self._seconds_to_next_kill()):
+                key.data()
+            self._reap()
+            self._kill_overdue()
+
+    def _listen(self, path: Path) -> None:
+        path.unlink(missing_ok=True)
+        self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.listener.bind(str(path))
+        self.listener.listen()
+        self.selector.register(self.listener, selectors.EVENT_READ, self._accept)
+
+    def _wake_on_signals(self) -> None:
+        """A signal makes `select` return, so that ended children are seen at once."""
+        self.woken, self.waker = socket.socketpair()
+        self.woken.setblocking(False)
+        self.waker.setblocking(False)
+        signal.set_wakeup_fd(self.waker.fileno())
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self._end())
+        self.selector.register(self.woken, selectors.EVENT_READ, lambda: self.woken.recv(4096))
+
+    def _end(self) -> None:
+        self.ending = True
+        for slot in self.slots:
+            self._terminate(slot, DEFAULT_GRACE_S)
+
+    # Requests
+
+    def _accept(self) -> None:
+        accepted, _ = self.listener.accept()
+        accepted.settimeout(5.0)
+        connection = Connection(accepted)
+        self.connections.append(connection)
+        self.selector.register(accepted, selectors.EVENT_READ, lambda: self._read(connection))
+
+    def _read(self, connection: Connection) -> None:
+        try:
+            received = connection.socket.recv(LONGEST_LINE_BYTES)
+        except OSError:
+            received = b""
+        *lines, connection.pending = (connection.pending + received).split(b"\n")
+        if not received or len(connection.pending) > LONGEST_LINE_BYTES:
+            self._forget(connection)
+            return
+        for line in lines:
+            try:
+                self._do(connection, json.loads(line))
+            except TandemError as error:
+                refusal = {"ok": False, "code": error.code, "error": error.message}
+                self._send(connection, refusal)
+            except (ValueError, TypeError, AttributeError, KeyError) as error:
+                self._send(connection, {"ok": False, "code": "invalid_request", "error": str(error)})
+
+    def _do(self, connection: Connection, request: dict[str, Any]) -> None:
+        wanted = request.get("do")
+        if wanted in ("status", "watch"):
+            connection.watching |= wanted == "watch"
+            self._answer(connection, self.slots)
+            return
+        if wanted not in ("start", "stop", "restart"):
+            raise InvalidRequest(f"unknown request {wanted!r}", param="do")
+        slot = self._slot(request["slot"])
+        grace_s = float(request.get("grace_s", DEFAULT_GRACE_S))
+        if wanted == "stop":
+            self._after_end(slot, grace_s, lambda: self._answer(connection, [slot]))
+            return
+        policy = str(request["policy"])
+        if not (Path(policy) / "config.json").is_file():
+            raise InvalidRequest(f"{policy} has no config.json", param="policy")
+        if self.ending:
+            raise Conflict("the engines are being shut down")
+        if wanted == "start" and slot.status.alive:
+            raise Conflict(f"slot {slot.status.slot} is taken")
+
+        def start() -> None:
+            if not self.ending:
+                self._start(slot, policy)
+            self._answer(connection, [slot])
+
+        self._after_end(slot, grace_s, start)
+
+    def _slot(self, number: object) -> Slot:
+        if not isinstance(number, int) or not 0 <= number < len(self.slots):
+            raise InvalidRequest(f"no slot {number!r}; there are {len(self.slots)}", param="slot")
+        return self.slots[number]
+
+    def _answer(self, connection: Connection, slots: list[Slot]) -> None:
+        told = [slot.status.to_line() for slot in slots]
+        self._send(connection, {"ok": True, "slots": told})
+
+    def _send(self, connection: Connection, message: dict[str, Any]) -> None:
+        if connection not in self.connections:
+            return
+        try:
+            connection.socket.sendall(json.dumps(message).encode() + b"\n")
+        except OSError:
+            self._forget(connection)
+
+    def _forget(self, connection: Connection) -> None:
+        self.connections.remove(connection)
+        self.selector.unregister(connection.socket)
+        connection.socket.close()
+
+    # Processes
+
+    def _start(self, slot: Slot, policy: str) -> None:
+        slot.status = replace(slot.status, state="running", policy=policy, started_at=time.time())
+        pid = os.fork()
+        if pid == 0:
+            self._become_server(slot.status)
+        slot.status = replace(slot.status, pid=pid, exit_code=None, asked=False)
+        log.info("slot %d: started process %d", slot.status.slot, pid)
+
+    def _become_server(self, status: SlotStatus) -> None:
+        """In the fork: let go of all that is the launcher's, serve, and never return."""
+        code = 1
+        try:
+            signal.set_wakeup_fd(-1)
+            for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, signal.SIG_DFL)
+            self.selector.close()
+            inherited = [connection.socket for connection in self.connections]
+            for opened in (self.listener, self.woken, self.waker, *inherited):
+                opened.close()
+            self.server_main(status)
+            code = 0
+        except Exception:
+            log.exception("slot %d: the server failed", status.slot)
+        except SystemExit as ended:
+            code = ended.code if isinstance(ended.code, int) else 1
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+
+    def _after_end(self, slot: Slot, grace_s: float, action: Callable[[], None]) -> None:
+        """Do `action` when nothing runs in the slot: now, or when its server has been ended."""
+        if not slot.status.alive:
+            action()
+            return
+        slot.after_end.append(action)
+        self._terminate(slot, grace_s)
+
+    def _terminate(self, slot: Slot, grace_s: float) -> None:
+        if not slot.status.alive or slot.status.pid is None:
+            return
+        if slot.status.state == "running":
+            os.kill(slot.status.pid, signal.SIGTERM)
+        slot.status = replace(slot.status, state="stopping", asked=True)
+        kill_at = time.monotonic() + grace_s
+        slot.kill_at = min(kill_at, slot.kill_at or kill_at)
+
+    def _seconds_to_next_kill(self) -> float | None:
+        times = [slot.kill_at for slot in self.slots if slot.kill_at is not None]
+        return max(0.0, min(times) - time.monotonic()) if times else None
+
+    def _kill_overdue(self) -> None:
+        for slot in self.slots:
+            if slot.kill_at is not None and slot.kill_at <= time.monotonic():
+                slot.kill_at = None
+                if slot.status.alive and slot.status.pid is not None:
+                    os.kill(slot.status.pid, signal.SIGKILL)
+
+    def _reap(self) -> None:
+        for slot in self.slots:
+            if not slot.status.alive or slot.status.pid is None:
+                continue
+            pid, wait_status = os.waitpid(slot.status.pid, os.WNOHANG)
+            if pid:
+                self._ended(slot, os.waitstatus_to_exitcode(wait_status))
+
+    def _ended(self, slot: Slot, exit_code: int) -> None:
+        slot.status = replace(slot.status, state="ended", exit_code=exit_code)
+        slot.kill_at = None
+        asked = "as asked" if slot.status.asked else "without being asked"
+        log.info("slot %d: ended with %d, %s", slot.status.slot, exit_code, asked)
+        for connection in [other for other in self.connections if other.watching]:
+            self._send(connection, {"event": "ended", "slot": slot.status.to_line()})
+        actions, slot.after_end = slot.after_end, []
+        for action in actions:
+            self._after_end(slot, DEFAULT_GRACE_S, action)
+
+
+def vllm_server(settings: Settings, device: str, status: SlotStatus) -> None:
+    """What a fork becomes: vLLM's server, writing to a log of its own."""
+    log_path = settings.home / "logs" / f"engine-{status.slot}.log"
+    output = os.open(log_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    os.dup2(output, sys.stdout.fileno())
+    os.dup2(output, sys.stderr.fileno())
+    policy = Path(status.policy or "")
+    server.run(server.server_arguments(settings.engine, policy, Path(status.socket), device))
+
+
+def main() -> None:
+    """Import vLLM, then serve requests until SIGTERM."""
+    die_with_parent()
+    # Servers and the engine processes that they fork end with whoever forked them, too.
+    os.register_at_fork(after_in_child=die_with_parent)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    settings = load_settings()
+    os.umask(0o077)
+    for folder in (settings.run_dir, settings.home / "logs"):
+        folder.mkdir(parents=True, exist_ok=True)
+    settings.run_dir.chmod(0o700)
+    server.prepare_environment()
+    device = server.engine_device(settings.engine.device)
+    server.import_server(device)
+    gc.collect()
+    gc.freeze()  # what is imported stays shared with the forks
+    log.info("ready to start engines on %s", device)
+    Launcher(
+        settings.run_dir, settings.engine.slots, lambda status: vllm_server(settings, device, status)
+    ).run()
+
+
+if __name__ == "__main__":
+    main()

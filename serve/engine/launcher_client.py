@@ -1,0 +1,83 @@
+"""Talks to the launcher: start, stop and watch engine slots. Says it in the words of `serve.engine.slots`."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from feedback.errors import Conflict, EngineUnavailable, InvalidRequest, TandemError
+from serve.engine.slots import COMMAND_SOCKET, DEFAULT_GRACE_S, LONGEST_LINE_BYTES, SlotStatus
+
+REPLY_TIMEOUT_S = 30.0
+REFUSALS: dict[str, type[TandemError]] = {kind.code: kind for kind in (Conflict, InvalidRequest)}
+
+
+class LauncherClient:
+    """One request, one connection: nothing to keep alive, and a launcher that was restarted is found again.
+
+    Every method raises EngineUnavailable when the launcher is not there or does not answer in time, and the refusal's
+    own error (Conflict, InvalidRequest) when it says no.
+    """
+
+    def __init__(self, run_dir: Path) -> None:
+        self.path = run_dir / COMMAND_SOCKET
+
+    async def start(self, slot: int, policy: Path) -> SlotStatus:
+        """Fork a server for the folder `policy` into an empty slot. It is not ready yet: ask its /health."""
+        return (await self._ask({"do": "start", "slot": slot, "policy": str(policy)}))[0]
+
+    async def stop(self, slot: int, grace_s: float = DEFAULT_GRACE_S) -> SlotStatus:
+        """End a slot's server, by force after `grace_s`; returns when it has ended."""
+        request = {"do": "stop", "slot": slot, "grace_s": grace_s}
+        return (await self._ask(request, grace_s + REPLY_TIMEOUT_S))[0]
+
+    async def restart(
+        self, slot: int, policy: Path, grace_s: float = DEFAULT_GRACE_S
+    ) -> SlotStatus:
+        """End a slot's server if there is one, then start one for `policy`."""
+        request = {"do": "restart", "slot": slot, "policy": str(policy), "grace_s": grace_s}
+        return (await self._ask(request, grace_s + REPLY_TIMEOUT_S))[0]
+
+    async def status(self) -> list[SlotStatus]:
+        return await self._ask({"do": "status"})
+
+    async def watch(self) -> AsyncIterator[SlotStatus]:
+        """Yield every slot as it is now, then each one whose server ends; raises when the launcher goes away."""
+        reader, writer = await self._connect()
+        try:
+            writer.write(b'{"do": "watch"}\n')
+            while line := await reader.readline():
+                message = json.loads(line)
+                for status in message.get("slots") or [message["slot"]]:
+                    yield SlotStatus.from_line(status)
+        except OSError as error:
+            raise EngineUnavailable("the engine launcher went away") from error
+        finally:
+            writer.close()
+        raise EngineUnavailable("the engine launcher went away")
+
+    async def _ask(
+        self, request: dict[str, Any], timeout_s: float = REPLY_TIMEOUT_S
+    ) -> list[SlotStatus]:
+        reader, writer = await self._connect()
+        try:
+            writer.write(json.dumps(request).encode() + b"\n")
+            async with asyncio.timeout(timeout_s):
+                line = await reader.readline()
+        except (OSError, TimeoutError) as error:
+            raise EngineUnavailable("the engine launcher does not answer") from error
+        finally:
+            writer.close()
+        if not line:
+            raise EngineUnavailable("the engine launcher went away")
+        reply = json.loads(line)
+        if not reply["ok"]:
+            raise REFUSALS.get(reply["code"], TandemError)(reply["error"])
+        return [SlotStatus.from_line(status) for status in reply["slots"]]
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        try:
+            return await asyncio.open_unix_connection(str(self.path), limit=LONGEST_LINE_BYTES)
+        except OSError as error:
+            raise EngineUnavailable("the engine launcher is not running") from error

@@ -1,0 +1,177 @@
+"""One vLLM server on a unix socket: which arguments it gets, and its run in a process of its own.
+
+With the launcher the only file here that imports vLLM. Knows nothing of versions, traffic or the record.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import multiprocessing
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from feedback.errors import PolicyInvalid, SettingsInvalid
+from feedback.settings import EngineSettings
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+# What every policy version is called inside an engine: nothing that an engine prints tells one from another.
+SERVED_NAME = "policy"
+LONGEST_DEFAULT = 4096
+DRAIN_S = 10
+# What vLLM imports late, when a server starts: most of the seconds that a start takes.
+WARM_MODULES = (
+    "vllm.entrypoints.launchers.api_server.entry",
+    "vllm.entrypoints.launchers.cli_args",
+    "vllm.entrypoints.openai.chat_completion.api_router",
+    "vllm.entrypoints.openai.completion.api_router",
+    "vllm.entrypoints.generate.api_router",
+    "vllm.entrypoints.serve.sagemaker.api_router",
+    "vllm.entrypoints.serve.instrumentator.metrics",
+    "vllm.entrypoints.openai.responses.api_router",
+    "vllm.entrypoints.rl.factories",
+    "vllm.entrypoints.scale_out.factories",
+    "vllm.entrypoints.serve.dev.server_info.api_router",
+    "vllm.model_executor.layers.quantization.compressed_tensors.compressed_tensors",
+    "vllm.model_executor.layers.quantization.online",
+    "vllm.model_executor.models.llama",
+    "vllm.renderers.hf",
+    "vllm.v1.engine.async_llm",
+    "vllm.v1.engine.core",
+    "vllm.v1.executor.uniproc_executor",
+)
+WARM_MODULES_OF = {
+    "cpu": ("vllm.v1.worker.cpu_worker", "vllm.v1.attention.backends.cpu_attn"),
+    "cuda": ("vllm.v1.worker.gpu_worker",),
+}
+
+
+def prepare_environment() -> None:
+    """Set what vLLM reads from the environment; before anything of it is imported."""
+    os.environ.update(
+        {
+            # Lets the engine's worker live in the engine's process, where vLLM wants one more on a CPU.
+            "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+            # The routes that swap weights. They have no key: the socket's folder is what closes them.
+            "VLLM_SERVER_DEV_MODE": "1",
+            # Automatic binding puts every server of the machine on core 0.
+            "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+            "VLLM_NO_USAGE_STATS": "1",
+            "VLLM_DO_NOT_TRACK": "1",
+            "VLLM_LOGGING_LEVEL": os.environ.get("VLLM_LOGGING_LEVEL", "INFO"),
+            "VLLM_LOGGING_COLOR": "0",
+        }
+    )
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def server_arguments(
+    settings: EngineSettings, policy: Path, socket: Path, device: str
+) -> list[str]:
+    """The command line of vLLM's server for `policy`, a folder in Hugging Face's form.
+
+    Raises PolicyInvalid when the folder has no readable config.json.
+    """
+    arguments = [
+        *("--model", str(policy), "--served-model-name", SERVED_NAME, "--uds", str(socket)),
+        *("--dtype", weight_format(settings, device)),
+        *("--max-model-len", str(settings.max_model_len or default_length(policy))),
+        *("--max-num-seqs", str(settings.max_num_seqs)),
+        *("--distributed-executor-backend", "uni", "--enforce-eager"),
+        # Never pickle, wherever the folder came from.
+        *("--load-format", "safetensors"),
+        # The request alone decides how to sample, so the record says all there is to say.
+        *("--generation-config", "vllm"),
+        *("--fingerprint-mode", "none"),
+        *("--shutdown-timeout", str(DRAIN_S)),
+        # No prompt and no reply in a log.
+        *("--no-enable-log-requests", "--no-log-error-stack"),
+        *("--disable-uvicorn-access-log", "--uvicorn-log-level", "warning"),
+        "--disable-fastapi-docs",
+    ]
+    if device == "cpu":
+        # Without it one engine takes most of the machine.
+        arguments += ["--kv-cache-memory-bytes", str(settings.kv_cache_bytes)]
+    else:
+        arguments += ["--gpu-memory-utilization", str(settings.gpu_memory_utilization)]
+    return arguments + settings.extra_args
+
+
+def weight_format(settings: EngineSettings, device: str) -> str:
+    """float32 on a CPU: greedy replies are then the same alone and in a batch, and it is no slower."""
+    if settings.dtype == "auto" and device == "cpu":
+        return "float32"
+    return settings.dtype
+
+
+def default_length(policy: Path) -> int:
+    """Tokens that the policy was made for, at most LONGEST_DEFAULT."""
+    try:
+        config = json.loads((policy / "config.json").read_text())
+    except (OSError, ValueError) as error:
+        raise PolicyInvalid(f"{policy}/config.json cannot be read: {error}") from error
+    made_for = config.get("text_config", config).get("max_position_embeddings", LONGEST_DEFAULT)
+    return min(int(made_for), LONGEST_DEFAULT)
+
+
+def engine_device(asked: str) -> str:
+    """`cpu` or `cuda`: what the installed vLLM drives. Raises SettingsInvalid when another was asked for."""
+    from vllm.platforms import current_platform
+
+    device = "cuda" if current_platform.is_cuda() else "cpu"
+    if asked not in ("auto", device):
+        raise SettingsInvalid(
+            f"engine.device is {asked}, but this environment was made for {device}; "
+            f"run TANDEM_DEVICE={asked} make env",
+            param="engine.device",
+        )
+    return device
+
+
+def import_server(device: str) -> None:
+    """Import what a server and its engine will need, so that a fork of this process is ready in seconds."""
+    for module in (*WARM_MODULES, *WARM_MODULES_OF[device]):
+        importlib.import_module(module)
+
+
+def parse(arguments: list[str]) -> Namespace:
+    from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
+    from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+    parsed = make_arg_parser(FlexibleArgumentParser()).parse_args(arguments)
+    validate_parsed_serve_args(parsed)
+    return parsed
+
+
+def run(arguments: list[str]) -> None:
+    """Serve until SIGTERM, then finish what is in flight for at most DRAIN_S."""
+    import uvloop
+    from vllm.logger import configure_logging_from_args
+
+    parsed = parse(arguments)
+    configure_logging_from_args(parsed)
+    fork_the_engine()
+    Path(parsed.uds).unlink(missing_ok=True)  # a server that was killed leaves its socket behind
+    uvloop.run(_serve(parsed))
+
+
+async def _serve(parsed: Namespace) -> None:
+    from vllm.entrypoints.launchers.api_server.entry import run_server_worker, setup_server
+
+    address, listener = setup_server(parsed, reuse_port=False)
+    # The engine is forked from here: it must not keep the door open after this process has ended.
+    os.register_at_fork(after_in_child=listener.close)
+    await run_server_worker(address, listener, parsed)
+
+
+def fork_the_engine() -> None:
+    """Have vLLM fork its engine process, imports and all, where it would spawn one and import anew.
+
+    On a CPU vLLM insists on spawning; on a GPU it forks by itself.
+    """
+    from vllm.v1.engine import utils
+
+    utils.get_mp_context = lambda: multiprocessing.get_context("fork")
