@@ -56,6 +56,17 @@ class Key(Base):
     revoked_at: Mapped[Timestamp | None]
 
 
+class SignIn(Base):
+    """A browser that showed a key. Only a digest of the secret in its cookie is stored."""
+
+    __tablename__ = "sign_ins"
+
+    digest: Mapped[str] = mapped_column(primary_key=True)
+    key_id: Mapped[str] = mapped_column(ForeignKey("keys.id"))
+    created_at: Mapped[Timestamp]
+    expires_at: Mapped[Timestamp] = mapped_column(Double, index=True)
+
+
 class Rater(Base):
     """Whoever votes: a key itself (`name` is empty) or an id that a client passes under its key."""
 

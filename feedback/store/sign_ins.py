@@ -1,0 +1,38 @@
+"""Sign-ins in the record: a browser shows a key once and gets a secret of its own that ends by itself."""
+
+import hashlib
+import secrets
+
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+
+from feedback.schema import Key, SignIn
+from feedback.store import now
+
+
+def begin(session: Session, key_id: str, lifetime_s: float) -> str:
+    """Sign in with this key. Returns the secret for the browser; sign-ins that have ended are forgotten."""
+    at = now(session)
+    session.execute(delete(SignIn).where(SignIn.expires_at <= at))
+    secret = secrets.token_urlsafe(32)
+    session.add(SignIn(digest=_digest(secret), key_id=key_id, created_at=at, expires_at=at + lifetime_s))
+    return secret
+
+
+def find(session: Session, secret: str) -> Key | None:
+    """The key that was signed in with, unless the sign-in has ended or the key was revoked since."""
+    return session.scalars(
+        select(Key)
+        .join(SignIn, SignIn.key_id == Key.id)
+        .where(SignIn.digest == _digest(secret), SignIn.expires_at > now(session), Key.revoked_at.is_(None))
+    ).one_or_none()
+
+
+def end(session: Session, secret: str) -> None:
+    """Sign out. Again changes nothing."""
+    session.execute(delete(SignIn).where(SignIn.digest == _digest(secret)))
+
+
+def _digest(secret: str) -> str:
+    # 256 random bits, as in a key: a plain digest gives nothing away.
+    return hashlib.sha256(secret.encode()).hexdigest()
