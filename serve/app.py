@@ -2,16 +2,14 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 from fastapi import FastAPI
-from starlette.staticfiles import StaticFiles
 
 from feedback.settings import Settings
 from serve import rendering
-from serve.engine.supervision import Launcher
 from serve.envelope import Envelope
 from serve.gateway import Gateway
+from serve.page_files import PageFiles
 from serve.routes import (
     chat,
     comparisons,
@@ -21,16 +19,15 @@ from serve.routes import (
     policies,
     raters,
     ratings,
+    session,
     traffic,
     votes,
 )
 
-PAGES = Path(__file__).parent / "pages"
 
-
-def create_app(settings: Settings, launcher: Launcher | None = None) -> FastAPI:
+def create_app(settings: Settings) -> FastAPI:
     """The API over the record and the engines of `settings.home`. Its parts start and stop with the server."""
-    gateway = Gateway(settings, launcher)
+    gateway = Gateway(settings)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -52,9 +49,9 @@ def create_app(settings: Settings, launcher: Launcher | None = None) -> FastAPI:
     )
     app.state.gateway = gateway
     rendering.install(app)
-    for group in (health, models, chat, comparisons, votes, policies, traffic, iterations, ratings, raters):
+    for group in (health, models, chat, comparisons, votes, policies, traffic, iterations, ratings, raters, session):
         app.include_router(group.router)
     # Last, so that no file can stand in for a route.
-    app.mount("/", StaticFiles(directory=PAGES, html=True), name="pages")
+    app.mount("/", PageFiles(), name="pages")
     app.add_middleware(Envelope, metrics=gateway.metrics, max_body_bytes=settings.serve.max_body_bytes)
     return app

@@ -13,7 +13,7 @@ from serve.auth import Keyring
 from serve.engine.launcher_client import LauncherClient
 from serve.engine.policy_folders import PolicyFolders
 from serve.engine.pool import Pool
-from serve.engine.supervision import Launcher, Supervision
+from serve.engine.supervision import Supervision
 from serve.engine.swap import Promoter
 from serve.metrics import Metrics
 from serve.record import Record
@@ -29,7 +29,7 @@ REFRESH_INTERVAL_S = 1.0
 class Gateway:
     """Everything that a route works with. `start` returns at once; `readyz` says when the engines are there."""
 
-    def __init__(self, settings: Settings, launcher: Launcher | None = None) -> None:
+    def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.metrics = Metrics()
         self.record = Record(Store(settings.record_url))
@@ -40,12 +40,10 @@ class Gateway:
             seats_per_slot=settings.engine.max_num_seqs,
             max_queued=settings.serve.max_queued_requests,
         )
-        self._launcher = launcher or LauncherClient(settings.run_dir / "engines.sock")
+        launcher = LauncherClient(settings.run_dir)
         folders = PolicyFolders(settings, self.record)
-        self.supervision = Supervision(self.pool, self._launcher, folders, settings.engine, self.metrics)
-        self.promoter = Promoter(
-            self.pool, self.supervision, folders, self.record, settings.engine, self.metrics
-        )
+        self.supervision = Supervision(self.pool, launcher, folders, settings.engine, self.metrics)
+        self.promoter = Promoter(self.pool, self.supervision, folders, self.record, settings.engine, self.metrics)
         self.stopping = asyncio.Event()
         self.made_at: dict[int, float] = {}
         self._vote_hints: VoteHints | None = None

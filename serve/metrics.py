@@ -38,13 +38,18 @@ class Metrics:
             "tandem_engine_ready", "1 while the slot's engine takes chats.", ["slot"], registry=self.registry
         )
         self.engine_version = Gauge(
-            "tandem_engine_version", "Policy version that the slot holds; -1 for none.", ["slot"], registry=self.registry
+            "tandem_engine_version",
+            "Policy version that the slot holds; -1 for none.",
+            ["slot"],
+            registry=self.registry,
         )
         self.engine_in_flight = Gauge(
             "tandem_engine_in_flight", "Replies that the slot's engine is writing.", ["slot"], registry=self.registry
         )
         self.engine_restarts = Counter(
-            "tandem_engine_restarts", "Engines started again because they were dead or hung.", ["slot"],
+            "tandem_engine_restarts",
+            "Engines started again because they were dead or hung.",
+            ["slot"],
             registry=self.registry,
         )
         self.queued = Gauge("tandem_chat_queued", "Chats that wait for an engine.", registry=self.registry)
@@ -56,5 +61,7 @@ class Metrics:
         )
         self.votes = Gauge("tandem_votes", "Votes in the record.", ["state"], registry=self.registry)
         self.oldest_uncounted_vote_age_seconds = Gauge(
-            "tandem_oldest_uncounted_vote_age_seconds", "Age of the oldest vote not counted yet.", registry=self.registry
+            "tandem_oldest_uncounted_vote_age_seconds",
+            "Age of the oldest vote not counted yet.",
+            registry=self.registry,
         )

@@ -1,4 +1,4 @@
-"""How an error reaches the client: problem+json (RFC 9457) on native routes, OpenAI's error object on OpenAI's routes."""
+"""How an error reaches the client: problem+json (RFC 9457) on native routes, OpenAI's error object on OpenAI's."""
 
 from http import HTTPStatus
 from typing import Any
@@ -43,9 +43,7 @@ def response(error: TandemError, path: str, request_id: str) -> Response:
     if error.status == HTTPStatus.UNAUTHORIZED:
         headers["www-authenticate"] = "Bearer"
     if path.startswith(OPENAI_PREFIXES):
-        return Response(
-            orjson.dumps(openai_error(error)), error.status, headers=headers, media_type="application/json"
-        )
+        return Response(orjson.dumps(openai_error(error)), error.status, headers=headers, media_type="application/json")
     return Response(
         orjson.dumps(problem(error, request_id)), error.status, headers=headers, media_type="application/problem+json"
     )

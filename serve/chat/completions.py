@@ -66,9 +66,7 @@ class Completion:
         """Have the engines begin; see `Generation.begin`. What was begun is stopped when this fails."""
         logprobs = self._gateway.settings.serve.record_logprobs
         begun = [
-            asyncio.ensure_future(
-                generation.begin(self._caller.key_id, self._request_id, record_logprobs=logprobs)
-            )
+            asyncio.ensure_future(generation.begin(self._caller.key_id, self._request_id, record_logprobs=logprobs))
             for generation in self.generations
         ]
         try:
@@ -212,11 +210,7 @@ async def in_step(generations: list[Generation]) -> AsyncIterator[list[tuple[int
             return
         if left_more and right_more:
             steps = min(len(left.pending), len(right.pending))
-            yield [
-                pair
-                for _ in range(steps)
-                for pair in ((0, left.pending.popleft()), (1, right.pending.popleft()))
-            ]
+            yield [pair for _ in range(steps) for pair in ((0, left.pending.popleft()), (1, right.pending.popleft()))]
         else:
             alone = left if left_more else right
             yield [(alone.reply.choice, choice) for choice in drain(alone)]

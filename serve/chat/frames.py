@@ -21,9 +21,7 @@ class Frames:
         self._usage_yet = b',"usage":null' if chat.include_usage else b""
         self._plain = not chat.logprobs and not chat.return_token_ids
         self._plain_head = [self._head + b',"choices":[{"index":%d,"delta":{"content":' % index for index in range(2)]
-        self._plain_end = (
-            b'},"logprobs":null,"finish_reason":null}]' + self._usage_yet + self._tail + b"}\n\n"
-        )
+        self._plain_end = b'},"logprobs":null,"finish_reason":null}]' + self._usage_yet + self._tail + b"}\n\n"
 
     def chunk(self, index: int, choice: dict[str, Any]) -> bytes:
         """One choice of an engine's chunk, as choice `index` of ours."""

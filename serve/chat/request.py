@@ -35,8 +35,18 @@ IGNORED_FIELDS = frozenset(
      "verbosity"}
 )  # fmt: skip
 READ_FIELDS = frozenset(
-    {"messages", "model", "n", "stream", "stream_options", "seed", "logprobs", "top_logprobs", "return_token_ids",
-     "user"}
+    {
+        "messages",
+        "model",
+        "n",
+        "stream",
+        "stream_options",
+        "seed",
+        "logprobs",
+        "top_logprobs",
+        "return_token_ids",
+        "user",
+    }
 )
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 TEXT_PARTS = frozenset({"text", "refusal"})

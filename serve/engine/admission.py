@@ -5,6 +5,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from feedback.errors import TandemError
 from serve.engine.slot import Seat
 from serve.errors import Overloaded
 
@@ -67,7 +68,7 @@ class Admission:
         waiting = queue[0]
         try:
             seat = waiting.place()
-        except Exception as error:  # the one who waits gets it, not the one who happened to leave a seat
+        except TandemError as error:  # for the one who waits, not for the one who happened to leave a seat
             waiting.seat.set_exception(error)
         else:
             if seat is None:

@@ -163,6 +163,28 @@ class EngineClient:
         """Have the engine write a single token: the proof that it lives. Raises EngineLost."""
         await self._call("/v1/completions", {"model": SERVED_NAME, "prompt": [1], "max_tokens": 1}, timeout_s)
 
+    async def warm_up(self, timeout_s: float) -> None:
+        """Have the engine do once what a chat needs; its first takes seconds. Raises EngineLost."""
+        body = {
+            "messages": [{"role": "user", "content": "Hello"}],
+            "max_tokens": 2,
+            "logprobs": True,
+            "return_token_ids": True,
+            "seed": 1,
+        }
+        try:
+            async with asyncio.timeout(timeout_s):
+                transfer = await self.chat(body, "warm-up")
+                # A policy without a chat template refuses; its chats will be told so.
+                await transfer.wait_for_end()
+        except TimeoutError:
+            raise EngineLost(f"the engine's first chat took more than {timeout_s:g} s") from None
+
+    async def weight_format(self, timeout_s: float) -> str:
+        """The number format of the weights, such as `float32`. Raises EngineLost."""
+        said = await self._call("/server_info?config_format=json", None, timeout_s, method="GET")
+        return str(said["vllm_config"]["model_config"]["dtype"]).removeprefix("torch.")
+
     async def weight_version(self, timeout_s: float) -> str:
         """The name of the version that the engine says it holds. Raises EngineLost."""
         said = await self._call("/weight_info", None, timeout_s, method="GET")

@@ -3,7 +3,6 @@
 Knows nothing of weights on disk, of the record or of HTTP to clients.
 """
 
-import asyncio
 import random
 from pathlib import Path
 
@@ -87,7 +86,7 @@ class Pool:
         return Seat(slot) if slot.in_flight < self._seats_per_slot else None
 
     def _partner(self, serving: int) -> int:
-        """What the serving version is compared with: the challenger by its share, else another version that is loaded."""
+        """What the serving version is compared with: the challenger by its share, else another that is loaded."""
         challenger = self.shares.challenger
         if challenger is not None and self.holders(challenger) and random.random() < self.shares.comparison_share:
             return challenger
@@ -103,10 +102,3 @@ class Pool:
         if self.serving is None or not self.ready:
             raise EngineUnavailable("no engine is ready yet; try again shortly")
         return self.serving
-
-
-async def wait_until_ready(pool: Pool, timeout_s: float) -> None:
-    """Raises TimeoutError when no engine serves by then."""
-    async with asyncio.timeout(timeout_s):
-        while not pool.ready:
-            await asyncio.sleep(0.05)

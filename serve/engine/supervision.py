@@ -5,17 +5,18 @@ vLLM's `/health` stays 200 while its engine hangs, so it is not asked.
 """
 
 import asyncio
+import contextlib
 import logging
 import time
-from pathlib import Path
-from typing import Protocol
 
-from feedback.errors import TandemError
+from feedback.errors import EngineUnavailable, TandemError
 from feedback.schema import version_name
 from feedback.settings import EngineSettings
 from serve.engine.client import EngineLost
+from serve.engine.launcher_client import LauncherClient
 from serve.engine.policy_folders import PolicyFolders
 from serve.engine.pool import Pool
+from serve.engine.proof import prove
 from serve.engine.slot import Slot
 from serve.metrics import Metrics
 
@@ -28,21 +29,11 @@ FIRST_BACKOFF_S = 0.5
 LONGEST_BACKOFF_S = 30.0
 
 
-class Launcher(Protocol):
-    """Whoever starts the processes of the engines."""
-
-    async def start(self, slot: int, folder: Path, version: str) -> None:
-        """End the slot's engine, if there is one, and begin to start one with this policy."""
-
-    async def check(self, slot: int) -> None:
-        """Raises EngineLost when the slot's engine has ended instead of becoming ready."""
-
-
 class Supervision:
     """One task for each slot, from `start` to `stop`."""
 
     def __init__(
-        self, pool: Pool, launcher: Launcher, folders: PolicyFolders, settings: EngineSettings, metrics: Metrics
+        self, pool: Pool, launcher: LauncherClient, folders: PolicyFolders, settings: EngineSettings, metrics: Metrics
     ) -> None:
         self._pool = pool
         self._launcher = launcher
@@ -56,6 +47,7 @@ class Supervision:
         for slot, version in zip(self._pool.slots, versions, strict=True):
             slot.wanted = version
             self._tasks.append(asyncio.create_task(self._keep_alive(slot), name=f"engine-{slot.index}"))
+        self._tasks.append(asyncio.create_task(self._listen_for_ends(), name="engine-ends"))
 
     async def stop(self) -> None:
         """Stop watching; the engines end with the launcher."""
@@ -63,8 +55,8 @@ class Supervision:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def bring_up(self, slot: Slot, version: int, *, adopt: bool = False) -> None:
-        """Start the slot's engine with `version` and wait until it writes. Raises TandemError.
+    async def bring_up(self, slot: Slot, version: int, *, grace_s: float = 0.0, adopt: bool = False) -> None:
+        """Start the slot's engine with `version`, proved and warm. Raises TandemError.
 
         With `adopt` an engine that holds this version already is taken as it is.
         """
@@ -72,10 +64,12 @@ class Supervision:
         policy = await self._folders.of(version)
         name = version_name(version)
         if not (adopt and await self._holding(slot) == name):
-            await self._launcher.start(slot.index, policy.folder, name)
+            await self._folders.verify(policy)
+            await self._launcher.restart(slot.index, policy.folder, grace_s)
             await self._wait_until_it_answers(slot)
             await slot.client.name_weights(name, PROOF_TIMEOUT_S)
-        await slot.client.write_one_token(self._settings.start_timeout_s)
+        await prove(slot.client, await self._folders.probes(policy), self._settings)
+        await slot.client.warm_up(self._settings.start_timeout_s)
         slot.wanted, slot.version, slot.state = version, version, "ready"
         slot.suspected.clear()
         self._pool.admission.serve_waiting()
@@ -86,7 +80,9 @@ class Supervision:
         while await self._holding(slot) is None:
             if time.monotonic() > deadline:
                 raise EngineLost(f"engine {slot.index} was not ready after {self._settings.start_timeout_s:g} s")
-            await self._launcher.check(slot.index)
+            status = (await self._launcher.status())[slot.index]
+            if not status.alive:
+                raise EngineLost(f"engine {slot.index} ended while it started; its log says why")
             await asyncio.sleep(READY_INTERVAL_S)
 
     async def _holding(self, slot: Slot) -> str | None:
@@ -96,9 +92,29 @@ class Supervision:
         except EngineLost:
             return None
 
+    async def _listen_for_ends(self) -> None:
+        """Look at an engine as soon as its process has ended."""
+        while True:
+            with contextlib.suppress(EngineUnavailable):
+                async for status in self._launcher.watch():
+                    if not status.alive:
+                        self._pool.slots[status.slot].suspected.set()
+            await asyncio.sleep(LOOK_INTERVAL_S)
+
+    async def _wait_for_the_launcher(self) -> None:
+        """It takes its time to import vLLM."""
+        while True:
+            try:
+                await self._launcher.status()
+            except EngineUnavailable:
+                await asyncio.sleep(READY_INTERVAL_S)
+            else:
+                return
+
     async def _keep_alive(self, slot: Slot) -> None:
         backoff_s = FIRST_BACKOFF_S
         adopt = True
+        await self._wait_for_the_launcher()
         while True:
             if slot.state == "down" and slot.wanted is not None:
                 try:

@@ -4,26 +4,23 @@ record and the routing change in one step. Whatever fails before that step leave
 
 import asyncio
 import logging
-import math
 import time
 from dataclasses import dataclass
 
-from feedback.errors import Conflict, EngineUnavailable, PolicyInvalid, TandemError
+from feedback.errors import Conflict, EngineUnavailable, TandemError
 from feedback.schema import version_name
 from feedback.settings import EngineSettings
 from feedback.store import policies
 from serve.engine.client import EngineLost
 from serve.engine.policy_folders import PolicyFolder, PolicyFolders, Probe
 from serve.engine.pool import Pool
+from serve.engine.proof import prove
 from serve.engine.slot import Slot
 from serve.engine.supervision import Supervision
 from serve.metrics import Metrics
 from serve.record import Record
 
 log = logging.getLogger(__name__)
-
-FLOAT32_TOLERANCE_NATS = 0.005
-COARSE_TOLERANCE_NATS = 0.25
 
 
 @dataclass(frozen=True)
@@ -111,7 +108,7 @@ class Promoter:
         probes = await self._folders.probes(policy)
         holders = self._pool.holders(version)
         if holders:
-            await self._prove(holders[0], probes)
+            await prove(holders[0].client, probes, self._settings)
         else:
             await self._load_into_spare(policy, probes)
         await self._record.write(
@@ -133,7 +130,7 @@ class Promoter:
                 slot.state = "ready"
                 raise EngineUnavailable("the spare engine's replies did not end in time; nothing was changed")
             await self._load(slot, policy)
-            await self._prove(slot, probes)
+            await prove(slot.client, probes, self._settings)
         except BaseException:
             # Its weights are not to be trusted any more: it is started again with what it held.
             if slot.state != "ready":
@@ -153,34 +150,6 @@ class Promoter:
             await self._supervision.bring_up(slot, policy.version)
             slot.state = "held"
         slot.version = policy.version
-
-    async def _prove(self, slot: Slot, probes: list[Probe]) -> None:
-        """Hold the engine to what the learner computed for this version. Raises PolicyInvalid."""
-        worst = 0.0
-        for probe in probes:
-            worst = max(worst, await self._largest_difference(slot, probe))
-        tolerance = self._tolerance()
-        if not worst <= tolerance:
-            raise PolicyInvalid(
-                f"the engine's log-probabilities differ from the learner's by up to {worst:.3g} nats, "
-                f"more than {tolerance:g}: this is not the policy that was published"
-            )
-
-    async def _largest_difference(self, slot: Slot, probe: Probe) -> float:
-        """In nats, over the tokens that the learner scored."""
-        scored = await slot.client.score(probe.tokens, self._settings.swap_timeout_s)
-        found = scored[probe.prompt_length :]
-        differences = [
-            math.inf if got is None or not math.isfinite(got) else abs(got - want)
-            for got, want in zip(found, probe.logprobs, strict=True)
-        ]
-        return max(differences, default=0.0)
-
-    def _tolerance(self) -> float:
-        if self._settings.probe_tolerance is not None:
-            return self._settings.probe_tolerance
-        float32 = self._settings.dtype in ("auto", "float32") and self._settings.device != "cuda"
-        return FLOAT32_TOLERANCE_NATS if float32 else COARSE_TOLERANCE_NATS
 
     def _spare(self) -> Slot:
         """The slot whose version is missed least, never the last one that serves. Raises EngineUnavailable."""

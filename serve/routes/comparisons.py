@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query
 from pydantic import BaseModel
 
-from feedback.schema import OBJECTIVES, Sample, Vote, version_name
+from feedback.schema import Sample, Vote, version_name
 from feedback.store import comparisons, raters
 from feedback.store.comparisons import Pair
 from serve.auth import guarded
@@ -42,7 +42,7 @@ async def list_comparisons(
     status: Annotated[
         Literal["open", "all"], Query(description="`open`: those that want a vote of this rater; `all`: all of them.")
     ] = "open",
-    objective: Annotated[Objective, Query(description="Under which the rater is going to judge.")] = OBJECTIVES[0],
+    objective: Annotated[Objective, Query(description="Under which the rater is going to judge.")] = "helpful",
     rater: RaterName = "",
     limit: Limit = 20,
     after: After = None,

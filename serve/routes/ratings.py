@@ -42,5 +42,3 @@ async def get_ratings(parts: Parts) -> Ratings:
             for rating in rated
         ]
     )
-
-

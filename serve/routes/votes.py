@@ -108,7 +108,7 @@ def view_vote(vote: Vote) -> VoteView:
         id=vote.id,
         comparison=vote.comparison_id,
         objective=vote.objective,
-        preferred=int(vote.preferred) if vote.preferred in ("0", "1") else vote.preferred,  # type: ignore[arg-type]
+        preferred=int(vote.preferred) if vote.preferred in ("0", "1") else vote.preferred,
         strength=vote.strength,
         reason=vote.reason,
         ideal=vote.ideal,

@@ -1,0 +1,43 @@
+"""Proof that an engine serves the weights that were published: its log-probabilities against the learner's.
+
+vLLM answers 200 for weights that it did not take, so nothing but its own figures is believed.
+"""
+
+import math
+
+from feedback.errors import PolicyInvalid
+from feedback.settings import EngineSettings
+from serve.engine.client import EngineClient
+from serve.engine.policy_folders import Probe
+
+FLOAT32_TOLERANCE_NATS = 0.005
+COARSE_TOLERANCE_NATS = 0.25
+
+
+async def prove(client: EngineClient, probes: list[Probe], settings: EngineSettings) -> None:
+    """Raises PolicyInvalid when the engine differs from the learner, EngineLost when it does not answer."""
+    worst = 0.0
+    for probe in probes:
+        worst = max(worst, await _largest_difference(client, probe, settings.swap_timeout_s))
+    allowed = settings.probe_tolerance or await _default_tolerance(client, settings.swap_timeout_s)
+    if worst > allowed:
+        raise PolicyInvalid(
+            f"the engine's log-probabilities differ from the learner's by up to {worst:.3g} nats, "
+            f"more than {allowed:g}: this is not the policy that was published"
+        )
+
+
+async def _largest_difference(client: EngineClient, probe: Probe, timeout_s: float) -> float:
+    """In nats, over the tokens that the learner scored; infinite where the engine has no finite figure."""
+    scored = await client.score(probe.tokens, timeout_s)
+    found = scored[probe.prompt_length :]
+    differences = [
+        math.inf if got is None or not math.isfinite(got) else abs(got - want)
+        for got, want in zip(found, probe.logprobs, strict=True)
+    ]
+    return max(differences, default=0.0)
+
+
+async def _default_tolerance(client: EngineClient, timeout_s: float) -> float:
+    in_float32 = await client.weight_format(timeout_s) == "float32"
+    return FLOAT32_TOLERANCE_NATS if in_float32 else COARSE_TOLERANCE_NATS
