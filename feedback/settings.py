@@ -51,6 +51,9 @@ class ServeSettings(Section):
     max_queued_requests: int = Field(256, gt=0)
     """Chats waiting for an engine beyond this number get 429."""
 
+    sign_in_lifetime_s: float = Field(604_800.0, gt=0)
+    """A browser that signed in must do so again after this time."""
+
     record_logprobs: bool = True
     """Record each reply token's log-probability under the policy that wrote it."""
 

@@ -1,5 +1,7 @@
-"""Who calls: the key behind `Authorization: Bearer`, and whether its role reaches the route."""
+"""Who calls: the key behind `Authorization: Bearer` or a signed-in browser's cookie, and whether its role suffices."""
 
+import hashlib
+import hmac
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
@@ -7,16 +9,21 @@ from typing import Any
 
 from fastapi import Request
 from fastapi.routing import APIRoute
+from sqlalchemy.orm import Session
 from starlette.responses import Response
 
 from feedback.errors import NotAllowed, NotAuthenticated
-from feedback.schema import ROLES
-from feedback.store import keys
+from feedback.schema import ROLES, Key
+from feedback.store import keys, sign_ins
 from serve.record import Record
 
 # A revoked key is refused after this time at the latest.
 REMEMBERED_S = 1.0
 MAX_REMEMBERED = 10_000
+COOKIE = "tandem_sign_in"
+CSRF_HEADER = "x-csrf-token"
+# These change nothing, so that a browser sent here from elsewhere does no harm by them.
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 @dataclass(frozen=True)
@@ -33,35 +40,79 @@ class Caller:
 
 
 class Keyring:
-    """Finds keys by their secret, and remembers them for a moment."""
+    """Finds keys by their secret or by a sign-in's, and remembers them for a moment."""
 
     def __init__(self, record: Record) -> None:
         self._record = record
         self._known: dict[str, tuple[Caller, float]] = {}
 
-    async def require(self, authorization: str | None, role: str) -> Caller:
+    async def require(self, request: Request, role: str) -> Caller:
         """The caller. Raises NotAuthenticated, or NotAllowed when the key's role does not reach `role`."""
-        scheme, _, secret = (authorization or "").partition(" ")
-        if scheme.lower() != "bearer" or not secret:
-            raise NotAuthenticated("send an API key: `Authorization: Bearer <key>`")
-        caller = await self._find(secret.strip())
+        caller = await self._caller(request)
         if ROLES.index(caller.role) < ROLES.index(role):
             raise NotAllowed(f"this needs a key with the role {role!r}; this one has the role {caller.role!r}")
         return caller
 
-    async def _find(self, secret: str) -> Caller:
+    async def of_key(self, secret: str) -> Caller:
+        """Raises NotAuthenticated."""
+        caller = await self._find(secret, keys.find)
+        if caller is None:
+            raise NotAuthenticated("this API key is unknown or revoked")
+        return caller
+
+    async def of_sign_in(self, secret: str | None) -> Caller | None:
+        """Who signed in, or None when nobody did or it has ended."""
+        return await self._find(secret, sign_ins.find) if secret else None
+
+    def forget(self, secret: str) -> None:
+        """What this secret led to may have changed."""
+        self._known.pop(secret, None)
+
+    async def _caller(self, request: Request) -> Caller:
+        authorization = request.headers.get("authorization")
+        if authorization is None:
+            secret = request.cookies.get(cookie_name(request))
+            caller = await self.of_sign_in(secret)
+            if caller is not None and secret is not None:
+                _check_own_page(request, secret)
+                return caller
+        scheme, _, key = (authorization or "").partition(" ")
+        if scheme.lower() != "bearer" or not key:
+            raise NotAuthenticated("send an API key: `Authorization: Bearer <key>`")
+        return await self.of_key(key.strip())
+
+    async def _find(self, secret: str, find: Callable[[Session, str], Key | None]) -> Caller | None:
         known = self._known.get(secret)
         if known is not None and time.monotonic() < known[1]:
             return known[0]
         self._known.pop(secret, None)
-        key = await self._record.read(keys.find, secret)
+        key = await self._record.read(find, secret)
         if key is None:
-            raise NotAuthenticated("this API key is unknown or revoked")
+            return None
         if len(self._known) >= MAX_REMEMBERED:
             self._known.clear()
         caller = Caller(key.id, key.role)
         self._known[secret] = (caller, time.monotonic() + REMEMBERED_S)
         return caller
+
+
+def cookie_name(request: Request) -> str:
+    """Cookies do not tell ports apart, and two homes on one machine must."""
+    return f"{COOKIE}_{request.url.port}" if request.url.port else COOKIE
+
+
+def csrf_token(secret: str) -> str:
+    """What a page must send with a change: only a page of ours can have read it."""
+    return hmac.new(secret.encode(), b"csrf", hashlib.sha256).hexdigest()
+
+
+def _check_own_page(request: Request, secret: str) -> None:
+    """Raises NotAllowed for a change that comes with the cookie but not from a page of ours."""
+    if request.method in SAFE_METHODS:
+        return
+    given = request.headers.get(CSRF_HEADER, "")
+    if not hmac.compare_digest(given.encode(), csrf_token(secret).encode()):
+        raise NotAllowed(f"a change with a cookie needs the {CSRF_HEADER} that GET /v1/session gives")
 
 
 def guarded(role: str) -> type[APIRoute]:
@@ -75,7 +126,7 @@ def guarded(role: str) -> type[APIRoute]:
 
             async def handle_for_a_key(request: Request) -> Response:
                 keyring: Keyring = request.app.state.gateway.keyring
-                request.state.caller = await keyring.require(request.headers.get("authorization"), role)
+                request.state.caller = await keyring.require(request, role)
                 return await handle(request)
 
             return handle_for_a_key
