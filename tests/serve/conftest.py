@@ -1,0 +1,193 @@
+"""The real thing for the tests of the API: vLLM behind the launcher, a record on disk, uvicorn on a free port."""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+
+from feedback import manifest
+from feedback.settings import Settings, load_settings
+from feedback.store import Store, keys, leases, policies
+from feedback.store.policies import Provenance
+from serve.app import create_app
+
+ROOT = Path(__file__).parents[2]
+STARTING_POLICY = ROOT / "learner" / "starting_policy" / "weights"
+VERSIONS = 3
+READY_TIMEOUT_S = 300.0
+
+NUDGE = """
+import sys, torch
+from pathlib import Path
+from learner.policy import load_policy, save_policy
+torch.set_num_threads(1)
+source, root, versions = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
+for version in range(versions):
+    policy = load_policy(source)
+    torch.manual_seed(version)
+    with torch.no_grad():
+        for weight in policy.model.parameters():
+            weight.add_(torch.randn_like(weight) * weight.std() * 0.03 * (version > 0))
+    (root / f"v{version}").mkdir(parents=True)
+    save_policy(policy, root / f"v{version}")
+"""
+
+
+@dataclass
+class Tandem:
+    """A running API over a home of its own."""
+
+    settings: Settings
+    store: Store
+    url: str
+    secrets: dict[str, str]
+    app: Any
+
+    def client(self, role: str = "operate", **options: Any) -> httpx.Client:
+        headers = {"authorization": f"Bearer {self.secrets[role]}"} | options.pop("headers", {})
+        return httpx.Client(base_url=self.url, headers=headers, timeout=120, trust_env=False, **options)
+
+    @property
+    def gateway(self) -> Any:
+        return self.app.state.gateway
+
+
+@pytest.fixture(scope="session")
+def policy_folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`v0`, the starting policy, and versions that were nudged away from it; torch stays in a process of its own."""
+    root = tmp_path_factory.mktemp("policies")
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    subprocess.run(
+        [sys.executable, "-c", NUDGE, STARTING_POLICY, root, str(VERSIONS)], check=True, env=environment, cwd=ROOT
+    )
+    return root
+
+
+def make_home(home: Path, folders: Path) -> tuple[Store, dict[str, str]]:
+    """A home in which v0 serves and later versions are candidates, with a key of each role."""
+    home.mkdir(parents=True)
+    store = Store(load_settings(home=home).record_url)
+    store.migrate()
+    (home / "policies").mkdir()
+    epoch = store.write(leases.acquire, leases.LEARNER, "test", 600.0)
+    assert epoch is not None
+    for folder in sorted(folders.iterdir()):
+        version, copy = int(folder.name[1:]), home / "policies" / folder.name
+        subprocess.run(["cp", "-r", folder, copy], check=True)
+        digest = manifest.write(copy)
+        path = f"policies/{folder.name}"
+        if version == 0:
+            store.write(policies.register_start, path, digest, {})
+        else:
+            made = Provenance(0, f"itr_{version}", f"digest_{version}", {}, version)
+            store.write(policies.publish, version, path, digest, made, epoch=epoch)
+    secrets = {role: store.write(keys.create, role)[1] for role in ("chat", "vote", "operate")}
+    return store, secrets
+
+
+class LauncherProcess:
+    """The launcher of a home; ends with its engines."""
+
+    def __init__(self, settings: Settings) -> None:
+        environment = os.environ | {
+            "TANDEM_HOME": str(settings.home),
+            "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": str(ROOT),
+            "TANDEM_ENGINE__SLOTS": str(settings.engine.slots),
+        }
+        settings.home.mkdir(parents=True, exist_ok=True)
+        with (settings.home / "launcher.log").open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "serve.engine.launcher"], cwd=ROOT, env=environment, stdout=log, stderr=log
+            )
+
+    def stop(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(timeout=40)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+class ServerThread:
+    """uvicorn with the application, in a thread of this process, on a free port."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.app = create_app(settings)
+        listener = socket.socket()
+        listener.bind(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        config = uvicorn.Config(
+            self.app, http="httptools", log_config=None, access_log=False, timeout_graceful_shutdown=5
+        )
+        self.server = uvicorn.Server(config)
+        self.thread = threading.Thread(target=lambda: asyncio.run(self.server.serve([listener])), daemon=True)
+
+    def start(self) -> None:
+        self.thread.start()
+        deadline = time.monotonic() + 30
+        while not self.server.started:
+            assert self.thread.is_alive() and time.monotonic() < deadline, "the server did not start"
+            time.sleep(0.02)
+
+    def stop(self) -> None:
+        self.server.should_exit = True
+        self.thread.join(timeout=30)
+        assert not self.thread.is_alive()
+
+
+@pytest.fixture(scope="session")
+def tandem(tmp_path_factory: pytest.TempPathFactory, policy_folders: Path) -> Iterator[Tandem]:
+    """One running Tandem with two real engines, shared by all tests of the session. v0 serves at first."""
+    home = tmp_path_factory.mktemp("tandem") / "home"
+    store, secrets = make_home(home, policy_folders)
+    settings = load_settings(home=home)
+    launcher, server = LauncherProcess(settings), ServerThread(settings)
+    server.start()
+    try:
+        running = Tandem(settings, store, server.url, secrets, server.app)
+        wait_until_ready(running)
+        yield running
+    finally:
+        server.stop()
+        launcher.stop()
+        store.close()
+
+
+def wait_until_ready(running: Tandem, slots: int = 2) -> None:
+    """Until every engine takes chats."""
+    deadline = time.monotonic() + READY_TIMEOUT_S
+    while sum(slot.state == "ready" for slot in running.gateway.pool.slots) < slots:
+        assert time.monotonic() < deadline, "the engines did not come up"
+        time.sleep(0.2)
+
+
+@pytest.fixture
+def quiet(tmp_path: Path) -> Iterator[Tandem]:
+    """A Tandem without engines: for what does not need any."""
+    home = tmp_path / "home"
+    settings = load_settings(home=home)
+    home.mkdir()
+    store = Store(settings.record_url)
+    store.migrate()
+    secrets = {role: store.write(keys.create, role)[1] for role in ("chat", "vote", "operate")}
+    server = ServerThread(settings)
+    server.start()
+    try:
+        yield Tandem(settings, store, server.url, secrets, server.app)
+    finally:
+        server.stop()
+        store.close()

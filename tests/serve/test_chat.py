@@ -1,0 +1,206 @@
+"""Chat completions over HTTP with real engines: OpenAI's wire form, attribution, comparisons, cancellation."""
+
+import json
+import re
+import time
+from typing import Any
+
+import openai
+import pytest
+
+from feedback.schema import Comparison, Sample
+from feedback.store import Store
+from tests.serve.conftest import Tandem
+
+MESSAGES = [{"role": "user", "content": "What is 2 plus 3?"}]
+
+
+def chat(**fields: Any) -> dict[str, Any]:
+    return {"model": "tandem", "messages": MESSAGES, "max_tokens": 16} | fields
+
+
+def sample_of(store: Store, request_id: str) -> list[Sample]:
+    def find(session: Any) -> list[Sample]:
+        return session.query(Sample).filter(Sample.request_id == request_id).order_by(Sample.id).all()
+
+    return store.read(find)
+
+
+def events(text: str) -> list[dict[str, Any]]:
+    """The chunks of a stream; it must be nothing but `data: ` lines with empty lines between, and end with [DONE]."""
+    blocks = text.split("\n\n")
+    assert blocks[-1] == "" and blocks[-2] == "data: [DONE]"
+    assert all(re.fullmatch(r"data: [^\n]+", block) for block in blocks[:-1])
+    return [json.loads(block[6:]) for block in blocks[:-2]]
+
+
+def test_one_reply_is_openais_object_and_recorded(tandem: Tandem) -> None:
+    with tandem.client("chat") as client:
+        answer = client.post("/v1/chat/completions", json=chat(seed=5, temperature=0.7, user="ann"))
+    assert answer.status_code == 200
+    said = answer.json()
+    assert said.keys() == {"id", "object", "created", "model", "system_fingerprint", "choices", "usage"}
+    assert said["id"].startswith("chatcmpl-") and said["object"] == "chat.completion" and said["model"] == "tandem"
+    (choice,) = said["choices"]
+    assert choice.keys() == {"index", "message", "logprobs", "finish_reason"}
+    assert choice["message"].keys() == {"role", "content", "refusal"}
+    assert said["usage"]["total_tokens"] == said["usage"]["prompt_tokens"] + said["usage"]["completion_tokens"]
+
+    (row,) = sample_of(tandem.store, answer.headers["x-request-id"])
+    assert row.text == choice["message"]["content"] and row.status == "complete" and row.user == "ann"
+    assert f"v{row.version_first}" == said["system_fingerprint"] and row.version_last == row.version_first
+    assert len(row.token_ids or []) == said["usage"]["completion_tokens"] == len(row.logprobs or [])
+    assert all(logprob <= 0 for logprob in row.logprobs or [])
+    assert row.seed == 5 and row.sampling == {"temperature": 0.7, "max_tokens": 16}
+    assert row.messages == MESSAGES and row.finish_reason == choice["finish_reason"]
+
+
+def test_the_same_seed_gives_the_same_reply_streamed_or_not(tandem: Tandem) -> None:
+    with tandem.client("chat") as client:
+        whole = client.post("/v1/chat/completions", json=chat(seed=11)).json()
+        streamed = events(client.post("/v1/chat/completions", json=chat(seed=11, stream=True)).text)
+    text = "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in streamed)
+    assert text == whole["choices"][0]["message"]["content"] != ""
+
+
+def test_a_stream_to_the_letter(tandem: Tandem) -> None:
+    with tandem.client("chat") as client:
+        answer = client.post("/v1/chat/completions", json=chat(stream=True, stream_options={"include_usage": True}))
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    chunks = events(answer.text)
+    assert len({(chunk["id"], chunk["created"], chunk["model"], chunk["system_fingerprint"]) for chunk in chunks}) == 1
+    assert all(chunk["object"] == "chat.completion.chunk" for chunk in chunks)
+    *body, last = chunks
+    assert body[0]["choices"][0]["delta"] == {"role": "assistant", "content": ""}
+    assert all("role" not in chunk["choices"][0]["delta"] for chunk in body[1:])
+    assert all(chunk["usage"] is None and len(chunk["choices"]) == 1 for chunk in body)
+    assert [chunk["choices"][0]["finish_reason"] for chunk in body].count(None) == len(body) - 1
+    assert body[-1]["choices"][0]["finish_reason"] in ("stop", "length")
+    assert last["choices"] == [] and last["usage"]["completion_tokens"] > 0
+    (row,) = sample_of(tandem.store, answer.headers["x-request-id"])
+    assert len(row.token_ids or []) == last["usage"]["completion_tokens"] == len(row.logprobs or [])
+
+
+def test_a_stream_without_usage_has_no_usage(tandem: Tandem) -> None:
+    with tandem.client("chat") as client:
+        chunks = events(client.post("/v1/chat/completions", json=chat(stream=True)).text)
+    assert all("usage" not in chunk and chunk["choices"] for chunk in chunks)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_comparison_is_recorded_as_it_was_shown(tandem: Tandem, stream: bool) -> None:
+    with tandem.client("vote") as client:
+        answer = client.post("/v1/chat/completions", json=chat(n=2, stream=stream))
+    assert answer.status_code == 200
+    if stream:
+        chunks = events(answer.text)
+        assert len({chunk["comparison_id"] for chunk in chunks}) == 1
+        comparison_id = chunks[0]["comparison_id"]
+        texts = ["", ""]
+        for chunk in chunks:
+            texts[chunk["choices"][0]["index"]] += chunk["choices"][0]["delta"].get("content", "")
+    else:
+        said = answer.json()
+        comparison_id = said["comparison_id"]
+        texts = [choice["message"]["content"] for choice in said["choices"]]
+        assert [choice["index"] for choice in said["choices"]] == [0, 1]
+        assert "system_fingerprint" not in said
+    row = tandem.store.read(lambda session: session.get(Comparison, comparison_id))
+    assert row is not None
+    sides = [
+        tandem.store.read(lambda session, id_=id_: session.get(Sample, id_)) for id_ in (row.sample_0, row.sample_1)
+    ]
+    assert [side.text for side in sides if side] == texts
+    assert all(side is not None and side.status == "complete" and side.token_ids for side in sides)
+
+
+def test_two_streams_go_in_step(tandem: Tandem) -> None:
+    with tandem.client("vote") as client:
+        answer = client.post("/v1/chat/completions", json=chat(n=2, stream=True, ignore_eos=True, max_tokens=12))
+    indexes = [chunk["choices"][0]["index"] for chunk in events(answer.text)]
+    assert indexes == [0, 1] * (len(indexes) // 2)
+
+
+def test_the_openai_sdk_understands_all_of_it(tandem: Tandem) -> None:
+    sdk = openai.OpenAI(base_url=f"{tandem.url}/v1", api_key=tandem.secrets["chat"], max_retries=0)
+    with sdk:
+        assert "tandem" in {model.id for model in sdk.models.list().data}
+        whole = sdk.chat.completions.create(model="tandem", messages=MESSAGES, max_completion_tokens=8, logprobs=True)
+        assert whole.choices[0].logprobs and whole.usage
+        assert len(whole.choices[0].logprobs.content) == whole.usage.completion_tokens
+        stream = sdk.chat.completions.create(
+            model="tandem", messages=MESSAGES, stream=True, n=2, max_tokens=8, stream_options={"include_usage": True}
+        )
+        chunks = list(stream)
+        assert {choice.index for chunk in chunks for choice in chunk.choices} == {0, 1}
+        assert chunks[0].comparison_id.startswith("cmp_")  # type: ignore[attr-defined]
+        with pytest.raises(openai.NotFoundError) as missing:
+            sdk.chat.completions.create(model="tandem@v77", messages=MESSAGES)
+        assert missing.value.code == "model_not_found"
+        with pytest.raises(openai.BadRequestError):
+            sdk.chat.completions.create(model="tandem", messages=[{"role": "user", "content": "word " * 4000}])
+        with pytest.raises(openai.AuthenticationError):
+            openai.OpenAI(base_url=f"{tandem.url}/v1", api_key="nope", max_retries=0).models.list()
+
+
+def test_a_version_can_be_asked_for(tandem: Tandem) -> None:
+    with tandem.client("chat") as client:
+        loaded = [model["id"] for model in client.get("/v1/models").json()["data"] if "@" in model["id"]]
+        for name in loaded:
+            said = client.post("/v1/chat/completions", json=chat(model=name)).json()
+            assert (said["model"], f"tandem@{said['system_fingerprint']}") == (name, name)
+
+
+def test_a_client_that_leaves_stops_the_engine(tandem: Tandem) -> None:
+    request = chat(stream=True, max_tokens=400, ignore_eos=True)
+    with tandem.client("chat") as client, client.stream("POST", "/v1/chat/completions", json=request) as answer:
+        next(answer.iter_lines())
+        request_id = answer.headers["x-request-id"]
+    deadline = time.monotonic() + 10
+    while not (rows := sample_of(tandem.store, request_id)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    (row,) = rows
+    assert row.status == "cancelled" and row.finish_reason is None
+    assert 0 < len(row.token_ids or []) < 400 and row.version_first is not None
+    assert all(slot.in_flight == 0 for slot in tandem.gateway.pool.slots)
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        (chat(messages=[]), "messages"),
+        (chat(messages="hello"), "messages"),
+        (chat(messages=[{"role": "king", "content": "x"}]), "messages[0].role"),
+        (chat(messages=[{"role": "user", "content": 5}]), "messages[0].content"),
+        (
+            chat(messages=[{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "http://x"}}]}]),
+            "messages[0].content",
+        ),
+        (chat(n=3), "n"),
+        (chat(n="2"), "n"),
+        (chat(stream="yes"), "stream"),
+        (chat(stream_options={"include_usage": True}), "stream_options"),
+        (chat(seed=1.5), "seed"),
+        (chat(top_logprobs=3), "top_logprobs"),
+        (chat(chat_template="{{ 1 }}"), "chat_template"),
+        (chat(kv_transfer_params={}), "kv_transfer_params"),
+        ({"messages": MESSAGES}, "model"),
+        (chat(temperature=-1), "temperature"),
+        (chat(max_tokens=-1), "max_tokens"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_openais_form(tandem: Tandem, body: dict[str, Any], param: str) -> None:
+    with tandem.client("chat") as client:
+        answer = client.post("/v1/chat/completions", json=body)
+    assert answer.status_code == 400
+    error = answer.json()["error"]
+    assert error.keys() == {"message", "type", "param", "code"}
+    assert error["type"] == "invalid_request_error" and error["message"]
+    assert error["param"] == param or error["param"] is None and param in error["message"]
+
+
+def test_malformed_json_is_refused_in_openais_form(tandem: Tandem) -> None:
+    with tandem.client("chat") as client:
+        for content in (b"{", b"[]", b"", b"\xff"):
+            answer = client.post("/v1/chat/completions", content=content)
+            assert (answer.status_code, answer.json()["error"]["code"]) == (400, "malformed_json")
