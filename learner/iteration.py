@@ -190,14 +190,12 @@ def improve(
         this.progress.ppo_step(done)
         checkpoint.offer(state, last=done.step == done.steps)
 
-    objectives = preference_model.shape.objectives
-    weights = {name: this.learner.ppo.objective_weights.get(name, 0.0) for name in objectives}
     train_ppo(
         candidate,
         start.model,
         preference_model,
         prompts(dataset, "train"),
-        this.learner.ppo.model_copy(update={"objective_weights": weights}),
+        this.learner.ppo.model_copy(update={"objective_weights": objective_weights(this, preference_model)}),
         seed=this.seed,
         on_step=on_step,
         resume=resume,
@@ -220,6 +218,8 @@ def judge(
         preference_model,
         [prompt.messages for prompt in prompts(dataset, "heldout")],
         this.learner.evaluation,
+        objective_weights=objective_weights(this, preference_model),
+        max_prompt_tokens=this.learner.ppo.max_prompt_tokens,
         seed=this.seed,
     )
     _write_json(evaluation_file, evaluation)
@@ -251,6 +251,12 @@ def publish(this: Run, candidate: Policy, parent: int, dataset: Path, evidence: 
         epoch=this.epoch,
     )
     return version
+
+
+def objective_weights(this: Run, preference_model: PreferenceModel) -> dict[str, float]:
+    """The operator's weights of the objectives that there are votes for."""
+    weights = this.learner.ppo.objective_weights
+    return {name: weights.get(name, 0.0) for name in preference_model.shape.objectives}
 
 
 def comparisons(dataset: Path, split: str) -> list[VotedComparison]:
