@@ -57,11 +57,9 @@ def ensure_environment(venv: Path, device: str) -> None:
     found = json.loads(stamp.read_text()) if stamp.exists() else None
     if found == wanted:
         return
-    require_build_tools()
+    require_tools(device)
     started = time.monotonic()
-    same_base = found is not None and all(
-        found[name] == wanted[name] for name in ("device", "python", "root")
-    )
+    same_base = found is not None and all(found[name] == wanted[name] for name in ("device", "python", "root"))
     stamp.unlink(missing_ok=True)
     if not same_base:
         make_bare_environment(venv)
@@ -95,28 +93,24 @@ def locked_digest(device: str) -> str:
     return digest.hexdigest()
 
 
-def require_build_tools() -> None:
+def require_tools(device: str) -> None:
     if sys.version_info < OLDEST_PYTHON:
-        raise BootstrapError(
-            f"Python {sys.version.split()[0]} is too old; install Python 3.11 or newer"
-        )
+        raise BootstrapError(f"Python {sys.version.split()[0]} is too old; install Python 3.11 or newer")
     try:
         import ensurepip  # noqa: F401
     except ImportError:
+        raise BootstrapError("this Python has no venv module; install it (Debian: apt install python3-venv)") from None
+    # On a CPU nothing is compiled: every package comes built, and the engines run eagerly.
+    if device == "cuda" and find_compiler() is None:
         raise BootstrapError(
-            "this Python has no venv module; install it (Debian: apt install python3-venv)"
-        ) from None
-    if find_compiler() is None:
-        raise BootstrapError(
-            "no C compiler found (tried CC, cc, gcc, clang); install one (Debian: apt install gcc)"
+            "no C compiler found (tried CC, cc, gcc, clang), which Triton needs on a GPU; "
+            "install one (Debian: apt install gcc), or use TANDEM_DEVICE=cpu"
         )
 
 
 def find_compiler() -> str | None:
-    """The C compiler that torch's code generation would use, or None."""
-    asked = os.environ.get("CC")
-    return next((path for name in (asked, "cc", "gcc", "clang") if name
-                 for path in [shutil.which(name)] if path), None)
+    names = [os.environ.get("CC"), "cc", "gcc", "clang"]
+    return next((path for name in names if name and (path := shutil.which(name))), None)
 
 
 def make_bare_environment(venv: Path) -> None:
@@ -154,7 +148,9 @@ def index_options(python: str) -> list[str]:
     """uv reads no pip configuration: hand it the index that pip was told to use, if any."""
     asked = subprocess.run(
         [python, "-m", "pip", "config", "get", "global.index-url"],
-        capture_output=True, text=True, check=False,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     index = os.environ.get("PIP_INDEX_URL") or asked.stdout.strip()
     return ["--default-index", index] if index else []
@@ -169,9 +165,7 @@ def install_project(venv: Path) -> None:
 def run(command: list[str]) -> None:
     done = subprocess.run(command, check=False, cwd=ROOT)
     if done.returncode != 0:
-        raise BootstrapError(
-            f"this step failed with exit code {done.returncode}: {' '.join(command)}"
-        )
+        raise BootstrapError(f"this step failed with exit code {done.returncode}: {' '.join(command)}")
 
 
 def say(text: str) -> None:

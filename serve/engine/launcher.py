@@ -1,8 +1,8 @@
 """The process that imports vLLM once and forks a server per slot: `python -m serve.engine.launcher`.
 
-A fork with the imports done is ready in seconds, where a fresh process takes half a minute. It has one thread and runs no
-model itself, so that forking is safe. It decides nothing: which policy a slot holds, and what to do about a server that
-ended, is said by the engine pool of the API process in the words of `serve.engine.slots`.
+A fork with the imports done is ready in seconds, where a fresh process takes half a minute. It has one thread and runs
+no model itself, so that forking is safe. It decides nothing: which policy a slot holds, and what to do about a server
+that ended, is said by the engine pool of the API process in the words of `serve.engine.slots`.
 """
 
 import gc
@@ -58,9 +58,7 @@ class Launcher:
 
     def __init__(self, run_dir: Path, slots: int, server_main: ServerMain) -> None:
         self.server_main = server_main
-        self.slots = [
-            Slot(SlotStatus(number, str(engine_socket(run_dir, number)))) for number in range(slots)
-        ]
+        self.slots = [Slot(SlotStatus(number, str(engine_socket(run_dir, number)))) for number in range(slots)]
         self.connections: list[Connection] = []
         self.selector = selectors.DefaultSelector()
         self.ending = False
@@ -97,8 +95,6 @@ class Launcher:
         self.ending = True
         for slot in self.slots:
             self._terminate(slot, DEFAULT_GRACE_S)
-
-    # Requests
 
     def _accept(self) -> None:
         accepted, _ = self.listener.accept()
@@ -174,8 +170,6 @@ class Launcher:
         self.connections.remove(connection)
         self.selector.unregister(connection.socket)
         connection.socket.close()
-
-    # Processes
 
     def _start(self, slot: Slot, policy: str) -> None:
         slot.status = replace(slot.status, state="running", policy=policy, started_at=time.time())
@@ -282,9 +276,7 @@ def main() -> None:
     gc.collect()
     gc.freeze()  # what is imported stays shared with the forks
     log.info("ready to start engines on %s", device)
-    Launcher(
-        settings.run_dir, settings.engine.slots, lambda status: vllm_server(settings, device, status)
-    ).run()
+    Launcher(settings.run_dir, settings.engine.slots, lambda status: vllm_server(settings, device, status)).run()
 
 
 if __name__ == "__main__":

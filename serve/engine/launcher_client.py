@@ -32,9 +32,7 @@ class LauncherClient:
         request = {"do": "stop", "slot": slot, "grace_s": grace_s}
         return (await self._ask(request, grace_s + REPLY_TIMEOUT_S))[0]
 
-    async def restart(
-        self, slot: int, policy: Path, grace_s: float = DEFAULT_GRACE_S
-    ) -> SlotStatus:
+    async def restart(self, slot: int, policy: Path, grace_s: float = DEFAULT_GRACE_S) -> SlotStatus:
         """End a slot's server if there is one, then start one for `policy`."""
         request = {"do": "restart", "slot": slot, "policy": str(policy), "grace_s": grace_s}
         return (await self._ask(request, grace_s + REPLY_TIMEOUT_S))[0]
@@ -57,9 +55,7 @@ class LauncherClient:
             writer.close()
         raise EngineUnavailable("the engine launcher went away")
 
-    async def _ask(
-        self, request: dict[str, Any], timeout_s: float = REPLY_TIMEOUT_S
-    ) -> list[SlotStatus]:
+    async def _ask(self, request: dict[str, Any], timeout_s: float = REPLY_TIMEOUT_S) -> list[SlotStatus]:
         reader, writer = await self._connect()
         try:
             writer.write(json.dumps(request).encode() + b"\n")

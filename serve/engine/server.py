@@ -68,9 +68,7 @@ def prepare_environment() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
-def server_arguments(
-    settings: EngineSettings, policy: Path, socket: Path, device: str
-) -> list[str]:
+def server_arguments(settings: EngineSettings, policy: Path, socket: Path, device: str) -> list[str]:
     """The command line of vLLM's server for `policy`, a folder in Hugging Face's form.
 
     Raises PolicyInvalid when the folder has no readable config.json.
@@ -124,8 +122,7 @@ def engine_device(asked: str) -> str:
     device = "cuda" if current_platform.is_cuda() else "cpu"
     if asked not in ("auto", device):
         raise SettingsInvalid(
-            f"engine.device is {asked}, but this environment was made for {device}; "
-            f"run TANDEM_DEVICE={asked} make env",
+            f"engine.device is {asked}, but this environment was made for {device}; run TANDEM_DEVICE={asked} make env",
             param="engine.device",
         )
     return device
@@ -133,6 +130,9 @@ def engine_device(asked: str) -> str:
 
 def import_server(device: str) -> None:
     """Import what a server and its engine will need, so that a fork of this process is ready in seconds."""
+    if device == "cpu":
+        # Otherwise the first reply with log-probabilities waits seconds for a compiler.
+        os.environ["TORCHDYNAMO_DISABLE"] = "1"
     for module in (*WARM_MODULES, *WARM_MODULES_OF[device]):
         importlib.import_module(module)
 
