@@ -3,7 +3,7 @@
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from feedback.schema import Vote
 from feedback.store import votes
@@ -30,6 +30,14 @@ class VoteBody(BaseModel):
     ideal: str | None = Field(None, max_length=MAX_TEXT)
     rater: str = Field("", max_length=200)
 
+    @field_validator("preferred", mode="before")
+    @classmethod
+    def _no_flag(cls, preferred: Any) -> Any:
+        # To Python true is 1, and it is not a side.
+        if isinstance(preferred, bool):
+            raise ValueError("preferred is 0, 1, 'tie' or 'both_bad'")
+        return preferred
+
     @model_validator(mode="after")
     def _strength_of_a_preference(self) -> "VoteBody":
         if self.preferred in (0, 1) and self.strength is None:
@@ -50,6 +58,7 @@ class VoteView(BaseModel):
     id: str
     object: Literal["vote"] = "vote"
     comparison: str
+    rater: str
     objective: str
     preferred: Literal[0, 1, "tie", "both_bad"]
     strength: int | None
@@ -107,6 +116,7 @@ def view_vote(vote: Vote) -> VoteView:
     return VoteView(
         id=vote.id,
         comparison=vote.comparison_id,
+        rater=vote.rater_id,
         objective=vote.objective,
         preferred=int(vote.preferred) if vote.preferred in ("0", "1") else vote.preferred,
         strength=vote.strength,

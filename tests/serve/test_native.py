@@ -1,0 +1,261 @@
+"""The native routes over HTTP, without engines: keys, forms of error, comparisons, votes, iterations, traffic."""
+
+import re
+import time
+from typing import Any
+
+import pytest
+
+from feedback.store import keys
+from tests.feedback.record import add_comparison, sample
+from tests.serve.conftest import Tandem
+
+NATIVE_ROUTES = [
+    ("GET", "/metrics", "operate"),
+    ("GET", "/v1/comparisons", "vote"),
+    ("GET", "/v1/comparisons/cmp_x", "vote"),
+    ("PUT", "/v1/comparisons/cmp_x/vote", "vote"),
+    ("DELETE", "/v1/comparisons/cmp_x/vote", "vote"),
+    ("GET", "/v1/votes/vote_x", "vote"),
+    ("GET", "/v1/policies", "operate"),
+    ("GET", "/v1/policies/v0", "operate"),
+    ("POST", "/v1/policies/v0/promote", "operate"),
+    ("POST", "/v1/policies/rollback", "operate"),
+    ("GET", "/v1/traffic", "operate"),
+    ("PUT", "/v1/traffic", "operate"),
+    ("POST", "/v1/iterations", "operate"),
+    ("GET", "/v1/iterations", "operate"),
+    ("GET", "/v1/iterations/itr_x", "operate"),
+    ("GET", "/v1/iterations/itr_x/events", "operate"),
+    ("GET", "/v1/ratings", "vote"),
+    ("DELETE", "/v1/raters/rtr_x", "operate"),
+]
+OPENAI_ROUTES = [
+    ("GET", "/v1/models", "chat"),
+    ("GET", "/v1/models/x", "chat"),
+    ("POST", "/v1/chat/completions", "chat"),
+]
+ALL_ROUTES = NATIVE_ROUTES + OPENAI_ROUTES
+SESSION_METHODS = ("GET", "POST", "DELETE")
+RANKS = ["chat", "vote", "operate"]
+
+
+@pytest.mark.parametrize(("method", "path", "role"), ALL_ROUTES)
+def test_each_route_asks_for_its_role(quiet: Tandem, method: str, path: str, role: str) -> None:
+    native = (method, path, role) in NATIVE_ROUTES
+    with quiet.client() as client:
+        nobody = client.request(method, path, headers={"authorization": ""}, content=b"{")
+        assert nobody.status_code == 401 and nobody.headers["www-authenticate"] == "Bearer"
+    for held in RANKS:
+        with quiet.client(held) as client:
+            answer = client.request(method, path, content=b"{")
+        assert (answer.status_code == 403) == (RANKS.index(held) < RANKS.index(role))
+        assert answer.status_code not in (401, 500)
+        if answer.status_code == 403 and native:
+            assert answer.headers["content-type"] == "application/problem+json"
+            assert answer.json()["code"] == "insufficient_role"
+        elif answer.status_code == 403:
+            assert answer.json()["error"]["code"] == "insufficient_role"
+
+
+def test_no_route_is_left_out_of_the_matrix(quiet: Tandem) -> None:
+    with quiet.client() as client:
+        paths = client.get("/openapi.json").json()["paths"]
+    described = {(method.upper(), re.sub(r"{\w+}", "x", path)) for path, methods in paths.items() for method in methods}
+    tested = {(method, re.sub(r"(?<=/)(cmp_x|vote_x|itr_x|rtr_x|v0)", "x", path)) for method, path, _ in ALL_ROUTES}
+    open_to_all = {("GET", "/healthz"), ("GET", "/readyz")} | {(method, "/v1/session") for method in SESSION_METHODS}
+    assert described == tested | open_to_all
+
+
+def test_a_problem_says_what_is_wrong(quiet: Tandem) -> None:
+    with quiet.client() as client:
+        answer = client.get("/v1/comparisons/cmp_none", headers={"x-request-id": "mine-1"})
+        said = answer.json()
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.headers["x-request-id"] == said["request_id"] == "mine-1"
+        assert said.keys() == {"type", "title", "status", "detail", "code", "request_id"}
+        assert (answer.status_code, said["status"], said["code"], said["title"]) == (404, 404, "not_found", "Not Found")
+        unknown = client.get("/v1/nothing")
+        assert (unknown.status_code, unknown.json()["code"]) == (404, "unknown_route")
+        other = client.post("/v1/policies")
+        assert (other.status_code, other.json()["code"]) == (405, "method_not_allowed")
+        assert "GET" in other.headers["allow"]
+        broken = client.put("/v1/traffic", content=b"{", headers={"content-type": "application/json"})
+        assert (broken.status_code, broken.json()["code"]) == (400, "malformed_json")
+        large = client.put("/v1/traffic", content=b" " * 1_000_001)
+        assert (large.status_code, large.json()["code"]) == (413, "body_too_large")
+
+
+def test_openai_routes_err_in_openais_form(quiet: Tandem) -> None:
+    with quiet.client() as client:
+        for answer in (
+            client.post("/v1/embeddings", json={}),
+            client.get("/v1/chat/completions"),
+            client.post("/v1/chat/completions", content=b"{"),
+            client.post("/v1/chat/completions", content=b" " * 1_000_001),
+            client.post(
+                "/v1/chat/completions", json={"model": "tandem", "messages": [{"role": "user", "content": "x"}]}
+            ),
+        ):
+            assert answer.json()["error"].keys() == {"message", "type", "param", "code"}
+            assert answer.headers["x-request-id"]
+            assert answer.status_code in (400, 404, 405, 413, 503)
+
+
+def test_alive_but_not_ready_without_engines(quiet: Tandem) -> None:
+    with quiet.client(headers={"authorization": ""}) as client:
+        assert client.get("/healthz").status_code == 200
+        assert client.get("/readyz").status_code == 503
+
+
+def test_a_revoked_key_is_refused_within_moments(quiet: Tandem) -> None:
+    key, secret = quiet.store.write(keys.create, "vote")
+    headers = {"authorization": f"Bearer {secret}"}
+    with quiet.client() as client:
+        assert client.get("/v1/ratings", headers=headers).status_code == 200
+        quiet.store.write(keys.revoke, key.id)
+        time.sleep(1.1)
+        assert client.get("/v1/ratings", headers=headers).status_code == 401
+
+
+def test_a_vote_from_put_to_retraction(quiet: Tandem) -> None:
+    comparison_id = add_comparison(quiet.store, sample("5", 0), sample("6", 1), key_id="import")
+    path = f"/v1/comparisons/{comparison_id}"
+    judgement = {"objective": "helpful", "preferred": 1, "strength": 3, "rater": "ann"}
+    with quiet.client("vote") as client:
+        (listed,) = client.get("/v1/comparisons?status=open&objective=helpful&rater=ann").json()["data"]
+        assert listed["id"] == comparison_id and listed["versions"] is None
+        assert [choice["message"]["content"] for choice in listed["choices"]] == ["5", "6"]
+
+        first = client.put(f"{path}/vote", json=judgement)
+        assert (first.status_code, first.json()["status"]) == (200, "accepted")
+        vote_id = first.json()["id"]
+        assert client.put(f"{path}/vote", json=judgement).json() == {"id": vote_id, "status": "accepted"}
+        changed = client.put(f"{path}/vote", json=judgement | {"preferred": "both_bad", "strength": None})
+        assert changed.json()["id"] == vote_id
+
+        assert client.get(path).json()["versions"] is None, "another rater has voted, not this one"
+        assert client.get(path, params={"rater": "ann"}).json()["versions"] == ["v0", "v1"]
+        assert client.get("/v1/comparisons?rater=ann").json()["data"] == []
+        assert len(client.get("/v1/comparisons?rater=bob").json()["data"]) == 1
+
+        seen = client.get(f"/v1/votes/{vote_id}").json()
+        assert (seen["preferred"], seen["status"], seen["revision"]) == ("both_bad", "accepted", 2)
+        gone = client.delete(f"{path}/vote", params={"rater": "ann"})
+        assert gone.json()["ids"] == [vote_id]
+        assert client.get(f"/v1/votes/{vote_id}").json()["status"] == "retracted"
+        assert client.get(path, params={"rater": "ann"}).json()["versions"] is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"strength": 0}, {"strength": 5}, {"strength": "3"}, {"strength": True}, {"strength": None},
+        {"preferred": 2}, {"preferred": "0"}, {"preferred": True}, {"objective": "funny"}, {"color": "red"},
+        {"objective": None},
+    ],
+)  # fmt: skip
+def test_a_vote_that_cannot_be(quiet: Tandem, change: dict[str, Any]) -> None:
+    comparison_id = add_comparison(quiet.store, key_id="import")
+    body = {"objective": "helpful", "preferred": 1, "strength": 3} | change
+    with quiet.client("vote") as client:
+        answer = client.put(f"/v1/comparisons/{comparison_id}/vote", json=body)
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
+
+
+def test_anothers_comparison_and_vote_are_not_found(quiet: Tandem) -> None:
+    comparison_id = add_comparison(quiet.store, key_id="key_of_somebody_else")
+    body = {"objective": "helpful", "preferred": 1, "strength": 3}
+    with quiet.client("vote") as client:
+        assert client.get(f"/v1/comparisons/{comparison_id}").status_code == 404
+        assert client.put(f"/v1/comparisons/{comparison_id}/vote", json=body).status_code == 404
+        assert client.get("/v1/comparisons").json()["data"] == []
+    with quiet.client("operate") as client:
+        vote_id = client.put(f"/v1/comparisons/{comparison_id}/vote", json=body).json()["id"]
+        assert client.get(f"/v1/votes/{vote_id}").status_code == 200
+    with quiet.client("vote") as client:
+        assert client.get(f"/v1/votes/{vote_id}").status_code == 404
+
+
+def test_comparisons_come_in_pages(quiet: Tandem) -> None:
+    made = {add_comparison(quiet.store, key_id="import") for _ in range(5)}
+    for status in ("open", "all"):
+        seen, after = list[str](), None
+        with quiet.client("vote") as client:
+            while True:
+                page = client.get(
+                    "/v1/comparisons", params={"status": status, "limit": 2} | ({"after": after} if after else {})
+                )
+                said = page.json()
+                assert said["object"] == "list" and len(said["data"]) <= 2
+                assert (said["first_id"], said["last_id"]) == (said["data"][0]["id"], said["data"][-1]["id"])
+                seen += [pair["id"] for pair in said["data"]]
+                after = said["last_id"]
+                if not said["has_more"]:
+                    break
+        assert len(seen) == 5 and set(seen) == made
+
+
+def test_an_iteration_is_started_once_and_followed(quiet: Tandem) -> None:
+    with quiet.client() as client:
+        started = client.post("/v1/iterations", json={"reason": "now"})
+        assert (started.status_code, started.json()["state"], started.json()["reason"]) == (201, "queued", "now")
+        iteration_id = started.json()["id"]
+        assert client.post("/v1/iterations").status_code == 409
+        assert client.get("/v1/iterations").json()["data"][0]["id"] == iteration_id
+        with client.stream("GET", f"/v1/iterations/{iteration_id}/events") as events:
+            lines = events.iter_lines()
+            first = [next(lines) for _ in range(3)]
+        assert first[0].startswith("id: ") and first[1] == "event: queued"
+        seq = int(first[0][4:])
+        end_iteration(quiet, iteration_id)
+        rest = client.get(f"/v1/iterations/{iteration_id}/events", headers={"last-event-id": str(seq)}).text
+        assert [line for line in rest.splitlines() if line.startswith("event")] == ["event: started", "event: failed"]
+        assert client.get("/v1/iterations/itr_none/events").status_code == 404
+
+
+def end_iteration(quiet: Tandem, iteration_id: str) -> None:
+    from feedback.store import iterations
+
+    claimed = quiet.store.write(iterations.claim, iteration_id, "test", 60.0, 3)
+    assert claimed is not None
+    quiet.store.write(iterations.fail, iteration_id, claimed[1], "on purpose")
+
+
+def test_traffic_shares(quiet: Tandem) -> None:
+    with quiet.client() as client:
+        assert client.get("/v1/traffic").json() == {
+            "object": "traffic", "challenger": None, "chat_share": 0.0, "comparison_share": 0.0,
+        }  # fmt: skip
+        assert client.put("/v1/traffic", json={"chat_share": 1.5}).status_code == 422
+        assert client.put("/v1/traffic", json={"challenger": "new"}).status_code == 422
+        assert client.put("/v1/traffic", json={"challenger": "v9"}).status_code == 404
+        assert client.put("/v1/traffic", json={"chat_share": 0.25}).json()["chat_share"] == 0.25
+
+
+def test_a_rater_is_erased(quiet: Tandem) -> None:
+    comparison_id = add_comparison(quiet.store, key_id="import")
+    with quiet.client("vote") as client:
+        body = {"objective": "helpful", "preferred": 1, "strength": 3, "rater": "ann"}
+        vote_id = client.put(f"/v1/comparisons/{comparison_id}/vote", json=body).json()["id"]
+        rater_id = client.get(f"/v1/votes/{vote_id}").json()["rater"]
+    with quiet.client() as client:
+        assert client.delete(f"/v1/raters/{rater_id}").json() == {"id": rater_id, "status": "erased", "used_by": []}
+        assert client.delete(f"/v1/raters/{rater_id}").status_code == 404
+
+
+def test_the_metrics_name_no_person(quiet: Tandem) -> None:
+    with quiet.client() as client:
+        client.get("/v1/comparisons/cmp_secret")
+        text = client.get("/metrics").text
+    assert 'route="/v1/comparisons/{comparison_id}"' in text and "cmp_secret" not in text
+    assert "tandem_engine_ready" in text and 'tandem_votes{state="accepted"} 0.0' in text
+
+
+def test_every_answer_is_hardened(quiet: Tandem) -> None:
+    with quiet.client() as client:
+        page = client.get("/")
+        assert page.status_code == 200 and page.headers["content-type"].startswith("text/html")
+        assert "script-src 'self'" in page.headers["content-security-policy"]
+        assert page.headers["x-content-type-options"] == "nosniff"
+        assert client.get("/../app.py").status_code == 404
