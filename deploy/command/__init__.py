@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from deploy.command import chat, keys, learn, policies, simulate, votes
+from deploy.command import chat, doctor, keys, learn, policies, simulate, stack, votes
 from feedback.errors import TandemError
 
 # Plain help and one-line errors: readable in a terminal, in a log and in docs/commands.md alike.
@@ -21,6 +21,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
+app.command()(stack.up)
+app.command()(stack.down)
+app.command()(stack.status)
+app.command()(doctor.doctor)
 app.command()(chat.chat)
 app.command()(simulate.simulate)
 app.command()(learn.learn)

@@ -1,0 +1,216 @@
+"""What is wrong on a machine or in a home, and what to do about it. Looks, and changes nothing."""
+
+import json
+import os
+import re
+import shutil
+import socket
+import stat
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Literal
+
+from deploy.bootstrap import OLDEST_PYTHON, REQUIREMENTS, chosen_device, find_compiler, locked_digest
+from deploy.redis_server import RedisMissing, find_redis_server
+from deploy.running import is_held, read_state
+from feedback.settings import Settings
+
+DISK_WANTED_BYTES = 5 << 30
+MEMORY_PER_SLOT_BYTES = 1 << 30
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at."""
+
+    verdict: Literal["ok", "note", "wrong"]
+    what: str
+    found: str
+    advice: str | None = None
+
+
+def examine(settings: Settings) -> list[Finding]:
+    """Everything, in the order in which a start needs it."""
+    looks: list[Callable[[Settings], Iterator[Finding]]] = [
+        _python,
+        _compiler,
+        _environment,
+        _tools,
+        _disk,
+        _memory,
+        _redis,
+        _home,
+        _stack,
+        _port,
+    ]
+    return [finding for look in looks for finding in look(settings)]
+
+
+def _python(_: Settings) -> Iterator[Finding]:
+    version = sys.version.split()[0]
+    if sys.version_info < OLDEST_PYTHON:
+        yield Finding("wrong", "python", version, "install Python 3.11 or newer")
+    else:
+        yield Finding("ok", "python", version)
+
+
+def _compiler(_: Settings) -> Iterator[Finding]:
+    compiler = find_compiler()
+    if compiler is not None:
+        yield Finding("ok", "C compiler", compiler)
+    elif chosen_device() == "cuda":
+        yield Finding("wrong", "C compiler", "none", "install gcc or clang: Triton needs it on a GPU")
+    else:
+        yield Finding("note", "C compiler", "none", "nothing here needs one on a CPU")
+
+
+def _environment(_: Settings) -> Iterator[Finding]:
+    stamp = Path(sys.prefix) / "tandem-lock.json"
+    if not stamp.exists():
+        yield Finding("note", "environment", f"{sys.prefix} was not made by `make`", "run `make env`")
+        return
+    made = json.loads(stamp.read_text())
+    device = chosen_device()
+    if made["device"] != device:
+        found = f"made for {made['device']}, this machine is for {device}"
+        yield Finding("note", "environment", found, f"run `TANDEM_DEVICE={device} make env`")
+    elif made["lock"] != locked_digest(device):
+        yield Finding("wrong", "environment", "older than the lock", "run `make env`")
+    else:
+        yield from _packages(made["device"])
+
+
+def _packages(device: str) -> Iterator[Finding]:
+    """Whether what is installed is what the lock names. Lines for other platforms are not installed at all."""
+    locked = re.findall(r"^([\w.-]+)==([^\s;\\]+)", (REQUIREMENTS / f"{device}.lock").read_text(), re.MULTILINE)
+    wanted: dict[str, set[str]] = {}
+    for name, version in locked:
+        wanted.setdefault(_canonical(name), set()).add(version)
+    installed = {_canonical(found.name): found.version for found in metadata.distributions()}
+    changed = sorted(
+        f"{name} {installed[name]}" for name in wanted.keys() & installed.keys() if installed[name] not in wanted[name]
+    )
+    if changed:
+        yield Finding("wrong", "environment", f"not as locked: {', '.join(changed)}", "remove .venv and run `make env`")
+    else:
+        yield Finding("ok", "environment", f"as locked, for {device}, in {sys.prefix}")
+
+
+def _canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _tools(_: Settings) -> Iterator[Finding]:
+    if shutil.which("lscpu") is None:
+        yield Finding("wrong", "lscpu", "none", "install util-linux: vLLM asks it for the cores")
+
+
+def _disk(settings: Settings) -> Iterator[Finding]:
+    folder = next(folder for folder in (settings.home, *settings.home.parents) if folder.exists())
+    free = shutil.disk_usage(folder).free
+    enough = free >= DISK_WANTED_BYTES
+    advice = None if enough else f"free at least {_size(DISK_WANTED_BYTES)} there, or choose another --home"
+    yield Finding("ok" if enough else "wrong", "disk", f"{_size(free)} free at {folder}", advice)
+
+
+def _memory(settings: Settings) -> Iterator[Finding]:
+    import psutil
+
+    available = psutil.virtual_memory().available
+    wanted = settings.engine.slots * (MEMORY_PER_SLOT_BYTES + settings.engine.kv_cache_bytes)
+    if is_held(settings.home) or available >= wanted:
+        yield Finding("ok", "memory", f"{_size(available)} available")
+    else:
+        found = f"{_size(available)} available, {settings.engine.slots} engines want {_size(wanted)}"
+        yield Finding("wrong", "memory", found, "end other programs, or set engine.slots to 1")
+
+
+def _redis(settings: Settings) -> Iterator[Finding]:
+    if settings.redis_url or os.environ.get("REDIS_URL"):
+        from deploy.supervisor import answers
+
+        if answers(settings.broker_url):
+            yield Finding("ok", "redis", "the given one answers")
+        else:
+            advice = "start it, or unset REDIS_URL and TANDEM_REDIS_URL to get a private one"
+            yield Finding("wrong", "redis", "the given one does not answer", advice)
+        return
+    try:
+        yield Finding("ok", "redis", str(find_redis_server()))
+    except RedisMissing as missing:
+        yield Finding("wrong", "redis", "none", missing.message)
+
+
+def _home(settings: Settings) -> Iterator[Finding]:
+    home = settings.home
+    if not home.exists():
+        yield Finding("note", "home", f"{home} is not there yet", "`tandem up` makes it")
+        return
+    if not os.access(home, os.W_OK | os.X_OK):
+        yield Finding("wrong", "home", f"{home} cannot be written", "change its owner, or choose another --home")
+        return
+    open_to_others = [
+        path
+        for path, allowed in ((home / "run", 0o700), (home / "operator.key", 0o600))
+        if path.exists() and stat.S_IMODE(path.stat().st_mode) & ~allowed
+    ]
+    for path in open_to_others:
+        yield Finding("wrong", "home", f"{path} is open to others", f"chmod go-rwx {path}")
+    if not open_to_others:
+        yield Finding("ok", "home", str(home))
+
+
+def _stack(settings: Settings) -> Iterator[Finding]:
+    state = read_state(settings.home)
+    if state is None:
+        yield Finding("note", "stack", "down", "`tandem up` starts it")
+        return
+    yield Finding("ok" if state.state == "ready" else "note", "stack", f"{state.state} at {state.url}")
+    for process in state.processes:
+        log = settings.home / "logs" / f"{process.name}.log"
+        found = f"{process.state}, {process.restarts} restarts"
+        if process.state != "running":
+            yield Finding("wrong", process.name, f"{found}, ended with {process.exit_code}", f"see {log}")
+        elif process.restarts:
+            yield Finding("note", process.name, f"{found}, last ended with {process.exit_code}", f"see {log}")
+        else:
+            yield Finding("ok", process.name, f"process {process.pid}")
+    for slot in range(settings.engine.slots):
+        path = settings.run_dir / f"engine-{slot}.sock"
+        if _listening(path):
+            yield Finding("ok", f"engine {slot}", "answers")
+        else:
+            yield Finding(
+                "note", f"engine {slot}", "does not answer", f"see {settings.home / 'logs' / f'engine-{slot}.log'}"
+            )
+
+
+def _port(settings: Settings) -> Iterator[Finding]:
+    from deploy.supervisor import free_port
+    from feedback.errors import Conflict
+
+    if is_held(settings.home) or settings.serve.port == 0:
+        return
+    try:
+        free_port(settings.serve.host, settings.serve.port)
+    except Conflict as problem:
+        yield Finding("wrong", "port", problem.message, "tandem up --port 0 takes a free one")
+    else:
+        yield Finding("ok", "port", f"{settings.serve.port} is free")
+
+
+def _listening(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(2)
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+        return True
+
+
+def _size(count: int) -> str:
+    return f"{count / (1 << 30):.1f} GiB"

@@ -1,0 +1,20 @@
+"""The operator's key of a home, made on the first start and left in a file that only its owner reads."""
+
+import os
+from pathlib import Path
+
+from feedback.store import Store, keys
+
+
+def ensure_operator_key(store: Store, home: Path) -> Path:
+    """The file with the key. A new key is made when the file is not there, or the record knows no key at all."""
+    path = home / "operator.key"
+    if path.exists() and store.read(keys.list_all):
+        return path
+    _, secret = store.write(keys.create, "operate", "operator")
+    unfinished = path.with_suffix(".part")
+    unfinished.unlink(missing_ok=True)
+    with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(secret + "\n")
+    unfinished.replace(path)
+    return path

@@ -1,0 +1,127 @@
+"""Who runs a home: a lock that the kernel lets go of, and a page of what runs, `run/supervisor.json`."""
+
+import fcntl
+import json
+import os
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import IO, Literal
+
+from feedback.errors import Conflict
+
+LOCK_PATIENCE_S = 1.0
+
+
+class HomeInUse(Conflict):
+    """Another supervisor runs this home."""
+
+    code = "home_in_use"
+
+
+@dataclass(frozen=True)
+class ProcessState:
+    """One process of a stack."""
+
+    name: str
+    state: Literal["running", "waiting", "ended"] = "waiting"
+    """`waiting` for its next start."""
+    pid: int | None = None
+    restarts: int = 0
+    exit_code: int | None = None
+    """Of its last end; negative for a signal."""
+
+
+@dataclass(frozen=True)
+class StackState:
+    """What runs for a home, as its supervisor wrote it down last."""
+
+    pid: int
+    state: Literal["starting", "ready", "ending"]
+    url: str
+    started_at: float
+    processes: list[ProcessState] = field(default_factory=list)
+
+
+def take_home(home: Path) -> IO[str]:
+    """Make this process the supervisor of `home` for as long as the file it gets stays open.
+
+    Raises HomeInUse. The lock goes with the process, however that ends.
+    """
+    lock = _lock_path(home).open("a+")
+    until = time.monotonic() + LOCK_PATIENCE_S  # somebody may be asking whether it is held
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return lock
+        except BlockingIOError:
+            if time.monotonic() > until:
+                lock.close()
+                state = read_state(home)
+                who = f"process {state.pid}" if state else "another process"
+                raise HomeInUse(
+                    f"{home} is in use by {who}; end it with `tandem down`, or choose another --home"
+                ) from None
+            time.sleep(0.05)
+
+
+def is_held(home: Path) -> bool:
+    """Whether a supervisor runs this home."""
+    try:
+        lock = _lock_path(home).open()
+    except FileNotFoundError:
+        return False
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        return False
+
+
+def read_state(home: Path) -> StackState | None:
+    """What the supervisor of `home` wrote down, or None when none runs."""
+    if not is_held(home):
+        return None
+    try:
+        said = json.loads(_state_path(home).read_text())
+    except FileNotFoundError:
+        return None
+    processes = [ProcessState(**process) for process in said.pop("processes")]
+    return StackState(processes=processes, **said)
+
+
+def write_state(home: Path, state: StackState) -> None:
+    unfinished = _state_path(home).with_suffix(".part")
+    unfinished.write_text(json.dumps(asdict(state), indent=2) + "\n")
+    unfinished.replace(_state_path(home))
+
+
+def forget_state(home: Path) -> None:
+    _state_path(home).unlink(missing_ok=True)
+
+
+def prepare_home(home: Path) -> None:
+    """Make the folders of a home, closed to others: sockets without keys stand in `run`.
+
+    Raises HomeInUse's kin Conflict when the path is too long for a unix socket, or cannot be written.
+    """
+    run = home / "run"
+    longest = len(os.fsencode(run / "engines.sock"))
+    if longest > 107:
+        raise Conflict(f"the path of the home is too long for unix sockets by {longest - 107} bytes: {home}")
+    try:
+        for folder in (home, run, home / "logs"):
+            folder.mkdir(parents=True, exist_ok=True)
+        run.chmod(0o700)
+        (home / "logs").chmod(0o700)
+    except OSError as error:
+        raise Conflict(f"the home {home} cannot be used: {error.strerror}") from error
+
+
+def _lock_path(home: Path) -> Path:
+    return home / "run" / "supervisor.lock"
+
+
+def _state_path(home: Path) -> Path:
+    return home / "run" / "supervisor.json"

@@ -1,0 +1,251 @@
+"""Brings a stack up, keeps it running and takes it down: one process that everything else ends with."""
+
+import asyncio
+import contextlib
+import http.client
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+
+from deploy.announcer import Announcer
+from deploy.operator_key import ensure_operator_key
+from deploy.processes import Supervised, redis_program, tandem_programs
+from deploy.running import StackState, forget_state, prepare_home, take_home, write_state
+from feedback.errors import Conflict, NotFound, PolicyInvalid, TandemError
+from feedback.lifeline import tied
+from feedback.settings import Settings
+from feedback.store import Store, policies
+
+REDIS_TIMEOUT_S = 20.0
+# A process that ends this often while the stack starts will not come up by itself.
+HOPELESS_ENDS = 4
+
+
+class StartFailed(TandemError):
+    """A part of the stack did not come up."""
+
+    code = "start_failed"
+
+
+class PortInUse(Conflict):
+    """Something else listens where the API should."""
+
+    code = "port_in_use"
+
+
+def run_stack(settings: Settings, announcer: Announcer) -> None:
+    """Run the stack of `settings.home` in this process until SIGINT or SIGTERM.
+
+    Raises HomeInUse, PortInUse, StartFailed, PolicyInvalid, RedisMissing; nothing is left running then.
+    """
+    os.umask(0o077)
+    prepare_home(settings.home)
+    with take_home(settings.home):
+        port = free_port(settings.serve.host, settings.serve.port)
+        asyncio.run(Stack(settings, port, announcer).run())
+
+
+class Stack:
+    """The processes of one home, and what is told about them."""
+
+    def __init__(self, settings: Settings, port: int, announcer: Announcer) -> None:
+        self.settings = settings
+        self.port = port
+        self.announcer = announcer
+        self.processes: list[Supervised] = []
+        self.state = "starting"
+        self.started_at = time.time()
+        self.stopping = asyncio.Event()
+        host = settings.serve.host
+        self.host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+        self.url = f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{port}"
+
+    async def run(self) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, self._asked_to_end)
+        try:
+            starting = asyncio.create_task(self._start())
+            stopping = asyncio.create_task(self.stopping.wait())
+            await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
+            if starting.done():
+                starting.result()
+                await stopping
+            else:
+                starting.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await starting
+        finally:
+            await self._end()
+
+    def _asked_to_end(self) -> None:
+        if self.stopping.is_set():  # asked twice: at once
+            for process in self.processes:
+                process.kill()
+        self.stopping.set()
+
+    async def _start(self) -> None:
+        self._write_down()
+        environment = self._environment()
+        engines, *others = [
+            Supervised(program, self._write_down) for program in tandem_programs(self.settings, environment)
+        ]
+        # The longest way first: it imports while the rest is prepared.
+        await self._run_process(engines)
+        await self._start_redis()
+        await self._prepare_record(environment)
+        for process in others:
+            await self._run_process(process)
+        await self._wait_until_ready()
+        self.state = "ready"
+        self._write_down()
+        key = self.settings.home / "operator.key"
+        self.announcer.ready(f"Tandem is at {self.url}; the operator's key is in {key}")
+
+    async def _run_process(self, process: Supervised) -> None:
+        self.processes.append(process)
+        await process.start()
+
+    async def _start_redis(self) -> None:
+        if self.settings.broker_url.startswith("redis+socket://" + str(self.settings.run_dir)):
+            await self._run_process(Supervised(redis_program(self.settings), self._write_down))
+            with self.announcer.step("starting Redis"):
+                await self._until(lambda: answers(self.settings.broker_url), REDIS_TIMEOUT_S, "Redis did not start")
+        elif not await asyncio.to_thread(answers, self.settings.broker_url):
+            self.announcer.warn("Redis does not answer: votes are taken, and counted once it does")
+
+    async def _prepare_record(self, environment: dict[str, str]) -> None:
+        with self.announcer.step("bringing the record up to date"):
+            store = Store(self.settings.record_url)
+            try:
+                await asyncio.to_thread(store.migrate)
+                ensure_operator_key(store, self.settings.home)
+                start = store.read(policies.get, 0)
+            except NotFound:
+                start = None
+            finally:
+                store.close()
+        if start is None:
+            with self.announcer.step(f"preparing the starting policy ({self.settings.policy})"):
+                await prepare_policy(self.settings, environment)
+        elif self.settings.policy not in ("builtin", start.settings["policy"]):
+            self.announcer.warn(
+                f"this home started from {start.settings['policy']} and goes on with it; for "
+                f"{self.settings.policy} use another --home"
+            )
+
+    async def _wait_until_ready(self) -> None:
+        commands = self.settings.run_dir / "engines.sock"
+        patience_s = 2 * self.settings.engine.start_timeout_s
+        with self.announcer.step("importing vLLM"):
+            await self._until(commands.exists, patience_s, "the engine launcher did not come up; see logs/engines.log")
+        with self.announcer.step("loading the policy into the engines"):
+            ready = f"no engine was ready within {patience_s:.0f} s; see logs/api.log and logs/engine-0.log"
+            await self._until(lambda: is_ready(self.host, self.port), patience_s, ready)
+
+    async def _until(self, reached: Callable[[], bool], patience_s: float, otherwise: str) -> None:
+        """Wait for something, while nothing that it needs ends again and again."""
+        until = time.monotonic() + patience_s
+        while not await asyncio.to_thread(reached):
+            for process in self.processes:
+                if process.quick_ends >= HOPELESS_ENDS:
+                    code, words = process.state.exit_code, process.last_words()
+                    log = process.program.log
+                    raise StartFailed(f"{process.program.name} keeps ending with code {code}: {words} (see {log})")
+            if time.monotonic() > until:
+                raise StartFailed(otherwise)
+            await asyncio.sleep(0.2)
+
+    async def _end(self) -> None:
+        """Last started, first ended: the API lets replies in flight finish while everything else still runs."""
+        self.state = "ending"
+        self._write_down()
+        with self.announcer.step("ending"):
+            for process in reversed(self.processes):
+                await process.stop()
+        forget_state(self.settings.home)
+
+    def _environment(self) -> dict[str, str]:
+        """What the processes read their settings from, so that all of them see those of this one."""
+        settings = self.settings
+        return {
+            "TANDEM_HOME": str(settings.home),
+            "TANDEM_POLICY": settings.policy,
+            "TANDEM_SERVE__HOST": settings.serve.host,
+            "TANDEM_SERVE__PORT": str(self.port),
+            "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
+            "TOKENIZERS_PARALLELISM": "false",
+            "PYTHONUNBUFFERED": "1",
+        }
+
+    def _write_down(self) -> None:
+        processes = [process.state for process in self.processes]
+        state = StackState(os.getpid(), self.state, self.url, self.started_at, processes)  # type: ignore[arg-type]
+        write_state(self.settings.home, state)
+
+
+async def prepare_policy(settings: Settings, environment: dict[str, str]) -> None:
+    """Make v0. Raises PolicyInvalid with what the preparation said."""
+    log = settings.home / "logs" / "prepare.log"
+    process = await asyncio.create_subprocess_exec(
+        *tied([sys.executable, "-m", "learner.prepare"]),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        env={**os.environ, **environment},
+        start_new_session=True,
+    )
+    try:
+        said, _ = await process.communicate()
+    except asyncio.CancelledError:
+        process.kill()
+        await process.wait()
+        raise
+    await asyncio.to_thread(log.write_bytes, said)
+    if process.returncode != 0:
+        lines = said.decode(errors="replace").strip().splitlines() or ["it left no word"]
+        raise PolicyInvalid(f"{lines[-1].removeprefix('tandem: ')} (see {log})", param="policy")
+
+
+def free_port(host: str, port: int) -> int:
+    """`port` itself, or a free one for 0. Raises PortInUse, and Conflict for a host that is not of this machine."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+            probe.listen()
+        except OSError as error:
+            if error.errno in (13, 99) or isinstance(error, socket.gaierror):
+                raise Conflict(f"cannot listen on {host}:{port}: {error.strerror}") from error
+            raise PortInUse(
+                f"port {port} of {host} is in use; choose another with --port, or 0 for a free one"
+            ) from error
+        return int(probe.getsockname()[1])
+
+
+def answers(redis_url: str) -> bool:
+    """Whether Redis answers a ping."""
+    import redis
+
+    client = redis.Redis.from_url(redis_url.replace("redis+socket://", "unix://"), socket_timeout=2)
+    try:
+        return bool(client.ping())
+    except redis.RedisError:
+        return False
+    finally:
+        client.close()
+
+
+def is_ready(host: str, port: int) -> bool:
+    """Whether the API says that it is ready."""
+    connection = http.client.HTTPConnection(host, port, timeout=5)
+    try:
+        connection.request("GET", "/readyz")
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
