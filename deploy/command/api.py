@@ -46,11 +46,15 @@ class Event:
 
 
 class Api:
-    """The API at `url`, called with `key`. Every method raises NotRunning or ApiRefused."""
+    """The API at `url`, called with `key`. Every method raises NotRunning or ApiRefused.
+
+    Raises InvalidRequest for a `url` that is none.
+    """
 
     def __init__(self, url: str, key: str, *, timeout_s: float = 330.0) -> None:
         import httpx
 
+        check_address(url)
         self.url = url
         self.key = key
         self._http = httpx.Client(
@@ -104,10 +108,6 @@ class Api:
             yield
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             raise not_running(self.url) from error
-        except httpx.InvalidURL as error:
-            raise InvalidRequest(f"{self.url} is not an address: {error}", param="url") from error
-        except httpx.UnsupportedProtocol as error:
-            raise InvalidRequest(f"{self.url} is not an address; it begins with http://", param="url") from error
         except httpx.TimeoutException as error:
             raise TandemError(f"{self.url} did not answer in time") from error
         except httpx.TransportError as error:
@@ -149,17 +149,28 @@ def operator_key(home: Path) -> str | None:
 
 
 def address_of(home: Path) -> str:
-    """Where the API of this home listens: what the supervisor wrote down, else what the settings say."""
-    try:
-        running = json.loads((home / "run" / "supervisor.json").read_text())
-    except (FileNotFoundError, json.JSONDecodeError):
-        running = {}
-    if running.get("url"):
-        return str(running["url"])
+    """Where the API of this home listens: what its supervisor wrote down, else what the settings say."""
+    from deploy.running import read_state
+
+    state = read_state(home)
+    if state is not None:
+        return state.url
     from feedback.settings import load_settings
 
     serve = load_settings(home=home).serve
     return f"http://{reachable(serve.host)}:{serve.port}"
+
+
+def check_address(url: str) -> None:
+    """Raises InvalidRequest for what cannot be called."""
+    import httpx
+
+    try:
+        good = httpx.URL(url).scheme in ("http", "https") and bool(httpx.URL(url).host)
+    except httpx.InvalidURL:
+        good = False
+    if not good:
+        raise InvalidRequest(f"{url} is not an address of an API, such as http://127.0.0.1:8080", param="url")
 
 
 def reachable(host: str) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from deploy.command.options import ApiKey, Home, Json, Url
+from deploy.command.options import ApiKey, Home, Json, Url, check_objective
 from feedback.errors import InvalidRequest, TandemError
 
 if TYPE_CHECKING:
@@ -37,7 +37,6 @@ def chat(
     Where stdin is not a terminal each of its lines is a prompt of one conversation, and stdout gets the replies.
     """
     from deploy.command.api import open_api
-    from deploy.command.votes import check_objective
 
     check_objective(objective)
     at_terminal = sys.stdin.isatty() and sys.stdout.isatty() and not json

@@ -5,6 +5,11 @@ from typing import Annotated
 
 import typer
 
+from feedback.errors import InvalidRequest
+
+# As in feedback.schema, which takes a second to import.
+OBJECTIVES = ("helpful", "harmless")
+
 Home = Annotated[
     Path | None,
     typer.Option(metavar="DIR", help="Folder of all state; by default $TANDEM_HOME or ./.tandem.", show_default=False),
@@ -22,3 +27,9 @@ Objective = Annotated[
     str | None,
     typer.Option(metavar="helpful|harmless", help="Only votes under this objective."),
 ]
+
+
+def check_objective(objective: str | None) -> None:
+    """Raises InvalidRequest for an objective that there is not."""
+    if objective is not None and objective not in OBJECTIVES:
+        raise InvalidRequest(f"{objective!r} is not an objective; choose one of {', '.join(OBJECTIVES)}")

@@ -7,7 +7,7 @@ from typing import Annotated, BinaryIO
 
 import typer
 
-from deploy.command.options import Home, Json, Objective
+from deploy.command.options import Home, Json, Objective, check_objective
 from feedback.errors import InvalidRequest
 
 app = typer.Typer(help="Import and export votes.", no_args_is_help=True)
@@ -89,14 +89,6 @@ def export(
     say(f"{report.written} pairs written")
     for reason, votes in sorted(report.left_out.items()):
         say(f"{votes} left out: {reason}")
-
-
-def check_objective(objective: str | None) -> None:
-    """Raises InvalidRequest for an objective that there is not."""
-    from feedback.schema import OBJECTIVES
-
-    if objective is not None and objective not in OBJECTIVES:
-        raise InvalidRequest(f"{objective!r} is not an objective; choose one of {', '.join(OBJECTIVES)}")
 
 
 @contextmanager

@@ -8,7 +8,8 @@ import sys
 import pytest
 from typer.models import CommandInfo
 
-from deploy.command import app
+from deploy.command import app, options
+from feedback import schema
 from feedback.errors import Conflict, InvalidRequest, NotFound
 from tests.deploy.command_line import ROOT, Tandem, in_process, start
 
@@ -54,6 +55,10 @@ def test_an_error_is_one_line_and_its_exit_code(
     assert ran.exit_code == error.exit_code
     assert ran.out == ""
     assert ran.err == f"tandem: {' '.join(error.message.split())}\n"
+
+
+def test_the_objectives_are_the_record_s() -> None:
+    assert options.OBJECTIVES == schema.OBJECTIVES
 
 
 def test_an_unknown_command_is_refused_with_a_suggestion(tandem: Tandem) -> None:

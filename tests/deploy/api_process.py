@@ -1,0 +1,68 @@
+"""A real API process over a temporary home, without engines: enough for all that needs no reply."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+from deploy.running import StackState, prepare_home, take_home, write_state
+from feedback.lifeline import tied
+from tests.deploy.command_line import ROOT
+
+START_TIMEOUT_S = 60
+
+
+@contextmanager
+def api_process(home: Path) -> Iterator[str]:
+    """Its address; the process is gone afterwards."""
+    port = free_port()
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("TANDEM_")}
+    process = subprocess.Popen(
+        # A test that runs out of time ends the whole test process, with no chance to clean up.
+        tied([sys.executable, "-m", "serve", "--home", str(home)]),
+        cwd=ROOT,
+        env=environment | {"TANDEM_SERVE__PORT": str(port), "TANDEM_SERVE__DRAIN_TIMEOUT_S": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        wait_until_alive(url, process)
+        yield url
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+@contextmanager
+def running_at(home: Path, url: str) -> Iterator[None]:
+    """This process holds the home, as a supervisor would, and says that the API is at `url`."""
+    prepare_home(home)
+    with take_home(home):
+        write_state(home, StackState(os.getpid(), "ready", url, time.time()))
+        yield
+
+
+def wait_until_alive(url: str, process: "subprocess.Popen[bytes]") -> None:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while True:
+        assert process.poll() is None, "the API process ended while starting"
+        try:
+            httpx.get(f"{url}/healthz", trust_env=False).raise_for_status()
+            return
+        except httpx.TransportError:
+            assert time.monotonic() < deadline, "the API process did not come up"
+            time.sleep(0.1)
+
+
+def free_port() -> int:
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        port: int = bound.getsockname()[1]
+        return port

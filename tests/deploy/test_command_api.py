@@ -1,0 +1,119 @@
+"""How the command line finds the API, and what its errors become. No API runs here."""
+
+import io
+from pathlib import Path
+
+import httpx
+import pytest
+
+from deploy.command.api import NotRunning, address_of, open_api, operator_key, parse_events, reachable, refusal
+from feedback.errors import InvalidRequest
+from tests.deploy.api_process import free_port, running_at
+from tests.deploy.command_line import Tandem, in_process
+
+
+@pytest.fixture
+def tandem(capfd: pytest.CaptureFixture[str]) -> Tandem:
+    return in_process(capfd)
+
+
+@pytest.fixture(autouse=True)
+def nothing_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("TANDEM_URL", "TANDEM_KEY", "TANDEM_HOME"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """One that was started before and does not run now."""
+    (tmp_path / "operator.key").write_text("tdm_operator\n")
+    (tmp_path / "tandem.toml").write_text(f'[serve]\nhost = "0.0.0.0"\nport = {free_port()}\n')
+    return tmp_path
+
+
+def test_the_address_is_what_runs_else_what_the_settings_say(home: Path) -> None:
+    assert address_of(home).startswith("http://127.0.0.1:")
+    assert address_of(home) != "http://127.0.0.1:8080"
+    with running_at(home, "http://127.0.0.1:4321"):
+        assert address_of(home) == "http://127.0.0.1:4321"
+    # What a supervisor that was killed left behind says nothing.
+    assert address_of(home) != "http://127.0.0.1:4321"
+
+
+def test_key_and_address_come_from_option_then_environment_then_home(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert open_api(home).key == "tdm_operator"
+    monkeypatch.setenv("TANDEM_KEY", "tdm_environment")
+    monkeypatch.setenv("TANDEM_URL", "http://environment/")
+    assert (open_api(home).url, open_api(home).key) == ("http://environment", "tdm_environment")
+    given = open_api(home, "http://given", "tdm_given")
+    assert (given.url, given.key) == ("http://given", "tdm_given")
+
+
+def test_a_home_without_a_key_does_not_run(tmp_path: Path) -> None:
+    assert operator_key(tmp_path) is None
+    with pytest.raises(NotRunning):
+        open_api(tmp_path)
+    with pytest.raises(InvalidRequest, match="--key"):
+        open_api(tmp_path, "http://elsewhere")
+
+
+@pytest.mark.parametrize("command", [["policies", "list"], ["learn"], ["simulate", "--votes", "1"], ["chat"]])
+def test_without_an_api_there_is_one_line_and_exit_code_4(
+    tandem: Tandem, home: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("Hello\n"))
+    ran = tandem(*command, "--home", home)
+    assert ran.exit_code == 4
+    assert ran.out == ""
+    assert "start it with `tandem up`" in ran.err
+    assert ran.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("url", ["ftp://x", "nonsense", "http://[::1"])
+def test_what_is_no_address_is_said(tandem: Tandem, home: Path, url: str) -> None:
+    ran = tandem("policies", "list", "--home", home, "--url", url)
+    assert ran.exit_code == 2
+    assert "is not an address" in ran.err
+    assert ran.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("host", "called"), [("0.0.0.0", "127.0.0.1"), ("::", "127.0.0.1"), ("::1", "[::1]"), ("10.0.0.7", "10.0.0.7")]
+)
+def test_an_address_to_listen_on_becomes_one_to_call(host: str, called: str) -> None:
+    assert reachable(host) == called
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "message", "exit_code"),
+    [
+        (404, b'{"detail": "no policy version v9", "code": "not_found"}', "no policy version v9", 3),
+        (400, b'{"error": {"message": "too long", "code": "context_length_exceeded"}}', "too long", 2),
+        (503, b'{"error": {"message": "no engine", "code": "engine_unavailable"}}', "no engine", 1),
+        (502, b"<html>", "http://api/v1/x answered 502", 1),
+        (500, b"[]", "http://api/v1/x answered 500", 1),
+    ],
+)
+def test_both_forms_of_error_become_a_line_and_an_exit_code(
+    status: int, body: bytes, message: str, exit_code: int
+) -> None:
+    answer = httpx.Response(status, content=body, request=httpx.Request("GET", "http://api/v1/x"))
+    error = refusal(answer)
+    assert (error.message, error.exit_code, error.status) == (message, exit_code, status)
+
+
+def test_server_sent_events_are_read_as_the_standard_says() -> None:
+    stream = [
+        ": still there", "",
+        "id: 3", "event: stage", 'data: {"stage":', 'data: "ppo"}', "",
+        'data:{"a": 1}', "",
+        "event: lost", "",
+        "data: [DONE]", "", 'data: {"after": "the end"}', "",
+    ]  # fmt: skip
+    events = list(parse_events(iter(stream)))
+    assert [(event.kind, event.data, event.id) for event in events] == [
+        ("stage", {"stage": "ppo"}, "3"),
+        ("message", {"a": 1}, "3"),
+    ]

@@ -1,0 +1,173 @@
+"""`tandem policies` and `tandem learn` against a real API process; what engines and learners would do is left out or
+written into the record by the test.
+"""
+
+import json
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from feedback.store import Store, iterations, keys, policies
+from tests.deploy.api_process import api_process, running_at
+from tests.deploy.command_line import Tandem, in_process, start
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A home whose API runs, found by its files alone: v0 is known, and a key."""
+    home = tmp_path_factory.mktemp("home")
+    store = Store(f"sqlite:///{home / 'record.db'}")
+    store.migrate()
+    _, secret = store.write(keys.create, "operate")
+    (home / "operator.key").write_text(secret)
+    store.write(policies.register_start, "policies/v0", "0" * 64, {"steps": 12})
+    store.close()
+    with api_process(home) as url, running_at(home, url):
+        yield home
+
+
+@pytest.fixture
+def store(home: Path) -> Iterator[Store]:
+    store = Store(f"sqlite:///{home / 'record.db'}")
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def tandem(capfd: pytest.CaptureFixture[str], home: Path) -> Tandem:
+    tandem = in_process(capfd)
+    return lambda *arguments: tandem(*arguments, "--home", home)
+
+
+def test_versions_are_listed_and_shown(tandem: Tandem) -> None:
+    (listed,) = json.loads(tandem("policies", "list", "--json").out)
+    assert (listed["version"], listed["state"]) == ("v0", "serving")
+    heading, row = tandem("policies", "list").out.splitlines()
+    assert heading.split()[:3] == ["VERSION", "STATE", "LOADED"]
+    assert row.split()[:3] == ["v0", "serving", "no"]
+    assert json.loads(tandem("policies", "show", "v0", "--json").out)["digest"] == "0" * 64
+    assert "settings:\n  steps: 12\n" in tandem("policies", "show", "v0").out
+
+
+def test_promoting_what_serves_changes_nothing(tandem: Tandem) -> None:
+    wait_until(lambda: tandem("policies", "promote", "v0").exit_code == 0)
+    assert tandem("policies", "promote", "v0").out == "v0 serves already\n"
+    assert json.loads(tandem("policies", "promote", "v0", "--json").out)["changed"] is False
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code", "said"),
+    [
+        (["show", "v9"], 3, "no policy version v9"),
+        (["promote", "v9"], 3, "no policy version v9"),
+        (["show", "nine"], 2, "is not a policy version"),
+        (["promote", "v9", "--force"], 2, "needs a reason"),
+        (["rollback"], 1, "no earlier version"),
+        (["list", "--key", "tdm_wrong_key"], 1, "unknown or revoked"),
+    ],
+)
+def test_a_refusal_is_one_line(tandem: Tandem, arguments: list[str], exit_code: int, said: str) -> None:
+    ran = tandem("policies", *arguments)
+    assert ran.exit_code == exit_code
+    assert said in ran.err
+    assert ran.out == ""
+    assert ran.err.count("\n") == 1
+
+
+def test_chat_says_when_no_engine_is_there(tandem: Tandem, monkeypatch: pytest.MonkeyPatch) -> None:
+    import io
+
+    monkeypatch.setattr("sys.stdin", io.StringIO("Hello\n"))
+    ran = tandem("chat", "--model", "tandem@v7")
+    assert ran.exit_code == 3
+    assert "no engine holds v7" in ran.err
+    assert ran.err.count("\n") == 1
+
+
+def test_learn_follows_to_a_candidate(tandem: Tandem, store: Store) -> None:
+    with learner(store, succeed):
+        ran = tandem("learn")
+    assert ran.exit_code == 0
+    assert ran.out.startswith("v1 is a candidate; ")
+    assert "ppo_step: step 1, reward 0.25, kl_nats 0.125" in ran.err
+
+
+def test_learn_ends_with_1_when_the_iteration_fails(tandem: Tandem, store: Store) -> None:
+    with learner(store, fail):
+        ran = tandem("learn", "--json")
+    assert ran.exit_code == 1
+    assert json.loads(ran.out)["error"] == "no counted vote"
+    with learner(store, fail):
+        ran = tandem("learn")
+    assert "failed: no counted vote" in ran.err
+
+
+def test_a_second_iteration_is_refused_while_one_is_queued(tandem: Tandem, store: Store) -> None:
+    started = tandem("learn", "--detach")
+    assert started.exit_code == 0
+    refused = tandem("learn")
+    assert refused.exit_code == 1
+    assert started.out.strip() in refused.err
+    with learner(store, fail):
+        pass
+
+
+def test_ctrl_c_stops_only_the_following(home: Path, store: Store) -> None:
+    process = start("learn", "--home", home)
+    assert process.stderr is not None
+    assert process.stderr.readline().startswith("iteration ")
+    wait_until(lambda: "queued" in process.stderr.readline())  # type: ignore[union-attr]
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "goes on" in errors
+    assert "Traceback" not in errors
+    queued = store.read(iterations.active)
+    assert queued is not None
+    with learner(store, fail):
+        pass
+
+
+class learner:  # noqa: N801
+    """Takes the next iteration as a learner would, in a thread, and ends it by `ending`."""
+
+    def __init__(self, store: Store, ending: Callable[[Store, str, int], None]) -> None:
+        self._store, self._ending = store, ending
+        self._thread = threading.Thread(target=self._work)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.join(timeout=60)
+        assert not self._thread.is_alive()
+
+    def _work(self) -> None:
+        wait_until(lambda: self._store.read(iterations.active) is not None)
+        iteration = self._store.read(iterations.active)
+        assert iteration is not None
+        claimed = self._store.write(iterations.claim, iteration.id, "test", 60.0, max_attempts=5)
+        assert claimed is not None
+        self._ending(self._store, iteration.id, claimed[1])
+
+
+def succeed(store: Store, iteration_id: str, epoch: int) -> None:
+    store.write(iterations.advance, iteration_id, epoch, stage="ppo", progress=0.0)
+    step = {"step": 1, "steps": 2, "reward": 0.25, "kl_nats": 0.125, "scores": {"helpful": 1.0}}
+    store.write(iterations.tell, iteration_id, epoch, "ppo_step", step)
+    store.write(iterations.succeed, iteration_id, epoch, 1)
+
+
+def fail(store: Store, iteration_id: str, epoch: int) -> None:
+    store.write(iterations.fail, iteration_id, epoch, "no counted vote")
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float = 30.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come about in time"
+        time.sleep(0.05)
