@@ -32,7 +32,7 @@ def chat(
     url: Url = None,
     key: ApiKey = None,
 ) -> None:
-    """Chat. A turn that shows two replies asks which is better, and goes on with that one.
+    """Chat in the terminal. A turn that shows two replies asks which is better, and goes on with that one.
 
     Where stdin is not a terminal each of its lines is a prompt of one conversation, and stdout gets the replies.
     """

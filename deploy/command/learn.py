@@ -30,7 +30,7 @@ def learn(
     url: Url = None,
     key: ApiKey = None,
 ) -> None:
-    """Start an iteration: freeze the votes, train, evaluate, publish a candidate; and show how far it is.
+    """Start an iteration and follow it. It freezes the votes, trains, evaluates, and publishes a candidate.
 
     Exit code 1 when the iteration fails. Ctrl-C stops only the following.
     """

@@ -35,9 +35,10 @@ def simulate(
     url: Url = None,
     key: ApiKey = None,
 ) -> None:
-    """Let simulated people chat and vote, so that the loop can be watched; or compare two versions by the gold judge.
+    """Have simulated people chat and vote. They know the public API and nothing else, and make the loop visible.
 
-    They know the public API and nothing else. With both options the votes come first.
+    With --compare, ask two versions the same held-out prompts and print what the gold judge finds in their replies.
+    With both options the votes come first.
     """
     from dataclasses import asdict
 
