@@ -27,6 +27,18 @@ HUB_FILES = [
     "merges.*",
 ]
 
+# For models without a chat template: the turns of HH-RLHF, with a line break before each text so that a reply is cut into
+# tokens in the same way whether it is read or written.
+PLAIN_TEMPLATE = (
+    "{% for message in messages %}"
+    "{{ {'user': 'Human:\\n', 'assistant': 'Assistant:\\n'}.get(message['role'], '') }}"
+    "{{ message['content'] }}"
+    "{{ eos_token if message['role'] == 'assistant' else '' }}"
+    "{{ '\\n\\n' }}"
+    "{% endfor %}"
+    "{{ 'Assistant:\\n' if add_generation_prompt else '' }}"
+)
+
 
 def prepare(store: Store, settings: Settings) -> None:
     """Register v0 if this home has none yet. Raises PolicyInvalid for a policy that cannot be used."""
@@ -43,6 +55,9 @@ def prepare(store: Store, settings: Settings) -> None:
             )
         return
     policy = load_policy(find(settings.policy), device="cpu")
+    if not policy.tokenizer.chat_template:
+        log.warning("%s has no chat template; turns are written as Human: and Assistant:", settings.policy)
+        policy.tokenizer.chat_template = PLAIN_TEMPLATE
     folder, digest = publish_folder(policy, settings.policies_dir, 0)
     path = folder.relative_to(settings.home).as_posix()
     store.write(policies.register_start, path, digest, {"policy": settings.policy})
