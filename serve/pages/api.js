@@ -1,0 +1,60 @@
+// Calls the API with the sign-in's cookie; errors arrive as `Refused`, with what the server said.
+
+let csrfToken = null;
+let whenSignedOut = () => {};
+
+export function useToken(token) { csrfToken = token; }
+export function onUnauthorized(listener) { whenSignedOut = listener; }
+
+/** What the server refused, or that it could not be reached (`status` 0). */
+export class Refused extends Error {
+  constructor(status, message, code) {
+    super(message);
+    this.status = status;
+    this.code = code;
+  }
+}
+
+/** The raw answer of a request that succeeded. Raises Refused. */
+export async function request(method, path, body, { signal } = {}) {
+  const headers = {};
+  if (body !== undefined) headers["content-type"] = "application/json";
+  if (csrfToken && method !== "GET") headers["x-csrf-token"] = csrfToken;
+  let answer;
+  try {
+    answer = await fetch(path, { method, headers, signal, body: body === undefined ? null : JSON.stringify(body) });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Refused(0, "the server cannot be reached", "unreachable");
+  }
+  if (answer.ok) return answer;
+  const refused = await refusal(answer);
+  if (answer.status === 401 && path !== "/v1/session") whenSignedOut();
+  throw refused;
+}
+
+/** The answer's JSON. Raises Refused. */
+export async function call(method, path, body, options) {
+  return (await request(method, path, body, options)).json();
+}
+
+export const get = (path, options) => call("GET", path, undefined, options);
+
+/** Every object of a list, page by page. */
+export async function listAll(path) {
+  const found = [];
+  for (let after = ""; ;) {
+    const page = await get(`${path}?limit=100${after}`);
+    found.push(...page.data);
+    if (!page.has_more) return found;
+    after = `&after=${encodeURIComponent(page.last_id)}`;
+  }
+}
+
+async function refusal(answer) {
+  let said = {};
+  try { said = await answer.json(); } catch { /* not ours: a proxy's page, say */ }
+  const error = said.error ?? said;
+  const message = error.message ?? error.detail ?? `the server answered ${answer.status}`;
+  return new Refused(answer.status, message, error.code);
+}

@@ -1,0 +1,94 @@
+// Starts the pages: who is signed in, which page the address means, and what leads from one to another.
+import { element } from "./element.js";
+import { announce } from "./announce.js";
+import { readSession, reaches, onSignedOut, signOut } from "./session.js";
+import { pageFor, PAGES } from "./router.js";
+import { showSignIn } from "./sign_in.js";
+
+const main = document.getElementById("page");
+let session = { signed_in: false };
+let leave = () => {};
+let navigation = 0;
+
+async function start() {
+  session = await readSession();
+  document.addEventListener("click", followLink);
+  window.addEventListener("popstate", () => show());
+  onSignedOut(() => { session = { signed_in: false }; show(); });
+  await show({ first: true });
+}
+
+async function show({ first = false } = {}) {
+  const turn = ++navigation;
+  leave();
+  leave = () => {};
+  const page = pageFor(location.pathname);
+  drawHeader(page);
+  document.title = page ? `${page.name} · Tandem` : "Tandem";
+  main.className = "";
+  if (!session.signed_in) {
+    main.replaceChildren();
+    showSignIn(main, (opened) => { session = opened; show(); });
+    return;
+  }
+  if (!page || !reaches(session.role, page.role)) {
+    main.replaceChildren(page ? notForThisRole(page) : nothingHere());
+    return;
+  }
+  const module = await page.load();
+  if (turn !== navigation) return;
+  main.replaceChildren();
+  main.className = `page-${page.name.toLowerCase()}`;
+  leave = module.show(main, { session, go, ...page.parameters(location.pathname) }) ?? (() => {});
+  if (!first) {
+    main.focus({ preventScroll: true });
+    window.scrollTo(0, 0);
+    announce(page.name);
+  }
+}
+
+function go(path) {
+  history.pushState(null, "", path);
+  show();
+}
+
+function followLink(event) {
+  const link = event.target.closest?.("a[href]");
+  if (!link || link.target || event.button !== 0 || event.metaKey || event.ctrlKey || event.shiftKey) return;
+  if (link.origin !== location.origin || link.hash || !pageFor(link.pathname)) return;
+  event.preventDefault();
+  go(link.pathname);
+}
+
+function drawHeader(page) {
+  document.getElementById("nav").replaceChildren(
+    ...(session.signed_in ? PAGES.filter((one) => reaches(session.role, one.role)) : []).map((one) =>
+      element("a", { href: one.path, "aria-current": one === page ? "page" : null }, one.name)),
+  );
+  document.getElementById("account").replaceChildren(
+    ...(session.signed_in
+      ? [element("span", { class: "role", title: "What your key may do" }, session.role),
+         element("button", { class: "quiet", type: "button", onclick: leaveAll }, "Sign out")]
+      : []),
+  );
+}
+
+async function leaveAll() {
+  await signOut();
+  session = { signed_in: false };
+  show();
+}
+
+function notForThisRole(page) {
+  return element("div", { class: "notice narrow" },
+    element("h1", {}, page.name),
+    element("p", {}, `This page needs a key with the role “${page.role}”; yours has the role “${session.role}”.`));
+}
+
+function nothingHere() {
+  return element("div", { class: "notice narrow" },
+    element("h1", {}, "Nothing here"),
+    element("p", {}, "There is no page at this address. ", element("a", { href: "/" }, "Back to the chat")));
+}
+
+start();

@@ -1,0 +1,63 @@
+// Where a message is written: Enter sends, Shift+Enter breaks the line; and how often two replies are compared.
+import { element } from "../element.js";
+
+export const COMPARE = [
+  { value: "sometimes", label: "Sometimes two replies", share: 0.25 },
+  { value: "always", label: "Always two replies", share: 1 },
+  { value: "never", label: "One reply", share: 0 },
+];
+const STORED = "tandem.compare";
+
+export class Composer {
+  constructor({ compares, onSend, onStop }) {
+    this.onSend = onSend;
+    this.text = element("textarea", {
+      id: "message", rows: 1, placeholder: "Write a message", autocomplete: "off", "aria-label": "Message",
+      oninput: () => this.fit(), onkeydown: (event) => this.onKey(event),
+    });
+    this.send = element("button", { class: "primary", type: "submit" }, "Send");
+    this.stop = element("button", { type: "button", hidden: true, onclick: onStop }, "Stop");
+    this.share = element("select", { "aria-label": "How many replies", onchange: () => localStorage.setItem(STORED, this.share.value) },
+      COMPARE.map(({ value, label }) => element("option", { value }, label)));
+    const stored = localStorage.getItem(STORED);
+    if (COMPARE.some(({ value }) => value === stored)) this.share.value = stored;
+    this.node = element("form", { class: "composer", onsubmit: (event) => { event.preventDefault(); this.submit(); } },
+      this.text,
+      element("div", { class: "composer-row" }, compares ? this.share : element("span"), element("span", { class: "grow" }), this.stop, this.send));
+  }
+
+  get comparisonShare() {
+    return COMPARE.find(({ value }) => value === this.share.value).share;
+  }
+
+  submit() {
+    const text = this.text.value.trim();
+    if (!text || this.busy || this.disabled) return;
+    this.text.value = "";
+    this.fit();
+    this.onSend(text);
+  }
+
+  onKey(event) {
+    if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
+      event.preventDefault();
+      this.submit();
+    }
+  }
+
+  setBusy(busy) {
+    this.busy = busy;
+    this.send.hidden = busy;
+    this.stop.hidden = !busy;
+  }
+
+  setDisabled(disabled) {
+    this.disabled = disabled;
+    this.send.disabled = disabled;
+  }
+
+  fit() {
+    this.text.style.height = "auto";
+    this.text.style.height = `${this.text.scrollHeight}px`;
+  }
+}

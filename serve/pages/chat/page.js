@@ -1,0 +1,218 @@
+// The chat: a conversation whose replies stream, sometimes two at once; the chosen one goes on.
+import { announce } from "../announce.js";
+import { call, get, Refused } from "../api.js";
+import { Ballot } from "../ballot.js";
+import { stream } from "../completions.js";
+import { element } from "../element.js";
+import { engineNotice } from "../engines.js";
+import { Pair } from "../pair.js";
+import { reaches } from "../session.js";
+import { noteVote } from "../vote/today.js";
+import { Composer } from "./composer.js";
+import { History, newConversation } from "./history.js";
+import { Sidebar } from "./sidebar.js";
+import { assistantTurn, copyButton, userTurn, writingTurn } from "./turns.js";
+
+const OBJECTIVE = "helpful";
+const NEAR_THE_END_PX = 120;
+
+export function show(main, { session }) {
+  const chat = new Chat(session);
+  main.append(chat.node);
+  chat.open(null);
+  return () => chat.leave();
+}
+
+class Chat {
+  constructor(session) {
+    this.session = session;
+    this.history = new History(session.key_id);
+    this.mayVote = reaches(session.role, "vote");
+    this.turns = element("div", { class: "turns" });
+    this.composer = new Composer({
+      compares: this.mayVote, onSend: (text) => this.send(text), onStop: () => this.running?.abort() });
+    this.engines = engineNotice(() => this.composer.setDisabled(false));
+    this.composer.setDisabled(true);
+    this.sidebar = new Sidebar(this.history, { onOpen: (id) => this.open(id), onNew: () => this.open(null) });
+    this.node = element("div", { class: "chat" }, this.sidebar.node,
+      element("section", { class: "thread", "aria-label": "Conversation" }, this.turns,
+        element("div", { class: "dock" }, this.engines.notice, this.composer.node)));
+    this.onKey = (event) => this.ballot?.onKey(event);
+    document.addEventListener("keydown", this.onKey);
+  }
+
+  leave() {
+    document.removeEventListener("keydown", this.onKey);
+    this.engines.stop();
+    this.running?.abort();
+  }
+
+  open(id) {
+    this.running?.abort();
+    this.running = null;
+    this.ballot = null;
+    this.composer.setBusy(false);
+    this.conversation = (id && this.history.find(id)) || newConversation();
+    this.draw();
+    this.composer.text.focus();
+    window.scrollTo(0, document.body.scrollHeight);
+  }
+
+  draw() {
+    const { turns } = this.conversation;
+    this.node.classList.toggle("empty", turns.length === 0);
+    this.turns.replaceChildren(turns.length ? "" : welcome(),
+      ...turns.map((turn, at) => turn.role === "user" ? userTurn(turn) : assistantTurn(turn, this.actions(turn, at))));
+    if (turns.at(-1)?.role === "user" && !this.running) this.turns.append(this.askAgain("This has no reply yet."));
+    this.sidebar.draw(this.conversation.id);
+  }
+
+  actions(turn, at) {
+    const last = at === this.conversation.turns.length - 1;
+    return [copyButton(turn.content),
+      last && element("button", { class: "quiet", type: "button", onclick: () => this.regenerate() }, "Regenerate")];
+  }
+
+  send(text) {
+    this.ballot?.skip();
+    this.conversation.turns.push({ role: "user", content: text });
+    this.history.save(this.conversation);
+    this.reply();
+  }
+
+  regenerate() {
+    if (this.running) return;
+    this.conversation.turns.pop();
+    this.reply();
+  }
+
+  async reply() {
+    const { conversation } = this;
+    const running = this.running = new AbortController();
+    this.composer.setBusy(true);
+    this.draw();
+    const two = this.mayVote && Math.random() < this.composer.comparisonShare;
+    try {
+      await (two ? this.replyTwice(running.signal) : this.replyOnce(running.signal));
+    } catch (error) {
+      if (!(error instanceof Refused)) throw error;
+      if (conversation === this.conversation) this.fail(error);
+    } finally {
+      if (this.running === running) {
+        this.running = null;
+        this.composer.setBusy(false);
+      }
+    }
+  }
+
+  async replyOnce(signal) {
+    const { conversation } = this;
+    const writing = writingTurn();
+    this.turns.append(writing.node);
+    this.scroll(true);
+    const end = await this.streamed(signal, 1, (_, text) => { writing.add(text); this.scroll(); });
+    if (end === null && conversation !== this.conversation) return;
+    if (end !== null || writing.text) {
+      this.keep(conversation, { role: "assistant", content: writing.text, version: end?.version, stopped: end === null });
+    } else this.finish(conversation);
+  }
+
+  async replyTwice(signal) {
+    const { conversation } = this;
+    const pair = new Pair();
+    const place = element("section", { class: "turn comparing", "aria-label": "Two replies to compare" }, pair.node);
+    this.turns.append(place);
+    this.scroll(true);
+    const end = await this.streamed(signal, 2, (side, text) => { pair.add(side, text); this.scroll(); });
+    if (conversation !== this.conversation) return;
+    if (end === null) {
+      if (pair.texts[0]) this.keep(conversation, { role: "assistant", content: pair.texts[0], stopped: true });
+      else this.finish(conversation);
+      return;
+    }
+    this.vote(conversation, pair, place, end.comparison);
+  }
+
+  /** Stream; null when the person stopped it. */
+  async streamed(signal, n, onText) {
+    const messages = this.conversation.turns.map(({ role, content }) => ({ role, content }));
+    try {
+      return await stream(messages, { n, signal, onText });
+    } catch (error) {
+      if (error.name === "AbortError") return null;
+      throw error;
+    }
+  }
+
+  vote(conversation, pair, place, comparison) {
+    const goOn = (side, more = {}) => {
+      this.ballot = null;
+      this.keep(conversation, {
+        role: "assistant", content: pair.texts[side], other: { content: pair.texts[1 - side], version: more.versions?.[1 - side] },
+        version: more.versions?.[side], vote: more.vote,
+      });
+    };
+    const ballot = this.ballot = new Ballot({
+      objective: OBJECTIVE, texts: () => pair.texts, onMark: (side) => pair.mark(side), skipLabel: "Go on with A",
+      onSkip: () => goOn(0),
+      onCast: async (vote) => {
+        try {
+          await call("PUT", `/v1/comparisons/${comparison}/vote`, { objective: OBJECTIVE, ...vote });
+          noteVote(this.session.key_id, 1);
+          const { versions } = await get(`/v1/comparisons/${comparison}`);
+          if (conversation === this.conversation) goOn(vote.preferred === 1 ? 1 : 0, { versions, vote });
+        } catch (error) {
+          if (!(error instanceof Refused)) throw error;
+          ballot.over = false;
+          ballot.say(`Not stored: ${error.message}. Try again.`);
+        }
+      },
+    });
+    place.append(ballot.node);
+    announce("Two replies are there. Which is better?");
+    if (!this.composer.text.value) ballot.node.focus({ preventScroll: true });
+    this.scroll(true);
+  }
+
+  keep(conversation, turn) {
+    conversation.turns.push(turn);
+    this.history.save(conversation);
+    this.finish(conversation);
+    announce(turn.content);
+  }
+
+  finish(conversation) {
+    this.running = null;
+    this.composer.setBusy(false);
+    if (conversation !== this.conversation) return;
+    this.draw();
+    this.scroll(true);
+    this.composer.text.focus({ preventScroll: true });
+  }
+
+  fail(error) {
+    this.running = null;
+    this.draw();
+    this.turns.lastChild.replaceWith(this.askAgain(`No reply: ${error.message}.`));
+    announce(`No reply: ${error.message}.`);
+    this.scroll(true);
+  }
+
+  askAgain(text) {
+    return element("p", { class: "problem" }, text, " ",
+      element("button", { type: "button", onclick: () => this.reply() }, "Ask again"));
+  }
+
+  /** Stay at the end, unless the person has scrolled up to read. */
+  scroll(always = false) {
+    const below = document.documentElement.scrollHeight - window.scrollY - window.innerHeight;
+    if (always || below < NEAR_THE_END_PX) {
+      requestAnimationFrame(() => window.scrollTo(0, document.documentElement.scrollHeight));
+    }
+  }
+}
+
+function welcome() {
+  return element("div", { class: "welcome" }, element("h1", {}, "What would you like to know?"),
+    element("p", {}, "Replies come from the policy that serves now. Sometimes there are two: say which is better, and the next policy learns from it."));
+}

@@ -1,0 +1,37 @@
+// Earlier conversations of this browser, to open and to delete.
+import { element } from "../element.js";
+import { titleOf } from "./history.js";
+
+export class Sidebar {
+  constructor(history, { onOpen, onNew }) {
+    Object.assign(this, { history, onOpen, onNew });
+    this.list = element("ul");
+    this.forget = element("button", { class: "quiet", type: "button", onclick: () => this.clear() }, "Delete all");
+    this.earlier = element("details", { class: "earlier", open: !window.matchMedia("(max-width: 60rem)").matches },
+      element("summary", {}, "Earlier chats"), this.list, this.forget);
+    this.node = element("aside", { class: "sidebar", "aria-label": "Chats" },
+      element("button", { type: "button", class: "new-chat", onclick: onNew }, "New chat"), this.earlier);
+  }
+
+  draw(openId) {
+    const conversations = this.history.all();
+    this.earlier.hidden = conversations.length === 0;
+    this.list.replaceChildren(...conversations.map((conversation) => element("li", {},
+      element("button", { type: "button", class: "chat-title", "aria-current": conversation.id === openId ? "true" : null,
+        onclick: () => this.onOpen(conversation.id) }, titleOf(conversation)),
+      element("button", { type: "button", class: "quiet delete", "aria-label": `Delete “${titleOf(conversation)}”`,
+        onclick: () => this.remove(conversation.id, openId) }, "×"))));
+  }
+
+  remove(id, openId) {
+    this.history.remove(id);
+    if (id === openId) this.onNew();
+    else this.draw(openId);
+  }
+
+  clear() {
+    if (!window.confirm("Delete all chats kept in this browser? What the server has recorded stays.")) return;
+    this.history.clear();
+    this.onNew();
+  }
+}

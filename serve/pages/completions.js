@@ -1,0 +1,42 @@
+// Asks for a reply, or for two to compare, and hands on what is written as it comes.
+import { Refused, request } from "./api.js";
+
+/**
+ * Stream a chat completion. `onText(index, text)` gets each piece. Answers how it ended:
+ * `{comparison, version}`. Raises Refused, or AbortError when `signal` says stop.
+ */
+export async function stream(messages, { n = 1, signal, onText }) {
+  const answer = await request("POST", "/v1/chat/completions", { model: "tandem", messages, n, stream: true }, { signal });
+  const end = { comparison: null, version: null };
+  for await (const data of eventData(answer.body)) {
+    if (data === "[DONE]") return end;
+    const chunk = JSON.parse(data);
+    if (chunk.error) throw new Refused(502, chunk.error.message, chunk.error.code);
+    end.comparison = chunk.comparison_id ?? end.comparison;
+    end.version = chunk.system_fingerprint ?? end.version;
+    for (const choice of chunk.choices) {
+      if (choice.delta.content) onText(choice.index, choice.delta.content);
+    }
+  }
+  throw new Refused(0, "the reply broke off", "broken_stream");
+}
+
+/** The data of each server-sent event in a body. */
+async function* eventData(body) {
+  let pending = "";
+  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+  try {
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) return;
+      pending += value;
+      const events = pending.split("\n\n");
+      pending = events.pop();
+      for (const event of events) {
+        if (event.startsWith("data: ")) yield event.slice(6);
+      }
+    }
+  } finally {
+    reader.cancel().catch(() => {});
+  }
+}

@@ -1,0 +1,42 @@
+// Text of a policy or a person as elements: markdown-it without HTML, then DOMPurify, then a fragment, never a string.
+import DOMPurify from "./vendor/dompurify.js";
+import MarkdownIt from "./vendor/markdown-it.js";
+
+// No images: nothing on this page is ever fetched because a reply said so.
+const markdown = new MarkdownIt("default", { html: false, linkify: true, breaks: true }).disable("image");
+
+for (const cell of ["th_open", "td_open"]) {
+  markdown.renderer.rules[cell] = (tokens, index, options, _, renderer) => {
+    const alignment = /text-align:(\w+)/.exec(tokens[index].attrGet("style") ?? "")?.[1];
+    // Styles in attributes are against the page's policy; a class says the same.
+    tokens[index].attrs = alignment ? [["class", `align-${alignment}`]] : [];
+    return renderer.renderToken(tokens, index, options);
+  };
+}
+
+const ALLOWED = {
+  ALLOWED_TAGS: ["a", "blockquote", "br", "code", "del", "em", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "li", "ol", "p",
+    "pre", "s", "strong", "table", "tbody", "td", "th", "thead", "tr", "ul"],
+  ALLOWED_ATTR: ["href", "class", "start"],
+  ALLOWED_URI_REGEXP: /^(?:https?:|mailto:)/i,
+  RETURN_DOM_FRAGMENT: true,
+};
+
+DOMPurify.addHook("afterSanitizeAttributes", (node) => {
+  if (node.tagName === "A") {
+    node.setAttribute("target", "_blank");
+    node.setAttribute("rel", "noopener noreferrer nofollow");
+  }
+});
+
+/** A document fragment of `text`. Headings become paragraphs: the outline of the page is its own. */
+export function render(text) {
+  const fragment = DOMPurify.sanitize(markdown.render(text), ALLOWED);
+  for (const heading of fragment.querySelectorAll("h1, h2, h3, h4, h5, h6")) {
+    const paragraph = document.createElement("p");
+    paragraph.className = "said-heading";
+    paragraph.append(...heading.childNodes);
+    heading.replaceWith(paragraph);
+  }
+  return fragment;
+}

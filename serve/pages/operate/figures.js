@@ -1,0 +1,42 @@
+// Figures as people read them.
+const THIN = "\u2009";
+
+export const isNumber = (value) => typeof value === "number" && Number.isFinite(value);
+
+/** 0.8312 -> "83.1 %"; a dash for what is not there. */
+export function share(value, digits = 0) {
+  return isNumber(value) ? `${(100 * value).toFixed(digits)}${THIN}%` : "–";
+}
+
+export function figure(value, digits = 2) {
+  return isNumber(value) ? value.toFixed(digits).replace("-", "−") : "–";
+}
+
+export function whole(value) {
+  return isNumber(value) ? Math.round(value).toLocaleString("en").replace("-", "−") : "–";
+}
+
+/** An estimate `{value, interval, count}` of a share. */
+export function shareEstimate(estimate, digits = 0) {
+  if (!estimate || !isNumber(estimate.value)) return "–";
+  const [low, high] = estimate.interval ?? [];
+  return isNumber(low) ? `${share(estimate.value, digits)} (${(100 * low).toFixed(digits)}–${(100 * high).toFixed(digits)})` : share(estimate.value, digits);
+}
+
+export function signed(value, digits = 0) {
+  return isNumber(value) ? `${value > 0 ? "+" : ""}${figure(value, digits)}` : "–";
+}
+
+/** Seconds since the epoch as a local date and time. */
+export function when(seconds) {
+  return isNumber(seconds) ? new Date(1000 * seconds).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" }) : "–";
+}
+
+export function lasting(seconds) {
+  if (!isNumber(seconds)) return "–";
+  if (seconds < 90) return `${Math.round(seconds)}${THIN}s`;
+  if (seconds < 5400) return `${Math.round(seconds / 60)}${THIN}min`;
+  return `${(seconds / 3600).toFixed(1)}${THIN}h`;
+}
+
+export const shortDigest = (digest) => (digest ? digest.replace(/^sha256:/, "").slice(0, 12) : "–");

@@ -1,0 +1,47 @@
+// Four figures in the order of the loop.
+import { element } from "../element.js";
+import { lasting, whole } from "./figures.js";
+
+const LATE_S = 30;
+
+export function glance({ metrics, policies, iterations }) {
+  const serving = policies.find((policy) => policy.state === "serving");
+  const candidates = policies.filter((policy) => policy.state === "candidate");
+  const running = iterations.find((iteration) => ["queued", "running"].includes(iteration.state));
+  return element("ol", { class: "glance", "aria-label": "The loop" },
+    part("Votes", whole(metrics.votes.counted ?? 0), votesSaid(metrics)),
+    part("Learning", running ? (running.stage ?? running.state) : "idle", running ? `iteration of ${running.trigger}` : ended(iterations[0])),
+    part("Candidates", String(candidates.length), candidates.length ? ["newest ", link(candidates[0].version)] : "none waits for a decision"),
+    part("Serving", serving ? link(serving.version) : "nothing", enginesSaid(metrics)));
+}
+
+function part(name, figure, said) {
+  return element("li", {}, element("span", { class: "name" }, name), element("strong", {}, figure), element("span", { class: "said" }, said));
+}
+
+function votesSaid({ votes, oldestUncountedS }) {
+  const said = ["counted"];
+  if (votes.accepted) said.push(`, ${whole(votes.accepted)} waiting`);
+  if (votes.accepted && oldestUncountedS > LATE_S) said.push(element("em", { class: "bad" }, ` for ${lasting(oldestUncountedS)}: is the vote worker there?`));
+  if (votes.quarantined) said.push(`, ${whole(votes.quarantined)} quarantined`);
+  if (votes.retracted) said.push(`, ${whole(votes.retracted)} retracted`);
+  return said;
+}
+
+function enginesSaid({ engines, queued }) {
+  const all = Object.values(engines);
+  const ready = all.filter((engine) => engine.ready);
+  const said = all.length === 0 ? "no engine is known" : `${ready.length} of ${all.length} engines ready`;
+  const waiting = queued ? `, ${whole(queued)} chats wait` : "";
+  return ready.length ? said + waiting : element("em", { class: "bad" }, said + waiting);
+}
+
+function ended(iteration) {
+  if (!iteration) return "no iteration yet";
+  if (iteration.state === "succeeded") return ["last made ", link(iteration.candidate)];
+  return element("em", { class: "bad" }, "the last iteration failed");
+}
+
+function link(version) {
+  return element("a", { href: `/operate/${version}` }, version);
+}

@@ -1,0 +1,116 @@
+// The iteration that runs, followed live by its events; and the button that starts one.
+import { announce } from "../announce.js";
+import { call, Refused } from "../api.js";
+import { element } from "../element.js";
+import { figure, share } from "./figures.js";
+import { rewardPlot } from "./evidence_plots.js";
+
+const STAGES = [["freeze", "Freeze the votes"], ["preference", "Preference model"], ["ppo", "PPO"], ["evaluate", "Evaluate"], ["publish", "Publish"]];
+const KINDS = ["queued", "started", "resumed", "stage", "dataset", "preference_step", "preference", "ppo_step", "evaluation", "succeeded", "failed"];
+const ENDS = ["succeeded", "failed"];
+
+export class IterationCard {
+  /** `onChange()` is called when an iteration began or ended. */
+  constructor(onChange) {
+    this.onChange = onChange;
+    this.problem = element("p", { class: "problem", role: "alert", hidden: true });
+    this.startButton = element("button", { type: "button", class: "primary", onclick: () => this.start() }, "Start an iteration");
+    this.card = element("div");
+    this.node = element("div", {}, this.problem, this.card);
+    this.id = null;
+  }
+
+  leave() {
+    this.source?.close();
+    this.plot?.leave();
+  }
+
+  async start() {
+    this.startButton.disabled = true;
+    this.problem.hidden = true;
+    try {
+      this.follow(await call("POST", "/v1/iterations", {}));
+      announce("An iteration was started.");
+      this.onChange();
+    } catch (error) {
+      if (!(error instanceof Refused)) throw error;
+      this.say(`Not started: ${error.message}.`);
+      this.startButton.disabled = false;
+    }
+  }
+
+  /** Follow `iteration`; null when none runs. Again with the same one changes nothing. */
+  follow(iteration) {
+    this.startButton.disabled = iteration !== null;
+    if (!iteration || iteration.id === this.id) return;
+    this.leave();
+    Object.assign(this, { id: iteration.id, stage: iteration.stage, share: iteration.progress, steps: [], facts: {}, plot: null });
+    this.problem.hidden = true;
+    this.frame();
+    this.source = new EventSource(`/v1/iterations/${iteration.id}/events`);
+    for (const kind of KINDS) this.source.addEventListener(kind, (event) => this.hear(kind, JSON.parse(event.data)));
+  }
+
+  frame() {
+    this.rows = STAGES.map(([stage, name]) => {
+      const bar = element("progress", { max: 1, value: 0, "aria-label": name });
+      const said = element("span", { class: "said" });
+      return { stage, bar, said, node: element("li", {}, element("span", { class: "name" }, name), bar, said) };
+    });
+    this.head = element("h2", {}, "Iteration");
+    this.plotPlace = element("div");
+    this.card.replaceChildren(element("section", { class: "card live", "aria-label": "The running iteration" }, this.head,
+      element("ol", { class: "stages" }, this.rows.map((row) => row.node)), this.plotPlace));
+    this.draw();
+  }
+
+  hear(kind, data) {
+    if (kind === "stage") { this.stage = data.stage; this.share = 0; }
+    if (kind === "dataset") this.facts.freeze = `${data.counts?.train ?? data.examples} to learn from, ${data.counts?.heldout ?? 0} to measure on`;
+    if (kind === "preference_step") { this.stage = "preference"; this.share = data.step / data.steps; this.facts.preference = `loss ${figure(data.loss)}`; }
+    if (kind === "preference") this.facts.preference = `accuracy ${share(data.accuracy)} on held-out votes`;
+    if (kind === "ppo_step") this.hearStep(data);
+    if (kind === "evaluation") this.facts.evaluate = `win rate ${share(data.win_rate?.value)} by the preference model`;
+    if (ENDS.includes(kind)) this.end(kind, data);
+    else this.draw();
+  }
+
+  hearStep(step) {
+    if (step.step <= (this.steps.at(-1)?.step ?? 0)) this.steps = this.steps.filter((one) => one.step < step.step);
+    this.steps.push(step);
+    Object.assign(this, { stage: "ppo", share: step.step / step.steps });
+    this.facts.ppo = `step ${step.step} of ${step.steps}, reward ${figure(step.reward)}, √KL ${figure(step.sqrt_kl)}`;
+    if (this.steps.length < 2) return;
+    this.plot?.leave();
+    this.plot = rewardPlot(this.steps);
+    this.plotPlace.replaceChildren(this.plot.node);
+  }
+
+  draw() {
+    const at = STAGES.findIndex(([stage]) => stage === this.stage);
+    this.head.textContent = at < 0 ? "An iteration waits for the learner" : "An iteration runs";
+    this.rows.forEach(({ stage, bar, said, node }, index) => {
+      node.className = index < at ? "done" : index === at ? "now" : "";
+      bar.value = index < at ? 1 : index === at ? this.share : 0;
+      said.textContent = this.facts[stage] ?? "";
+    });
+  }
+
+  end(kind, data) {
+    this.source.close();
+    const done = kind === "succeeded";
+    this.rows.forEach(({ bar, node }) => { if (done) { bar.value = 1; node.className = "done"; } });
+    this.head.replaceChildren(...(done
+      ? ["The iteration made ", element("a", { href: `/operate/${data.candidate}` }, data.candidate), ". Look at its evidence."]
+      : ["The iteration failed"]));
+    if (!done) this.say(`The iteration failed: ${data.error}`);
+    announce(done ? `The iteration made ${data.candidate}.` : `The iteration failed: ${data.error}`);
+    this.startButton.disabled = false;
+    this.onChange();
+  }
+
+  say(text) {
+    this.problem.hidden = false;
+    this.problem.textContent = text;
+  }
+}

@@ -1,0 +1,24 @@
+// The iterations so far.
+import { element } from "../element.js";
+import { lasting, when } from "./figures.js";
+import { sortableTable } from "./sortable.js";
+
+export function iterationsTable(iterations) {
+  if (iterations.length === 0) return element("p", { class: "none" }, "None yet.");
+  return sortableTable({
+    caption: "Iterations",
+    rows: iterations,
+    columns: [
+      { name: "Started", value: (one) => one.created, cell: (one) => when(one.created) },
+      { name: "State", value: (one) => one.state, cell: (one) => element("span", { class: `state ${one.state}` }, one.state) },
+      { name: "Made", value: (one) => one.candidate, cell: (one) => one.candidate ? element("a", { href: `/operate/${one.candidate}` }, one.candidate) : "–" },
+      { name: "Took", numeric: true, value: (one) => took(one), cell: (one) => lasting(took(one)) },
+      { name: "By", value: (one) => one.trigger },
+      { name: "Reason or error", value: (one) => one.error ?? one.reason ?? "" },
+    ],
+  });
+}
+
+function took({ started, finished }) {
+  return started && finished ? finished - started : null;
+}

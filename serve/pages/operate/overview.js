@@ -1,0 +1,94 @@
+// The loop at a glance: votes in, iteration running, candidates, serving; versions, ratings, traffic, earlier iterations.
+import { announce } from "../announce.js";
+import { get, listAll, Refused } from "../api.js";
+import { element } from "../element.js";
+import { firstSteps } from "./first_steps.js";
+import { glance } from "./glance.js";
+import { IterationCard } from "./iteration.js";
+import { iterationsTable } from "./iterations.js";
+import { readMetrics } from "./metrics.js";
+import { RatingsSection } from "./ratings.js";
+import { TrafficForm } from "./traffic.js";
+import { versionsTable } from "./versions.js";
+
+const LOOK_INTERVAL_MS = 4000;
+
+export class Overview {
+  constructor(go) {
+    this.glance = element("div");
+    this.first = element("div");
+    this.problem = element("p", { class: "problem", role: "alert", hidden: true });
+    this.iteration = new IterationCard(() => this.look());
+    this.versions = element("div");
+    this.ratings = new RatingsSection();
+    this.traffic = new TrafficForm(() => this.look());
+    this.iterations = element("div");
+    this.drawn = {};
+    this.loading = element("p", { class: "none", role: "status" }, "Loading…");
+    this.node = element("div", { class: "operate" },
+      element("header", { class: "page-head" }, element("h1", {}, "Operate"), element("span", { class: "grow" }), this.iteration.startButton),
+      this.problem, this.loading);
+  }
+
+  start() { this.look(); }
+
+  leave() {
+    this.left = true;
+    clearTimeout(this.timer);
+    this.iteration.leave();
+    this.ratings.leave();
+  }
+
+  async look() {
+    clearTimeout(this.timer);
+    if (!document.hidden) await this.refresh();
+    if (this.left) return;
+    this.timer = setTimeout(() => this.look(), LOOK_INTERVAL_MS);
+  }
+
+  async refresh() {
+    try {
+      const [metrics, policies, iterations, traffic, ratings] = await Promise.all(
+        [readMetrics(), listAll("/v1/policies"), get("/v1/iterations?limit=20"), get("/v1/traffic"), get("/v1/ratings")]);
+      if (this.left) return;
+      this.problem.hidden = true;
+      this.show({ metrics, policies, iterations: iterations.data, traffic, ratings: ratings.data });
+    } catch (error) {
+      if (!(error instanceof Refused)) throw error;
+      if (this.problem.hidden) announce(`The figures are not up to date: ${error.message}.`);
+      this.problem.hidden = false;
+      this.problem.textContent = `The figures below are not up to date: ${error.message}.`;
+    }
+  }
+
+  /** Only once there is something to show. */
+  fill() {
+    if (!this.loading.isConnected) return;
+    this.loading.replaceWith(this.glance, this.first, this.iteration.node, section("Versions", this.versions), this.ratings.node,
+      section("Traffic", this.traffic.node), section("Iterations", this.iterations));
+  }
+
+  /** Only what has changed is drawn anew, so that nobody loses the focus or a half-made choice. */
+  show(state) {
+    this.fill();
+    this.iteration.follow(state.iterations.find((one) => ["queued", "running"].includes(one.state)) ?? null);
+    this.when("glance", state, () => this.glance.replaceChildren(glance(state)));
+    this.when("first", firstSteps.facts(state), (facts) => this.first.replaceChildren(firstSteps(facts) ?? ""));
+    this.when("versions", [state.policies, state.ratings], () => this.versions.replaceChildren(versionsTable(state.policies, state.ratings)));
+    this.when("ratings", state.ratings, (ratings) => this.ratings.draw(ratings));
+    this.when("traffic", [state.traffic, state.policies.map(({ version, state: one }) => [version, one])],
+      () => this.traffic.draw(state.traffic, state.policies));
+    this.when("iterations", state.iterations, (iterations) => this.iterations.replaceChildren(iterationsTable(iterations)));
+  }
+
+  when(part, facts, draw) {
+    const said = JSON.stringify(facts);
+    if (this.drawn[part] === said) return;
+    this.drawn[part] = said;
+    draw(facts);
+  }
+}
+
+function section(title, ...content) {
+  return element("section", { "aria-label": title }, element("h2", {}, title), content);
+}

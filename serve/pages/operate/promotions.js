@@ -1,0 +1,19 @@
+// Every attempt to change what serves, by whom and why.
+import { element } from "../element.js";
+import { when } from "./figures.js";
+import { sortableTable } from "./sortable.js";
+
+export function promotionsTable(promotions) {
+  if (promotions.length === 0) return element("p", { class: "none" }, "Nobody has promoted it yet.");
+  return sortableTable({
+    caption: "Decisions",
+    rows: promotions,
+    columns: [
+      { name: "When", value: (one) => one.created, cell: (one) => when(one.created) },
+      { name: "What", value: (one) => `${one.kind} ${one.version}${one.previous ? `, in place of ${one.previous}` : ""}${one.force ? ", forced" : ""}` },
+      { name: "Outcome", value: (one) => one.outcome, cell: (one) => element("span", { class: `state ${one.outcome}` }, one.outcome) },
+      { name: "By", value: (one) => one.actor },
+      { name: "Reason", value: (one) => one.detail ?? one.reason },
+    ],
+  });
+}

@@ -1,0 +1,45 @@
+// Ratings from live votes: a plot for each objective, and the figures as a table.
+import { element } from "../element.js";
+import { OBJECTIVES } from "../objectives.js";
+import { ratingsPlot } from "./evidence_plots.js";
+import { isNumber, signed, whole } from "./figures.js";
+import { sortableTable } from "./sortable.js";
+
+export class RatingsSection {
+  constructor() {
+    this.content = element("div");
+    this.plots = [];
+    this.node = element("section", { "aria-label": "Ratings" }, element("h2", {}, "Ratings from votes"), this.content);
+  }
+
+  leave() {
+    for (const one of this.plots) one.leave();
+  }
+
+  draw(ratings) {
+    this.leave();
+    if (ratings.length === 0) {
+      this.content.replaceChildren(element("p", { class: "none" }, "None yet. They come from votes on pairs whose two replies are of different versions."));
+      return;
+    }
+    const drawn = Object.keys(OBJECTIVES).map((objective) => [objective, ratings.filter((one) => one.objective === objective)])
+      .filter(([, rated]) => rated.filter((one) => isNumber(one.rating)).length > 1);
+    this.plots = drawn.map(([objective, rated]) => ratingsPlot(objective, rated));
+    this.content.replaceChildren(element("div", { class: "figures" }, this.plots.map((one) => one.node)), table(ratings));
+  }
+}
+
+function table(ratings) {
+  return sortableTable({
+    caption: "Ratings", rows: ratings, by: 2,
+    columns: [
+      { name: "Version", value: (one) => one.version, cell: (one) => element("a", { href: `/operate/${one.version}` }, one.version) },
+      { name: "Objective", value: (one) => one.objective },
+      { name: "Elo", numeric: true, value: (one) => one.rating, cell: (one) => signed(one.rating) },
+      { name: "95 % interval", numeric: true, value: (one) => one.interval?.[0], cell: (one) => (one.interval ? `${signed(one.interval[0])} to ${signed(one.interval[1])}` : "not linked by votes") },
+      { name: "Votes", numeric: true, value: (one) => one.votes, cell: (one) => whole(one.votes) },
+      { name: "Wins", numeric: true, value: (one) => one.wins, cell: (one) => whole(one.wins) },
+      { name: "Ties", numeric: true, value: (one) => one.ties, cell: (one) => whole(one.ties) },
+    ],
+  });
+}

@@ -1,0 +1,43 @@
+// A table whose columns sort by a click or by keys.
+import { element } from "../element.js";
+
+/**
+ * `columns`: `{name, title?, value(row), cell?(row), numeric?}`; `value` sorts, `cell` shows (text or elements).
+ * Sorted by the column `by` first, falling when `falling`.
+ */
+export function sortableTable({ caption, columns, rows, by = 0, falling = true, rowClass = () => null }) {
+  let [at, down] = [by, falling];
+  const body = element("tbody");
+  const heads = columns.map((column, index) => element("th", { scope: "col", class: column.numeric ? "numeric" : null },
+    element("button", { type: "button", title: column.title ?? null, onclick: () => sort(index) }, column.name)));
+  const table = element("table", { class: "data" }, element("caption", { class: "only-heard" }, caption),
+    element("thead", {}, element("tr", {}, heads)), body);
+
+  function sort(index) {
+    down = index === at ? !down : Boolean(columns[index].numeric);
+    at = index;
+    draw();
+  }
+
+  function draw() {
+    const value = columns[at].value;
+    const sorted = [...rows].sort((one, other) => compare(value(one), value(other), down));
+    heads.forEach((head, index) => {
+      if (index === at) head.setAttribute("aria-sort", down ? "descending" : "ascending");
+      else head.removeAttribute("aria-sort");
+    });
+    body.replaceChildren(...sorted.map((row) => element("tr", { class: rowClass(row) },
+      columns.map((column, index) => element(index === 0 ? "th" : "td",
+        { scope: index === 0 ? "row" : null, class: column.numeric ? "numeric" : null }, (column.cell ?? column.value)(row))))));
+  }
+  draw();
+  return element("div", { class: "table-frame", tabindex: "0", role: "region", "aria-label": caption }, table);
+}
+
+/** What is missing comes last, whichever way. */
+function compare(one, other, down) {
+  const missing = (value) => value === null || value === undefined || value === "" || Number.isNaN(value);
+  if (missing(one) || missing(other)) return missing(one) - missing(other);
+  const order = typeof one === "number" && typeof other === "number" ? one - other : String(one).localeCompare(String(other), "en", { numeric: true });
+  return down ? -order : order;
+}

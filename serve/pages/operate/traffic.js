@@ -1,0 +1,62 @@
+// Which share of chats and of comparisons a challenger gets.
+import { announce } from "../announce.js";
+import { call, Refused } from "../api.js";
+import { element } from "../element.js";
+
+export class TrafficForm {
+  constructor(onChange) {
+    this.onChange = onChange;
+    this.challenger = element("select", { id: "challenger" });
+    this.chat = slider("chat-share");
+    this.comparison = slider("comparison-share");
+    this.said = element("p", { class: "said", role: "status" });
+    this.submit = element("button", { type: "submit" }, "Set the shares");
+    this.node = element("form", { class: "traffic", onsubmit: (event) => { event.preventDefault(); this.save(); } },
+      element("p", { class: "help" }, "Give a second version a share of the work before you decide on it. A conversation stays with the version it began with."),
+      element("div", { class: "fields" },
+        field("challenger", "Challenger", this.challenger), field("chat-share", "Of the chats", this.chat.input, this.chat.output),
+        field("comparison-share", "Of the comparisons", this.comparison.input, this.comparison.output), this.submit), this.said);
+  }
+
+  draw(traffic, policies) {
+    const choices = policies.filter((policy) => policy.state !== "serving").map((policy) => policy.version);
+    this.challenger.replaceChildren(element("option", { value: "" }, "none"), ...choices.map((version) => element("option", { value: version }, version)));
+    this.challenger.value = traffic.challenger ?? "";
+    this.chat.set(traffic.chat_share);
+    this.comparison.set(traffic.comparison_share);
+  }
+
+  async save() {
+    this.submit.disabled = true;
+    this.said.className = "said";
+    this.said.textContent = this.challenger.value ? `Loading ${this.challenger.value}…` : "";
+    try {
+      const set = await call("PUT", "/v1/traffic", {
+        challenger: this.challenger.value || null, chat_share: this.chat.share, comparison_share: this.comparison.share });
+      this.said.textContent = set.challenger ? `${set.challenger} gets its shares now.` : "No challenger: all goes to what serves.";
+      announce(this.said.textContent);
+      this.onChange();
+    } catch (error) {
+      if (!(error instanceof Refused)) throw error;
+      this.said.className = "said problem";
+      this.said.textContent = `Not set: ${error.message}.`;
+    } finally {
+      this.submit.disabled = false;
+    }
+  }
+}
+
+function slider(id) {
+  const output = element("output", { for: id });
+  const input = element("input", { id, type: "range", min: 0, max: 100, step: 5, oninput: () => show() });
+  const show = () => { output.textContent = `${input.value} %`; };
+  return {
+    input, output,
+    get share() { return Number(input.value) / 100; },
+    set(share) { input.value = String(Math.round(100 * share)); show(); },
+  };
+}
+
+function field(id, label, ...controls) {
+  return element("div", { class: "field" }, element("label", { for: id }, label), controls);
+}

@@ -1,0 +1,60 @@
+// One version: where it comes from, what speaks for it, and the decision.
+import { get, listAll, Refused } from "../api.js";
+import { element } from "../element.js";
+import { Decision } from "./decision.js";
+import { evidence } from "./evidence.js";
+import { shortDigest, when } from "./figures.js";
+import { promotionsTable } from "./promotions.js";
+
+export class VersionPage {
+  constructor(version, go) {
+    this.version = version;
+    this.go = go;
+    this.plots = [];
+    this.node = element("div", { class: "operate version-page" }, element("p", { class: "none" }, "Loading…"));
+  }
+
+  async start() {
+    try {
+      const [policy, policies] = await Promise.all([get(`/v1/policies/${this.version}`), listAll("/v1/policies")]);
+      if (!this.left) this.draw(policy, policies);
+    } catch (error) {
+      if (!(error instanceof Refused)) throw error;
+      this.node.replaceChildren(back(), element("h1", {}, this.version), element("p", { class: "problem", role: "alert" }, `${error.message}.`));
+    }
+  }
+
+  leave() {
+    this.left = true;
+    for (const one of this.plots) one.leave();
+  }
+
+  draw(policy, policies) {
+    const { nodes, plots } = evidence(policy.evidence);
+    this.plots = plots;
+    const decision = new Decision(policy, policies, () => { this.leave(); this.left = false; this.start(); });
+    this.node.replaceChildren(back(),
+      element("header", { class: "page-head" }, element("h1", {}, policy.version), element("span", { class: `state ${policy.state}` }, policy.state),
+        element("span", { class: "grow" }), decision.buttons),
+      lineage(policy), nodes,
+      element("section", { "aria-label": "Decisions" }, element("h2", {}, "Decisions"), promotionsTable(policy.promotions)),
+      element("details", { class: "raw" }, element("summary", {}, "Settings it was trained with"), element("pre", { tabindex: "0" }, JSON.stringify(policy.settings, null, 2))));
+  }
+}
+
+function back() {
+  return element("p", { class: "back" }, element("a", { href: "/operate" }, "← Operate"));
+}
+
+function lineage(policy) {
+  const facts = [
+    ["Made", when(policy.created)],
+    ["From", policy.parent ? element("a", { href: `/operate/${policy.parent}` }, policy.parent) : "the starting policy"],
+    ["Weights", element("code", { title: policy.digest }, shortDigest(policy.digest))],
+    ["Votes", policy.dataset ? element("code", { title: policy.dataset }, shortDigest(policy.dataset)) : "none"],
+    ["Iteration", policy.iteration ? element("code", {}, policy.iteration) : "none"],
+    ["Seed", String(policy.seed ?? "–")],
+    ["Engine", policy.loaded ? "loaded" : "not loaded"],
+  ];
+  return element("dl", { class: "facts" }, facts.map(([name, value]) => element("div", {}, element("dt", {}, name), element("dd", {}, value))));
+}

@@ -1,0 +1,46 @@
+// Two replies side by side, blind: A and B. They may be complete or still be written, in step.
+import { element } from "./element.js";
+import { render } from "./markdown.js";
+
+export class Pair {
+  constructor() {
+    this.texts = ["", ""];
+    this.bodies = [0, 1].map(() => element("div", { class: "prose" }));
+    this.versions = [0, 1].map(() => element("span", { class: "version", hidden: true }));
+    this.sides = [0, 1].map((side) =>
+      element("article", { class: "side", "aria-label": `Reply ${"AB"[side]}` },
+        element("header", {}, element("span", { class: "letter" }, "AB"[side]), this.versions[side]), this.bodies[side]));
+    this.node = element("div", { class: "pair" }, this.sides);
+    this.waiting = false;
+  }
+
+  /** Add what was just written; both sides are drawn together once a frame. */
+  add(side, text) {
+    this.texts[side] += text;
+    if (this.waiting) return;
+    this.waiting = true;
+    requestAnimationFrame(() => { this.waiting = false; this.draw(); });
+  }
+
+  set(texts) {
+    this.texts = [...texts];
+    this.draw();
+  }
+
+  draw() {
+    for (const side of [0, 1]) this.bodies[side].replaceChildren(render(this.texts[side]));
+  }
+
+  /** Show which side is meant; null for neither. */
+  mark(preferred) {
+    for (const side of [0, 1]) this.sides[side].classList.toggle("chosen", preferred === side);
+  }
+
+  /** Only after the vote. */
+  reveal(versions) {
+    for (const side of [0, 1]) {
+      this.versions[side].textContent = versions[side] ?? "unknown";
+      this.versions[side].hidden = false;
+    }
+  }
+}

@@ -1,0 +1,31 @@
+// Who is signed in. The cookie itself is out of reach of scripts; what is known of it comes from /v1/session.
+import { call, get, onUnauthorized, useToken } from "./api.js";
+
+const ROLES = ["chat", "vote", "operate"];
+
+export function reaches(role, needed) {
+  return ROLES.indexOf(role) >= ROLES.indexOf(needed);
+}
+
+export async function readSession() {
+  return keep(await get("/v1/session"));
+}
+
+/** Raises Refused for an unknown key. */
+export async function signIn(key) {
+  return keep(await call("POST", "/v1/session", { key }));
+}
+
+export async function signOut() {
+  keep(await call("DELETE", "/v1/session"));
+}
+
+/** Hear when the server no longer takes the cookie: it ended, or its key was revoked. */
+export function onSignedOut(listener) {
+  onUnauthorized(() => { useToken(null); listener(); });
+}
+
+function keep(session) {
+  useToken(session.csrf_token);
+  return session;
+}

@@ -1,0 +1,172 @@
+// Voting: one blind pair after the other under one objective, by keys; the versions are told afterwards.
+import { announce } from "../announce.js";
+import { call, get, Refused } from "../api.js";
+import { Ballot } from "../ballot.js";
+import { element, keyHint } from "../element.js";
+import { OBJECTIVES, verdict } from "../objectives.js";
+import { Pair } from "../pair.js";
+import { conversation } from "./conversation.js";
+import { Queue } from "./queue.js";
+import { noteVote, votesToday } from "./today.js";
+
+const STORED = "tandem.objective";
+
+export function show(main, { session }) {
+  const voting = new Voting(session);
+  main.append(voting.node);
+  voting.start();
+  return () => voting.leave();
+}
+
+class Voting {
+  constructor(session) {
+    this.keyId = session.key_id;
+    const stored = localStorage.getItem(STORED);
+    this.objective = stored in OBJECTIVES ? stored : "helpful";
+    this.count = element("p", { class: "today" });
+    this.last = element("div", { class: "last-vote", hidden: true });
+    this.place = element("div", { class: "voting" });
+    this.node = element("div", { class: "vote" },
+      element("header", { class: "page-head" }, element("h1", {}, "Vote"), this.objectives(), this.count), this.last, this.place);
+    this.onKey = (event) => this.key(event);
+    document.addEventListener("keydown", this.onKey);
+  }
+
+  leave() {
+    document.removeEventListener("keydown", this.onKey);
+    this.left = true;
+  }
+
+  start() {
+    this.queue = new Queue(this.objective);
+    this.drawCount();
+    return this.next();
+  }
+
+  objectives() {
+    return element("div", { class: "segments", role: "radiogroup", "aria-label": "Objective" },
+      Object.keys(OBJECTIVES).map((objective) => element("label", {},
+        element("input", { type: "radio", name: "objective", value: objective, class: "only-heard",
+          checked: objective === this.objective, onchange: () => this.judgeBy(objective) }),
+        element("span", {}, objective))));
+  }
+
+  judgeBy(objective) {
+    this.objective = objective;
+    localStorage.setItem(STORED, objective);
+    this.start();
+  }
+
+  async next() {
+    this.ballot = null;
+    const { queue } = this;
+    let found;
+    try {
+      found = await queue.next();
+    } catch (error) {
+      if (!(error instanceof Refused)) throw error;
+      if (queue === this.queue) this.place.replaceChildren(this.problem(`No pair: ${error.message}.`, () => this.next()));
+      return;
+    }
+    if (queue !== this.queue || this.left) return;
+    if (found) this.draw(found);
+    else this.drawNone();
+  }
+
+  draw(found) {
+    const pair = new Pair();
+    const texts = found.choices.map((choice) => textOf(choice.message));
+    pair.set(texts);
+    this.ballot = new Ballot({
+      objective: this.objective, texts: () => texts, onMark: (side) => pair.mark(side),
+      onCast: (judgement) => this.cast(found, judgement), onSkip: () => this.next(),
+    });
+    this.place.replaceChildren(conversation(found.messages), pair.node, this.ballot.node);
+    this.ballot.node.focus({ preventScroll: true });
+    window.scrollTo(0, 0);
+  }
+
+  drawNone() {
+    this.place.replaceChildren(element("div", { class: "notice narrow" },
+      element("h2", {}, "No open pairs"),
+      element("p", {}, `Every pair that you may see has its votes under “${this.objective}”.`),
+      element("p", {}, "New ones come from chats with two replies: ", element("a", { href: "/" }, "chat"), " with “Always two replies”, or have ",
+        element("code", {}, "tandem simulate"), " do it."),
+      element("button", { type: "button", onclick: () => this.start() }, "Look again")));
+  }
+
+  /** The next pair comes at once; the vote is stored meanwhile. */
+  async cast(found, judgement) {
+    const { objective } = this;
+    this.next();
+    await this.store(found, objective, judgement);
+  }
+
+  async store(found, objective, judgement) {
+    this.tell(`${verdict(judgement)}.`, " Storing…");
+    try {
+      await call("PUT", `/v1/comparisons/${found.id}/vote`, { objective, ...judgement });
+    } catch (error) {
+      if (!(error instanceof Refused)) throw error;
+      this.last.replaceChildren(this.problem(`Not stored: ${error.message}.`, () => this.store(found, objective, judgement)));
+      announce("The vote was not stored.");
+      return;
+    }
+    noteVote(this.keyId, 1);
+    this.drawCount();
+    this.undo = { found, objective };
+    const { versions } = await get(`/v1/comparisons/${found.id}`);
+    if (this.undo?.found !== found) return;
+    this.tell(`${verdict(judgement)}.`, revealed(judgement, versions),
+      element("button", { class: "quiet", type: "button", onclick: () => this.takeBack() }, "Undo ", keyHint("u")));
+  }
+
+  async takeBack() {
+    const { undo } = this;
+    if (!undo) return;
+    this.undo = null;
+    try {
+      await call("DELETE", `/v1/comparisons/${undo.found.id}/vote?objective=${undo.objective}`);
+    } catch (error) {
+      if (!(error instanceof Refused)) throw error;
+      this.last.replaceChildren(this.problem(`Not taken back: ${error.message}.`, () => { this.undo = undo; this.takeBack(); }));
+      return;
+    }
+    noteVote(this.keyId, -1);
+    this.drawCount();
+    this.tell("Vote taken back.");
+    if (undo.objective === this.objective) this.draw(undo.found);
+  }
+
+  key(event) {
+    if (this.ballot?.onKey(event)) return;
+    const plain = !event.ctrlKey && !event.metaKey && !event.altKey && !event.target.closest?.("input:not([type=radio]), textarea, select");
+    if (event.key === "u" && plain) this.takeBack();
+  }
+
+  tell(...said) {
+    this.last.hidden = false;
+    this.last.replaceChildren(element("span", {}, "Last vote: "), ...said);
+    announce(this.last.textContent);
+  }
+
+  problem(text, again) {
+    this.last.hidden = false;
+    return element("p", { class: "problem", role: "alert" }, text, " ", element("button", { type: "button", onclick: again }, "Try again"));
+  }
+
+  drawCount() {
+    const count = votesToday(this.keyId);
+    this.count.textContent = count === 1 ? "1 vote today" : `${count} votes today`;
+  }
+}
+
+function revealed({ preferred }, versions) {
+  const [a, b] = (versions ?? [null, null]).map((version) => version ?? "an imported reply");
+  const version = (name, side) => element("span", { class: preferred === side ? "version won" : "version" }, name);
+  return element("span", { class: "revealed" }, " A was ", version(a, 0), ", B was ", version(b, 1), ". ");
+}
+
+function textOf(message) {
+  return typeof message.content === "string" ? message.content : (message.content ?? []).map((part) => part.text ?? part.refusal ?? "").join("");
+}
