@@ -39,7 +39,7 @@ def redis_program(settings: Settings) -> Program:
 
 
 def tandem_programs(settings: Settings, environment: Mapping[str, str]) -> list[Program]:
-    """Everything but Redis, in the order in which it is started; it is ended the other way round."""
+    """Everything but Redis, in the order in which it is started."""
 
     def python(name: str, *arguments: str, grace_s: float) -> Program:
         log = settings.home / "logs" / f"{name}.log"

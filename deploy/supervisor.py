@@ -156,15 +156,18 @@ class Stack:
                     raise StartFailed(f"{process.program.name} keeps ending with code {code}: {words} (see {log})")
             if time.monotonic() > until:
                 raise StartFailed(otherwise)
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(0.3)
 
     async def _end(self) -> None:
-        """Last started, first ended: the API lets replies in flight finish while everything else still runs."""
+        """The API first, which lets replies in flight finish while everything else still runs; Redis last."""
         self.state = "ending"
         self._write_down()
+        first = [process for process in self.processes if process.program.name == "api"]
+        last = [process for process in self.processes if process.program.name == "redis"]
+        between = [process for process in self.processes if process not in first + last]
         with self.announcer.step("ending"):
-            for process in reversed(self.processes):
-                await process.stop()
+            for together in (first, between, last):
+                await asyncio.gather(*(process.stop() for process in together))
         forget_state(self.settings.home)
 
     def _environment(self) -> dict[str, str]:

@@ -1,0 +1,245 @@
+"""The launcher's processes and protocol with small servers in the place of vLLM, and once with vLLM itself."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+
+import aiohttp
+import psutil
+import pytest
+
+from feedback.errors import Conflict, EngineUnavailable, InvalidRequest
+from feedback.lifeline import tied
+from serve.engine.launcher_client import LauncherClient
+from serve.engine.slots import SlotStatus
+
+ROOT = Path(__file__).parents[3]
+STARTING_POLICY = ROOT / "learner" / "starting_policy" / "weights"
+
+# What a slot does is named by its policy folder: "stubborn" ignores SIGTERM, "failing" ends at once, and each has a
+# child, as vLLM's server has its engine.
+SMALL_SERVERS = """
+import os, signal, subprocess, sys, time
+from pathlib import Path
+from feedback.lifeline import die_with_parent
+from serve.engine.launcher import Launcher
+
+def serve(status):
+    kind = Path(status.policy).name
+    if kind == "failing":
+        raise ValueError("no such weights")
+    if kind == "leaving":
+        return
+    if os.fork() == 0:
+        time.sleep(600)
+    if kind == "stubborn":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    Path(status.socket + ".up").write_text(kind)
+    time.sleep(600)
+
+die_with_parent()
+os.register_at_fork(after_in_child=die_with_parent)
+Launcher(Path(sys.argv[1]), 2, serve).run()
+"""
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path) -> Iterator[Path]:
+    with launcher(tmp_path, [sys.executable, "-c", SMALL_SERVERS, str(tmp_path)]):
+        yield tmp_path
+
+
+class launcher:  # noqa: N801 (reads as the function that it is)
+    """A launcher that runs inside the block, by `command`; `None` is vLLM's."""
+
+    def __init__(self, run_dir: Path, command: list[str], **environment: str) -> None:
+        self.run_dir, self.command, self.environment = run_dir, command, environment
+
+    def __enter__(self) -> "subprocess.Popen[bytes]":
+        self.process = subprocess.Popen(tied(self.command), cwd=ROOT, env=os.environ | self.environment)
+        until = time.monotonic() + 120
+        while not (self.run_dir / "engines.sock").exists():
+            assert self.process.poll() is None, "the launcher ended"
+            assert time.monotonic() < until, "the launcher did not come up"
+            time.sleep(0.05)
+        return self.process
+
+    def __exit__(self, *_: object) -> None:
+        self.process.terminate()
+        self.process.wait(timeout=40)
+
+
+@pytest.fixture
+def client(run_dir: Path) -> LauncherClient:
+    return LauncherClient(run_dir)
+
+
+@pytest.fixture
+def policy(tmp_path: Path) -> Callable[[str], Path]:
+    def make(kind: str) -> Path:
+        folder = tmp_path / kind
+        folder.mkdir(exist_ok=True)
+        (folder / "config.json").write_text("{}")
+        return folder
+
+    return make
+
+
+async def until(reached: Callable[[], Awaitable[bool]], timeout_s: float = 20.0) -> None:
+    async with asyncio.timeout(timeout_s):
+        while not await reached():
+            await asyncio.sleep(0.02)
+
+
+async def up(status: SlotStatus) -> None:
+    async def written() -> bool:
+        return Path(status.socket + ".up").exists()
+
+    await until(written)
+
+
+async def test_a_slot_is_started_stopped_and_told_about(client: LauncherClient, policy: Callable[[str], Path]) -> None:
+    assert [status.state for status in await client.status()] == ["empty", "empty"]
+    started = await client.start(1, policy("plain"))
+    await up(started)
+    assert started.state == "running" and started.pid and psutil.pid_exists(started.pid)
+    assert [status.state for status in await client.status()] == ["empty", "running"]
+    stopped = await client.stop(1)
+    assert (stopped.state, stopped.exit_code, stopped.asked) == ("ended", -signal.SIGTERM, True)
+    assert not psutil.pid_exists(started.pid)
+
+
+async def test_stopping_what_does_not_run_is_done_already(client: LauncherClient) -> None:
+    assert (await client.stop(0)).state == "empty"
+
+
+async def test_a_server_that_ignores_the_request_is_killed_after_its_grace(
+    client: LauncherClient, policy: Callable[[str], Path]
+) -> None:
+    await up(await client.start(0, policy("stubborn")))
+    began = time.monotonic()
+    stopped = await client.stop(0, grace_s=0.3)
+    assert stopped.exit_code == -signal.SIGKILL
+    assert time.monotonic() - began >= 0.3
+
+
+async def test_while_one_slot_ends_slowly_the_other_is_served(
+    client: LauncherClient, policy: Callable[[str], Path]
+) -> None:
+    await up(await client.start(0, policy("stubborn")))
+    stopping = asyncio.create_task(client.stop(0, grace_s=1.0))
+
+    async def asked() -> bool:
+        return (await client.status())[0].state == "stopping"
+
+    await until(asked)
+    assert (await client.start(1, policy("plain"))).state == "running"
+    assert not stopping.done()
+    assert (await stopping).state == "ended"
+
+
+async def test_a_restart_brings_another_policy(client: LauncherClient, policy: Callable[[str], Path]) -> None:
+    first = await client.start(0, policy("plain"))
+    second = await client.restart(0, policy("other"))
+    assert second.pid != first.pid
+    assert (second.state, second.policy, second.exit_code) == ("running", str(policy("other")), None)
+
+
+async def test_what_cannot_be_done_changes_nothing(client: LauncherClient, policy: Callable[[str], Path]) -> None:
+    await client.start(0, policy("plain"))
+    before = await client.status()
+    with pytest.raises(Conflict, match="taken"):
+        await client.start(0, policy("plain"))
+    with pytest.raises(InvalidRequest, match="no slot 2"):
+        await client.start(2, policy("plain"))
+    with pytest.raises(InvalidRequest, match=r"no config\.json"):
+        await client.restart(0, Path("/nowhere"))
+    assert await client.status() == before
+
+
+@pytest.mark.parametrize("line", [b"{}", b"not json", b"[1]", b'{"do": "start"}', b'{"do": "stop", "slot": "0"}'])
+async def test_a_line_that_makes_no_sense_is_refused_and_the_next_one_answered(run_dir: Path, line: bytes) -> None:
+    reader, writer = await asyncio.open_unix_connection(str(run_dir / "engines.sock"))
+    writer.write(line + b'\n{"do": "status"}\n')
+    assert b'"ok": false' in await reader.readline()
+    assert b'"ok": true' in await reader.readline()
+    writer.close()
+
+
+async def test_watchers_hear_of_every_end(client: LauncherClient, policy: Callable[[str], Path]) -> None:
+    heard = client.watch()
+    assert [(await anext(heard)).state for _ in range(2)] == ["empty", "empty"]
+    started = await client.start(0, policy("plain"))
+    assert started.pid
+    os.kill(started.pid, signal.SIGKILL)
+    ended = await asyncio.wait_for(anext(heard), 20)
+    assert (ended.slot, ended.state, ended.exit_code, ended.asked) == (0, "ended", -signal.SIGKILL, False)
+    await client.start(0, policy("failing"))
+    assert (await asyncio.wait_for(anext(heard), 20)).exit_code == 1
+    # A server that leaves by itself has failed too, whatever its exit code says.
+    await client.start(0, policy("leaving"))
+    left = await asyncio.wait_for(anext(heard), 20)
+    assert (left.exit_code, left.asked) == (0, False)
+    await heard.aclose()  # type: ignore[attr-defined]
+
+
+async def test_without_a_launcher_the_client_says_so(tmp_path: Path) -> None:
+    with pytest.raises(EngineUnavailable, match="not running"):
+        await LauncherClient(tmp_path).status()
+
+
+async def test_nothing_outlives_a_killed_launcher(tmp_path: Path, policy: Callable[[str], Path]) -> None:
+    with launcher(tmp_path, [sys.executable, "-c", SMALL_SERVERS, str(tmp_path)]) as process:
+        client = LauncherClient(tmp_path)
+        for slot in (0, 1):
+            await up(await client.start(slot, policy("plain")))
+        children = psutil.Process(process.pid).children(recursive=True)
+        assert len(children) == 4
+        process.kill()
+        _, alive = psutil.wait_procs(children, timeout=10)
+        assert alive == []
+
+
+@pytest.mark.engine
+async def test_vllm_serves_the_starting_policy_swaps_and_leaves_no_prompt_in_its_log(tmp_path: Path) -> None:
+    run_dir, home = tmp_path / "run", tmp_path
+    command = [sys.executable, "-m", "serve.engine.launcher"]
+    with launcher(run_dir, command, TANDEM_HOME=str(home), TANDEM_ENGINE__SLOTS="1", OMP_NUM_THREADS="1"):
+        assert run_dir.stat().st_mode & 0o077 == 0
+        client = LauncherClient(run_dir)
+        started = await client.start(0, STARTING_POLICY)
+        async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(started.socket)) as session:
+
+            async def healthy() -> bool:
+                try:
+                    async with session.get("http://engine/health") as answer:
+                        return answer.status == 200
+                except aiohttp.ClientError:
+                    return False
+
+            await until(healthy, 120)
+
+            async def ask(path: str, body: dict[str, object] | None = None) -> dict[str, object]:
+                async with session.post(f"http://engine{path}", json=body) as answer:
+                    assert answer.status == 200, await answer.text()
+                    return await answer.json()
+
+            prompt = "a remarkable secret of mine"
+            asked = {"model": "policy", "messages": [{"role": "user", "content": prompt}], "temperature": 0}
+            before = await ask("/v1/chat/completions", asked | {"max_tokens": 8, "logprobs": True})
+            await ask("/pause?mode=wait")
+            reload = {"method": "reload_weights", "kwargs": {"weights_path": str(STARTING_POLICY)}}
+            await ask("/collective_rpc", reload)
+            await ask("/update_weight_version", {"new_version": "v1"})
+            await ask("/reset_prefix_cache")
+            await ask("/resume")
+            after = await ask("/v1/chat/completions", asked | {"max_tokens": 8, "logprobs": True})
+            assert after["choices"] == before["choices"]
+        assert (await client.stop(0)).exit_code == 0
+    log = (home / "logs" / "engine-0.log").read_text()
+    assert "vLLM" in log and "secret" not in log
