@@ -11,8 +11,10 @@ from feedback.settings import Settings
 from feedback.store import Store, iterations, policies, traffic
 from serve.auth import Keyring
 from serve.engine.launcher_client import LauncherClient
+from serve.engine.loading import Loader
 from serve.engine.policy_folders import PolicyFolders
 from serve.engine.pool import Pool
+from serve.engine.starting import Starter
 from serve.engine.supervision import Supervision
 from serve.engine.swap import Promoter
 from serve.metrics import Metrics
@@ -42,8 +44,10 @@ class Gateway:
         )
         launcher = LauncherClient(settings.run_dir)
         folders = PolicyFolders(settings, self.record)
-        self.supervision = Supervision(self.pool, launcher, folders, settings.engine, self.metrics)
-        self.promoter = Promoter(self.pool, self.supervision, folders, self.record, settings.engine, self.metrics)
+        starter = Starter(launcher, folders, settings.engine)
+        loader = Loader(self.pool, starter, folders, settings.engine)
+        self.supervision = Supervision(self.pool, starter, loader, folders, settings.engine, self.metrics)
+        self.promoter = Promoter(self.pool, loader, folders, self.record, settings.engine, self.metrics)
         self.stopping = asyncio.Event()
         self.made_at: dict[int, float] = {}
         self._vote_hints: VoteHints | None = None

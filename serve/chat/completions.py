@@ -56,7 +56,7 @@ class Completion:
             for choice, version in enumerate(self._versions())
         ]
 
-    def _versions(self) -> tuple[int, ...]:
+    def _versions(self) -> tuple[int | None, ...]:
         pool, chat = self._gateway.pool, self._chat
         if chat.n == 2:
             return pool.versions_for_comparison(chat.version)

@@ -19,7 +19,7 @@ ATTEMPTS = 3
 class Generation:
     """`reply` is what has come so far; `pending` are the chunks of a stream that have not been passed on yet."""
 
-    def __init__(self, pool: Pool, metrics: Metrics, chat: ChatRequest, choice: int, version: int) -> None:
+    def __init__(self, pool: Pool, metrics: Metrics, chat: ChatRequest, choice: int, version: int | None) -> None:
         self.reply = Reply(chat, choice)
         self.pending: deque[dict[str, Any]] = deque()
         self._pool = pool
@@ -37,7 +37,7 @@ class Generation:
         body = self._chat.engine_body(self.reply.choice, record_logprobs=record_logprobs)
         avoid: frozenset[int] = frozenset()
         for attempt in range(1, ATTEMPTS + 1):
-            seat = await self._pool.seat(self._version, key_id, avoid)
+            seat = await self._pool.seat(self._version, key_id, avoid, or_serving=self._chat.version is None)
             self.reply.seat = seat
             try:
                 await self._begin_on(seat, body, request_id)

@@ -5,11 +5,13 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from feedback.errors import TandemError
+from feedback.errors import EngineUnavailable, TandemError
 from serve.engine.slot import Seat
 from serve.errors import Overloaded
 
 RETRY_AFTER_S = 2
+# An engine that is started again or changes its weights is back within this time, or something is wrong with it.
+PATIENCE_S = 30.0
 
 
 @dataclass(eq=False)
@@ -29,7 +31,9 @@ class Admission:
         self.queued = 0
 
     async def seat(self, key_id: str, place: Callable[[], Seat | None]) -> Seat:
-        """A seat, at once where nobody waits. Raises Overloaded when too many wait already."""
+        """A seat, at once where nobody waits. Raises Overloaded when too many wait already, EngineUnavailable when the
+        wait was in vain, and what `place` raises.
+        """
         if not self.queued:
             seat = place()
             if seat is not None:
@@ -41,7 +45,11 @@ class Admission:
         self.queued += 1
         self.serve_waiting()
         try:
-            return await waiting.seat
+            async with asyncio.timeout(PATIENCE_S):
+                return await waiting.seat
+        except TimeoutError:
+            self._leave(key_id, waiting)
+            raise EngineUnavailable("no engine became free in time; try again shortly") from None
         except BaseException:
             self._leave(key_id, waiting)
             raise

@@ -41,64 +41,85 @@ class Pool:
     def holders(self, version: int) -> list[Slot]:
         return [slot for slot in self.slots if slot.holds(version)]
 
-    def version_for_chat(self, asked: int | None, conversation: float) -> int:
-        """The version that a chat goes to. `conversation` is a number in [0, 1) that stays the same for one
-        conversation, so that all its turns go to one version. Raises UnknownVersion, EngineUnavailable.
+    def version_for_chat(self, asked: int | None, conversation: float) -> int | None:
+        """The version that a chat goes to; None for whatever serves when its turn has come.
+
+        `conversation` is a number in [0, 1) that stays the same for one conversation, so that all its turns go to one
+        version. Raises UnknownVersion, EngineUnavailable.
         """
         if asked is not None:
             return self._known(asked)
-        serving, challenger = self._serving(), self.shares.challenger
+        self._check_serving()
+        challenger = self.shares.challenger
         if challenger is not None and conversation < self.shares.chat_share and self.holders(challenger):
             return challenger
-        return serving
+        return None
 
-    def versions_for_comparison(self, asked: int | None) -> tuple[int, int]:
-        """The versions of choice 0 and choice 1, sides drawn at random. Raises UnknownVersion, EngineUnavailable."""
+    def versions_for_comparison(self, asked: int | None) -> tuple[int | None, int | None]:
+        """The versions of choice 0 and choice 1, sides drawn at random; None for whatever serves.
+
+        Raises UnknownVersion, EngineUnavailable.
+        """
         if asked is not None:
             version = self._known(asked)
             return version, version
-        serving = self._serving()
-        sides = [serving, self._partner(serving)]
+        self._check_serving()
+        sides = [None, self._partner()]
         random.SystemRandom().shuffle(sides)
         return sides[0], sides[1]
 
-    async def seat(self, version: int, key_id: str, avoid: frozenset[int] = frozenset()) -> Seat:
-        """A place on an engine that holds `version`, on none of the slots in `avoid` if another one does.
+    async def seat(
+        self, version: int | None, key_id: str, avoid: frozenset[int] = frozenset(), *, or_serving: bool = False
+    ) -> Seat:
+        """A place on an engine that holds `version` (None: what serves), on none of the slots in `avoid` if another one
+        does. With `or_serving`, what serves stands in for a version that is no longer there.
 
-        Raises EngineUnavailable when no engine holds it, Overloaded when too many chats wait already.
+        Raises EngineUnavailable when no engine holds it and none is about to, Overloaded when too many chats wait.
         """
-        return await self.admission.seat(key_id, lambda: self._place(version, avoid))
+        return await self.admission.seat(key_id, lambda: self._place(version, avoid, or_serving))
 
     def release(self, seat: Seat) -> None:
         seat.release()
         self.admission.serve_waiting()
 
     def suspect(self, slot: Slot) -> None:
-        """An engine did not answer, or broke off: whoever keeps it alive looks at it now."""
+        """An engine did not answer, or broke off: it gets no chats until whoever keeps it alive has looked at it."""
+        if slot.state == "ready":
+            slot.state = "doubted"
         slot.suspected.set()
 
-    def _place(self, version: int, avoid: frozenset[int]) -> Seat | None:
-        holders = self.holders(version)
+    def _place(self, version: int | None, avoid: frozenset[int], or_serving: bool) -> Seat | None:
+        wanted = self.serving if version is None else version
+        if wanted is None:
+            raise EngineUnavailable("no engine is ready yet; try again shortly")
+        holders = self.holders(wanted)
+        if not holders and version is not None and or_serving:
+            return self._place(None, avoid, False)
+        if not holders and not self._expects(wanted):
+            raise EngineUnavailable(f"no engine holds {version_name(wanted)} now; try again shortly")
         holders = [slot for slot in holders if slot.index not in avoid] or holders
-        if not holders:
-            raise EngineUnavailable(f"no engine holds {version_name(version)} now; try again shortly")
-        slot = min(holders, key=lambda holder: holder.in_flight)
-        return Seat(slot) if slot.in_flight < self._seats_per_slot else None
+        free = [slot for slot in holders if slot.in_flight < self._seats_per_slot]
+        return Seat(min(free, key=lambda slot: slot.in_flight)) if free else None
 
-    def _partner(self, serving: int) -> int:
+    def _expects(self, version: int) -> bool:
+        """True while a slot is being brought back that is to hold `version`, or that changes what serves in place."""
+        return any(
+            slot.state != "ready" and version in (slot.wanted, slot.version, self.serving) for slot in self.slots
+        )
+
+    def _partner(self) -> int | None:
         """What the serving version is compared with: the challenger by its share, else another that is loaded."""
         challenger = self.shares.challenger
         if challenger is not None and self.holders(challenger) and random.random() < self.shares.comparison_share:
             return challenger
-        others = [version for version in self.loaded() if version not in (serving, challenger)]
-        return others[-1] if others else serving
+        others = [version for version in self.loaded() if version not in (self.serving, challenger)]
+        return others[-1] if others else None
 
     def _known(self, version: int) -> int:
         if version not in self.loaded():
             raise UnknownVersion(f"no engine holds {version_name(version)}; GET /v1/models lists what can be asked for")
         return version
 
-    def _serving(self) -> int:
-        if self.serving is None or not self.ready:
+    def _check_serving(self) -> None:
+        if self.serving is None:
             raise EngineUnavailable("no engine is ready yet; try again shortly")
-        return self.serving

@@ -7,8 +7,9 @@ from typing import Literal
 
 from serve.engine.client import EngineClient
 
-# down: no engine, or one that is starting. ready: takes chats. held: finishes what it has, takes nothing new.
-SlotState = Literal["down", "ready", "held"]
+# down: no engine, or one that is being started. ready: takes chats. doubted: takes none until it was looked at.
+# held: takes none either, since its weights are being changed.
+SlotState = Literal["down", "ready", "doubted", "held"]
 
 
 class Slot:
@@ -25,6 +26,11 @@ class Slot:
         self.suspected = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
+
+    @property
+    def being_changed(self) -> bool:
+        """Somebody else answers for the engine until its weights are what they shall be."""
+        return self.state == "held"
 
     def holds(self, version: int) -> bool:
         return self.state == "ready" and self.version == version

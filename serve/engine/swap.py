@@ -11,12 +11,11 @@ from feedback.errors import Conflict, EngineUnavailable, TandemError
 from feedback.schema import version_name
 from feedback.settings import EngineSettings
 from feedback.store import policies
-from serve.engine.client import EngineLost
-from serve.engine.policy_folders import PolicyFolder, PolicyFolders, Probe
+from serve.engine.loading import Loader
+from serve.engine.policy_folders import PolicyFolder, PolicyFolders
 from serve.engine.pool import Pool
 from serve.engine.proof import prove
 from serve.engine.slot import Slot
-from serve.engine.supervision import Supervision
 from serve.metrics import Metrics
 from serve.record import Record
 
@@ -49,14 +48,14 @@ class Promoter:
     def __init__(
         self,
         pool: Pool,
-        supervision: Supervision,
+        loader: Loader,
         folders: PolicyFolders,
         record: Record,
         settings: EngineSettings,
         metrics: Metrics,
     ) -> None:
         self._pool = pool
-        self._supervision = supervision
+        self._loader = loader
         self._folders = folders
         self._record = record
         self._settings = settings
@@ -94,9 +93,12 @@ class Promoter:
             raise Conflict("a promotion is under way; wait until it has ended")
         async with self._changing:
             policy = await self._folders.of(version)
-            if not self._pool.holders(version):
-                await self._folders.verify(policy)
-                await self._load_into_spare(policy, await self._folders.probes(policy))
+            await self._folders.verify(policy)
+            if len(self._pool.slots) == 1:
+                raise Conflict(
+                    "there is one engine only, and it serves; a challenger needs another", param="challenger"
+                )
+            await self._have_held(policy)
 
     async def rollback(self, change: Change) -> Outcome:
         """Go back to the version that served before. Raises Conflict when there is none, else as `promote`."""
@@ -105,12 +107,25 @@ class Promoter:
     async def _load_and_flip(self, version: int, change: Change) -> None:
         policy = await self._folders.of(version)
         await self._folders.verify(policy)
-        probes = await self._folders.probes(policy)
-        holders = self._pool.holders(version)
-        if holders:
-            await prove(holders[0].client, probes, self._settings)
-        else:
-            await self._load_into_spare(policy, probes)
+        if len(self._pool.slots) == 1:
+            await self._flip_in_place(policy, change)
+            return
+        await self._have_held(policy)
+        await self._flip(version, change)
+
+    async def _flip_in_place(self, policy: PolicyFolder, change: Change) -> None:
+        only = self._pool.slots[0]
+        held_before = only.version
+        await self._loader.load_in_place(only, policy)
+        try:
+            await self._flip(policy.version, change)
+        except BaseException:
+            if held_before is not None:
+                await self._loader.put_back(only, held_before)
+            raise
+        self._loader.open(only)
+
+    async def _flip(self, version: int, change: Change) -> None:
         await self._record.write(
             policies.set_serving,
             version,
@@ -121,35 +136,13 @@ class Promoter:
         )
         self._pool.serving = version
 
-    async def _load_into_spare(self, policy: PolicyFolder, probes: list[Probe]) -> None:
-        slot = self._spare()
-        held_before = slot.version
-        slot.state = "held"
-        try:
-            if not await slot.drained(self._settings.swap_timeout_s):
-                slot.state = "ready"
-                raise EngineUnavailable("the spare engine's replies did not end in time; nothing was changed")
-            await self._load(slot, policy)
-            await prove(slot.client, probes, self._settings)
-        except BaseException:
-            # Its weights are not to be trusted any more: it is started again with what it held.
-            if slot.state != "ready":
-                slot.wanted, slot.version, slot.state = held_before, None, "down"
-                slot.suspected.set()
-            raise
-        slot.wanted, slot.state = policy.version, "ready"
-        self._pool.admission.serve_waiting()
-
-    async def _load(self, slot: Slot, policy: PolicyFolder) -> None:
-        """New weights in place; where the engine will not take them (other shapes, say), a new engine with them."""
-        slot.version = None
-        try:
-            await slot.client.reload(policy.folder, version_name(policy.version), self._settings.swap_timeout_s)
-        except EngineLost as error:
-            log.warning("engine %d would not reload (%s); it is started anew", slot.index, error)
-            await self._supervision.bring_up(slot, policy.version)
-            slot.state = "held"
-        slot.version = policy.version
+    async def _have_held(self, policy: PolicyFolder) -> None:
+        """Some engine is to hold the version, proved."""
+        holders = self._pool.holders(policy.version)
+        if holders:
+            await prove(holders[0].client, await self._folders.probes(policy), self._settings)
+        else:
+            await self._loader.load(self._spare(), policy)
 
     def _spare(self) -> Slot:
         """The slot whose version is missed least, never the last one that serves. Raises EngineUnavailable."""

@@ -1,0 +1,93 @@
+"""Loading another version into the engine of a slot: nothing new goes in, what is in flight ends, the weights change,
+and the engine proves that it serves them.
+"""
+
+import logging
+
+from feedback.errors import EngineUnavailable, TandemError
+from feedback.schema import version_name
+from feedback.settings import EngineSettings
+from serve.engine.client import EngineLost
+from serve.engine.policy_folders import PolicyFolder, PolicyFolders
+from serve.engine.pool import Pool
+from serve.engine.proof import prove
+from serve.engine.slot import Slot
+from serve.engine.starting import Starter
+
+log = logging.getLogger(__name__)
+
+
+class Loader:
+    """Every step is bounded by `engine.swap_timeout_s`, or `engine.start_timeout_s` where an engine is started anew."""
+
+    def __init__(self, pool: Pool, starter: Starter, folders: PolicyFolders, settings: EngineSettings) -> None:
+        self._pool = pool
+        self._starter = starter
+        self._folders = folders
+        self._settings = settings
+
+    async def load(self, slot: Slot, policy: PolicyFolder, *, drain_timeout_s: float | None = None) -> None:
+        """Have the slot, which takes chats now, hold `policy`; it takes none again before it does.
+
+        Raises TandemError. The slot then takes chats for the version that it held, at once when nothing was changed
+        yet, else when it has been started again.
+        """
+        await self._load_held(slot, policy, drain_timeout_s or self._settings.swap_timeout_s)
+        self.open(slot)
+
+    async def load_in_place(self, slot: Slot, policy: PolicyFolder) -> None:
+        """As `load`, for the only engine there is: chats wait until the caller opens the slot. After a failure the old
+        weights are put back by the same way before the engine is given up.
+        """
+        held_before = slot.version
+        try:
+            await self._load_held(slot, policy, self._settings.swap_timeout_s)
+        except TandemError:
+            if slot.state == "down" and held_before is not None:
+                await self.put_back(slot, held_before)
+            raise
+
+    async def put_back(self, slot: Slot, version: int) -> None:
+        """Have the slot hold `version` again and take chats, or be started again with it."""
+        slot.state, slot.wanted = "held", version
+        try:
+            before = await self._folders.of(version)
+            await slot.client.reload(before.folder, version_name(version), self._settings.swap_timeout_s)
+            await prove(slot.client, await self._folders.probes(before), self._settings)
+        except TandemError as error:
+            log.warning("engine %d would not take %s back: %s", slot.index, version_name(version), error)
+            slot.state, slot.version = "down", None
+            slot.suspected.set()
+            return
+        slot.version = version
+        self.open(slot)
+
+    def open(self, slot: Slot) -> None:
+        """Let chats in."""
+        slot.state = "ready"
+        self._pool.admission.serve_waiting()
+
+    async def _load_held(self, slot: Slot, policy: PolicyFolder, drain_timeout_s: float) -> None:
+        held_before = slot.version
+        slot.state = "held"
+        if not await slot.drained(drain_timeout_s):
+            self.open(slot)
+            raise EngineUnavailable("the replies in flight did not end in time; nothing was changed")
+        try:
+            await self._change_weights(slot, policy)
+            await prove(slot.client, await self._folders.probes(policy), self._settings)
+        except BaseException:
+            # Its weights are not to be trusted any more.
+            slot.wanted, slot.version, slot.state = held_before, None, "down"
+            slot.suspected.set()
+            raise
+        slot.wanted = slot.version = policy.version
+
+    async def _change_weights(self, slot: Slot, policy: PolicyFolder) -> None:
+        slot.version = None
+        try:
+            await slot.client.reload(policy.folder, version_name(policy.version), self._settings.swap_timeout_s)
+        except EngineLost as error:
+            # Other shapes, say: what an engine will not take in place, a new one does.
+            log.warning("engine %d would not reload (%s); it is started anew", slot.index, error)
+            await self._starter.start(slot, policy.version)

@@ -1,0 +1,240 @@
+"""Promotion and rollback with real engines and chats in flight; and what fails, leaving the old version serving."""
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from feedback.schema import Policy, Sample
+from feedback.store import policies
+from tests.serve.conftest import Tandem, wait_until_ready
+from tests.serve.test_chat import chat
+
+
+@pytest.fixture(autouse=True)
+def v0_serves(tandem: Tandem) -> Iterator[None]:
+    """Each test begins and ends with v0."""
+    promote(tandem, "v0")
+    wait_until_ready(tandem)
+    yield
+    wait_until_ready(tandem)
+    promote(tandem, "v0")
+
+
+def promote(tandem: Tandem, version: str, **body: Any) -> httpx.Response:
+    with tandem.client() as client:
+        return client.post(f"/v1/policies/{version}/promote", json={"reason": "test"} | body)
+
+
+def fingerprint(tandem: Tandem) -> str:
+    with tandem.client("chat") as client:
+        return str(client.post("/v1/chat/completions", json=chat(max_tokens=2)).json()["system_fingerprint"])
+
+
+def test_promote_and_roll_back(tandem: Tandem) -> None:
+    answer = promote(tandem, "v1")
+    assert answer.status_code == 200
+    assert {"version": "v1", "previous": "v0", "changed": True}.items() <= answer.json().items()
+    assert fingerprint(tandem) == "v1"
+    serving = tandem.store.read(policies.serving)
+    assert serving is not None and serving.version == 1
+    again = promote(tandem, "v1")
+    assert again.status_code == 200 and again.json()["changed"] is False
+    with tandem.client() as client:
+        back = client.post("/v1/policies/rollback", json={"reason": "worse"})
+    assert back.status_code == 200 and back.json()["version"] == "v0"
+    assert fingerprint(tandem) == "v0"
+    with tandem.client() as client:
+        history = client.get("/v1/policies/v1").json()["promotions"]
+        states = {policy["version"]: policy["state"] for policy in client.get("/v1/policies").json()["data"]}
+    assert [attempt["outcome"] for attempt in history] == ["succeeded"]
+    assert states["v0"] == "serving" and states["v1"] == "retired"
+
+
+def test_the_new_weights_are_what_is_served(tandem: Tandem) -> None:
+    """Greedy replies of a version are the same after a reload in place, with the prefix already cached by another."""
+    request = chat(
+        temperature=0, max_tokens=24, messages=[{"role": "user", "content": "Tell me how to cut a cake. " * 12}]
+    )
+
+    def reply() -> str:
+        with tandem.client("chat") as client:
+            return str(client.post("/v1/chat/completions", json=request).json()["choices"][0]["message"]["content"])
+
+    promote(tandem, "v1")
+    first = reply()
+    promote(tandem, "v2")
+    other = reply()
+    promote(tandem, "v0")
+    promote(tandem, "v1")
+    assert reply() == first
+    promote(tandem, "v2")
+    assert reply() == other
+
+
+def test_no_request_fails_and_no_reply_mixes_while_promoting(tandem: Tandem) -> None:
+    stopping, failures, ids = threading.Event(), list[str](), list[str]()
+
+    def chat_on() -> None:
+        with tandem.client("chat") as client:
+            while not stopping.is_set():
+                request = chat(stream=True, max_tokens=24, ignore_eos=True)
+                with client.stream("POST", "/v1/chat/completions", json=request) as answer:
+                    lines = [line for line in answer.iter_lines() if line]
+                    ids.append(answer.headers["x-request-id"])
+                chunks = [json.loads(line[6:]) for line in lines[:-1]]
+                if answer.status_code != 200 or lines[-1] != "data: [DONE]":
+                    failures.append(lines[-1])
+                elif len({chunk["system_fingerprint"] for chunk in chunks}) != 1:
+                    failures.append("two fingerprints in one stream")
+
+    threads = [threading.Thread(target=chat_on) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    try:
+        for version in ("v1", "v2", "v1", "v0"):
+            assert promote(tandem, version).status_code == 200
+            time.sleep(0.3)
+    finally:
+        stopping.set()
+        for thread in threads:
+            thread.join()
+    assert failures == [] and len(ids) > 10
+
+    def versions(session: Any) -> list[tuple[int, int]]:
+        rows = session.query(Sample).filter(Sample.request_id.in_(ids)).all()
+        return [(row.version_first, row.version_last) for row in rows]
+
+    seen = tandem.store.read(versions)
+    assert len(seen) == len(ids)
+    assert all(first == last for first, last in seen)
+    assert len({first for first, _ in seen}) >= 2
+
+
+def test_a_comparison_pairs_the_serving_version_with_the_other_one(tandem: Tandem) -> None:
+    promote(tandem, "v1")
+    sides = []
+    with tandem.client("vote") as client:
+        for _ in range(16):
+            said = client.post("/v1/chat/completions", json=chat(n=2, max_tokens=2)).json()
+            path = f"/v1/comparisons/{said['comparison_id']}"
+            assert client.get(path).json()["versions"] is None
+            client.put(f"{path}/vote", json={"objective": "helpful", "preferred": "tie"})
+            sides.append(tuple(client.get(path).json()["versions"]))
+    assert set(sides) == {("v0", "v1"), ("v1", "v0")}
+
+
+def test_unknown_versions(tandem: Tandem) -> None:
+    missing = promote(tandem, "v99")
+    assert (missing.status_code, missing.headers["content-type"]) == (404, "application/problem+json")
+    assert promote(tandem, "one").status_code == 400
+
+
+@pytest.mark.parametrize("harm", ["changed", "missing", "nan", "shape"])
+def test_a_folder_that_must_not_be_served_changes_nothing(tandem: Tandem, harm: str) -> None:
+    version = spoiled_version(tandem, harm)
+    answer = promote(tandem, f"v{version}")
+    assert (answer.status_code, answer.json()["code"]) == (422, "policy_invalid")
+    assert fingerprint(tandem) == "v0"
+    with tandem.client() as client:
+        (attempt,) = client.get(f"/v1/policies/v{version}").json()["promotions"]
+    assert attempt["outcome"] == "failed" and attempt["detail"]
+    wait_until_ready(tandem)
+    assert promote(tandem, "v1").status_code == 200
+
+
+def test_weights_that_are_not_the_learners_fail_the_probe(tandem: Tandem) -> None:
+    """Whole, finite and of the right shape, but not what the learner scored."""
+    version = spoiled_version(tandem, "probe")
+    answer = promote(tandem, f"v{version}")
+    assert answer.status_code == 422 and "nats" in answer.json()["detail"]
+    assert fingerprint(tandem) == "v0"
+    wait_until_ready(tandem)
+    assert 0 in tandem.gateway.pool.loaded() and version not in tandem.gateway.pool.loaded()
+
+
+def spoiled_version(tandem: Tandem, harm: str) -> int:
+    """Record a further candidate, made of v2 and then harmed."""
+    import shutil
+
+    import numpy as np
+    import orjson
+    from safetensors.numpy import load_file, save_file
+
+    from feedback import manifest
+
+    def free(session: Any) -> int:
+        return policies.next_version(session)
+
+    version = tandem.store.read(free)
+    folder: Path = tandem.settings.policies_dir / f"v{version}"
+    shutil.copytree(tandem.settings.policies_dir / "v2", folder)
+    weights = folder / "model.safetensors"
+    (folder / "manifest.json").unlink()
+    if harm == "probe":
+        probe = orjson.loads((folder / "probe.json").read_bytes())
+        probe["items"][0]["logprobs"][0] -= 1.0
+        (folder / "probe.json").write_bytes(orjson.dumps(probe))
+    if harm == "nan":
+        # Its manifest is made before: a learner that published a NaN would not have got this far.
+        digest = manifest.write(folder)
+        tensors = load_file(weights)
+        tensors["lm_head.weight"][0, 0] = np.nan
+        save_file(tensors, weights)
+    elif harm == "shape":
+        digest = manifest.write(folder)
+        tensors = load_file(weights)
+        tensors["lm_head.weight"] = tensors["lm_head.weight"][:-1].copy()
+        save_file(tensors, weights)
+    else:
+        digest = manifest.write(folder)
+    if harm == "changed":
+        content = bytearray(weights.read_bytes())
+        content[-1] ^= 1
+        weights.write_bytes(content)
+    if harm == "missing":
+        weights.unlink()
+
+    def add(session: Any) -> None:
+        known = policies.get(session, 2)
+        session.add(
+            Policy(
+                version=version, state="candidate", parent=0, path=f"policies/v{version}", digest=digest,
+                iteration_id=f"itr_{version}", dataset_digest=None, settings={}, seed=0, evidence={},
+                created_at=known.created_at,
+            )
+        )  # fmt: skip
+
+    tandem.store.write(add)
+    return version
+
+
+def test_an_engine_that_dies_is_started_again_and_nobody_notices(tandem: Tandem) -> None:
+    import os
+    import signal
+
+    status = {s["slot"]: s["pid"] for s in launcher_status(tandem)}
+    os.kill(status[0], signal.SIGKILL)
+    with tandem.client("chat") as client:
+        for _ in range(8):
+            answer = client.post("/v1/chat/completions", json=chat(max_tokens=2))
+            assert (answer.status_code, answer.json().get("system_fingerprint")) == (200, "v0")
+    deadline = time.monotonic() + 60
+    while launcher_status(tandem)[0]["pid"] == status[0] and time.monotonic() < deadline:
+        time.sleep(0.1)
+    wait_until_ready(tandem)
+    assert 0 in tandem.gateway.pool.loaded() and launcher_status(tandem)[0]["pid"] != status[0]
+
+
+def launcher_status(tandem: Tandem) -> list[dict[str, Any]]:
+    import socket
+
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(str(tandem.settings.run_dir / "engines.sock"))
+        connection.sendall(b'{"do": "status"}\n')
+        return list(json.loads(connection.makefile().readline())["slots"])
