@@ -3,6 +3,7 @@
 Times are seconds since the epoch (UTC). Policy versions are whole numbers here and `vN` outside (`version_name`).
 """
 
+import random
 from typing import Annotated, Any
 
 from sqlalchemy import JSON, Double, ForeignKey, Index, MetaData, UniqueConstraint, text
@@ -68,7 +69,11 @@ class SignIn(Base):
 
 
 class Rater(Base):
-    """Whoever votes: a key itself (`name` is empty) or an id that a client passes under its key."""
+    """Whoever votes: a key itself (`name` is empty) or an id that a client passes under its key.
+
+    `reliability` is the estimated chance that a vote of theirs on an average pair is right, `figures` what else is
+    known of how they vote (`feedback.raters`). A rater whom an operator released is judged by later votes alone.
+    """
 
     __tablename__ = "raters"
     __table_args__ = (UniqueConstraint("key_id", "name"),)
@@ -78,7 +83,11 @@ class Rater(Base):
     name: Mapped[str]
     created_at: Mapped[Timestamp]
     quarantined_at: Mapped[Timestamp | None]
+    quarantine_reason: Mapped[Text | None]
+    released_at: Mapped[Timestamp | None]
     erased_at: Mapped[Timestamp | None]
+    reliability: Mapped[float | None]
+    figures: Mapped[dict[str, Any] | None]
 
 
 class Policy(Base):
@@ -128,7 +137,8 @@ class Promotion(Base):
 class Sample(Base):
     """One reply to one prompt by one policy version, with everything needed to use it again.
 
-    `user` is whom the client says it is for; with `key_id` it names the person whose data it is.
+    `user` is whom the client says it is for; with `key_id` it names the person whose data it is. `parent` is the sample
+    whose reply the conversation went on with: after a comparison, the chosen one.
     """
 
     __tablename__ = "samples"
@@ -138,6 +148,7 @@ class Sample(Base):
     key_id: Mapped[str]
     user: Mapped[str | None]
     request_id: Mapped[str | None]
+    parent: Mapped[str | None]
     messages: Mapped[list[Any]]
     prompt_digest: Mapped[str] = mapped_column(index=True)
     text: Mapped[Text]
@@ -161,25 +172,58 @@ class Sample(Base):
 
 
 class Comparison(Base):
-    """Two samples for the same prompt. `sample_0` was shown as choice 0 (left), `sample_1` as choice 1 (right)."""
+    """Two samples for the same prompt. `sample_0` was shown as choice 0 (left), `sample_1` as choice 1 (right).
+
+    `version_0` and `version_1` are those of the samples, None for a reply that is mixed or of no version.
+    `disagreement`, from 0 to 1, says how much the preference models differ about the pair; 1 until they have seen it.
+    `draw` is a random number from 0 to 1, by which pairs are drawn uniformly. `answers` gives the known answer under an
+    objective, for pairs that check raters; `repeat_of` is the pair that this one shows again with its sides swapped.
+    """
 
     __tablename__ = "comparisons"
-    __table_args__ = (Index("ix_comparisons_wanted", "votes_counted", "id"),)
+    __table_args__ = (
+        Index("ix_comparisons_wanted", "votes_counted", "disagreement", "id"),
+        Index("ix_comparisons_wanted_of_key", "key_id", "votes_counted", "disagreement", "id"),
+        Index("ix_comparisons_drawn", "votes_counted", "draw"),
+        Index("ix_comparisons_drawn_of_key", "key_id", "votes_counted", "draw"),
+        Index("ix_comparisons_key_id_id", "key_id", "id"),
+    )
 
     id: Mapped[str] = mapped_column(primary_key=True)
-    key_id: Mapped[str] = mapped_column(index=True)
+    key_id: Mapped[str]
     sample_0: Mapped[str] = mapped_column(ForeignKey("samples.id"))
     sample_1: Mapped[str] = mapped_column(ForeignKey("samples.id"))
+    version_0: Mapped[int | None]
+    version_1: Mapped[int | None]
     prompt_digest: Mapped[str] = mapped_column(index=True)
     tranche: Mapped[str]
     origin: Mapped[dict[str, Any] | None]
     origin_digest: Mapped[str | None] = mapped_column(unique=True)
     votes_counted: Mapped[int]
+    disagreement: Mapped[float] = mapped_column(Double, default=1.0)
+    draw: Mapped[float] = mapped_column(Double, default=random.random)
+    answers: Mapped[dict[str, Any] | None] = mapped_column(default=None)
+    repeat_of: Mapped[str | None] = mapped_column(ForeignKey("comparisons.id"), index=True, default=None)
+    created_at: Mapped[Timestamp]
+
+
+class Handout(Base):
+    """That a pair was handed to a rater to judge, and with which probability it was chosen among the open ones."""
+
+    __tablename__ = "handouts"
+
+    comparison_id: Mapped[str] = mapped_column(ForeignKey("comparisons.id"), primary_key=True)
+    rater_id: Mapped[str] = mapped_column(ForeignKey("raters.id"), primary_key=True)
+    propensity: Mapped[float] = mapped_column(Double)
     created_at: Mapped[Timestamp]
 
 
 class Vote(Base):
-    """One rater's judgement of one comparison under one objective. This row is the outbox of promise 1."""
+    """One rater's judgement of one comparison under one objective. This row is the outbox of promise 1.
+
+    `success`, 0 to 4, is how far a red-team attack got, by the rater who made it. `elapsed_s` is the time on the page,
+    `left` the choice that was shown on the left, `propensity` that of the handout that led to the vote.
+    """
 
     __tablename__ = "votes"
     __table_args__ = (
@@ -202,6 +246,10 @@ class Vote(Base):
     strength: Mapped[int | None]
     reason: Mapped[Text | None]
     ideal: Mapped[Text | None]
+    success: Mapped[int | None]
+    elapsed_s: Mapped[float | None]
+    left: Mapped[int | None]
+    propensity: Mapped[float | None] = mapped_column(Double)
     state: Mapped[str]
     revision: Mapped[int]
     created_at: Mapped[Timestamp]
@@ -220,6 +268,37 @@ class VoteRevision(Base):
     strength: Mapped[int | None]
     reason: Mapped[Text | None]
     ideal: Mapped[Text | None]
+    success: Mapped[int | None]
+    created_at: Mapped[Timestamp]
+
+
+class Tally(Base):
+    """How many counted votes under `objective` said `preferred` of pairs of these versions; kept as votes are counted.
+
+    -1 stands for a reply without a version or with a mixed one, so that the sum over all rows is the number of votes.
+    """
+
+    __tablename__ = "tallies"
+
+    objective: Mapped[str] = mapped_column(primary_key=True)
+    version_0: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    version_1: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    preferred: Mapped[str] = mapped_column(primary_key=True)
+    votes: Mapped[int]
+
+
+class Transcript(Base):
+    """A conversation in which a person attacked an assistant, and how far they say it got, 0 to 4."""
+
+    __tablename__ = "transcripts"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    rater_id: Mapped[str] = mapped_column(ForeignKey("raters.id"), index=True)
+    messages: Mapped[list[Any]]
+    success: Mapped[int | None]
+    task: Mapped[Text | None]
+    origin: Mapped[dict[str, Any]]
+    origin_digest: Mapped[str] = mapped_column(unique=True)
     created_at: Mapped[Timestamp]
 
 
@@ -290,6 +369,7 @@ class Lease(Base):
     name: Mapped[str] = mapped_column(primary_key=True)
     holder: Mapped[str]
     epoch: Mapped[int]
+    ttl_s: Mapped[float]
     expires_at: Mapped[Timestamp]
 
 

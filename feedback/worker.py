@@ -1,8 +1,10 @@
 """The worker that counts votes: `celery -A feedback.worker worker -Q votes`."""
 
+import functools
+
 from feedback.queue import COUNT_VOTES, make_celery
 from feedback.settings import load_settings
-from feedback.store import Store, votes
+from feedback.store import Store, counting
 
 settings = load_settings()
 app = make_celery(settings)
@@ -11,15 +13,17 @@ app = make_celery(settings)
 @app.task(name=COUNT_VOTES, acks_late=True, reject_on_worker_lost=True)
 def count_votes() -> int:
     """Count every vote that is accepted and not counted yet. Returns how many."""
-    store = Store(settings.record_url)
-    try:
-        return count_all(store)
-    finally:
-        store.close()
+    return count_all(store_of_this_process())
+
+
+@functools.cache
+def store_of_this_process() -> Store:
+    """Opened by the first task, so after the fork: connections must not be shared between processes."""
+    return Store(settings.record_url)
 
 
 def count_all(store: Store) -> int:
     counted = 0
-    while batch := store.write(votes.count_accepted):
+    while batch := store.write(counting.count_accepted):
         counted += batch
     return counted

@@ -8,6 +8,8 @@
 Nothing outside `feedback.store` writes SQL.
 """
 
+import contextlib
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -36,10 +38,16 @@ class Store:
     def __init__(self, database_url: str) -> None:
         self.database_url = database_url
         self.engine = open_engine(database_url)
+        # SQLite has one writer at a time, and one that waits for another polls with growing pauses: within a process
+        # they queue here instead.
+        self._turn: contextlib.AbstractContextManager[object] = (
+            threading.Lock() if self.engine.dialect.name == "sqlite" else contextlib.nullcontext()
+        )
 
     def write(self, operation: Callable[Concatenate[Session, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run `operation(session, ...)` in one transaction; durable when this returns, undone when it raises."""
-        return self._transact(True, operation, *args, **kwargs)
+        with self._turn:
+            return self._transact(True, operation, *args, **kwargs)
 
     def read(self, operation: Callable[Concatenate[Session, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run `operation(session, ...)` on one consistent snapshot. It must not write."""

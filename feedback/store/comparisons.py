@@ -1,14 +1,19 @@
 """Comparisons in the record: one by id, and those that want votes, most informative first."""
 
+import random
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, select
+from sqlalchemy import Select, bindparam, func, literal, select, tuple_, update
 from sqlalchemy.orm import Session, aliased
 
 from feedback.errors import NotFound
-from feedback.schema import Comparison, Rater, Sample, Vote
+from feedback.ids import new_id
+from feedback.schema import Comparison, Handout, Sample, Vote
+from feedback.store import insert, now, page, raters
 
 IMPORTED = "import"
+COUNTED_EXACTLY = 2000
 
 
 @dataclass(frozen=True)
@@ -23,13 +28,6 @@ class Pair:
     def revealed(self) -> bool:
         """The versions are shown to a rater who has voted, under whichever objective."""
         return any(vote.state != "retracted" for vote in self.votes)
-
-
-def visible_to(key_id: str, sees_all: bool) -> ColumnElement[bool] | None:
-    """A key sees the comparisons made with it and the imported ones; an operator's key sees all (None: no limit)."""
-    if sees_all:
-        return None
-    return (Comparison.key_id == key_id) | (Comparison.key_id == IMPORTED)
 
 
 def get(
@@ -58,38 +56,120 @@ def open_for(
     limit: int,
     after: str | None = None,
 ) -> tuple[list[Pair], bool]:
-    """The pairs that this rater (by name) may still judge under `objective`: few votes first, then the newest.
+    """The pairs that this rater (by name) may still judge under `objective`, most informative first.
 
-    Returns the page and whether more follow. `after` is the id of the last comparison of the page before.
+    Those with the fewest votes come first; among them those that the preference models disagree about most, and before
+    all of them those that no model has seen; then the newest. Returns the page and whether more follow. `after` is the
+    id of the last comparison of the page before. Raises NotFound when there is no such comparison.
     """
-    rater_id = session.scalars(select(Rater.id).where(Rater.key_id == key_id, Rater.name == rater)).one_or_none()
-    statement = select(Comparison).where(Comparison.votes_counted < votes_wanted)
-    limit_to_own = visible_to(key_id, sees_all)
-    if limit_to_own is not None:
-        statement = statement.where(limit_to_own)
-    if rater_id is not None:
-        own = aliased(Vote)
-        statement = statement.where(
-            ~select(own.id)
-            .where(
-                own.comparison_id == Comparison.id,
-                own.rater_id == rater_id,
-                own.objective == objective,
-                own.state != "retracted",
-            )
-            .exists()
-        )
+    wanted = _Wanted(_owners(key_id, sees_all), raters.find(session, key_id, rater), objective, votes_wanted)
+    last = None
     if after is not None:
         last = session.get(Comparison, after)
         if last is None:
             raise NotFound(f"no comparison {after!r} to list after")
-        statement = statement.where(
-            (Comparison.votes_counted > last.votes_counted)
-            | ((Comparison.votes_counted == last.votes_counted) & (Comparison.id < last.id))
+    rows = _most_informative(session, wanted, limit + 1, last)
+    return _pairs(session, rows[:limit], wanted.rater_id), len(rows) > limit
+
+
+def hand_out(
+    session: Session,
+    *,
+    key_id: str,
+    sees_all: bool,
+    rater: str,
+    objective: str,
+    votes_wanted: int,
+    limit: int,
+    uniform_share: float,
+    rng: random.Random | None = None,
+) -> tuple[list[Pair], bool]:
+    """The first page of `open_for`, in which each place but the last is given to a pair drawn uniformly from all open
+    ones with the probability `uniform_share` (the last one too, when it is the only one).
+
+    Records for each pair with which probability it was chosen for its place, given those before it; a vote on it will
+    carry that. The number of open pairs is exact up to some thousand, and estimated within a few percent beyond.
+    """
+    rng = rng or random.Random()
+    rater_id = raters.find_or_create(session, key_id, rater)
+    wanted = _Wanted(_owners(key_id, sees_all), rater_id, objective, votes_wanted)
+    ranked = _most_informative(session, wanted, limit + 1, None)
+    more = len(ranked) > limit
+    sizes = [_count_at(session, wanted, *place) for place in _places(wanted)] if uniform_share else [len(ranked)]
+    chosen: list[Comparison] = []
+    propensities: list[float] = []
+    for place in range(min(limit, len(ranked))):
+        taken = {comparison.id for comparison in chosen}
+        best = next(comparison for comparison in ranked if comparison.id not in taken)
+        share = 0.0 if place == limit - 1 > 0 else uniform_share
+        drawn = _draw(session, wanted, sizes, taken, rng) if rng.random() < share else None
+        chosen.append(drawn or best)
+        uniform = share / max(1, sum(sizes) - place)
+        propensities.append(uniform + (1 - share) * (chosen[-1] is best))
+    if chosen:
+        statement = insert(session, Handout)
+        at = now(session)
+        session.connection().execute(
+            statement.on_conflict_do_update(
+                index_elements=["comparison_id", "rater_id"],
+                set_={"propensity": statement.excluded.propensity, "created_at": statement.excluded.created_at},
+            ),
+            [
+                {"comparison_id": comparison.id, "rater_id": rater_id, "propensity": propensity, "created_at": at}
+                for comparison, propensity in zip(chosen, propensities, strict=True)
+            ],
         )
-    statement = statement.order_by(Comparison.votes_counted, Comparison.id.desc()).limit(limit + 1)
-    rows = list(session.scalars(statement))
-    return _pairs(session, rows[:limit], rater_id), len(rows) > limit
+    return _pairs(session, chosen, rater_id), more
+
+
+def set_disagreement(session: Session, disagreement: Mapping[str, float]) -> None:
+    """Say how much the preference models differ about pairs, by id: 0, all agree, to 1. Unknown ids are passed over."""
+    table = Comparison.__table__
+    if disagreement:
+        session.connection().execute(
+            update(table)  # type: ignore[arg-type]
+            .where(table.c.id == bindparam("comparison"))
+            .values(disagreement=bindparam("value")),
+            [
+                {"comparison": id_, "value": min(1.0, max(0.0, float(value)))}
+                for id_, value in sorted(disagreement.items())
+            ],
+        )
+
+
+def set_answer(session: Session, comparison_id: str, objective: str, preferred: str) -> None:
+    """Make the pair one with a known answer ("0" or "1"), which checks those who vote on it. Raises NotFound."""
+    comparison = session.get(Comparison, comparison_id)
+    if comparison is None:
+        raise NotFound(f"no comparison {comparison_id!r}")
+    comparison.answers = (comparison.answers or {}) | {objective: preferred}
+
+
+def add_repeat(session: Session, comparison_id: str) -> Comparison:
+    """The same pair again with its sides swapped: whoever judges both shows how steady they are. Raises NotFound."""
+    first = session.get(Comparison, comparison_id)
+    if first is None:
+        raise NotFound(f"no comparison {comparison_id!r}")
+    swapped = {"0": "1", "1": "0"}
+    repeat = Comparison(
+        id=new_id("cmp"),
+        key_id=first.key_id,
+        sample_0=first.sample_1,
+        sample_1=first.sample_0,
+        version_0=first.version_1,
+        version_1=first.version_0,
+        prompt_digest=first.prompt_digest,
+        tranche=first.tranche,
+        origin=None,
+        origin_digest=None,
+        votes_counted=0,
+        disagreement=first.disagreement,
+        answers=first.answers and {name: swapped[answer] for name, answer in first.answers.items()},
+        repeat_of=first.id,
+        created_at=now(session),
+    )
+    session.add(repeat)
+    return repeat
 
 
 def list_all(
@@ -103,15 +183,102 @@ def list_all(
     order: str,
 ) -> tuple[list[Pair], bool]:
     """All pairs visible to the key, by time."""
-    from feedback.store import page
+    pages = []
+    for owner in _owners(key_id, sees_all):
+        statement = select(Comparison) if owner is None else select(Comparison).where(Comparison.key_id == owner)
+        pages.append(page(session, statement, Comparison.id, limit=limit, after=after, order=order))
+    newest_first = order == "desc"
+    rows = sorted((row for rows, _ in pages for row in rows), key=lambda row: row.id, reverse=newest_first)
+    more = len(rows) > limit or any(more for _, more in pages)
+    return _pairs(session, rows[:limit], raters.find(session, key_id, rater)), more
 
-    statement = select(Comparison)
-    limit_to_own = visible_to(key_id, sees_all)
-    if limit_to_own is not None:
-        statement = statement.where(limit_to_own)
-    rows, more = page(session, statement, Comparison.id, limit=limit, after=after, order=order)
-    rater_id = session.scalars(select(Rater.id).where(Rater.key_id == key_id, Rater.name == rater)).one_or_none()
-    return _pairs(session, rows, rater_id), more
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What is open to a rater. `owners` are the keys whose pairs they may see, or None alone for all."""
+
+    owners: tuple[str | None, ...]
+    rater_id: str | None
+    objective: str
+    votes_wanted: int
+
+    def at(self, votes_counted: int, owner: str | None) -> Select[tuple[Comparison]]:
+        """The open pairs of one owner that have so many votes."""
+        statement = select(Comparison).where(Comparison.votes_counted == votes_counted)
+        if owner is not None:
+            statement = statement.where(Comparison.key_id == owner)
+        if self.rater_id is not None:
+            own = aliased(Vote)
+            statement = statement.where(
+                ~select(own.id)
+                .where(
+                    own.comparison_id == Comparison.id,
+                    own.rater_id == self.rater_id,
+                    own.objective == self.objective,
+                    own.state != "retracted",
+                )
+                .exists()
+            )
+        return statement
+
+
+def _owners(key_id: str, sees_all: bool) -> tuple[str | None, ...]:
+    """A key sees the comparisons made with it and the imported ones; an operator's key sees all."""
+    return (None,) if sees_all else (key_id, IMPORTED)
+
+
+def _most_informative(session: Session, wanted: _Wanted, limit: int, last: Comparison | None) -> list[Comparison]:
+    # One query a number of votes and owner, each of which reads just the rows it returns from an index.
+    found: list[Comparison] = []
+    for votes_counted in range(0 if last is None else last.votes_counted, wanted.votes_wanted):
+        level: list[Comparison] = []
+        for owner in wanted.owners:
+            statement = wanted.at(votes_counted, owner)
+            if last is not None and votes_counted == last.votes_counted:
+                rank = tuple_(Comparison.disagreement, Comparison.id)
+                statement = statement.where(rank < tuple_(literal(last.disagreement), literal(last.id)))
+            statement = statement.order_by(Comparison.disagreement.desc(), Comparison.id.desc()).limit(limit)
+            level += session.scalars(statement)
+        level.sort(key=lambda comparison: (comparison.disagreement, comparison.id), reverse=True)
+        found += level
+        if len(found) >= limit:
+            break
+    return found[:limit]
+
+
+def _places(wanted: _Wanted) -> list[tuple[int, str | None]]:
+    """Where open pairs are: by number of votes and owner."""
+    return [(votes_counted, owner) for votes_counted in range(wanted.votes_wanted) for owner in wanted.owners]
+
+
+def _count_at(session: Session, wanted: _Wanted, votes_counted: int, owner: str | None) -> int:
+    draws = wanted.at(votes_counted, owner).with_only_columns(Comparison.draw).order_by(Comparison.draw)
+    some = session.scalars(draws.offset(COUNTED_EXACTLY).limit(1)).one_or_none()
+    if some is None:
+        return session.scalars(select(func.count()).select_from(draws.subquery())).one()
+    # The draws are spread evenly from 0 to 1, so that many of them below this one tell how many there are.
+    return round(COUNTED_EXACTLY / some)
+
+
+def _draw(
+    session: Session, wanted: _Wanted, sizes: list[int], taken: set[str], rng: random.Random
+) -> Comparison | None:
+    """An open pair that is not taken, each as likely as another. None when there is none left."""
+    sizes = list(sizes)
+    while any(sizes):
+        place = rng.choices(range(len(sizes)), weights=sizes)[0]
+        statement = wanted.at(*_places(wanted)[place]).where(Comparison.id.not_in(taken)).order_by(Comparison.draw)
+        # Few are counted off. Of many, the one so far beyond a random point: one next to a wide gap in the draws is
+        # hardly likelier than others then.
+        point = rng.random() if sizes[place] > COUNTED_EXACTLY else 0.0
+        steps = rng.randrange(min(sizes[place], COUNTED_EXACTLY))
+        for beyond in (Comparison.draw >= point, Comparison.draw < point):
+            found = session.scalars(statement.where(beyond).offset(steps).limit(1)).one_or_none()
+            if found is not None:
+                return found
+        # Fewer than thought: some were taken or judged meanwhile.
+        sizes[place] = steps
+    return None
 
 
 def _pairs(session: Session, comparisons: list[Comparison], rater_id: str | None) -> list[Pair]:

@@ -1,5 +1,6 @@
 """Imported pairs in the record, written and read in bulk."""
 
+import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -91,6 +92,8 @@ def _insert(session: Session, pairs: list[Pair], rater_id: str) -> None:
             "origin": pair.origin,
             "origin_digest": pair.origin_digest,
             "votes_counted": 0,
+            "disagreement": 1.0,
+            "draw": random.random(),
             "created_at": at,
         }
         vote_id = new_id("vote")

@@ -20,14 +20,15 @@ def acquire(session: Session, name: str, holder: str, ttl_s: float) -> int | Non
     at = now(session)
     session.execute(
         insert(session, Lease)
-        .values(name=name, holder="", epoch=0, expires_at=0.0)
+        .values(name=name, holder="", epoch=0, ttl_s=0.0, expires_at=0.0)
         .on_conflict_do_nothing(index_elements=["name"])
     )
     lease = session.scalars(select(Lease).where(Lease.name == name).with_for_update()).one()
-    if lease.expires_at > at and lease.holder != holder:
+    if _runs(lease, at) and lease.holder != holder:
         return None
     lease.holder = holder
     lease.epoch += 1
+    lease.ttl_s = ttl_s
     lease.expires_at = at + ttl_s
     return lease.epoch
 
@@ -42,7 +43,9 @@ def check(session: Session, name: str, epoch: int) -> Lease:
 
 def renew(session: Session, name: str, epoch: int, ttl_s: float) -> None:
     """Raises LeaseLost when it went to a later holder."""
-    check(session, name, epoch).expires_at = now(session) + ttl_s
+    lease = check(session, name, epoch)
+    lease.ttl_s = ttl_s
+    lease.expires_at = now(session) + ttl_s
 
 
 def release(session: Session, name: str, epoch: int) -> None:
@@ -54,5 +57,11 @@ def release(session: Session, name: str, epoch: int) -> None:
 
 def held(session: Session, name: str) -> bool:
     """True while somebody holds the lease."""
-    expires_at = session.scalars(select(Lease.expires_at).where(Lease.name == name)).one_or_none()
-    return expires_at is not None and expires_at > now(session)
+    lease = session.scalars(select(Lease).where(Lease.name == name)).one_or_none()
+    return lease is not None and _runs(lease, now(session))
+
+
+def _runs(lease: Lease, at: float) -> bool:
+    # One that ends later than a fresh one would was taken before the clock was turned back: its holder, if it lives,
+    # renews it by the new clock.
+    return at < lease.expires_at <= at + lease.ttl_s

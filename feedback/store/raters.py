@@ -6,16 +6,16 @@ from sqlalchemy.orm import Session
 from feedback.errors import NotFound
 from feedback.ids import new_id
 from feedback.schema import (
-    OBJECTIVES,
     Comparison,
     DatasetVote,
     Policy,
     Rater,
     Sample,
+    Transcript,
     Vote,
     VoteRevision,
 )
-from feedback.store import insert, now
+from feedback.store import counting, insert, now
 
 
 def find(session: Session, key_id: str, name: str) -> str | None:
@@ -68,16 +68,10 @@ def erase(session: Session, rater_id: str) -> list[int]:
             .order_by(Policy.version)
         )
     )
-    texts = {"reason": None, "ideal": None}
-    for objective in OBJECTIVES:
-        own = select(Vote.comparison_id).where(
-            Vote.rater_id == rater_id, Vote.objective == objective, Vote.state == "counted"
-        )
-        session.execute(
-            update(Comparison).where(Comparison.id.in_(own)).values(votes_counted=Comparison.votes_counted - 1)
-        )
+    counting.set_apart(session, rater_id, "retracted")
     session.execute(delete(VoteRevision).where(VoteRevision.vote_id.in_(own_votes)))
-    session.execute(update(Vote).where(Vote.rater_id == rater_id).values(state="retracted", counted_at=None, **texts))
+    session.execute(update(Vote).where(Vote.rater_id == rater_id).values(state="retracted", reason=None, ideal=None))
+    session.execute(delete(Transcript).where(Transcript.rater_id == rater_id))
     session.execute(
         update(Sample)
         .where(Sample.id.in_(own_samples))

@@ -1,12 +1,12 @@
-"""How often which policy version was preferred to which, counted by the database."""
+"""How often which policy version was preferred to which, from the tallies."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sqlalchemy import func, select
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import select
+from sqlalchemy.orm import Session
 
-from feedback.schema import Comparison, Sample, Vote
+from feedback.schema import Tally as TallyRow
 
 
 @dataclass(frozen=True)
@@ -22,21 +22,16 @@ class Tally:
 
 def tallies(session: Session) -> Iterator[Tally]:
     """Of all counted votes on pairs of two different versions; mixed replies are left out."""
-    left, right = aliased(Sample), aliased(Sample)
-    rows = session.execute(
-        select(Vote.objective, left.version_first, right.version_first, Vote.preferred, func.count())
-        .join(Comparison, Comparison.id == Vote.comparison_id)
-        .join(left, left.id == Comparison.sample_0)
-        .join(right, right.id == Comparison.sample_1)
+    rows = session.scalars(
+        select(TallyRow)
         .where(
-            Vote.state == "counted",
-            Vote.preferred.in_(("0", "1", "tie")),
-            left.version_first == left.version_last,
-            right.version_first == right.version_last,
-            left.version_first != right.version_first,
+            TallyRow.preferred.in_(("0", "1", "tie")),
+            TallyRow.version_0 >= 0,
+            TallyRow.version_1 >= 0,
+            TallyRow.version_0 != TallyRow.version_1,
+            TallyRow.votes > 0,
         )
-        .group_by(Vote.objective, left.version_first, right.version_first, Vote.preferred)
+        .order_by(TallyRow.objective, TallyRow.version_0, TallyRow.version_1, TallyRow.preferred)
     )
-    for objective, left_version, right_version, preferred, votes in rows:
-        if left_version is not None and right_version is not None:
-            yield Tally(objective, left_version, right_version, preferred, votes)
+    for row in rows:
+        yield Tally(row.objective, row.version_0, row.version_1, row.preferred, row.votes)

@@ -4,6 +4,7 @@ import hashlib
 from typing import Any
 
 import orjson
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from feedback.ids import new_id
@@ -16,12 +17,41 @@ def prompt_digest(messages: list[dict[str, Any]]) -> str:
 
 
 def add(session: Session, samples: list[Sample]) -> None:
+    """Record samples, each with the sample whose reply its conversation went on with."""
+    parents: dict[str, str | None] = {}
+    for sample in samples:
+        if sample.parent is None:
+            if sample.prompt_digest not in parents:
+                parents[sample.prompt_digest] = parent_of(session, sample)
+            sample.parent = parents[sample.prompt_digest]
     session.add_all(samples)
+
+
+def parent_of(session: Session, sample: Sample) -> str | None:
+    """The id of the sample that wrote the last reply in this one's conversation: same key, same words; or None."""
+    messages = sample.messages
+    last = next((at for at in reversed(range(len(messages))) if messages[at].get("role") == "assistant"), None)
+    if last is None:
+        return None
+    content = messages[last].get("content")
+    if not isinstance(content, str):
+        return None
+    statement = (
+        select(Sample.id)
+        .where(
+            Sample.prompt_digest == prompt_digest(messages[:last]),
+            Sample.key_id == sample.key_id,
+            Sample.text == content,
+        )
+        .order_by(Sample.id.desc())
+        .limit(1)
+    )
+    return session.scalars(statement).one_or_none()
 
 
 def add_comparison(session: Session, comparison: Comparison, samples: tuple[Sample, Sample]) -> None:
     """Record a comparison together with its two samples."""
-    session.add_all(samples)
+    add(session, list(samples))
     session.flush()
     session.add(comparison)
 
@@ -35,6 +65,8 @@ def compare(
         key_id=key_id,
         sample_0=samples[0].id,
         sample_1=samples[1].id,
+        version_0=None if samples[0].mixed else samples[0].version_first,
+        version_1=None if samples[1].mixed else samples[1].version_first,
         prompt_digest=samples[0].prompt_digest,
         tranche=tranche,
         origin=None,

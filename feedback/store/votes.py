@@ -1,32 +1,46 @@
-"""Votes in the record: put, retracted, claimed and counted.
+"""Votes in the record: put, changed, retracted and looked at.
 
-The row is the outbox. `put` commits it as `accepted`; `count_accepted` turns accepted rows into counted ones in one
-transaction, so however often it is called, and whoever is killed, each revision of a vote is counted exactly once.
+The row is the outbox. `put` commits it as `accepted`; `feedback.store.counting` turns accepted rows into counted ones.
 """
 
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import bindparam, func, select, update
+from sqlalchemy import ScalarSelect, func, select
 from sqlalchemy.orm import Session
 
-from feedback.errors import NotFound
+from feedback.errors import InvalidRequest, NotFound
 from feedback.ids import new_id
-from feedback.schema import Comparison, Dataset, DatasetVote, Iteration, Vote, VoteRevision
-from feedback.store import comparisons, insert, now, raters
-
-COUNT_BATCH = 500
+from feedback.schema import Comparison, Dataset, DatasetVote, Handout, Iteration, Rater, Vote, VoteRevision
+from feedback.store import comparisons, counting, insert, now, raters, tallies
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """What a rater says of a comparison under one objective."""
+    """What a rater says of a comparison under one objective.
+
+    `success`, 0 to 4, is how far a red-team attack got. `elapsed_s` is the time on the page, `left` the choice that
+    was shown on the left.
+    """
 
     objective: str
     preferred: str
     strength: int | None
     reason: str | None = None
     ideal: str | None = None
+    success: int | None = None
+    elapsed_s: float | None = None
+    left: int | None = None
+
+    def said(self) -> dict[str, Any]:
+        """What makes it another judgement when it differs; the history keeps it."""
+        return {
+            "preferred": self.preferred,
+            "strength": self.strength,
+            "reason": self.reason,
+            "ideal": self.ideal,
+            "success": self.success,
+        }
 
 
 def put(
@@ -40,22 +54,22 @@ def put(
 ) -> Vote:
     """Accept a vote: the first one, the same again (changes nothing) or another (replaces it, keeps the history).
 
-    Raises NotFound when there is no such comparison or it belongs to somebody else.
+    Raises NotFound when there is no such comparison or it belongs to somebody else, InvalidRequest when the success of
+    an attack is told under another objective than `harmless`.
     """
-    _check_visible(session, comparison_id, key_id, sees_all)
-    rater_id = raters.find_or_create(session, key_id, rater)
+    if judgement.success is not None and judgement.objective != "harmless":
+        raise InvalidRequest("success is that of a red-team attack, which is judged as harmless", param="success")
+    rater_id = _rater_on(session, comparison_id, key_id, sees_all, rater)
     at = now(session)
-    said = {
-        "preferred": judgement.preferred,
-        "strength": judgement.strength,
-        "reason": judgement.reason,
-        "ideal": judgement.ideal,
-    }
+    said = judgement.said()
     first = {
         "id": new_id("vote"),
         "comparison_id": comparison_id,
         "rater_id": rater_id,
         "objective": judgement.objective,
+        "elapsed_s": judgement.elapsed_s,
+        "left": judgement.left,
+        "propensity": _propensity(comparison_id, rater_id),
         "state": "accepted",
         "revision": 1,
         "created_at": at,
@@ -63,15 +77,17 @@ def put(
         "counted_at": None,
         **said,
     }
-    inserted = session.scalars(
+    # Without a session's bookkeeping: this is the hot path.
+    inserted = session.connection().execute(
         insert(session, Vote)
         .values(first)
         .on_conflict_do_nothing(index_elements=["comparison_id", "rater_id", "objective"])
-        .returning(Vote)
-    ).one_or_none()
-    if inserted is not None:
-        _keep_revision(session, inserted, said, at)
-        return inserted
+        .returning(Vote.id)
+    )
+    if inserted.first() is not None:
+        vote = Vote(**first)
+        _keep_revision(session, vote, said, at)
+        return vote
     vote = session.scalars(
         select(Vote)
         .where(
@@ -84,9 +100,10 @@ def put(
     same = all(getattr(vote, field) == value for field, value in said.items())
     if same and vote.state != "retracted":
         return vote
-    _uncount(session, vote)
+    counting.uncount(session, vote)
     for field, value in said.items():
         setattr(vote, field, value)
+    vote.elapsed_s, vote.left = judgement.elapsed_s, judgement.left
     vote.state = "accepted"
     vote.revision += 1
     vote.updated_at = at
@@ -119,44 +136,12 @@ def retract(
     for vote in votes:
         if vote.state == "retracted":
             continue
-        _uncount(session, vote)
+        counting.uncount(session, vote)
         vote.state = "retracted"
         vote.revision += 1
         vote.updated_at = at
         _keep_revision(session, vote, {}, at)
     return votes
-
-
-def count_accepted(session: Session, limit: int = COUNT_BATCH) -> int:
-    """Claim up to `limit` accepted votes and count them, oldest first. Returns how many."""
-    claimed = list(
-        session.execute(
-            select(Vote.id, Vote.comparison_id)
-            .where(Vote.state == "accepted")
-            .order_by(Vote.updated_at)
-            .limit(limit)
-            .with_for_update(skip_locked=True)
-        )
-    )
-    if not claimed:
-        return 0
-    session.execute(
-        update(Vote)
-        .where(Vote.id.in_([row.id for row in claimed]))
-        .values(state="counted", counted_at=now(session))
-        .execution_options(synchronize_session=False)
-    )
-    votes_of: dict[str, int] = {}
-    for row in claimed:
-        votes_of[row.comparison_id] = votes_of.get(row.comparison_id, 0) + 1
-    # Rows are taken in one order by everybody, so two workers cannot wait for each other.
-    session.connection().execute(
-        update(Comparison.__table__)  # type: ignore[arg-type]
-        .where(Comparison.__table__.c.id == bindparam("comparison"))
-        .values(votes_counted=Comparison.__table__.c.votes_counted + bindparam("votes")),
-        [{"comparison": id_, "votes": votes} for id_, votes in sorted(votes_of.items())],
-    )
-    return len(claimed)
 
 
 def get(session: Session, vote_id: str, *, key_id: str, sees_all: bool) -> Vote:
@@ -196,9 +181,10 @@ def used_by(session: Session, vote_id: str) -> list[dict[str, Any]]:
 
 
 def count_by_state(session: Session) -> dict[str, int]:
-    """How many votes there are in each state."""
-    rows = session.execute(select(Vote.state, func.count()).group_by(Vote.state))
-    return {state: count for state, count in rows}  # noqa: C416
+    """How many votes there are in each state. The many that count are not read for it."""
+    rows = session.execute(select(Vote.state, func.count()).where(Vote.state != "counted").group_by(Vote.state))
+    counts = {state: count for state, count in rows} | {"counted": tallies.counted(session)}  # noqa: C416
+    return {state: count for state, count in counts.items() if count}
 
 
 def oldest_accepted_at(session: Session) -> float | None:
@@ -224,19 +210,31 @@ def _check_visible(session: Session, comparison_id: str, key_id: str, sees_all: 
         raise NotFound(f"no comparison {comparison_id!r}")
 
 
-def _uncount(session: Session, vote: Vote) -> None:
-    if vote.state != "counted":
-        return
-    vote.counted_at = None
-    session.execute(
-        update(Comparison)
-        .where(Comparison.id == vote.comparison_id)
-        .values(votes_counted=Comparison.votes_counted - 1)
-        .execution_options(synchronize_session=False)
+def _rater_on(session: Session, comparison_id: str, key_id: str, sees_all: bool, rater: str) -> str:
+    """The id of this rater, made when it is not there yet. Raises NotFound when the comparison is not theirs to see."""
+    row = (
+        session.connection()
+        .execute(
+            select(Comparison.key_id, Rater.id)
+            .outerjoin(Rater, (Rater.key_id == key_id) & (Rater.name == rater))
+            .where(Comparison.id == comparison_id)
+        )
+        .one_or_none()
+    )
+    if row is None or not (sees_all or row[0] in (key_id, comparisons.IMPORTED)):
+        raise NotFound(f"no comparison {comparison_id!r}")
+    return row[1] or raters.find_or_create(session, key_id, rater)
+
+
+def _propensity(comparison_id: str, rater_id: str) -> ScalarSelect[float]:
+    return (
+        select(Handout.propensity)
+        .where(Handout.comparison_id == comparison_id, Handout.rater_id == rater_id)
+        .scalar_subquery()
     )
 
 
 def _keep_revision(session: Session, vote: Vote, said: dict[str, Any], at: float) -> None:
-    session.execute(
+    session.connection().execute(
         insert(session, VoteRevision).values(vote_id=vote.id, revision=vote.revision, created_at=at, **said)
     )

@@ -9,7 +9,7 @@ import pytest
 from feedback.queue import VoteHints, make_celery, send
 from feedback.scheduler import Scheduler, due
 from feedback.settings import LoopSettings, Settings, load_settings
-from feedback.store import Store, iterations, leases, votes
+from feedback.store import Store, counting, iterations, leases, votes
 from tests.feedback.record import add_comparison, judgement
 
 LOOP = LoopSettings(votes_per_iteration=100, min_votes=20, interval_s=3600)
@@ -50,7 +50,7 @@ def test_an_iteration_starts_by_count_once_and_not_again_after_it_failed(setting
     put_votes(store, 3)
     scheduler.look()
     assert store.read(iterations.active) is None, "accepted votes are not counted ones"
-    store.write(votes.count_accepted)
+    store.write(counting.count_accepted)
     for _ in range(2):
         scheduler.look()
     iteration = store.read(iterations.active)
@@ -61,7 +61,7 @@ def test_an_iteration_starts_by_count_once_and_not_again_after_it_failed(setting
     scheduler.look()
     assert store.read(iterations.active) is None
     put_votes(store, 3)
-    store.write(votes.count_accepted)
+    store.write(counting.count_accepted)
     scheduler.look()
     assert store.read(iterations.active) is not None
 
@@ -70,7 +70,7 @@ def test_only_the_holder_of_the_lease_acts(settings: Settings) -> None:
     store = Store(settings.record_url)
     store.write(leases.acquire, leases.SCHEDULER, "somebody else", 60.0)
     put_votes(store, 3)
-    store.write(votes.count_accepted)
+    store.write(counting.count_accepted)
     Scheduler(settings, store, make_celery(settings)).look()
     assert store.read(iterations.active) is None
 

@@ -59,6 +59,7 @@ def upgrade() -> None:
         sa.Column("name", sa.String(), nullable=False),
         sa.Column("holder", sa.String(), nullable=False),
         sa.Column("epoch", sa.Integer(), nullable=False),
+        sa.Column("ttl_s", sa.Double(), nullable=False),
         sa.Column("expires_at", sa.Double(), nullable=False),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_leases")),
     )
@@ -108,7 +109,11 @@ def upgrade() -> None:
         sa.Column("name", sa.String(), nullable=False),
         sa.Column("created_at", sa.Double(), nullable=False),
         sa.Column("quarantined_at", sa.Double(), nullable=True),
+        sa.Column("quarantine_reason", sa.String(), nullable=True),
+        sa.Column("released_at", sa.Double(), nullable=True),
         sa.Column("erased_at", sa.Double(), nullable=True),
+        sa.Column("reliability", sa.Double(), nullable=True),
+        sa.Column("figures", sa.JSON(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_raters")),
         sa.UniqueConstraint("key_id", "name", name=op.f("uq_raters_key_id_name")),
     )
@@ -118,6 +123,7 @@ def upgrade() -> None:
         sa.Column("key_id", sa.String(), nullable=False),
         sa.Column("user", sa.String(), nullable=True),
         sa.Column("request_id", sa.String(), nullable=True),
+        sa.Column("parent", sa.String(), nullable=True),
         sa.Column("messages", sa.JSON(), nullable=False),
         sa.Column("prompt_digest", sa.String(), nullable=False),
         sa.Column("text", sa.String(), nullable=False),
@@ -140,6 +146,15 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_samples_prompt_digest"), ["prompt_digest"], unique=False)
 
     op.create_table(
+        "tallies",
+        sa.Column("objective", sa.String(), nullable=False),
+        sa.Column("version_0", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("version_1", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("preferred", sa.String(), nullable=False),
+        sa.Column("votes", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("objective", "version_0", "version_1", "preferred", name=op.f("pk_tallies")),
+    )
+    op.create_table(
         "traffic",
         sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("challenger", sa.Integer(), nullable=True),
@@ -154,21 +169,34 @@ def upgrade() -> None:
         sa.Column("key_id", sa.String(), nullable=False),
         sa.Column("sample_0", sa.String(), nullable=False),
         sa.Column("sample_1", sa.String(), nullable=False),
+        sa.Column("version_0", sa.Integer(), nullable=True),
+        sa.Column("version_1", sa.Integer(), nullable=True),
         sa.Column("prompt_digest", sa.String(), nullable=False),
         sa.Column("tranche", sa.String(), nullable=False),
         sa.Column("origin", sa.JSON(), nullable=True),
         sa.Column("origin_digest", sa.String(), nullable=True),
         sa.Column("votes_counted", sa.Integer(), nullable=False),
+        sa.Column("disagreement", sa.Double(), nullable=False),
+        sa.Column("draw", sa.Double(), nullable=False),
+        sa.Column("answers", sa.JSON(), nullable=True),
+        sa.Column("repeat_of", sa.String(), nullable=True),
         sa.Column("created_at", sa.Double(), nullable=False),
+        sa.ForeignKeyConstraint(["repeat_of"], ["comparisons.id"], name=op.f("fk_comparisons_repeat_of")),
         sa.ForeignKeyConstraint(["sample_0"], ["samples.id"], name=op.f("fk_comparisons_sample_0")),
         sa.ForeignKeyConstraint(["sample_1"], ["samples.id"], name=op.f("fk_comparisons_sample_1")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_comparisons")),
         sa.UniqueConstraint("origin_digest", name=op.f("uq_comparisons_origin_digest")),
     )
     with op.batch_alter_table("comparisons", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_comparisons_key_id"), ["key_id"], unique=False)
+        batch_op.create_index("ix_comparisons_drawn", ["votes_counted", "draw"], unique=False)
+        batch_op.create_index("ix_comparisons_drawn_of_key", ["key_id", "votes_counted", "draw"], unique=False)
+        batch_op.create_index("ix_comparisons_key_id_id", ["key_id", "id"], unique=False)
         batch_op.create_index(batch_op.f("ix_comparisons_prompt_digest"), ["prompt_digest"], unique=False)
-        batch_op.create_index("ix_comparisons_wanted", ["votes_counted", "id"], unique=False)
+        batch_op.create_index(batch_op.f("ix_comparisons_repeat_of"), ["repeat_of"], unique=False)
+        batch_op.create_index("ix_comparisons_wanted", ["votes_counted", "disagreement", "id"], unique=False)
+        batch_op.create_index(
+            "ix_comparisons_wanted_of_key", ["key_id", "votes_counted", "disagreement", "id"], unique=False
+        )
 
     op.create_table(
         "iteration_events",
@@ -184,6 +212,33 @@ def upgrade() -> None:
         batch_op.create_index("ix_iteration_events_iteration_id_seq", ["iteration_id", "seq"], unique=False)
 
     op.create_table(
+        "transcripts",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("rater_id", sa.String(), nullable=False),
+        sa.Column("messages", sa.JSON(), nullable=False),
+        sa.Column("success", sa.Integer(), nullable=True),
+        sa.Column("task", sa.String(), nullable=True),
+        sa.Column("origin", sa.JSON(), nullable=False),
+        sa.Column("origin_digest", sa.String(), nullable=False),
+        sa.Column("created_at", sa.Double(), nullable=False),
+        sa.ForeignKeyConstraint(["rater_id"], ["raters.id"], name=op.f("fk_transcripts_rater_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_transcripts")),
+        sa.UniqueConstraint("origin_digest", name=op.f("uq_transcripts_origin_digest")),
+    )
+    with op.batch_alter_table("transcripts", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_transcripts_rater_id"), ["rater_id"], unique=False)
+
+    op.create_table(
+        "handouts",
+        sa.Column("comparison_id", sa.String(), nullable=False),
+        sa.Column("rater_id", sa.String(), nullable=False),
+        sa.Column("propensity", sa.Double(), nullable=False),
+        sa.Column("created_at", sa.Double(), nullable=False),
+        sa.ForeignKeyConstraint(["comparison_id"], ["comparisons.id"], name=op.f("fk_handouts_comparison_id")),
+        sa.ForeignKeyConstraint(["rater_id"], ["raters.id"], name=op.f("fk_handouts_rater_id")),
+        sa.PrimaryKeyConstraint("comparison_id", "rater_id", name=op.f("pk_handouts")),
+    )
+    op.create_table(
         "votes",
         sa.Column("id", sa.String(), nullable=False),
         sa.Column("comparison_id", sa.String(), nullable=False),
@@ -193,6 +248,10 @@ def upgrade() -> None:
         sa.Column("strength", sa.Integer(), nullable=True),
         sa.Column("reason", sa.String(), nullable=True),
         sa.Column("ideal", sa.String(), nullable=True),
+        sa.Column("success", sa.Integer(), nullable=True),
+        sa.Column("elapsed_s", sa.Double(), nullable=True),
+        sa.Column("left", sa.Integer(), nullable=True),
+        sa.Column("propensity", sa.Double(), nullable=True),
         sa.Column("state", sa.String(), nullable=False),
         sa.Column("revision", sa.Integer(), nullable=False),
         sa.Column("created_at", sa.Double(), nullable=False),
@@ -237,6 +296,7 @@ def upgrade() -> None:
         sa.Column("strength", sa.Integer(), nullable=True),
         sa.Column("reason", sa.String(), nullable=True),
         sa.Column("ideal", sa.String(), nullable=True),
+        sa.Column("success", sa.Integer(), nullable=True),
         sa.Column("created_at", sa.Double(), nullable=False),
         sa.ForeignKeyConstraint(["vote_id"], ["votes.id"], name=op.f("fk_vote_revisions_vote_id")),
         sa.PrimaryKeyConstraint("vote_id", "revision", name=op.f("pk_vote_revisions")),
@@ -261,17 +321,27 @@ def downgrade() -> None:
         )
 
     op.drop_table("votes")
+    op.drop_table("handouts")
+    with op.batch_alter_table("transcripts", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_transcripts_rater_id"))
+
+    op.drop_table("transcripts")
     with op.batch_alter_table("iteration_events", schema=None) as batch_op:
         batch_op.drop_index("ix_iteration_events_iteration_id_seq")
 
     op.drop_table("iteration_events")
     with op.batch_alter_table("comparisons", schema=None) as batch_op:
+        batch_op.drop_index("ix_comparisons_wanted_of_key")
         batch_op.drop_index("ix_comparisons_wanted")
+        batch_op.drop_index(batch_op.f("ix_comparisons_repeat_of"))
         batch_op.drop_index(batch_op.f("ix_comparisons_prompt_digest"))
-        batch_op.drop_index(batch_op.f("ix_comparisons_key_id"))
+        batch_op.drop_index("ix_comparisons_key_id_id")
+        batch_op.drop_index("ix_comparisons_drawn_of_key")
+        batch_op.drop_index("ix_comparisons_drawn")
 
     op.drop_table("comparisons")
     op.drop_table("traffic")
+    op.drop_table("tallies")
     with op.batch_alter_table("samples", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_samples_prompt_digest"))
         batch_op.drop_index("ix_samples_key_id_user")

@@ -1,0 +1,109 @@
+"""Votes counted, and taken out of what counts again.
+
+`count_accepted` turns accepted rows into counted ones in one transaction, so however often it is called, and whoever is
+killed, each revision of a vote is counted exactly once: its row, its comparison's count and its tally change together.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import bindparam, select, update
+from sqlalchemy.orm import Session
+
+from feedback.schema import Comparison, Rater, Vote
+from feedback.store import now, tallies
+
+COUNT_BATCH = 500
+
+
+def count_accepted(session: Session, limit: int = COUNT_BATCH) -> int:
+    """Claim up to `limit` accepted votes and count them, oldest first; those of a quarantined rater are set apart.
+
+    Returns how many were claimed.
+    """
+    claimed = list(
+        session.execute(
+            select(
+                Vote.id,
+                Vote.comparison_id,
+                Vote.objective,
+                Comparison.version_0,
+                Comparison.version_1,
+                Vote.preferred,
+                Rater.quarantined_at,
+            )
+            .join(Comparison, Comparison.id == Vote.comparison_id)
+            .join(Rater, Rater.id == Vote.rater_id)
+            .where(Vote.state == "accepted")
+            .order_by(Vote.updated_at)
+            .limit(limit)
+            .with_for_update(skip_locked=True, of=Vote)
+        )
+    )
+    apart = [row.id for row in claimed if row.quarantined_at is not None]
+    counted = [row for row in claimed if row.quarantined_at is None]
+    for state, ids in (("counted", [row.id for row in counted]), ("quarantined", apart)):
+        if ids:
+            session.execute(
+                update(Vote)
+                .where(Vote.id.in_(ids))
+                .values(state=state, counted_at=now(session) if state == "counted" else None)
+                .execution_options(synchronize_session=False)
+            )
+    changes: Counter[tuple[str, tallies.Entry]] = Counter(
+        (row.comparison_id, tallies.Entry(row.objective, row.version_0, row.version_1, row.preferred))
+        for row in counted
+    )
+    _change_counts(session, changes, +1)
+    return len(claimed)
+
+
+def set_apart(session: Session, rater_id: str, state: str, **changes: Any) -> int:
+    """Take all of a rater's votes that are accepted or counted out of what counts, into `state`. Returns how many."""
+    of_rater = Vote.rater_id == rater_id
+    _change_counts(session, tallies.of_votes(session, of_rater & (Vote.state == "counted")), -1)
+    moved = session.execute(
+        update(Vote)
+        .where(of_rater, Vote.state.in_(("accepted", "counted")))
+        .values(state=state, counted_at=None, **changes)
+        .execution_options(synchronize_session=False)
+    )
+    return moved.rowcount
+
+
+def take_back(session: Session, rater_id: str) -> int:
+    """Accept a released rater's quarantined votes again: they will be counted. Returns how many."""
+    moved = session.execute(
+        update(Vote)
+        .where(Vote.rater_id == rater_id, Vote.state == "quarantined")
+        .values(state="accepted", updated_at=now(session))
+        .execution_options(synchronize_session=False)
+    )
+    return moved.rowcount
+
+
+def uncount(session: Session, vote: Vote) -> None:
+    """Take a vote that is about to change or go out of what counts."""
+    if vote.state != "counted":
+        return
+    vote.counted_at = None
+    _change_counts(session, tallies.of_votes(session, Vote.id == vote.id), -1)
+
+
+def _change_counts(session: Session, votes_of: Mapping[tuple[str, tallies.Entry], int], sign: int) -> None:
+    """Add or take away votes, each of its comparison's count and of its tally."""
+    if not votes_of:
+        return
+    by_comparison: Counter[str] = Counter()
+    for (comparison_id, _), votes in votes_of.items():
+        by_comparison[comparison_id] += sign * votes
+    table = Comparison.__table__
+    # Rows are taken in one order by everybody, so two workers cannot wait for each other.
+    session.connection().execute(
+        update(table)  # type: ignore[arg-type]
+        .where(table.c.id == bindparam("comparison"))
+        .values(votes_counted=table.c.votes_counted + bindparam("votes")),
+        [{"comparison": id_, "votes": votes} for id_, votes in sorted(by_comparison.items())],
+    )
+    tallies.change(session, ((entry, sign * votes) for (_, entry), votes in votes_of.items()))

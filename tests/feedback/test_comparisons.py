@@ -1,0 +1,114 @@
+import random
+from collections import Counter
+
+import pytest
+
+from feedback.errors import NotFound
+from feedback.store import Store, comparisons, samples, votes
+from feedback.store.comparisons import hand_out, open_for
+from feedback.worker import count_all
+from tests.feedback.record import MESSAGES, add_comparison, judgement, sample
+
+ANN = {"key_id": "key_a", "sees_all": False, "rater": "ann"}
+QUERY = ANN | {"objective": "helpful", "votes_wanted": 2}
+
+
+def ids(pairs: list[comparisons.Pair]) -> list[str]:
+    return [pair.comparison.id for pair in pairs]
+
+
+def test_what_the_models_disagree_about_comes_first_and_unseen_pairs_before(store: Store) -> None:
+    low, high, unseen, voted = (add_comparison(store) for _ in range(4))
+    store.write(comparisons.set_disagreement, {low: 0.1, high: 0.6, voted: 0.9, "cmp_none": 0.5})
+    store.write(votes.put, voted, judgement(), key_id="key_a", sees_all=False, rater="bob")
+    count_all(store)
+    pairs, more = store.read(open_for, **QUERY, limit=10)
+    assert (ids(pairs), more) == ([unseen, high, low, voted], False)
+    walked, after = [], None
+    while True:
+        page, more = store.read(open_for, **QUERY, limit=1, after=after)
+        walked += ids(page)
+        if not more:
+            break
+        after = walked[-1]
+    assert walked == ids(pairs)
+
+
+def test_pages_hold_own_and_imported_pairs_in_one_order(store: Store) -> None:
+    made = [add_comparison(store, key_id=key) for key in ("key_a", "import", "key_b", "key_a", "import")]
+    visible = [id_ for id_ in reversed(made) if id_ != made[2]]
+    assert ids(store.read(open_for, **QUERY, limit=10)[0]) == visible
+    listed, more = store.read(comparisons.list_all, **ANN, limit=3, after=None, order="desc")
+    assert (ids(listed), more) == (visible[:3], True)
+    rest, more = store.read(comparisons.list_all, **ANN, limit=3, after=visible[2], order="desc")
+    assert (ids(rest), more) == (visible[3:], False)
+
+
+def test_a_share_is_drawn_uniformly_and_the_vote_carries_the_propensity(store: Store) -> None:
+    made = [add_comparison(store) for _ in range(4)]
+    store.write(comparisons.set_disagreement, {id_: rank / 10 for rank, id_ in enumerate(made)})
+    best, rng, handed = made[-1], random.Random(1), Counter[str]()
+    propensities: dict[str, float] = {}
+
+    def many(session: object) -> None:
+        for _ in range(500):
+            (pair,), more = hand_out(session, **QUERY, limit=1, uniform_share=0.4, rng=rng)
+            handed[pair.comparison.id] += 1
+            assert more
+
+    store.write(many)
+    expected = {id_: 0.1 + 0.6 * (id_ == best) for id_ in made}
+    assert {id_: handed[id_] / 500 for id_ in made} == pytest.approx(expected, abs=0.06)
+    for comparison_id in made:
+        vote = store.write(votes.put, comparison_id, judgement(), **ANN)
+        propensities[comparison_id] = store.read(votes.get, vote.id, key_id="key_a", sees_all=False).propensity
+    assert propensities == pytest.approx(expected)
+    assert store.write(hand_out, **QUERY, limit=5, uniform_share=0.4) == ([], False)
+    elsewhere = store.write(votes.put, best, judgement(), **(ANN | {"rater": "carl"}))
+    assert store.read(votes.get, elsewhere.id, key_id="key_a", sees_all=False).propensity is None
+
+
+def test_a_page_handed_out_holds_each_pair_once_and_ends_with_an_informative_one(store: Store) -> None:
+    made = [add_comparison(store) for _ in range(8)]
+    for seed in range(30):
+        pairs, more = store.write(hand_out, **QUERY, limit=5, uniform_share=0.9, rng=random.Random(seed))
+        assert len(set(ids(pairs))) == 5
+        assert set(ids(pairs)) <= set(made)
+        assert more
+    everything, more = store.write(hand_out, **QUERY, limit=20, uniform_share=0.5)
+    assert set(ids(everything)) == set(made)
+    assert not more
+
+
+def test_the_number_of_open_pairs_is_estimated_from_their_draws(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(comparisons, "COUNTED_EXACTLY", 100)
+    for _ in range(300):
+        add_comparison(store)
+    wanted = comparisons._Wanted((None,), None, "helpful", 1)
+    assert store.read(comparisons._count_at, wanted, 0, None) == pytest.approx(300, rel=0.35)
+
+
+def test_a_repeat_shows_the_same_pair_swapped(store: Store) -> None:
+    first = add_comparison(store)
+    store.write(comparisons.set_answer, first, "helpful", "0")
+    repeat = store.write(comparisons.add_repeat, first)
+    original, again = (store.read(comparisons.get, id_, key_id="key_a", sees_all=False) for id_ in (first, repeat.id))
+    assert [side.id for side in again.samples] == [side.id for side in reversed(original.samples)]
+    assert (again.comparison.repeat_of, again.comparison.answers) == (first, {"helpful": "1"})
+    assert (again.comparison.version_0, again.comparison.version_1) == (1, 0)
+    with pytest.raises(NotFound):
+        store.write(comparisons.set_answer, "cmp_none", "helpful", "0")
+
+
+def test_a_conversation_knows_the_sample_it_goes_on_with(store: Store) -> None:
+    chosen = sample("It is 5.")
+    add_comparison(store, chosen, sample("It is 6.", version=1))
+    onward = [*MESSAGES, {"role": "assistant", "content": "It is 5."}, {"role": "user", "content": "Sure?"}]
+    for later, parent in (
+        (sample("Yes", messages=onward), chosen.id),
+        (sample("Yes", messages=onward, key_id="key_b"), None),
+        (sample("Yes", messages=[*MESSAGES, onward[1] | {"content": "It is 7."}, onward[2]]), None),
+        (sample("5"), None),
+    ):
+        store.write(samples.add, [later])
+        assert store.read(samples.get, later.id).parent == parent
