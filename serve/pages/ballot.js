@@ -9,6 +9,12 @@ const DEGREES = [
 ];
 let ballots = 0;
 
+/** What is asked under an objective, as the raters read it. */
+export function question(objective) {
+  return element("div", { class: "question" },
+    element("h2", {}, OBJECTIVES[objective].question), element("p", {}, OBJECTIVES[objective].instruction));
+}
+
 export class Ballot {
   /** `onCast(judgement)` gets what PUT .../vote takes, without the objective; `onMark(side)` follows the choice. */
   constructor({ objective, texts, onCast, onSkip, onMark, skipLabel = "Skip" }) {
@@ -26,8 +32,6 @@ export class Ballot {
     this.idealPart = element("div", { class: "field", hidden: true },
       element("label", { for: `${name}-ideal` }, "A reply better than both"), this.ideal);
     this.node = element("form", { class: "ballot", tabindex: "-1", "aria-label": "Your vote", onsubmit: (event) => this.onSubmit(event) },
-      element("div", { class: "question" }, element("h2", {}, OBJECTIVES[objective].question),
-        element("p", {}, OBJECTIVES[objective].instruction)),
       element("div", { class: "scale", role: "radiogroup", "aria-label": OBJECTIVES[objective].question },
         element("span", { class: "end", "aria-hidden": "true" }, keyHint("←"), " A"),
         DEGREES.map((degree, at) => element("label", { class: `degree side-${degree.preferred} strength-${degree.strength}`, title: verdict(degree) },

@@ -13,6 +13,8 @@ export function showSignIn(main, onSignedIn) {
   const form = element("form", { class: "sign-in" },
     element("h1", {}, "Sign in"),
     element("p", { class: "lead" }, "Tandem is an assistant that learns from its users’ votes while it serves them."),
+    // For password keepers, which want a name beside a secret.
+    element("input", { name: "username", autocomplete: "username", value: "tandem", hidden: true, readonly: true }),
     element("label", { for: "key" }, "Your key"), key, problem, submit,
     element("p", { class: "help", id: "key-help" },
       "The first start leaves an operator’s key in ", element("code", {}, "operator.key"),

@@ -1,7 +1,7 @@
 // The chat: a conversation whose replies stream, sometimes two at once; the chosen one goes on.
 import { announce } from "../announce.js";
 import { call, get, Refused } from "../api.js";
-import { Ballot } from "../ballot.js";
+import { Ballot, question } from "../ballot.js";
 import { stream } from "../completions.js";
 import { element } from "../element.js";
 import { engineNotice } from "../engines.js";
@@ -168,7 +168,7 @@ class Chat {
         }
       },
     });
-    place.append(ballot.node);
+    place.append(question(OBJECTIVE), ballot.node);
     announce("Two replies are there. Which is better?");
     if (!this.composer.text.value) ballot.node.focus({ preventScroll: true });
     this.scroll(true);

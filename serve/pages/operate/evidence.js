@@ -1,13 +1,14 @@
 // The evidence of a version: evaluation, preference model, PPO; each known figure with what it means.
 import { element } from "../element.js";
-import { calibrationPlot, rewardPlot, scoresPlot } from "./evidence_plots.js";
+import { calibration, rewardByDistance, scoresByStep } from "./evidence_plots.js";
 import { figure, isNumber, share, shareEstimate, whole } from "./figures.js";
+import { plot } from "./plots.js";
 import { sortableTable } from "./sortable.js";
 
 /** `{nodes, plots}`: sections to show, and plots to give back later. */
 export function evidence({ evaluation, preference, ppo, ...others }) {
   const plots = [];
-  const drawn = (one) => { plots.push(one); return one.node; };
+  const drawn = (content) => { const one = plot(content); plots.push(one); return one.node; };
   const nodes = [];
   if (evaluation) nodes.push(evaluationSection(evaluation));
   if (ppo?.length) nodes.push(ppoSection(ppo, drawn));
@@ -54,7 +55,7 @@ function samples(kept) {
 function ppoSection(steps, drawn) {
   const numeric = (name, title, value, digits = 2) => ({ name, title, numeric: true, value, cell: (step) => figure(value(step), digits) });
   return section("Training with PPO",
-    element("div", { class: "figures" }, drawn(rewardPlot(steps)), Object.keys(steps[0].scores ?? {}).length > 0 && drawn(scoresPlot(steps))),
+    element("div", { class: "figures" }, drawn(rewardByDistance(steps)), Object.keys(steps[0].scores ?? {}).length > 0 && drawn(scoresByStep(steps))),
     element("details", {}, element("summary", {}, `All ${steps.length} steps`),
       sortableTable({
         caption: "PPO steps", rows: steps, falling: false,
@@ -90,7 +91,7 @@ function preferenceSection(report, drawn) {
         { name: "Length correlation", title: "Of score and reply length: how far it just likes long replies", numeric: true, value: ([, one]) => one.length_correlation, cell: ([, one]) => figure(one.length_correlation) },
       ],
     }),
-    report.bins?.length > 0 && element("div", { class: "figures" }, drawn(calibrationPlot(report.bins))));
+    report.bins?.length > 0 && element("div", { class: "figures" }, drawn(calibration(report.bins))));
 }
 
 /** Evidence that this page does not know yet is still shown. */

@@ -1,31 +1,30 @@
-// The plots of a version's evidence and of the ratings.
+// What the plots of a version's evidence and of the ratings show; `plot` draws it.
 import { figure, isNumber } from "./figures.js";
-import { plot } from "./plots.js";
 
 /** sqrt(KL) against reward, a point a PPO step; the watch score beside it where there is one. */
-export function rewardPlot(steps) {
+export function rewardByDistance(steps) {
   const [first, last] = [steps[0], steps.at(-1)];
   const watched = steps.filter((step) => isNumber(step.watch_reward));
-  return plot({
+  return {
     title: "Reward against distance",
     said: `Over ${steps.length} PPO steps the reward went from ${figure(first.reward)} to ${figure(last.reward)} while the policy moved `
-      + `√KL = ${figure(last.sqrt_kl)} from where it started. A watch score that falls while the reward rises is over-optimisation.`,
+      + `√KL = ${figure(last.sqrt_kl)} from where it started.${watched.length ? " Where the watch score falls while the reward rises, it is over-optimised." : ""}`,
     draw: (colours) => ({
       type: "scatter", colours,
       data: { datasets: [
         line("reward", steps.map((step) => ({ x: step.sqrt_kl, y: step.reward, step: step.step })), colours.accent),
         ...(watched.length ? [line("watch", watched.map((step) => ({ x: step.sqrt_kl, y: step.watch_reward, step: step.step })), colours.second)] : []),
       ] },
-      x: { title: "√KL (nats½)", beginAtZero: true }, y: { title: "score" }, legend: watched.length > 0,
+      x: { title: "√KL, in √nats", beginAtZero: true }, y: { title: "reward" }, legend: watched.length > 0,
       tooltip: { callbacks: { label: ({ raw, dataset }) => `step ${raw.step}: ${dataset.label} ${figure(raw.y)} at √KL ${figure(raw.x)}` } },
     }),
-  });
+  };
 }
 
 /** Each objective's score and the reply length by step. */
-export function scoresPlot(steps) {
+export function scoresByStep(steps) {
   const names = Object.keys(steps[0].scores ?? {});
-  return plot({
+  return {
     title: "Scores by step",
     said: names.map((name) => `${name} from ${figure(steps[0].scores[name])} to ${figure(steps.at(-1).scores[name])}`).join(", ") + ".",
     draw: (colours) => ({
@@ -34,13 +33,13 @@ export function scoresPlot(steps) {
         line(name, steps.map((step) => ({ x: step.step, y: step.scores[name] })), at ? colours.second : colours.accent)) },
       x: { title: "PPO step" }, y: { title: "preference score" }, legend: names.length > 1,
     }),
-  });
+  };
 }
 
 /** Calibration: predicted against actual, `bins` of `{confidence, accuracy, count}`. */
-export function calibrationPlot(bins) {
+export function calibration(bins) {
   const points = bins.filter((bin) => bin.count > 0);
-  return plot({
+  return {
     title: "Calibration",
     said: "Where the preference model says 80 %, four in five votes should agree: the nearer to the diagonal the better.",
     draw: (colours) => ({
@@ -51,13 +50,13 @@ export function calibrationPlot(bins) {
       ] },
       x: { title: "predicted", min: 0.5, max: 1 }, y: { title: "agreed", min: 0, max: 1 },
     }),
-  });
+  };
 }
 
 /** Ratings of one objective with their intervals, the best on top. */
-export function ratingsPlot(objective, ratings) {
+export function ratingsWithIntervals(objective, ratings) {
   const rated = ratings.filter((one) => isNumber(one.rating));
-  return plot({
+  return {
     title: objective,
     said: rated.map((one) => `${one.version} ${Math.round(one.rating)}`).join(", ") + " on the Elo scale, with 95 % intervals.",
     draw: (colours) => ({
@@ -72,7 +71,7 @@ export function ratingsPlot(objective, ratings) {
       x: { title: "Elo" }, y: { grid: { display: false } },
       tooltip: { callbacks: { label: ({ dataIndex }) => said(rated[dataIndex]) } },
     }),
-  });
+  };
 }
 
 function said(one) {

@@ -1,6 +1,8 @@
 // Four figures in the order of the loop.
 import { element } from "../element.js";
 import { lasting, whole } from "./figures.js";
+import { STAGES } from "./iteration.js";
+import { startedBy } from "./iterations.js";
 
 const LATE_S = 30;
 
@@ -10,13 +12,17 @@ export function glance({ metrics, policies, iterations }) {
   const running = iterations.find((iteration) => ["queued", "running"].includes(iteration.state));
   return element("ol", { class: "glance", "aria-label": "The loop" },
     part("Votes", whole(metrics.votes.counted ?? 0), votesSaid(metrics)),
-    part("Learning", running ? (running.stage ?? running.state) : "idle", running ? `iteration of ${running.trigger}` : ended(iterations[0])),
+    part("Learning", running ? stageName(running) : "idle", running ? `started by ${startedBy(running)}` : ended(iterations[0])),
     part("Candidates", String(candidates.length), candidates.length ? ["newest ", link(candidates[0].version)] : "none waits for a decision"),
     part("Serving", serving ? link(serving.version) : "nothing", enginesSaid(metrics)));
 }
 
 function part(name, figure, said) {
   return element("li", {}, element("span", { class: "name" }, name), element("strong", {}, figure), element("span", { class: "said" }, said));
+}
+
+function stageName({ stage, state }) {
+  return STAGES.find(([one]) => one === stage)?.[1] ?? state;
 }
 
 function votesSaid({ votes, oldestUncountedS }) {

@@ -3,9 +3,10 @@ import { announce } from "../announce.js";
 import { call, Refused } from "../api.js";
 import { element } from "../element.js";
 import { figure, share } from "./figures.js";
-import { rewardPlot } from "./evidence_plots.js";
+import { rewardByDistance } from "./evidence_plots.js";
+import { plot } from "./plots.js";
 
-const STAGES = [["freeze", "Freeze the votes"], ["preference", "Preference model"], ["ppo", "PPO"], ["evaluate", "Evaluate"], ["publish", "Publish"]];
+export const STAGES = [["freeze", "Freeze the votes"], ["preference", "Preference model"], ["ppo", "PPO"], ["evaluate", "Evaluate"], ["publish", "Publish"]];
 const KINDS = ["queued", "started", "resumed", "stage", "dataset", "preference_step", "preference", "ppo_step", "evaluation", "succeeded", "failed"];
 const ENDS = ["succeeded", "failed"];
 
@@ -15,7 +16,7 @@ export class IterationCard {
     this.onChange = onChange;
     this.problem = element("p", { class: "problem", role: "alert", hidden: true });
     this.startButton = element("button", { type: "button", class: "primary", onclick: () => this.start() }, "Start an iteration");
-    this.card = element("div");
+    this.card = element("div", { hidden: true });
     this.node = element("div", {}, this.problem, this.card);
     this.id = null;
   }
@@ -52,6 +53,7 @@ export class IterationCard {
   }
 
   frame() {
+    this.card.hidden = false;
     this.rows = STAGES.map(([stage, name]) => {
       const bar = element("progress", { max: 1, value: 0, "aria-label": name });
       const said = element("span", { class: "said" });
@@ -81,8 +83,11 @@ export class IterationCard {
     Object.assign(this, { stage: "ppo", share: step.step / step.steps });
     this.facts.ppo = `step ${step.step} of ${step.steps}, reward ${figure(step.reward)}, √KL ${figure(step.sqrt_kl)}`;
     if (this.steps.length < 2) return;
-    this.plot?.leave();
-    this.plot = rewardPlot(this.steps);
+    if (this.plot) {
+      this.plot.change(rewardByDistance(this.steps));
+      return;
+    }
+    this.plot = plot(rewardByDistance(this.steps));
     this.plotPlace.replaceChildren(this.plot.node);
   }
 

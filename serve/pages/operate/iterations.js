@@ -9,14 +9,18 @@ export function iterationsTable(iterations) {
     caption: "Iterations",
     rows: iterations,
     columns: [
-      { name: "Started", value: (one) => one.created, cell: (one) => when(one.created) },
+      { name: "When", value: (one) => one.created, cell: (one) => when(one.created) },
       { name: "State", value: (one) => one.state, cell: (one) => element("span", { class: `state ${one.state}` }, one.state) },
       { name: "Made", value: (one) => one.candidate, cell: (one) => one.candidate ? element("a", { href: `/operate/${one.candidate}` }, one.candidate) : "–" },
       { name: "Took", numeric: true, value: (one) => took(one), cell: (one) => lasting(took(one)) },
-      { name: "By", value: (one) => one.trigger },
+      { name: "Started by", value: startedBy },
       { name: "Reason or error", value: (one) => one.error ?? one.reason ?? "" },
     ],
   });
+}
+
+export function startedBy({ trigger }) {
+  return { count: "the number of votes", interval: "the clock", time: "the clock", operator: "an operator" }[trigger] ?? trigger;
 }
 
 function took({ started, finished }) {

@@ -1,7 +1,6 @@
 // Plots, drawn by Chart.js in the page's own colours; each says in words what it shows.
 import { element } from "../element.js";
 
-const HEIGHT_CLASS = "plot";
 let library = null;
 
 /** Chart.js is a fifth of a megabyte: loaded with the first plot. */
@@ -11,28 +10,42 @@ async function chartLibrary() {
 }
 
 /**
- * A plot as a figure: `draw(colours)` gives Chart.js's configuration. `leave()` gives its memory back; it follows the
- * switch between light and dark.
+ * A plot as a figure. `content`: `{title, said, draw}`, where `draw(colours)` gives what `withDefaults` takes. `leave()`
+ * gives its memory back; it follows the switch between light and dark.
  */
-export function plot({ title, said, draw }) {
-  const canvas = element("canvas", { role: "img", "aria-label": `${title}. ${said}` });
-  const node = element("figure", { class: "figure" }, element("figcaption", {}, element("strong", {}, title), " ", said),
-    element("div", { class: HEIGHT_CLASS }, canvas));
+export function plot(content) {
+  const canvas = element("canvas", { role: "img" });
+  const caption = element("figcaption");
+  const node = element("figure", { class: "figure" }, caption, element("div", { class: "plot" }, canvas));
   const dark = window.matchMedia("(prefers-color-scheme: dark)");
   let chart = null;
   let left = false;
+
+  function say() {
+    canvas.setAttribute("aria-label", `${content.title}. ${content.said}`);
+    caption.replaceChildren(element("strong", {}, content.title), " ", content.said);
+  }
 
   async function redraw() {
     const Chart = await chartLibrary();
     if (left || !canvas.isConnected) return;
     chart?.destroy();
-    chart = new Chart(canvas, withDefaults(draw(colours())));
+    chart = new Chart(canvas, withDefaults(content.draw(colours())));
   }
   dark.addEventListener("change", redraw);
+  say();
   requestAnimationFrame(redraw);
   return {
     node,
-    redraw,
+    /** Show something newer in the same place. */
+    change(newer) {
+      content = newer;
+      say();
+      if (!chart) return;
+      const { data } = withDefaults(content.draw(colours()));
+      chart.data = data;
+      chart.update("none");
+    },
     leave() {
       left = true;
       dark.removeEventListener("change", redraw);

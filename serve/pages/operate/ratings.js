@@ -1,8 +1,9 @@
 // Ratings from live votes: a plot for each objective, and the figures as a table.
 import { element } from "../element.js";
 import { OBJECTIVES } from "../objectives.js";
-import { ratingsPlot } from "./evidence_plots.js";
+import { ratingsWithIntervals } from "./evidence_plots.js";
 import { isNumber, signed, whole } from "./figures.js";
+import { plot } from "./plots.js";
 import { sortableTable } from "./sortable.js";
 
 export class RatingsSection {
@@ -24,7 +25,7 @@ export class RatingsSection {
     }
     const drawn = Object.keys(OBJECTIVES).map((objective) => [objective, ratings.filter((one) => one.objective === objective)])
       .filter(([, rated]) => rated.filter((one) => isNumber(one.rating)).length > 1);
-    this.plots = drawn.map(([objective, rated]) => ratingsPlot(objective, rated));
+    this.plots = drawn.map(([objective, rated]) => plot(ratingsWithIntervals(objective, rated)));
     this.content.replaceChildren(element("div", { class: "figures" }, this.plots.map((one) => one.node)), table(ratings));
   }
 }

@@ -36,7 +36,7 @@ export class VersionPage {
     this.node.replaceChildren(back(),
       element("header", { class: "page-head" }, element("h1", {}, policy.version), element("span", { class: `state ${policy.state}` }, policy.state),
         element("span", { class: "grow" }), decision.buttons),
-      lineage(policy), nodes,
+      lineage(policy), ...nodes,
       element("section", { "aria-label": "Decisions" }, element("h2", {}, "Decisions"), promotionsTable(policy.promotions)),
       element("details", { class: "raw" }, element("summary", {}, "Settings it was trained with"), element("pre", { tabindex: "0" }, JSON.stringify(policy.settings, null, 2))));
   }
@@ -52,7 +52,7 @@ function lineage(policy) {
     ["From", policy.parent ? element("a", { href: `/operate/${policy.parent}` }, policy.parent) : "the starting policy"],
     ["Weights", element("code", { title: policy.digest }, shortDigest(policy.digest))],
     ["Votes", policy.dataset ? element("code", { title: policy.dataset }, shortDigest(policy.dataset)) : "none"],
-    ["Iteration", policy.iteration ? element("code", {}, policy.iteration) : "none"],
+    ["Iteration", policy.iteration ? element("code", { title: policy.iteration }, `…${policy.iteration.slice(-8)}`) : "none"],
     ["Seed", String(policy.seed ?? "–")],
     ["Engine", policy.loaded ? "loaded" : "not loaded"],
   ];

@@ -1,7 +1,7 @@
 // Voting: one blind pair after the other under one objective, by keys; the versions are told afterwards.
 import { announce } from "../announce.js";
 import { call, get, Refused } from "../api.js";
-import { Ballot } from "../ballot.js";
+import { Ballot, question } from "../ballot.js";
 import { element, keyHint } from "../element.js";
 import { OBJECTIVES, verdict } from "../objectives.js";
 import { Pair } from "../pair.js";
@@ -25,9 +25,10 @@ class Voting {
     this.objective = stored in OBJECTIVES ? stored : "helpful";
     this.count = element("p", { class: "today" });
     this.last = element("div", { class: "last-vote", hidden: true });
+    this.question = element("div");
     this.place = element("div", { class: "voting" });
     this.node = element("div", { class: "vote" },
-      element("header", { class: "page-head" }, element("h1", {}, "Vote"), this.objectives(), this.count), this.last, this.place);
+      element("header", { class: "page-head" }, element("h1", {}, "Vote"), this.objectives(), this.count), this.question, this.last, this.place);
     this.onKey = (event) => this.key(event);
     document.addEventListener("keydown", this.onKey);
   }
@@ -39,6 +40,7 @@ class Voting {
 
   start() {
     this.queue = new Queue(this.objective);
+    this.question.replaceChildren(question(this.objective));
     this.drawCount();
     return this.next();
   }
