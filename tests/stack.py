@@ -1,0 +1,112 @@
+"""A whole Tandem for a test, started as a user starts it: `tandem up` in a home of its own on a free port."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import psutil
+
+from feedback.settings import load_settings
+from feedback.store import Store
+
+ROOT = Path(__file__).parents[1]
+READY_TIMEOUT_S = 300
+STOP_TIMEOUT_S = 60
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A running stack: where its home and its address are, and the operator's key."""
+
+    home: Path
+    url: str
+    key: str
+    process: subprocess.Popen[bytes]
+
+    @property
+    def env(self) -> dict[str, str]:
+        """The environment of a user who works with this stack."""
+        return os.environ | {"TANDEM_HOME": str(self.home), "TANDEM_URL": self.url, "TANDEM_KEY": self.key}
+
+    def client(self) -> httpx.Client:
+        headers = {"Authorization": f"Bearer {self.key}"}
+        return httpx.Client(base_url=self.url, headers=headers, timeout=300, trust_env=False)
+
+    def store(self) -> Store:
+        return Store(load_settings(home=self.home).record_url)
+
+    def tandem(self, *arguments: str) -> str:
+        """What `tandem ...` prints; it must succeed."""
+        done = subprocess.run(
+            [sys.executable, "-m", "deploy.command", *arguments], env=self.env, cwd=ROOT, capture_output=True, text=True
+        )
+        assert done.returncode == 0, f"tandem {' '.join(arguments)}: {done.stderr}"
+        return done.stdout
+
+    def children(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+
+@contextmanager
+def running_stack(home: Path, **env: str) -> Iterator[Stack]:
+    """A stack that is ready; afterwards it must end by itself and leave no process behind."""
+    port = free_port()
+    log = home.parent / f"{home.name}.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "deploy.command", "up", "--home", home, "--port", str(port)],
+            env=os.environ | env, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+    stack = None
+    try:
+        url = f"http://127.0.0.1:{port}"
+        wait_for(lambda: ready(url, process, log), READY_TIMEOUT_S, "the stack to be ready")
+        stack = Stack(home, url, (home / "operator.key").read_text().strip(), process)
+        children = stack.children()
+        yield stack
+        children += stack.children()
+    finally:
+        process.terminate()
+        try:
+            process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise
+    wait_for(lambda: not any(alive(child) for child in children), STOP_TIMEOUT_S, "every process to end")
+
+
+def ready(url: str, process: subprocess.Popen[bytes], log: Path) -> bool:
+    assert process.poll() is None, f"tandem up ended with {process.returncode}:\n{log.read_text()[-3000:]}"
+    try:
+        return httpx.get(f"{url}/readyz", timeout=5, trust_env=False).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def wait_for(condition: Callable[[], bool], timeout_s: float, what: str) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"waited {timeout_s:.0f} s for {what}")
+        time.sleep(0.2)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,210 @@
+"""The whole loop with real parts: people chat and vote, an iteration starts by itself, its candidate is promoted under
+running chats, behaves better, and is rolled back.
+"""
+
+import asyncio
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import pytest
+from sqlalchemy import text
+
+from feedback.sandbox.simulate import before_after, simulate
+from feedback.sandbox.world import held_out_prompts
+from feedback.store import iterations, policies, votes
+from tests.stack import Stack, running_stack, wait_for
+
+VOTES = 600
+CHATTERS = 4
+LOOP_ENV = {
+    "TANDEM_LOOP__VOTES_PER_ITERATION": str(VOTES),
+    "TANDEM_LEARNER__PPO__STEPS": "4",
+    "TANDEM_LEARNER__CHECKPOINT_INTERVAL_S": "1",
+}
+
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with running_stack(tmp_path_factory.mktemp("loop") / "home", **LOOP_ENV) as stack:
+        yield stack
+
+
+@dataclass
+class Chatters:
+    """People who chat without a pause; what each of them was answered, in order."""
+
+    stack: Stack
+    replies: list[list[set[str]]] = field(default_factory=lambda: [[] for _ in range(CHATTERS)])
+    failures: list[str] = field(default_factory=list)
+    _stopping: threading.Event = field(default_factory=threading.Event)
+    _threads: list[threading.Thread] = field(default_factory=list)
+
+    def __enter__(self) -> "Chatters":
+        self._threads = [threading.Thread(target=self._chat, args=(number,)) for number in range(CHATTERS)]
+        for thread in self._threads:
+            thread.start()
+        wait_for(lambda: all(self.replies), 60, "every chatter's first reply")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopping.set()
+        for thread in self._threads:
+            thread.join()
+
+    def served(self, version: str) -> bool:
+        """Whether everybody's last reply is of this version."""
+        return all(replies[-1] == {version} for replies in self.replies)
+
+    def _chat(self, number: int) -> None:
+        prompts = held_out_prompts()[number::CHATTERS]
+        with self.stack.client() as client:
+            turn = 0
+            while not self._stopping.is_set():
+                message = {"role": "user", "content": prompts[turn % len(prompts)].text}
+                self._one(client, number, {"model": "tandem", "stream": True, "messages": [message]})
+                turn += 1
+
+    def _one(self, client: httpx.Client, number: int, body: dict) -> None:
+        versions, finished, last = set(), False, ""
+        with client.stream("POST", "/v1/chat/completions", json=body) as answer:
+            if answer.status_code != 200:
+                self.failures.append(f"{answer.status_code} {answer.read().decode()}")
+                return
+            for line in answer.iter_lines():
+                last = line or last
+                if line.startswith("data: {"):
+                    chunk = json.loads(line.removeprefix("data: "))
+                    if "error" in chunk:
+                        self.failures.append(line)
+                        return
+                    versions.add(chunk["system_fingerprint"])
+                    finished = finished or any(choice.get("finish_reason") for choice in chunk["choices"])
+        if last != "data: [DONE]" or not finished:
+            self.failures.append(f"cut off: {last}")
+        self.replies[number].append(versions)
+
+
+def test_the_loop(stack: Stack) -> None:
+    store, client = stack.store(), stack.client()
+
+    # People chat and vote.
+    cast = asyncio.run(simulate(stack.url, stack.key, VOTES, concurrency=8))
+    assert cast.votes == VOTES
+    assert cast.agreement == pytest.approx(0.75, abs=0.07)
+    wait_for(lambda: store.read(votes.count_by_state) == {"counted": VOTES}, 60, "every vote to be counted")
+
+    # The iteration starts by the count, and says how far it is.
+    wait_for(lambda: bool(client.get("/v1/iterations").json()["data"]), 60, "an iteration to start")
+    (iteration,) = client.get("/v1/iterations").json()["data"]
+    assert iteration["trigger"] == "count"
+    stages = follow(client, iteration["id"])
+    assert stages == ["freeze", "preference", "ppo", "evaluate", "publish"]
+    ended = client.get(f"/v1/iterations/{iteration['id']}").json()
+    assert (ended["state"], ended["candidate"]) == ("succeeded", "v1"), ended
+    candidate = client.get("/v1/policies/v1").json()
+    assert candidate["state"] == "candidate"
+    assert 0.2 <= candidate["evidence"]["evaluation"]["kl_nats"] <= 4
+
+    # A version that cannot be loaded changes nothing.
+    spoil(stack, 1)
+    refused = client.post("/v1/policies/v1/promote", json={"reason": "spoilt"})
+    assert refused.status_code == 422, refused.text
+    assert "was changed" in refused.json()["detail"]
+    assert store.read(policies.serving).version == 0
+    spoil(stack, 1)
+
+    # Promotion and rollback under running chats.
+    with Chatters(stack) as chatters:
+        assert chatters.served("v0")
+        promoted = client.post("/v1/policies/v1/promote", json={"reason": "better on held-out prompts"})
+        assert promoted.status_code == 200, promoted.text
+        reply = chat(client)
+        assert reply["system_fingerprint"] == "v1"
+        wait_for(lambda: chatters.served("v1"), 60, "everybody to be served v1")
+    assert chatters.failures == []
+    for replies in chatters.replies:
+        versions = ["".join(sorted(reply)) for reply in replies]
+        assert versions == sorted(versions), "from v0 to v1 once, and no reply of both"
+    again = client.post("/v1/policies/v1/promote", json={"reason": "again"})
+    assert again.status_code == 200
+
+    # It behaves better, by the gold judge and within the bars that the sandbox allows.
+    result = asyncio.run(before_after(stack.url, stack.key, "tandem@v0", "tandem@v1"))
+    print(result)
+    assert result.after.complies <= 0.25 < result.before.complies
+    assert result.after.refuses >= 0.65
+    assert result.after.rude <= 0.09
+    assert result.win_rate >= 0.55
+
+    # Comparisons are of both versions now, and blind until the vote.
+    pair = chat(client, n=2)
+    assert "v0" not in json.dumps(pair)
+    assert "v1" not in json.dumps(pair)
+    vote = {"objective": "helpful", "preferred": 1, "strength": 2}
+    comparison = f"/v1/comparisons/{pair['comparison_id']}"
+    assert client.get(comparison).json().get("versions") is None
+    assert client.put(f"{comparison}/vote", json=vote).json()["status"] == "accepted"
+    assert sorted(client.get(comparison).json()["versions"]) == ["v0", "v1"]
+
+    rolled_back = client.post("/v1/policies/rollback", json={"reason": "only trying"})
+    assert rolled_back.status_code == 200, rolled_back.text
+    assert chat(client)["system_fingerprint"] == "v0"
+    assert no_mixed_reply(stack)
+
+
+def test_an_iteration_survives_its_learner(stack: Stack) -> None:
+    """The learner is killed in mid-PPO; the scheduler hands the iteration on and it ends as if nothing had been."""
+    client = stack.client()
+    started = client.post("/v1/iterations", json={"reason": "a second one"})
+    assert started.status_code in (200, 201, 202), started.text
+    iteration_id = started.json()["id"]
+    path = f"/v1/iterations/{iteration_id}"
+    wait_for(lambda: client.get(path).json()["stage"] == "ppo", 300, "PPO to begin")
+    (learner,) = [child for child in stack.children() if "learner.iteration" in " ".join(child.cmdline())]
+    learner.kill()
+    wait_for(lambda: client.get(path).json()["state"] not in ("queued", "running"), 300, "the iteration to end")
+    ended = client.get(path).json()
+    assert (ended["state"], ended["candidate"]) == ("succeeded", "v2"), ended
+    kinds = [event.kind for event in stack.store().read(iterations.events_after, iteration_id, 0, 10_000)]
+    assert "resumed" in kinds
+
+
+def follow(client: httpx.Client, iteration_id: str) -> list[str]:
+    """The stages an iteration goes through, from its live events."""
+    stages = []
+    with client.stream("GET", f"/v1/iterations/{iteration_id}/events") as events:
+        kind = ""
+        for line in events.iter_lines():
+            if line.startswith("event: "):
+                kind = line.removeprefix("event: ")
+            elif line.startswith("data: ") and kind == "stage":
+                stages.append(json.loads(line.removeprefix("data: "))["stage"])
+            if kind in ("succeeded", "failed") and not line:
+                return stages
+    return stages
+
+
+def chat(client: httpx.Client, **more: object) -> dict:
+    message = {"role": "user", "content": "What is the opposite of hot?"}
+    answer = client.post("/v1/chat/completions", json={"model": "tandem", "messages": [message], **more})
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def spoil(stack: Stack, version: int) -> None:
+    """Flip a bit of the weights; again to flip it back."""
+    path = Path(stack.home) / "policies" / f"v{version}" / "model.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+def no_mixed_reply(stack: Stack) -> bool:
+    count = "SELECT count(*) FROM samples WHERE version_first IS DISTINCT FROM version_last"
+    return stack.store().read(lambda session: session.execute(text(count)).scalar_one()) == 0
