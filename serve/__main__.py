@@ -1,10 +1,10 @@
 """`python -m serve`: the API process of one home."""
 
 import argparse
-import asyncio
 from pathlib import Path
 
 import uvicorn
+import uvloop
 
 from feedback import logs
 from feedback.settings import Settings, load_settings
@@ -16,7 +16,7 @@ def main() -> None:
     arguments.add_argument("--home", type=Path, help="folder of all state")
     settings = load_settings(home=arguments.parse_args().home)
     logs.configure()
-    asyncio.run(serve(settings))
+    uvloop.run(serve(settings))
 
 
 async def serve(settings: Settings) -> None:

@@ -82,12 +82,12 @@ class Generation:
             self._pool.release(self.reply.seat)
 
     async def _begin_on(self, seat: Seat, body: dict[str, Any], request_id: str) -> None:
-        transfer = self._transfer = await seat.slot.client.chat(body, f"{request_id}-{self.reply.choice}")
-        transfer.on_progress = seat.progress
-        transfer.on_end = lambda: self._pool.release(seat)
         if not self._chat.stream:
             # Its tokens come all at once: what was there when it was asked counts as its first.
             seat.progress()
+        transfer = self._transfer = await seat.slot.client.chat(
+            body, f"{request_id}-{self.reply.choice}", seat.progress, lambda: self._pool.release(seat)
+        )
         status = await transfer.wait_for_status()
         if status >= 500:
             raise EngineLost(f"the engine answered {status}")

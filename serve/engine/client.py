@@ -27,19 +27,24 @@ class EngineLost(TandemError):
     status = 503
 
 
+def nothing() -> None:
+    """For who does not want to be told."""
+
+
 class Transfer(asyncio.Protocol):
     """One request to an engine and the answer as far as it has come.
 
-    `on_progress` is called for each piece of the body as it arrives, `on_end` once, when nothing more will come.
+    `on_progress` is called for each piece of the body as it arrives, `on_end` once, when nothing more will come. Both
+    are there from the beginning: an answer may be whole before whoever asked runs again.
     """
 
-    def __init__(self, request: bytes) -> None:
+    def __init__(self, request: bytes, on_progress: Callable[[], None], on_end: Callable[[], None]) -> None:
         self.status = 0
         self.body = bytearray()
         self.complete = False
         self.lost = False
-        self.on_progress: Callable[[], None] | None = None
-        self.on_end: Callable[[], None] | None = None
+        self._on_progress = on_progress
+        self._on_end = on_end
         self._request = request
         self._parser = httptools.HttpResponseParser(self)
         self._transport: asyncio.Transport | None = None
@@ -108,8 +113,7 @@ class Transfer(asyncio.Protocol):
 
     def on_body(self, body: bytes) -> None:
         self.body += body
-        if self.on_progress is not None:
-            self.on_progress()
+        self._on_progress()
 
     def on_message_complete(self) -> None:
         self._end(lost=False)
@@ -120,8 +124,7 @@ class Transfer(asyncio.Protocol):
         if self.ended:
             return
         self.complete, self.lost = not lost, lost
-        if self.on_end is not None:
-            self.on_end()
+        self._on_end()
         self._wake()
 
     def _wake(self) -> None:
@@ -135,9 +138,16 @@ class EngineClient:
     def __init__(self, socket: Path) -> None:
         self.socket = socket
 
-    async def chat(self, body: dict[str, Any], request_id: str) -> Transfer:
-        """Begin a chat. Raises EngineLost when the engine cannot be reached."""
-        return await self._send("POST", CHAT, {**body, "model": SERVED_NAME}, request_id)
+    async def chat(
+        self,
+        body: dict[str, Any],
+        request_id: str,
+        on_progress: Callable[[], None] = nothing,
+        on_end: Callable[[], None] = nothing,
+    ) -> Transfer:
+        """Begin a chat; `on_end` is called in any case. Raises EngineLost when the engine cannot be reached."""
+        request = _request("POST", CHAT, {**body, "model": SERVED_NAME}, request_id)
+        return await self._send(Transfer(request, on_progress, on_end))
 
     async def score(self, token_ids: list[int], timeout_s: float) -> list[float | None]:
         """The log-probability of each token after those before it; None for the first. Raises EngineLost."""
@@ -218,7 +228,7 @@ class EngineClient:
     ) -> dict[str, Any]:
         try:
             async with asyncio.timeout(timeout_s):
-                transfer = await self._send(method, path, body, None)
+                transfer = await self._send(Transfer(_request(method, path, body), nothing, nothing))
                 try:
                     status, content = await transfer.wait_for_status(), await transfer.wait_for_end()
                 finally:
@@ -230,16 +240,20 @@ class EngineClient:
         said: dict[str, Any] = orjson.loads(content) if content else {}
         return said
 
-    async def _send(self, method: str, path: str, body: dict[str, Any] | None, request_id: str | None) -> Transfer:
-        content = b"" if body is None else orjson.dumps(body)
-        head = f"{method} {path} HTTP/1.1\r\nhost: engine\r\nconnection: close\r\n"
-        if request_id is not None:
-            head += f"x-request-id: {request_id}\r\n"
-        head += f"content-type: application/json\r\ncontent-length: {len(content)}\r\n\r\n"
-        transfer = Transfer(head.encode() + content)
+    async def _send(self, transfer: Transfer) -> Transfer:
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 await asyncio.get_running_loop().create_unix_connection(lambda: transfer, str(self.socket))
         except (OSError, TimeoutError) as error:
+            transfer.close()
             raise EngineLost(f"the engine cannot be reached ({type(error).__name__})") from error
         return transfer
+
+
+def _request(method: str, path: str, body: dict[str, Any] | None, request_id: str | None = None) -> bytes:
+    content = b"" if body is None else orjson.dumps(body)
+    head = f"{method} {path} HTTP/1.1\r\nhost: engine\r\nconnection: close\r\n"
+    if request_id is not None:
+        head += f"x-request-id: {request_id}\r\n"
+    head += f"content-type: application/json\r\ncontent-length: {len(content)}\r\n\r\n"
+    return head.encode() + content

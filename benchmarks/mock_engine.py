@@ -1,0 +1,125 @@
+"""A stand-in for the launcher and for vLLM: it answers as they do, with texts made beforehand, and costs nearly nothing.
+
+For measuring the gateway by itself. `python -m benchmarks.mock_engine HOME TOKENS GAP_MS` serves the sockets of HOME's
+engine slots; each reply has TOKENS tokens, GAP_MS apart.
+"""
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+WORDS = ["The", " quick", " brown", " fox", " jumps", " over", " the", " lazy", " dog", "."]
+
+
+class MockEngine:
+    """One engine slot: its weights are a name, and what it scores is what the probe of that name says."""
+
+    def __init__(self, home: Path, tokens: int, gap_s: float) -> None:
+        self.home = home
+        self.tokens = tokens
+        self.gap_s = gap_s
+        self.version = "default"
+        self.scored: dict[tuple[int, ...], list[Any]] = {}
+        for path in sorted((home / "policies").glob("*/probe.json")):
+            for item in json.loads(path.read_bytes())["items"]:
+                logprobs = [-1.0] * item["prompt_length"] + item["logprobs"]
+                self.scored[tuple(item["tokens"])] = [
+                    None if at == 0 else {str(token): {"logprob": logprob}}
+                    for at, (token, logprob) in enumerate(zip(item["tokens"], logprobs, strict=True))
+                ]
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One request, one connection, as the gateway asks."""
+        head = await reader.readuntil(b"\r\n\r\n")
+        path = head.split(b" ", 2)[1].decode()
+        length = next(int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
+        body = orjson.loads(await reader.readexactly(length)) if length else {}
+        if path == "/v1/chat/completions" and body.get("stream"):
+            await self.stream(writer, bool(body.get("logprobs")))
+        else:
+            content = orjson.dumps(self.answer(path, body))
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(content) + content)
+        writer.close()
+
+    def answer(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        if path == "/weight_info":
+            return {"weight_version": self.version}
+        if path == "/update_weight_version":
+            self.version = body["new_version"]
+        if path.startswith("/server_info"):
+            return {"vllm_config": {"model_config": {"dtype": "torch.float32"}}}
+        if path == "/v1/completions":
+            return {"choices": [{"prompt_logprobs": self.scored.get(tuple(body["prompt"]), [])}]}
+        if path == "/v1/chat/completions":
+            message = {"role": "assistant", "content": "".join(WORDS)}
+            choice = {"index": 0, "message": message, "finish_reason": "stop", "token_ids": list(range(len(WORDS)))}
+            return {"choices": [choice], "usage": {"prompt_tokens": 10, "completion_tokens": len(WORDS)}}
+        return {"success": True}
+
+    async def stream(self, writer: asyncio.StreamWriter, logprobs: bool) -> None:
+        writer.write(
+            b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"
+        )
+        head = {"id": "chatcmpl-0123456789abcdef", "object": "chat.completion.chunk", "created": 1, "model": "policy"}
+        writer.write(_event({**head, "choices": [_choice({"role": "assistant", "content": ""})]}))
+        for at in range(self.tokens):
+            choice = _choice({"content": WORDS[at % len(WORDS)]}, token=at)
+            if logprobs:
+                word = WORDS[at % len(WORDS)]
+                entry = {"token": word, "logprob": -0.5, "bytes": list(word.encode()), "top_logprobs": []}
+                choice["logprobs"] = {"content": [entry]}
+            if at == self.tokens - 1:
+                choice |= {"finish_reason": "stop", "stop_reason": None}
+            writer.write(_event({**head, "choices": [choice]}))
+            if self.gap_s:
+                await asyncio.sleep(self.gap_s)
+        usage = {"prompt_tokens": 10, "completion_tokens": self.tokens, "total_tokens": 10 + self.tokens}
+        writer.write(_event({**head, "choices": [], "usage": usage}))
+        writer.write(_chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n")
+        await writer.drain()
+
+
+async def launch(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """The launcher's protocol: every slot runs."""
+    while line := await reader.readline():
+        request = json.loads(line)
+        numbers = [request["slot"]] if "slot" in request else [0, 1]
+        slots = [{"slot": number, "socket": "", "state": "running"} for number in numbers]
+        writer.write(json.dumps({"ok": True, "slots": slots}).encode() + b"\n")
+
+
+def _choice(delta: dict[str, str], token: int | None = None) -> dict[str, Any]:
+    choice: dict[str, Any] = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": None}
+    return choice if token is None else {**choice, "token_ids": [token]}
+
+
+def _event(said: dict[str, Any]) -> bytes:
+    return _chunk(b"data: " + orjson.dumps(said) + b"\n\n")
+
+
+def _chunk(content: bytes) -> bytes:
+    return b"%x\r\n%s\r\n" % (len(content), content)
+
+
+async def main() -> None:
+    home, tokens, gap_s = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]) / 1000
+    run_dir = home / "run"
+    run_dir.mkdir(parents=True, exist_ok=True)
+    for slot in range(2):
+        engine, path = MockEngine(home, tokens, gap_s), run_dir / f"engine-{slot}.sock"
+        path.unlink(missing_ok=True)
+        await asyncio.start_unix_server(engine.serve, path)
+    path = run_dir / "engines.sock"
+    path.unlink(missing_ok=True)
+    await asyncio.start_unix_server(launch, path)
+    await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    import uvloop
+
+    uvloop.run(main())
