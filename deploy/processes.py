@@ -92,7 +92,7 @@ class Supervised:
         except TimeoutError:
             self.kill()
             await process.wait()
-        self._note(state="ended", exit_code=process.returncode)
+        self._note(state="ended", pid=None, exit_code=process.returncode)
 
     def kill(self) -> None:
         """End it and the children in its session now."""
@@ -112,7 +112,7 @@ class Supervised:
             exit_code = await self._process.wait()
             settled = time.monotonic() - started >= SETTLED_S
             self.quick_ends = 0 if settled else self.quick_ends + 1
-            self._note(state="waiting", exit_code=exit_code, restarts=self.state.restarts + 1)
+            self._note(state="waiting", pid=None, exit_code=exit_code, restarts=self.state.restarts + 1)
             await asyncio.sleep(min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** max(0, self.quick_ends - 1)))
             await self._spawn()
 

@@ -36,8 +36,8 @@ class PortInUse(Conflict):
     code = "port_in_use"
 
 
-def run_stack(settings: Settings, announcer: Announcer) -> None:
-    """Run the stack of `settings.home` in this process until SIGINT or SIGTERM.
+def run_stack(settings: Settings, announcer: Announcer) -> bool:
+    """Run the stack of `settings.home` in this process until SIGINT or SIGTERM; whether it was ready by then.
 
     Raises HomeInUse, PortInUse, StartFailed, PolicyInvalid, RedisMissing; nothing is left running then.
     """
@@ -45,7 +45,7 @@ def run_stack(settings: Settings, announcer: Announcer) -> None:
     prepare_home(settings.home)
     with take_home(settings.home):
         port = free_port(settings.serve.host, settings.serve.port)
-        asyncio.run(Stack(settings, port, announcer).run())
+        return asyncio.run(Stack(settings, port, announcer).run())
 
 
 class Stack:
@@ -63,7 +63,7 @@ class Stack:
         self.host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
         self.url = f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{port}"
 
-    async def run(self) -> None:
+    async def run(self) -> bool:
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, self._asked_to_end)
         try:
@@ -73,10 +73,11 @@ class Stack:
             if starting.done():
                 starting.result()
                 await stopping
-            else:
-                starting.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await starting
+                return True
+            starting.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await starting
+            return False
         finally:
             await self._end()
 

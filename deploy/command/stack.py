@@ -48,7 +48,8 @@ def up(home: Home = None, port: Port = None, policy: Policy = None, detach: Deta
     from deploy.announcer import Announcer
     from deploy.supervisor import run_stack
 
-    run_stack(settings, Announcer())
+    if not run_stack(settings, Announcer()):
+        raise typer.Exit(130)
 
 
 def settings_for(home: Path | None, port: int | None, policy: str | None) -> "Settings":

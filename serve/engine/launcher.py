@@ -13,6 +13,7 @@ import selectors
 import signal
 import socket
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -271,6 +272,12 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
     settings.run_dir.chmod(0o700)
     server.prepare_environment()
+    with tempfile.TemporaryDirectory(prefix="tandem-engines-") as folder:
+        os.environ["VLLM_RPC_BASE_PATH"] = folder  # the sockets between a server and its engine
+        _serve_requests(settings)
+
+
+def _serve_requests(settings: Settings) -> None:
     device = server.engine_device(settings.engine.device)
     server.import_server(device)
     gc.collect()

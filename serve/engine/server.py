@@ -66,6 +66,9 @@ def prepare_environment() -> None:
         }
     )
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    # Its processes' own ports, which ask for no key, stay on loopback whatever the host's name resolves to.
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    os.environ.setdefault("VLLM_HOST_IP", "127.0.0.1")
 
 
 def server_arguments(settings: EngineSettings, policy: Path, socket: Path, device: str) -> list[str]:

@@ -1,0 +1,150 @@
+"""A whole stack, started by the command: it comes up, comes back, and goes down with nothing left."""
+
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from deploy.running import StackState, is_held, read_state
+from tests.deploy.command_line import start
+
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
+
+START_TIMEOUT_S = 400.0
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A home whose stack was started in the background; ended after the tests, if they did not do it."""
+    home = tmp_path_factory.mktemp("stack") / "home"
+    started = run("up", "--home", home, "--port", 0, "--detach")
+    assert started.returncode == 0, started.stderr
+    assert str(home / "operator.key") in started.stdout
+    yield home
+    state = read_state(home)
+    if state is not None:
+        os.kill(state.pid, signal.SIGKILL)
+
+
+def run(*arguments: object) -> "subprocess.CompletedProcess[str]":
+    with start(*arguments) as process:
+        out, err = process.communicate(timeout=START_TIMEOUT_S)
+    return subprocess.CompletedProcess([], process.returncode, out, err)
+
+
+def state_of(home: Path) -> StackState:
+    state = read_state(home)
+    assert state is not None
+    return state
+
+
+def until(reached: Callable[[], object], timeout_s: float = 120.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not reached():
+        assert time.monotonic() < deadline, "it did not come to that"
+        time.sleep(0.2)
+
+
+def chat(home: Path) -> httpx.Response:
+    key = (home / "operator.key").read_text().strip()
+    body = {"model": "tandem", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 4}
+    headers = {"authorization": f"Bearer {key}"}
+    url = f"{state_of(home).url}/v1/chat/completions"
+    return httpx.post(url, json=body, headers=headers, timeout=60, trust_env=False)
+
+
+def test_it_serves_with_the_key_that_it_left(home: Path) -> None:
+    answer = chat(home)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["system_fingerprint"] == "v0"
+
+
+def test_nothing_of_a_home_is_open_to_others(home: Path) -> None:
+    assert stat.S_IMODE((home / "operator.key").stat().st_mode) == 0o600
+    assert stat.S_IMODE((home / "run").stat().st_mode) == 0o700
+    listening = {
+        connection.laddr.ip
+        for process in psutil.Process(state_of(home).pid).children(recursive=True)
+        for connection in process.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    }
+    assert listening == {"127.0.0.1"}
+
+
+def test_a_second_one_for_the_home_is_refused(home: Path) -> None:
+    second = run("up", "--home", home, "--port", 0)
+    assert second.returncode == 1
+    assert f"{home} is in use by process {state_of(home).pid}" in second.stderr
+    assert second.stderr.count("\n") == 1
+
+
+def test_a_port_in_use_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        refused = run("up", "--home", tmp_path / "home", "--port", port)
+    assert refused.returncode == 1
+    assert refused.stderr.startswith(f"tandem: port {port} of 127.0.0.1 is in use")
+    assert not (tmp_path / "home" / "record.db").exists()
+
+
+def test_status_and_doctor_see_it(home: Path) -> None:
+    said = run("status", "--home", home, "--json")
+    assert said.returncode == 0
+    told = json.loads(said.stdout)
+    assert told["state"] == "ready"
+    names = [process["name"] for process in told["processes"] if process["state"] == "running"]
+    assert sorted(names) == ["api", "engines", "learner", "redis", "scheduler", "votes"]
+    findings = {found["what"]: found["verdict"] for found in json.loads(run("doctor", "--home", home, "--json").stdout)}
+    assert findings["stack"] == findings["engines"] == findings["home"] == "ok"
+
+
+@pytest.mark.parametrize(
+    "name", ["redis", "votes", "scheduler", "api", pytest.param("engines", marks=pytest.mark.slow)]
+)
+def test_what_is_killed_comes_back(home: Path, name: str) -> None:
+    def pid() -> int | None:
+        return next(process.pid for process in state_of(home).processes if process.name == name)
+
+    killed = pid()
+    assert killed is not None
+    os.kill(killed, signal.SIGKILL)
+    until(lambda: pid() not in (None, killed))
+
+    def serves() -> bool:
+        try:
+            return chat(home).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    until(serves)
+
+
+def test_nothing_outlives_a_kill_and_the_next_start_takes_down_in_order(home: Path) -> None:
+    supervisor = psutil.Process(state_of(home).pid)
+    everything = supervisor.children(recursive=True)
+    assert len(everything) >= 8
+    supervisor.kill()
+    _, alive = psutil.wait_procs(everything, timeout=20)
+    assert alive == []
+    assert run("status", "--home", home).returncode == 4
+
+    with start("up", "--home", home, "--port", 0) as again:
+        assert again.stdout is not None and again.stderr is not None
+        assert "operator.key" in again.stdout.readline()
+        assert chat(home).status_code == 200
+        everything = psutil.Process(again.pid).children(recursive=True)
+        again.send_signal(signal.SIGINT)
+        assert again.wait(60) == 0
+    _, alive = psutil.wait_procs(everything, timeout=1)
+    assert alive == []
+    assert not is_held(home)
+    assert run("down", "--home", home).stderr == f"nothing runs for {home}\n"
