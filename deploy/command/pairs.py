@@ -53,25 +53,22 @@ def show_pair(chunks: Iterable[dict[str, Any]]) -> Pair:
 
 
 def side_by_side(replies: list[str], width: int) -> "RenderableType":
-    """The two replies in frames of equal width, one above the other in a narrow terminal."""
+    """The two replies in columns of equal width, one above the other in a narrow terminal."""
+    from rich.box import ROUNDED
     from rich.console import Group
     from rich.panel import Panel
-    from rich.table import Table
+    from rich.table import Column, Table
     from rich.text import Text
 
     from deploy.command.output import clean
 
-    panels = [
-        Panel(Text(clean(reply)), title=f"{number} {side}", title_align="left")
-        for number, (reply, side) in enumerate(zip(replies, SIDES, strict=True), start=1)
-    ]
-    if width < NARROW_COLUMNS:
-        return Group(*panels)
-    grid = Table.grid(expand=True)
-    for _ in panels:
-        grid.add_column(ratio=1)
-    grid.add_row(*panels)
-    return grid
+    titles = [f"{number} {side}" for number, side in enumerate(SIDES, start=1)]
+    texts = [Text(clean(reply)) for reply in replies]
+    if width >= NARROW_COLUMNS:
+        table = Table(*(Column(title, ratio=1) for title in titles), box=ROUNDED, expand=True)
+        table.add_row(*texts)
+        return table
+    return Group(*(Panel(text, title=title, title_align="left") for title, text in zip(titles, texts, strict=True)))
 
 
 def ask_for_vote() -> Ballot | None:
@@ -91,11 +88,12 @@ def press(question: str, keys: str) -> str:
     import termios
     import tty
 
-    print(question, end="", file=sys.stderr, flush=True)
     terminal = sys.stdin.fileno()
     before = termios.tcgetattr(terminal)
     try:
-        tty.setcbreak(terminal)
+        # This also forgets what was typed before the question stood there: it cannot be meant as an answer.
+        tty.setcbreak(terminal, termios.TCSAFLUSH)
+        print(question, end="", file=sys.stderr, flush=True)
         while True:
             pressed = os.read(terminal, 1).decode(errors="replace").lower() or END_OF_INPUT
             if pressed in keys or pressed == END_OF_INPUT:

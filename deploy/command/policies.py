@@ -53,7 +53,9 @@ def show(version: Version, json: Json = False, home: Home = None, url: Url = Non
     if json:
         print_json(policy)
     else:
-        print("\n".join(outline(policy)))
+        # The evidence before the many settings.
+        settings = policy.pop("settings")
+        print("\n".join(outline(policy | {"settings": settings})))
 
 
 @app.command("promote")
@@ -104,11 +106,13 @@ def change_serving(path: str, reason: str, force: bool, json: bool, home: Home, 
 
 def outline(value: dict[str, Any], indent: str = "") -> list[str]:
     """An object as indented lines, for reading."""
-    from deploy.command.output import clean
+    from deploy.command.output import clean, when
 
     lines = []
     for name, part in value.items():
-        if isinstance(part, dict) and part:
+        if name == "created":
+            lines.append(f"{indent}{name}: {when(part)}")
+        elif isinstance(part, dict) and part:
             lines += [f"{indent}{name}:", *outline(part, f"{indent}  ")]
         elif isinstance(part, list) and part and all(isinstance(each, dict) for each in part):
             lines.append(f"{indent}{name}:")
