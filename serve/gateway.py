@@ -19,6 +19,7 @@ from serve.engine.supervision import Supervision
 from serve.engine.swap import Promoter
 from serve.metrics import Metrics
 from serve.record import Record
+from serve.recorder import Recorder
 
 if TYPE_CHECKING:
     from feedback.queue import VoteHints
@@ -35,6 +36,7 @@ class Gateway:
         self.settings = settings
         self.metrics = Metrics()
         self.record = Record(Store(settings.record_url))
+        self.recorder = Recorder(self.record)
         self.keyring = Keyring(self.record)
         self.pool = Pool(
             settings.run_dir,
@@ -68,6 +70,7 @@ class Gateway:
         await self.supervision.stop()
         if self._vote_hints is not None:
             await asyncio.to_thread(self._vote_hints.stop)
+        await self.recorder.stop()
         self.record.close()
 
     async def start_iteration(self, reason: str | None) -> Iteration:

@@ -112,7 +112,7 @@ class Completion:
             metrics.tokens.labels("prompt").inc((row.usage or {}).get("prompt_tokens", 0))
             metrics.tokens.labels("completion").inc((row.usage or {}).get("completion_tokens", 0))
         if self.comparison_id is None or status != COMPLETE:
-            await self._gateway.record.write(samples.add, rows)
+            await self._gateway.recorder.add(rows)
             return
         pair = (rows[0], rows[1])
         base = all(row.version_first == 0 for row in pair)
@@ -122,7 +122,7 @@ class Completion:
             tranche="base" if base else "online",
             comparison_id=self.comparison_id,
         )
-        await self._gateway.record.write(samples.add_comparison, comparison, pair)
+        await self._gateway.recorder.add(rows, comparison)
 
     def head(self) -> dict[str, Any]:
         """What the answer and every chunk begin with. Of a comparison it says nothing that tells the versions apart."""
