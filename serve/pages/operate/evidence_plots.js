@@ -64,11 +64,11 @@ export function ratingsWithIntervals(objective, ratings) {
       data: {
         labels: rated.map((one) => one.version),
         datasets: [
-          { data: rated.map((one) => one.interval ?? [one.rating, one.rating]), backgroundColor: colours.accentSoft, barThickness: 6, borderRadius: 3, borderSkipped: false, grouped: false },
-          { type: "scatter", data: rated.map((one, at) => ({ x: one.rating, y: at })), backgroundColor: colours.accent, pointRadius: 5 },
+          { data: rated.map((one) => one.interval ?? [one.rating, one.rating]), backgroundColor: colours.accentSoft, barThickness: 6, borderRadius: 3, borderSkipped: false, grouped: false, order: 1 },
+          { type: "scatter", data: rated.map((one, at) => ({ x: one.rating, y: at })), backgroundColor: colours.accent, pointRadius: 5, pointHoverRadius: 5, order: 0 },
         ],
       },
-      x: { title: "Elo" }, y: { grid: { display: false } },
+      x: { title: "Elo", grace: "8%" }, y: { grid: { display: false } },
       tooltip: { callbacks: { label: ({ dataIndex }) => said(rated[dataIndex]) } },
     }),
   };

@@ -14,7 +14,7 @@ export function iterationsTable(iterations) {
       { name: "Made", value: (one) => one.candidate, cell: (one) => one.candidate ? element("a", { href: `/operate/${one.candidate}` }, one.candidate) : "–" },
       { name: "Took", numeric: true, value: (one) => took(one), cell: (one) => lasting(took(one)) },
       { name: "Started by", value: startedBy },
-      { name: "Reason or error", value: (one) => one.error ?? one.reason ?? "" },
+      { name: "Reason or error", text: true, value: (one) => one.error ?? one.reason ?? "" },
     ],
   });
 }

@@ -12,8 +12,8 @@ export function promotionsTable(promotions) {
       { name: "When", value: (one) => one.created, cell: (one) => when(one.created) },
       { name: "What", value: (one) => `${one.kind} ${one.version}${one.previous ? `, in place of ${one.previous}` : ""}${one.force ? ", forced" : ""}` },
       { name: "Outcome", value: (one) => one.outcome, cell: (one) => element("span", { class: `state ${one.outcome}` }, one.outcome) },
-      { name: "By", value: (one) => one.actor },
-      { name: "Reason", value: (one) => one.detail ?? one.reason },
+      { name: "By", value: (one) => one.actor, cell: (one) => element("code", { title: one.actor }, `…${one.actor.slice(-8)}`) },
+      { name: "Reason", text: true, value: (one) => one.detail ?? one.reason },
     ],
   });
 }

@@ -8,7 +8,7 @@ import { sortableTable } from "./sortable.js";
 
 export class RatingsSection {
   constructor() {
-    this.content = element("div");
+    this.content = element("div", { class: "stack" });
     this.plots = [];
     this.node = element("section", { "aria-label": "Ratings" }, element("h2", {}, "Ratings from votes"), this.content);
   }
@@ -30,6 +30,11 @@ export class RatingsSection {
   }
 }
 
+function intervalSaid({ interval }) {
+  if (!interval) return "not linked by votes";
+  return interval[0] === interval[1] ? "the reference" : `${signed(interval[0])} to ${signed(interval[1])}`;
+}
+
 function table(ratings) {
   return sortableTable({
     caption: "Ratings", rows: ratings, by: 2,
@@ -37,7 +42,7 @@ function table(ratings) {
       { name: "Version", value: (one) => one.version, cell: (one) => element("a", { href: `/operate/${one.version}` }, one.version) },
       { name: "Objective", value: (one) => one.objective },
       { name: "Elo", numeric: true, value: (one) => one.rating, cell: (one) => signed(one.rating) },
-      { name: "95 % interval", numeric: true, value: (one) => one.interval?.[0], cell: (one) => (one.interval ? `${signed(one.interval[0])} to ${signed(one.interval[1])}` : "not linked by votes") },
+      { name: "95 % interval", numeric: true, value: (one) => one.interval?.[0], cell: (one) => intervalSaid(one) },
       { name: "Votes", numeric: true, value: (one) => one.votes, cell: (one) => whole(one.votes) },
       { name: "Wins", numeric: true, value: (one) => one.wins, cell: (one) => whole(one.wins) },
       { name: "Ties", numeric: true, value: (one) => one.ties, cell: (one) => whole(one.ties) },

@@ -2,7 +2,8 @@
 import { element } from "../element.js";
 
 /**
- * `columns`: `{name, title?, value(row), cell?(row), numeric?}`; `value` sorts, `cell` shows (text or elements).
+ * `columns`: `{name, title?, value(row), cell?(row), numeric?, text?}`; `value` sorts, `cell` shows (text or elements),
+ * `text` may break over lines.
  * Sorted by the column `by` first, falling when `falling`.
  */
 export function sortableTable({ caption, columns, rows, by = 0, falling = true, rowClass = () => null }) {
@@ -28,10 +29,15 @@ export function sortableTable({ caption, columns, rows, by = 0, falling = true, 
     });
     body.replaceChildren(...sorted.map((row) => element("tr", { class: rowClass(row) },
       columns.map((column, index) => element(index === 0 ? "th" : "td",
-        { scope: index === 0 ? "row" : null, class: column.numeric ? "numeric" : null }, (column.cell ?? column.value)(row))))));
+        { scope: index === 0 ? "row" : null, class: cellClass(column) }, (column.cell ?? column.value)(row))))));
   }
   draw();
-  return element("div", { class: "table-frame", tabindex: "0", role: "region", "aria-label": caption }, table);
+  return element("div", { class: "table-frame", tabindex: "0", role: "group", "aria-label": `${caption}, as a table` }, table);
+}
+
+function cellClass({ numeric, text }) {
+  if (numeric) return "numeric";
+  return text ? "text" : null;
 }
 
 /** What is missing comes last, whichever way. */

@@ -19,8 +19,9 @@ export class TrafficForm {
   }
 
   draw(traffic, policies) {
-    const choices = policies.filter((policy) => policy.state !== "serving").map((policy) => policy.version);
-    this.challenger.replaceChildren(element("option", { value: "" }, "none"), ...choices.map((version) => element("option", { value: version }, version)));
+    const choices = policies.map((policy) => policy.version);
+    const serving = policies.find((policy) => policy.state === "serving")?.version;
+    this.challenger.replaceChildren(element("option", { value: "" }, "none"), ...choices.map((version) => element("option", { value: version }, version === serving ? `${version} (serves)` : version)));
     this.challenger.value = traffic.challenger ?? "";
     this.chat.set(traffic.chat_share);
     this.comparison.set(traffic.comparison_share);

@@ -4,7 +4,7 @@ import hashlib
 import re
 from pathlib import Path
 
-VENDOR = Path(__file__).parents[2] / "serve" / "pages" / "vendor"
+VENDOR = Path(__file__).parents[3] / "serve" / "pages" / "vendor"
 
 
 def test_every_library_is_the_published_file() -> None:

@@ -1,0 +1,77 @@
+"""Debian's Chromium looks at the pages, and no page may leave an error in its console."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+
+from tests.serve.conftest import Tandem
+
+CHROMIUM = shutil.which("chromium")
+ROOT_SANDBOX_ARGUMENTS = ["--no-sandbox"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents and "visitors" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.browser)
+            if CHROMIUM is None:
+                item.add_marker(pytest.mark.skip(reason="no Chromium on this machine (apt-get install chromium)"))
+
+
+# Not for the whole session: while Playwright's loop runs in this thread, no asynchronous test can.
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=ROOT_SANDBOX_ARGUMENTS)
+        yield chromium
+        chromium.close()
+
+
+class Visitors:
+    """People with a browser each. `problems` is what their consoles complained of."""
+
+    def __init__(self, browser: Browser) -> None:
+        self.problems: list[str] = []
+        self._browser = browser
+        self._contexts: list[BrowserContext] = []
+
+    def visit(self, tandem: Tandem, path: str = "/", role: str | None = "operate", **context: Any) -> Page:
+        """A page, signed in with a key of this role or (None) not at all."""
+        visitor = self._browser.new_context(base_url=tandem.url, **context)
+        self._contexts.append(visitor)
+        if role is not None:
+            answer = visitor.request.post("/v1/session", data={"key": tandem.secrets[role]})
+            assert answer.status == 201, answer.text()
+        page = visitor.new_page()
+        page.set_default_timeout(20_000)
+        page.on("console", lambda said: self._hear(said.type, said.text))
+        page.on("pageerror", lambda error: self.problems.append(str(error)))
+        page.goto(path)
+        return page
+
+    def forgive(self, part: str) -> None:
+        """This complaint was to come."""
+        left = [problem for problem in self.problems if part not in problem]
+        assert left != self.problems, f"nothing complained of {part!r}"
+        self.problems[:] = left
+
+    def leave(self) -> None:
+        for visitor in self._contexts:
+            visitor.close()
+
+    def _hear(self, kind: str, text: str) -> None:
+        if kind in ("error", "warning"):
+            self.problems.append(text)
+
+
+@pytest.fixture
+def visitors(browser: Browser) -> Iterator[Visitors]:
+    coming = Visitors(browser)
+    yield coming
+    coming.leave()
+    assert coming.problems == []

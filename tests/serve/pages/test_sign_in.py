@@ -1,0 +1,52 @@
+"""Signing in and out in a browser, and what each role is shown."""
+
+from playwright.sync_api import expect
+
+from feedback.store import keys
+from tests.serve.conftest import Tandem
+from tests.serve.pages.conftest import Visitors
+
+
+def test_sign_in_with_a_key_and_out(quiet: Tandem, visitors: Visitors) -> None:
+    page = visitors.visit(quiet, "/operate", role=None)
+    page.get_by_label("Your key").fill("tdm_00000000_wrong")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("alert")).to_contain_text("unknown or revoked")
+    visitors.forgive("401")
+    page.get_by_label("Your key").fill(quiet.secrets["operate"])
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="Operate")).to_be_visible()
+    assert page.evaluate("document.cookie") == ""
+    assert page.evaluate("Object.keys(localStorage).length") == 0
+    page.reload()
+    expect(page.get_by_role("heading", name="Operate")).to_be_visible()
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_label("Your key")).to_be_visible()
+    page.reload()
+    expect(page.get_by_label("Your key")).to_be_visible()
+
+
+def test_a_role_sees_its_pages_only(quiet: Tandem, visitors: Visitors) -> None:
+    for role, seen in (("chat", ["Chat"]), ("vote", ["Chat", "Vote"]), ("operate", ["Chat", "Vote", "Operate"])):
+        page = visitors.visit(quiet, "/", role=role)
+        expect(page.get_by_role("navigation").get_by_role("link")).to_have_text(seen)
+    page = visitors.visit(quiet, "/operate", role="vote")
+    expect(page.get_by_role("main")).to_contain_text("needs a key with the role “operate”")
+
+
+def test_a_revoked_key_leads_back_to_the_sign_in(quiet: Tandem, visitors: Visitors) -> None:
+    page = visitors.visit(quiet, "/vote", role="vote")
+    expect(page.get_by_text("No open pairs")).to_be_visible()
+    key = quiet.store.read(keys.find, quiet.secrets["vote"])
+    assert key is not None
+    quiet.store.write(keys.revoke, key.id)
+    page.wait_for_timeout(1500)
+    page.get_by_role("button", name="Look again").click()
+    expect(page.get_by_label("Your key")).to_be_visible()
+    visitors.forgive("401")
+
+
+def test_the_address_of_nothing(quiet: Tandem, visitors: Visitors) -> None:
+    page = visitors.visit(quiet, "/operate/v99")
+    expect(page.get_by_role("alert")).to_contain_text("no policy version v99")
+    visitors.forgive("404")
