@@ -14,7 +14,7 @@ from deploy.announcer import Announcer
 from deploy.operator_key import ensure_operator_key
 from deploy.processes import Supervised, redis_program, tandem_programs
 from deploy.running import StackState, forget_state, prepare_home, take_home, write_state
-from feedback.errors import Conflict, NotFound, PolicyInvalid, TandemError
+from feedback.errors import Conflict, NotFound, PolicyInvalid, SettingsInvalid, TandemError
 from feedback.lifeline import tied
 from feedback.settings import Settings
 from feedback.store import Store, policies
@@ -151,10 +151,10 @@ class Stack:
         until = time.monotonic() + patience_s
         while not await asyncio.to_thread(reached):
             for process in self.processes:
-                if process.quick_ends >= HOPELESS_ENDS:
-                    code, words = process.state.exit_code, process.last_words()
-                    log = process.program.log
-                    raise StartFailed(f"{process.program.name} keeps ending with code {code}: {words} (see {log})")
+                wrong_settings = process.state.exit_code == SettingsInvalid.exit_code
+                if wrong_settings or process.quick_ends >= HOPELESS_ENDS:
+                    name, log, words = process.program.name, process.program.log, process.last_words()
+                    raise StartFailed(f"{name} ended with code {process.state.exit_code}: {words} (see {log})")
             if time.monotonic() > until:
                 raise StartFailed(otherwise)
             await asyncio.sleep(0.3)

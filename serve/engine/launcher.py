@@ -260,20 +260,29 @@ def vllm_server(settings: Settings, device: str, status: SlotStatus) -> None:
     server.run(server.server_arguments(settings.engine, policy, Path(status.socket), device))
 
 
-def main() -> None:
+def main() -> int:
     """Import vLLM, then serve requests until SIGTERM."""
     die_with_parent()
     # Servers and the engine processes that they fork end with whoever forked them, too.
     os.register_at_fork(after_in_child=die_with_parent)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    settings = load_settings()
     os.umask(0o077)
+    try:
+        settings = load_settings()
+        _prepare_and_serve(settings)
+    except TandemError as error:
+        log.error("%s", error.message)
+        return error.exit_code
+    return 0
+
+
+def _prepare_and_serve(settings: Settings) -> None:
     for folder in (settings.run_dir, settings.home / "logs"):
         folder.mkdir(parents=True, exist_ok=True)
     settings.run_dir.chmod(0o700)
     server.prepare_environment()
-    with tempfile.TemporaryDirectory(prefix="tandem-engines-") as folder:
-        os.environ["VLLM_RPC_BASE_PATH"] = folder  # the sockets between a server and its engine
+    with tempfile.TemporaryDirectory(prefix="tandem-engines-") as sockets:
+        os.environ["VLLM_RPC_BASE_PATH"] = sockets  # the sockets between a server and its engine
         _serve_requests(settings)
 
 
@@ -287,4 +296,4 @@ def _serve_requests(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

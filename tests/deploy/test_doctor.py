@@ -1,0 +1,75 @@
+import json
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+
+from deploy import doctor
+from deploy.doctor import Finding, examine
+from deploy.running import ProcessState, StackState, prepare_home, take_home, write_state
+from feedback.settings import ServeSettings, Settings
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.delenv("REDIS_URL", raising=False)
+    return Settings(home=tmp_path / "home", serve=ServeSettings(port=0))
+
+
+def found(settings: Settings, what: str) -> Finding:
+    return next(finding for finding in examine(settings) if finding.what == what)
+
+
+def test_a_good_machine_has_nothing_wrong_and_is_left_as_it_was(settings: Settings) -> None:
+    assert [finding for finding in examine(settings) if finding.verdict == "wrong"] == []
+    assert not settings.home.exists()
+
+
+def test_everything_that_is_wrong_comes_with_what_to_do(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    monkeypatch.setattr(doctor, "DISK_WANTED_BYTES", 1 << 60)
+    monkeypatch.setattr(doctor, "MEMORY_PER_SLOT_BYTES", 1 << 60)
+    wrong = [finding for finding in examine(settings) if finding.verdict == "wrong"]
+    assert {finding.what for finding in wrong} == {"lscpu", "redis", "disk", "memory"}
+    assert all(finding.advice for finding in wrong)
+
+
+def test_a_port_in_use_is_found(settings: Settings) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        busy = settings.model_copy(update={"serve": ServeSettings(port=taken.getsockname()[1])})
+        assert found(busy, "port").verdict == "wrong"
+
+
+def test_what_is_open_to_others_is_found(settings: Settings) -> None:
+    prepare_home(settings.home)
+    assert found(settings, "home").verdict == "ok"
+    (settings.home / "operator.key").write_text("tdm_secret")
+    (settings.home / "operator.key").chmod(0o644)
+    opened = found(settings, "home")
+    assert (opened.verdict, opened.advice) == ("wrong", f"chmod go-rwx {settings.home / 'operator.key'}")
+
+
+def test_a_process_that_does_not_stay_up_is_found(settings: Settings) -> None:
+    prepare_home(settings.home)
+    waiting = ProcessState("api", "waiting", None, 5, 1)
+    with take_home(settings.home):
+        write_state(settings.home, StackState(1, "starting", "http://127.0.0.1:1", 0.0, [waiting]))
+        api = found(settings, "api")
+    assert api.verdict == "wrong"
+    assert api.advice == f"see {settings.home / 'logs' / 'api.log'}"
+
+
+def test_an_environment_that_is_not_as_locked_is_found(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    stamp = tmp_path / "tandem-lock.json"
+    stamp.write_text(json.dumps({"device": "cpu", "lock": "an older one"}))
+    assert found(settings, "environment").found == "older than the lock"
+    stamp.write_text(json.dumps({"device": "cpu", "lock": doctor.locked_digest("cpu")}))
+    assert found(settings, "environment").verdict == "ok"
+    monkeypatch.setattr(doctor, "REQUIREMENTS", tmp_path)
+    (tmp_path / "cpu.lock").write_text("pytest==1.0 \\\n    --hash=sha256:0\n")
+    assert found(settings, "environment").found.startswith("not as locked: pytest ")

