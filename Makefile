@@ -9,7 +9,7 @@ BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help env run test test-all test-faults check format bench policy lock clean
+.PHONY: help env run test test-all test-faults check format docs bench policy lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -39,6 +39,10 @@ check: env ## format, lint, types, import directions, docs in step
 format: env ## put the code into the form that check wants
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
+
+docs: env ## write the pages that are made from the code: commands and settings
+	@$(BIN)/python -m deploy.command.reference > docs/commands.md
+	@$(BIN)/python -m feedback.settings_reference > docs/settings.md
 
 bench: env ## measure
 	@$(BIN)/python -m benchmarks

@@ -13,7 +13,7 @@ from feedback.settings import DEFAULT_HOME, Settings
 
 INTRODUCTION = """# Settings
 
-Made by `python -m feedback.settings_reference > docs/settings.md`; a test fails when it is out of step.
+Made by `make docs`; a test fails when it is out of step.
 
 A value comes from, strongest first: the command line; the environment variable beside it; `tandem.toml` in the current
 folder; `tandem.toml` in the home; the default. Each process reads them once, when it starts. A name or a value that is

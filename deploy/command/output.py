@@ -56,9 +56,12 @@ def progress_bar() -> "Progress":
 
 def clean(value: object) -> str:
     """Text that cannot steer the terminal: a reply or a name may hold escape sequences. None is a dash."""
+    from unicodedata import category
+
     if value is None:
         return "-"
-    return "".join(char if char.isprintable() or char in "\n\t" else "\N{REPLACEMENT CHARACTER}" for char in str(value))
+    unsafe = {char for char in str(value) if category(char) in ("Cc", "Cs")} - {"\n", "\t"}
+    return str(value).translate({ord(char): "\N{REPLACEMENT CHARACTER}" for char in unsafe})
 
 
 def when(timestamp: float | None) -> str | None:

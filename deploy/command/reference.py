@@ -6,7 +6,7 @@ from typing import Any
 
 INTRODUCTION = """# Commands
 
-Made by `python -m deploy.command.reference > docs/commands.md`; a test fails when it is out of step.
+Made by `make docs`; a test fails when it is out of step.
 
 Data goes to stdout, everything else to stderr. An error is one line that says what is wrong, and an exit code:
 

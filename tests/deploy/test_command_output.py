@@ -1,0 +1,56 @@
+"""What commands print: safe for a terminal, readable by programs."""
+
+import pytest
+
+from deploy.command.output import clean, print_table
+from deploy.command.policies import outline
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("\x1b[2J\x1b]0;owned\x07gone", "�[2J�]0;owned�gone"),
+        ("back\x9b31m\rward", "back�31m�ward"),
+        ("half a pair \ud83d", "half a pair �"),
+        ("two\nlines\tand a tab", "two\nlines\tand a tab"),
+        ("à\xa0la carte, 👩‍🔬, می‌خواهم", "à\xa0la carte, 👩‍🔬, می‌خواهم"),
+        (None, "-"),
+        (0, "0"),
+    ],
+)
+def test_what_could_steer_a_terminal_is_made_visible(said: object, shown: str) -> None:
+    assert clean(said) == shown
+
+
+def test_a_table_into_a_pipe_is_neither_cut_nor_padded_nor_coloured(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(("NAME", "ROLE"), [("x" * 300, "chat"), ("[bold]y", None)])
+    heading, first, second = capsys.readouterr().out.splitlines()
+    assert heading.split() == ["NAME", "ROLE"]
+    assert first == "x" * 300 + "  chat"
+    assert second.split() == ["[bold]y", "-"]
+    assert second == second.rstrip()
+
+
+def test_an_object_is_outlined_for_reading() -> None:
+    lines = outline(
+        {
+            "version": "v1",
+            "evidence": {"win_rate": 0.123456, "by": {}},
+            "promotions": [{"kind": "promote", "reason": "good"}, {"kind": "rollback", "reason": ""}],
+            "tags": ["a", "b"],
+            "parent": None,
+        }
+    )
+    assert lines == [
+        "version: v1",
+        "evidence:",
+        "  win_rate: 0.1235",
+        "  by: -",
+        "promotions:",
+        "  - kind: promote",
+        "    reason: good",
+        "  - kind: rollback",
+        "    reason: -",
+        "tags: a, b",
+        "parent: -",
+    ]
