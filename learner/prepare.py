@@ -1,4 +1,7 @@
-"""Makes v0, the starting policy of a home, from the built-in one, a folder or a hub name: `python -m learner.prepare`."""
+"""Makes v0, the starting policy of a home, from the built-in one, a folder or a hub name.
+
+Run as `python -m learner.prepare`; `tandem up` does so at the first start.
+"""
 
 import logging
 import sys
@@ -27,8 +30,8 @@ HUB_FILES = [
     "merges.*",
 ]
 
-# For models without a chat template: the turns of HH-RLHF, with a line break before each text so that a reply is cut into
-# tokens in the same way whether it is read or written.
+# For models without a chat template: the turns of HH-RLHF, with a line break before each text so that a reply is cut
+# into tokens in the same way whether it is read or written.
 PLAIN_TEMPLATE = (
     "{% for message in messages %}"
     "{{ {'user': 'Human:\\n', 'assistant': 'Assistant:\\n'}.get(message['role'], '') }}"

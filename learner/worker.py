@@ -1,8 +1,8 @@
 """The worker that runs iterations: `celery -A learner.worker worker -Q learner --concurrency 1`.
 
 The task is acknowledged before it runs, and a redelivered one finds the lease taken: the row in the record drives the
-work, the message only wakes somebody up. The work itself is a process of its own, so that its memory and its GPU are free
-again when it ends, and a crash in it does not take the worker along.
+work, the message only wakes somebody up. The work itself is a process of its own, so that its memory and its GPU are
+free again when it ends, and a crash in it does not take the worker along.
 """
 
 import logging
@@ -20,7 +20,7 @@ app = make_celery(settings)
 @app.task(name=RUN_ITERATION, acks_late=False)
 def run_iteration(iteration_id: str) -> None:
     """Run an iteration to its end, or as far as its process comes; the scheduler hands it on again if it died."""
-    ended = subprocess.run(  # noqa: S603
+    ended = subprocess.run(
         [sys.executable, "-m", "learner.iteration", iteration_id],
         check=False,
         stdin=subprocess.DEVNULL,
