@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 
 class Announcer:
@@ -20,7 +21,9 @@ class Announcer:
         """Around something that takes a while. A step that fails says nothing: its error will."""
         started = time.monotonic()
         if self.console.is_terminal:
-            with self.console.status(f"{escape(what)} ..."):
+            columns = (SpinnerColumn(), TextColumn("{task.description} ..."), TimeElapsedColumn())
+            with Progress(*columns, console=self.console, transient=True) as progress:
+                progress.add_task(escape(what), total=None)
                 yield
             self.console.print(f"[green]✓[/] {escape(what)} [dim]{time.monotonic() - started:.1f} s[/]")
         else:

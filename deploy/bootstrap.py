@@ -141,7 +141,13 @@ def install_cpu_torch(python: str) -> None:
     if "No matching distribution" not in first.stderr:
         raise BootstrapError(f"pip could not install torch:\n{first.stderr.strip()}")
     say(f"not among pip's sources; asking {PYTORCH_CPU_INDEX}")
-    run([*pip, "--index-url", PYTORCH_CPU_INDEX, *wanted])
+    try:
+        run([*pip, "--retries", "2", "--index-url", PYTORCH_CPU_INDEX, *wanted])
+    except BootstrapError:
+        raise BootstrapError(
+            f"no CPU build of torch for Python {sys.version.split()[0]} is to be had, neither from pip's sources nor "
+            f"from {PYTORCH_CPU_INDEX}; try again, or with another Python: make PYTHON=python3.11"
+        ) from None
 
 
 def index_options(python: str) -> list[str]:
