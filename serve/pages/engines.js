@@ -4,8 +4,8 @@ import { get } from "./api.js";
 
 const LOOK_INTERVAL_MS = 2000;
 
-/** A notice that goes away when a policy is served; `onReady` is called then. Answers the notice and a stop function. */
-export function engineNotice(onReady) {
+/** A notice that goes away when a policy is served; `onChange(ready)` follows it. Answers the notice and a stop function. */
+export function engineNotice(onChange) {
   const text = element("span", {}, "Looking for an engine…");
   const notice = element("div", { class: "notice waiting", role: "status", hidden: true }, element("span", { class: "pulse" }), text);
   let timer = null;
@@ -21,8 +21,8 @@ export function engineNotice(onReady) {
     }
     if (stopped) return;
     notice.hidden = models.length > 0;
-    if (models.length > 0) onReady();
-    else timer = setTimeout(look, LOOK_INTERVAL_MS);
+    onChange(models.length > 0);
+    if (models.length === 0) timer = setTimeout(look, LOOK_INTERVAL_MS);
   }
   look();
   return { notice, stop: () => { stopped = true; clearTimeout(timer); } };

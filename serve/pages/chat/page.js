@@ -31,8 +31,7 @@ class Chat {
     this.turns = element("div", { class: "turns" });
     this.composer = new Composer({
       compares: this.mayVote, onSend: (text) => this.send(text), onStop: () => this.running?.abort() });
-    this.engines = engineNotice(() => this.composer.setDisabled(false));
-    this.composer.setDisabled(true);
+    this.engines = engineNotice((ready) => this.composer.setDisabled(!ready));
     this.sidebar = new Sidebar(this.history, { onOpen: (id) => this.open(id), onNew: () => this.open(null) });
     this.node = element("div", { class: "chat" }, this.sidebar.node,
       element("section", { class: "thread", "aria-label": "Conversation" }, this.turns,

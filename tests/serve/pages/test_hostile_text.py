@@ -24,7 +24,11 @@ HOSTILE = [
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_a_hostile_pair_is_inert(quiet: Tandem, visitors: Visitors, text: str) -> None:
-    messages = [{"role": "user", "content": text}, {"role": "assistant", "content": text}, {"role": "user", "content": text}]
+    messages = [
+        {"role": "user", "content": text},
+        {"role": "assistant", "content": text},
+        {"role": "user", "content": text},
+    ]
     add_comparison(quiet.store, sample(text, messages=messages), sample(text, 1, messages=messages))
     page = visitors.visit(quiet, "/vote")
     requests: list[str] = []
@@ -56,7 +60,8 @@ def test_hostile_words_in_the_history_and_in_reasons(quiet: Tandem, visitors: Vi
     page.evaluate(
         """text => { const key = fetch('/v1/session').then(answer => answer.json()); return key.then(({ key_id }) =>
         localStorage.setItem(`tandem.chats.${key_id}`, JSON.stringify([{ id: 'x', updated: 1, turns: [
-          { role: 'user', content: text }, { role: 'assistant', content: text, version: text, other: { content: text } }] }]))) }""",
+          { role: 'user', content: text },
+          { role: 'assistant', content: text, version: text, other: { content: text } }] }]))) }""",
         HOSTILE[1],
     )
     page.reload()

@@ -19,7 +19,8 @@ def pairs(quiet: Tandem) -> list[str]:
     for prompt in reversed(PROMPTS):
         messages = [{"role": "user", "content": prompt}]
         left, right = (
-            sample(f"{side} reply to the {prompt}", version, messages=messages) for side, version in (("left", 4), ("right", 5))
+            sample(f"{side} reply to the {prompt}", version, messages=messages)
+            for side, version in (("left", 4), ("right", 5))
         )
         made.insert(0, add_comparison(quiet.store, left, right))
     return made
@@ -89,7 +90,12 @@ def test_a_reason_a_rewritten_reply_and_undo(quiet: Tandem, pairs: list[str], vi
     shows(page, "second question")
     last_vote(page, "A was v4")
     (vote,) = votes(quiet)
-    assert (vote.preferred, vote.strength, vote.reason, vote.ideal) == ("1", 1, "the better tone, t b s", "an ideal reply")
+    assert (vote.preferred, vote.strength, vote.reason, vote.ideal) == (
+        "1",
+        1,
+        "the better tone, t b s",
+        "an ideal reply",
+    )
     page.keyboard.press("u")
     shows(page, "first question")
     last_vote(page, "taken back")

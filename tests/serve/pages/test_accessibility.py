@@ -1,0 +1,112 @@
+"""Every page in light and dark, wide and at phone width: axe finds no serious fault, nothing runs over the edge."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from feedback.store import counting, votes
+from tests.feedback.record import add_comparison, judgement, sample
+from tests.serve.conftest import Tandem
+from tests.serve.pages.conftest import Visitors
+from tests.serve.pages.evidence import add_versions
+
+AXE = Path(__file__).parent / "vendor" / "axe.js"
+SERIOUS = ("serious", "critical")
+LOOKS: list[tuple[Literal["light", "dark"], int, int]] = [
+    ("light", 1280, 860),
+    ("dark", 1280, 860),
+    ("light", 390, 844),
+    ("dark", 390, 844),
+]
+
+
+def sign_in(page: Page) -> None:
+    expect(page.get_by_label("Your key")).to_be_visible()
+
+
+def chat(page: Page) -> None:
+    expect(page.get_by_label("Message")).to_be_visible()
+
+
+def vote(page: Page) -> None:
+    expect(page.locator(".side")).to_have_count(2)
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("e")
+    page.keyboard.press("Escape")
+
+
+def operate(page: Page) -> None:
+    expect(page.get_by_role("table", name="Ratings")).to_be_visible()
+
+
+def version(page: Page) -> None:
+    expect(page.get_by_role("heading", name="v2")).to_be_visible()
+
+
+def decision(page: Page) -> None:
+    page.get_by_role("button", name="Promote…").click()
+    expect(page.get_by_role("dialog")).to_be_visible()
+
+
+PAGES: list[tuple[str, str, str | None, Callable[[Page], None]]] = [
+    ("sign-in", "/", None, sign_in),
+    ("chat", "/", "operate", chat),
+    ("vote", "/vote", "operate", vote),
+    ("operate", "/operate", "operate", operate),
+    ("version", "/operate/v2", "operate", version),
+    ("decision", "/operate/v2", "operate", decision),
+]
+
+
+@pytest.mark.parametrize(("name", "path", "role", "arrive"), PAGES, ids=[page[0] for page in PAGES])
+def test_no_serious_fault(
+    quiet: Tandem, visitors: Visitors, name: str, path: str, role: str | None, arrive: Callable[[Page], None]
+) -> None:
+    populate(quiet)
+    for scheme, width, height in LOOKS:
+        page = visitors.visit(
+            quiet, "/favicon.svg", role, color_scheme=scheme, viewport={"width": width, "height": height}
+        )
+        # An init script is not bound by the page's policy, which lets nothing else in.
+        page.add_init_script(path=AXE)
+        page.goto(path)
+        arrive(page)
+        page.wait_for_timeout(300)
+        assert faults(page) == [], f"{name}, {scheme}, {width} wide"
+        over = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        assert over <= 0, f"{name} is {over} pixels too wide at {width}"
+
+
+def faults(page: Page) -> list[dict[str, Any]]:
+    """axe's serious findings, each with the elements that it is about."""
+    found = page.evaluate("axe.run(document, { resultTypes: ['violations'] })")
+    return [
+        {"id": one["id"], "help": one["help"], "nodes": [node["html"][:200] for node in one["nodes"]]}
+        for one in found["violations"]
+        if one["impact"] in SERIOUS
+    ]
+
+
+def populate(tandem: Tandem) -> None:
+    add_versions(tandem.store)
+    for number in range(6):
+        messages = [{"role": "user", "content": f"question {number}"}]
+        pair = (
+            sample("Use a **knife**.\n\n| a | b |\n|---|--:|\n| 1 | 2 |", number % 3, messages=messages),
+            sample("No.", (number + 1) % 3, messages=messages),
+        )
+        comparison = add_comparison(tandem.store, *pair)
+        if number:
+            for objective in ("helpful", "harmless"):
+                tandem.store.write(
+                    votes.put,
+                    comparison,
+                    judgement(str(number % 2), objective=objective),
+                    key_id="key_a",
+                    sees_all=True,
+                    rater="",
+                )
+    tandem.store.write(counting.count_accepted)

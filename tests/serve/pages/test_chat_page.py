@@ -1,0 +1,127 @@
+"""The chat page with real engines: replies stream, two are compared, the chosen one goes on."""
+
+import pytest
+from playwright.sync_api import Page, expect
+from sqlalchemy import select
+
+from feedback.schema import Comparison, Sample, Vote
+from tests.serve.conftest import Tandem
+from tests.serve.pages.conftest import Visitors
+
+REPLY_TIMEOUT_MS = 30_000
+
+
+def say(page: Page, text: str) -> None:
+    page.get_by_label("Message").fill(text)
+    page.keyboard.press("Enter")
+
+
+def replies(page: Page, count: int) -> None:
+    expect(page.locator(".turn.assistant:not(.writing)")).to_have_count(count, timeout=REPLY_TIMEOUT_MS)
+
+
+def compare(page: Page, how: str) -> None:
+    page.get_by_label("How many replies").select_option(how)
+
+
+@pytest.mark.engine
+def test_a_reply_streams_and_the_chat_is_there_after_a_reload(tandem: Tandem, visitors: Visitors) -> None:
+    page = visitors.visit(tandem, role="chat")
+    expect(page.get_by_label("How many replies")).to_have_count(0)
+    say(page, "What is the capital of France?")
+    replies(page, 1)
+    expect(page.locator(".turn.assistant .version")).to_contain_text("v")
+    text = page.locator(".turn.assistant .prose").inner_text()
+    assert text.strip()
+    say(page, "And of Spain?")
+    replies(page, 2)
+    page.reload()
+    page.get_by_role("button", name="What is the capital of France?", exact=True).click()
+    expect(page.locator(".turn")).to_have_count(4)
+    assert page.locator(".turn.assistant .prose").first.inner_text() == text
+    page.get_by_role("button", name="New chat").click()
+    expect(page.get_by_role("heading", name="What would you like to know?")).to_be_visible()
+
+
+@pytest.mark.engine
+def test_two_replies_a_vote_by_keys_and_the_chosen_one_goes_on(tandem: Tandem, visitors: Visitors) -> None:
+    page = visitors.visit(tandem, role="vote")
+    compare(page, "always")
+    say(page, "Tell me how to cut a cake.")
+    expect(page.locator(".ballot")).to_be_visible(timeout=REPLY_TIMEOUT_MS)
+    sides = [side.inner_text() for side in page.locator(".side .prose").all()]
+    assert page.locator(".side .version:visible").count() == 0
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("4")
+    page.keyboard.press("Enter")
+    replies(page, 1)
+    expect(page.locator(".turn.assistant footer")).to_contain_text("B is much better · chosen v")
+    assert page.locator(".turn.assistant > .prose").inner_text() == sides[1]
+    comparison = tandem.store.read(
+        lambda session: session.scalars(select(Comparison).order_by(Comparison.id.desc()).limit(1)).one()
+    )
+    (vote,) = tandem.store.read(
+        lambda session: session.scalars(select(Vote).where(Vote.comparison_id == comparison.id)).all()
+    )
+    assert (vote.preferred, vote.strength, vote.objective) == ("1", 4, "helpful")
+    compare(page, "never")
+    say(page, "Thank you.")
+    replies(page, 2)
+    sample = tandem.store.read(
+        lambda session: session.scalars(select(Sample).order_by(Sample.id.desc()).limit(1)).one()
+    )
+    assert [message["content"] for message in sample.messages[:2]] == ["Tell me how to cut a cake.", sides[1]]
+    assert sample.parent == comparison.sample_1
+
+
+@pytest.mark.engine
+def test_writing_on_without_a_vote_goes_on_with_the_first(tandem: Tandem, visitors: Visitors) -> None:
+    page = visitors.visit(tandem, role="vote")
+    compare(page, "always")
+    say(page, "Name three fruits.")
+    expect(page.locator(".ballot")).to_be_visible(timeout=REPLY_TIMEOUT_MS)
+    first = page.locator(".side .prose").first.inner_text()
+    compare(page, "never")
+    say(page, "And three animals, t b s.")
+    replies(page, 2)
+    assert page.locator(".turn.assistant > .prose").first.inner_text() == first
+
+
+@pytest.mark.engine
+def test_regenerate_and_stop(tandem: Tandem, visitors: Visitors) -> None:
+    page = visitors.visit(tandem, role="chat")
+    say(page, "What is 2 + 3?")
+    replies(page, 1)
+    page.get_by_role("button", name="Regenerate").click()
+    replies(page, 1)
+    expect(page.locator(".turn.user")).to_have_count(1)
+    # A reply is over too soon to be stopped by hand: it is held back on its way.
+    page.route("**/v1/chat/completions", lambda route: None)
+    say(page, "What is 3 + 4?")
+    page.get_by_role("button", name="Stop").click()
+    expect(page.get_by_role("button", name="Ask again")).to_be_visible()
+    page.unroute("**/v1/chat/completions")
+    page.get_by_role("button", name="Ask again").click()
+    replies(page, 2)
+
+
+def test_without_an_engine_the_chat_says_so(quiet: Tandem, visitors: Visitors) -> None:
+    page = visitors.visit(quiet)
+    expect(page.locator(".waiting")).to_contain_text("No engine serves yet")
+    expect(page.get_by_role("button", name="Send")).to_be_disabled()
+
+
+@pytest.mark.engine
+def test_an_error_is_said_and_can_be_tried_again(tandem: Tandem, visitors: Visitors) -> None:
+    page = visitors.visit(tandem, role="chat")
+    expect(page.get_by_role("button", name="Send")).to_be_enabled()
+    page.route(
+        "**/v1/chat/completions",
+        lambda route: route.fulfill(status=503, json={"error": {"message": "all engines are down"}}),
+    )
+    say(page, "What is 2 + 2?")
+    expect(page.locator(".problem")).to_contain_text("No reply: all engines are down.")
+    visitors.forgive("503")
+    page.unroute("**/v1/chat/completions")
+    page.get_by_role("button", name="Ask again").click()
+    replies(page, 1)

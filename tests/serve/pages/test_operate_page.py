@@ -1,0 +1,162 @@
+"""The operator's page: what to do first, versions and evidence, an iteration followed live, a decision."""
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from feedback.store import iterations, policies
+from tests.serve.conftest import Tandem
+from tests.serve.pages.conftest import Visitors
+from tests.serve.pages.evidence import STEPS, add_versions, evaluation, ppo_step, preference
+
+SWAP_TIMEOUT_MS = 60_000
+
+
+def column(page: Page, table: str, at: int) -> list[str]:
+    return page.get_by_role("table", name=table).locator(f"tbody tr > :nth-child({at})").all_inner_texts()
+
+
+def test_with_nothing_there_the_page_says_what_to_do(quiet: Tandem, visitors: Visitors) -> None:
+    page = visitors.visit(quiet, "/operate")
+    steps = page.get_by_role("region", name="First steps")
+    expect(steps.locator("[aria-current=step]")).to_contain_text("Wait for the engine")
+    expect(page.get_by_role("list", name="The loop")).to_contain_text("0 of 2 engines ready")
+    expect(page.get_by_role("region", name="Versions")).to_contain_text("None yet")
+
+
+def test_versions_sort_and_lead_to_their_evidence(quiet: Tandem, visitors: Visitors) -> None:
+    add_versions(quiet.store)
+    page = visitors.visit(quiet, "/operate")
+    expect(page.get_by_role("table", name="Versions")).to_be_visible()
+    assert column(page, "Versions", 1) == ["v2", "v1", "v0"]
+    page.get_by_role("button", name="Win rate").click()
+    assert column(page, "Versions", 1) == ["v2", "v1", "v0"]
+    page.get_by_role("button", name="Win rate").click()
+    assert column(page, "Versions", 1) == ["v1", "v2", "v0"]
+    expect(page.get_by_role("columnheader", name="Win rate")).to_have_attribute("aria-sort", "ascending")
+    page.get_by_role("table", name="Versions").get_by_role("link", name="v2").click()
+    expect(page).to_have_url(f"{quiet.url}/operate/v2")
+    expect(page.get_by_role("heading", name="v2")).to_be_visible()
+    expect(page.get_by_role("region", name="Evaluation against the starting policy")).to_contain_text(
+        "81\u2009% (71–91)"
+    )
+    plot = page.get_by_role("img", name="Reward against distance")
+    expect(plot).to_be_visible()
+    page.wait_for_timeout(500)
+    assert drawn(page), "the plots are empty"
+    page.get_by_text(f"All {STEPS} steps").click()
+    assert column(page, "PPO steps", 1) == [str(step) for step in range(1, STEPS + 1)]
+    page.go_back()
+    expect(page.get_by_role("heading", name="Operate")).to_be_visible()
+
+
+def drawn(page: Page) -> bool:
+    """Whether every canvas has something on it."""
+    return bool(
+        page.evaluate(
+            """() => [...document.querySelectorAll('canvas')].every((canvas) =>
+            canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.some((value) => value > 0))"""
+        )
+    )
+
+
+def test_an_iteration_is_followed_live(quiet: Tandem, visitors: Visitors) -> None:
+    """The learner's part is played on the record, where the two meet."""
+    add_versions(quiet.store)
+    page = visitors.visit(quiet, "/operate")
+    page.get_by_role("button", name="Start an iteration").click()
+    card = page.get_by_role("region", name="The running iteration")
+    expect(card).to_contain_text("waits for the learner")
+    expect(page.get_by_role("button", name="Start an iteration")).to_be_disabled()
+    running = quiet.store.read(iterations.active)
+    assert running is not None
+    claimed = quiet.store.write(iterations.claim, running.id, "test", 600.0, 3)
+    assert claimed is not None
+    told = (running.id, claimed[1])
+    quiet.store.write(iterations.advance, *told, stage="freeze", progress=0.0)
+    quiet.store.write(iterations.tell, *told, "dataset", {"examples": 60, "counts": {"train": 50, "heldout": 10}})
+    expect(card).to_contain_text("50 to learn from, 10 to measure on")
+    quiet.store.write(iterations.advance, *told, stage="preference", progress=0.0)
+    quiet.store.write(iterations.tell, *told, "preference", preference())
+    expect(card).to_contain_text("accuracy 70\u2009% on held-out votes")
+    quiet.store.write(iterations.advance, *told, stage="ppo", progress=0.0)
+    for step in (1, 2, 3):
+        quiet.store.write(iterations.tell, *told, "ppo_step", ppo_step(step))
+    expect(card).to_contain_text(f"step 3 of {STEPS}")
+    expect(card.get_by_role("progressbar", name="PPO")).to_have_js_property("value", 3 / STEPS)
+    expect(card.get_by_role("img", name="Reward against distance. Over 3 PPO steps")).to_be_visible()
+    page.reload()
+    expect(card).to_contain_text(f"step 3 of {STEPS}")
+    quiet.store.write(iterations.tell, *told, "evaluation", evaluation(0.7))
+    quiet.store.write(iterations.succeed, *told, 2)
+    expect(card).to_contain_text("The iteration made v2")
+    expect(page.get_by_role("button", name="Start an iteration")).to_be_enabled()
+    expect(page.get_by_role("region", name="Iterations")).to_contain_text("succeeded")
+
+
+def test_an_iteration_that_fails_says_why(quiet: Tandem, visitors: Visitors) -> None:
+    page = visitors.visit(quiet, "/operate")
+    page.get_by_role("button", name="Start an iteration").click()
+    card = page.get_by_role("region", name="The running iteration")
+    expect(card).to_be_visible()
+    running = quiet.store.read(iterations.active)
+    assert running is not None
+    claimed = quiet.store.write(iterations.claim, running.id, "test", 600.0, 3)
+    assert claimed is not None
+    quiet.store.write(iterations.fail, running.id, claimed[1], "no counted vote to learn from")
+    expect(page.get_by_role("alert")).to_contain_text("no counted vote to learn from")
+    expect(page.get_by_role("button", name="Start an iteration")).to_be_enabled()
+
+
+def test_a_promotion_that_cannot_be_is_said_and_nothing_changes(quiet: Tandem, visitors: Visitors) -> None:
+    add_versions(quiet.store)
+    page = visitors.visit(quiet, "/operate/v1")
+    page.get_by_role("button", name="Promote…").click()
+    page.get_by_role("button", name="Promote v1").click()
+    expect(page.get_by_role("dialog")).to_be_visible()
+    assert quiet.store.read(policies.promotions) == []
+    page.get_by_label("Reason").fill("to see it fail")
+    page.get_by_role("button", name="Promote v1").click()
+    expect(page.get_by_role("dialog").get_by_role("alert")).to_contain_text("v0 serves on")
+    visitors.problems[:] = [problem for problem in visitors.problems if "Failed to load resource" not in problem]
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    serving = quiet.store.read(policies.serving)
+    assert serving is not None and serving.version == 0
+
+
+@pytest.mark.engine
+def test_promote_with_a_reason_and_roll_back(tandem: Tandem, visitors: Visitors) -> None:
+    page = visitors.visit(tandem, "/operate/v2")
+    page.get_by_role("button", name="Promote…").click()
+    page.get_by_label("Reason").fill("it reads better")
+    page.get_by_role("button", name="Promote v2").click()
+    expect(page.get_by_role("button", name="Roll back…")).to_be_visible(timeout=SWAP_TIMEOUT_MS)
+    decisions = page.get_by_role("region", name="Decisions")
+    expect(decisions).to_contain_text("it reads better")
+    serving = tandem.store.read(policies.serving)
+    assert serving is not None and serving.version == 2
+    page.get_by_role("button", name="Roll back…").click()
+    page.get_by_label("Reason").fill("it was worse")
+    page.get_by_role("button", name="Roll back", exact=True).click()
+    expect(page.get_by_role("button", name="Promote…")).to_be_visible(timeout=SWAP_TIMEOUT_MS)
+    serving = tandem.store.read(policies.serving)
+    assert serving is not None and serving.version == 0
+
+
+@pytest.mark.engine
+def test_shares_for_a_challenger(tandem: Tandem, visitors: Visitors) -> None:
+    page = visitors.visit(tandem, "/operate")
+    page.get_by_label("Challenger").select_option("v1")
+    page.get_by_label("Of the chats").fill("10")
+    page.get_by_label("Of the comparisons").fill("50")
+    page.get_by_role("button", name="Set the shares").click()
+    said = page.get_by_role("region", name="Traffic").locator(".said")
+    expect(said).to_have_text("v1 gets its shares now.", timeout=SWAP_TIMEOUT_MS)
+    with tandem.client() as client:
+        shares = client.get("/v1/traffic").json()
+    assert (shares["challenger"], shares["chat_share"], shares["comparison_share"]) == ("v1", 0.1, 0.5)
+    page.get_by_label("Challenger").select_option("")
+    for share in ("Of the chats", "Of the comparisons"):
+        page.get_by_label(share).fill("0")
+    page.get_by_role("button", name="Set the shares").click()
+    expect(said).to_contain_text("No challenger")
