@@ -40,13 +40,20 @@ class Visitors:
         self._browser = browser
         self._contexts: list[BrowserContext] = []
 
-    def visit(self, tandem: Tandem, path: str = "/", role: str | None = "operate", **context: Any) -> Page:
-        """A page, signed in with a key of this role or (None) not at all."""
+    def visit(
+        self, tandem: Tandem, path: str = "/", role: str | None = "operate", script: Path | None = None, **context: Any
+    ) -> Page:
+        """A page, signed in with a key of this role or (None) not at all.
+
+        `script` is put into it before its own, past the page's policy, which would let nothing in.
+        """
         visitor = self._browser.new_context(base_url=tandem.url, **context)
         self._contexts.append(visitor)
         if role is not None:
             answer = visitor.request.post("/v1/session", data={"key": tandem.secrets[role]})
             assert answer.status == 201, answer.text()
+        if script is not None:
+            visitor.add_init_script(path=script)
         page = visitor.new_page()
         page.set_default_timeout(20_000)
         page.on("console", lambda said: self._hear(said.type, said.text))

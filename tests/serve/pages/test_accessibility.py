@@ -67,12 +67,8 @@ def test_no_serious_fault(
 ) -> None:
     populate(quiet)
     for scheme, width, height in LOOKS:
-        page = visitors.visit(
-            quiet, "/favicon.svg", role, color_scheme=scheme, viewport={"width": width, "height": height}
-        )
-        # An init script is not bound by the page's policy, which lets nothing else in.
-        page.add_init_script(path=AXE)
-        page.goto(path)
+        look: dict[str, Any] = {"color_scheme": scheme, "viewport": {"width": width, "height": height}}
+        page = visitors.visit(quiet, path, role, AXE, **look)
         arrive(page)
         page.wait_for_timeout(300)
         assert faults(page) == [], f"{name}, {scheme}, {width} wide"
