@@ -10,6 +10,7 @@ from feedback.schema import Iteration
 from feedback.settings import Settings
 from feedback.store import Store, iterations, policies, traffic
 from serve.auth import Keyring
+from serve.chat.retries import Retries
 from serve.engine.launcher_client import LauncherClient
 from serve.engine.loading import Loader
 from serve.engine.policy_folders import PolicyFolders
@@ -51,6 +52,7 @@ class Gateway:
         self.supervision = Supervision(self.pool, starter, loader, folders, settings.engine, self.metrics)
         self.promoter = Promoter(self.pool, loader, folders, self.record, settings.engine, self.metrics)
         self.stopping = asyncio.Event()
+        self.retries = Retries()
         self.made_at: dict[int, float] = {}
         self._vote_hints: VoteHints | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -99,8 +101,18 @@ class Gateway:
             await asyncio.sleep(REFRESH_INTERVAL_S)
         while True:
             self.pool.shares = await self.record.read(traffic.get)
+            await self._follow_promotions()
             await self._note_when_versions_were_made()
             await asyncio.sleep(REFRESH_INTERVAL_S)
+
+    async def _follow_promotions(self) -> None:
+        """What serves may have been changed through another process."""
+        before = self.pool.serving
+        serving = await self.record.read(policies.serving)
+        if serving is None or self.promoter.busy or self.pool.serving != before:
+            return
+        if self.pool.holders(serving.version):
+            self.pool.serving = serving.version
 
     async def _note_when_versions_were_made(self) -> None:
         for version in self.pool.loaded():

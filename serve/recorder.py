@@ -1,4 +1,4 @@
-"""Replies on their way into the record: those that end at about the same time share a transaction, and its disk flush."""
+"""Replies on their way into the record: those that end at about the same time share a transaction and its flush."""
 
 import asyncio
 from dataclasses import dataclass, field

@@ -1,15 +1,9 @@
 """`POST /v1/chat/completions`: one reply, or a comparison of two whose versions are hidden; whole or as a stream."""
 
 import asyncio
-import contextlib
 import time
 from collections.abc import AsyncIterator
 from typing import Any
-
-import orjson
-from fastapi import Request
-from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
 
 from feedback.errors import TandemError
 from feedback.ids import new_id
@@ -18,13 +12,11 @@ from feedback.store import samples
 from serve.auth import Caller
 from serve.chat.frames import DONE, Frames, error_event
 from serve.chat.generation import Generation
-from serve.chat.reply import CANCELLED, COMPLETE, FAILED
+from serve.chat.reply import COMPLETE, FAILED
 from serve.chat.request import ChatRequest
+from serve.chat.stepping import in_step
 from serve.gateway import Gateway
 from serve.rendering import openai_error
-
-# As in nginx: the client went away before there was an answer.
-CLIENT_GONE = 499
 
 
 class ReplyTimedOut(TandemError):
@@ -48,7 +40,7 @@ class Completion:
         self._request_id = request_id
         self._id = new_id("chatcmpl").replace("_", "-")
         self._created = int(time.time())
-        self._recorded = False
+        self.recorded_as: str | None = None
         self._cancelled = False
         self._expired = False
         self.generations = [
@@ -94,9 +86,9 @@ class Completion:
 
     async def record(self, status: str) -> None:
         """Put the replies into the record, once; complete ones of a pair as a comparison."""
-        if self._recorded:
+        if self.recorded_as is not None:
             return
-        self._recorded = True
+        self.recorded_as = status
         metrics = self._gateway.metrics
         rows = [
             generation.reply.as_sample(
@@ -190,106 +182,6 @@ class Completion:
         if self._chat.include_usage:
             held += frames.usage(self.usage())
         yield held + DONE
-
-
-async def in_step(generations: list[Generation]) -> AsyncIterator[list[tuple[int, dict[str, Any]]]]:
-    """The chunks of one or two replies, as (choice index, chunk).
-
-    Of two, one is never ahead of the other: chunk k of both is released when both are there, so that neither order nor
-    timing tells them apart. When one has ended the other goes on alone.
-    """
-    if len(generations) == 1:
-        only = generations[0]
-        while await only.more():
-            yield [(0, choice) for choice in drain(only)]
-        return
-    left, right = generations
-    while True:
-        left_more, right_more = await left.more(), await right.more()
-        if not left_more and not right_more:
-            return
-        if left_more and right_more:
-            steps = min(len(left.pending), len(right.pending))
-            yield [pair for _ in range(steps) for pair in ((0, left.pending.popleft()), (1, right.pending.popleft()))]
-        else:
-            alone = left if left_more else right
-            yield [(alone.reply.choice, choice) for choice in drain(alone)]
-
-
-def drain(generation: Generation) -> list[dict[str, Any]]:
-    chunks = list(generation.pending)
-    generation.pending.clear()
-    return chunks
-
-
-class EventStream(Response):
-    """A stream of server-sent events that has begun, and that stops when the client goes away."""
-
-    media_type = "text/event-stream"
-
-    def __init__(self, completion: Completion, gone: "asyncio.Future[Any]", timeout_s: float) -> None:
-        super().__init__(media_type=self.media_type)
-        del self.headers["content-length"]
-        self.headers["cache-control"] = "no-cache"
-        self.headers["x-accel-buffering"] = "no"
-        self._completion = completion
-        self._gone = gone
-        self._timeout_s = timeout_s
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        completion, gone = self._completion, self._gone
-        gone.add_done_callback(lambda _: completion.cancel())
-        deadline = asyncio.get_running_loop().call_later(self._timeout_s, completion.expire)
-        try:
-            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-            async for block in completion.frames():
-                if gone.done():
-                    break
-                await send({"type": "http.response.body", "body": block, "more_body": True})
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
-        finally:
-            deadline.cancel()
-            gone.cancel()
-            completion.stop()
-            await asyncio.shield(completion.record(CANCELLED))
-
-
-async def complete(gateway: Gateway, request: Request, chat: ChatRequest, caller: Caller) -> Response:
-    """Answer a chat. Raises what `Generation.begin` raises."""
-    completion = Completion(gateway, chat, caller, request.state.request_id)
-    gone = asyncio.ensure_future(_disconnected(request.receive))
-    begun = asyncio.ensure_future(_begin_in_time(completion, gateway.settings.serve.request_timeout_s))
-    try:
-        await asyncio.wait({begun, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not begun.done():
-            begun.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await begun
-            await completion.record(CANCELLED)
-            return Response(status_code=CLIENT_GONE)
-        begun.result()
-    except BaseException:
-        begun.cancel()
-        gone.cancel()
-        raise
-    if chat.stream:
-        return EventStream(completion, gone, gateway.settings.serve.request_timeout_s)
-    gone.cancel()
-    await completion.record(COMPLETE)
-    return Response(orjson.dumps(completion.whole()), media_type="application/json")
-
-
-async def _begin_in_time(completion: Completion, timeout_s: float) -> None:
-    try:
-        async with asyncio.timeout(timeout_s):
-            await completion.begin()
-    except TimeoutError:
-        raise ReplyTimedOut from None
-
-
-async def _disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 def conversation_number(messages: list[dict[str, Any]], key_id: str) -> float:

@@ -68,11 +68,17 @@ class Generation:
             await transfer.wait()
         return True
 
-    @property
-    def ended(self) -> bool:
-        """True when nothing more can come."""
-        transfer = self._transfer
-        return transfer is None or (transfer.ended and not self.pending and b"\n\n" not in transfer.body)
+    async def grow(self) -> bool:
+        """Wait for one more chunk than there are in `pending`. False when no more will come."""
+        transfer, before = self._transfer, len(self.pending)
+        assert transfer is not None
+        while True:
+            self._take(transfer)
+            if len(self.pending) > before:
+                return True
+            if transfer.ended:
+                return False
+            await transfer.wait()
 
     def stop(self) -> None:
         """Have the engine give up. At the end, or again, this changes nothing."""

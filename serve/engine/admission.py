@@ -26,7 +26,7 @@ class Admission:
     """One queue for each key; the keys take turns, so one that sends a thousand chats does not hold up the others."""
 
     def __init__(self, max_queued: int) -> None:
-        self._max_queued = max_queued
+        self.max_queued = max_queued
         self._queues: OrderedDict[str, deque[Waiting]] = OrderedDict()
         self.queued = 0
 
@@ -38,7 +38,7 @@ class Admission:
             seat = place()
             if seat is not None:
                 return seat
-        if self.queued >= self._max_queued:
+        if self.queued >= self.max_queued:
             raise Overloaded("too many chats are waiting; try again shortly", retry_after_s=RETRY_AFTER_S)
         waiting = Waiting(place)
         self._queues.setdefault(key_id, deque()).append(waiting)

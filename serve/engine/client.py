@@ -217,6 +217,10 @@ class EngineClient:
         if not emptied.get("success", False):
             raise EngineLost("the engine did not empty its prefix cache")
         await self.name_weights(version, timeout_s)
+        await self.resume(timeout_s)
+
+    async def resume(self, timeout_s: float) -> None:
+        """Have it write again; one that writes already goes on. Raises EngineLost."""
         await self._call("/resume", {}, timeout_s)
 
     async def name_weights(self, name: str, timeout_s: float) -> None:

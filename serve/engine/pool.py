@@ -78,6 +78,12 @@ class Pool:
         """
         return await self.admission.seat(key_id, lambda: self._place(version, avoid, or_serving))
 
+    def room(self) -> tuple[int, int]:
+        """How many chats there is room for in all, written or waiting, and how many more now."""
+        limit = self._seats_per_slot * len(self.slots) + self.admission.max_queued
+        taken = sum(slot.in_flight for slot in self.slots) + self.admission.queued
+        return limit, max(0, limit - taken)
+
     def release(self, seat: Seat) -> None:
         seat.release()
         self.admission.serve_waiting()

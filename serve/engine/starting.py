@@ -31,7 +31,10 @@ class Starter:
         slot.version = None
         policy = await self._folders.of(version)
         name = version_name(version)
-        if not (adopt and await self._holding(slot) == name):
+        if adopt and await self._holding(slot) == name:
+            # Whoever drove it before may have died while it was paused.
+            await slot.client.resume(PROOF_TIMEOUT_S)
+        else:
             await self._folders.verify(policy)
             # Whatever is there has died, hangs or was drained: there is nothing to wait for.
             await self.launcher.restart(slot.index, policy.folder, grace_s=0.0)

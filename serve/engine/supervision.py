@@ -9,8 +9,8 @@ import contextlib
 import logging
 import time
 
-from feedback.errors import EngineUnavailable, TandemError
-from feedback.schema import version_name
+from feedback.errors import EngineUnavailable, InvalidRequest, TandemError
+from feedback.schema import version_name, version_number
 from feedback.settings import EngineSettings
 from serve.engine.client import EngineLost
 from serve.engine.loading import Loader
@@ -80,7 +80,8 @@ class Supervision:
                 continue
             if lives:
                 backoff_s = FIRST_BACKOFF_S
-                self._open(slot)
+                if not slot.suspected.is_set():
+                    self._open(slot)
             else:
                 log.warning("engine %d is dead or hangs; it is started again", slot.index)
                 self._metrics.engine_restarts.labels(str(slot.index)).inc()
@@ -137,10 +138,20 @@ class Supervision:
                 await slot.client.write_one_token(PROOF_TIMEOUT_S)
                 slot.progress_at = time.monotonic()
             else:
-                await slot.client.weight_version(PROOF_TIMEOUT_S)
+                self._note(slot, await slot.client.weight_version(PROOF_TIMEOUT_S))
         except EngineLost:
             return False
         return True
+
+    def _note(self, slot: Slot, name: str) -> None:
+        """Another process may have changed what the engine holds, or be about to."""
+        if slot.being_changed or slot.version is None or name == version_name(slot.version):
+            return
+        try:
+            slot.version = slot.wanted = version_number(name)
+            log.info("engine %d holds %s by now", slot.index, name)
+        except InvalidRequest:
+            self._pool.suspect(slot)
 
     async def _listen_for_ends(self) -> None:
         """Look at an engine as soon as its process has ended."""

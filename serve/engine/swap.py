@@ -7,10 +7,13 @@ import logging
 import time
 from dataclasses import dataclass
 
+from sqlalchemy.orm import Session
+
 from feedback.errors import Conflict, EngineUnavailable, TandemError
 from feedback.schema import version_name
 from feedback.settings import EngineSettings
-from feedback.store import policies
+from feedback.store import leases, policies
+from serve.engine.fence import ENGINES, Fence
 from serve.engine.loading import Loader
 from serve.engine.policy_folders import PolicyFolder, PolicyFolders
 from serve.engine.pool import Pool
@@ -54,13 +57,20 @@ class Promoter:
         settings: EngineSettings,
         metrics: Metrics,
     ) -> None:
+
         self._pool = pool
         self._loader = loader
         self._folders = folders
         self._record = record
         self._settings = settings
         self._metrics = metrics
+        self._fence = Fence(record)
         self._changing = asyncio.Lock()
+
+    @property
+    def busy(self) -> bool:
+        """True while this process changes what the engines hold."""
+        return self._changing.locked()
 
     async def promote(self, version: int, change: Change) -> Outcome:
         """Make `version` serve. Promoting what serves already changes nothing.
@@ -76,11 +86,12 @@ class Promoter:
             previous = self._pool.serving
             if version == previous:
                 return Outcome(version, previous, changed=False, elapsed_s=0.0)
-            try:
-                await self._load_and_flip(version, change)
-            except TandemError as error:
-                await self._keep_failure(version, change, error)
-                raise
+            async with self._fence.held() as epoch:
+                try:
+                    await self._load_and_flip(version, change, epoch)
+                except TandemError as error:
+                    await self._keep_failure(version, change, error)
+                    raise
             elapsed_s = time.monotonic() - began
             self._metrics.promotions.labels(change.kind, "succeeded").inc()
             self._metrics.swap_seconds.observe(elapsed_s)
@@ -91,7 +102,7 @@ class Promoter:
         """Have some engine hold `version`, beside the serving one. Raises as `promote`."""
         if self._changing.locked():
             raise Conflict("a promotion is under way; wait until it has ended")
-        async with self._changing:
+        async with self._changing, self._fence.held():
             policy = await self._folders.of(version)
             await self._folders.verify(policy)
             if len(self._pool.slots) == 1:
@@ -104,37 +115,46 @@ class Promoter:
         """Go back to the version that served before. Raises Conflict when there is none, else as `promote`."""
         return await self.promote(await self._record.read(policies.rollback_target), change)
 
-    async def _load_and_flip(self, version: int, change: Change) -> None:
+    async def _load_and_flip(self, version: int, change: Change, epoch: int) -> None:
         policy = await self._folders.of(version)
         await self._folders.verify(policy)
         if len(self._pool.slots) == 1:
-            await self._flip_in_place(policy, change)
+            await self._flip_in_place(policy, change, epoch)
             return
         await self._have_held(policy)
-        await self._flip(version, change)
+        await self._flip(version, change, epoch)
+        await self._load_elsewhere(policy)
 
-    async def _flip_in_place(self, policy: PolicyFolder, change: Change) -> None:
+    async def _flip_in_place(self, policy: PolicyFolder, change: Change, epoch: int) -> None:
         only = self._pool.slots[0]
         held_before = only.version
         await self._loader.load_in_place(only, policy)
         try:
-            await self._flip(policy.version, change)
+            await self._flip(policy.version, change, epoch)
         except BaseException:
             if held_before is not None:
                 await self._loader.put_back(only, held_before)
             raise
         self._loader.open(only)
 
-    async def _flip(self, version: int, change: Change) -> None:
-        await self._record.write(
-            policies.set_serving,
-            version,
-            kind=change.kind,
-            reason=change.reason,
-            force=change.force,
-            actor=change.actor,
-        )
+    async def _flip(self, version: int, change: Change, epoch: int) -> None:
+        await self._record.write(_set_serving, version, change, epoch)
         self._pool.serving = version
+
+    async def _load_elsewhere(self, policy: PolicyFolder) -> None:
+        """Where there are more than two engines, all but one are to serve; one after the other. The last one keeps what
+        served, to compare with and to go back to.
+        """
+        for slot in self._pool.slots:
+            others = [other for other in self._pool.slots if other is not slot and other.version != policy.version]
+            if slot.version == policy.version or slot.state != "ready" or not others:
+                continue
+            try:
+                await self._loader.load(slot, policy)
+            except TandemError as error:
+                # The version serves already; this engine is brought to it by whoever keeps it alive.
+                log.warning("engine %d has not taken %s yet: %s", slot.index, version_name(policy.version), error)
+                slot.wanted = policy.version
 
     async def _have_held(self, policy: PolicyFolder) -> None:
         """Some engine is to hold the version, proved."""
@@ -167,3 +187,10 @@ class Promoter:
             actor=change.actor,
             detail=error.message,
         )
+
+
+def _set_serving(session: Session, version: int, change: Change, epoch: int) -> None:
+    leases.check(session, ENGINES, epoch)
+    policies.set_serving(
+        session, version, kind=change.kind, reason=change.reason, force=change.force, actor=change.actor
+    )

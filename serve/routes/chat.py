@@ -4,9 +4,8 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from serve.auth import guarded
-from serve.chat.completions import complete
+from serve.chat.answering import answer
 from serve.chat.openapi import CHAT_COMPLETIONS
-from serve.chat.request import parse
 from serve.routes.dependencies import ByKey, Parts
 
 router = APIRouter(route_class=guarded("chat"))
@@ -17,5 +16,4 @@ async def chat_completions(request: Request, parts: Parts, caller: ByKey) -> Res
     """OpenAI's chat completions. With `n: 2` the answer is a comparison: two replies whose versions are hidden, and
     `comparison_id` to vote on.
     """
-    chat = parse(await request.body(), parts.settings.serve.max_choices)
-    return await complete(parts, request, chat, caller)
+    return await answer(parts, request, caller)

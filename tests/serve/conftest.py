@@ -1,6 +1,7 @@
 """The real thing for the tests of the API: vLLM behind the launcher, a record on disk, uvicorn on a free port."""
 
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -106,6 +107,7 @@ class LauncherProcess:
             "OMP_NUM_THREADS": "1",
             "PYTHONPATH": str(ROOT),
             "TANDEM_ENGINE__SLOTS": str(settings.engine.slots),
+            "TANDEM_ENGINE__EXTRA_ARGS": json.dumps(["--enable-auto-tool-choice", "--tool-call-parser", "hermes"]),
         }
         settings.home.mkdir(parents=True, exist_ok=True)
         with (settings.home / "launcher.log").open("wb") as log:

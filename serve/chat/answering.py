@@ -1,0 +1,128 @@
+"""From a chat's request to its answer on the wire: begun, streamed or whole, stopped when the client goes away, and the
+same again for a retry.
+"""
+
+import asyncio
+import contextlib
+from typing import Any
+
+import orjson
+from fastapi import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from serve.auth import Caller
+from serve.chat.completions import Completion, ReplyTimedOut
+from serve.chat.reply import CANCELLED, COMPLETE
+from serve.chat.request import ChatRequest, parse
+from serve.chat.retries import Attempt, attempt_of
+from serve.gateway import Gateway
+
+# As in nginx: the client went away before there was an answer.
+CLIENT_GONE = 499
+EVENT_STREAM = "text/event-stream"
+
+
+async def answer(gateway: Gateway, request: Request, caller: Caller) -> Response:
+    """Answer a chat. Raises MalformedBody, InvalidRequest, KeyReused, Conflict, and what `Generation.begin` raises."""
+    content = await request.body()
+    chat = parse(content, gateway.settings.serve.max_choices)
+    attempt = attempt_of(request.headers, caller.key_id, content)
+    known = gateway.retries.begin(attempt)
+    if known is not None:
+        return Response(known.content, media_type=known.media_type, headers={"idempotent-replayed": "true"})
+    try:
+        answered = await _answer_anew(gateway, request, chat, caller, attempt)
+        limit, remaining = gateway.pool.room()
+        answered.headers["x-ratelimit-limit-requests"] = str(limit)
+        answered.headers["x-ratelimit-remaining-requests"] = str(remaining)
+        return answered
+    except BaseException:
+        gateway.retries.drop(attempt)
+        raise
+
+
+async def _answer_anew(
+    gateway: Gateway, request: Request, chat: ChatRequest, caller: Caller, attempt: Attempt
+) -> Response:
+    completion = Completion(gateway, chat, caller, request.state.request_id)
+    gone = asyncio.ensure_future(_disconnected(request.receive))
+    begun = asyncio.ensure_future(_begin_in_time(completion, gateway.settings.serve.request_timeout_s))
+    try:
+        await asyncio.wait({begun, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not begun.done():
+            begun.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await begun
+            await completion.record(CANCELLED)
+            gateway.retries.drop(attempt)
+            return Response(status_code=CLIENT_GONE)
+        begun.result()
+    except BaseException:
+        begun.cancel()
+        gone.cancel()
+        raise
+    if chat.stream:
+        return EventStream(gateway, completion, gone, attempt)
+    gone.cancel()
+    await completion.record(COMPLETE)
+    said = orjson.dumps(completion.whole())
+    if attempt.named or completion.comparison_id is not None:
+        gateway.retries.keep(attempt, said, "application/json")
+    return Response(said, media_type="application/json")
+
+
+class EventStream(Response):
+    """A stream of server-sent events that has begun, and that stops when the client goes away."""
+
+    media_type = EVENT_STREAM
+
+    def __init__(self, gateway: Gateway, completion: Completion, gone: "asyncio.Future[Any]", attempt: Attempt) -> None:
+        super().__init__(media_type=self.media_type)
+        del self.headers["content-length"]
+        self.headers["cache-control"] = "no-cache"
+        self.headers["x-accel-buffering"] = "no"
+        self._gateway = gateway
+        self._completion = completion
+        self._gone = gone
+        self._attempt = attempt
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        completion, gone = self._completion, self._gone
+        gone.add_done_callback(lambda _: completion.cancel())
+        timeout_s = self._gateway.settings.serve.request_timeout_s
+        deadline = asyncio.get_running_loop().call_later(timeout_s, completion.expire)
+        try:
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            await self._send_all(send)
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        finally:
+            deadline.cancel()
+            gone.cancel()
+            completion.stop()
+            self._gateway.retries.drop(self._attempt)
+            await asyncio.shield(completion.record(CANCELLED))
+
+    async def _send_all(self, send: Send) -> None:
+        sent: list[bytes] = []
+        async for block in self._completion.frames():
+            if self._gone.done():
+                return
+            await send({"type": "http.response.body", "body": block, "more_body": True})
+            if self._attempt.named:
+                sent.append(block)
+        if self._attempt.named and self._completion.recorded_as == COMPLETE:
+            self._gateway.retries.keep(self._attempt, b"".join(sent), EVENT_STREAM)
+
+
+async def _begin_in_time(completion: Completion, timeout_s: float) -> None:
+    try:
+        async with asyncio.timeout(timeout_s):
+            await completion.begin()
+    except TimeoutError:
+        raise ReplyTimedOut from None
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,102 @@
+"""The same request sent again gets the same answer, and is not written and recorded twice.
+
+A request is the same by its `Idempotency-Key`; or, when an OpenAI SDK says that it is retrying, by its body. Answers
+are kept in this process for a while: after a restart, or through another process, a retry is a new request.
+"""
+
+import hashlib
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from starlette.datastructures import Headers
+
+from feedback.errors import Conflict, InvalidRequest
+
+REMEMBERED_S = 600.0
+MAX_REMEMBERED = 512
+LARGEST_ANSWER_BYTES = 1_000_000
+MAX_KEY = 255
+
+
+class KeyReused(InvalidRequest):
+    """An idempotency key that came with another body before."""
+
+    code = "idempotency_key_reused"
+
+
+@dataclass
+class Answer:
+    """What was answered; nothing yet while `content` is None."""
+
+    digest: str
+    until: float
+    content: bytes | None = None
+    media_type: str = "application/json"
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One arrival of a request. `name` is what it has in common with its retries; `named` when the client gave it."""
+
+    name: str
+    digest: str
+    named: bool
+    repeated: bool
+
+
+class Retries:
+    """Answers by the name of their request, the oldest forgotten first."""
+
+    def __init__(self) -> None:
+        self._answers: OrderedDict[str, Answer] = OrderedDict()
+
+    def begin(self, attempt: Attempt) -> Answer | None:
+        """The answer that this request got before, or None: then it is to be answered now.
+
+        Raises KeyReused, and Conflict while the first attempt is still being answered.
+        """
+        self._forget_old()
+        known = self._answers.get(attempt.name)
+        if known is not None and known.digest != attempt.digest:
+            raise KeyReused("this Idempotency-Key came with another body before", param="Idempotency-Key")
+        if known is not None and (attempt.named or attempt.repeated):
+            if known.content is None:
+                raise Conflict("the first request with this Idempotency-Key is still being answered")
+            return known
+        if attempt.named:
+            self._answers[attempt.name] = Answer(attempt.digest, time.monotonic() + REMEMBERED_S)
+        return None
+
+    def keep(self, attempt: Attempt, content: bytes, media_type: str) -> None:
+        """Remember what was answered."""
+        if len(content) > LARGEST_ANSWER_BYTES:
+            self.drop(attempt)
+            return
+        self._answers[attempt.name] = Answer(attempt.digest, time.monotonic() + REMEMBERED_S, content, media_type)
+        self._answers.move_to_end(attempt.name)
+        while len(self._answers) > MAX_REMEMBERED:
+            self._answers.popitem(last=False)
+
+    def drop(self, attempt: Attempt) -> None:
+        """It came to nothing: the next attempt is the first."""
+        known = self._answers.get(attempt.name)
+        if known is not None and known.content is None:
+            del self._answers[attempt.name]
+
+    def _forget_old(self) -> None:
+        now = time.monotonic()
+        while self._answers and next(iter(self._answers.values())).until < now:
+            self._answers.popitem(last=False)
+
+
+def attempt_of(headers: Headers, key_id: str, content: bytes) -> Attempt:
+    """Raises InvalidRequest for an idempotency key that is too long."""
+    digest = hashlib.sha256(content).hexdigest()
+    given = headers.get("idempotency-key", "")
+    if len(given) > MAX_KEY:
+        raise InvalidRequest(f"an Idempotency-Key has at most {MAX_KEY} characters", param="Idempotency-Key")
+    retried = headers.get("x-stainless-retry-count", "0")
+    repeated = retried.isdecimal() and int(retried) > 0
+    name = f"{key_id} key {given}" if given else f"{key_id} body {digest}"
+    return Attempt(name, digest, bool(given), repeated)

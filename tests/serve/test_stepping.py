@@ -1,0 +1,67 @@
+"""Two streams in step, whatever the engines send when."""
+
+import asyncio
+from collections import deque
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from serve.chat.stepping import in_step
+
+
+class Reply:
+    def __init__(self, choice: int) -> None:
+        self.choice = choice
+
+
+class Scripted:
+    """A generation whose chunks, each of so many tokens, come one by one, with pauses as told."""
+
+    def __init__(self, choice: int, sizes: list[int], pauses: list[bool]) -> None:
+        self.reply = Reply(choice)
+        self.pending: deque[dict[str, Any]] = deque()
+        self._coming = deque(
+            {"delta": {"content": "x" * size}, "token_ids": [1] * size, "finish_reason": None} for size in sizes
+        )
+        self._pauses = deque(pauses)
+
+    async def _arrive(self) -> bool:
+        if self._pauses and self._pauses.popleft():
+            await asyncio.sleep(0)
+        if not self._coming:
+            return False
+        self.pending.append(self._coming.popleft())
+        return True
+
+    async def more(self) -> bool:
+        return bool(self.pending) or await self._arrive()
+
+    async def grow(self) -> bool:
+        return await self._arrive()
+
+
+sizes = st.lists(st.integers(1, 3), min_size=1, max_size=12)
+pauses = st.lists(st.booleans(), max_size=12)
+
+
+@settings(max_examples=200, deadline=None)
+@given(sizes, sizes, pauses, pauses)
+def test_neither_side_is_ahead_and_nothing_is_lost(
+    left: list[int], right: list[int], left_pauses: list[bool], right_pauses: list[bool]
+) -> None:
+    async def run() -> list[list[tuple[int, dict[str, Any]]]]:
+        sides = [Scripted(0, left, left_pauses), Scripted(1, right, right_pauses)]
+        return [block async for block in in_step(sides)]  # type: ignore[arg-type]
+
+    blocks, released, ended = asyncio.run(run()), [0, 0], (sum(left), sum(right))
+    for block in blocks:
+        both_went_on = all(count < end for count, end in zip(released, ended, strict=True))
+        assert [index for index, _ in block] == ([0, 1] if both_went_on else [block[0][0]])
+        for index, chunk in block:
+            released[index] += len(chunk["token_ids"])
+            assert chunk["delta"]["content"] == "x" * len(chunk["token_ids"])
+        if all(count < end for count, end in zip(released, ended, strict=True)):
+            # A chunk that an engine sent whole is not taken apart: two tokens are the most that it can be ahead by.
+            assert abs(released[0] - released[1]) <= 2
+    assert tuple(released) == ended
