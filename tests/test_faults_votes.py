@@ -1,0 +1,240 @@
+"""Promise 1, held against real kills: no acknowledged vote is lost or counted twice.
+
+`python -m tests.test_faults_votes --kills 200 --seed 3` runs it longer and prints what happened.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import os
+import random
+import resource
+import statistics
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from feedback.settings import load_settings
+from feedback.store import Store, keys, votes
+from tests.feedback.conftest import postgres_url  # noqa: F401
+from tests.feedback.record import add_comparison
+from tests.vote_ledger import Balance, Ledger, Voter, balance
+from tests.vote_stack import VoteStack
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
+
+COMPARISONS = 60
+VOTERS = 6
+DRAINED_WITHIN_S = 60.0
+# How often each fault is drawn. Stops are no kills and are counted apart.
+FAULTS = {
+    "kill worker": 5, "kill worker's main process": 3, "kill worker's child": 4, "kill api": 5, "kill redis": 3,
+    "kill and wipe redis": 3, "kill scheduler": 2, "stop redis": 2, "stop worker": 1,
+}  # fmt: skip
+
+
+class Home:
+    """A home with pairs to vote on and the key to vote with."""
+
+    def __init__(self, folder: Path, database_url: str | None = None) -> None:
+        self.folder = folder / "home"
+        self.database_url = database_url
+        settings = load_settings(home=self.folder, database_url=database_url)
+        self.store = Store(settings.record_url)
+        self.store.migrate()
+        key, self.secret = self.store.write(keys.create, "vote")
+        self.comparisons = [add_comparison(self.store, key_id=key.id) for _ in range(COMPARISONS)]
+
+    def voters(self, url: str, ledger: Ledger, seed: int, pause_s: float) -> list[Voter]:
+        return [Voter(f"voter-{n}", url, self.secret, ledger, seed, pause_s) for n in range(VOTERS)]
+
+    def uncounted(self) -> int:
+        return self.store.read(votes.count_by_state).get("accepted", 0)
+
+    def drain(self) -> float:
+        """Wait until every vote is counted. Returns the seconds it took."""
+        began = time.monotonic()
+        while self.uncounted():
+            assert time.monotonic() - began < DRAINED_WITHIN_S, f"{self.uncounted()} votes are still not counted"
+            time.sleep(0.1)
+        return time.monotonic() - began
+
+
+@contextlib.contextmanager
+def voting(home: Home, url: str, ledger: Ledger, seed: int, pause_s: float = 0.01) -> Iterator[None]:
+    """Voters at work in a thread of their own, until the block ends."""
+    loop, stop, failed = asyncio.new_event_loop(), asyncio.Event(), []
+
+    async def work() -> None:
+        async with asyncio.TaskGroup() as group:
+            for voter in home.voters(url, ledger, seed, pause_s):
+                group.create_task(voter.vote_until(stop, home.comparisons))
+
+    def run() -> None:
+        try:
+            loop.run_until_complete(work())
+        except ExceptionGroup as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join(timeout=120)
+        loop.close()
+    if failed:
+        raise failed[0]
+
+
+def strike(stack: VoteStack, fault: str, rng: random.Random) -> bool:
+    """Do it. False when there was nothing to hit, such as an API process that is still starting."""
+    verb, _, target = fault.partition(" ")
+    if verb == "stop":
+        stack.pause(target, rng.uniform(1, 4))
+    elif target == "and wipe redis":
+        stack.wipe_redis()
+    elif target == "worker's main process":
+        stack.kill_main_process("worker")
+    elif target == "worker's child":
+        return stack.kill_a_child("worker")
+    elif target == "api" and not stack.answers():
+        return False
+    else:
+        stack.restart(target)
+    return True
+
+
+def storm(home: Home, kills: int, seed: int) -> tuple[dict[str, Any], Balance]:
+    """Vote while processes are killed. Returns what happened, and the balance afterwards."""
+    rng, ledger, struck = random.Random(seed), Ledger(), Counter[str]()
+    with VoteStack(home.folder, home.database_url) as stack:
+        stack.wait_until_it_answers()
+        with voting(home, stack.url, ledger, seed):
+            while sum(count for fault, count in struck.items() if fault.startswith("kill")) < kills:
+                time.sleep(rng.uniform(0.2, 1.2))
+                if rng.random() < 0.5:
+                    # Half of the faults meet a whole stack, the others one that is still coming up.
+                    stack.wait_until_it_answers()
+                    time.sleep(rng.uniform(0.2, 1.2))
+                fault = rng.choices(list(FAULTS), weights=list(FAULTS.values()))[0]
+                struck[fault] += strike(stack, fault, rng)
+            last_fault = time.monotonic()
+            stack.wait_until_it_answers()
+        home.drain()
+        drained_s = time.monotonic() - last_fault
+        found = balance(home.store, ledger)
+    happened = {
+        "kills": sum(count for fault, count in struck.items() if fault.startswith("kill")),
+        "faults": dict(struck),
+        "acknowledged": ledger.acknowledged,
+        "votes": len(ledger.entries),
+        "sent_again": ledger.unsure,
+        "drained_s": round(drained_s, 1),
+        "lost": len(found.lost),
+        "double": len(found.double_revisions) + len(found.double_counts) + len(found.tallies_off),
+    }
+    return happened, found
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgres"])
+def test_no_acknowledged_vote_is_lost_or_counted_twice(
+    database: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    url = request.getfixturevalue("postgres_url") if database == "postgres" else None
+    happened, found = storm(Home(tmp_path, url), kills=50, seed=20260414)
+    print(happened)
+    assert happened["kills"] >= 50
+    assert found.even, found
+    assert happened["drained_s"] < DRAINED_WITHIN_S
+    # The storm must not have been over before the votes came, nor have stopped them altogether.
+    assert happened["acknowledged"] > 500
+    assert happened["sent_again"] > 0
+
+
+@pytest.mark.parametrize("state", ["stopped", "dead"])
+def test_without_redis_votes_are_answered_all_the_same(tmp_path: Path, state: str) -> None:
+    home, calm, without = Home(tmp_path), Ledger(), Ledger()
+    with VoteStack(home.folder) as stack:
+        stack.wait_until_it_answers()
+        time.sleep(3)
+        with voting(home, stack.url, calm, 1, pause_s=0.05):
+            time.sleep(4)
+        if state == "dead":
+            stack.kill("redis")
+            with voting(home, stack.url, without, 2, pause_s=0.05):
+                time.sleep(8)
+            stack.start("redis")
+        else:
+            with voting(home, stack.url, without, 2, pause_s=0.05):
+                stack.pause("redis", 8)
+        home.drain()
+    assert without.unsure == 0
+    assert len(without.seconds) > 200
+    slow, usual = (statistics.quantiles(ledger.seconds, n=100)[98] for ledger in (without, calm))
+    assert slow < max(0.25, 5 * usual)
+
+
+def test_a_full_disk_refuses_votes_and_loses_none(tmp_path: Path) -> None:
+    home, ledger = Home(tmp_path), Ledger()
+    unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+    with VoteStack(home.folder) as stack:
+        stack.wait_until_it_answers()
+        with voting(home, stack.url, ledger, 5):
+            time.sleep(2)
+            # Writes past this many bytes of any file fail, as on a full disk.
+            api = stack.processes["api"].pid
+            size = (home.folder / "record.db-wal").stat().st_size
+            resource.prlimit(api, resource.RLIMIT_FSIZE, (min(size, 32768), resource.RLIM_INFINITY))
+            acknowledged = ledger.acknowledged
+            time.sleep(3)
+            refused, meanwhile = ledger.unsure, ledger.acknowledged - acknowledged
+            resource.prlimit(api, resource.RLIMIT_FSIZE, unlimited)
+            time.sleep(2)
+        home.drain()
+        found = balance(home.store, ledger)
+    assert refused > 10
+    assert meanwhile <= VOTERS, "votes were acknowledged that cannot have been written"
+    assert ledger.acknowledged > acknowledged + 50
+    assert found.even, found
+
+
+def test_a_client_killed_with_the_api_between_commit_and_answer_finds_one_vote(tmp_path: Path) -> None:
+    """The same vote, cut off at a moment that moves through the request, is one revision when it is sent again."""
+    home, ledger = Home(tmp_path), Ledger()
+    with VoteStack(home.folder) as stack:
+        for attempt in range(6):
+            stack.wait_until_it_answers()
+            with voting(home, stack.url, ledger, 100 + attempt, pause_s=0.0):
+                time.sleep(0.2 + 0.003 * attempt)
+                stack.restart("api")
+                stack.wait_until_it_answers()
+        home.drain()
+        found = balance(home.store, ledger)
+    assert ledger.unsure > 0
+    assert found.even, found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--database", help="URL of an empty Postgres database; SQLite without it")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        happened, found = storm(Home(Path(folder), arguments.database), arguments.kills, arguments.seed)
+    print(happened)
+    if not found.even:
+        raise SystemExit(str(found))
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    main()

