@@ -25,6 +25,7 @@ from feedback.store import datasets
 LINES = "votes.jsonl"
 SUMMARY = "summary.json"
 SPLITS = ("train", "watch", "heldout")
+ORDINARY_RELIABILITY = 0.75
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,8 @@ def freeze(session: Session, folder: Path, settings: FeedbackSettings) -> Frozen
     votes: dict[str, tuple[str, int, str]] = {}
     unfinished = folder / f".{os.getpid()}.unfinished"
     with unfinished.open("wb") as file:
-        for example in examples(datasets.counted(session), settings):
+        caps = Caps.of(datasets.influence(session, settings.prompt_votes), settings)
+        for example in examples(datasets.counted(session), settings, caps):
             line = orjson.dumps(example, option=orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE)
             hasher.update(line)
             file.write(line)
@@ -90,6 +92,37 @@ def freeze(session: Session, folder: Path, settings: FeedbackSettings) -> Frozen
     return Frozen(digest, target, summary, list(votes.values()))
 
 
+def forget(folder: Path, votes: set[str]) -> int:
+    """Take the lines of these votes out of a frozen dataset. Returns how many.
+
+    What the digest names is no longer there as a whole then: the summary says how many lines were erased.
+    """
+    kept: list[bytes] = []
+    erased = 0
+    with (folder / LINES).open("rb") as file:
+        for line in file:
+            if orjson.loads(line)["vote"] in votes:
+                erased += 1
+            else:
+                kept.append(line)
+    if erased:
+        summary = orjson.loads((folder / SUMMARY).read_bytes())
+        summary["erased"] = summary.get("erased", 0) + erased
+        # The summary first: were this process killed in between, it would say too much rather than too little.
+        _replace(folder / SUMMARY, orjson.dumps(summary, option=orjson.OPT_INDENT_2))
+        _replace(folder / LINES, b"".join(kept))
+    return erased
+
+
+def _replace(path: Path, content: bytes) -> None:
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
+    with unfinished.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    unfinished.replace(path)
+
+
 def read(folder: Path, split: str | None = None) -> Iterator[Example]:
     """The examples of a frozen dataset, of one split or of all."""
     with (folder / LINES).open("rb") as file:
@@ -103,12 +136,41 @@ def read(folder: Path, split: str | None = None) -> Iterator[Example]:
                 yield Example(**fields)
 
 
-def examples(counted: Iterable[datasets.Counted], settings: FeedbackSettings) -> Iterator[Example]:
+@dataclass(frozen=True)
+class Caps:
+    """The weight of a vote by each rater, and on each prompt, whose votes would weigh too much; others weigh 1."""
+
+    by_rater: dict[str, float]
+    by_prompt: dict[str, float]
+
+    @classmethod
+    def of(cls, influence: datasets.Influence, settings: FeedbackSettings) -> "Caps":
+        """A rater may weigh `rater_share` of all votes, where raters are few twice the average; a prompt
+        `prompt_votes`."""
+        share = max(settings.rater_share, 2 / max(1, len(influence.by_rater)))
+        most = share * sum(influence.by_rater.values())
+        return cls(
+            {rater: most / votes for rater, votes in influence.by_rater.items() if votes > most},
+            {prompt: settings.prompt_votes / votes for prompt, votes in influence.by_prompt.items()},
+        )
+
+    def weight(self, vote: datasets.Counted) -> float:
+        return self.by_rater.get(vote.rater_id, 1.0) * self.by_prompt.get(vote.prompt_digest, 1.0)
+
+
+NO_CAPS = Caps({}, {})
+
+
+def examples(
+    counted: Iterable[datasets.Counted], settings: FeedbackSettings, caps: Caps = NO_CAPS
+) -> Iterator[Example]:
     """What the votes say, as examples. A rewritten reply says a second thing: rewritten > original."""
     for vote in counted:
+        weight = round(caps.weight(vote), 6)
         label = soft_label(vote.preferred, vote.strength, settings)
         if label is not None:
-            yield _example(vote, "vote", vote.replies, _names(vote.versions), label, settings)
+            label = less_sure(label, vote.reliability, settings)
+            yield _example(vote, "vote", vote.replies, _names(vote.versions), label, weight, settings)
         if vote.ideal is not None:
             original = int(vote.preferred) if vote.preferred in ("0", "1") else 0
             versions = (None, _names(vote.versions)[original])
@@ -117,7 +179,8 @@ def examples(counted: Iterable[datasets.Counted], settings: FeedbackSettings) ->
                 "rewrite",
                 (vote.ideal, vote.replies[original]),
                 versions,
-                settings.rewrite_label,
+                less_sure(settings.rewrite_label, vote.reliability, settings),
+                weight,
                 settings,
             )
 
@@ -135,6 +198,18 @@ def soft_label(preferred: str, strength: int | None, settings: FeedbackSettings)
     return certainty if preferred == "0" else 1.0 - certainty
 
 
+def less_sure(label: float, reliability: float | None, settings: FeedbackSettings) -> float:
+    """The label, moved toward one half for a rater who is less often right than the ordinary one.
+
+    A vote that is right with probability r tells (2 r - 1) of what a certain one would; the labels of strengths are
+    meant for ordinary raters, so they shrink by that over its value for an ordinary rater, and never grow.
+    """
+    if reliability is None or not settings.weigh_by_reliability:
+        return label
+    told = (2 * reliability - 1) / (2 * ORDINARY_RELIABILITY - 1)
+    return round(0.5 + (label - 0.5) * min(1.0, max(0.0, told)), 6)
+
+
 def split_of(prompt_digest: str, settings: FeedbackSettings) -> str:
     """The split of a prompt, drawn from its digest: a uniform number in [0, 1) against the shares."""
     drawn = int.from_bytes(hashlib.sha256(f"split:{prompt_digest}".encode()).digest()[:8], "big") / 2**64
@@ -149,6 +224,7 @@ def _example(
     replies: tuple[str, str],
     versions: tuple[str | None, str | None],
     label: float,
+    weight: float,
     settings: FeedbackSettings,
 ) -> Example:
     return Example(
@@ -164,7 +240,7 @@ def _example(
         replies=replies,
         versions=versions,
         label=label,
-        weight=1.0,
+        weight=weight,
     )
 
 

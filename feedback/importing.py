@@ -84,7 +84,7 @@ def import_file(
         counts["imported"],
         counts["known"],
         tuple(set_aside),
-        _keep_set_aside(home, path, set_aside),
+        keep_set_aside(home, path, set_aside),
     )
 
 
@@ -145,7 +145,7 @@ def _pair(
     )
 
 
-def _keep_set_aside(home: Path, path: Path, lines: list[Line]) -> Path | None:
+def keep_set_aside(home: Path, path: Path, lines: list[Line]) -> Path | None:
     if not lines:
         return None
     kept = home / "imports" / f"{path.name}.set-aside.jsonl"

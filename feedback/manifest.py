@@ -1,9 +1,9 @@
 """Policy folders: what they hold, and whether they may be served.
 
 A published policy folder holds safetensors weights, tokenizer, configuration, `probe.json` and `manifest.json`, which
-lists each file's size and SHA-256 and each tensor's type and shape. The digest of the manifest names the policy: nothing
-in the folder can change without it. An engine would load a folder with a missing tensor, another shape or a NaN and
-answer 200; so all of that is found out here, before an engine comes near.
+lists each file's size and SHA-256 and each tensor's type and shape. The digest of the manifest names the policy:
+nothing in the folder can change without it. An engine would load a folder with a missing tensor, another shape or a
+NaN and answer 200; so all of that is found out here, before an engine comes near.
 """
 
 import hashlib

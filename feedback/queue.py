@@ -20,6 +20,7 @@ VOTES, LEARNER = "votes", "learner"
 COUNT_VOTES = "feedback.count_votes"
 RUN_ITERATION = "learner.run_iteration"
 SOCKET_TIMEOUT_S = 2.0
+HINT_INTERVAL_S = 0.25
 
 
 def make_celery(settings: Settings) -> Celery:
@@ -95,7 +96,7 @@ class VoteHints:
             self._wanted.clear()
             send(self._celery, COUNT_VOTES)
             # Votes that arrive meanwhile share the next task.
-            self._stopping.wait(0.05)
+            self._stopping.wait(HINT_INTERVAL_S)
 
 
 def enqueue_iteration(settings: Settings, iteration_id: str) -> bool:

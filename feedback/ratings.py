@@ -1,9 +1,11 @@
 """Ratings of policy versions from votes: Bradley-Terry per objective, on the Elo scale.
 
-P(i preferred to j) = sigmoid(theta_i - theta_j); a tie counts as half a win for each side. The Elo scale is theta *
-400 / ln 10, so a difference of d is preferred with probability 1 / (1 + 10^(-d/400)) (Bai et al. 2022, section 2.3).
-A weak normal prior keeps a version that always won finite. Versions that no chain of votes links to the reference
-(the oldest version of the largest component) cannot be compared with it and have no rating.
+P(i, on the left, preferred to j, on the right) = sigmoid(theta_i - theta_j + side); a tie counts as half a win for
+each. `side` is what standing on the left is worth to the raters, so that a version shown there more often gains nothing
+by it. The Elo scale is theta * 400 / ln 10, so a difference of d is preferred with probability 1 / (1 + 10^(-d/400))
+(Bai et al. 2022, section 2.3). A weak normal prior keeps a version that always won finite. Versions that no chain of
+votes links to the reference (the oldest version of the largest component) cannot be compared with it and have no
+rating.
 """
 
 import math
@@ -22,6 +24,7 @@ from feedback.store.ratings import Tally, tallies
 
 ELO_PER_NAT = 400 / math.log(10)
 PRIOR_DEVIATION_NATS = 5.0
+SIDE_DEVIATION_NATS = 1.0
 CONFIDENCE_Z = 1.959963984540054
 NEWTON_STEPS = 100
 NEWTON_TOLERANCE = 1e-10
@@ -64,60 +67,66 @@ def rate(votes: Iterable[Tally]) -> list[Rating]:
     versions = sorted({version for tally in votes for version in (tally.left, tally.right)})
     if not versions:
         return []
-    wins_N_N, ties_N_N = _count(votes, versions)
-    games_N_N = wins_N_N + wins_N_N.T + ties_N_N
-    _, component_N = connected_components(games_N_N > 0, directed=False)
+    left_N_N, right_N_N, ties_N_N = _count(votes, versions)
+    shown_N_N = left_N_N + right_N_N + ties_N_N
+    _, component_N = connected_components(shown_N_N > 0, directed=False)
     reference_component = np.bincount(component_N).argmax()
     linked = np.flatnonzero(component_N == reference_component)
-    score_N_N = wins_N_N + ties_N_N / 2
-    theta, deviation = fit(score_N_N[np.ix_(linked, linked)])
+    among = np.ix_(linked, linked)
+    theta, deviation, _ = fit((left_N_N + ties_N_N / 2)[among], shown_N_N[among])
     rated = {int(index): (float(theta[i]), float(deviation[i])) for i, index in enumerate(linked)}
-    ratings = [
-        _rating(version, rated.get(i), games_N_N[i].sum(), wins_N_N[i].sum(), ties_N_N[i].sum())
-        for i, version in enumerate(versions)
-    ]
+    games_N = (shown_N_N + shown_N_N.T).sum(axis=1)
+    wins_N = left_N_N.sum(axis=1) + right_N_N.sum(axis=0)
+    ties_N = (ties_N_N + ties_N_N.T).sum(axis=1)
+    ratings = [_rating(version, rated.get(i), games_N[i], wins_N[i], ties_N[i]) for i, version in enumerate(versions)]
     return sorted(ratings, key=lambda rating: -math.inf if rating.elo is None else rating.elo, reverse=True)
 
 
-def fit(score_N_N: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Maximum a posteriori strengths from `score[i, j]`, the number of times i was preferred to j (ties: half each).
+def fit(
+    score_N_N: NDArray[np.float64], shown_N_N: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+    """Maximum a posteriori strengths and side advantage.
 
-    Returns theta [N] with theta[0] = 0, and the standard deviation [N] of each theta[i] - theta[0], from the inverse of
-    the negative Hessian. Newton's method; the log posterior is concave.
+    `shown[i, j]` is how often i stood on the left of j and a vote compared them, `score[i, j]` how often it was
+    preferred then (ties: half). Returns theta [N] with theta[0] = 0, the standard deviation [N] of each theta[i] -
+    theta[0], from the inverse of the negative Hessian, and the side advantage, all in nats. Newton's method; the log
+    posterior is concave.
     """
     count = len(score_N_N)
-    theta_N = np.zeros(count)
-    precision = np.eye(count) / PRIOR_DEVIATION_NATS**2
-    games_N_N = score_N_N + score_N_N.T
+    parameters = np.zeros(count + 1)
+    precision = np.diag([1 / PRIOR_DEVIATION_NATS**2] * count + [1 / SIDE_DEVIATION_NATS**2])
     for _ in range(NEWTON_STEPS):
-        expected_N_N = 1 / (1 + np.exp(theta_N[None, :] - theta_N[:, None]))
-        gradient_N = (score_N_N - games_N_N * expected_N_N).sum(axis=1) - precision @ theta_N
-        information_N_N = _information(games_N_N * expected_N_N * (1 - expected_N_N)) + precision
-        step_N = np.linalg.solve(information_N_N, gradient_N)
-        theta_N = theta_N + step_N
-        if np.abs(step_N).max() < NEWTON_TOLERANCE:
+        theta_N, side = parameters[:count], parameters[count]
+        expected_N_N = 1 / (1 + np.exp(theta_N[None, :] - theta_N[:, None] - side))
+        surprise_N_N = score_N_N - shown_N_N * expected_N_N
+        slope = np.append(surprise_N_N.sum(axis=1) - surprise_N_N.sum(axis=0), surprise_N_N.sum())
+        information = _information(shown_N_N * expected_N_N * (1 - expected_N_N)) + precision
+        step = np.linalg.solve(information, slope - precision @ parameters)
+        parameters = parameters + step
+        if np.abs(step).max() < NEWTON_TOLERANCE:
             break
-    covariance_N_N = np.linalg.inv(information_N_N)
-    variance_N = np.diag(covariance_N_N) + covariance_N_N[0, 0] - 2 * covariance_N_N[:, 0]
-    return theta_N - theta_N[0], np.sqrt(np.maximum(variance_N, 0))
+    covariance = np.linalg.inv(information)
+    variance_N = (np.diag(covariance) + covariance[0, 0] - 2 * covariance[:, 0])[:count]
+    return parameters[:count] - parameters[0], np.sqrt(np.maximum(variance_N, 0)), float(parameters[count])
 
 
 def _information(weight_N_N: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.diag(weight_N_N.sum(axis=1)) - weight_N_N
+    """[N + 1, N + 1] the negative Hessian of the log likelihood in theta and the side."""
+    both_N_N = weight_N_N + weight_N_N.T
+    on_side_N = weight_N_N.sum(axis=1) - weight_N_N.sum(axis=0)
+    strengths = np.diag(both_N_N.sum(axis=1)) - both_N_N
+    return np.block([[strengths, on_side_N[:, None]], [on_side_N[None, :], weight_N_N.sum()[None, None]]])
 
 
-def _count(votes: list[Tally], versions: list[int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _count(
+    votes: list[Tally], versions: list[int]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """[left, right] how often the left one was preferred, the right one, neither."""
     index = {version: i for i, version in enumerate(versions)}
-    wins_N_N, ties_N_N = np.zeros((2, len(versions), len(versions)))
+    counts = np.zeros((3, len(versions), len(versions)))
     for tally in votes:
-        left, right = index[tally.left], index[tally.right]
-        if tally.preferred == "tie":
-            ties_N_N[left, right] += tally.votes
-            ties_N_N[right, left] += tally.votes
-        else:
-            winner, loser = (left, right) if tally.preferred == "0" else (right, left)
-            wins_N_N[winner, loser] += tally.votes
-    return wins_N_N, ties_N_N
+        counts[("0", "1", "tie").index(tally.preferred), index[tally.left], index[tally.right]] += tally.votes
+    return counts[0], counts[1], counts[2]
 
 
 def _rating(version: int, rated: tuple[float, float] | None, votes: float, wins: float, ties: float) -> Rating:

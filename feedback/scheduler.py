@@ -14,11 +14,11 @@ import time
 from celery import Celery
 from sqlalchemy.orm import Session
 
-from feedback import logs
+from feedback import logs, rater_watch
 from feedback.lifeline import die_with_parent
 from feedback.queue import COUNT_VOTES, RUN_ITERATION, make_celery, send
 from feedback.settings import LoopSettings, Settings, load_settings
-from feedback.store import Store, iterations, leases, now, votes
+from feedback.store import Store, iterations, leases, now, tallies, votes
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +32,7 @@ class Scheduler:
         self.celery = celery
         self.holder = f"{socket.gethostname()}:{os.getpid()}"
         self._sent_at: dict[str, float] = {}
+        self._watched_at = 0
 
     def look(self) -> None:
         """Count what was left, start an iteration if one is due, hand on an iteration that nobody works on."""
@@ -39,6 +40,7 @@ class Scheduler:
         if self.store.write(leases.acquire, leases.SCHEDULER, self.holder, ttl_s) is None:
             return
         self.sweep_votes()
+        self.watch_raters()
         self.start_due_iteration()
         self.hand_on_iteration()
 
@@ -48,6 +50,14 @@ class Scheduler:
         # A vote from the future was accepted before the clock was turned back; its age is unknown.
         if oldest is not None and not 0 <= self.store.read(now) - oldest <= self.settings.feedback.sweep_age_s:
             self._send_unless_just_sent(COUNT_VOTES, every_s=self.settings.feedback.sweep_interval_s)
+
+    def watch_raters(self) -> None:
+        """Judge the raters again when a twentieth more votes count, and fifty at least."""
+        counted = self.store.read(tallies.counted)
+        if counted >= self._watched_at + max(50, self._watched_at // 20):
+            self._watched_at = counted
+            for rater_id, reason in rater_watch.watch(self.store, self.settings.feedback).items():
+                log.warning("rater %s is quarantined: %s", rater_id, reason)
 
     def start_due_iteration(self) -> None:
         loop = self.settings.loop

@@ -258,7 +258,7 @@ class Vote(Base):
 
 
 class VoteRevision(Base):
-    """What a vote said at each of its revisions; never changed once written."""
+    """What a vote said at each revision before its present one; never changed once written."""
 
     __tablename__ = "vote_revisions"
 

@@ -126,6 +126,28 @@ class FeedbackSettings(Section):
     rewrite_label: float = Field(0.95, ge=0.5, le=1)
     """Probability that a rewritten reply is better than the original."""
 
+    uniform_share: float = Field(0.1, ge=0, le=1)
+    """Share of the pairs handed out that is drawn uniformly from all open ones instead of by how informative they
+    are."""
+
+    quarantine_outliers: bool = True
+    """Set raters apart whose votes are unlike the others'; otherwise only an operator does."""
+
+    outlier_probability: float = Field(0.001, gt=0, lt=0.5)
+    """Probability with which an ordinary rater is ever taken for an outlier."""
+
+    weigh_by_reliability: bool = True
+    """Move the labels of raters who are less often right toward one half."""
+
+    rater_share: float = Field(0.1, gt=0, le=1)
+    """No rater weighs more than this share of a dataset's votes, or twice the average where raters are few."""
+
+    prompt_votes: int = Field(20, ge=1)
+    """The votes on one prompt weigh no more than this many."""
+
+    retention_days: float | None = Field(None, gt=0)
+    """Erase the texts of chats older than this that nobody has voted on. None: keep them."""
+
 
 class LoopSettings(Section):
     """When an iteration starts by itself."""

@@ -21,7 +21,7 @@ from typing import Any
 import orjson
 import torch
 
-from feedback import datasets, logs
+from feedback import datasets, logs, rater_watch
 from feedback.errors import InvalidRequest, LeaseLost, TandemError
 from feedback.lifeline import die_with_parent
 from feedback.schema import OBJECTIVES, version_name
@@ -122,6 +122,9 @@ def freeze(this: Run) -> Path:
     known = this.store.read(iterations.get, this.iteration_id).dataset_digest
     if known is not None:
         return folder / known
+    # Whoever votes unlike the others is set apart before anything learns from them.
+    for rater_id, reason in rater_watch.watch(this.store, this.settings.feedback).items():
+        this.progress.tell("quarantined", {"rater": rater_id, "reason": reason})
     frozen = this.store.read(datasets.freeze, folder, this.settings.feedback)
     counts = frozen.summary["counts"]
     for split, what in (("train", "learn from"), ("heldout", "measure on")):

@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from deploy.command import chat, doctor, keys, learn, policies, simulate, stack, votes
+from deploy.command import chat, db, doctor, keys, learn, policies, raters, simulate, stack, votes
 from feedback.errors import TandemError
 
 # Plain help and one-line errors: readable in a terminal, in a log and in docs/commands.md alike.
@@ -30,7 +30,9 @@ app.command()(simulate.simulate)
 app.command()(learn.learn)
 app.add_typer(policies.app, name="policies")
 app.add_typer(votes.app, name="votes")
+app.add_typer(raters.app, name="raters")
 app.add_typer(keys.app, name="keys")
+app.add_typer(db.app, name="db")
 
 
 def main() -> None:

@@ -12,8 +12,14 @@ from feedback.errors import InvalidRequest
 
 app = typer.Typer(help="Import and export votes.", no_args_is_help=True)
 
+RED_TEAM = "red-team"
 Format = Annotated[
-    str, typer.Option("--format", metavar="hh|trl|openai", help="Format of the file: HH-RLHF's, TRL's or OpenAI's.")
+    str,
+    typer.Option(
+        "--format",
+        metavar="hh|trl|openai|red-team",
+        help="Format of the file: HH-RLHF's, TRL's, OpenAI's, or HH-RLHF's red-team transcripts.",
+    ),
 ]
 
 
@@ -37,18 +43,21 @@ def import_votes(
     from deploy.command.output import print_json, progress_bar, say
     from deploy.command.record import open_record
     from feedback.importing import import_file
+    from feedback.red_team import import_transcripts
 
     check_objective(objective)
     with open_record(home) as (store, settings), progress_bar() as bar:
         task = bar.add_task(file.name, total=file.stat().st_size if file.is_file() else None)
-        report = import_file(
-            store,
-            file,
-            format_name,
-            home=settings.home,
-            objective=objective,
-            on_progress=lambda read_bytes: bar.update(task, completed=read_bytes),
-        )
+
+        def on_progress(read_bytes: int) -> None:
+            bar.update(task, completed=read_bytes)
+
+        if format_name == RED_TEAM:
+            report = import_transcripts(store, file, home=settings.home, on_progress=on_progress)
+        else:
+            report = import_file(
+                store, file, format_name, home=settings.home, objective=objective, on_progress=on_progress
+            )
     for line in report.set_aside:
         say(f"{file}:{line.number}: set aside: {line.reason}")
     if report.set_aside_file is not None:
@@ -77,12 +86,16 @@ def export(
     from deploy.command.output import print_json, say
     from deploy.command.record import open_record
     from feedback.exporting import export_votes
+    from feedback.red_team import export_transcripts
 
     check_objective(objective)
     if json and file == "-":
         raise InvalidRequest("with --json name a FILE for the pairs; stdout is taken by the account of them")
     with open_record(home, must_exist=True) as (store, _), opened_for_pairs(file) as out:
-        report = export_votes(store, out, format_name, objective=objective)
+        if format_name == RED_TEAM:
+            report = export_transcripts(store, out)
+        else:
+            report = export_votes(store, out, format_name, objective=objective)
     if json:
         print_json({"written": report.written, "left_out": report.left_out})
         return

@@ -28,7 +28,7 @@ def parse(line: bytes) -> Preference:
     for side, reply in (("chosen", chosen), ("rejected", rejected)):
         if not reply.strip():
             raise SetAside(f"the {side} reply is empty")
-    preference = Preference(_messages(context), _reply(chosen), _reply(rejected))
+    preference = Preference(messages(context), _reply(chosen), _reply(rejected))
     if render(preference) == line.rstrip(b"\r\n"):
         return preference
     return Preference(preference.messages, preference.chosen, preference.rejected, {"line": line.decode()})
@@ -38,10 +38,10 @@ def render(preference: Preference) -> bytes:
     """One line, without its line break. Raises SetAside for what a transcript cannot say, such as a system message."""
     if "line" in preference.origin:
         return str(preference.origin["line"]).rstrip("\r\n").encode()
-    context = "".join(_turn(message) for message in preference.messages)
+    context = "".join(turn(message) for message in preference.messages)
     record = {
-        "chosen": context + _turn(preference.chosen),
-        "rejected": context + _turn(preference.rejected),
+        "chosen": context + turn(preference.chosen),
+        "rejected": context + turn(preference.rejected),
     }
     return json.dumps(record, ensure_ascii=False).encode()
 
@@ -53,7 +53,7 @@ def _split(transcript: str) -> tuple[str, str]:
     return context, reply
 
 
-def _messages(context: str) -> list[Message]:
+def messages(context: str) -> list[Message]:
     before, *turns = OPENING.split(context)
     if before or not turns:
         raise SetAside("a transcript does not begin with a turn")
@@ -67,7 +67,7 @@ def _reply(text: str) -> Message:
     return {"role": "assistant", "content": text.removeprefix(" ")}
 
 
-def _turn(message: Message) -> str:
+def turn(message: Message) -> str:
     if message["role"] not in SPEAKER:
         raise SetAside(f"HH-RLHF has no turn of the role {message['role']!r}")
     return f"\n\n{SPEAKER[message['role']]}: {message['content']}"

@@ -13,7 +13,7 @@ from feedback.schema import Comparison, Handout, Sample, Vote
 from feedback.store import insert, now, page, raters
 
 IMPORTED = "import"
-COUNTED_EXACTLY = 2000
+COUNTED_EXACTLY = 500
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def hand_out(
     ones with the probability `uniform_share` (the last one too, when it is the only one).
 
     Records for each pair with which probability it was chosen for its place, given those before it; a vote on it will
-    carry that. The number of open pairs is exact up to some thousand, and estimated within a few percent beyond.
+    carry that. The number of open pairs is exact up to some hundred, and estimated within a few percent beyond.
     """
     rng = rng or random.Random()
     rater_id = raters.find_or_create(session, key_id, rater)
@@ -202,7 +202,7 @@ class _Wanted:
     objective: str
     votes_wanted: int
 
-    def at(self, votes_counted: int, owner: str | None) -> Select[tuple[Comparison]]:
+    def at(self, votes_counted: int, owner: str | None) -> Select[Comparison]:
         """The open pairs of one owner that have so many votes."""
         statement = select(Comparison).where(Comparison.votes_counted == votes_counted)
         if owner is not None:
@@ -273,8 +273,7 @@ def _draw(
         point = rng.random() if sizes[place] > COUNTED_EXACTLY else 0.0
         steps = rng.randrange(min(sizes[place], COUNTED_EXACTLY))
         for beyond in (Comparison.draw >= point, Comparison.draw < point):
-            found = session.scalars(statement.where(beyond).offset(steps).limit(1)).one_or_none()
-            if found is not None:
+            for found in session.scalars(statement.where(beyond).offset(steps).limit(1)):
                 return found
         # Fewer than thought: some were taken or judged meanwhile.
         sizes[place] = steps

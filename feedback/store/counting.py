@@ -67,9 +67,10 @@ def set_apart(session: Session, rater_id: str, state: str, **changes: Any) -> in
         update(Vote)
         .where(of_rater, Vote.state.in_(("accepted", "counted")))
         .values(state=state, counted_at=None, **changes)
+        .returning(Vote.id)
         .execution_options(synchronize_session=False)
     )
-    return moved.rowcount
+    return len(moved.all())
 
 
 def take_back(session: Session, rater_id: str) -> int:
@@ -78,9 +79,10 @@ def take_back(session: Session, rater_id: str) -> int:
         update(Vote)
         .where(Vote.rater_id == rater_id, Vote.state == "quarantined")
         .values(state="accepted", updated_at=now(session))
+        .returning(Vote.id)
         .execution_options(synchronize_session=False)
     )
-    return moved.rowcount
+    return len(moved.all())
 
 
 def uncount(session: Session, vote: Vote) -> None:

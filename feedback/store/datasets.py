@@ -4,10 +4,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session, aliased
 
-from feedback.schema import Comparison, Sample, Vote
+from feedback.schema import Comparison, Rater, Sample, Vote
+from feedback.store.comparisons import IMPORTED
 
 READ_BATCH = 2000
 
@@ -29,6 +30,35 @@ class Counted:
     messages: list[dict[str, Any]]
     replies: tuple[str, str]
     versions: tuple[int | None, int | None]
+    reliability: float | None
+
+
+@dataclass(frozen=True)
+class Influence:
+    """How many counted votes each rater cast, of those each could have weight with, and those of crowded prompts."""
+
+    by_rater: dict[str, int]
+    by_prompt: dict[str, int]
+
+
+def influence(session: Session, crowded: int) -> Influence:
+    """Counts of all counted votes by rater (imported ones aside), and by prompt where there are more than `crowded`."""
+    by_rater = session.execute(
+        select(Vote.rater_id, func.count())
+        .join(Rater, Rater.id == Vote.rater_id)
+        .where(*_counts(), Rater.key_id != IMPORTED)
+        .group_by(Vote.rater_id)
+    )
+    by_prompt = session.execute(
+        select(Comparison.prompt_digest, func.count())
+        .select_from(Vote)
+        .join(Comparison, Comparison.id == Vote.comparison_id)
+        .join(Rater, Rater.id == Vote.rater_id)
+        .where(*_counts())
+        .group_by(Comparison.prompt_digest)
+        .having(func.count() > crowded)
+    )
+    return Influence(dict(by_rater.all()), dict(by_prompt.all()))
 
 
 def counted(session: Session) -> Iterator[Counted]:
@@ -57,17 +87,24 @@ def counted(session: Session) -> Iterator[Counted]:
                 second.text,
                 first.version_first,
                 second.version_first,
+                Rater.reliability,
             )
             .join(Comparison, Comparison.id == Vote.comparison_id)
             .join(first, first.id == Comparison.sample_0)
             .join(second, second.id == Comparison.sample_1)
-            .where(Vote.state == "counted", Vote.id > after, *whole)
+            .join(Rater, Rater.id == Vote.rater_id)
+            .where(*_counts(), Vote.id > after, *whole)
             .order_by(Vote.id)
             .limit(READ_BATCH)
         ).all()
         for row in rows:
-            *fields, reply_0, reply_1, version_0, version_1 = row
-            yield Counted(*fields, (reply_0, reply_1), (version_0, version_1))  # type: ignore[call-arg]
+            *fields, reply_0, reply_1, version_0, version_1, reliability = row
+            yield Counted(*fields, (reply_0, reply_1), (version_0, version_1), reliability)  # type: ignore[call-arg]
             after = row[0]
         if len(rows) < READ_BATCH:
             return
+
+
+def _counts() -> tuple[ColumnElement[bool], ...]:
+    # A rater may have been quarantined while a vote of theirs was being counted.
+    return Vote.state == "counted", Rater.quarantined_at.is_(None)

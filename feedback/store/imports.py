@@ -9,7 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session, aliased
 
 from feedback.ids import new_id
-from feedback.schema import Comparison, Sample, Vote, VoteRevision
+from feedback.schema import Comparison, Sample, Vote
 from feedback.store import insert, now, raters
 from feedback.store.comparisons import IMPORTED
 from feedback.store.samples import prompt_digest
@@ -78,7 +78,6 @@ def _insert(session: Session, pairs: list[Pair], rater_id: str) -> None:
     samples: list[dict[str, Any]] = []
     comparisons: list[dict[str, Any]] = []
     votes: list[dict[str, Any]] = []
-    revisions: list[dict[str, Any]] = []
     for pair in pairs:
         digest = prompt_digest(pair.messages)
         sides = [_sample(pair, reply, digest, at) for reply in pair.replies]
@@ -114,12 +113,10 @@ def _insert(session: Session, pairs: list[Pair], rater_id: str) -> None:
                 **said,
             }
         )
-        revisions.append({"vote_id": vote_id, "revision": 1, "created_at": at, **said})
     for table, rows in (
         (Sample, samples),
         (Comparison, comparisons),
         (Vote, votes),
-        (VoteRevision, revisions),
     ):
         session.execute(insert(session, table), rows)
 

@@ -1,12 +1,17 @@
 """Raters in the record: found or made when they first vote; erased on request."""
 
-from sqlalchemy import delete, select, update
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Select, delete, func, select, update
 from sqlalchemy.orm import Session
 
 from feedback.errors import NotFound
 from feedback.ids import new_id
 from feedback.schema import (
     Comparison,
+    Dataset,
     DatasetVote,
     Policy,
     Rater,
@@ -40,25 +45,159 @@ def get(session: Session, rater_id: str) -> Rater | None:
     return session.get(Rater, rater_id)
 
 
+@dataclass(frozen=True)
+class Seen:
+    """A vote that counts, as far as it tells something about its rater.
+
+    `pair` is the comparison, or for a repeat the original; `answer` is the known one, as this comparison shows it.
+    """
+
+    rater_id: str
+    pair: str
+    is_repeat: bool
+    objective: str
+    preferred: str
+    answer: str | None
+    elapsed_s: float | None
+    left: int | None
+    may_be_quarantined: bool
+
+
+def seen(session: Session) -> Iterator[Seen]:
+    """All counted votes that decide for a side, oldest first, of raters released from quarantine the later ones."""
+    rows = session.execute(
+        select(
+            Vote.rater_id,
+            Vote.comparison_id,
+            Comparison.repeat_of,
+            Vote.objective,
+            Vote.preferred,
+            Comparison.answers,
+            Vote.elapsed_s,
+            Vote.left,
+            Rater.key_id,
+        )
+        .join(Comparison, Comparison.id == Vote.comparison_id)
+        .join(Rater, Rater.id == Vote.rater_id)
+        .where(
+            Vote.state == "counted",
+            Vote.preferred.in_(("0", "1")),
+            Rater.quarantined_at.is_(None),
+            Rater.released_at.is_(None) | (Vote.updated_at > Rater.released_at),
+        )
+        .order_by(Vote.id)
+    )
+    for rater_id, comparison_id, repeat_of, objective, preferred, answers, elapsed_s, left, key_id in rows:
+        yield Seen(
+            rater_id,
+            repeat_of or comparison_id,
+            repeat_of is not None,
+            objective,
+            preferred,
+            (answers or {}).get(objective),
+            elapsed_s,
+            left,
+            key_id != "import",
+        )
+
+
+def list_all(session: Session) -> list[tuple[Rater, int]]:
+    """Every rater that was not erased with the number of their votes, the oldest first."""
+    counts = select(Vote.rater_id, func.count().label("votes")).group_by(Vote.rater_id).subquery()
+    rows = session.execute(
+        select(Rater, func.coalesce(counts.c.votes, 0))
+        .outerjoin(counts, counts.c.rater_id == Rater.id)
+        .where(Rater.erased_at.is_(None))
+        .order_by(Rater.id)
+    )
+    return [(rater, votes) for rater, votes in rows]
+
+
+def known(session: Session, rater_id: str) -> Rater:
+    """Raises NotFound when there is none, or they were erased."""
+    rater = session.get(Rater, rater_id)
+    if rater is None or rater.erased_at is not None:
+        raise NotFound(f"no rater {rater_id!r}")
+    return rater
+
+
+def note(session: Session, figures: Mapping[str, dict[str, Any]]) -> None:
+    """Keep what is known of how raters vote; `figures` hold at least their `reliability`."""
+    for rater_id, found in sorted(figures.items()):
+        session.execute(
+            update(Rater).where(Rater.id == rater_id).values(figures=found, reliability=found["reliability"])
+        )
+
+
+def quarantine(session: Session, rater_id: str, reason: str) -> int:
+    """Set a rater apart: their votes, and those to come, count nowhere until they are released.
+
+    Returns how many votes that concerns. Raises NotFound.
+    """
+    rater = known(session, rater_id)
+    if rater.quarantined_at is None:
+        rater.quarantined_at = now(session)
+    rater.quarantine_reason = reason
+    session.flush()
+    return counting.set_apart(session, rater_id, "quarantined")
+
+
+def release(session: Session, rater_id: str) -> int:
+    """Let a rater's votes count again; the outlier test begins anew. Returns how many votes. Raises NotFound."""
+    rater = known(session, rater_id)
+    if rater.quarantined_at is None:
+        return 0
+    rater.quarantined_at = None
+    rater.quarantine_reason = None
+    session.flush()
+    released = counting.take_back(session, rater_id)
+    rater.released_at = now(session)
+    return released
+
+
+def in_datasets(session: Session, rater_id: str) -> dict[str, set[str]]:
+    """The votes that hold something of this person, by the path of each frozen dataset they are in. Raises NotFound."""
+    rater = known(session, rater_id)
+    concerned = Vote.id.in_(_on_samples(_own_samples(rater))) | (Vote.rater_id == rater_id)
+    rows = session.execute(
+        select(Dataset.path, DatasetVote.vote_id)
+        .join(DatasetVote, DatasetVote.dataset_digest == Dataset.digest)
+        .join(Vote, Vote.id == DatasetVote.vote_id)
+        .where(concerned)
+    )
+    found: dict[str, set[str]] = {}
+    for path, vote_id in rows:
+        found.setdefault(path, set()).add(vote_id)
+    return found
+
+
+def _own_samples(rater: Rater) -> Select[str]:
+    """The ids of the replies to this person's chats."""
+    return select(Sample.id).where(
+        Sample.key_id == rater.key_id,
+        Sample.user.is_(None) if rater.name == "" else Sample.user == rater.name,
+    )
+
+
+def _on_samples(samples: Select[str]) -> Select[str]:
+    """The ids of all votes on pairs with one of these samples."""
+    return (
+        select(Vote.id)
+        .join(Comparison, Comparison.id == Vote.comparison_id)
+        .where(Comparison.sample_0.in_(samples) | Comparison.sample_1.in_(samples))
+    )
+
+
 def erase(session: Session, rater_id: str) -> list[int]:
     """Remove what a person has written and voted: their votes, and the chats that were held for them.
 
     A chat's row stays without its texts, so that what was counted still adds up; a pair that lost a side is in no later
     dataset. Returns the policy versions that were trained on any of it. Raises NotFound.
     """
-    rater = session.get(Rater, rater_id)
-    if rater is None or rater.erased_at is not None:
-        raise NotFound(f"no rater {rater_id!r}")
+    rater = known(session, rater_id)
     own_votes = select(Vote.id).where(Vote.rater_id == rater_id)
-    own_samples = select(Sample.id).where(
-        Sample.key_id == rater.key_id,
-        Sample.user.is_(None) if rater.name == "" else Sample.user == rater.name,
-    )
-    on_own_samples = (
-        select(Vote.id)
-        .join(Comparison, Comparison.id == Vote.comparison_id)
-        .where(Comparison.sample_0.in_(own_samples) | Comparison.sample_1.in_(own_samples))
-    )
+    own_samples = _own_samples(rater)
+    on_own_samples = _on_samples(own_samples)
     versions = list(
         session.scalars(
             select(Policy.version)

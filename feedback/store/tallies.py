@@ -42,7 +42,7 @@ def of_votes(session: Session, which: Any) -> dict[tuple[str, Entry], int]:
         .where(which)
         .group_by(Vote.comparison_id, Vote.objective, Comparison.version_0, Comparison.version_1, Vote.preferred)
     )
-    return {(comparison_id, Entry(*entry)): votes for comparison_id, *entry, votes in rows}
+    return {(row[0], Entry(row[1], row[2], row[3], row[4])): row[5] for row in rows}
 
 
 def change(session: Session, entries: Iterable[tuple[Entry, int]]) -> None:

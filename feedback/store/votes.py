@@ -3,16 +3,20 @@
 The row is the outbox. `put` commits it as `accepted`; `feedback.store.counting` turns accepted rows into counted ones.
 """
 
+import functools
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import ScalarSelect, func, select
+from sqlalchemy import ColumnElement, Executable, String, Table, bindparam, func, literal, select, true
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from feedback.errors import InvalidRequest, NotFound
 from feedback.ids import new_id
 from feedback.schema import Comparison, Dataset, DatasetVote, Handout, Iteration, Rater, Vote, VoteRevision
 from feedback.store import comparisons, counting, insert, now, raters, tallies
+
+SAID = ("preferred", "strength", "reason", "ideal", "success")
 
 
 @dataclass(frozen=True)
@@ -34,13 +38,7 @@ class Judgement:
 
     def said(self) -> dict[str, Any]:
         """What makes it another judgement when it differs; the history keeps it."""
-        return {
-            "preferred": self.preferred,
-            "strength": self.strength,
-            "reason": self.reason,
-            "ideal": self.ideal,
-            "success": self.success,
-        }
+        return {name: getattr(self, name) for name in SAID}
 
 
 def put(
@@ -59,17 +57,14 @@ def put(
     """
     if judgement.success is not None and judgement.objective != "harmless":
         raise InvalidRequest("success is that of a red-team attack, which is judged as harmless", param="success")
-    rater_id = _rater_on(session, comparison_id, key_id, sees_all, rater)
     at = now(session)
     said = judgement.said()
     first = {
         "id": new_id("vote"),
         "comparison_id": comparison_id,
-        "rater_id": rater_id,
         "objective": judgement.objective,
         "elapsed_s": judgement.elapsed_s,
         "left": judgement.left,
-        "propensity": _propensity(comparison_id, rater_id),
         "state": "accepted",
         "revision": 1,
         "created_at": at,
@@ -77,17 +72,16 @@ def put(
         "counted_at": None,
         **said,
     }
-    # Without a session's bookkeeping: this is the hot path.
-    inserted = session.connection().execute(
-        insert(session, Vote)
-        .values(first)
-        .on_conflict_do_nothing(index_elements=["comparison_id", "rater_id", "objective"])
-        .returning(Vote.id)
-    )
-    if inserted.first() is not None:
-        vote = Vote(**first)
-        _keep_revision(session, vote, said, at)
-        return vote
+    whose = {"key_id": key_id, "rater": rater, "owner": None if sees_all else key_id}
+    rater_id = _insert(session, first, whose)
+    if rater_id is None:
+        _check_visible(session, comparison_id, key_id, sees_all)
+        if raters.find(session, key_id, rater) is None:
+            raters.find_or_create(session, key_id, rater)
+            rater_id = _insert(session, first, whose)
+    if rater_id is not None:
+        return Vote(rater_id=rater_id, **first)
+    rater_id = raters.find(session, key_id, rater)
     vote = session.scalars(
         select(Vote)
         .where(
@@ -101,13 +95,13 @@ def put(
     if same and vote.state != "retracted":
         return vote
     counting.uncount(session, vote)
+    _keep_revision(session, vote)
     for field, value in said.items():
         setattr(vote, field, value)
     vote.elapsed_s, vote.left = judgement.elapsed_s, judgement.left
     vote.state = "accepted"
     vote.revision += 1
     vote.updated_at = at
-    _keep_revision(session, vote, said, at)
     return vote
 
 
@@ -137,10 +131,10 @@ def retract(
         if vote.state == "retracted":
             continue
         counting.uncount(session, vote)
+        _keep_revision(session, vote)
         vote.state = "retracted"
         vote.revision += 1
         vote.updated_at = at
-        _keep_revision(session, vote, {}, at)
     return votes
 
 
@@ -154,10 +148,15 @@ def get(session: Session, vote_id: str, *, key_id: str, sees_all: bool) -> Vote:
 
 
 def history(session: Session, vote_id: str) -> list[VoteRevision]:
-    """What a vote said at each of its revisions, oldest first; a retraction says nothing."""
-    return list(
-        session.scalars(select(VoteRevision).where(VoteRevision.vote_id == vote_id).order_by(VoteRevision.revision))
-    )
+    """What a vote said at each of its revisions, oldest first, the present one last; a retraction says nothing.
+
+    Raises NotFound.
+    """
+    vote = session.get(Vote, vote_id)
+    if vote is None:
+        raise NotFound(f"no vote {vote_id!r}")
+    earlier = select(VoteRevision).where(VoteRevision.vote_id == vote_id).order_by(VoteRevision.revision)
+    return [*session.scalars(earlier), VoteRevision(**_revision(vote))]
 
 
 def used_by(session: Session, vote_id: str) -> list[dict[str, Any]]:
@@ -210,31 +209,52 @@ def _check_visible(session: Session, comparison_id: str, key_id: str, sees_all: 
         raise NotFound(f"no comparison {comparison_id!r}")
 
 
-def _rater_on(session: Session, comparison_id: str, key_id: str, sees_all: bool, rater: str) -> str:
-    """The id of this rater, made when it is not there yet. Raises NotFound when the comparison is not theirs to see."""
-    row = (
-        session.connection()
-        .execute(
-            select(Comparison.key_id, Rater.id)
-            .outerjoin(Rater, (Rater.key_id == key_id) & (Rater.name == rater))
-            .where(Comparison.id == comparison_id)
+def _insert(session: Session, first: dict[str, Any], whose: dict[str, str | None]) -> str | None:
+    """Record a first vote in one statement. Returns the rater's id; None when there is no such comparison to see, no
+    such rater yet or a vote of theirs already."""
+    statement = _insert_statement(session.get_bind().dialect.name)
+    return session.connection().execute(statement, first | whose).scalar_one_or_none()
+
+
+@functools.cache
+def _insert_statement(dialect: str) -> Executable:
+    # Built once, since this is what every vote runs: building and keying it costs more than running it.
+    vote, comparison, rater, handout = (cast(Table, table.__table__) for table in (Vote, Comparison, Rater, Handout))
+    found: dict[str, ColumnElement[Any]] = {
+        "comparison_id": comparison.c.id,
+        "rater_id": rater.c.id,
+        "propensity": select(handout.c.propensity)
+        .where(handout.c.comparison_id == comparison.c.id, handout.c.rater_id == rater.c.id)
+        .scalar_subquery(),
+    }
+    given: dict[str, ColumnElement[Any]] = {
+        column.name: bindparam(column.name, type_=column.type) for column in vote.c if column.name not in found
+    }
+    owner = bindparam("owner", type_=String)
+    source = (
+        select(*(found | given).values())
+        .select_from(comparison.join(rater, true()))
+        .where(
+            comparison.c.id == bindparam("comparison_id"),
+            rater.c.key_id == bindparam("key_id"),
+            rater.c.name == bindparam("rater"),
+            owner.is_(None) | comparison.c.key_id.in_((owner, literal(comparisons.IMPORTED))),
         )
-        .one_or_none()
     )
-    if row is None or not (sees_all or row[0] in (key_id, comparisons.IMPORTED)):
-        raise NotFound(f"no comparison {comparison_id!r}")
-    return row[1] or raters.find_or_create(session, key_id, rater)
-
-
-def _propensity(comparison_id: str, rater_id: str) -> ScalarSelect[float]:
+    kind = postgresql.insert(vote) if dialect == "postgresql" else sqlite.insert(vote)
     return (
-        select(Handout.propensity)
-        .where(Handout.comparison_id == comparison_id, Handout.rater_id == rater_id)
-        .scalar_subquery()
+        kind.from_select(list(found | given), source)
+        .on_conflict_do_nothing(index_elements=["comparison_id", "rater_id", "objective"])
+        .returning(vote.c.rater_id)
     )
 
 
-def _keep_revision(session: Session, vote: Vote, said: dict[str, Any], at: float) -> None:
-    session.connection().execute(
-        insert(session, VoteRevision).values(vote_id=vote.id, revision=vote.revision, created_at=at, **said)
-    )
+def _keep_revision(session: Session, vote: Vote) -> None:
+    """Keep what the vote says before it says something else."""
+    session.execute(insert(session, VoteRevision).values(_revision(vote)))
+
+
+def _revision(vote: Vote) -> dict[str, Any]:
+    silent = vote.state == "retracted"
+    said = {name: None if silent else getattr(vote, name) for name in SAID}
+    return {"vote_id": vote.id, "revision": vote.revision, "created_at": vote.updated_at, **said}

@@ -49,17 +49,19 @@ async def list_comparisons(
     order: Order = "desc",
 ) -> Page[ComparisonView]:
     """Pairs that want votes, the most informative first."""
-    if status == "open":
-        pairs, more = await parts.record.read(
-            comparisons.open_for,
-            key_id=caller.key_id,
-            sees_all=caller.sees_all,
-            rater=rater,
-            objective=objective,
-            votes_wanted=parts.settings.feedback.votes_wanted,
-            limit=limit,
-            after=after,
-        )
+    wanted: dict[str, Any] = {
+        "key_id": caller.key_id,
+        "sees_all": caller.sees_all,
+        "rater": rater,
+        "objective": objective,
+        "votes_wanted": parts.settings.feedback.votes_wanted,
+        "limit": limit,
+    }
+    if status == "open" and after is None:
+        share = parts.settings.feedback.uniform_share
+        pairs, more = await parts.record.write(comparisons.hand_out, **wanted, uniform_share=share)
+    elif status == "open":
+        pairs, more = await parts.record.read(comparisons.open_for, **wanted, after=after)
     else:
         pairs, more = await parts.record.read(
             comparisons.list_all,

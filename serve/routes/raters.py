@@ -1,12 +1,13 @@
 """`DELETE /v1/raters/{id}`: a person is forgotten."""
 
+import asyncio
 from typing import Literal
 
 from fastapi import APIRouter
 from pydantic import BaseModel
 
+from feedback import erasure
 from feedback.schema import version_name
-from feedback.store import raters
 from serve.auth import guarded
 from serve.routes.dependencies import Parts
 
@@ -24,5 +25,6 @@ class Erased(BaseModel):
 @router.delete("/v1/raters/{rater_id}")
 async def erase_rater(rater_id: str, parts: Parts) -> Erased:
     """Erase a person's data, from future training sets too."""
-    versions = await parts.record.write(raters.erase, rater_id)
+    store, home = parts.record.store, parts.settings.home
+    versions = await asyncio.to_thread(erasure.forget, store, home, rater_id)
     return Erased(id=rater_id, used_by=[version_name(version) for version in versions])

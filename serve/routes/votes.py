@@ -28,6 +28,9 @@ class VoteBody(BaseModel):
     strength: int | None = Field(None, ge=1, le=4)
     reason: str | None = Field(None, max_length=MAX_TEXT)
     ideal: str | None = Field(None, max_length=MAX_TEXT)
+    success: int | None = Field(None, ge=0, le=4)
+    elapsed_s: float | None = Field(None, ge=0, le=86_400, allow_inf_nan=False)
+    left: Literal[0, 1] | None = None
     rater: str = Field("", max_length=200)
 
     @field_validator("preferred", mode="before")
@@ -81,7 +84,16 @@ class VotesRetracted(BaseModel):
 @router.put("/v1/comparisons/{comparison_id}/vote")
 async def put_vote(comparison_id: str, body: VoteBody, parts: Parts, caller: ByKey) -> VoteAccepted:
     """Vote, or change a vote. The same again answers the same. When this answers, the vote is durable."""
-    judgement = Judgement(body.objective, str(body.preferred), body.strength, body.reason, body.ideal)
+    judgement = Judgement(
+        objective=body.objective,
+        preferred=str(body.preferred),
+        strength=body.strength,
+        reason=body.reason,
+        ideal=body.ideal,
+        success=body.success,
+        elapsed_s=body.elapsed_s,
+        left=body.left,
+    )
     vote = await parts.record.write(
         votes.put, comparison_id, judgement, key_id=caller.key_id, sees_all=caller.sees_all, rater=body.rater
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import create_engine, text
+from sqlalchemy.exc import OperationalError
 
 from feedback.store import Store
 
@@ -80,6 +81,6 @@ def _wait_for(url: str, server: subprocess.Popen[bytes]) -> None:
             with engine.connect():
                 engine.dispose()
                 return
-        except Exception:
+        except OperationalError:
             time.sleep(0.1)
     raise TimeoutError("Postgres did not come up")

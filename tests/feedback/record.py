@@ -27,5 +27,5 @@ def add_comparison(store: Store, left: Sample | None = None, right: Sample | Non
     return comparison.id
 
 
-def judgement(preferred: str = "0", strength: int = 2, objective: str = "helpful", **more: str) -> Judgement:
+def judgement(preferred: str = "0", strength: int = 2, objective: str = "helpful", **more: object) -> Judgement:
     return Judgement(objective, preferred, strength, **more)

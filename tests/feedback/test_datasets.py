@@ -4,7 +4,7 @@ import pytest
 
 from feedback import datasets
 from feedback.settings import FeedbackSettings
-from feedback.store import Store, votes
+from feedback.store import Store, raters, votes
 from feedback.worker import count_all
 from tests.feedback.record import add_comparison, judgement, sample
 
@@ -45,6 +45,37 @@ def test_a_dataset_is_the_same_bytes_again_and_holds_what_may_be_learnt_from(sto
     assert (rewrite.kind, rewrite.replies, rewrite.label) == ("rewrite", ("It is 5.", "6"), 0.95)
     assert [vote_id for vote_id, _, _ in first.votes] == [vote.vote]
     assert first.summary["examples"] == 2
+
+
+def test_a_less_reliable_rater_is_less_sure_and_a_quarantined_one_is_left_out(store: Store, tmp_path: Path) -> None:
+    for rater in ("bob", "liar", "cheat"):
+        store.write(votes.put, add_comparison(store), judgement("0", 4), **(BOB | {"rater": rater}))
+    count_all(store)
+    ids = {rater.name: rater.id for rater, _ in store.read(raters.list_all)}
+    store.write(raters.note, {ids["bob"]: {"reliability": 0.65}, ids["liar"]: {"reliability": 0.3}})
+    store.write(raters.quarantine, ids["cheat"], "they cheat")
+    frozen = store.read(datasets.freeze, tmp_path, SETTINGS)
+    labels = {example.rater: example.label for example in datasets.read(frozen.folder)}
+    assert labels == pytest.approx({ids["bob"]: 0.5 + 0.4 * 0.3 / 0.5, ids["liar"]: 0.5})
+    as_said = SETTINGS.model_copy(update={"weigh_by_reliability": False})
+    assert {e.label for e in datasets.read(store.read(datasets.freeze, tmp_path, as_said).folder)} == {0.9}
+
+
+def test_nobody_and_no_prompt_weighs_too_much(store: Store, tmp_path: Path) -> None:
+    for number in range(24):
+        messages = [{"role": "user", "content": "same" if number < 12 else f"prompt {number}"}]
+        pair = add_comparison(store, sample(messages=messages), sample("6", version=1, messages=messages))
+        rater = "loud" if number % 2 == 0 else f"rater-{number}"
+        store.write(votes.put, pair, judgement(), **(BOB | {"rater": rater}))
+    count_all(store)
+    loud = store.read(raters.find, "key_a", "loud")
+    settings = SETTINGS.model_copy(update={"rater_share": 0.25, "prompt_votes": 6})
+    frozen = store.read(datasets.freeze, tmp_path, settings)
+    weights = {(e.rater == loud, e.messages[0]["content"] == "same"): e.weight for e in datasets.read(frozen.folder)}
+    # 24 votes, 12 of them loud's, who may weigh 6; 12 on one prompt, which may weigh 6.
+    assert weights == {(True, True): 0.25, (True, False): 0.5, (False, True): 0.5, (False, False): 1.0}
+    alone = datasets.Caps.of(datasets.datasets.Influence({"only": 500}, {}), settings)
+    assert alone.by_rater == {}
 
 
 def test_the_split_follows_the_prompt_and_the_shares() -> None:

@@ -72,7 +72,7 @@ def test_files_that_are_cut_off_or_no_policy(folder: Path) -> None:
     whole = (folder / "model.safetensors").read_bytes()
     for cut in (4, 20, len(whole) - 1):
         (folder / "model.safetensors").write_bytes(whole[:cut])
-        with pytest.raises(PolicyInvalid, match="cut off|readable header"):
+        with pytest.raises(PolicyInvalid, match=r"cut off|readable header"):
             manifest.write(folder)
     (folder / "model.safetensors").unlink()
     with pytest.raises(PolicyInvalid, match="no safetensors weights"):

@@ -1,9 +1,12 @@
 from pathlib import Path
 
+import orjson
 import pytest
 
 from feedback import datasets
+from feedback.erasure import forget
 from feedback.errors import NotFound
+from feedback.schema import Dataset, DatasetVote
 from feedback.settings import FeedbackSettings
 from feedback.store import Store, raters, samples, votes
 from feedback.worker import count_all
@@ -23,7 +26,17 @@ def test_erasing_a_rater_takes_votes_and_chats_out_of_later_datasets(store: Stor
     ann = store.read(raters.find, "key_a", "ann")
     assert store.read(datasets.freeze, tmp_path, FeedbackSettings()).summary["examples"] == 9
 
-    assert store.write(raters.erase, ann) == []
+    folder = store.read(datasets.freeze, tmp_path / "datasets", FeedbackSettings())
+    remember(store, tmp_path, folder)
+    before = (folder.folder / "votes.jsonl").read_bytes().splitlines()
+
+    assert forget(store, tmp_path, ann) == []
+    after = (folder.folder / "votes.jsonl").read_bytes().splitlines()
+    assert after == [
+        line for line in before if b'"comparison":"%b"' % by_ann.encode() not in line and ann.encode() not in line
+    ]
+    assert len(after) == 4
+    assert orjson.loads((folder.folder / "summary.json").read_bytes())["erased"] == 5
     frozen = store.read(datasets.freeze, tmp_path, FeedbackSettings())
     assert frozen.summary["examples"] == 4
     assert {example.rater for example in datasets.read(frozen.folder)} == {store.read(raters.find, "key_a", "bob")}
@@ -32,3 +45,16 @@ def test_erasing_a_rater_takes_votes_and_chats_out_of_later_datasets(store: Stor
     assert store.read(raters.find, "key_a", "ann") is None
     with pytest.raises(NotFound):
         store.write(raters.erase, ann)
+
+
+def remember(store: Store, home: Path, frozen: datasets.Frozen) -> None:
+    """The dataset in the record, as an iteration leaves it."""
+
+    def add(session: object) -> None:
+        path = frozen.folder.relative_to(home).as_posix()
+        session.add(Dataset(digest=frozen.digest, path=path, summary=frozen.summary, created_at=1.0))
+        session.flush()
+        for vote_id, revision, split in frozen.votes:
+            session.add(DatasetVote(dataset_digest=frozen.digest, vote_id=vote_id, revision=revision, split=split))
+
+    store.write(add)

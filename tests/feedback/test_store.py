@@ -1,3 +1,4 @@
+import pytest
 from sqlalchemy import inspect
 
 from feedback.migrations import downgrade, upgrade
@@ -34,10 +35,8 @@ def test_what_raises_leaves_nothing(store: Store) -> None:
         votes.put(session, comparison_id, judgement(), key_id="key_a", sees_all=False, rater="")
         raise RuntimeError
 
-    try:
+    with pytest.raises(RuntimeError):
         store.write(put_and_fail)
-    except RuntimeError:
-        pass
     assert store.read(votes.count_by_state) == {}
 
 

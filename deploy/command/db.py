@@ -1,0 +1,47 @@
+"""`tandem db`: the record's database, moved from SQLite to Postgres or back."""
+
+from typing import Annotated
+
+import typer
+
+from deploy.command.options import Home, Json
+
+app = typer.Typer(help="The record's database.", no_args_is_help=True)
+
+
+@app.command("copy")
+def copy(
+    to: Annotated[
+        str, typer.Option("--to", metavar="URL", help="An empty database: postgresql+psycopg://... or sqlite:///FILE.")
+    ],
+    json: Json = False,
+    home: Home = None,
+) -> None:
+    """Copy the whole record into another, empty database. Stop Tandem first, then set `database_url` to it."""
+    from sqlalchemy.exc import ArgumentError, DatabaseError
+
+    from deploy.command.output import print_json, say
+    from deploy.command.record import RecordUnavailable, open_record
+    from feedback.copying import copy as copy_record
+    from feedback.errors import InvalidRequest
+    from feedback.store import Store
+
+    rows: dict[str, int] = {}
+    with open_record(home, must_exist=True) as (store, _):
+        try:
+            target = Store(to)
+        except ArgumentError:
+            raise InvalidRequest("--to is not a database URL", param="to") from None
+        try:
+            copied = copy_record(store, target, rows.__setitem__)
+        except DatabaseError as error:
+            raise RecordUnavailable(f"the record cannot be copied: {error.orig}") from error
+        finally:
+            target.close()
+    if json:
+        print_json({"rows": copied, "tables": rows})
+        return
+    for table, count in rows.items():
+        if count:
+            say(f"{table}: {count}")
+    say(f"{copied} rows copied. Set TANDEM_DATABASE_URL, or database_url in tandem.toml, to use the copy.")

@@ -1,0 +1,129 @@
+"""`tandem raters`: how those who vote, vote; who is set apart; who is forgotten. On the record itself."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from deploy.command.options import Home, Json
+
+if TYPE_CHECKING:
+    from feedback.schema import Rater
+
+app = typer.Typer(help="Look at raters, set them apart, forget them.", no_args_is_help=True)
+
+RaterId = Annotated[str, typer.Argument(metavar="RATER", help="The rater's id, as `tandem raters list` shows it.")]
+
+
+@app.command("list")
+def list_raters(json: Json = False, home: Home = None) -> None:
+    """List the raters with how reliable their votes seem."""
+    from deploy.command.output import print_json, print_table
+    from deploy.command.record import open_record
+    from feedback.store import raters
+
+    with open_record(home, must_exist=True) as (store, _):
+        known = store.read(raters.list_all)
+    if json:
+        print_json([described(rater, votes) for rater, votes in known])
+        return
+    rows = [(rater.id, rater.name or None, votes, share(rater.reliability), state(rater)) for rater, votes in known]
+    print_table(("RATER", "NAME", "VOTES", "RELIABILITY", "STATE"), rows)
+
+
+@app.command("show")
+def show(rater: RaterId, json: Json = False, home: Home = None) -> None:
+    """Show how one rater votes: agreement with others, with themselves and with known answers, speed, side."""
+    from deploy.command.output import print_json, print_table
+    from deploy.command.record import open_record
+    from feedback.rater_watch import look
+    from feedback.store import raters
+
+    with open_record(home, must_exist=True) as (store, settings):
+        found = store.read(raters.known, rater)
+        figures = store.read(look, settings.feedback).figures.get(rater) or found.figures or {}
+    if json:
+        print_json(described(found, figures.get("votes", 0)) | {"figures": figures})
+        return
+    rows: list[tuple[str, object]] = [("state", state(found)), ("reason", found.quarantine_reason)]
+    print_table(("FIGURE", "VALUE"), rows + [(name.replace("_", " "), value) for name, value in figures.items()])
+
+
+@app.command("quarantine")
+def quarantine(
+    rater: RaterId,
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why; it is kept.")],
+    json: Json = False,
+    home: Home = None,
+) -> None:
+    """Set a rater apart: their votes, and those to come, count nowhere until they are released."""
+    from deploy.command.output import print_json, say
+    from deploy.command.record import open_record
+    from feedback.store import raters
+
+    with open_record(home, must_exist=True) as (store, _):
+        votes = store.write(raters.quarantine, rater, reason)
+    if json:
+        print_json({"id": rater, "state": "quarantined", "votes": votes})
+    else:
+        say(f"{votes} votes of {rater} are set apart.")
+
+
+@app.command("release")
+def release(rater: RaterId, json: Json = False, home: Home = None) -> None:
+    """Let a rater's votes count again; from now on only later votes can set them apart."""
+    from deploy.command.output import print_json, say
+    from deploy.command.record import open_record
+    from feedback.store import raters
+
+    with open_record(home, must_exist=True) as (store, _):
+        votes = store.write(raters.release, rater)
+    if json:
+        print_json({"id": rater, "state": "active", "votes": votes})
+    else:
+        say(f"{votes} votes of {rater} are accepted again, and counted as Tandem runs.")
+
+
+@app.command("erase")
+def erase(
+    rater: RaterId,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    json: Json = False,
+    home: Home = None,
+) -> None:
+    """Forget a person: their votes and the chats held for them, in frozen datasets too. There is no way back."""
+    from deploy.command.output import print_json, say
+    from deploy.command.record import open_record
+    from feedback.erasure import forget
+    from feedback.schema import version_name
+
+    if not yes:
+        typer.confirm(f"Erase everything of {rater}?", abort=True, err=True)
+    with open_record(home, must_exist=True) as (store, settings):
+        used_by = [version_name(version) for version in forget(store, settings.home, rater)]
+    if json:
+        print_json({"id": rater, "status": "erased", "used_by": used_by})
+        return
+    say(f"{rater} is erased.")
+    if used_by:
+        say(f"Versions that had learnt from them, and cannot unlearn it: {', '.join(used_by)}")
+
+
+def described(rater: "Rater", votes: int) -> dict[str, Any]:
+    return {
+        "id": rater.id,
+        "key_id": rater.key_id,
+        "name": rater.name,
+        "state": state(rater),
+        "reason": rater.quarantine_reason,
+        "votes": votes,
+        "reliability": rater.reliability,
+        "created_at": rater.created_at,
+    }
+
+
+def state(rater: "Rater") -> str:
+    return "active" if rater.quarantined_at is None else "quarantined"
+
+
+def share(value: float | None) -> str | None:
+    return None if value is None else f"{value:.0%}"

@@ -1,0 +1,68 @@
+"""A record copied whole into another database: from SQLite to Postgres when a home grows, or back."""
+
+from collections.abc import Callable
+
+from sqlalchemy import Connection, Table, func, insert, select, text
+
+from feedback.errors import Conflict
+from feedback.schema import Base
+from feedback.store import Store
+
+BATCH = 1000
+
+
+def copy(source: Store, target: Store, on_table: Callable[[str, int], None] = lambda _name, _rows: None) -> int:
+    """Copy every row into `target`, which is migrated first and must hold none. Returns how many rows.
+
+    Both sides are one transaction each: the copy is a consistent snapshot, and is there as a whole or not at all.
+    `on_table` is told each table and its rows. Raises Conflict when the target holds rows.
+    """
+    target.migrate()
+    with (
+        source.engine.connect() as reading,
+        target.engine.connect().execution_options(tandem_writes=True) as writing,
+        reading.begin(),
+        writing.begin(),
+    ):
+        if reading.dialect.name == "postgresql":
+            reading.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
+        tables = Base.metadata.sorted_tables
+        for table in tables:
+            if _rows(writing, table):
+                raise Conflict(f"the target's table {table.name} holds rows; copy into an empty database")
+        copied = 0
+        for table in tables:
+            rows = _copy_table(reading, writing, table)
+            on_table(table.name, rows)
+            copied += rows
+        _go_on_counting(writing)
+    return copied
+
+
+def _copy_table(reading: Connection, writing: Connection, table: Table) -> int:
+    # A comparison that repeats another one refers to its own table: in the order of ids the original comes first.
+    statement = select(table).order_by(*table.primary_key.columns)
+    rows = 0
+    result = reading.execution_options(stream_results=True).execute(statement)
+    for batch in result.mappings().partitions(BATCH):
+        writing.execute(insert(table), [dict(row) for row in batch])
+        rows += len(batch)
+    written = _rows(writing, table)
+    if written != rows:
+        raise Conflict(f"{rows} rows of {table.name} were read and {written} written; nothing was copied")
+    return rows
+
+
+def _rows(connection: Connection, table: Table) -> int:
+    return connection.execute(select(func.count()).select_from(table)).scalar_one()
+
+
+def _go_on_counting(writing: Connection) -> None:
+    """Postgres counts its serial columns apart from the rows; SQLite goes on from the largest by itself."""
+    if writing.dialect.name == "postgresql":
+        writing.execute(
+            text(
+                "SELECT setval(pg_get_serial_sequence('iteration_events', 'seq'), "
+                "coalesce((SELECT max(seq) FROM iteration_events), 0) + 1, false)"
+            )
+        )

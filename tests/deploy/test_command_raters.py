@@ -1,0 +1,61 @@
+"""`tandem raters` and `tandem db` on the record of a home that nothing runs in."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from feedback.store import Store, raters, votes
+from feedback.worker import count_all
+from tests.deploy.command_line import Tandem, in_process
+from tests.feedback.crowd import cast, crowd
+
+
+@pytest.fixture
+def tandem(capfd: pytest.CaptureFixture[str]) -> Tandem:
+    return in_process(capfd)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    store = Store(f"sqlite:///{tmp_path / 'record.db'}")
+    store.migrate()
+    cast(store, crowd(5, turned=1), pairs=60, votes_each=3)
+    return store
+
+
+def test_a_rater_is_shown_set_apart_released_and_erased(tandem: Tandem, store: Store, tmp_path: Path) -> None:
+    home = ("--home", tmp_path)
+    turned = store.read(raters.find, "key_a", "turned-0")
+    listed = json.loads(tandem("raters", "list", "--json", *home).out)
+    assert len(listed) == 6
+    assert {rater["state"] for rater in listed} == {"active"}
+    shown = json.loads(tandem("raters", "show", turned, "--json", *home).out)
+    assert shown["figures"]["reliability"] < 0.45
+    assert "agreement with others" in tandem("raters", "show", turned, *home).out
+
+    counted = store.read(votes.count_by_state)["counted"]
+    apart = json.loads(tandem("raters", "quarantine", turned, "--reason", "turned", "--json", *home).out)
+    assert apart["votes"] > 0
+    assert store.read(votes.count_by_state) == {"counted": counted - apart["votes"], "quarantined": apart["votes"]}
+    assert "quarantined" in tandem("raters", "list", *home).out
+    assert json.loads(tandem("raters", "release", turned, "--json", *home).out)["votes"] == apart["votes"]
+    count_all(store)
+    assert store.read(votes.count_by_state) == {"counted": counted}
+
+    assert json.loads(tandem("raters", "erase", turned, "--yes", "--json", *home).out)["used_by"] == []
+    assert tandem("raters", "show", turned, *home).exit_code == 3
+    assert len(json.loads(tandem("raters", "list", "--json", *home).out)) == 5
+
+
+def test_the_record_is_copied(tandem: Tandem, store: Store, tmp_path: Path) -> None:
+    target = f"sqlite:///{tmp_path / 'copy' / 'record.db'}"
+    copied = json.loads(tandem("db", "copy", "--to", target, "--json", "--home", tmp_path).out)
+    assert copied["tables"]["votes"] == 180
+    other = Store(target)
+    assert other.read(votes.count_by_state) == store.read(votes.count_by_state)
+    other.close()
+    again = tandem("db", "copy", "--to", target, "--home", tmp_path)
+    assert again.exit_code == 1
+    assert "holds rows" in again.err
+    assert tandem("db", "copy", "--to", "nonsense", "--home", tmp_path).exit_code == 2

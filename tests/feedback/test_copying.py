@@ -1,0 +1,80 @@
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select
+
+from feedback.copying import copy
+from feedback.errors import Conflict
+from feedback.migrations import downgrade, upgrade
+from feedback.schema import Base
+from feedback.store import Store, comparisons, iterations, keys, votes
+from feedback.worker import count_all
+from tests.feedback.record import add_comparison, judgement
+
+ANN = {"key_id": "key_a", "sees_all": False, "rater": "ann"}
+
+
+def fill(store: Store) -> None:
+    store.write(keys.create, "vote")
+    first = add_comparison(store)
+    store.write(comparisons.add_repeat, first)
+    store.write(votes.put, first, judgement(reason="é", elapsed_s=1.5), **ANN)
+    count_all(store)
+    store.write(votes.put, first, judgement("1"), **ANN)
+    store.write(iterations.start, trigger="operator", seed=1, settings={"a": [1, None]})
+
+
+def everything(store: Store) -> dict[str, list[tuple[object, ...]]]:
+    return {
+        table.name: store.read(
+            lambda session, table=table: [
+                tuple(row) for row in session.execute(select(table).order_by(*table.primary_key.columns))
+            ]
+        )
+        for table in Base.metadata.sorted_tables
+    }
+
+
+def test_a_record_moves_there_and_back(store: Store, tmp_path: Path) -> None:
+    origin, back = (Store(f"sqlite:///{tmp_path / name}.db") for name in ("origin", "back"))
+    origin.migrate()
+    fill(origin)
+    told: dict[str, int] = {}
+    rows = copy(origin, store, told.__setitem__)
+    assert rows == sum(told.values()) == sum(len(rows) for rows in everything(origin).values())
+    assert told["votes"] == 1
+    assert told["vote_revisions"] == 1
+    assert everything(store) == everything(origin)
+    copy(store, back)
+    assert everything(back) == everything(origin)
+    # What the target numbers itself goes on after what was copied.
+    assert count_all(store) == 1
+    iteration = store.read(iterations.active)
+    _, epoch = store.write(iterations.claim, iteration.id, "me", 60.0, 5)
+    store.write(iterations.tell, iteration.id, epoch, "hello", {})
+    seqs = [event.seq for event in store.read(iterations.events_after, iteration.id, 0)]
+    assert seqs == sorted(set(seqs))
+    for used in (origin, back):
+        used.close()
+
+
+def test_nothing_is_copied_over_what_is_there(store: Store, tmp_path: Path) -> None:
+    origin = Store(f"sqlite:///{tmp_path / 'origin.db'}")
+    origin.migrate()
+    fill(origin)
+    store.write(keys.create, "chat")
+    with pytest.raises(Conflict, match="keys holds rows"):
+        copy(origin, store)
+    assert store.read(votes.count_by_state) == {}
+    origin.close()
+
+
+def test_migrations_go_down_and_up_on_data(store: Store) -> None:
+    fill(store)
+    kept = everything(store)
+    downgrade(store.engine, "0001")
+    upgrade(store.engine)
+    assert everything(store) == kept
+    downgrade(store.engine, "base")
+    upgrade(store.engine)
+    assert store.read(votes.count_by_state) == {}

@@ -1,0 +1,99 @@
+import math
+
+import pytest
+
+from feedback.rater_watch import look, outlier_evidence, watch
+from feedback.settings import FeedbackSettings
+from feedback.store import Store, comparisons, raters, votes
+from feedback.worker import count_all
+from tests.feedback.crowd import Voter, cast, crowd
+from tests.feedback.record import add_comparison, judgement
+
+SETTINGS = FeedbackSettings()
+
+
+def names(store: Store, ids: set[str]) -> set[str]:
+    return {rater.name for rater, _ in store.read(raters.list_all) if rater.id in ids}
+
+
+def test_those_who_vote_against_the_truth_are_set_apart_and_nobody_else(store: Store) -> None:
+    cast(store, crowd(16, turned=4), pairs=240, votes_each=3)
+    before = store.read(votes.count_by_state)["counted"]
+    outliers = watch(store, SETTINGS)
+    assert names(store, set(outliers)) == {f"turned-{n}" for n in range(4)}
+    states = store.read(votes.count_by_state)
+    assert states["quarantined"] + states["counted"] == before
+    assert states["quarantined"] == pytest.approx(before / 5, rel=0.35)
+    assert watch(store, SETTINGS) == {}, "with them gone, the others stay"
+
+
+def test_a_rater_set_apart_is_not_counted_until_released(store: Store) -> None:
+    cast(store, [Voter("ann", 0.75)], pairs=3, votes_each=1)
+    ann = store.read(raters.find, "key_a", "ann")
+    assert store.write(raters.quarantine, ann, "an operator's doubt") == 3
+    late = store.write(votes.put, add_comparison(store), judgement(), key_id="key_a", sees_all=False, rater="ann")
+    count_all(store)
+    assert store.read(votes.get, late.id, key_id="key_a", sees_all=False).state == "quarantined"
+    assert store.read(votes.count_by_state) == {"quarantined": 4}
+    assert store.write(raters.release, ann) == 4
+    assert store.write(raters.release, ann) == 0
+    assert count_all(store) == 4
+    assert store.read(votes.count_by_state) == {"counted": 4}
+
+
+def test_an_operator_who_releases_a_rater_is_not_overruled_by_the_same_votes(store: Store) -> None:
+    cast(store, crowd(12, turned=1), pairs=150, votes_each=4)
+    (outlier,) = watch(store, SETTINGS)
+    store.write(raters.release, outlier)
+    count_all(store)
+    assert watch(store, SETTINGS) == {}
+
+
+def test_nobody_is_set_apart_where_that_is_switched_off(store: Store) -> None:
+    cast(store, crowd(10, turned=3), pairs=150, votes_each=3)
+    assert watch(store, SETTINGS.model_copy(update={"quarantine_outliers": False})) == {}
+    reliabilities = {rater.name: rater.reliability for rater, _ in store.read(raters.list_all)}
+    assert max(value for name, value in reliabilities.items() if name.startswith("turned")) < 0.45
+    assert min(value for name, value in reliabilities.items() if name.startswith("ordinary")) > 0.5
+
+
+def test_what_is_known_of_how_a_rater_votes(store: Store) -> None:
+    def put(comparison_id: str, preferred: str, **more: object) -> None:
+        said = judgement(preferred, **more)
+        store.write(votes.put, comparison_id, said, key_id="key_a", sees_all=False, rater="ann")
+
+    pairs = [add_comparison(store) for _ in range(4)]
+    for id_, answer in zip(pairs, "0011", strict=True):
+        store.write(comparisons.set_answer, id_, "helpful", answer)
+        put(id_, "0", elapsed_s=4.0 + 2 * pairs.index(id_))
+    repeats = [store.write(comparisons.add_repeat, id_).id for id_ in pairs[:2]]
+    put(repeats[0], "1", elapsed_s=1.0, left=1)
+    put(repeats[1], "0", elapsed_s=1.0, left=1)
+    count_all(store)
+    (figures,) = store.read(look, SETTINGS).figures.values()
+    assert figures["agreement_with_known_answers"] == pytest.approx(3 / 6, abs=1e-4)
+    assert figures["agreement_with_repeats"] == 0.5
+    assert figures["share_left"] == pytest.approx(5 / 6, abs=1e-4)
+    assert figures["median_elapsed_s"] == 5.0
+    assert figures["votes"] == 6
+
+
+def test_the_evidence_is_that_of_the_likelihood_ratio() -> None:
+    """A vote that all others call wrong: guessing makes it twice as likely, voting against the truth thrice."""
+    assert outlier_evidence([-40.0], [0.0], 0.001) == pytest.approx(math.log(3) - math.log(2))
+    assert outlier_evidence([40.0], [0.0], 0.001) == 0
+    assert outlier_evidence([0.0] * 50, [0.0] * 50, 0.001) == 0
+    # Never below the floor, so that ten thousand good votes do not hide a turn.
+    turned = outlier_evidence([40.0] * 10_000 + [-40.0] * 20, [0.0] * 10_020, 0.001)
+    assert turned == pytest.approx(math.log(0.001) + 20 * math.log(3) - math.log(2))
+
+
+def test_ordinary_raters_are_hardly_ever_taken_for_outliers() -> None:
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    found = 0
+    for _ in range(1000):
+        right_V = rng.random(300) < 0.75
+        found += outlier_evidence(np.where(right_V, 30.0, -30.0), np.zeros(300), 0.01) >= -math.log(0.01)
+    assert found <= 10 + 3 * math.sqrt(10)
