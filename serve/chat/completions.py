@@ -176,7 +176,7 @@ class Completion:
             block = b"".join(frames.chunk(index, choice) for index, choice in choices)
             if all(generation.reply.finish_reason for generation in self.generations):
                 held += block
-            else:
+            elif block:
                 yield block
         await self.record(COMPLETE)
         if self._chat.include_usage:

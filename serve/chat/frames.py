@@ -24,10 +24,13 @@ class Frames:
         self._plain_end = b'},"logprobs":null,"finish_reason":null}]' + self._usage_yet + self._tail + b"}\n\n"
 
     def chunk(self, index: int, choice: dict[str, Any]) -> bytes:
-        """One choice of an engine's chunk, as choice `index` of ours."""
+        """One choice of an engine's chunk, as choice `index` of ours; empty when it says nothing to this client."""
         delta = choice["delta"]
         if self._plain and choice.get("finish_reason") is None and delta.keys() == {"content"}:
             return self._plain_head[index] + orjson.dumps(delta["content"]) + self._plain_end
+        if self._plain and not delta and choice.get("finish_reason") is None:
+            # It came for its token ids, which only the record wants.
+            return b""
         said: dict[str, Any] = {
             "index": index,
             "delta": {name: value for name, value in delta.items() if value is not None},

@@ -9,13 +9,14 @@ import openai
 import pytest
 
 from feedback.schema import Comparison
-from tests.serve.conftest import Tandem
-from tests.serve.test_chat import MESSAGES, chat, events
+from tests.serve.conftest import STARTING_POLICY, Tandem
+from tests.serve.test_chat import MESSAGES, chat, events, sample_of
 
 TOOL = {
     "type": "function",
     "function": {
         "name": "add",
+        "strict": True,
         "parameters": {
             "type": "object",
             "properties": {"a": {"type": "integer", "minimum": 0, "maximum": 9}},
@@ -29,6 +30,12 @@ SCHEMA = {
     "properties": {"yes": {"type": "boolean"}},
     "required": ["yes"],
     "additionalProperties": False,
+}
+FORM = {"type": "json_schema", "json_schema": {"name": "answer", "schema": SCHEMA, "strict": True}}
+# The tiny policy would fill every place where JSON allows blanks with blanks.
+VOCABULARY = json.loads((STARTING_POLICY / "tokenizer.json").read_text())["model"]["vocab"]
+NO_BLANKS = {
+    str(token): -100 for piece, token in VOCABULARY.items() if piece and not piece.strip("\u0120\u010a\u0109\u010d")
 }
 
 
@@ -76,8 +83,7 @@ def test_token_ids_only_for_who_asks(tandem: Tandem) -> None:
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_structured_output_is_one(tandem: Tandem, stream: bool) -> None:
-    form = {"json": SCHEMA, "disable_any_whitespace": True}
-    answer = post(tandem, chat(structured_outputs=form, stream=stream, max_tokens=64, temperature=0))
+    answer = post(tandem, chat(response_format=FORM, logit_bias=NO_BLANKS, stream=stream, max_tokens=64, temperature=0))
     assert answer.status_code == 200, answer.text
     if stream:
         text = "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in events(answer.text))
@@ -86,28 +92,31 @@ def test_a_structured_output_is_one(tandem: Tandem, stream: bool) -> None:
     assert json.loads(text).keys() == {"yes"}
 
 
-def test_a_response_format_binds_the_reply(tandem: Tandem) -> None:
-    form = {"type": "json_schema", "json_schema": {"name": "answer", "schema": SCHEMA, "strict": True}}
-    said = post(tandem, chat(response_format=form, max_tokens=8)).json()
-    assert said["choices"][0]["message"]["content"].startswith("{")
-
-
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_named_tool_is_called(tandem: Tandem, stream: bool) -> None:
     body = chat(
-        tools=[TOOL], tool_choice={"type": "function", "function": {"name": "add"}}, max_tokens=64, temperature=0,
-        stream=stream,
+        tools=[TOOL], tool_choice={"type": "function", "function": {"name": "add"}}, max_tokens=120, temperature=0,
+        stream=stream, logit_bias=NO_BLANKS,
     )  # fmt: skip
     answer = post(tandem, body)
     assert answer.status_code == 200, answer.text
     if stream:
-        pieces = [call for chunk in events(answer.text) for call in chunk["choices"][0]["delta"].get("tool_calls", [])]
+        chunks = events(answer.text)
+        deltas = [chunk["choices"][0]["delta"] for chunk in chunks]
+        assert all(deltas[:-1]), "no chunk but the last is empty"
+        pieces = [call for delta in deltas for call in delta.get("tool_calls", [])]
         name = next(piece["function"]["name"] for piece in pieces if piece["function"].get("name"))
         arguments = "".join(piece["function"].get("arguments") or "" for piece in pieces)
     else:
-        (call,) = answer.json()["choices"][0]["message"]["tool_calls"]
+        message = answer.json()["choices"][0]["message"]
+        (call,) = message["tool_calls"]
         name, arguments = call["function"]["name"], call["function"]["arguments"]
     assert name == "add" and json.loads(arguments)["a"] in range(10)
+    (row,) = sample_of(tandem.store, answer.headers["x-request-id"])
+    assert row.message is not None
+    (recorded,) = row.message["tool_calls"]
+    assert recorded["function"] == {"name": name, "arguments": arguments} and recorded["id"]
+    assert row.sampling["tools"] == [TOOL]
 
 
 def test_nulls_are_as_if_not_there(tandem: Tandem) -> None:
