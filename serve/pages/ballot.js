@@ -7,6 +7,7 @@ const DEGREES = [
   ...[4, 3, 2, 1].map((strength) => ({ preferred: 0, strength })),
   ...[1, 2, 3, 4].map((strength) => ({ preferred: 1, strength })),
 ];
+const LONGEST_S = 86_400;
 let ballots = 0;
 
 /** What is asked under an objective, as the raters read it. */
@@ -21,6 +22,7 @@ export class Ballot {
     Object.assign(this, { objective, texts, onCast, onSkip, onMark });
     this.chosen = null;
     this.over = false;
+    this.since = performance.now();
     const name = `degree-${++ballots}`;
     this.radios = DEGREES.map((degree, at) => element("input", {
       type: "radio", name, value: at, class: "only-heard", "aria-label": verdict(degree), onchange: () => this.choose(at),
@@ -129,6 +131,9 @@ export class Ballot {
     const reason = this.reason.value.trim();
     this.onCast({
       ...judgement,
+      // A is choice 0 and stands on the left, or first where there is no room for two.
+      left: 0,
+      elapsed_s: Math.min(LONGEST_S, Math.round((performance.now() - this.since) / 10) / 100),
       ...(reason && { reason }),
       // A reply that was not changed is not a better one.
       ...(ideal && !this.texts().some((text) => text.trim() === ideal) && { ideal }),

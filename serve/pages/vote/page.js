@@ -40,6 +40,7 @@ class Voting {
 
   start() {
     this.queue = new Queue(this.objective);
+    this.place.replaceChildren();
     this.question.replaceChildren(question(this.objective));
     this.drawCount();
     return this.next();
