@@ -196,6 +196,15 @@ def first_counted_at(session: Session) -> float | None:
     return session.scalars(select(func.min(Vote.counted_at)).where(Vote.state == "counted")).one()
 
 
+def cast_since(session: Session, rater_id: str, at: float) -> int:
+    """How many votes this rater has cast since `at` and not taken back."""
+    return session.scalars(
+        select(func.count())
+        .select_from(Vote)
+        .where(Vote.rater_id == rater_id, Vote.created_at >= at, Vote.state != "retracted")
+    ).one()
+
+
 def counted_since(session: Session, at: float) -> int:
     """How many of the votes that count now were counted after `at`."""
     return session.scalars(

@@ -1,17 +1,64 @@
-"""`DELETE /v1/raters/{id}`: a person is forgotten."""
+"""Those who vote: how they vote, for themselves and for an operator; set apart, released, forgotten."""
 
 import asyncio
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter
-from pydantic import BaseModel
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, ConfigDict, Field
 
 from feedback import erasure
-from feedback.schema import version_name
+from feedback.schema import Rater, version_name
+from feedback.store import raters, votes
 from serve.auth import guarded
-from serve.routes.dependencies import Parts
+from serve.routes.dependencies import ByKey, Parts
+from serve.routes.lists import After, Limit, Page, page_of
+from serve.routes.votes import RaterName
 
-router = APIRouter(route_class=guarded("operate"))
+router = APIRouter()
+own_router = APIRouter(route_class=guarded("vote"))
+operate_router = APIRouter(route_class=guarded("operate"))
+
+Since = Annotated[float, Query(ge=0, description="Count own votes from this time on, in seconds since the epoch.")]
+
+
+class Self(BaseModel):
+    """How a rater is doing. Agreements are shares of the votes that can be compared; null where there are none."""
+
+    id: str | None
+    votes_since: int
+    agreement_with_others: float | None
+    agreement_with_repeats: float | None
+
+
+class RaterView(BaseModel):
+    """A rater; `figures` say how they vote, as far as it was looked at."""
+
+    id: str
+    object: Literal["rater"] = "rater"
+    key_id: str
+    name: str
+    state: Literal["active", "quarantined"]
+    reason: str | None
+    votes: int
+    reliability: float | None
+    figures: dict[str, Any] | None
+    created: int
+
+
+class QuarantineBody(BaseModel):
+    """Why a rater is set apart."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    reason: str = Field(min_length=1, max_length=10_000)
+
+
+class Changed(BaseModel):
+    """A rater's state now, and how many votes it concerns."""
+
+    id: str
+    state: Literal["active", "quarantined"]
+    votes: int
 
 
 class Erased(BaseModel):
@@ -22,9 +69,67 @@ class Erased(BaseModel):
     used_by: list[str]
 
 
-@router.delete("/v1/raters/{rater_id}")
+@own_router.get("/v1/raters/me")
+async def get_self(parts: Parts, caller: ByKey, rater: RaterName = "", since: Since = 0.0) -> Self:
+    """How many votes this rater has cast, and how far they agree with others and with themselves."""
+    rater_id = await parts.record.read(raters.find, caller.key_id, rater)
+    if rater_id is None:
+        return Self(id=None, votes_since=0, agreement_with_others=None, agreement_with_repeats=None)
+    known = await parts.record.read(raters.known, rater_id)
+    figures = known.figures or {}
+    return Self(
+        id=rater_id,
+        votes_since=await parts.record.read(votes.cast_since, rater_id, since),
+        agreement_with_others=figures.get("agreement_with_others"),
+        agreement_with_repeats=figures.get("agreement_with_repeats"),
+    )
+
+
+@operate_router.get("/v1/raters")
+async def list_raters(parts: Parts, limit: Limit = 20, after: After = None) -> Page[RaterView]:
+    """Everybody who votes, the oldest first."""
+    known = await parts.record.read(raters.list_all)
+    later = [(rater, count) for rater, count in known if after is None or rater.id > after]
+    shown = [_view(rater, count) for rater, count in later[:limit]]
+    return page_of(shown, [rater.id for rater in shown], len(later) > limit)
+
+
+@operate_router.post("/v1/raters/{rater_id}/quarantine")
+async def quarantine_rater(rater_id: str, body: QuarantineBody, parts: Parts) -> Changed:
+    """Set a rater apart: their votes, and those to come, count nowhere until they are released."""
+    concerned = await parts.record.write(raters.quarantine, rater_id, body.reason)
+    return Changed(id=rater_id, state="quarantined", votes=concerned)
+
+
+@operate_router.post("/v1/raters/{rater_id}/release")
+async def release_rater(rater_id: str, parts: Parts) -> Changed:
+    """Let a rater's votes count again; from now on only later votes can set them apart."""
+    concerned = await parts.record.write(raters.release, rater_id)
+    parts.vote_is_durable()
+    return Changed(id=rater_id, state="active", votes=concerned)
+
+
+@operate_router.delete("/v1/raters/{rater_id}")
 async def erase_rater(rater_id: str, parts: Parts) -> Erased:
     """Erase a person's data, from future training sets too."""
     store, home = parts.record.store, parts.settings.home
     versions = await asyncio.to_thread(erasure.forget, store, home, rater_id)
     return Erased(id=rater_id, used_by=[version_name(version) for version in versions])
+
+
+def _view(rater: Rater, count: int) -> RaterView:
+    return RaterView(
+        id=rater.id,
+        key_id=rater.key_id,
+        name=rater.name,
+        state="active" if rater.quarantined_at is None else "quarantined",
+        reason=rater.quarantine_reason,
+        votes=count,
+        reliability=rater.reliability,
+        figures=rater.figures,
+        created=int(rater.created_at),
+    )
+
+
+router.include_router(own_router)
+router.include_router(operate_router)

@@ -28,6 +28,10 @@ NATIVE_ROUTES = [
     ("GET", "/v1/iterations/itr_x", "operate"),
     ("GET", "/v1/iterations/itr_x/events", "operate"),
     ("GET", "/v1/ratings", "vote"),
+    ("GET", "/v1/raters", "operate"),
+    ("GET", "/v1/raters/me", "vote"),
+    ("POST", "/v1/raters/rtr_x/quarantine", "operate"),
+    ("POST", "/v1/raters/rtr_x/release", "operate"),
     ("DELETE", "/v1/raters/rtr_x", "operate"),
 ]
 OPENAI_ROUTES = [
@@ -231,6 +235,28 @@ def test_traffic_shares(quiet: Tandem) -> None:
         assert client.put("/v1/traffic", json={"challenger": "new"}).status_code == 422
         assert client.put("/v1/traffic", json={"challenger": "v9"}).status_code == 404
         assert client.put("/v1/traffic", json={"chat_share": 0.25}).json()["chat_share"] == 0.25
+
+
+def test_a_rater_is_told_how_they_do_and_an_operator_sets_them_apart(quiet: Tandem) -> None:
+    comparison_id = add_comparison(quiet.store, key_id="import")
+    with quiet.client("vote") as client:
+        assert client.get("/v1/raters/me").json()["votes_since"] == 0
+        body = {"objective": "helpful", "preferred": 1, "strength": 3}
+        client.put(f"/v1/comparisons/{comparison_id}/vote", json=body).raise_for_status()
+        own = client.get("/v1/raters/me").json()
+        assert (own["votes_since"], own["agreement_with_others"]) == (1, None)
+        assert client.get("/v1/raters/me", params={"since": time.time() + 60}).json()["votes_since"] == 0
+        assert client.get("/v1/raters/me", params={"rater": "ann"}).json()["votes_since"] == 0
+    with quiet.client() as client:
+        (rater,) = client.get("/v1/raters").json()["data"]
+        assert (rater["id"], rater["state"], rater["votes"]) == (own["id"], "active", 1)
+        assert client.get("/v1/raters", params={"after": rater["id"]}).json()["data"] == []
+        assert client.post(f"/v1/raters/{own['id']}/quarantine", json={}).status_code == 422
+        apart = client.post(f"/v1/raters/{own['id']}/quarantine", json={"reason": "a robot"}).json()
+        assert apart == {"id": own["id"], "state": "quarantined", "votes": 1}
+        assert client.get("/v1/raters").json()["data"][0]["reason"] == "a robot"
+        assert client.post(f"/v1/raters/{own['id']}/release").json()["state"] == "active"
+        assert client.post("/v1/raters/rtr_none/release").status_code == 404
 
 
 def test_a_rater_is_erased(quiet: Tandem) -> None:
