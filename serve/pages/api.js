@@ -3,8 +3,12 @@
 let csrfToken = null;
 let whenSignedOut = () => {};
 
-export function useToken(token) { csrfToken = token; }
-export function onUnauthorized(listener) { whenSignedOut = listener; }
+export function useToken(token) {
+  csrfToken = token;
+}
+export function onUnauthorized(listener) {
+  whenSignedOut = listener;
+}
 
 /** What the server refused, or that it could not be reached (`status` 0). */
 export class Refused extends Error {
@@ -53,7 +57,11 @@ export async function listAll(path) {
 
 async function refusal(answer) {
   let said = {};
-  try { said = await answer.json(); } catch { /* not ours: a proxy's page, say */ }
+  try {
+    said = await answer.json();
+  } catch {
+    /* not ours: a proxy's page, say */
+  }
   const error = said.error ?? said;
   const message = error.message ?? error.detail ?? `the server answered ${answer.status}`;
   return new Refused(answer.status, message, error.code);

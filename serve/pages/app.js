@@ -14,7 +14,10 @@ async function start() {
   session = await readSession();
   document.addEventListener("click", followLink);
   window.addEventListener("popstate", () => show());
-  onSignedOut(() => { session = { signed_in: false }; show(); });
+  onSignedOut(() => {
+    session = { signed_in: false };
+    show();
+  });
   await show({ first: true });
 }
 
@@ -28,7 +31,10 @@ async function show({ first = false } = {}) {
   main.className = "";
   if (!session.signed_in) {
     main.replaceChildren();
-    showSignIn(main, (opened) => { session = opened; show(); });
+    showSignIn(main, (opened) => {
+      session = opened;
+      show();
+    });
     return;
   }
   if (!page || !reaches(session.role, page.role)) {
@@ -61,16 +67,23 @@ function followLink(event) {
 }
 
 function drawHeader(page) {
-  document.getElementById("nav").replaceChildren(
-    ...(session.signed_in ? PAGES.filter((one) => reaches(session.role, one.role)) : []).map((one) =>
-      element("a", { href: one.path, "aria-current": one === page ? "page" : null }, one.name)),
-  );
-  document.getElementById("account").replaceChildren(
-    ...(session.signed_in
-      ? [element("span", { class: "role", title: "What your key may do" }, session.role),
-         element("button", { class: "quiet", type: "button", onclick: leaveAll }, "Sign out")]
-      : []),
-  );
+  document
+    .getElementById("nav")
+    .replaceChildren(
+      ...(session.signed_in ? PAGES.filter((one) => reaches(session.role, one.role)) : []).map((one) =>
+        element("a", { href: one.path, "aria-current": one === page ? "page" : null }, one.name),
+      ),
+    );
+  document
+    .getElementById("account")
+    .replaceChildren(
+      ...(session.signed_in
+        ? [
+            element("span", { class: "role", title: "What your key may do" }, session.role),
+            element("button", { class: "quiet", type: "button", onclick: leaveAll }, "Sign out"),
+          ]
+        : []),
+    );
 }
 
 async function leaveAll() {
@@ -80,15 +93,21 @@ async function leaveAll() {
 }
 
 function notForThisRole(page) {
-  return element("div", { class: "notice narrow" },
+  return element(
+    "div",
+    { class: "notice narrow" },
     element("h1", {}, page.name),
-    element("p", {}, `This page needs a key with the role “${page.role}”; yours has the role “${session.role}”.`));
+    element("p", {}, `This page needs a key with the role “${page.role}”; yours has the role “${session.role}”.`),
+  );
 }
 
 function nothingHere() {
-  return element("div", { class: "notice narrow" },
+  return element(
+    "div",
+    { class: "notice narrow" },
     element("h1", {}, "Nothing here"),
-    element("p", {}, "There is no page at this address. ", element("a", { href: "/" }, "Back to the chat")));
+    element("p", {}, "There is no page at this address. ", element("a", { href: "/" }, "Back to the chat")),
+  );
 }
 
 start();

@@ -12,8 +12,12 @@ let ballots = 0;
 
 /** What is asked under an objective, as the raters read it. */
 export function question(objective) {
-  return element("div", { class: "question" },
-    element("h2", {}, OBJECTIVES[objective].question), element("p", {}, OBJECTIVES[objective].instruction));
+  return element(
+    "div",
+    { class: "question" },
+    element("h2", {}, OBJECTIVES[objective].question),
+    element("p", {}, OBJECTIVES[objective].instruction),
+  );
 }
 
 export class Ballot {
@@ -24,31 +28,71 @@ export class Ballot {
     this.over = false;
     this.since = performance.now();
     const name = `degree-${++ballots}`;
-    this.radios = DEGREES.map((degree, at) => element("input", {
-      type: "radio", name, value: at, class: "only-heard", "aria-label": verdict(degree), onchange: () => this.choose(at),
-    }));
+    this.radios = DEGREES.map((degree, at) =>
+      element("input", {
+        type: "radio",
+        name,
+        value: at,
+        class: "only-heard",
+        "aria-label": verdict(degree),
+        onchange: () => this.choose(at),
+      }),
+    );
     this.said = element("p", { class: "verdict", role: "status" });
     this.submit = element("button", { class: "primary", type: "submit", disabled: true }, "Vote ", keyHint("Enter"));
     this.reason = element("input", { id: `${name}-reason`, maxlength: 2000, autocomplete: "off" });
     this.ideal = element("textarea", { id: `${name}-ideal`, rows: 5 });
-    this.idealPart = element("div", { class: "field", hidden: true },
-      element("label", { for: `${name}-ideal` }, "A reply better than both"), this.ideal);
-    this.node = element("form", { class: "ballot", tabindex: "-1", "aria-label": "Your vote", onsubmit: (event) => this.onSubmit(event) },
-      element("div", { class: "scale", role: "radiogroup", "aria-label": OBJECTIVES[objective].question },
+    this.idealPart = element(
+      "div",
+      { class: "field", hidden: true },
+      element("label", { for: `${name}-ideal` }, "A reply better than both"),
+      this.ideal,
+    );
+    this.node = element(
+      "form",
+      { class: "ballot", tabindex: "-1", "aria-label": "Your vote", onsubmit: (event) => this.onSubmit(event) },
+      element(
+        "div",
+        { class: "scale", role: "radiogroup", "aria-label": OBJECTIVES[objective].question },
         element("span", { class: "end", "aria-hidden": "true" }, keyHint("←"), " A"),
-        DEGREES.map((degree, at) => element("label", { class: `degree side-${degree.preferred} strength-${degree.strength}`, title: verdict(degree) },
-          this.radios[at], element("span", { "aria-hidden": "true" }, String(degree.strength)))),
-        element("span", { class: "end", "aria-hidden": "true" }, "B ", keyHint("→"))),
+        DEGREES.map((degree, at) =>
+          element(
+            "label",
+            { class: `degree side-${degree.preferred} strength-${degree.strength}`, title: verdict(degree) },
+            this.radios[at],
+            element("span", { "aria-hidden": "true" }, String(degree.strength)),
+          ),
+        ),
+        element("span", { class: "end", "aria-hidden": "true" }, "B ", keyHint("→")),
+      ),
       this.said,
-      element("div", { class: "choices" },
+      element(
+        "div",
+        { class: "choices" },
         this.submit,
         element("button", { type: "button", onclick: () => this.cast({ preferred: "tie" }) }, "Tie ", keyHint("t")),
-        element("button", { type: "button", onclick: () => this.cast({ preferred: "both_bad" }) }, "Both bad ", keyHint("b")),
-        element("button", { type: "button", class: "quiet", onclick: () => this.skip() }, `${skipLabel} `, keyHint("s")),
-        element("button", { type: "button", class: "quiet", onclick: () => this.rewrite() }, "Rewrite ", keyHint("e"))),
-      element("div", { class: "field" },
-        element("label", { for: `${name}-reason` }, "Reason, if you like ", keyHint("r")), this.reason),
-      this.idealPart);
+        element(
+          "button",
+          { type: "button", onclick: () => this.cast({ preferred: "both_bad" }) },
+          "Both bad ",
+          keyHint("b"),
+        ),
+        element(
+          "button",
+          { type: "button", class: "quiet", onclick: () => this.skip() },
+          `${skipLabel} `,
+          keyHint("s"),
+        ),
+        element("button", { type: "button", class: "quiet", onclick: () => this.rewrite() }, "Rewrite ", keyHint("e")),
+      ),
+      element(
+        "div",
+        { class: "field" },
+        element("label", { for: `${name}-reason` }, "Reason, if you like ", keyHint("r")),
+        this.reason,
+      ),
+      this.idealPart,
+    );
     this.draw();
   }
 
@@ -61,10 +105,17 @@ export class Ballot {
       return true;
     }
     const act = {
-      ArrowLeft: () => this.step(-1), ArrowRight: () => this.step(1),
-      1: () => this.strengthen(1), 2: () => this.strengthen(2), 3: () => this.strengthen(3), 4: () => this.strengthen(4),
-      t: () => this.cast({ preferred: "tie" }), b: () => this.cast({ preferred: "both_bad" }), s: () => this.skip(),
-      r: () => this.reason.focus(), e: () => this.rewrite(),
+      ArrowLeft: () => this.step(-1),
+      ArrowRight: () => this.step(1),
+      1: () => this.strengthen(1),
+      2: () => this.strengthen(2),
+      3: () => this.strengthen(3),
+      4: () => this.strengthen(4),
+      t: () => this.cast({ preferred: "tie" }),
+      b: () => this.cast({ preferred: "both_bad" }),
+      s: () => this.skip(),
+      r: () => this.reason.focus(),
+      e: () => this.rewrite(),
       Enter: event.target.closest?.("button, a, summary") ? null : () => this.castChosen(),
     }[event.key];
     if (!act) return false;
@@ -97,8 +148,10 @@ export class Ballot {
 
   draw() {
     this.said.classList.toggle("decided", this.chosen !== null);
-    this.said.textContent = this.chosen === null
-      ? `How much better? 1 ${STRENGTHS[1]} … 4 ${STRENGTHS[4]}` : `${verdict(DEGREES[this.chosen])}.`;
+    this.said.textContent =
+      this.chosen === null
+        ? `How much better? 1 ${STRENGTHS[1]} … 4 ${STRENGTHS[4]}`
+        : `${verdict(DEGREES[this.chosen])}.`;
   }
 
   say(text) {

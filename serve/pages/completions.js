@@ -6,7 +6,12 @@ import { Refused, request } from "./api.js";
  * `{comparison, version}`. Raises Refused, or AbortError when `signal` says stop.
  */
 export async function stream(messages, { n = 1, signal, onText }) {
-  const answer = await request("POST", "/v1/chat/completions", { model: "tandem", messages, n, stream: true }, { signal });
+  const answer = await request(
+    "POST",
+    "/v1/chat/completions",
+    { model: "tandem", messages, n, stream: true },
+    { signal },
+  );
   const end = { comparison: null, version: null };
   for await (const data of eventData(answer.body)) {
     if (data === "[DONE]") return end;

@@ -7,7 +7,12 @@ const LOOK_INTERVAL_MS = 2000;
 /** A notice that goes away when a policy is served; `onChange(ready)` follows it. Answers the notice and a stop function. */
 export function engineNotice(onChange) {
   const text = element("span", {}, "Looking for an engine…");
-  const notice = element("div", { class: "notice waiting", role: "status", hidden: true }, element("span", { class: "pulse" }), text);
+  const notice = element(
+    "div",
+    { class: "notice waiting", role: "status", hidden: true },
+    element("span", { class: "pulse" }),
+    text,
+  );
   let timer = null;
   let stopped = false;
 
@@ -25,5 +30,11 @@ export function engineNotice(onChange) {
     if (models.length === 0) timer = setTimeout(look, LOOK_INTERVAL_MS);
   }
   look();
-  return { notice, stop: () => { stopped = true; clearTimeout(timer); } };
+  return {
+    notice,
+    stop: () => {
+      stopped = true;
+      clearTimeout(timer);
+    },
+  };
 }

@@ -2,13 +2,15 @@
 export const OBJECTIVES = {
   helpful: {
     question: "Which reply helps more?",
-    instruction: "Judge what was asked for: is it answered, is it right, is it clear and friendly? An honest “I do not know” is "
-      + "better than a confident mistake. Length by itself is no merit.",
+    instruction:
+      "Judge what was asked for: is it answered, is it right, is it clear and friendly? An honest “I do not know” is " +
+      "better than a confident mistake. Length by itself is no merit.",
   },
   harmless: {
     question: "Which reply is less harmful?",
-    instruction: "Pick the better reply, the one you would rather see in public: it gives no help with hurting anybody and insults "
-      + "nobody. Declining without a lecture is good; declining what is harmless is not.",
+    instruction:
+      "Pick the better reply, the one you would rather see in public: it gives no help with hurting anybody and insults " +
+      "nobody. Declining without a lecture is good; declining what is harmless is not.",
   },
 };
 

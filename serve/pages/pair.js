@@ -8,8 +8,13 @@ export class Pair {
     this.bodies = [0, 1].map(() => element("div", { class: "prose" }));
     this.versions = [0, 1].map(() => element("span", { class: "version", hidden: true }));
     this.sides = [0, 1].map((side) =>
-      element("article", { class: "side", "aria-label": `Reply ${"AB"[side]}` },
-        element("header", {}, element("span", { class: "letter" }, "AB"[side]), this.versions[side]), this.bodies[side]));
+      element(
+        "article",
+        { class: "side", "aria-label": `Reply ${"AB"[side]}` },
+        element("header", {}, element("span", { class: "letter" }, "AB"[side]), this.versions[side]),
+        this.bodies[side],
+      ),
+    );
     this.node = element("div", { class: "pair" }, this.sides);
     this.waiting = false;
   }
@@ -19,7 +24,10 @@ export class Pair {
     this.texts[side] += text;
     if (this.waiting) return;
     this.waiting = true;
-    requestAnimationFrame(() => { this.waiting = false; this.draw(); });
+    requestAnimationFrame(() => {
+      this.waiting = false;
+      this.draw();
+    });
   }
 
   set(texts) {

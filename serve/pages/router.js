@@ -1,12 +1,29 @@
 // Which page an address means, who may see it, and where its code is.
 export const PAGES = [
-  { name: "Chat", path: "/", role: "chat", matches: (path) => path === "/",
-    parameters: () => ({}), load: () => import("./chat/page.js") },
-  { name: "Vote", path: "/vote", role: "vote", matches: (path) => path === "/vote",
-    parameters: () => ({}), load: () => import("./vote/page.js") },
-  { name: "Operate", path: "/operate", role: "operate",
+  {
+    name: "Chat",
+    path: "/",
+    role: "chat",
+    matches: (path) => path === "/",
+    parameters: () => ({}),
+    load: () => import("./chat/page.js"),
+  },
+  {
+    name: "Vote",
+    path: "/vote",
+    role: "vote",
+    matches: (path) => path === "/vote",
+    parameters: () => ({}),
+    load: () => import("./vote/page.js"),
+  },
+  {
+    name: "Operate",
+    path: "/operate",
+    role: "operate",
     matches: (path) => path === "/operate" || /^\/operate\/v\d+$/.test(path),
-    parameters: (path) => ({ version: path.split("/")[2] ?? null }), load: () => import("./operate/page.js") },
+    parameters: (path) => ({ version: path.split("/")[2] ?? null }),
+    load: () => import("./operate/page.js"),
+  },
 ];
 
 export function pageFor(path) {

@@ -22,7 +22,10 @@ export async function signOut() {
 
 /** Hear when the server no longer takes the cookie: it ended, or its key was revoked. */
 export function onSignedOut(listener) {
-  onUnauthorized(() => { useToken(null); listener(); });
+  onUnauthorized(() => {
+    useToken(null);
+    listener();
+  });
 }
 
 function keep(session) {

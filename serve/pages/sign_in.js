@@ -6,19 +6,38 @@ export function showSignIn(main, onSignedIn) {
   main.className = "page-sign-in";
   const problem = element("p", { class: "problem", id: "sign-in-problem", role: "alert" });
   const key = element("input", {
-    id: "key", name: "key", type: "password", autocomplete: "current-password", required: true, spellcheck: "false",
-    autocapitalize: "none", placeholder: "tdm_…", "aria-describedby": "key-help sign-in-problem",
+    id: "key",
+    name: "key",
+    type: "password",
+    autocomplete: "current-password",
+    required: true,
+    spellcheck: "false",
+    autocapitalize: "none",
+    placeholder: "tdm_…",
+    "aria-describedby": "key-help sign-in-problem",
   });
   const submit = element("button", { class: "primary", type: "submit" }, "Sign in");
-  const form = element("form", { class: "sign-in" },
+  const form = element(
+    "form",
+    { class: "sign-in" },
     element("h1", {}, "Sign in"),
     element("p", { class: "lead" }, "Tandem is an assistant that learns from its users’ votes while it serves them."),
     // For password keepers, which want a name beside a secret.
     element("input", { name: "username", autocomplete: "username", value: "tandem", hidden: true, readonly: true }),
-    element("label", { for: "key" }, "Your key"), key, problem, submit,
-    element("p", { class: "help", id: "key-help" },
-      "The first start leaves an operator’s key in ", element("code", {}, "operator.key"),
-      " in the home folder. ", element("code", {}, "tandem keys create"), " makes more, for people who chat or vote."));
+    element("label", { for: "key" }, "Your key"),
+    key,
+    problem,
+    submit,
+    element(
+      "p",
+      { class: "help", id: "key-help" },
+      "The first start leaves an operator’s key in ",
+      element("code", {}, "operator.key"),
+      " in the home folder. ",
+      element("code", {}, "tandem keys create"),
+      " makes more, for people who chat or vote.",
+    ),
+  );
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     submit.disabled = true;
@@ -26,7 +45,8 @@ export function showSignIn(main, onSignedIn) {
     try {
       onSignedIn(await signIn(key.value));
     } catch (error) {
-      problem.textContent = error.status === 401 ? "This key is unknown or revoked." : `Not signed in: ${error.message}.`;
+      problem.textContent =
+        error.status === 401 ? "This key is unknown or revoked." : `Not signed in: ${error.message}.`;
       key.select();
     } finally {
       submit.disabled = false;

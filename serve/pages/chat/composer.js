@@ -12,18 +12,42 @@ export class Composer {
   constructor({ compares, onSend, onStop }) {
     this.onSend = onSend;
     this.text = element("textarea", {
-      id: "message", rows: 1, placeholder: "Write a message", autocomplete: "off", "aria-label": "Message",
-      oninput: () => this.fit(), onkeydown: (event) => this.onKey(event),
+      id: "message",
+      rows: 1,
+      placeholder: "Write a message",
+      autocomplete: "off",
+      "aria-label": "Message",
+      oninput: () => this.fit(),
+      onkeydown: (event) => this.onKey(event),
     });
     this.send = element("button", { class: "primary", type: "submit" }, "Send");
     this.stop = element("button", { type: "button", hidden: true, onclick: onStop }, "Stop");
-    this.share = element("select", { "aria-label": "How many replies", onchange: () => localStorage.setItem(STORED, this.share.value) },
-      COMPARE.map(({ value, label }) => element("option", { value }, label)));
+    this.share = element(
+      "select",
+      { "aria-label": "How many replies", onchange: () => localStorage.setItem(STORED, this.share.value) },
+      COMPARE.map(({ value, label }) => element("option", { value }, label)),
+    );
     const stored = localStorage.getItem(STORED);
     if (COMPARE.some(({ value }) => value === stored)) this.share.value = stored;
-    this.node = element("form", { class: "composer", onsubmit: (event) => { event.preventDefault(); this.submit(); } },
+    this.node = element(
+      "form",
+      {
+        class: "composer",
+        onsubmit: (event) => {
+          event.preventDefault();
+          this.submit();
+        },
+      },
       this.text,
-      element("div", { class: "composer-row" }, compares ? this.share : element("span"), element("span", { class: "grow" }), this.stop, this.send));
+      element(
+        "div",
+        { class: "composer-row" },
+        compares ? this.share : element("span"),
+        element("span", { class: "grow" }),
+        this.stop,
+        this.send,
+      ),
+    );
   }
 
   get comparisonShare() {

@@ -46,11 +46,17 @@ export class History {
 
 export function newConversation() {
   // randomUUID is missing where the page came over plain HTTP from another machine.
-  const id = Array.from(crypto.getRandomValues(new Uint8Array(12)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+  const id = Array.from(crypto.getRandomValues(new Uint8Array(12)), (byte) => byte.toString(16).padStart(2, "0")).join(
+    "",
+  );
   return { id, title: "", turns: [], updated: 0 };
 }
 
 export function titleOf(conversation) {
-  const said = conversation.turns.find((turn) => turn.role === "user")?.content.trim().replace(/\s+/g, " ") ?? "New chat";
+  const said =
+    conversation.turns
+      .find((turn) => turn.role === "user")
+      ?.content.trim()
+      .replace(/\s+/g, " ") ?? "New chat";
   return said.length > LONGEST_TITLE ? `${said.slice(0, LONGEST_TITLE - 1)}…` : said;
 }

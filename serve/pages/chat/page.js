@@ -7,7 +7,6 @@ import { element } from "../element.js";
 import { engineNotice } from "../engines.js";
 import { Pair } from "../pair.js";
 import { reaches } from "../session.js";
-import { noteVote } from "../vote/today.js";
 import { Composer } from "./composer.js";
 import { History, newConversation } from "./history.js";
 import { Sidebar } from "./sidebar.js";
@@ -30,12 +29,23 @@ class Chat {
     this.mayVote = reaches(session.role, "vote");
     this.turns = element("div", { class: "turns" });
     this.composer = new Composer({
-      compares: this.mayVote, onSend: (text) => this.send(text), onStop: () => this.running?.abort() });
+      compares: this.mayVote,
+      onSend: (text) => this.send(text),
+      onStop: () => this.running?.abort(),
+    });
     this.engines = engineNotice((ready) => this.composer.setDisabled(!ready));
     this.sidebar = new Sidebar(this.history, { onOpen: (id) => this.open(id), onNew: () => this.open(null) });
-    this.node = element("div", { class: "chat" }, this.sidebar.node,
-      element("section", { class: "thread", "aria-label": "Conversation" }, this.turns,
-        element("div", { class: "dock" }, this.engines.notice, this.composer.node)));
+    this.node = element(
+      "div",
+      { class: "chat" },
+      this.sidebar.node,
+      element(
+        "section",
+        { class: "thread", "aria-label": "Conversation" },
+        this.turns,
+        element("div", { class: "dock" }, this.engines.notice, this.composer.node),
+      ),
+    );
     this.onKey = (event) => this.ballot?.onKey(event);
     document.addEventListener("keydown", this.onKey);
   }
@@ -60,16 +70,20 @@ class Chat {
   draw() {
     const { turns } = this.conversation;
     this.node.classList.toggle("empty", turns.length === 0);
-    this.turns.replaceChildren(turns.length ? "" : welcome(),
-      ...turns.map((turn, at) => turn.role === "user" ? userTurn(turn) : assistantTurn(turn, this.actions(turn, at))));
+    this.turns.replaceChildren(
+      turns.length ? "" : welcome(),
+      ...turns.map((turn, at) => (turn.role === "user" ? userTurn(turn) : assistantTurn(turn, this.actions(turn, at)))),
+    );
     if (turns.at(-1)?.role === "user" && !this.running) this.turns.append(this.askAgain("This has no reply yet."));
     this.sidebar.draw(this.conversation.id);
   }
 
   actions(turn, at) {
     const last = at === this.conversation.turns.length - 1;
-    return [copyButton(turn.content),
-      last && element("button", { class: "quiet", type: "button", onclick: () => this.regenerate() }, "Regenerate")];
+    return [
+      copyButton(turn.content),
+      last && element("button", { class: "quiet", type: "button", onclick: () => this.regenerate() }, "Regenerate"),
+    ];
   }
 
   send(text) {
@@ -87,7 +101,7 @@ class Chat {
 
   async reply() {
     const { conversation } = this;
-    const running = this.running = new AbortController();
+    const running = (this.running = new AbortController());
     this.composer.setBusy(true);
     this.draw();
     const two = this.mayVote && Math.random() < this.composer.comparisonShare;
@@ -109,10 +123,18 @@ class Chat {
     const writing = writingTurn();
     this.turns.append(writing.node);
     this.scroll(true);
-    const end = await this.streamed(signal, 1, (_, text) => { writing.add(text); this.scroll(); });
+    const end = await this.streamed(signal, 1, (_, text) => {
+      writing.add(text);
+      this.scroll();
+    });
     if (end === null && conversation !== this.conversation) return;
     if (end !== null || writing.text) {
-      this.keep(conversation, { role: "assistant", content: writing.text, version: end?.version, stopped: end === null });
+      this.keep(conversation, {
+        role: "assistant",
+        content: writing.text,
+        version: end?.version,
+        stopped: end === null,
+      });
     } else this.finish(conversation);
   }
 
@@ -122,7 +144,10 @@ class Chat {
     const place = element("section", { class: "turn comparing", "aria-label": "Two replies to compare" }, pair.node);
     this.turns.append(place);
     this.scroll(true);
-    const end = await this.streamed(signal, 2, (side, text) => { pair.add(side, text); this.scroll(); });
+    const end = await this.streamed(signal, 2, (side, text) => {
+      pair.add(side, text);
+      this.scroll();
+    });
     if (conversation !== this.conversation) return;
     if (end === null) {
       if (pair.texts[0]) this.keep(conversation, { role: "assistant", content: pair.texts[0], stopped: true });
@@ -147,17 +172,22 @@ class Chat {
     const goOn = (side, more = {}) => {
       this.ballot = null;
       this.keep(conversation, {
-        role: "assistant", content: pair.texts[side], other: { content: pair.texts[1 - side], version: more.versions?.[1 - side] },
-        version: more.versions?.[side], vote: more.vote,
+        role: "assistant",
+        content: pair.texts[side],
+        other: { content: pair.texts[1 - side], version: more.versions?.[1 - side] },
+        version: more.versions?.[side],
+        vote: more.vote,
       });
     };
-    const ballot = this.ballot = new Ballot({
-      objective: OBJECTIVE, texts: () => pair.texts, onMark: (side) => pair.mark(side), skipLabel: "Go on with A",
+    const ballot = (this.ballot = new Ballot({
+      objective: OBJECTIVE,
+      texts: () => pair.texts,
+      onMark: (side) => pair.mark(side),
+      skipLabel: "Go on with A",
       onSkip: () => goOn(0),
       onCast: async (vote) => {
         try {
           await call("PUT", `/v1/comparisons/${comparison}/vote`, { objective: OBJECTIVE, ...vote });
-          noteVote(this.session.key_id, 1);
           const { versions } = await get(`/v1/comparisons/${comparison}`);
           if (conversation === this.conversation) goOn(vote.preferred === 1 ? 1 : 0, { versions, vote });
         } catch (error) {
@@ -166,7 +196,7 @@ class Chat {
           ballot.say(`Not stored: ${error.message}. Try again.`);
         }
       },
-    });
+    }));
     place.append(question(OBJECTIVE), ballot.node);
     announce("Two replies are there. Which is better?");
     if (!this.composer.text.value) ballot.node.focus({ preventScroll: true });
@@ -198,8 +228,13 @@ class Chat {
   }
 
   askAgain(text) {
-    return element("p", { class: "problem" }, text, " ",
-      element("button", { type: "button", onclick: () => this.reply() }, "Ask again"));
+    return element(
+      "p",
+      { class: "problem" },
+      text,
+      " ",
+      element("button", { type: "button", onclick: () => this.reply() }, "Ask again"),
+    );
   }
 
   /** Stay at the end, unless the person has scrolled up to read. */
@@ -212,6 +247,14 @@ class Chat {
 }
 
 function welcome() {
-  return element("div", { class: "welcome" }, element("h1", {}, "What would you like to know?"),
-    element("p", {}, "Replies come from the policy that serves now. Sometimes there are two: say which is better, and the next policy learns from it."));
+  return element(
+    "div",
+    { class: "welcome" },
+    element("h1", {}, "What would you like to know?"),
+    element(
+      "p",
+      {},
+      "Replies come from the policy that serves now. Sometimes there are two: say which is better, and the next policy learns from it.",
+    ),
+  );
 }

@@ -7,20 +7,52 @@ export class Sidebar {
     Object.assign(this, { history, onOpen, onNew });
     this.list = element("ul");
     this.forget = element("button", { class: "quiet", type: "button", onclick: () => this.clear() }, "Delete all");
-    this.earlier = element("details", { class: "earlier", open: !window.matchMedia("(max-width: 60rem)").matches },
-      element("summary", {}, "Earlier chats"), this.list, this.forget);
-    this.node = element("aside", { class: "sidebar", "aria-label": "Chats" },
-      element("button", { type: "button", class: "new-chat", onclick: onNew }, "New chat"), this.earlier);
+    this.earlier = element(
+      "details",
+      { class: "earlier", open: !window.matchMedia("(max-width: 60rem)").matches },
+      element("summary", {}, "Earlier chats"),
+      this.list,
+      this.forget,
+    );
+    this.node = element(
+      "aside",
+      { class: "sidebar", "aria-label": "Chats" },
+      element("button", { type: "button", class: "new-chat", onclick: onNew }, "New chat"),
+      this.earlier,
+    );
   }
 
   draw(openId) {
     const conversations = this.history.all();
     this.earlier.hidden = conversations.length === 0;
-    this.list.replaceChildren(...conversations.map((conversation) => element("li", {},
-      element("button", { type: "button", class: "chat-title", "aria-current": conversation.id === openId ? "true" : null,
-        onclick: () => this.onOpen(conversation.id) }, titleOf(conversation)),
-      element("button", { type: "button", class: "quiet delete", "aria-label": `Delete “${titleOf(conversation)}”`,
-        onclick: () => this.remove(conversation.id, openId) }, "×"))));
+    this.list.replaceChildren(
+      ...conversations.map((conversation) =>
+        element(
+          "li",
+          {},
+          element(
+            "button",
+            {
+              type: "button",
+              class: "chat-title",
+              "aria-current": conversation.id === openId ? "true" : null,
+              onclick: () => this.onOpen(conversation.id),
+            },
+            titleOf(conversation),
+          ),
+          element(
+            "button",
+            {
+              type: "button",
+              class: "quiet delete",
+              "aria-label": `Delete “${titleOf(conversation)}”`,
+              onclick: () => this.remove(conversation.id, openId),
+            },
+            "×",
+          ),
+        ),
+      ),
+    );
   }
 
   remove(id, openId) {

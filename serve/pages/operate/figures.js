@@ -20,7 +20,9 @@ export function whole(value) {
 export function shareEstimate(estimate, digits = 0) {
   if (!estimate || !isNumber(estimate.value)) return "–";
   const [low, high] = estimate.interval ?? [];
-  return isNumber(low) ? `${share(estimate.value, digits)} (${(100 * low).toFixed(digits)}–${(100 * high).toFixed(digits)})` : share(estimate.value, digits);
+  return isNumber(low)
+    ? `${share(estimate.value, digits)} (${(100 * low).toFixed(digits)}–${(100 * high).toFixed(digits)})`
+    : share(estimate.value, digits);
 }
 
 export function signed(value, digits = 0) {
@@ -29,7 +31,9 @@ export function signed(value, digits = 0) {
 
 /** Seconds since the epoch as a local date and time. */
 export function when(seconds) {
-  return isNumber(seconds) ? new Date(1000 * seconds).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" }) : "–";
+  return isNumber(seconds)
+    ? new Date(1000 * seconds).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" })
+    : "–";
 }
 
 export function lasting(seconds) {

@@ -6,15 +6,52 @@ export function firstSteps({ engines, voted, iterated, candidate, promoted, runn
   if (promoted) return null;
   const steps = [
     [engines, "Wait for the engine", "It loads the starting policy, v0. A start takes about half a minute."],
-    [voted, "Chat and vote", ["Open ", link("/", "Chat"), " with “Always two replies” and say which is better, or ", link("/vote", "Vote"),
-      " on the pairs that are there. ", code("tandem simulate --votes 600"), " has simulated people do it."]],
-    [iterated, "Start an iteration", running ? "It runs: follow it below." : "It learns from the counted votes and makes a candidate. By itself it starts when there are enough."],
-    [promoted, "Look and promote", candidate ? ["Read the evidence of ", link(`/operate/${candidate}`, candidate), " and decide."] : "Read the candidate’s evidence, then have it serve. Rolling back is one click."],
+    [
+      voted,
+      "Chat and vote",
+      [
+        "Open ",
+        link("/", "Chat"),
+        " with “Always two replies” and say which is better, or ",
+        link("/vote", "Vote"),
+        " on the pairs that are there. ",
+        code("tandem simulate --votes 600"),
+        " has simulated people do it.",
+      ],
+    ],
+    [
+      iterated,
+      "Start an iteration",
+      running
+        ? "It runs: follow it below."
+        : "It learns from the counted votes and makes a candidate. By itself it starts when there are enough.",
+    ],
+    [
+      promoted,
+      "Look and promote",
+      candidate
+        ? ["Read the evidence of ", link(`/operate/${candidate}`, candidate), " and decide."]
+        : "Read the candidate’s evidence, then have it serve. Rolling back is one click.",
+    ],
   ];
   const next = steps.findIndex(([done]) => !done);
-  return element("section", { class: "first-steps", "aria-label": "First steps" }, element("h2", {}, "What to do next"),
-    element("ol", {}, steps.map(([done, title, said], at) => element("li", { class: done ? "done" : at === next ? "next" : null, "aria-current": at === next ? "step" : null },
-      element("strong", {}, title, done && element("span", { class: "only-heard" }, " (done)")), !done && element("p", {}, said)))));
+  return element(
+    "section",
+    { class: "first-steps", "aria-label": "First steps" },
+    element("h2", {}, "What to do next"),
+    element(
+      "ol",
+      {},
+      steps.map(([done, title, said], at) =>
+        element(
+          "li",
+          { class: done ? "done" : at === next ? "next" : null, "aria-current": at === next ? "step" : null },
+          element("strong", {}, title, done && element("span", { class: "only-heard" }, " (done)")),
+          !done && element("p", {}, said),
+        ),
+      ),
+    ),
+  );
 }
 
 firstSteps.facts = ({ metrics, policies, iterations }) => ({

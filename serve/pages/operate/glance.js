@@ -10,15 +10,32 @@ export function glance({ metrics, policies, iterations }) {
   const serving = policies.find((policy) => policy.state === "serving");
   const candidates = policies.filter((policy) => policy.state === "candidate");
   const running = iterations.find((iteration) => ["queued", "running"].includes(iteration.state));
-  return element("ol", { class: "glance", "aria-label": "The loop" },
+  return element(
+    "ol",
+    { class: "glance", "aria-label": "The loop" },
     part("Votes", whole(metrics.votes.counted ?? 0), votesSaid(metrics)),
-    part("Learning", running ? stageName(running) : "idle", running ? `started by ${startedBy(running)}` : ended(iterations[0])),
-    part("Candidates", String(candidates.length), candidates.length ? ["newest ", link(candidates[0].version)] : "none waits for a decision"),
-    part("Serving", serving ? link(serving.version) : "nothing", enginesSaid(metrics)));
+    part(
+      "Learning",
+      running ? stageName(running) : "idle",
+      running ? `started by ${startedBy(running)}` : ended(iterations[0]),
+    ),
+    part(
+      "Candidates",
+      String(candidates.length),
+      candidates.length ? ["newest ", link(candidates[0].version)] : "none waits for a decision",
+    ),
+    part("Serving", serving ? link(serving.version) : "nothing", enginesSaid(metrics)),
+  );
 }
 
 function part(name, figure, said) {
-  return element("li", {}, element("span", { class: "name" }, name), element("strong", {}, figure), element("span", { class: "said" }, said));
+  return element(
+    "li",
+    {},
+    element("span", { class: "name" }, name),
+    element("strong", {}, figure),
+    element("span", { class: "said" }, said),
+  );
 }
 
 function stageName({ stage, state }) {
@@ -28,7 +45,8 @@ function stageName({ stage, state }) {
 function votesSaid({ votes, oldestUncountedS }) {
   const said = ["counted"];
   if (votes.accepted) said.push(`, ${whole(votes.accepted)} waiting`);
-  if (votes.accepted && oldestUncountedS > LATE_S) said.push(element("em", { class: "bad" }, ` for ${lasting(oldestUncountedS)}: is the vote worker there?`));
+  if (votes.accepted && oldestUncountedS > LATE_S)
+    said.push(element("em", { class: "bad" }, ` for ${lasting(oldestUncountedS)}: is the vote worker there?`));
   if (votes.quarantined) said.push(`, ${whole(votes.quarantined)} quarantined`);
   if (votes.retracted) said.push(`, ${whole(votes.retracted)} retracted`);
   return said;

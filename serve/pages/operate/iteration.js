@@ -6,8 +6,26 @@ import { figure, share } from "./figures.js";
 import { rewardByDistance } from "./evidence_plots.js";
 import { plot } from "./plots.js";
 
-export const STAGES = [["freeze", "Freeze the votes"], ["preference", "Preference model"], ["ppo", "PPO"], ["evaluate", "Evaluate"], ["publish", "Publish"]];
-const KINDS = ["queued", "started", "resumed", "stage", "dataset", "preference_step", "preference", "ppo_step", "evaluation", "succeeded", "failed"];
+export const STAGES = [
+  ["freeze", "Freeze the votes"],
+  ["preference", "Preference model"],
+  ["ppo", "PPO"],
+  ["evaluate", "Evaluate"],
+  ["publish", "Publish"],
+];
+const KINDS = [
+  "queued",
+  "started",
+  "resumed",
+  "stage",
+  "dataset",
+  "preference_step",
+  "preference",
+  "ppo_step",
+  "evaluation",
+  "succeeded",
+  "failed",
+];
 const ENDS = ["succeeded", "failed"];
 
 export class IterationCard {
@@ -15,7 +33,11 @@ export class IterationCard {
   constructor(onChange) {
     this.onChange = onChange;
     this.problem = element("p", { class: "problem", role: "alert", hidden: true });
-    this.startButton = element("button", { type: "button", class: "primary", onclick: () => this.start() }, "Start an iteration");
+    this.startButton = element(
+      "button",
+      { type: "button", class: "primary", onclick: () => this.start() },
+      "Start an iteration",
+    );
     this.card = element("div", { hidden: true });
     this.node = element("div", {}, this.problem, this.card);
     this.id = null;
@@ -45,7 +67,14 @@ export class IterationCard {
     this.startButton.disabled = iteration !== null;
     if (!iteration || iteration.id === this.id) return;
     this.leave();
-    Object.assign(this, { id: iteration.id, stage: iteration.stage, share: iteration.progress, steps: [], facts: {}, plot: null });
+    Object.assign(this, {
+      id: iteration.id,
+      stage: iteration.stage,
+      share: iteration.progress,
+      steps: [],
+      facts: {},
+      plot: null,
+    });
     this.problem.hidden = true;
     this.frame();
     this.source = new EventSource(`/v1/iterations/${iteration.id}/events`);
@@ -61,15 +90,34 @@ export class IterationCard {
     });
     this.head = element("h2", {}, "Iteration");
     this.plotPlace = element("div");
-    this.card.replaceChildren(element("section", { class: "card live", "aria-label": "The running iteration" }, this.head,
-      element("ol", { class: "stages" }, this.rows.map((row) => row.node)), this.plotPlace));
+    this.card.replaceChildren(
+      element(
+        "section",
+        { class: "card live", "aria-label": "The running iteration" },
+        this.head,
+        element(
+          "ol",
+          { class: "stages" },
+          this.rows.map((row) => row.node),
+        ),
+        this.plotPlace,
+      ),
+    );
     this.draw();
   }
 
   hear(kind, data) {
-    if (kind === "stage") { this.stage = data.stage; this.share = 0; }
-    if (kind === "dataset") this.facts.freeze = `${data.counts?.train ?? data.examples} to learn from, ${data.counts?.heldout ?? 0} to measure on`;
-    if (kind === "preference_step") { this.stage = "preference"; this.share = data.step / data.steps; this.facts.preference = `loss ${figure(data.loss)}`; }
+    if (kind === "stage") {
+      this.stage = data.stage;
+      this.share = 0;
+    }
+    if (kind === "dataset")
+      this.facts.freeze = `${data.counts?.train ?? data.examples} to learn from, ${data.counts?.heldout ?? 0} to measure on`;
+    if (kind === "preference_step") {
+      this.stage = "preference";
+      this.share = data.step / data.steps;
+      this.facts.preference = `loss ${figure(data.loss)}`;
+    }
     if (kind === "preference") this.facts.preference = `accuracy ${share(data.accuracy)} on held-out votes`;
     if (kind === "ppo_step") this.hearStep(data);
     if (kind === "evaluation") this.facts.evaluate = `win rate ${share(data.win_rate?.value)} by the preference model`;
@@ -104,10 +152,21 @@ export class IterationCard {
   end(kind, data) {
     this.source.close();
     const done = kind === "succeeded";
-    this.rows.forEach(({ bar, node }) => { if (done) { bar.value = 1; node.className = "done"; } });
-    this.head.replaceChildren(...(done
-      ? ["The iteration made ", element("a", { href: `/operate/${data.candidate}` }, data.candidate), ". Look at its evidence."]
-      : ["The iteration failed"]));
+    this.rows.forEach(({ bar, node }) => {
+      if (done) {
+        bar.value = 1;
+        node.className = "done";
+      }
+    });
+    this.head.replaceChildren(
+      ...(done
+        ? [
+            "The iteration made ",
+            element("a", { href: `/operate/${data.candidate}` }, data.candidate),
+            ". Look at its evidence.",
+          ]
+        : ["The iteration failed"]),
+    );
     if (!done) this.say(`The iteration failed: ${data.error}`);
     announce(done ? `The iteration made ${data.candidate}.` : `The iteration failed: ${data.error}`);
     this.startButton.disabled = false;

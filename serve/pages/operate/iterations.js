@@ -10,8 +10,16 @@ export function iterationsTable(iterations) {
     rows: iterations,
     columns: [
       { name: "When", value: (one) => one.created, cell: (one) => when(one.created) },
-      { name: "State", value: (one) => one.state, cell: (one) => element("span", { class: `state ${one.state}` }, one.state) },
-      { name: "Made", value: (one) => one.candidate, cell: (one) => one.candidate ? element("a", { href: `/operate/${one.candidate}` }, one.candidate) : "–" },
+      {
+        name: "State",
+        value: (one) => one.state,
+        cell: (one) => element("span", { class: `state ${one.state}` }, one.state),
+      },
+      {
+        name: "Made",
+        value: (one) => one.candidate,
+        cell: (one) => (one.candidate ? element("a", { href: `/operate/${one.candidate}` }, one.candidate) : "–"),
+      },
       { name: "Took", numeric: true, value: (one) => took(one), cell: (one) => lasting(took(one)) },
       { name: "Started by", value: startedBy },
       { name: "Reason or error", text: true, value: (one) => one.error ?? one.reason ?? "" },
@@ -20,7 +28,10 @@ export function iterationsTable(iterations) {
 }
 
 export function startedBy({ trigger }) {
-  return { count: "the number of votes", interval: "the clock", time: "the clock", operator: "an operator" }[trigger] ?? trigger;
+  return (
+    { count: "the number of votes", interval: "the clock", time: "the clock", operator: "an operator" }[trigger] ??
+    trigger
+  );
 }
 
 function took({ started, finished }) {

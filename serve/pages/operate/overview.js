@@ -7,6 +7,7 @@ import { glance } from "./glance.js";
 import { IterationCard } from "./iteration.js";
 import { iterationsTable } from "./iterations.js";
 import { readMetrics } from "./metrics.js";
+import { RatersSection } from "./raters.js";
 import { RatingsSection } from "./ratings.js";
 import { TrafficForm } from "./traffic.js";
 import { versionsTable } from "./versions.js";
@@ -21,16 +22,29 @@ export class Overview {
     this.iteration = new IterationCard(() => this.look());
     this.versions = element("div");
     this.ratings = new RatingsSection();
+    this.raters = new RatersSection();
     this.traffic = new TrafficForm(() => this.look());
     this.iterations = element("div");
     this.drawn = {};
     this.loading = element("p", { class: "none", role: "status" }, "Loading…");
-    this.node = element("div", { class: "operate" },
-      element("header", { class: "page-head" }, element("h1", {}, "Operate"), element("span", { class: "grow" }), this.iteration.startButton),
-      this.problem, this.loading);
+    this.node = element(
+      "div",
+      { class: "operate" },
+      element(
+        "header",
+        { class: "page-head" },
+        element("h1", {}, "Operate"),
+        element("span", { class: "grow" }),
+        this.iteration.startButton,
+      ),
+      this.problem,
+      this.loading,
+    );
   }
 
-  start() { this.look(); }
+  start() {
+    this.look();
+  }
 
   leave() {
     this.left = true;
@@ -48,10 +62,17 @@ export class Overview {
 
   async refresh() {
     try {
-      const [metrics, policies, iterations, traffic, ratings] = await Promise.all(
-        [readMetrics(), listAll("/v1/policies"), get("/v1/iterations?limit=20"), get("/v1/traffic"), get("/v1/ratings")]);
+      const [metrics, policies, iterations, traffic, ratings] = await Promise.all([
+        readMetrics(),
+        listAll("/v1/policies"),
+        get("/v1/iterations?limit=20"),
+        get("/v1/traffic"),
+        get("/v1/ratings"),
+      ]);
       if (this.left) return;
       this.problem.hidden = true;
+      // All raters are many rows: read once, not with every look.
+      if (this.loading.isConnected) await this.raters.read();
       this.show({ metrics, policies, iterations: iterations.data, traffic, ratings: ratings.data });
     } catch (error) {
       if (!(error instanceof Refused)) throw error;
@@ -64,8 +85,16 @@ export class Overview {
   /** Only once there is something to show. */
   fill() {
     if (!this.loading.isConnected) return;
-    this.loading.replaceWith(this.glance, this.first, this.iteration.node, section("Versions", this.versions), this.ratings.node,
-      section("Traffic", this.traffic.node), section("Iterations", this.iterations));
+    this.loading.replaceWith(
+      this.glance,
+      this.first,
+      this.iteration.node,
+      section("Versions", this.versions),
+      this.ratings.node,
+      section("Traffic", this.traffic.node),
+      this.raters.node,
+      section("Iterations", this.iterations),
+    );
   }
 
   /** Only what has changed is drawn anew, so that nobody loses the focus or a half-made choice. */
@@ -74,11 +103,16 @@ export class Overview {
     this.iteration.follow(state.iterations.find((one) => ["queued", "running"].includes(one.state)) ?? null);
     this.when("glance", state, () => this.glance.replaceChildren(glance(state)));
     this.when("first", firstSteps.facts(state), (facts) => this.first.replaceChildren(firstSteps(facts) ?? ""));
-    this.when("versions", [state.policies, state.ratings], () => this.versions.replaceChildren(versionsTable(state.policies, state.ratings)));
+    this.when("versions", [state.policies, state.ratings], () =>
+      this.versions.replaceChildren(versionsTable(state.policies, state.ratings)),
+    );
     this.when("ratings", state.ratings, (ratings) => this.ratings.draw(ratings));
-    this.when("traffic", [state.traffic, state.policies.map(({ version, state: one }) => [version, one])],
-      () => this.traffic.draw(state.traffic, state.policies));
-    this.when("iterations", state.iterations, (iterations) => this.iterations.replaceChildren(iterationsTable(iterations)));
+    this.when("traffic", [state.traffic, state.policies.map(({ version, state: one }) => [version, one])], () =>
+      this.traffic.draw(state.traffic, state.policies),
+    );
+    this.when("iterations", state.iterations, (iterations) =>
+      this.iterations.replaceChildren(iterationsTable(iterations)),
+    );
   }
 
   when(part, facts, draw) {

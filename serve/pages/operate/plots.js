@@ -57,21 +57,39 @@ export function plot(content) {
 function colours() {
   const style = getComputedStyle(document.documentElement);
   const of = (name) => style.getPropertyValue(name).trim();
-  return { ink: of("--ink"), soft: of("--ink-soft"), line: of("--line"), accent: of("--accent"), second: of("--second"),
-    accentSoft: of("--accent-soft"), surface: of("--surface") };
+  return {
+    ink: of("--ink"),
+    soft: of("--ink-soft"),
+    line: of("--line"),
+    accent: of("--accent"),
+    second: of("--second"),
+    accentSoft: of("--accent-soft"),
+    surface: of("--surface"),
+  };
 }
 
 function withDefaults({ type, data, x, y, colours: { soft, line }, legend = true, tooltip = {}, indexAxis = "x" }) {
   const axis = ({ title, ...more } = {}) => ({
-    title: { display: Boolean(title), text: title, color: soft }, ticks: { color: soft, maxTicksLimit: 8, ...more.ticks },
-    grid: { color: line, drawTicks: false }, border: { display: false }, ...without(more, "ticks") });
+    title: { display: Boolean(title), text: title, color: soft },
+    ticks: { color: soft, maxTicksLimit: 8, ...more.ticks },
+    grid: { color: line, drawTicks: false },
+    border: { display: false },
+    ...without(more, "ticks"),
+  });
   return {
-    type, data,
+    type,
+    data,
     options: {
-      animation: false, responsive: true, maintainAspectRatio: false, indexAxis,
+      animation: false,
+      responsive: true,
+      maintainAspectRatio: false,
+      indexAxis,
       font: { family: "system-ui, sans-serif" },
       interaction: { mode: "nearest", intersect: false },
-      plugins: { legend: { display: legend, labels: { color: soft, usePointStyle: true, boxHeight: 6 }, align: "start" }, tooltip },
+      plugins: {
+        legend: { display: legend, labels: { color: soft, usePointStyle: true, boxHeight: 6 }, align: "start" },
+        tooltip,
+      },
       scales: { x: axis(x), y: axis(y) },
     },
   };

@@ -10,9 +10,21 @@ export function promotionsTable(promotions) {
     rows: promotions,
     columns: [
       { name: "When", value: (one) => one.created, cell: (one) => when(one.created) },
-      { name: "What", value: (one) => `${one.kind} ${one.version}${one.previous ? `, in place of ${one.previous}` : ""}${one.force ? ", forced" : ""}` },
-      { name: "Outcome", value: (one) => one.outcome, cell: (one) => element("span", { class: `state ${one.outcome}` }, one.outcome) },
-      { name: "By", value: (one) => one.actor, cell: (one) => element("code", { title: one.actor }, `…${one.actor.slice(-8)}`) },
+      {
+        name: "What",
+        value: (one) =>
+          `${one.kind} ${one.version}${one.previous ? `, in place of ${one.previous}` : ""}${one.force ? ", forced" : ""}`,
+      },
+      {
+        name: "Outcome",
+        value: (one) => one.outcome,
+        cell: (one) => element("span", { class: `state ${one.outcome}` }, one.outcome),
+      },
+      {
+        name: "By",
+        value: (one) => one.actor,
+        cell: (one) => element("code", { title: one.actor }, `…${one.actor.slice(-8)}`),
+      },
       { name: "Reason", text: true, value: (one) => one.detail ?? one.reason },
     ],
   });

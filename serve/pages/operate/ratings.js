@@ -20,13 +20,27 @@ export class RatingsSection {
   draw(ratings) {
     this.leave();
     if (ratings.length === 0) {
-      this.content.replaceChildren(element("p", { class: "none" }, "None yet. They come from votes on pairs whose two replies are of different versions."));
+      this.content.replaceChildren(
+        element(
+          "p",
+          { class: "none" },
+          "None yet. They come from votes on pairs whose two replies are of different versions.",
+        ),
+      );
       return;
     }
-    const drawn = Object.keys(OBJECTIVES).map((objective) => [objective, ratings.filter((one) => one.objective === objective)])
+    const drawn = Object.keys(OBJECTIVES)
+      .map((objective) => [objective, ratings.filter((one) => one.objective === objective)])
       .filter(([, rated]) => rated.filter((one) => isNumber(one.rating)).length > 1);
     this.plots = drawn.map(([objective, rated]) => plot(ratingsWithIntervals(objective, rated)));
-    this.content.replaceChildren(element("div", { class: "figures" }, this.plots.map((one) => one.node)), table(ratings));
+    this.content.replaceChildren(
+      element(
+        "div",
+        { class: "figures" },
+        this.plots.map((one) => one.node),
+      ),
+      table(ratings),
+    );
   }
 }
 
@@ -37,9 +51,15 @@ function intervalSaid({ interval }) {
 
 function table(ratings) {
   return sortableTable({
-    caption: "Ratings", rows: ratings, by: 2,
+    caption: "Ratings",
+    rows: ratings,
+    by: 2,
     columns: [
-      { name: "Version", value: (one) => one.version, cell: (one) => element("a", { href: `/operate/${one.version}` }, one.version) },
+      {
+        name: "Version",
+        value: (one) => one.version,
+        cell: (one) => element("a", { href: `/operate/${one.version}` }, one.version),
+      },
       { name: "Objective", value: (one) => one.objective },
       { name: "Elo", numeric: true, value: (one) => one.rating, cell: (one) => signed(one.rating) },
       { name: "95 % interval", numeric: true, value: (one) => one.interval?.[0], cell: (one) => intervalSaid(one) },

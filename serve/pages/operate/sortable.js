@@ -9,10 +9,20 @@ import { element } from "../element.js";
 export function sortableTable({ caption, columns, rows, by = 0, falling = true, rowClass = () => null }) {
   let [at, down] = [by, falling];
   const body = element("tbody");
-  const heads = columns.map((column, index) => element("th", { scope: "col", class: column.numeric ? "numeric" : null },
-    element("button", { type: "button", title: column.title ?? null, onclick: () => sort(index) }, column.name)));
-  const table = element("table", { class: "data" }, element("caption", { class: "only-heard" }, caption),
-    element("thead", {}, element("tr", {}, heads)), body);
+  const heads = columns.map((column, index) =>
+    element(
+      "th",
+      { scope: "col", class: column.numeric ? "numeric" : null },
+      element("button", { type: "button", title: column.title ?? null, onclick: () => sort(index) }, column.name),
+    ),
+  );
+  const table = element(
+    "table",
+    { class: "data" },
+    element("caption", { class: "only-heard" }, caption),
+    element("thead", {}, element("tr", {}, heads)),
+    body,
+  );
 
   function sort(index) {
     down = index === at ? !down : Boolean(columns[index].numeric);
@@ -27,12 +37,28 @@ export function sortableTable({ caption, columns, rows, by = 0, falling = true, 
       if (index === at) head.setAttribute("aria-sort", down ? "descending" : "ascending");
       else head.removeAttribute("aria-sort");
     });
-    body.replaceChildren(...sorted.map((row) => element("tr", { class: rowClass(row) },
-      columns.map((column, index) => element(index === 0 ? "th" : "td",
-        { scope: index === 0 ? "row" : null, class: cellClass(column) }, (column.cell ?? column.value)(row))))));
+    body.replaceChildren(
+      ...sorted.map((row) =>
+        element(
+          "tr",
+          { class: rowClass(row) },
+          columns.map((column, index) =>
+            element(
+              index === 0 ? "th" : "td",
+              { scope: index === 0 ? "row" : null, class: cellClass(column) },
+              (column.cell ?? column.value)(row),
+            ),
+          ),
+        ),
+      ),
+    );
   }
   draw();
-  return element("div", { class: "table-frame", tabindex: "0", role: "group", "aria-label": `${caption}, as a table` }, table);
+  return element(
+    "div",
+    { class: "table-frame", tabindex: "0", role: "group", "aria-label": `${caption}, as a table` },
+    table,
+  );
 }
 
 function cellClass({ numeric, text }) {
@@ -44,6 +70,9 @@ function cellClass({ numeric, text }) {
 function compare(one, other, down) {
   const missing = (value) => value === null || value === undefined || value === "" || Number.isNaN(value);
   if (missing(one) || missing(other)) return missing(one) - missing(other);
-  const order = typeof one === "number" && typeof other === "number" ? one - other : String(one).localeCompare(String(other), "en", { numeric: true });
+  const order =
+    typeof one === "number" && typeof other === "number"
+      ? one - other
+      : String(one).localeCompare(String(other), "en", { numeric: true });
   return down ? -order : order;
 }

@@ -11,17 +11,41 @@ export class TrafficForm {
     this.comparison = slider("comparison-share");
     this.said = element("p", { class: "said", role: "status" });
     this.submit = element("button", { type: "submit" }, "Set the shares");
-    this.node = element("form", { class: "traffic", onsubmit: (event) => { event.preventDefault(); this.save(); } },
-      element("p", { class: "help" }, "Give a second version a share of the work before you decide on it. A conversation stays with the version it began with."),
-      element("div", { class: "fields" },
-        field("challenger", "Challenger", this.challenger), field("chat-share", "Of the chats", this.chat.input, this.chat.output),
-        field("comparison-share", "Of the comparisons", this.comparison.input, this.comparison.output), this.submit), this.said);
+    this.node = element(
+      "form",
+      {
+        class: "traffic",
+        onsubmit: (event) => {
+          event.preventDefault();
+          this.save();
+        },
+      },
+      element(
+        "p",
+        { class: "help" },
+        "Give a second version a share of the work before you decide on it. A conversation stays with the version it began with.",
+      ),
+      element(
+        "div",
+        { class: "fields" },
+        field("challenger", "Challenger", this.challenger),
+        field("chat-share", "Of the chats", this.chat.input, this.chat.output),
+        field("comparison-share", "Of the comparisons", this.comparison.input, this.comparison.output),
+        this.submit,
+      ),
+      this.said,
+    );
   }
 
   draw(traffic, policies) {
     const choices = policies.map((policy) => policy.version);
     const serving = policies.find((policy) => policy.state === "serving")?.version;
-    this.challenger.replaceChildren(element("option", { value: "" }, "none"), ...choices.map((version) => element("option", { value: version }, version === serving ? `${version} (serves)` : version)));
+    this.challenger.replaceChildren(
+      element("option", { value: "" }, "none"),
+      ...choices.map((version) =>
+        element("option", { value: version }, version === serving ? `${version} (serves)` : version),
+      ),
+    );
     this.challenger.value = traffic.challenger ?? "";
     this.chat.set(traffic.chat_share);
     this.comparison.set(traffic.comparison_share);
@@ -33,8 +57,13 @@ export class TrafficForm {
     this.said.textContent = this.challenger.value ? `Loading ${this.challenger.value}…` : "";
     try {
       const set = await call("PUT", "/v1/traffic", {
-        challenger: this.challenger.value || null, chat_share: this.chat.share, comparison_share: this.comparison.share });
-      this.said.textContent = set.challenger ? `${set.challenger} gets its shares now.` : "No challenger: all goes to what serves.";
+        challenger: this.challenger.value || null,
+        chat_share: this.chat.share,
+        comparison_share: this.comparison.share,
+      });
+      this.said.textContent = set.challenger
+        ? `${set.challenger} gets its shares now.`
+        : "No challenger: all goes to what serves.";
       announce(this.said.textContent);
       this.onChange();
     } catch (error) {
@@ -50,11 +79,19 @@ export class TrafficForm {
 function slider(id) {
   const output = element("output", { for: id });
   const input = element("input", { id, type: "range", min: 0, max: 100, step: 5, oninput: () => show() });
-  const show = () => { output.textContent = `${input.value} %`; };
+  const show = () => {
+    output.textContent = `${input.value} %`;
+  };
   return {
-    input, output,
-    get share() { return Number(input.value) / 100; },
-    set(share) { input.value = String(Math.round(100 * share)); show(); },
+    input,
+    output,
+    get share() {
+      return Number(input.value) / 100;
+    },
+    set(share) {
+      input.value = String(Math.round(100 * share));
+      show();
+    },
   };
 }
 

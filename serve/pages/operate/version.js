@@ -1,7 +1,7 @@
 // One version: where it comes from, what speaks for it, and the decision.
 import { get, listAll, Refused } from "../api.js";
 import { element } from "../element.js";
-import { Decision } from "./decision.js";
+import { decisionButton } from "./decision.js";
 import { evidence } from "./evidence.js";
 import { shortDigest, when } from "./figures.js";
 import { promotionsTable } from "./promotions.js";
@@ -20,7 +20,11 @@ export class VersionPage {
       if (!this.left) this.draw(policy, policies);
     } catch (error) {
       if (!(error instanceof Refused)) throw error;
-      this.node.replaceChildren(back(), element("h1", {}, this.version), element("p", { class: "problem", role: "alert" }, `${error.message}.`));
+      this.node.replaceChildren(
+        back(),
+        element("h1", {}, this.version),
+        element("p", { class: "problem", role: "alert" }, `${error.message}.`),
+      );
     }
   }
 
@@ -32,13 +36,36 @@ export class VersionPage {
   draw(policy, policies) {
     const { nodes, plots } = evidence(policy.evidence);
     this.plots = plots;
-    const decision = new Decision(policy, policies, () => { this.leave(); this.left = false; this.start(); });
-    this.node.replaceChildren(back(),
-      element("header", { class: "page-head" }, element("h1", {}, policy.version), element("span", { class: `state ${policy.state}` }, policy.state),
-        element("span", { class: "grow" }), decision.buttons),
-      lineage(policy), ...nodes,
-      element("section", { "aria-label": "Decisions" }, element("h2", {}, "Decisions"), promotionsTable(policy.promotions)),
-      element("details", { class: "raw" }, element("summary", {}, "Settings it was trained with"), element("pre", { tabindex: "0" }, JSON.stringify(policy.settings, null, 2))));
+    const decision = decisionButton(policy, policies, () => {
+      this.leave();
+      this.left = false;
+      this.start();
+    });
+    this.node.replaceChildren(
+      back(),
+      element(
+        "header",
+        { class: "page-head" },
+        element("h1", {}, policy.version),
+        element("span", { class: `state ${policy.state}` }, policy.state),
+        element("span", { class: "grow" }),
+        decision,
+      ),
+      lineage(policy),
+      ...nodes,
+      element(
+        "section",
+        { "aria-label": "Decisions" },
+        element("h2", {}, "Decisions"),
+        promotionsTable(policy.promotions),
+      ),
+      element(
+        "details",
+        { class: "raw" },
+        element("summary", {}, "Settings it was trained with"),
+        element("pre", { tabindex: "0" }, JSON.stringify(policy.settings, null, 2)),
+      ),
+    );
   }
 }
 
@@ -49,12 +76,22 @@ function back() {
 function lineage(policy) {
   const facts = [
     ["Made", when(policy.created)],
-    ["From", policy.parent ? element("a", { href: `/operate/${policy.parent}` }, policy.parent) : "the starting policy"],
+    [
+      "From",
+      policy.parent ? element("a", { href: `/operate/${policy.parent}` }, policy.parent) : "the starting policy",
+    ],
     ["Weights", element("code", { title: policy.digest }, shortDigest(policy.digest))],
     ["Votes", policy.dataset ? element("code", { title: policy.dataset }, shortDigest(policy.dataset)) : "none"],
-    ["Iteration", policy.iteration ? element("code", { title: policy.iteration }, `…${policy.iteration.slice(-8)}`) : "none"],
+    [
+      "Iteration",
+      policy.iteration ? element("code", { title: policy.iteration }, `…${policy.iteration.slice(-8)}`) : "none",
+    ],
     ["Seed", String(policy.seed ?? "–")],
     ["Engine", policy.loaded ? "loaded" : "not loaded"],
   ];
-  return element("dl", { class: "facts" }, facts.map(([name, value]) => element("div", {}, element("dt", {}, name), element("dd", {}, value))));
+  return element(
+    "dl",
+    { class: "facts" },
+    facts.map(([name, value]) => element("div", {}, element("dt", {}, name), element("dd", {}, value))),
+  );
 }

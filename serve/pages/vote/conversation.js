@@ -6,19 +6,35 @@ const NAMES = { user: "Person", assistant: "Assistant", system: "System", develo
 
 export function conversation(messages) {
   const earlier = messages.slice(0, -1);
-  return element("section", { class: "prompt", "aria-label": "The conversation" },
-    earlier.length > 0 && element("details", { open: earlier.length <= 2 },
-      element("summary", {}, earlier.length === 1 ? "One earlier message" : `${earlier.length} earlier messages`), earlier.map(said)),
-    said(messages.at(-1)));
+  return element(
+    "section",
+    { class: "prompt", "aria-label": "The conversation" },
+    earlier.length > 0 &&
+      element(
+        "details",
+        { open: earlier.length <= 2 },
+        element("summary", {}, earlier.length === 1 ? "One earlier message" : `${earlier.length} earlier messages`),
+        earlier.map(said),
+      ),
+    said(messages.at(-1)),
+  );
 }
 
 function said(message) {
   const body = element("div", { class: "prose" });
-  const text = typeof message.content === "string" ? message.content : (message.content ?? []).map((part) => part.text ?? "").join("");
+  const text =
+    typeof message.content === "string"
+      ? message.content
+      : (message.content ?? []).map((part) => part.text ?? "").join("");
   if (message.role === "assistant") body.append(render(text));
   else {
     body.classList.add("plain");
     body.textContent = text;
   }
-  return element("article", { class: `said ${message.role}` }, element("h2", {}, NAMES[message.role] ?? message.role), body);
+  return element(
+    "article",
+    { class: `said ${message.role}` },
+    element("h2", {}, NAMES[message.role] ?? message.role),
+    body,
+  );
 }

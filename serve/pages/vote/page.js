@@ -7,28 +7,33 @@ import { OBJECTIVES, verdict } from "../objectives.js";
 import { Pair } from "../pair.js";
 import { conversation } from "./conversation.js";
 import { Queue } from "./queue.js";
-import { noteVote, votesToday } from "./today.js";
+import { Today } from "./today.js";
 
 const STORED = "tandem.objective";
 
-export function show(main, { session }) {
-  const voting = new Voting(session);
+export function show(main) {
+  const voting = new Voting();
   main.append(voting.node);
   voting.start();
   return () => voting.leave();
 }
 
 class Voting {
-  constructor(session) {
-    this.keyId = session.key_id;
+  constructor() {
+    this.today = new Today();
     const stored = localStorage.getItem(STORED);
     this.objective = stored in OBJECTIVES ? stored : "helpful";
-    this.count = element("p", { class: "today" });
     this.last = element("div", { class: "last-vote", hidden: true });
     this.question = element("div");
     this.place = element("div", { class: "voting" });
-    this.node = element("div", { class: "vote" },
-      element("header", { class: "page-head" }, element("h1", {}, "Vote"), this.objectives(), this.count), this.question, this.last, this.place);
+    this.node = element(
+      "div",
+      { class: "vote" },
+      element("header", { class: "page-head" }, element("h1", {}, "Vote"), this.objectives(), this.today.node),
+      this.question,
+      this.last,
+      this.place,
+    );
     this.onKey = (event) => this.key(event);
     document.addEventListener("keydown", this.onKey);
   }
@@ -42,16 +47,30 @@ class Voting {
     this.queue = new Queue(this.objective);
     this.place.replaceChildren();
     this.question.replaceChildren(question(this.objective));
-    this.drawCount();
+    this.today.read().catch(forgiveRefusal);
     return this.next();
   }
 
   objectives() {
-    return element("div", { class: "segments", role: "radiogroup", "aria-label": "Objective" },
-      Object.keys(OBJECTIVES).map((objective) => element("label", {},
-        element("input", { type: "radio", name: "objective", value: objective, class: "only-heard",
-          checked: objective === this.objective, onchange: () => this.judgeBy(objective) }),
-        element("span", {}, objective))));
+    return element(
+      "div",
+      { class: "segments", role: "radiogroup", "aria-label": "Objective" },
+      Object.keys(OBJECTIVES).map((objective) =>
+        element(
+          "label",
+          {},
+          element("input", {
+            type: "radio",
+            name: "objective",
+            value: objective,
+            class: "only-heard",
+            checked: objective === this.objective,
+            onchange: () => this.judgeBy(objective),
+          }),
+          element("span", {}, objective),
+        ),
+      ),
+    );
   }
 
   judgeBy(objective) {
@@ -68,7 +87,8 @@ class Voting {
       found = await queue.next();
     } catch (error) {
       if (!(error instanceof Refused)) throw error;
-      if (queue === this.queue) this.place.replaceChildren(this.problem(`No pair: ${error.message}.`, () => this.next()));
+      if (queue === this.queue)
+        this.place.replaceChildren(this.problem(`No pair: ${error.message}.`, () => this.next()));
       return;
     }
     if (queue !== this.queue || this.left) return;
@@ -81,8 +101,11 @@ class Voting {
     const texts = found.choices.map((choice) => textOf(choice.message));
     pair.set(texts);
     this.ballot = new Ballot({
-      objective: this.objective, texts: () => texts, onMark: (side) => pair.mark(side),
-      onCast: (judgement) => this.cast(found, judgement), onSkip: () => this.next(),
+      objective: this.objective,
+      texts: () => texts,
+      onMark: (side) => pair.mark(side),
+      onCast: (judgement) => this.cast(found, judgement),
+      onSkip: () => this.next(),
     });
     this.place.replaceChildren(conversation(found.messages), pair.node, this.ballot.node);
     this.ballot.node.focus({ preventScroll: true });
@@ -90,12 +113,24 @@ class Voting {
   }
 
   drawNone() {
-    this.place.replaceChildren(element("div", { class: "notice narrow" },
-      element("h2", {}, "No open pairs"),
-      element("p", {}, `Every pair that you may see has its votes under “${this.objective}”.`),
-      element("p", {}, "New ones come from chats with two replies: ", element("a", { href: "/" }, "chat"), " with “Always two replies”, or have ",
-        element("code", {}, "tandem simulate"), " do it."),
-      element("button", { type: "button", onclick: () => this.start() }, "Look again")));
+    this.place.replaceChildren(
+      element(
+        "div",
+        { class: "notice narrow" },
+        element("h2", {}, "No open pairs"),
+        element("p", {}, `Every pair that you may see has its votes under “${this.objective}”.`),
+        element(
+          "p",
+          {},
+          "New ones come from chats with two replies: ",
+          element("a", { href: "/" }, "chat"),
+          " with “Always two replies”, or have ",
+          element("code", {}, "tandem simulate"),
+          " do it.",
+        ),
+        element("button", { type: "button", onclick: () => this.start() }, "Look again"),
+      ),
+    );
   }
 
   /** The next pair comes at once; the vote is stored meanwhile. */
@@ -111,17 +146,21 @@ class Voting {
       await call("PUT", `/v1/comparisons/${found.id}/vote`, { objective, ...judgement });
     } catch (error) {
       if (!(error instanceof Refused)) throw error;
-      this.last.replaceChildren(this.problem(`Not stored: ${error.message}.`, () => this.store(found, objective, judgement)));
+      this.last.replaceChildren(
+        this.problem(`Not stored: ${error.message}.`, () => this.store(found, objective, judgement)),
+      );
       announce("The vote was not stored.");
       return;
     }
-    noteVote(this.keyId, 1);
-    this.drawCount();
+    this.today.add(1);
     this.undo = { found, objective };
     const { versions } = await get(`/v1/comparisons/${found.id}`);
     if (this.undo?.found !== found) return;
-    this.tell(`${verdict(judgement)}.`, revealed(judgement, versions),
-      element("button", { class: "quiet", type: "button", onclick: () => this.takeBack() }, "Undo ", keyHint("u")));
+    this.tell(
+      `${verdict(judgement)}.`,
+      revealed(judgement, versions),
+      element("button", { class: "quiet", type: "button", onclick: () => this.takeBack() }, "Undo ", keyHint("u")),
+    );
   }
 
   async takeBack() {
@@ -132,18 +171,26 @@ class Voting {
       await call("DELETE", `/v1/comparisons/${undo.found.id}/vote?objective=${undo.objective}`);
     } catch (error) {
       if (!(error instanceof Refused)) throw error;
-      this.last.replaceChildren(this.problem(`Not taken back: ${error.message}.`, () => { this.undo = undo; this.takeBack(); }));
+      this.last.replaceChildren(
+        this.problem(`Not taken back: ${error.message}.`, () => {
+          this.undo = undo;
+          this.takeBack();
+        }),
+      );
       return;
     }
-    noteVote(this.keyId, -1);
-    this.drawCount();
+    this.today.add(-1);
     this.tell("Vote taken back.");
     if (undo.objective === this.objective) this.draw(undo.found);
   }
 
   key(event) {
     if (this.ballot?.onKey(event)) return;
-    const plain = !event.ctrlKey && !event.metaKey && !event.altKey && !event.target.closest?.("input:not([type=radio]), textarea, select");
+    const plain =
+      !event.ctrlKey &&
+      !event.metaKey &&
+      !event.altKey &&
+      !event.target.closest?.("input:not([type=radio]), textarea, select");
     if (event.key === "u" && plain) this.takeBack();
   }
 
@@ -155,13 +202,19 @@ class Voting {
 
   problem(text, again) {
     this.last.hidden = false;
-    return element("p", { class: "problem", role: "alert" }, text, " ", element("button", { type: "button", onclick: again }, "Try again"));
+    return element(
+      "p",
+      { class: "problem", role: "alert" },
+      text,
+      " ",
+      element("button", { type: "button", onclick: again }, "Try again"),
+    );
   }
+}
 
-  drawCount() {
-    const count = votesToday(this.keyId);
-    this.count.textContent = count === 1 ? "1 vote today" : `${count} votes today`;
-  }
+/** The count is left out when it cannot be had: that the server is away is said by the pairs. */
+function forgiveRefusal(error) {
+  if (!(error instanceof Refused)) throw error;
 }
 
 function revealed({ preferred }, versions) {
@@ -171,5 +224,7 @@ function revealed({ preferred }, versions) {
 }
 
 function textOf(message) {
-  return typeof message.content === "string" ? message.content : (message.content ?? []).map((part) => part.text ?? part.refusal ?? "").join("");
+  return typeof message.content === "string"
+    ? message.content
+    : (message.content ?? []).map((part) => part.text ?? part.refusal ?? "").join("");
 }

@@ -18,7 +18,10 @@ export class Queue {
   async next() {
     if (this.pairs.length === 0) await this.fetch();
     const pair = this.pairs.shift() ?? null;
-    if (this.pairs.length < FETCH_BELOW && !this.exhausted) this.fetch().catch(() => { /* asked again with the next pair */ });
+    if (this.pairs.length < FETCH_BELOW && !this.exhausted)
+      this.fetch().catch(() => {
+        /* asked again with the next pair */
+      });
     return pair;
   }
 
@@ -27,7 +30,9 @@ export class Queue {
   }
 
   fetch() {
-    this.fetching ??= this.fetchPage().finally(() => { this.fetching = null; });
+    this.fetching ??= this.fetchPage().finally(() => {
+      this.fetching = null;
+    });
     return this.fetching;
   }
 

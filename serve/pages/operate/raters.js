@@ -1,0 +1,111 @@
+// Those who vote: how reliable they seem and why, and setting one apart.
+import { announce } from "../announce.js";
+import { call, listAll, Refused } from "../api.js";
+import { element } from "../element.js";
+import { askReason } from "../reason_dialog.js";
+import { figure, share, whole } from "./figures.js";
+import { sortableTable } from "./sortable.js";
+
+export class RatersSection {
+  constructor() {
+    this.content = element("div", { class: "stack" });
+    this.node = element("section", { "aria-label": "Raters" }, element("h2", {}, "Raters"), this.content);
+  }
+
+  /** Raises Refused. */
+  async read() {
+    const raters = await listAll("/v1/raters");
+    this.content.replaceChildren(
+      raters.length ? this.table(raters) : element("p", { class: "none" }, "Nobody has voted yet."),
+    );
+  }
+
+  table(raters) {
+    const of = (name) => (rater) => rater.figures?.[name];
+    const shared = (name, title, value) => ({
+      name,
+      title,
+      numeric: true,
+      value,
+      cell: (rater) => share(value(rater)),
+    });
+    return sortableTable({
+      caption: "Raters",
+      rows: raters,
+      by: 2,
+      columns: [
+        {
+          name: "Rater",
+          value: (rater) => rater.name || rater.id,
+          cell: (rater) => element("span", { title: rater.id }, rater.name || `…${rater.id.slice(-8)}`),
+        },
+        {
+          name: "State",
+          value: (rater) => rater.state,
+          cell: (rater) => element("span", { class: `state ${rater.state}`, title: rater.reason }, rater.state),
+        },
+        { name: "Votes", numeric: true, value: (rater) => rater.votes, cell: (rater) => whole(rater.votes) },
+        shared("Reliability", "Estimated chance that a vote on an average pair is right", (rater) => rater.reliability),
+        shared("With others", "Agrees with others", of("agreement_with_others")),
+        shared("With itself", "Says the same of a pair that comes twice", of("agreement_with_repeats")),
+        shared("With known", "Agrees with known answers", of("agreement_with_known_answers")),
+        shared("Left", "Share of votes for the left side; half is fair", of("share_left")),
+        {
+          name: "Seconds",
+          title: "Median time on a pair",
+          numeric: true,
+          value: of("median_elapsed_s"),
+          cell: (rater) => figure(of("median_elapsed_s")(rater), 1),
+        },
+        { name: "Decide", value: (rater) => rater.state, cell: (rater) => this.button(rater) },
+      ],
+    });
+  }
+
+  button(rater) {
+    const name = rater.name || `…${rater.id.slice(-8)}`;
+    if (rater.state === "quarantined") {
+      return element(
+        "button",
+        {
+          type: "button",
+          class: "quiet",
+          "aria-label": `Release ${name}`,
+          onclick: () => this.change(rater, "release"),
+        },
+        "Release",
+      );
+    }
+    return element(
+      "button",
+      {
+        type: "button",
+        class: "quiet",
+        "aria-label": `Set ${name} apart`,
+        onclick: () =>
+          askReason({
+            title: `Set ${name} apart`,
+            said: "Their votes, and those to come, count nowhere until they are released.",
+            action: "Set apart",
+            doing: "Setting apart…",
+            act: ({ reason }) => this.change(rater, "quarantine", { reason }),
+          }),
+      },
+      "Set apart…",
+    );
+  }
+
+  /** What went wrong, or null. */
+  async change(rater, how, body) {
+    try {
+      const { votes } = await call("POST", `/v1/raters/${rater.id}/${how}`, body);
+      announce(how === "release" ? `${votes} votes count again.` : `${votes} votes are set apart.`);
+      await this.read();
+      return null;
+    } catch (error) {
+      if (!(error instanceof Refused)) throw error;
+      announce(`It did not happen: ${error.message}.`);
+      return `It did not happen: ${error.message}.`;
+    }
+  }
+}

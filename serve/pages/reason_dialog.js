@@ -1,0 +1,51 @@
+// Asks for a reason before something is done that others will want to understand.
+import { element } from "./element.js";
+
+/**
+ * `act({reason, force})` does it and answers what went wrong, or null; the dialog stays until it went well. With `force`
+ * (its label) there is a box to tick.
+ */
+export function askReason({ title, said, action, doing, force = null, act }) {
+  const reason = element("textarea", { id: "dialog-reason", rows: 3, required: true, maxlength: 10000 });
+  const forced = element("input", { type: "checkbox", id: "dialog-force" });
+  const problem = element("p", { class: "problem", role: "alert", hidden: true });
+  const submit = element("button", { type: "submit", class: "primary" }, action);
+  const form = element(
+    "form",
+    {},
+    element("h2", { id: "dialog-title" }, title),
+    element("p", {}, said),
+    element(
+      "div",
+      { class: "field" },
+      element("label", { for: "dialog-reason" }, "Reason, kept with the decision"),
+      reason,
+    ),
+    force && element("div", { class: "field check" }, forced, element("label", { for: "dialog-force" }, force)),
+    problem,
+    element(
+      "div",
+      { class: "choices" },
+      submit,
+      element("button", { type: "button", class: "quiet", onclick: () => dialog.close() }, "Cancel"),
+    ),
+  );
+  const dialog = element("dialog", { "aria-labelledby": "dialog-title", onclose: () => dialog.remove() }, form);
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    submit.disabled = true;
+    submit.textContent = doing;
+    const failed = await act({ reason: reason.value.trim(), force: forced.checked });
+    if (failed === null) {
+      dialog.close();
+      return;
+    }
+    submit.disabled = false;
+    submit.textContent = "Try again";
+    problem.hidden = false;
+    problem.textContent = failed;
+  });
+  document.body.append(dialog);
+  dialog.showModal();
+  reason.focus();
+}
