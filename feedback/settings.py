@@ -175,6 +175,16 @@ class LoopSettings(Section):
     """A learner that has not renewed its lease for this long counts as dead, and its iteration is resumed."""
 
 
+class RetentionSettings(Section):
+    """What `tandem prune` keeps, beside what is in use."""
+
+    versions: int = Field(5, ge=1)
+    """The weights of this many newest policy versions."""
+
+    iterations: int = Field(20, ge=1)
+    """The preference models and reports of this many newest iterations."""
+
+
 class LearnerSettings(Section):
     """What an iteration trains, and how."""
 
@@ -240,6 +250,9 @@ class Settings(BaseSettings):
 
     learner: LearnerSettings = LearnerSettings()
     """What an iteration does."""
+
+    retention: RetentionSettings = RetentionSettings()
+    """What `tandem prune` keeps."""
 
     @field_validator("home")
     @classmethod

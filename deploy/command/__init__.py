@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from deploy.command import chat, db, doctor, keys, learn, policies, raters, simulate, stack, votes
+from deploy.command import backup, chat, db, doctor, keys, learn, policies, prune, raters, simulate, stack, votes
 from feedback.errors import TandemError
 
 # Plain help and one-line errors: readable in a terminal, in a log and in docs/commands.md alike.
@@ -28,6 +28,9 @@ app.command()(doctor.doctor)
 app.command()(chat.chat)
 app.command()(simulate.simulate)
 app.command()(learn.learn)
+app.command()(backup.backup)
+app.command()(backup.restore)
+app.command()(prune.prune)
 app.add_typer(policies.app, name="policies")
 app.add_typer(votes.app, name="votes")
 app.add_typer(raters.app, name="raters")

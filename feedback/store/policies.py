@@ -132,6 +132,22 @@ def rollback_target(session: Session) -> int:
     return previous
 
 
+def in_use(session: Session) -> set[int]:
+    """The version that serves, and every one that rollbacks, one after the other, lead to."""
+    current = serving(session)
+    before = {attempt.version: attempt.previous for attempt in promotions(session) if _moved_forward(attempt)}
+    found: set[int] = set()
+    version = None if current is None else current.version
+    while version is not None and version not in found:
+        found.add(version)
+        version = before.get(version)
+    return found
+
+
+def _moved_forward(attempt: Promotion) -> bool:
+    return attempt.kind == "promote" and attempt.outcome == "succeeded"
+
+
 def set_serving(session: Session, version: int, *, kind: str, reason: str, force: bool, actor: str) -> Promotion:
     """Make `version` the serving one and retire the one that served. Raises NotFound."""
     target, current = get(session, version), serving(session)

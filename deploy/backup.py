@@ -1,0 +1,295 @@
+"""Backup and restore: everything of a home that cannot be made again, in one file, taken while Tandem runs.
+
+A backup is a plain tar: the record first, as one consistent snapshot (SQLite's backup API, or `pg_dump`), then the
+policies, frozen datasets and ended iterations that the record knows, and `backup.json` last, with each file's SHA-256.
+Folders never change once the record names them, so a snapshot taken before them misses nothing. Left out: logs, Redis
+(it carries hints only), training states, and `operator.key`, since the record holds digests of keys and no key.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import tarfile
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
+
+from sqlalchemy import URL, make_url
+
+from deploy.running import is_held
+from feedback import manifest
+from feedback.errors import Conflict, InvalidRequest, PolicyInvalid, TandemError
+from feedback.schema import version_name
+from feedback.settings import Settings
+from feedback.store import Store, iterations, policies
+
+FORM = 1
+CONTENTS = "backup.json"
+SQLITE_RECORD, POSTGRES_RECORD, SETTINGS_FILE = "record.db", "record.dump", "tandem.toml"
+FOLDERS = ("policies", "datasets", "iterations")
+TRAINING_STATE = ".state.safetensors"
+ALL = 1_000_000
+
+
+class BackupInvalid(TandemError):
+    """A file that is not a whole backup of ours."""
+
+    code = "backup_invalid"
+    exit_code = 2
+
+
+@dataclass
+class Contents:
+    """What a backup holds: `backup.json`."""
+
+    record: str
+    form: int = FORM
+    created_at: float = 0.0
+    versions: list[str] = field(default_factory=list)
+    without_weights: list[str] = field(default_factory=list)
+    """Versions whose weights had been pruned."""
+    files: dict[str, str] = field(default_factory=dict)
+    """SHA-256 by name."""
+
+
+def backup(settings: Settings, path: Path) -> Contents:
+    """Write a backup of `settings.home` to `path`, readable by its owner alone; all of it or nothing.
+
+    Raises Conflict when the file is there already, BackupInvalid when a file goes while it is read, TandemError when
+    `pg_dump` fails.
+    """
+    if path.exists():
+        raise Conflict(f"{path} is there already; a backup overwrites nothing")
+    unfinished = path.with_name(path.name + ".part")
+    unfinished.unlink(missing_ok=True)
+    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with (
+            os.fdopen(descriptor, "wb") as file,
+            tempfile.TemporaryDirectory(prefix="tandem-backup-") as scratch,
+            tarfile.open(fileobj=file, mode="w") as tar,
+        ):
+            contents = _fill(tar, settings, Path(scratch))
+        with unfinished.open("rb") as file:
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return contents
+
+
+def restore(settings: Settings, path: Path) -> Contents:
+    """Make the home of `settings`, which must hold nothing yet, from a backup. Every digest is checked first.
+
+    Raises BackupInvalid, PolicyInvalid for weights that are not those of the record, Conflict for a home or a database
+    that is in use or holds something, InvalidRequest when the backup is of another kind of database.
+    """
+    home = settings.home
+    if is_held(home):
+        raise Conflict(f"Tandem runs in {home}; `tandem down` ends it")
+    taken = [name for name in (SQLITE_RECORD, *FOLDERS) if (home / name).exists()]
+    if taken:
+        raise Conflict(f"{home} holds {taken[0]} already; restore into a new --home")
+    home.mkdir(parents=True, exist_ok=True)
+    unpacked = home / ".restoring"
+    shutil.rmtree(unpacked, ignore_errors=True)
+    unpacked.mkdir(mode=0o700)
+    try:
+        contents = _unpack(path, unpacked)
+        _put_record(settings, unpacked, contents)
+        _check_policies(settings, unpacked, contents)
+        for name in (SQLITE_RECORD, *FOLDERS, SETTINGS_FILE):
+            # What was set on this machine stays.
+            if (unpacked / name).exists() and not (home / name).exists():
+                (unpacked / name).rename(home / name)
+    finally:
+        shutil.rmtree(unpacked)
+    return contents
+
+
+def _fill(tar: tarfile.TarFile, settings: Settings, scratch: Path) -> Contents:
+    url = make_url(settings.record_url)
+    sqlite = url.get_backend_name() == "sqlite"
+    contents = Contents(SQLITE_RECORD if sqlite else POSTGRES_RECORD, created_at=time.time())
+    snapshot = scratch / contents.record
+    if sqlite:
+        _snapshot_sqlite(Path(url.database or ""), snapshot)
+    else:
+        _snapshot_postgres(url, snapshot)
+    _add(tar, contents, snapshot, contents.record)
+    # Read from the snapshot itself where that can be opened; else from what is at least as new.
+    store = Store(f"sqlite:///{snapshot}" if sqlite else settings.record_url)
+    try:
+        for folder in _folders(store, settings.home, contents):
+            _add_folder(tar, contents, settings.home, folder)
+    finally:
+        store.close()
+    if (settings.home / SETTINGS_FILE).exists():
+        _add(tar, contents, settings.home / SETTINGS_FILE, SETTINGS_FILE)
+    listing = scratch / CONTENTS
+    listing.write_text(json.dumps(asdict(contents), indent=1))
+    tar.add(listing, CONTENTS)
+    return contents
+
+
+def _folders(store: Store, home: Path, contents: Contents) -> Iterator[Path]:
+    rows, _ = store.read(policies.list_page, limit=ALL, after=None, order="asc")
+    for policy in rows:
+        if (home / policy.path).is_dir():
+            contents.versions.append(version_name(policy.version))
+            yield home / policy.path
+        else:
+            contents.without_weights.append(version_name(policy.version))
+    begun, _ = store.read(iterations.list_page, limit=ALL, after=None, order="asc")
+    datasets = {iteration.dataset_digest for iteration in begun if iteration.dataset_digest}
+    # One that goes on is begun anew from its dataset where it is restored.
+    ended = [iteration.id for iteration in begun if iteration.state not in iterations.ACTIVE]
+    wanted = [home / "datasets" / digest for digest in sorted(datasets)]
+    wanted += [home / "iterations" / iteration_id for iteration_id in ended]
+    yield from (folder for folder in wanted if folder.is_dir())
+
+
+def _snapshot_sqlite(path: Path, to: Path) -> None:
+    if not path.exists():
+        raise Conflict(f"there is no record at {path} yet: nothing to back up")
+    with (
+        contextlib.closing(sqlite3.connect(path, timeout=30)) as source,
+        contextlib.closing(sqlite3.connect(to)) as target,
+    ):
+        source.backup(target)
+
+
+def _snapshot_postgres(url: URL, to: Path) -> None:
+    _run_postgres("pg_dump", url, "--format", "custom", "--no-owner", "--no-privileges", "--file", str(to))
+
+
+def _run_postgres(program: str, url: URL, *arguments: str) -> None:
+    """The password goes by the environment: other users of the machine see command lines."""
+    if shutil.which(program) is None:
+        raise TandemError(f"{program} is not installed (Debian: apt install postgresql-client)")
+    address = url.set(drivername="postgresql", password=None).render_as_string(hide_password=False)
+    environment = os.environ | ({"PGPASSWORD": str(url.password)} if url.password else {})
+    done = subprocess.run(
+        [program, *arguments, "--dbname", address], env=environment, capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        lines = done.stderr.strip().splitlines() or ["it left no word"]
+        raise TandemError(f"{program} failed: {lines[0]}")
+
+
+def _add_folder(tar: tarfile.TarFile, contents: Contents, home: Path, folder: Path) -> None:
+    if not folder.resolve().is_relative_to(home.resolve()):
+        raise BackupInvalid(f"{folder} is not inside {home}; it is not backed up from here")
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and not path.is_symlink() and not path.name.endswith(TRAINING_STATE):
+            _add(tar, contents, path, path.relative_to(home).as_posix())
+
+
+def _add(tar: tarfile.TarFile, contents: Contents, path: Path, name: str) -> None:
+    try:
+        with path.open("rb") as file:
+            member = tarfile.TarInfo(name)
+            member.size, member.mode = os.fstat(file.fileno()).st_size, 0o600
+            reader = Digesting(file)
+            tar.addfile(member, reader)  # type: ignore[arg-type]
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) or "unexpected end" in str(error):
+            raise BackupInvalid(f"{name} changed while it was read; run the backup again") from None
+        raise
+    contents.files[name] = reader.digest.hexdigest()
+
+
+class Digesting:
+    """A file whose digest is that of the very bytes that were read from it."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.digest = hashlib.sha256()
+        self._file = file
+
+    def read(self, size: int) -> bytes:
+        block = self._file.read(size)
+        self.digest.update(block)
+        return block
+
+
+def _unpack(path: Path, to: Path) -> Contents:
+    """Every member is a plain file below a known name; nothing else in an archive is obeyed."""
+    digests: dict[str, str] = {}
+    said: dict[str, Any] = {}
+    try:
+        with tarfile.open(path, mode="r:") as tar:
+            for member in tar:
+                source = tar.extractfile(member) if member.isreg() and _is_ours(member.name) else None
+                if source is None:
+                    raise BackupInvalid(f"{path}: {member.name!r} does not belong into a backup")
+                if member.name == CONTENTS:
+                    said = json.loads(source.read())
+                else:
+                    digests[member.name] = _write(source, to / member.name)
+        contents = Contents(**said)
+    except FileNotFoundError:
+        raise InvalidRequest(f"no such file: {path}") from None
+    except (tarfile.TarError, ValueError, TypeError, EOFError) as error:
+        raise BackupInvalid(f"{path} is not a whole backup: {error}") from error
+    if contents.form != FORM:
+        raise BackupInvalid(f"{path} is of form {contents.form}; this release reads form {FORM}")
+    for name in sorted(contents.files.keys() | digests.keys()):
+        if contents.files.get(name) != digests.get(name):
+            raise BackupInvalid(f"{path}: {name} is not what was backed up")
+    return contents
+
+
+def _is_ours(name: str) -> bool:
+    parts = PurePosixPath(name).parts
+    if ".." in parts or name.startswith("/"):
+        return False
+    single = (SQLITE_RECORD, POSTGRES_RECORD, SETTINGS_FILE, CONTENTS)
+    return name in single or (len(parts) > 1 and parts[0] in FOLDERS)
+
+
+def _write(source: Any, path: Path) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    digest = hashlib.sha256()
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        while block := source.read(1 << 20):
+            digest.update(block)
+            file.write(block)
+        file.flush()
+        os.fsync(file.fileno())
+    return digest.hexdigest()
+
+
+def _put_record(settings: Settings, unpacked: Path, contents: Contents) -> None:
+    """A dump goes into the database of `settings`, in one transaction; a file stays until it is moved."""
+    sqlite = settings.database_url is None
+    if sqlite != (contents.record == SQLITE_RECORD):
+        kind = "SQLite: unset database_url" if contents.record == SQLITE_RECORD else "Postgres: set database_url"
+        raise InvalidRequest(f"this backup's record is of {kind} to restore it (`tandem db copy` moves it afterwards)")
+    if sqlite:
+        return
+    dump = str(unpacked / POSTGRES_RECORD)
+    # Fails, changing nothing, where a table is there already.
+    options = ("--no-owner", "--no-privileges", "--exit-on-error", "--single-transaction")
+    _run_postgres("pg_restore", make_url(settings.record_url), *options, dump)
+
+
+def _check_policies(settings: Settings, unpacked: Path, contents: Contents) -> None:
+    sqlite = contents.record == SQLITE_RECORD
+    store = Store(f"sqlite:///{unpacked / SQLITE_RECORD}" if sqlite else settings.record_url)
+    try:
+        rows, _ = store.read(policies.list_page, limit=ALL, after=None, order="asc")
+    finally:
+        store.close()
+    for policy in rows:
+        name = version_name(policy.version)
+        if name in contents.versions:
+            manifest.verify(unpacked / policy.path, policy.digest)
+        elif name not in contents.without_weights:
+            raise PolicyInvalid(f"the weights of {name} are not in the backup")

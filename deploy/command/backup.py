@@ -1,0 +1,65 @@
+"""`tandem backup` and `tandem restore`: a home in one file, and back."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from deploy.command.options import Home, Json
+
+if TYPE_CHECKING:
+    from deploy.backup import Contents
+
+
+def backup(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The backup; it must not be there yet.")],
+    json: Json = False,
+    home: Home = None,
+) -> None:
+    """Write record, policies, datasets and evidence into one file. Tandem may go on running.
+
+    No key is in it, only digests of keys; but it holds what people wrote, so keep it as you keep the home.
+    """
+    from deploy.backup import backup as write_backup
+    from deploy.command.output import print_json, say
+    from feedback.settings import load_settings
+
+    contents = write_backup(load_settings(home=home), file)
+    if json:
+        print_json(described(file, contents))
+    else:
+        say(f"{len(contents.files)} files, {len(contents.versions)} versions with weights, in {file}")
+
+
+def restore(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What `tandem backup` wrote.")],
+    json: Json = False,
+    home: Home = None,
+) -> None:
+    """Make a new home from a backup, every file checked against its digest. What is there already is refused."""
+    from sqlalchemy.exc import DatabaseError
+
+    from deploy.backup import restore as read_backup
+    from deploy.command.output import print_json, say
+    from deploy.command.record import RecordUnavailable
+    from feedback.settings import load_settings
+
+    settings = load_settings(home=home)
+    try:
+        contents = read_backup(settings, file)
+    except DatabaseError as error:
+        raise RecordUnavailable(f"the restored record cannot be read: {error.orig}") from error
+    if json:
+        print_json(described(file, contents) | {"home": str(settings.home)})
+    else:
+        say(f"{len(contents.files)} files are in {settings.home}; `tandem up` makes a new operator's key there")
+
+
+def described(file: Path, contents: "Contents") -> dict[str, Any]:
+    return {
+        "file": str(file),
+        "created_at": contents.created_at,
+        "files": len(contents.files),
+        "versions": contents.versions,
+        "without_weights": contents.without_weights,
+    }

@@ -1,0 +1,69 @@
+"""Homes for tests of what is done to a whole home: policies with weights, iterations with reports, votes."""
+
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from feedback import manifest
+from feedback.settings import Settings
+from feedback.store import Store, iterations, leases, policies, votes
+from feedback.store.policies import Provenance
+from tests.feedback.record import add_comparison, judgement
+
+
+def make_home(settings: Settings, *, versions: int) -> Store:
+    """v0 serves; v1 and on are candidates, each of an iteration of its own that has ended; two votes."""
+    settings.home.mkdir(parents=True, exist_ok=True)
+    store = Store(settings.record_url)
+    store.migrate()
+    store.write(policies.register_start, "policies/v0", _weights(settings.home / "policies" / "v0", 0), {})
+    for version in range(1, versions):
+        add_version(store, settings.home, version)
+    for _ in range(2):
+        put_vote(store)
+    return store
+
+
+def put_vote(store: Store) -> str:
+    """The id of a vote on a pair of its own."""
+    comparison_id = add_comparison(store)
+    return store.write(votes.put, comparison_id, judgement(), key_id="key_a", sees_all=False, rater="ann").id
+
+
+def add_version(store: Store, home: Path, version: int) -> str:
+    """An iteration that publishes `version`. Returns the iteration's id."""
+    iteration = store.write(iterations.start, trigger="operator", seed=version, settings={})
+    claimed = store.write(iterations.claim, iteration.id, "test", 60.0, 5)
+    assert claimed is not None
+    epoch = claimed[1]
+    dataset, folder = home / "datasets" / f"digest{version}", home / "iterations" / iteration.id
+    for path in (dataset, folder / "preference"):
+        path.mkdir(parents=True)
+    (dataset / "examples.jsonl").write_text('{"messages": []}\n')
+    (folder / "evaluation.json").write_text("{}")
+    (folder / "preference" / "preference.safetensors").write_bytes(bytes(1000))
+    (folder / "ppo.state.safetensors").write_bytes(bytes(5000))
+    store.write(iterations.freeze, iteration.id, epoch, digest=dataset.name,
+                path=f"datasets/{dataset.name}", summary={}, votes=[])  # fmt: skip
+    digest = _weights(home / "policies" / f"v{version}", version)
+    made = Provenance(version - 1, iteration.id, dataset.name, {}, version)
+    store.write(policies.publish, version, f"policies/v{version}", digest, made, epoch=epoch)
+    store.write(iterations.succeed, iteration.id, epoch, version)
+    return iteration.id
+
+
+def promote(store: Store, version: int, kind: str = "promote") -> None:
+    store.write(policies.set_serving, version, kind=kind, reason="", force=False, actor="test")
+
+
+def lease(store: Store, name: str) -> int | None:
+    return store.write(leases.acquire, name, "somebody", 60.0)
+
+
+def _weights(folder: Path, value: int) -> str:
+    folder.mkdir(parents=True)
+    for name in ("config.json", "tokenizer_config.json", "probe.json"):
+        (folder / name).write_text("{}")
+    save_file({"a": np.full((2, 3), value, np.float32)}, folder / "model.safetensors")
+    return manifest.write(folder)

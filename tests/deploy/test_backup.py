@@ -1,0 +1,283 @@
+"""A home goes into a file while it is written to, and comes back the same; what is not whole is refused."""
+
+import io
+import json
+import sqlite3
+import tarfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine, text
+
+from deploy.backup import BackupInvalid, backup, restore
+from deploy.running import prepare_home, take_home
+from feedback import manifest
+from feedback.errors import Conflict, InvalidRequest, TandemError
+from feedback.schema import Base
+from feedback.settings import Settings, load_settings
+from feedback.store import Store, keys, policies
+from tests.deploy.command_line import in_process
+from tests.deploy.homes import add_version, lease, make_home, promote, put_vote
+from tests.feedback.conftest import postgres_url  # noqa: F401
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.delenv("TANDEM_DATABASE_URL", raising=False)
+    return load_settings(home=tmp_path / "home")
+
+
+def elsewhere(settings: Settings, name: str = "restored") -> Settings:
+    return settings.model_copy(update={"home": settings.home.with_name(name)})
+
+
+def files_of(home: Path, *folders: str) -> dict[str, bytes]:
+    return {
+        path.relative_to(home).as_posix(): path.read_bytes()
+        for folder in folders
+        for path in (home / folder).rglob("*")
+        if path.is_file()
+    }
+
+
+def rows_of(store: Store) -> dict[str, list[tuple[object, ...]]]:
+    with store.engine.connect() as connection:
+        return {
+            table.name: sorted((tuple(row) for row in connection.execute(table.select())), key=repr)
+            for table in Base.metadata.sorted_tables
+        }
+
+
+def test_a_home_comes_back_the_same(settings: Settings, tmp_path: Path) -> None:
+    store = make_home(settings, versions=3)
+    promote(store, 1)
+    _, secret = store.write(keys.create, "operate")
+    (settings.home / "operator.key").write_text(secret)
+    before = rows_of(store)
+    written = backup(settings, tmp_path / "b.tar")
+    assert (tmp_path / "b.tar").stat().st_mode & 0o777 == 0o600
+    assert secret.encode() not in (tmp_path / "b.tar").read_bytes()
+
+    there = elsewhere(settings)
+    assert restore(there, tmp_path / "b.tar") == written
+    restored = Store(there.record_url)
+    assert rows_of(restored) == before
+    assert len(before["votes"]) == 2 and len(before["policies"]) == 3
+    assert restored.read(keys.find, secret) is not None
+    assert files_of(there.home, "policies", "datasets") == files_of(settings.home, "policies", "datasets")
+    for version in range(3):
+        policy = restored.read(policies.get, version)
+        manifest.verify(there.home / policy.path, policy.digest)
+    kept = files_of(there.home, "iterations")
+    assert kept and not any(name.endswith(".state.safetensors") for name in kept)
+    assert not (there.home / "operator.key").exists()
+    store.close()
+    restored.close()
+
+
+def test_a_backup_under_writes_is_one_moment_and_every_version_in_it_has_its_weights(
+    settings: Settings, tmp_path: Path
+) -> None:
+    store = make_home(settings, versions=2)
+    stopping = threading.Event()
+    written: list[str] = []
+
+    def write() -> None:
+        own = Store(settings.record_url)
+        while not stopping.is_set():
+            written.append(put_vote(own))
+        own.close()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        while len(written) < 5:
+            time.sleep(0.01)
+        acknowledged = list(written)
+        backup(settings, tmp_path / "b.tar")
+    finally:
+        stopping.set()
+        writer.join()
+    there = elsewhere(settings)
+    restore(there, tmp_path / "b.tar")
+    with sqlite3.connect(there.home / "record.db") as record:
+        assert record.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        assert record.execute("PRAGMA foreign_key_check").fetchall() == []
+        found = {vote_id for (vote_id,) in record.execute("SELECT id FROM votes")}
+    assert set(acknowledged) <= found
+    store.close()
+
+
+def test_an_iteration_in_progress_is_left_out(settings: Settings, tmp_path: Path) -> None:
+    from feedback.store import iterations
+
+    store = make_home(settings, versions=1)
+    going = store.write(iterations.start, trigger="operator", seed=1, settings={})
+    folder = settings.home / "iterations" / going.id
+    folder.mkdir(parents=True)
+    (folder / "ppo.jsonl").write_text("{}")
+    written = backup(settings, tmp_path / "b.tar")
+    assert not any(name.startswith("iterations/") for name in written.files)
+    store.close()
+
+
+def test_pruned_weights_are_named_and_missed_ones_refused(settings: Settings, tmp_path: Path) -> None:
+    import shutil
+
+    store = make_home(settings, versions=3)
+    shutil.rmtree(settings.home / "policies" / "v1")
+    written = backup(settings, tmp_path / "b.tar")
+    assert (written.versions, written.without_weights) == (["v0", "v2"], ["v1"])
+    restore(elsewhere(settings), tmp_path / "b.tar")
+    store.close()
+
+
+def rewritten(path: Path, change: Callable[[str, bytes], tuple[str, bytes] | None]) -> Path:
+    """The backup with each member as `change` says; None leaves it out."""
+    with tarfile.open(path) as tar:
+        members = [(member.name, tar.extractfile(member).read()) for member in tar]  # type: ignore[union-attr]
+    altered = path.with_name("altered.tar")
+    with tarfile.open(altered, "w") as tar:
+        for name, content in members:
+            changed = change(name, content)
+            if changed is not None:
+                info = tarfile.TarInfo(changed[0])
+                info.size = len(changed[1])
+                tar.addfile(info, io.BytesIO(changed[1]))
+    return altered
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda name, content: (name, content + b" " * name.endswith("probe.json")), "is not what"),
+        (lambda name, content: None if name == "policies/v0/model.safetensors" else (name, content), "is not what"),
+        (lambda name, content: None if name == "backup.json" else (name, content), "not a whole backup"),
+        (lambda name, content: ("../outside", content) if name == "record.db" else (name, content), "does not belong"),
+        (lambda name, content: ("/etc/x", content) if name == "record.db" else (name, content), "does not belong"),
+        (lambda name, content: ("policies/../../x", content) if name == "record.db" else (name, content), "not belong"),
+        (lambda name, content: ("run/x", content) if name == "record.db" else (name, content), "does not belong"),
+    ],
+)  # fmt: skip
+def test_what_was_tampered_with_is_refused_and_leaves_nothing(settings: Settings, tmp_path: Path, change, said) -> None:
+    make_home(settings, versions=1).close()
+    backup(settings, tmp_path / "b.tar")
+    there = elsewhere(settings)
+    with pytest.raises(BackupInvalid, match=said):
+        restore(there, rewritten(tmp_path / "b.tar", change))
+    assert list(there.home.iterdir()) == []
+    assert not (tmp_path / "outside").exists() and not (tmp_path / "x").exists()
+
+
+def test_weights_that_are_not_those_of_the_record_are_refused(settings: Settings, tmp_path: Path) -> None:
+    """Even when whoever changed them wrote a fitting list of digests."""
+    import hashlib
+
+    make_home(settings, versions=1).close()
+    backup(settings, tmp_path / "b.tar")
+    name_of_weights = "policies/v0/model.safetensors"
+    forged = bytearray()
+
+    def forge(name: str, content: bytes) -> tuple[str, bytes]:
+        if name == name_of_weights:
+            forged.extend(content[:-1] + b"\x01")
+            return name, bytes(forged)
+        if name == "backup.json":
+            said = json.loads(content)
+            said["files"][name_of_weights] = hashlib.sha256(forged).hexdigest()
+            return name, json.dumps(said).encode()
+        return name, content
+
+    with pytest.raises(TandemError, match="was changed after it was published"):
+        restore(elsewhere(settings), rewritten(tmp_path / "b.tar", forge))
+
+
+def test_a_link_in_a_backup_is_refused(settings: Settings, tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "b.tar", "w") as tar:
+        link = tarfile.TarInfo("record.db")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        tar.addfile(link)
+    with pytest.raises(BackupInvalid, match="does not belong"):
+        restore(settings, tmp_path / "b.tar")
+
+
+def test_a_cut_off_file_is_refused(settings: Settings, tmp_path: Path) -> None:
+    make_home(settings, versions=1).close()
+    backup(settings, tmp_path / "b.tar")
+    whole = (tmp_path / "b.tar").read_bytes()
+    (tmp_path / "b.tar").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(BackupInvalid):
+        restore(elsewhere(settings), tmp_path / "b.tar")
+
+
+def test_nothing_is_overwritten(settings: Settings, tmp_path: Path) -> None:
+    make_home(settings, versions=1).close()
+    backup(settings, tmp_path / "b.tar")
+    with pytest.raises(Conflict, match="there already"):
+        backup(settings, tmp_path / "b.tar")
+    with pytest.raises(Conflict, match=r"holds record\.db already"):
+        restore(settings, tmp_path / "b.tar")
+    there = elsewhere(settings)
+    prepare_home(there.home)
+    with take_home(there.home), pytest.raises(Conflict, match="Tandem runs"):
+        restore(there, tmp_path / "b.tar")
+
+
+def test_no_record_no_backup(settings: Settings, tmp_path: Path) -> None:
+    with pytest.raises(Conflict, match="nothing to back up"):
+        backup(settings, tmp_path / "b.tar")
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(InvalidRequest, match="no such file"):
+        restore(settings, tmp_path / "b.tar")
+
+
+def test_a_postgres_record_comes_back_the_same(
+    settings: Settings,
+    tmp_path: Path,
+    postgres_url: str,  # noqa: F811
+) -> None:
+    admin = create_engine(postgres_url, isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        for name in ("backed_up", "brought_back"):
+            connection.execute(text(f"CREATE DATABASE {name}"))
+    admin.dispose()
+
+    def at(name: str, home: Settings) -> Settings:
+        return home.model_copy(update={"database_url": postgres_url.replace("/postgres?", f"/{name}?")})
+
+    here, there = at("backed_up", settings), at("brought_back", elsewhere(settings))
+    store = make_home(here, versions=2)
+    before = rows_of(store)
+    backup(here, tmp_path / "b.tar")
+    with pytest.raises(InvalidRequest, match="Postgres"):
+        restore(elsewhere(settings, "sqlite"), tmp_path / "b.tar")
+    restore(there, tmp_path / "b.tar")
+    restored = Store(there.record_url)
+    assert rows_of(restored) == before
+    assert files_of(there.home, "policies") == files_of(here.home, "policies")
+    # What is there is not overwritten, and stays.
+    with pytest.raises(TandemError, match="pg_restore failed"):
+        restore(at("brought_back", elsewhere(settings, "again")), tmp_path / "b.tar")
+    assert rows_of(restored) == before
+    store.close()
+    restored.close()
+
+
+def test_by_the_command(settings: Settings, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    tandem = in_process(capfd)
+    store = make_home(settings, versions=2)
+    add_version(store, settings.home, 2)
+    assert lease(store, "engines") is not None  # a backup needs no lease
+    file = tmp_path / "b.tar"
+    said = json.loads(tandem("backup", file, "--json", "--home", settings.home).out)
+    assert said["versions"] == ["v0", "v1", "v2"]
+    again = tandem("backup", file, "--home", settings.home)
+    assert (again.exit_code, again.err.count("\n")) == (1, 1)
+    restored = tandem("restore", file, "--json", "--home", tmp_path / "new")
+    assert json.loads(restored.out)["home"] == str(tmp_path / "new")
+    listed = tandem("restore", tmp_path / "absent.tar", "--home", tmp_path / "newer")
+    assert (listed.exit_code, "no such file" in listed.err) == (2, True)
+    store.close()

@@ -1,0 +1,151 @@
+"""Retention: what is not kept goes, what is in use never does."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from deploy.pruning import prune
+from feedback.errors import Conflict
+from feedback.settings import RetentionSettings, Settings, load_settings
+from feedback.store import Store, iterations, leases, policies, traffic
+from feedback.store.traffic import Shares
+from tests.deploy.command_line import in_process
+from tests.deploy.homes import lease, make_home, promote
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.delenv("TANDEM_DATABASE_URL", raising=False)
+    keep = RetentionSettings(versions=1, iterations=1)
+    return load_settings(home=tmp_path / "home").model_copy(update={"retention": keep})
+
+
+def weights(settings: Settings) -> set[str]:
+    return {folder.name for folder in (settings.home / "policies").iterdir()}
+
+
+def folders_by_version(store: Store, settings: Settings) -> set[int]:
+    """Versions whose iteration's folder is there."""
+    rows, _ = store.read(policies.list_page, limit=100, after=None, order="asc")
+    return {
+        row.version for row in rows if row.iteration_id and (settings.home / "iterations" / row.iteration_id).is_dir()
+    }
+
+
+def test_what_serves_and_the_whole_way_back_stay(settings: Settings) -> None:
+    store = make_home(settings, versions=8)
+    for version in (2, 4, 5):
+        promote(store, version)
+    pruned = prune(store, settings)
+    # v7 is the newest; 5 serves, 4 and 2 and 0 are the way back.
+    assert weights(settings) == {"v0", "v2", "v4", "v5", "v7"}
+    assert sorted(pruned.versions) == ["v1", "v3", "v6"]
+    assert folders_by_version(store, settings) == {2, 4, 5, 7}
+    assert pruned.bytes > 0
+    # Every step back finds its weights.
+    way_back = []
+    for _ in range(3):
+        target = store.read(policies.rollback_target)
+        promote(store, target, kind="rollback")
+        way_back.append(target)
+        assert (settings.home / "policies" / f"v{target}").is_dir()
+        prune(store, settings)
+    assert way_back == [4, 2, 0]
+    store.close()
+
+
+def test_the_challenger_stays(settings: Settings) -> None:
+    store = make_home(settings, versions=4)
+    store.write(traffic.put, Shares(1, 0.1, 0.5))
+    prune(store, settings)
+    assert weights(settings) == {"v0", "v1", "v3"}
+    store.close()
+
+
+def test_training_states_of_ended_iterations_go_and_their_evidence_stays(settings: Settings) -> None:
+    store = make_home(settings, versions=2)
+    going = store.write(iterations.start, trigger="operator", seed=1, settings={})
+    checkpoint = settings.home / "iterations" / going.id / "ppo.state.safetensors"
+    checkpoint.parent.mkdir()
+    checkpoint.write_bytes(b"x")
+    pruned = prune(store, settings)
+    assert len(pruned.training_states) == 1
+    assert checkpoint.exists()
+    (kept,) = (settings.home / "iterations").glob("*/evaluation.json")
+    assert not (kept.parent / "ppo.state.safetensors").exists()
+    store.close()
+
+
+def test_rows_stay_and_a_second_pruning_finds_nothing(settings: Settings) -> None:
+    store = make_home(settings, versions=4)
+    prune(store, settings)
+    rows, _ = store.read(policies.list_page, limit=100, after=None, order="asc")
+    assert [row.version for row in rows] == [0, 1, 2, 3]
+    again = prune(store, settings)
+    assert (again.versions, again.iterations, again.bytes) == ([], [], 0)
+    store.close()
+
+
+def test_a_dry_run_changes_nothing(settings: Settings) -> None:
+    store = make_home(settings, versions=4)
+    before = weights(settings)
+    assert prune(store, settings, dry_run=True).versions == ["v2", "v1"]
+    assert weights(settings) == before
+    store.close()
+
+
+def test_not_while_the_engines_are_being_changed(settings: Settings) -> None:
+    store = make_home(settings, versions=4)
+    epoch = lease(store, "engines")
+    assert epoch is not None
+    with pytest.raises(Conflict):
+        prune(store, settings)
+    assert len(weights(settings)) == 4
+    store.write(leases.release, "engines", epoch)
+    prune(store, settings)
+    assert lease(store, "engines") is not None, "the lease is handed back"
+    store.close()
+
+
+def test_it_is_the_lease_that_promotions_take() -> None:
+    from deploy import pruning
+    from serve.engine import fence
+
+    assert pruning.ENGINES == fence.ENGINES
+
+
+def test_what_a_killed_pruning_left_goes(settings: Settings) -> None:
+    store = make_home(settings, versions=2)
+    left = settings.home / "policies" / ".v9.removed"
+    left.mkdir()
+    prune(store, settings)
+    assert not left.exists()
+    store.close()
+
+
+def test_a_path_that_leads_elsewhere_is_left_alone(settings: Settings, tmp_path: Path) -> None:
+    store = make_home(settings, versions=4)
+    outside = tmp_path / "outside"
+    outside.mkdir()
+
+    def lead_away(session: object) -> None:
+        policies.get(session, 1).path = "../outside"  # type: ignore[arg-type]
+
+    store.write(lead_away)
+    with pytest.raises(Conflict, match="left alone"):
+        prune(store, settings)
+    assert outside.is_dir()
+    store.close()
+
+
+def test_by_the_command(settings: Settings, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    make_home(settings, versions=8).close()
+    tandem = in_process(capfd)
+    monkeypatch.setenv("TANDEM_RETENTION__VERSIONS", "2")
+    said = json.loads(tandem("prune", "--dry-run", "--json", "--home", settings.home).out)
+    assert (said["dry_run"], len(said["versions"])) == (True, 5)
+    ran = tandem("prune", "--home", settings.home)
+    assert (ran.exit_code, ran.out) == (0, "")
+    assert "removed the weights of v1" in ran.err
+    assert weights(settings) == {"v0", "v6", "v7"}
