@@ -3,7 +3,8 @@
 import pytest
 from playwright.sync_api import Page, expect
 
-from feedback.store import iterations, policies
+from feedback.store import iterations, policies, votes
+from tests.feedback.record import add_comparison, judgement
 from tests.serve.conftest import Tandem
 from tests.serve.pages.conftest import Visitors
 from tests.serve.pages.evidence import STEPS, add_versions, evaluation, ppo_step, preference
@@ -122,6 +123,19 @@ def test_a_promotion_that_cannot_be_is_said_and_nothing_changes(quiet: Tandem, v
     expect(page.get_by_role("dialog")).to_have_count(0)
     serving = quiet.store.read(policies.serving)
     assert serving is not None and serving.version == 0
+
+
+def test_a_rater_is_set_apart_and_released(quiet: Tandem, visitors: Visitors) -> None:
+    comparison = add_comparison(quiet.store)
+    quiet.store.write(votes.put, comparison, judgement(), key_id="key_a", sees_all=True, rater="ann")
+    page = visitors.visit(quiet, "/operate")
+    raters = page.get_by_role("region", name="Raters")
+    raters.get_by_role("button", name="Set ann apart").click()
+    page.get_by_label("Reason").fill("a robot")
+    page.get_by_role("dialog").get_by_role("button", name="Set apart").click()
+    expect(raters.get_by_text("quarantined")).to_have_attribute("title", "a robot")
+    raters.get_by_role("button", name="Release ann").click()
+    expect(raters.get_by_role("button", name="Set ann apart")).to_be_visible()
 
 
 @pytest.mark.engine
