@@ -4,15 +4,15 @@ import json
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from feedback.schema import Policy, Sample
+from feedback.schema import Sample
 from feedback.store import policies
 from tests.serve.conftest import Tandem, wait_until_ready
+from tests.serve.spoiling import spoiled_version
 from tests.serve.test_chat import chat
 
 
@@ -137,7 +137,7 @@ def test_unknown_versions(tandem: Tandem) -> None:
 
 @pytest.mark.parametrize("harm", ["changed", "missing", "nan", "shape"])
 def test_a_folder_that_must_not_be_served_changes_nothing(tandem: Tandem, harm: str) -> None:
-    version = spoiled_version(tandem, harm)
+    version = spoiled_version(tandem.store, tandem.settings, harm)
     answer = promote(tandem, f"v{version}")
     assert (answer.status_code, answer.json()["code"]) == (422, "policy_invalid")
     assert fingerprint(tandem) == "v0"
@@ -150,68 +150,12 @@ def test_a_folder_that_must_not_be_served_changes_nothing(tandem: Tandem, harm: 
 
 def test_weights_that_are_not_the_learners_fail_the_probe(tandem: Tandem) -> None:
     """Whole, finite and of the right shape, but not what the learner scored."""
-    version = spoiled_version(tandem, "probe")
+    version = spoiled_version(tandem.store, tandem.settings, "probe")
     answer = promote(tandem, f"v{version}")
     assert answer.status_code == 422 and "nats" in answer.json()["detail"]
     assert fingerprint(tandem) == "v0"
     wait_until_ready(tandem)
     assert 0 in tandem.gateway.pool.loaded() and version not in tandem.gateway.pool.loaded()
-
-
-def spoiled_version(tandem: Tandem, harm: str) -> int:
-    """Record a further candidate, made of v2 and then harmed."""
-    import shutil
-
-    import numpy as np
-    import orjson
-    from safetensors.numpy import load_file, save_file
-
-    from feedback import manifest
-
-    def free(session: Any) -> int:
-        return policies.next_version(session)
-
-    version = tandem.store.read(free)
-    folder: Path = tandem.settings.policies_dir / f"v{version}"
-    shutil.copytree(tandem.settings.policies_dir / "v2", folder)
-    weights = folder / "model.safetensors"
-    (folder / "manifest.json").unlink()
-    if harm == "probe":
-        probe = orjson.loads((folder / "probe.json").read_bytes())
-        probe["items"][0]["logprobs"][0] -= 1.0
-        (folder / "probe.json").write_bytes(orjson.dumps(probe))
-    if harm == "nan":
-        # Its manifest is made before: a learner that published a NaN would not have got this far.
-        digest = manifest.write(folder)
-        tensors = load_file(weights)
-        tensors["lm_head.weight"][0, 0] = np.nan
-        save_file(tensors, weights)
-    elif harm == "shape":
-        digest = manifest.write(folder)
-        tensors = load_file(weights)
-        tensors["lm_head.weight"] = tensors["lm_head.weight"][:-1].copy()
-        save_file(tensors, weights)
-    else:
-        digest = manifest.write(folder)
-    if harm == "changed":
-        content = bytearray(weights.read_bytes())
-        content[-1] ^= 1
-        weights.write_bytes(content)
-    if harm == "missing":
-        weights.unlink()
-
-    def add(session: Any) -> None:
-        known = policies.get(session, 2)
-        session.add(
-            Policy(
-                version=version, state="candidate", parent=0, path=f"policies/v{version}", digest=digest,
-                iteration_id=f"itr_{version}", dataset_digest=None, settings={}, seed=0, evidence={},
-                created_at=known.created_at,
-            )
-        )  # fmt: skip
-
-    tandem.store.write(add)
-    return version
 
 
 def test_an_engine_that_dies_is_started_again_and_nobody_notices(tandem: Tandem) -> None:

@@ -1,0 +1,207 @@
+"""The API process as one, over a single engine: changing weights in place, draining, coming back after a kill."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from feedback.schema import Sample
+from feedback.settings import Settings, load_settings
+from feedback.store import Store
+from tests.serve.conftest import ROOT, LauncherProcess, make_home
+from tests.serve.spoiling import spoiled_version
+from tests.serve.test_chat import chat
+
+
+class Process:
+    """`python -m serve` on a home with one engine."""
+
+    def __init__(self, settings: Settings, secret: str) -> None:
+        self.settings = settings
+        self.secret = secret
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.start()
+
+    def start(self) -> None:
+        environment = os.environ | {
+            "TANDEM_HOME": str(self.settings.home), "TANDEM_SERVE__PORT": str(self.port), "TANDEM_ENGINE__SLOTS": "1",
+            "PYTHONPATH": str(ROOT),
+        }  # fmt: skip
+        with (self.settings.home / "serve.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "serve"], cwd=ROOT, env=environment, stdout=log, stderr=log
+            )
+
+    def client(self) -> httpx.Client:
+        headers = {"authorization": f"Bearer {self.secret}"}
+        return httpx.Client(base_url=f"http://127.0.0.1:{self.port}", headers=headers, timeout=120, trust_env=False)
+
+    def wait_until_ready(self, timeout_s: float) -> float:
+        began = time.monotonic()
+        with self.client() as client:
+            while time.monotonic() < began + timeout_s:
+                try:
+                    if client.get("/readyz").status_code == 200:
+                        return time.monotonic() - began
+                except httpx.TransportError:
+                    pass
+                time.sleep(0.1)
+        raise TimeoutError("not ready")
+
+    def end(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+
+    @property
+    def log(self) -> str:
+        return (self.settings.home / "serve.log").read_text()
+
+
+@pytest.fixture(scope="module")
+def store_and_process(
+    tmp_path_factory: pytest.TempPathFactory, policy_folders: Path
+) -> Iterator[tuple[Store, Process, LauncherProcess]]:
+    home = tmp_path_factory.mktemp("alone") / "home"
+    store, secrets = make_home(home, policy_folders)
+    settings = load_settings(home=home, engine={"slots": 1})
+    launcher = LauncherProcess(settings)
+    process = Process(settings, secrets["operate"])
+    try:
+        process.wait_until_ready(300)
+        yield store, process, launcher
+    finally:
+        process.end()
+        launcher.stop()
+        store.close()
+
+
+@pytest.fixture
+def process(store_and_process: tuple[Store, Process, LauncherProcess]) -> Process:
+    running = store_and_process[1]
+    if running.process.poll() is not None:
+        running.start()
+    running.wait_until_ready(120)
+    return running
+
+
+@pytest.fixture
+def store(store_and_process: tuple[Store, Process, LauncherProcess]) -> Store:
+    return store_and_process[0]
+
+
+def promote(process: Process, version: str) -> httpx.Response:
+    with process.client() as client:
+        return client.post(f"/v1/policies/{version}/promote", json={"reason": "test"})
+
+
+def engine_pid(process: Process) -> int:
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(str(process.settings.run_dir / "engines.sock"))
+        connection.sendall(b'{"do": "status"}\n')
+        return int(json.loads(connection.makefile().readline())["slots"][0]["pid"])
+
+
+def test_weights_change_in_place_and_nobody_fails(process: Process, store: Store) -> None:
+    stopping, failures, ids = threading.Event(), list[str](), list[str]()
+
+    def chat_on() -> None:
+        with process.client() as client:
+            while not stopping.is_set():
+                body = chat(stream=True, max_tokens=24, ignore_eos=True)
+                with client.stream("POST", "/v1/chat/completions", json=body) as answer:
+                    lines = [line for line in answer.iter_lines() if line]
+                    ids.append(answer.headers["x-request-id"])
+                if answer.status_code != 200 or lines[-1] != "data: [DONE]":
+                    failures.append(lines[-1])
+
+    threads = [threading.Thread(target=chat_on) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        for version in ("v1", "v2", "v0"):
+            answer = promote(process, version)
+            assert (answer.status_code, answer.json()["version"]) == (200, version)
+    finally:
+        stopping.set()
+        for thread in threads:
+            thread.join()
+    assert failures == []
+
+    def versions(session: Any) -> list[tuple[int, int]]:
+        rows = session.query(Sample).filter(Sample.request_id.in_(ids)).all()
+        return [(row.version_first, row.version_last) for row in rows]
+
+    seen = store.read(versions)
+    assert len(seen) == len(ids) and all(first == last for first, last in seen)
+    assert {first for first, _ in seen} >= {0, 1}
+
+
+def test_in_place_what_fails_the_probe_goes_back_to_the_old_weights(process: Process, store: Store) -> None:
+    """Without the engine being started again."""
+    version, before = spoiled_version(store, process.settings, "probe"), engine_pid(process)
+    with process.client() as client:
+        body = chat(temperature=0)
+        reply = client.post("/v1/chat/completions", json=body).json()["choices"][0]["message"]["content"]
+        answer = promote(process, f"v{version}")
+        assert answer.status_code == 422 and "nats" in answer.json()["detail"]
+        after = client.post("/v1/chat/completions", json=body).json()
+    assert after["system_fingerprint"] == "v0" and after["choices"][0]["message"]["content"] == reply
+    assert engine_pid(process) == before
+
+
+def test_a_challenger_needs_an_engine_of_its_own(process: Process) -> None:
+    with process.client() as client:
+        answer = client.put("/v1/traffic", json={"challenger": "v1", "chat_share": 0.5})
+    assert answer.status_code == 409
+
+
+def test_sigterm_lets_replies_in_flight_end(process: Process, store: Store) -> None:
+    with (
+        process.client() as client,
+        client.stream(
+            "POST", "/v1/chat/completions", json=chat(stream=True, max_tokens=200, ignore_eos=True)
+        ) as answer,
+    ):
+        lines = answer.iter_lines()
+        next(lines)
+        process.process.send_signal(signal.SIGTERM)
+        rest = [line for line in lines if line]
+        request_id = answer.headers["x-request-id"]
+    assert rest[-1] == "data: [DONE]"
+    # uvicorn ends by the signal that it was sent, once it is done.
+    assert process.process.wait(timeout=30) in (0, -signal.SIGTERM)
+    (row,) = store.read(lambda session: session.query(Sample).filter(Sample.request_id == request_id).all())
+    assert row.status == "complete" and len(row.token_ids) == 200
+
+
+def test_after_a_kill_it_takes_the_living_engine_over(process: Process) -> None:
+    before = engine_pid(process)
+    process.process.kill()
+    process.process.wait()
+    process.start()
+    process.wait_until_ready(60)
+    assert engine_pid(process) == before
+
+
+def test_the_log_holds_no_text(process: Process) -> None:
+    with process.client() as client:
+        marked = [{"role": "user", "content": "xyzzy-plugh"}]
+        client.post("/v1/chat/completions", json=chat(messages=marked))
+        client.post("/v1/chat/completions", json=chat(messages=marked, temperature="xyzzy-plugh"))
+        client.post("/v1/chat/completions", content=b'{"xyzzy-plugh')
+    assert "POST /v1/chat/completions 200" in process.log and "xyzzy" not in process.log
+    engine_log = process.settings.home / "logs" / "engine-0.log"
+    assert "xyzzy" not in engine_log.read_text()
