@@ -18,9 +18,12 @@ from feedback import logs, rater_watch
 from feedback.lifeline import die_with_parent
 from feedback.queue import COUNT_VOTES, RUN_ITERATION, make_celery, send
 from feedback.settings import LoopSettings, Settings, load_settings
-from feedback.store import Store, iterations, leases, now, tallies, votes
+from feedback.store import Store, iterations, leases, now, samples, tallies, votes
 
 log = logging.getLogger(__name__)
+
+SECONDS_A_DAY = 86_400.0
+EXPIRE_INTERVAL_S = 600.0
 
 
 class Scheduler:
@@ -33,6 +36,7 @@ class Scheduler:
         self.holder = f"{socket.gethostname()}:{os.getpid()}"
         self._sent_at: dict[str, float] = {}
         self._watched_at = 0
+        self._expire_at = 0.0
 
     def look(self) -> None:
         """Count what was left, start an iteration if one is due, hand on an iteration that nobody works on."""
@@ -41,6 +45,7 @@ class Scheduler:
             return
         self.sweep_votes()
         self.watch_raters()
+        self.expire_chats()
         self.start_due_iteration()
         self.hand_on_iteration()
 
@@ -58,6 +63,13 @@ class Scheduler:
             self._watched_at = counted
             for rater_id, reason in rater_watch.watch(self.store, self.settings.feedback).items():
                 log.warning("rater %s is quarantined: %s", rater_id, reason)
+
+    def expire_chats(self) -> None:
+        """Erase chats that have been kept for as long as they may be, some at each look."""
+        days = self.settings.feedback.retention_days
+        if days is not None and time.monotonic() >= self._expire_at:
+            erased = self.store.write(samples.expire, self.store.read(now) - days * SECONDS_A_DAY)
+            self._expire_at = time.monotonic() + (0 if erased else EXPIRE_INTERVAL_S)
 
     def start_due_iteration(self) -> None:
         loop = self.settings.loop

@@ -191,8 +191,8 @@ class Comparison(Base):
 
     id: Mapped[str] = mapped_column(primary_key=True)
     key_id: Mapped[str]
-    sample_0: Mapped[str] = mapped_column(ForeignKey("samples.id"))
-    sample_1: Mapped[str] = mapped_column(ForeignKey("samples.id"))
+    sample_0: Mapped[str] = mapped_column(ForeignKey("samples.id"), index=True)
+    sample_1: Mapped[str] = mapped_column(ForeignKey("samples.id"), index=True)
     version_0: Mapped[int | None]
     version_1: Mapped[int | None]
     prompt_digest: Mapped[str] = mapped_column(index=True)

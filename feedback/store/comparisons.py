@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sqlalchemy import Select, bindparam, func, literal, select, tuple_, update
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm import Session
 
 from feedback.errors import NotFound
 from feedback.ids import new_id
@@ -208,14 +208,13 @@ class _Wanted:
         if owner is not None:
             statement = statement.where(Comparison.key_id == owner)
         if self.rater_id is not None:
-            own = aliased(Vote)
             statement = statement.where(
-                ~select(own.id)
+                ~select(Vote.id)
                 .where(
-                    own.comparison_id == Comparison.id,
-                    own.rater_id == self.rater_id,
-                    own.objective == self.objective,
-                    own.state != "retracted",
+                    Vote.comparison_id == Comparison.id,
+                    Vote.rater_id == self.rater_id,
+                    Vote.objective == self.objective,
+                    Vote.state != "retracted",
                 )
                 .exists()
             )

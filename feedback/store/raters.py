@@ -20,7 +20,7 @@ from feedback.schema import (
     Vote,
     VoteRevision,
 )
-from feedback.store import counting, insert, now
+from feedback.store import counting, insert, now, samples
 
 
 def find(session: Session, key_id: str, name: str) -> str | None:
@@ -179,12 +179,12 @@ def _own_samples(rater: Rater) -> Select[str]:
     )
 
 
-def _on_samples(samples: Select[str]) -> Select[str]:
+def _on_samples(own: Select[str]) -> Select[str]:
     """The ids of all votes on pairs with one of these samples."""
     return (
         select(Vote.id)
         .join(Comparison, Comparison.id == Vote.comparison_id)
-        .where(Comparison.sample_0.in_(samples) | Comparison.sample_1.in_(samples))
+        .where(Comparison.sample_0.in_(own) | Comparison.sample_1.in_(own))
     )
 
 
@@ -211,11 +211,7 @@ def erase(session: Session, rater_id: str) -> list[int]:
     session.execute(delete(VoteRevision).where(VoteRevision.vote_id.in_(own_votes)))
     session.execute(update(Vote).where(Vote.rater_id == rater_id).values(state="retracted", reason=None, ideal=None))
     session.execute(delete(Transcript).where(Transcript.rater_id == rater_id))
-    session.execute(
-        update(Sample)
-        .where(Sample.id.in_(own_samples))
-        .values(status="erased", messages=[], text="", message=None, token_ids=None, logprobs=None)
-    )
+    session.execute(update(Sample).where(Sample.id.in_(own_samples)).values(samples.ERASED))
     # The name a client gave may itself say who it was; without it the same person can begin anew.
     rater.name = f"erased:{rater.id}"
     rater.erased_at = now(session)

@@ -4,11 +4,11 @@ import hashlib
 from typing import Any
 
 import orjson
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from feedback.ids import new_id
-from feedback.schema import Comparison, Sample
+from feedback.schema import Comparison, Sample, Vote
 
 
 def prompt_digest(messages: list[dict[str, Any]]) -> str:
@@ -74,6 +74,35 @@ def compare(
         votes_counted=0,
         created_at=samples[0].created_at,
     )
+
+
+ERASED: dict[str, Any] = {
+    "status": "erased", "messages": [], "text": "", "message": None, "token_ids": None, "logprobs": None,
+}  # fmt: skip
+"""What an erased sample holds: the row stays, so that what was counted still adds up; its texts go."""
+
+
+def expire(session: Session, before: float, limit: int = 1000) -> int:
+    """Erase up to `limit` samples from before that time that no vote was cast on. Returns how many."""
+    judged = select(Vote.id).join(Comparison, Comparison.id == Vote.comparison_id)
+    expired = (
+        select(Sample.id)
+        .where(
+            Sample.created_at < before,
+            Sample.status != "erased",
+            ~judged.where(Comparison.sample_0 == Sample.id).exists(),
+            ~judged.where(Comparison.sample_1 == Sample.id).exists(),
+        )
+        .limit(limit)
+    )
+    erased = session.execute(
+        update(Sample)
+        .where(Sample.id.in_(expired))
+        .values(ERASED)
+        .returning(Sample.id)
+        .execution_options(synchronize_session=False)
+    )
+    return len(erased.all())
 
 
 def get(session: Session, sample_id: str) -> Sample | None:

@@ -16,6 +16,7 @@ from feedback.ids import new_id
 from feedback.schema import Comparison, Dataset, DatasetVote, Handout, Iteration, Rater, Vote, VoteRevision
 from feedback.store import comparisons, counting, insert, now, raters, tallies
 
+NOT_COUNTED = ("accepted", "quarantined", "retracted")
 SAID = ("preferred", "strength", "reason", "ideal", "success")
 
 
@@ -181,7 +182,7 @@ def used_by(session: Session, vote_id: str) -> list[dict[str, Any]]:
 
 def count_by_state(session: Session) -> dict[str, int]:
     """How many votes there are in each state. The many that count are not read for it."""
-    rows = session.execute(select(Vote.state, func.count()).where(Vote.state != "counted").group_by(Vote.state))
+    rows = session.execute(select(Vote.state, func.count()).where(Vote.state.in_(NOT_COUNTED)).group_by(Vote.state))
     counts = {state: count for state, count in rows} | {"counted": tallies.counted(session)}  # noqa: C416
     return {state: count for state, count in counts.items() if count}
 

@@ -12,7 +12,7 @@ from tests.feedback.record import add_comparison, judgement
 
 ANN = {"key_id": "key_a", "sees_all": False, "rater": "ann"}
 GOOD = [
-    {"transcript": "\n\nHuman: a\n\nAssistant: b\n\nHuman: c\n\nAssistant: d", "min_harmlessness_score_transcript": -1.2,
+    {"transcript": "\n\nHuman: a\n\nAssistant: b\n\nHuman: c\n\nAssistant: d", "model_type": "plain lm",
      "rating": 4.0, "task_description": "be rude", "tags": ["x"], "is_upworker": False},
     # No space after an opening: not what a message list gives back by itself.
     {"transcript": "\n\nHuman:a\n\nAssistant: b", "rating": 0.0, "task_description": ""},

@@ -9,9 +9,11 @@ import pytest
 from feedback.queue import VoteHints, make_celery, send
 from feedback.scheduler import Scheduler, due
 from feedback.settings import LoopSettings, Settings, load_settings
-from feedback.store import Store, counting, iterations, leases, votes
-from tests.feedback.record import add_comparison, judgement
+from feedback.store import Store, comparisons, counting, iterations, leases, samples, votes
+from tests.feedback.crowd import cast, crowd
+from tests.feedback.record import add_comparison, judgement, sample
 
+EVERYBODY = {"key_id": "", "sees_all": True, "rater": "", "limit": 10, "after": None, "order": "desc"}
 LOOP = LoopSettings(votes_per_iteration=100, min_votes=20, interval_s=3600)
 
 
@@ -84,6 +86,42 @@ def test_without_redis_hints_cost_the_caller_nothing(settings: Settings) -> None
         hints.notify()
     assert time.thread_time() - started < 0.1
     hints.stop()
+
+
+def test_chats_are_erased_when_they_have_been_kept_for_long_enough_unless_voted_on(settings: Settings) -> None:
+    store = Store(settings.record_url)
+    keeping = settings.model_copy(update={"feedback": settings.feedback.model_copy(update={"retention_days": 30.0})})
+    old, young = sample("old"), sample("young", created_at=time.time() - 29 * 86_400)
+    store.write(samples.add, [old, young])
+    put_votes(store, 1)
+    ((judged, *_),) = (pair.samples for pair in store.read(comparisons.list_all, **EVERYBODY)[0])
+    Scheduler(settings, store, make_celery(settings)).look()
+    assert store.read(samples.get, old.id).text == "old", "without a limit everything is kept"
+    Scheduler(keeping, store, make_celery(settings)).look()
+    assert store.read(samples.get, old.id).status == "erased"
+    assert {store.read(samples.get, kept.id).status for kept in (young, judged)} == {"complete"}
+
+
+def test_raters_are_watched_as_votes_come_in(settings: Settings) -> None:
+    store = Store(settings.record_url)
+    scheduler = Scheduler(settings, store, make_celery(settings))
+    cast(store, crowd(10, turned=2), pairs=140, votes_each=3)
+    scheduler.look()
+    assert store.read(votes.count_by_state)["quarantined"] > 0
+
+
+def test_a_clock_turned_back_stops_neither_the_sweeper_nor_a_lease(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(settings.record_url)
+    put_votes(store, 3)
+    store.write(leases.acquire, leases.SCHEDULER, "who died", 60.0)
+    sent: list[str] = []
+    monkeypatch.setattr("feedback.scheduler.send", lambda _, task, *__: sent.append(task) or True)
+    scheduler, right = Scheduler(settings, store, make_celery(settings)), time.time
+    monkeypatch.setattr(time, "time", lambda: right() - 3600)
+    scheduler.look()
+    assert sent == ["feedback.count_votes"]
 
 
 def test_the_process_ends_with_its_parent(settings: Settings) -> None:

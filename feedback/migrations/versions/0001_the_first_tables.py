@@ -193,6 +193,8 @@ def upgrade() -> None:
         batch_op.create_index("ix_comparisons_key_id_id", ["key_id", "id"], unique=False)
         batch_op.create_index(batch_op.f("ix_comparisons_prompt_digest"), ["prompt_digest"], unique=False)
         batch_op.create_index(batch_op.f("ix_comparisons_repeat_of"), ["repeat_of"], unique=False)
+        batch_op.create_index(batch_op.f("ix_comparisons_sample_0"), ["sample_0"], unique=False)
+        batch_op.create_index(batch_op.f("ix_comparisons_sample_1"), ["sample_1"], unique=False)
         batch_op.create_index("ix_comparisons_wanted", ["votes_counted", "disagreement", "id"], unique=False)
         batch_op.create_index(
             "ix_comparisons_wanted_of_key", ["key_id", "votes_counted", "disagreement", "id"], unique=False
@@ -333,6 +335,8 @@ def downgrade() -> None:
     with op.batch_alter_table("comparisons", schema=None) as batch_op:
         batch_op.drop_index("ix_comparisons_wanted_of_key")
         batch_op.drop_index("ix_comparisons_wanted")
+        batch_op.drop_index(batch_op.f("ix_comparisons_sample_1"))
+        batch_op.drop_index(batch_op.f("ix_comparisons_sample_0"))
         batch_op.drop_index(batch_op.f("ix_comparisons_repeat_of"))
         batch_op.drop_index(batch_op.f("ix_comparisons_prompt_digest"))
         batch_op.drop_index("ix_comparisons_key_id_id")
