@@ -31,6 +31,11 @@ class Stack:
     process: subprocess.Popen[bytes]
 
     @property
+    def secrets(self) -> dict[str, str]:
+        """The keys by role."""
+        return {"operate": self.key}
+
+    @property
     def env(self) -> dict[str, str]:
         """The environment of a user who works with this stack."""
         return os.environ | {"TANDEM_HOME": str(self.home), "TANDEM_URL": self.url, "TANDEM_KEY": self.key}

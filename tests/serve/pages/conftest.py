@@ -3,24 +3,20 @@
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
-
-from tests.serve.conftest import Tandem
 
 CHROMIUM = shutil.which("chromium")
 ROOT_SANDBOX_ARGUMENTS = ["--no-sandbox"]
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    here = Path(__file__).parent
-    for item in items:
-        if here in item.path.parents and "visitors" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.browser)
-            if CHROMIUM is None:
-                item.add_marker(pytest.mark.skip(reason="no Chromium on this machine (apt-get install chromium)"))
+# What every test module here says of itself.
+IN_CHROMIUM = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine (apt-get install chromium)"),
+]
 
 
 # Not for the whole session: while Playwright's loop runs in this thread, no asynchronous test can.
@@ -32,6 +28,16 @@ def browser() -> Iterator[Browser]:
         chromium.close()
 
 
+class Served(Protocol):
+    """Something that runs, with its keys by role."""
+
+    @property
+    def url(self) -> str: ...
+
+    @property
+    def secrets(self) -> dict[str, str]: ...
+
+
 class Visitors:
     """People with a browser each. `problems` is what their consoles complained of."""
 
@@ -41,7 +47,7 @@ class Visitors:
         self._contexts: list[BrowserContext] = []
 
     def visit(
-        self, tandem: Tandem, path: str = "/", role: str | None = "operate", script: Path | None = None, **context: Any
+        self, tandem: Served, path: str = "/", role: str | None = "operate", script: Path | None = None, **context: Any
     ) -> Page:
         """A page, signed in with a key of this role or (None) not at all.
 

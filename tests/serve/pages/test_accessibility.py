@@ -10,8 +10,10 @@ from playwright.sync_api import Page, expect
 from feedback.store import counting, votes
 from tests.feedback.record import add_comparison, judgement, sample
 from tests.serve.conftest import Tandem
-from tests.serve.pages.conftest import Visitors
+from tests.serve.pages.conftest import IN_CHROMIUM, Visitors
 from tests.serve.pages.evidence import add_versions
+
+pytestmark = IN_CHROMIUM
 
 AXE = Path(__file__).parent / "vendor" / "axe.js"
 SERIOUS = ("serious", "critical")

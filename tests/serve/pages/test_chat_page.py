@@ -6,7 +6,9 @@ from sqlalchemy import select
 
 from feedback.schema import Comparison, Sample, Vote
 from tests.serve.conftest import Tandem
-from tests.serve.pages.conftest import Visitors
+from tests.serve.pages.conftest import IN_CHROMIUM, Visitors
+
+pytestmark = IN_CHROMIUM
 
 REPLY_TIMEOUT_MS = 30_000
 

@@ -5,7 +5,9 @@ from playwright.sync_api import Page, expect
 
 from tests.feedback.record import add_comparison, sample
 from tests.serve.conftest import Tandem
-from tests.serve.pages.conftest import Visitors
+from tests.serve.pages.conftest import IN_CHROMIUM, Visitors
+
+pytestmark = IN_CHROMIUM
 
 HOSTILE = [
     "<script>window.harmed = 1</script>",

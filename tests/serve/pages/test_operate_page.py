@@ -6,8 +6,10 @@ from playwright.sync_api import Page, expect
 from feedback.store import iterations, policies, votes
 from tests.feedback.record import add_comparison, judgement
 from tests.serve.conftest import Tandem
-from tests.serve.pages.conftest import Visitors
+from tests.serve.pages.conftest import IN_CHROMIUM, Visitors
 from tests.serve.pages.evidence import STEPS, add_versions, evaluation, ppo_step, preference
+
+pytestmark = IN_CHROMIUM
 
 SWAP_TIMEOUT_MS = 60_000
 

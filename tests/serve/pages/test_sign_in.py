@@ -4,7 +4,9 @@ from playwright.sync_api import expect
 
 from feedback.store import keys
 from tests.serve.conftest import Tandem
-from tests.serve.pages.conftest import Visitors
+from tests.serve.pages.conftest import IN_CHROMIUM, Visitors
+
+pytestmark = IN_CHROMIUM
 
 
 def test_sign_in_with_a_key_and_out(quiet: Tandem, visitors: Visitors) -> None:

@@ -7,7 +7,9 @@ from sqlalchemy import select
 from feedback.schema import Vote
 from tests.feedback.record import add_comparison, sample
 from tests.serve.conftest import Tandem
-from tests.serve.pages.conftest import Visitors
+from tests.serve.pages.conftest import IN_CHROMIUM, Visitors
+
+pytestmark = IN_CHROMIUM
 
 PROMPTS = ("first question", "second question", "third question", "fourth question")
 
