@@ -18,11 +18,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
 
+from feedback.datasets import soft_label
 from feedback.learning_settings import PPOSettings, PreferenceSettings
 from feedback.sandbox.judge import OBJECTIVES, judge, utility
 from feedback.sandbox.measures import measures, win_rate
 from feedback.sandbox.raters import draw_objective, raters, vote
 from feedback.sandbox.world import Prompt, held_out_prompts, training_prompts
+from feedback.settings import FeedbackSettings
 from learner.comparisons import VotedComparison
 from learner.policy import Policy, load_policy
 from learner.ppo import PPOStep, train_ppo
@@ -73,8 +75,9 @@ def simulate_votes(policy: Policy, count: int, seed: int) -> list[VotedCompariso
     for prompt, first, second in zip(prompts, *sides, strict=True):
         objective = draw_objective(prompt, rng)
         judgement = vote(prompt, (policy.decode(first), policy.decode(second)), objective, rng.choice(crew), rng)
-        label = {0: 1.0, 1: 0.0}.get(judgement.preferred, 0.5)  # type: ignore[arg-type]
-        voted.append(VotedComparison(prompt.messages, (first, second), objective, label))
+        label = soft_label(str(judgement.preferred), judgement.strength, FeedbackSettings())
+        if label is not None:
+            voted.append(VotedComparison(prompt.messages, (first, second), objective, label))
     return voted
 
 
@@ -125,7 +128,7 @@ def run(seed: int, votes: int, ppo: PPOSettings, preference: PreferenceSettings)
         prompts = [prompt for prompt in held_out_prompts() for _ in range(4)]
         start_replies = replies(start, prompts, seed + 8)
     policy = load_policy(WEIGHTS, device="cpu")
-    pool = [TrainingPrompt(p.messages, "harmless" if p.harmful else "helpful") for p in training_prompts()]
+    pool = [TrainingPrompt(one.messages, one.objective) for one in voted]
     steps: list[PPOStep] = []
     with clock.stage("ppo"):
         train_ppo(

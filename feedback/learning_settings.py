@@ -14,10 +14,11 @@ class LearningSettings(BaseModel):
 class PreferenceSettings(LearningSettings):
     """How a preference model is built and trained."""
 
-    epochs: int = Field(1, gt=0)
-    """Passes over the votes. One, as in the paper: a second one overfits."""
+    epochs: int = Field(2, gt=0)
+    """Passes over the votes. Two suit the built-in policy and soft labels; take one for a model of a billion
+    parameters, as the paper does, where a second one overfits."""
 
-    comparisons_per_batch: int = Field(32, gt=0)
+    comparisons_per_batch: int = Field(16, gt=0)
     """Comparisons in one optimiser step."""
 
     learning_rate: float = Field(1e-3, gt=0)
@@ -26,6 +27,9 @@ class PreferenceSettings(LearningSettings):
 
     head_learning_rate: float = Field(3e-3, gt=0)
     """Peak learning rate of the score heads, which start from nothing."""
+
+    likelihood_learning_rate: float = Field(0.05, gt=0)
+    """Peak learning rate of the few weights on the reply's likelihood (`start_logprob_feature`)."""
 
     weight_decay: float = Field(0.01, ge=0)
     """AdamW weight decay of the weight matrices."""
@@ -138,7 +142,7 @@ class PPOSettings(LearningSettings):
     """Reward lost by a reply that reached `max_new_tokens` without ending."""
 
     objective_weights: dict[str, float] = Field({"helpful": 1.0, "harmless": 1.0})
-    """Weight of each objective's normalised score in the reward."""
+    """Weight of each objective's score, in logits of a vote, in the reward; the weighted sum is then normalised."""
 
     harmless_prompt_share: float = Field(0.3, ge=0, le=1)
     """Share of each step's prompts that come from comparisons under `harmless`, where there are both kinds."""

@@ -4,25 +4,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-FEWEST_TO_CALIBRATE = 20
+PRIOR_DEVIATION = 0.35
+TEMPERATURES = torch.logspace(-1.3, 1.3, 521, dtype=torch.float64)
 
 
 def fit_temperature(margins_C: Tensor, labels_C: Tensor) -> float:
-    """The T that minimises the cross-entropy of sigmoid(margin / T) against soft labels, within [0.05, 20].
+    """The T that best explains soft labels by sigmoid(margin / T), held near 1 where there are few comparisons.
 
-    The loss is convex in 1/T; found by bisection on its derivative, sum m (sigmoid(a m) - y) with a = 1/T. With fewer
-    than `FEWEST_TO_CALIBRATE` comparisons it answers 1. Source: Guo et al. 2017, "On calibration of modern neural
-    networks".
+    Minimises the summed cross-entropy plus log(T)^2 / (2 s^2), s = `PRIOR_DEVIATION`, over a grid from 0.05 to 20 in
+    steps of 1.2 %: a handful of votes moves T little, hundreds outweigh the prior. 1 without any. After Guo et al.
+    2017, "On calibration of modern neural networks"; the prior is ours.
     """
-    if len(margins_C) < FEWEST_TO_CALIBRATE:
-        return 1.0
-    margins_C, labels_C = margins_C.double(), labels_C.double()
-    low, high = 1 / 20, 20.0
-    for _ in range(60):
-        middle = (low * high) ** 0.5
-        slope = (margins_C * (torch.sigmoid(middle * margins_C) - labels_C)).sum()
-        low, high = (middle, high) if slope < 0 else (low, middle)
-    return (low * high) ** -0.5
+    scaled_K_C = margins_C.double() / TEMPERATURES[:, None]
+    losses_K = (F.softplus(scaled_K_C) - labels_C.double() * scaled_K_C).sum(dim=1)
+    best = int((losses_K + TEMPERATURES.log().square() / (2 * PRIOR_DEVIATION**2)).argmin())
+    return float(TEMPERATURES[best])
 
 
 def expected_calibration_error(margins_C: Tensor, labels_C: Tensor, bins: int = 10) -> float:

@@ -8,14 +8,14 @@ from torch import Tensor
 
 
 def preference_loss(margins_C: Tensor, labels_C: Tensor, weights_C: Tensor) -> Tensor:
-    """Weighted mean cross-entropy of P(side 0 preferred) = sigmoid(margin) against soft labels.
+    """Weighted sum of the cross-entropy of P(side 0 preferred) = sigmoid(margin) against soft labels.
 
-    `margins_C` is score of side 0 minus score of side 1; `labels_C` in [0, 1], 0.5 for a tie; `weights_C` >= 0 with a
-    positive sum. Per comparison -(y log s(m) + (1 - y) log s(-m)) = softplus(m) - y m. For y in {0, 1} this is the loss
+    `margins_C` is score of side 0 minus score of side 1; `labels_C` in [0, 1], 0.5 for a tie; `weights_C` >= 0.
+    Per comparison -(y log s(m) + (1 - y) log s(-m)) = softplus(m) - y m. For y in {0, 1} this is the loss
     of Bai et al. 2022, section 3.2. Returns a scalar.
     """
     losses_C = F.softplus(margins_C) - labels_C * margins_C
-    return (losses_C * weights_C).sum() / weights_C.sum()
+    return (losses_C * weights_C).sum()
 
 
 @dataclass(frozen=True)

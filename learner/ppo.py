@@ -46,7 +46,7 @@ class PPOStep:
     step: int
     steps: int
     reward: float
-    """Weighted normalised score less the penalty for missing ends: what PPO raises, before the KL penalty."""
+    """Combined, normalised score less the penalty for missing ends: what PPO raises, before the KL penalty."""
     scores: dict[str, float]
     """Preference score of each objective."""
     kl_nats: float
@@ -167,10 +167,6 @@ class PPO:
             max_tokens=settings.max_prompt_tokens,
             seed=seed,
         )
-        self.objective_weights_O = torch.tensor(
-            [settings.objective_weights.get(name, 0.0) for name in preference_model.shape.objectives],
-            device=self.model.device,
-        )
         self.critic = self._new_critic()
         self.optimizer = torch.optim.Adam(
             self.model.parameters(), settings.learning_rate, betas=(0.9, 0.95), eps=1e-8, fused=True
@@ -234,8 +230,8 @@ class PPO:
         mask_B_R = episodes.reply_mask_B_R
         logprobs_N = parts["logprobs"][mask_B_R]
         sampler_logprobs_N = samples.logprobs_B_R[mask_B_R]
-        normal_B_O = parts["scores"] / self.preference_model.scale_O
-        reward_B = normal_B_O @ self.objective_weights_O - self.settings.missing_end_penalty * ~samples.finished_B
+        reward_B = self.preference_model.combine(parts["scores"], self.settings.objective_weights)
+        reward_B = reward_B - self.settings.missing_end_penalty * ~samples.finished_B
         rollout = Rollout(
             samples,
             logprobs_N,
@@ -419,7 +415,8 @@ def _require_consistent(settings: PPOSettings, preference_model: PreferenceModel
     unknown = set(settings.objective_weights) - set(preference_model.shape.objectives)
     if unknown:
         raise TrainingDataInvalid(f"objective_weights names unknown objectives: {', '.join(sorted(unknown))}")
-    if settings.episodes_per_step % (settings.replies_per_prompt * settings.episodes_per_minibatch):
-        raise TrainingDataInvalid("episodes_per_step must be a multiple of episodes_per_minibatch * replies_per_prompt")
+    for name in ("episodes_per_minibatch", "replies_per_prompt"):
+        if settings.episodes_per_step % getattr(settings, name):
+            raise TrainingDataInvalid(f"episodes_per_step must be a multiple of {name}")
     if settings.advantage != "gae" and settings.replies_per_prompt < 2:
         raise TrainingDataInvalid(f"{settings.advantage} compares replies: replies_per_prompt must be 2 or more")

@@ -9,6 +9,7 @@ votes, optimisers or sampling.
 
 import copy
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from learner.errors import CheckpointInvalid
 from learner.language_model import hidden_states, reply_logprobs, token_logprobs
 from learner.sequences import Episodes
 
-FEATURES = 3
+FEATURES = 2
 
 
 @dataclass(frozen=True)
@@ -40,14 +41,14 @@ class PreferenceShape:
 class PreferenceModel(nn.Module):
     """Scores replies. `start` is the frozen starting policy; it is no part of the saved weights.
 
-    Members of the ensemble share the trunk and have heads of their own. `center_O`, `temperature_O` and `scale_O`
-    come from held-out votes: score = (mean over members - pessimism * deviation - center) / temperature; `scale_O` is
-    the deviation of these scores over replies, so that score / scale is comparable between objectives.
+    Members of the ensemble share the trunk and have heads of their own. `center_O`, `temperature_O` and
+    `covariance_O_O` come from held-out votes: score = (mean over members - pessimism * deviation - center) /
+    temperature, in logits of a vote; `covariance_O_O` is that of the scores over replies.
     """
 
     center_O: Tensor
     temperature_O: Tensor
-    scale_O: Tensor
+    covariance_O_O: Tensor
     feature_mean_F: Tensor
     feature_deviation_F: Tensor
 
@@ -60,17 +61,18 @@ class PreferenceModel(nn.Module):
         # In a tuple, so that torch does not take the frozen policy for a part of this module.
         self._start = (start,)
         members, objectives = shape.ensemble_size, len(shape.objectives)
-        inputs = trunk.config.get_text_config().hidden_size + (FEATURES if shape.start_logprob_feature else 0)
-        self.head_in = nn.Linear(inputs, members * shape.head_width)
+        self.head_in = nn.Linear(trunk.config.get_text_config().hidden_size, members * shape.head_width)
         self.head_out_E_H_O = nn.Parameter(torch.randn(members, shape.head_width, objectives) * shape.head_width**-0.5)
+        if shape.start_logprob_feature:
+            self.likelihood_E_F_O = nn.Parameter(torch.zeros(members, FEATURES, objectives))
         for name, value, size in (
             ("center_O", 0.0, objectives),
             ("temperature_O", 1.0, objectives),
-            ("scale_O", 1.0, objectives),
             ("feature_mean_F", 0.0, FEATURES),
             ("feature_deviation_F", 1.0, FEATURES),
         ):
             self.register_buffer(name, torch.full((size,), value))
+        self.register_buffer("covariance_O_O", torch.eye(objectives))
         self.to(trunk.device)
 
     @property
@@ -84,13 +86,12 @@ class PreferenceModel(nn.Module):
 
     def member_scores(self, hidden_B_D: Tensor, features_B_F: Tensor | None) -> Tensor:
         """Raw scores [B, E, O] from hidden states at last tokens and, where the model uses them, features."""
-        inputs_B_I = hidden_B_D.float()
-        if self.shape.start_logprob_feature:
-            assert features_B_F is not None
-            standard_B_F = (features_B_F - self.feature_mean_F) / self.feature_deviation_F
-            inputs_B_I = torch.cat([inputs_B_I, standard_B_F], dim=1)
-        inner_B_E_H = F.silu(self.head_in(inputs_B_I)).unflatten(1, (self.shape.ensemble_size, -1))
-        return torch.einsum("beh,eho->beo", inner_B_E_H, self.head_out_E_H_O)
+        inner_B_E_H = F.silu(self.head_in(hidden_B_D.float())).unflatten(1, (self.shape.ensemble_size, -1))
+        scores_B_E_O = torch.einsum("beh,eho->beo", inner_B_E_H, self.head_out_E_H_O)
+        if features_B_F is None:
+            return scores_B_E_O
+        standard_B_F = (features_B_F - self.feature_mean_F) / self.feature_deviation_F
+        return scores_B_E_O + torch.einsum("bf,efo->beo", standard_B_F, self.likelihood_E_F_O)
 
     def aggregate(self, scores_B_E_O: Tensor) -> Tensor:
         """Scores [B, O] of the ensemble: pessimistic mean, centred and calibrated."""
@@ -98,6 +99,23 @@ class PreferenceModel(nn.Module):
         if self.shape.pessimism:
             raw_B_O = raw_B_O - self.shape.pessimism * scores_B_E_O.std(dim=1, unbiased=False)
         return (raw_B_O - self.center_O) / self.temperature_O
+
+    @property
+    def scale_O(self) -> Tensor:
+        """Standard deviation of each objective's scores over replies."""
+        return self.covariance_O_O.diagonal().sqrt()
+
+    def combine(self, scores_B_O: Tensor, weights: Mapping[str, float]) -> Tensor:
+        """One number a reply, [B]: the weighted sum of scores over the deviation of that sum on held-out replies.
+
+        Scores are added in logits of a vote, so an objective on which replies hardly differ says little. An objective
+        that `weights` does not name counts nothing.
+        """
+        weights_O = torch.tensor(
+            [float(weights.get(name, 0)) for name in self.shape.objectives], device=scores_B_O.device
+        )
+        variance = weights_O @ self.covariance_O_O.to(scores_B_O.device) @ weights_O
+        return scores_B_O @ weights_O / variance.sqrt().clamp(min=1e-3)
 
     def compare(self, batch: ComparisonBatch, features_C_2_F: Tensor | None) -> Tensor:
         """Raw member scores [C, 2, E, O] of both sides, their prompt computed once."""
@@ -131,10 +149,9 @@ class PreferenceModel(nn.Module):
 
 
 def likelihood_features(logprobs_xR: Tensor, mask_xR: Tensor) -> Tensor:
-    """[..., R] to [..., F]: sum, mean and minimum of each reply's log-probabilities in nats, padding masked out."""
+    """[..., R] to [..., F]: mean and minimum of each reply's log-probabilities in nats. Neither grows with length."""
     logprobs_xR = torch.where(mask_xR, logprobs_xR, 0)
-    total_x = logprobs_xR.sum(dim=-1)
-    return torch.stack([total_x, total_x / mask_xR.sum(dim=-1), logprobs_xR.amin(dim=-1)], dim=-1)
+    return torch.stack([logprobs_xR.sum(dim=-1) / mask_xR.sum(dim=-1), logprobs_xR.amin(dim=-1)], dim=-1)
 
 
 def new_preference_model(start: PreTrainedModel, shape: PreferenceShape, seed: int) -> PreferenceModel:

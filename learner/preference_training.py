@@ -29,10 +29,12 @@ from learner.errors import CheckpointInvalid, TrainingDataInvalid, TrainingDiver
 from learner.hardware import matmul_precision
 from learner.losses import preference_loss
 from learner.policy import Policy
-from learner.preference_model import PreferenceModel, PreferenceShape, new_preference_model
+from learner.preference_model import FEATURES, PreferenceModel, PreferenceShape, new_preference_model
 from learner.training_state import TrainingState, capture, restore
 
 OBJECTIVES = ("helpful", "harmless")
+# Attention of one forward pass: rows times the square of the longest. 64 short comparisons, or one of 2048 tokens.
+PAIRS_PER_FORWARD = 1 << 22
 COMPARISONS_PER_FORWARD = 64
 SURE_LABEL = 0.85
 
@@ -100,21 +102,13 @@ def train_preference_model(
             order_C = torch.randperm(len(encoded), generator=_generator(seed, step // steps_per_epoch))
             start_at = step % steps_per_epoch * settings.comparisons_per_batch
             index = order_C[start_at : start_at + settings.comparisons_per_batch].tolist()
-            batch = ComparisonBatch.pad([encoded[i] for i in index], model.device)
-            features = None if features_C_2_F is None else features_C_2_F[index]
             _schedule(optimizer, step, steps, settings.warmup_share)
-            loss = _loss(
-                model,
-                batch,
-                features,
-                votes_C_E[index].to(model.device),
-                settings.score_center_penalty,
-            )
-            _update(model, optimizer, loss, settings.max_gradient_norm)
+            loss = _accumulate(model, encoded, index, features_C_2_F, votes_C_E, settings.score_center_penalty)
+            _update(model, optimizer, settings.max_gradient_norm)
             if on_step is not None:
                 done = step + 1
                 state = partial(_state, done, fingerprint, modules, optimizers)
-                on_step(PreferenceStep(done, steps, float(loss.detach())), state)
+                on_step(PreferenceStep(done, steps, loss), state)
     return model.eval()
 
 
@@ -124,30 +118,45 @@ def _state(
     return TrainingState(step, fingerprint, capture(modules, optimizers))
 
 
-def _loss(
+def _accumulate(
     model: PreferenceModel,
-    batch: ComparisonBatch,
+    encoded: Sequence[EncodedComparison],
+    index: Sequence[int],
     features_C_2_F: Tensor | None,
     votes_C_E: Tensor,
     penalty: float,
-) -> Tensor:
+) -> float:
+    """Gradients of the loss of the comparisons `index`, in as many pieces as fit; answers the loss."""
+    weight = sum(encoded[i].weight * float(votes_C_E[i].sum()) for i in index)
+    total = 0.0
+    for piece in _pieces([encoded[i] for i in index]):
+        rows = [index[place] for place in piece]
+        batch = ComparisonBatch.pad([encoded[i] for i in rows], model.device)
+        features = None if features_C_2_F is None else features_C_2_F[rows]
+        loss_sum, center = _loss(model, batch, features, votes_C_E[rows].to(model.device))
+        loss = loss_sum / max(weight, 1e-6) + penalty * center * (len(rows) / len(index))
+        loss.backward()
+        total += float(loss.detach())
+    return total
+
+
+def _loss(
+    model: PreferenceModel, batch: ComparisonBatch, features_C_2_F: Tensor | None, votes_C_E: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Weighted sum of the comparisons' losses, and the mean square of their pairs' mean scores."""
     scores_C_2_E_O = model.compare(batch, features_C_2_F)
     rows_C = torch.arange(len(batch), device=model.device)
     sides_C_2_E = scores_C_2_E_O[rows_C, :, :, batch.objectives_C]
     margins_C_E = sides_C_2_E[:, 0] - sides_C_2_E[:, 1]
-    weights_C_E = batch.weights_C[:, None] * votes_C_E
-    if weights_C_E.sum() == 0:
-        weights_C_E = torch.full_like(weights_C_E, 1e-6)
-    loss = preference_loss(
+    loss_sum = preference_loss(
         margins_C_E.flatten(),
         batch.labels_C[:, None].expand_as(margins_C_E).flatten(),
-        weights_C_E.flatten(),
+        (batch.weights_C[:, None] * votes_C_E).flatten(),
     )
-    return loss + penalty * sides_C_2_E.mean(dim=1).square().mean()
+    return loss_sum, sides_C_2_E.mean(dim=1).square().mean()
 
 
-def _update(model: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor, max_norm: float) -> None:
-    loss.backward()
+def _update(model: nn.Module, optimizer: torch.optim.Optimizer, max_norm: float) -> None:
     norm = nn.utils.clip_grad_norm_(model.parameters(), max_norm)
     if not torch.isfinite(norm):
         raise TrainingDiverged("the preference model's gradient is not finite")
@@ -156,20 +165,20 @@ def _update(model: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor, ma
 
 
 def _optimizer(model: PreferenceModel, settings: PreferenceSettings) -> torch.optim.AdamW:
-    heads = {id(parameter) for parameter in (*model.head_in.parameters(), model.head_out_E_H_O)}
-    trunk = [parameter for parameter in model.parameters() if id(parameter) not in heads]
+    heads = [*model.head_in.parameters(), model.head_out_E_H_O]
+    trunk = list(model.trunk.parameters())
     groups = [
         {"params": [p for p in trunk if p.ndim > 1], "peak": settings.learning_rate},
-        {
-            "params": [p for p in trunk if p.ndim <= 1],
-            "peak": settings.learning_rate,
-            "weight_decay": 0.0,
-        },
-        {
-            "params": [p for p in model.parameters() if id(p) in heads],
-            "peak": settings.head_learning_rate,
-        },
+        {"params": [p for p in trunk if p.ndim <= 1], "peak": settings.learning_rate, "weight_decay": 0.0},
+        {"params": heads, "peak": settings.head_learning_rate},
     ]
+    if model.shape.start_logprob_feature:
+        likelihood = {
+            "params": [model.likelihood_E_F_O],
+            "peak": settings.likelihood_learning_rate,
+            "weight_decay": 0.0,
+        }
+        groups.append(likelihood)
     return torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.98), weight_decay=settings.weight_decay, fused=True)
 
 
@@ -196,18 +205,27 @@ def _bootstrap(comparisons: int, members: int, seed: int) -> Tensor:
     return torch.poisson(torch.ones(comparisons, members), generator=generator)
 
 
-def _batches(encoded: Sequence[EncodedComparison], model: PreferenceModel) -> list[ComparisonBatch]:
-    return [
-        ComparisonBatch.pad(encoded[at : at + COMPARISONS_PER_FORWARD], model.device)
-        for at in range(0, len(encoded), COMPARISONS_PER_FORWARD)
-    ]
+def _pieces(encoded: Sequence[EncodedComparison]) -> list[list[int]]:
+    """Places of comparisons, those of like length together, in pieces that one forward pass can hold."""
+    lengths = [len(one.prompt) + len(one.replies[0]) + len(one.replies[1]) for one in encoded]
+    pieces: list[list[int]] = []
+    for place in sorted(range(len(encoded)), key=lengths.__getitem__):
+        rows = len(pieces[-1]) + 1 if pieces else 0
+        if not pieces or rows > COMPARISONS_PER_FORWARD or rows * lengths[place] ** 2 > PAIRS_PER_FORWARD:
+            pieces.append([])
+        pieces[-1].append(place)
+    return pieces
 
 
 def _all_features(model: PreferenceModel, encoded: Sequence[EncodedComparison]) -> Tensor | None:
     if not model.shape.start_logprob_feature:
         return None
-    features = [model.features(batch) for batch in _batches(encoded, model)]
-    return torch.cat([part for part in features if part is not None])
+    features_C_2_F = torch.zeros(len(encoded), 2, FEATURES, device=model.device)
+    for piece in _pieces(encoded):
+        features = model.features(ComparisonBatch.pad([encoded[i] for i in piece], model.device))
+        assert features is not None
+        features_C_2_F[piece] = features
+    return features_C_2_F
 
 
 def _standardise(model: PreferenceModel, features_C_2_F: Tensor) -> None:
@@ -253,13 +271,14 @@ def score_comparisons(
     ]
     if not encoded:
         raise TrainingDataInvalid("no held-out comparison to judge the preference model by")
-    scores = []
+    scores_C_2_O = torch.zeros(len(encoded), 2, len(model.shape.objectives))
     with matmul_precision(settings.matmul_precision):
-        for batch in _batches(encoded, model):
+        for piece in _pieces(encoded):
+            batch = ComparisonBatch.pad([encoded[i] for i in piece], model.device)
             raw_C_2_E_O = model.compare(batch, model.features(batch))
-            scores.append(model.aggregate(raw_C_2_E_O.flatten(0, 1)).unflatten(0, (len(batch), 2)).cpu())
+            scores_C_2_O[piece] = model.aggregate(raw_C_2_E_O.flatten(0, 1)).unflatten(0, (len(batch), 2)).cpu()
     lengths = torch.tensor([[len(reply) for reply in one.replies] for one in encoded])
-    return HeldOut(torch.cat(scores), lengths, encoded, [one.tranche for one in comparisons])
+    return HeldOut(scores_C_2_O, lengths, encoded, [one.tranche for one in comparisons])
 
 
 def calibrate(
@@ -278,8 +297,7 @@ def calibrate(
     ]
     model.center_O.copy_(raw_S_O.mean(dim=0))
     model.temperature_O.copy_(torch.tensor(temperatures, device=model.device))
-    deviation_O = raw_S_O.std(dim=0, unbiased=False) / model.temperature_O
-    model.scale_O.copy_(deviation_O.clamp(min=1e-3))
+    model.covariance_O_O.copy_(_covariance(model.center_O, raw_S_O) / model.temperature_O.outer(model.temperature_O))
     result = report(model, score_comparisons(model, start, held_out, settings))
     for name, (margins_C, labels_C) in before.items():
         if len(margins_C):
@@ -288,6 +306,12 @@ def calibrate(
             )
             result["objectives"][name]["calibration_error"] = cross_fitted_calibration_error(margins_C, labels_C)
     return result
+
+
+def _covariance(mean_O: Tensor, scores_S_O: Tensor) -> Tensor:
+    """Covariance [O, O] over replies, with a little added so that no objective has none."""
+    shifted_S_O = scores_S_O - mean_O
+    return shifted_S_O.T @ shifted_S_O / len(scores_S_O) + 1e-6 * torch.eye(len(mean_O), device=mean_O.device)
 
 
 def report(model: PreferenceModel, scored: HeldOut) -> dict[str, Any]:

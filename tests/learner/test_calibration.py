@@ -1,0 +1,56 @@
+"""Calibration figures against hand-worked and simulated ones."""
+
+import math
+
+import pytest
+import torch
+
+from learner.calibration import (
+    accuracy,
+    correlation,
+    cross_entropy,
+    expected_calibration_error,
+    fit_temperature,
+)
+
+
+@pytest.mark.parametrize("true_temperature", [0.5, 1.0, 3.0])
+def test_temperature_is_recovered(true_temperature):
+    generator = torch.Generator().manual_seed(1)
+    margins = torch.randn(20_000, generator=generator) * 3
+    labels = torch.sigmoid(margins / true_temperature)
+    assert fit_temperature(margins, labels) == pytest.approx(true_temperature, rel=0.02)
+
+
+def test_temperature_minimises_the_cross_entropy():
+    generator = torch.Generator().manual_seed(2)
+    margins = torch.randn(200, generator=generator) * 2
+    labels = (torch.rand(200, generator=generator) < torch.sigmoid(margins)).float()
+    best = fit_temperature(margins, labels)
+    losses = {scale: cross_entropy(margins / (best * scale), labels) for scale in (0.7, 1.0, 1.4)}
+    assert min(losses, key=losses.__getitem__) == 1.0
+
+
+def test_few_comparisons_move_the_temperature_little():
+    assert fit_temperature(torch.ones(0), torch.zeros(0)) == pytest.approx(1.0)
+    assert 0.8 < fit_temperature(torch.ones(3), torch.ones(3)) < 1.0
+    assert fit_temperature(torch.ones(3000), torch.ones(3000)) < 0.2
+
+
+def test_calibration_error_by_hand():
+    logit = math.log(0.8 / 0.2)
+    margins = torch.tensor([logit, logit, -logit, -logit])
+    # Predicted .8 in every pair; right in three of four.
+    assert expected_calibration_error(margins, torch.tensor([1.0, 1.0, 0.0, 1.0])) == pytest.approx(0.05, abs=1e-6)
+    assert expected_calibration_error(margins, torch.tensor([0.8, 0.8, 0.2, 0.2])) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_accuracy_leaves_out_ties_and_halves_equal_scores():
+    margins, labels = torch.tensor([1.0, -1.0, 0.0, 5.0]), torch.tensor([0.9, 0.9, 0.1, 0.5])
+    assert accuracy(margins, labels) == pytest.approx(0.5)
+    assert accuracy(margins[3:], labels[3:]) is None
+
+
+def test_correlation():
+    assert correlation(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([2.0, 4.0, 6.0])) == pytest.approx(1.0)
+    assert correlation(torch.tensor([1.0, 2.0]), torch.tensor([1.0, 1.0])) is None

@@ -1,0 +1,56 @@
+"""Log-probabilities of replies against the model's own logits, row by row and without padding."""
+
+import pytest
+import torch
+
+from learner import language_model
+from learner.errors import ModelNotSupported
+from learner.language_model import reply_logprobs, require_plain_head
+from learner.sequences import Episodes
+
+PROMPTS, REPLIES = [[5, 6, 7], [8], [9, 10]], [[11, 1], [0, 12, 13, 1], [1]]
+
+
+def plain_logprobs(model, prompt, reply, temperature):
+    """(log-probability, entropy) of each reply token from one unpadded row."""
+    logits = model(input_ids=torch.tensor([[*prompt, *reply]])).logits[0] / temperature
+    everything = torch.log_softmax(logits, dim=-1)
+    for offset, token in enumerate(reply):
+        row = everything[len(prompt) + offset - 1]
+        yield float(row[token]), float(-(row.exp() * row).sum())
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_reply_logprobs_are_those_of_unpadded_rows(llama, temperature):
+    with torch.no_grad():
+        ours = reply_logprobs(llama, Episodes.pad(PROMPTS, REPLIES), temperature)
+        rows = zip(PROMPTS, REPLIES, strict=True)
+        expected = [pair for prompt, reply in rows for pair in plain_logprobs(llama, prompt, reply, temperature)]
+    torch.testing.assert_close(ours.logprobs_N, torch.tensor([one for one, _ in expected]), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(ours.entropies_N, torch.tensor([one for _, one in expected]), atol=1e-5, rtol=1e-5)
+
+
+def test_pieces_give_the_same_logprobs_and_gradients(llama, monkeypatch):
+    episodes = Episodes.pad(PROMPTS, REPLIES)
+    grads = []
+    for limit in (1 << 26, 2 * llama.config.vocab_size):
+        monkeypatch.setattr(language_model, "LOGITS_PER_PIECE", limit)
+        llama.zero_grad()
+        reply_logprobs(llama, episodes).logprobs_N.square().sum().backward()
+        grads.append([parameter.grad.clone() for parameter in llama.parameters()])
+    for whole, pieces in zip(*grads, strict=True):
+        torch.testing.assert_close(whole, pieces, atol=2e-4, rtol=1e-3)
+
+
+def test_a_model_with_another_head_is_refused(llama):
+    require_plain_head(llama)
+    forward = llama.forward
+
+    def scaled(**inputs):
+        output = forward(**inputs)
+        output.logits = output.logits * 2
+        return output
+
+    llama.forward = scaled
+    with pytest.raises(ModelNotSupported, match="llama"):
+        require_plain_head(llama)

@@ -1,0 +1,101 @@
+"""Policies on disk: untied, safetensors only, complete, finite, and with a probe that tells the truth."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from feedback.errors import PolicyInvalid
+from learner.errors import PickledWeightsRefused
+from learner.policy import Policy, load_policy, probe, save_policy
+from tests.learner.conftest import END, random_llama, word_tokenizer
+
+HELLO = [{"role": "user", "content": "w1 w2"}]
+
+
+@pytest.fixture
+def folder(policy, tmp_path):
+    save_policy(policy, tmp_path / "v1")
+    return tmp_path / "v1"
+
+
+def test_saved_and_loaded_it_is_the_same(policy, folder):
+    loaded = load_policy(folder, device="cpu")
+    assert loaded.end_ids == (END,)
+    assert loaded.encode_chat(HELLO) == policy.encode_chat(HELLO)
+    for name, tensor in policy.model.state_dict().items():
+        assert torch.equal(tensor, loaded.model.state_dict()[name])
+
+
+def test_a_chat_is_encoded_in_the_template(policy):
+    words = policy.tokenizer.convert_ids_to_tokens(policy.encode_chat(HELLO))
+    assert words == ["<user>", "w1", "w2", "<assistant>"]
+    assert policy.encode_reply("w3 w4")[-1] == END
+    assert policy.decode(policy.encode_reply("w3 w4")) == "w3 w4"
+
+
+def test_a_tied_policy_is_written_untied_and_stays_tied_in_memory(tmp_path):
+    tied = Policy(random_llama(tied=True), word_tokenizer(), (END,))
+    save_policy(tied, tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    assert torch.equal(weights["lm_head.weight"], weights["model.embed_tokens.weight"])
+    assert json.loads((tmp_path / "config.json").read_text())["tie_word_embeddings"] is False
+    assert tied.model.config.tie_word_embeddings
+    inputs = torch.tensor([[5, 6, 7]])
+    torch.testing.assert_close(tied.model(inputs).logits, load_policy(tmp_path, "cpu").model(inputs).logits)
+
+
+def test_the_probe_holds_the_greedy_continuation_and_its_logprobs(policy, folder):
+    written = json.loads((folder / "probe.json").read_text())
+    assert written == json.loads(json.dumps(probe(policy.model, policy.tokenizer)))
+    assert written["dtype"] == "float32"
+    for item in written["items"]:
+        start, tokens = item["prompt_length"], torch.tensor([item["tokens"]])
+        logprobs = torch.log_softmax(policy.model(tokens).logits[0, start - 1 : -1], dim=-1)
+        assert logprobs.argmax(dim=-1).tolist() == item["tokens"][start:]
+        assert logprobs.amax(dim=-1).tolist() == pytest.approx(item["logprobs"], abs=1e-5)
+
+
+def test_pickled_weights_are_refused(folder):
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(PickledWeightsRefused, match="convert"):
+        load_policy(folder, "cpu")
+
+
+@pytest.mark.parametrize(
+    "damage", ["missing tensor", "other shape", "cut file", "no tokenizer", "no config", "no folder"]
+)
+def test_a_damaged_folder_is_refused(folder, damage):
+    weights_file = folder / "model.safetensors"
+    weights = load_file(weights_file)
+    if damage == "missing tensor":
+        del weights["model.layers.1.mlp.up_proj.weight"]
+        save_file(weights, weights_file, metadata={"format": "pt"})
+    elif damage == "other shape":
+        weights["model.norm.weight"] = torch.ones(7)
+        save_file(weights, weights_file, metadata={"format": "pt"})
+    elif damage == "cut file":
+        weights_file.write_bytes(weights_file.read_bytes()[:1000])
+    elif damage == "no tokenizer":
+        (folder / "tokenizer.json").unlink()
+    elif damage == "no config":
+        (folder / "config.json").unlink()
+    else:
+        folder = folder / "elsewhere"
+    with pytest.raises(PolicyInvalid):
+        load_policy(folder, "cpu")
+
+
+def test_weights_that_are_not_finite_are_not_written(policy, tmp_path):
+    with torch.no_grad():
+        policy.model.model.norm.weight[3] = torch.nan
+    with pytest.raises(PolicyInvalid, match=r"model\.norm\.weight"):
+        save_policy(policy, tmp_path / "v1")
+    assert not (tmp_path / "v1").exists()
+
+
+def test_a_tokenizer_without_chat_template_is_refused_by_name(policy):
+    policy.tokenizer.chat_template = None
+    with pytest.raises(PolicyInvalid, match="chat template"):
+        policy.encode_chat(HELLO)

@@ -1,0 +1,321 @@
+"""PPO: each detail that good implementations agree on, and that it learns, repeats itself and resumes."""
+
+import copy
+
+import pytest
+import torch
+
+from feedback.learning_settings import PPOSettings
+from learner.critic import Critic
+from learner.errors import CheckpointInvalid, TrainingDataInvalid, TrainingDiverged
+from learner.language_model import reply_logprobs
+from learner.policy import Policy
+from learner.ppo import PPO, train_ppo
+from learner.preference_model import PreferenceShape, new_preference_model
+from learner.prompts import PromptPool, TrainingPrompt
+from learner.sampler import Samples, TorchSampler
+from learner.training_state import TrainingState
+from tests.learner.conftest import END, WORDS, random_llama, word_tokenizer
+
+LIKED = WORDS.index("w1")
+SETTINGS = PPOSettings(
+    steps=2,
+    episodes_per_step=32,
+    episodes_per_minibatch=16,
+    episodes_per_forward=16,
+    max_new_tokens=8,
+    learning_rate=3e-3,
+    matmul_precision="full",
+    objective_weights={"helpful": 1.0},
+)
+PROMPTS = [TrainingPrompt([{"role": "user", "content": f"w{number}"}], "helpful") for number in range(5, 13)]
+
+
+class LikesOneWord:
+    """Stands where a preference model does, with a known right answer: the share of `LIKED` among a reply's tokens."""
+
+    def __init__(self, start):
+        self.model = new_preference_model(start, PreferenceShape(("helpful",), 1, 8, False), seed=1)
+
+    def __getattr__(self, name):
+        return getattr(self.model, name)
+
+    def eval(self):
+        return self
+
+    def score(self, episodes, start_logprobs_N=None):
+        liked_B_R = episodes.unpack((episodes.reply_tokens_N == LIKED).float())
+        return 4 * liked_B_R.sum(dim=1, keepdim=True) / episodes.reply_lengths_B[:, None]
+
+
+def trainer(settings=SETTINGS, *, seed=1, sampler=None, scorer=None) -> PPO:
+    start = random_llama()
+    policy = Policy(copy.deepcopy(start), word_tokenizer(), (END,))
+    return PPO(policy, start, scorer or LikesOneWord(start), PROMPTS, settings, seed=seed, sampler=sampler)
+
+
+def weights(model) -> list[torch.Tensor]:
+    return [parameter.detach().clone() for parameter in model.parameters()]
+
+
+def equal(first, second) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"critic": "policy"},
+        {"advantage": "rloo", "replies_per_prompt": 4},
+        {"advantage": "grpo", "replies_per_prompt": 4},
+        {"kl_controller": "adaptive", "kl_target_nats": 1.0},
+    ],
+)
+def test_it_raises_the_reward(change):
+    ppo = trainer(SETTINGS.model_copy(update={"steps": 12, **change}))
+    reports = [ppo.step() for _ in range(12)]
+    assert reports[-1].reward > reports[0].reward + 0.5
+    assert reports[-1].kl_nats > 0.1
+
+
+def test_before_the_first_update_policy_and_start_agree():
+    report = trainer().step()
+    assert report.kl_nats == 0.0
+    assert report.mismatch_nats < 1e-5
+
+
+def test_a_strong_penalty_holds_the_policy_near_its_start():
+    free, held = (
+        [ppo.step() for _ in range(10)][-1]
+        for ppo in (trainer(SETTINGS.model_copy(update={"kl_coefficient": c})) for c in (0.0, 2.0))
+    )
+    assert held.kl_nats < free.kl_nats / 2
+
+
+def test_the_same_seed_gives_the_same_run():
+    runs = []
+    for seed in (1, 1, 2):
+        ppo = trainer(seed=seed)
+        reports = [ppo.step(), ppo.step()]
+        runs.append((reports, weights(ppo.model)))
+    assert runs[0][0] == runs[1][0]
+    assert equal(runs[0][1], runs[1][1])
+    assert not equal(runs[0][1], runs[2][1])
+
+
+@pytest.mark.parametrize("change", [{}, {"critic": "policy"}, {"kl_controller": "adaptive"}])
+def test_a_run_cut_short_and_resumed_ends_where_the_whole_one_does(tmp_path, change):
+    settings = SETTINGS.model_copy(update={"steps": 4, **change})
+    whole = trainer(settings)
+    reports = [whole.step() for _ in range(4)]
+    cut = trainer(settings)
+    cut.step()
+    cut.step()
+    cut.state().save(tmp_path / "state")
+    resumed = trainer(settings)
+    resumed.restore(TrainingState.load(tmp_path / "state"))
+    assert resumed.steps_done == 2
+    assert [resumed.step(), resumed.step()] == reports[2:]
+    assert equal(weights(whole.model), weights(resumed.model))
+    with pytest.raises(CheckpointInvalid, match="another seed"):
+        trainer(settings, seed=9).restore(TrainingState.load(tmp_path / "state"))
+
+
+def test_train_ppo_runs_to_the_last_step_and_hands_out_states():
+    start = random_llama()
+    policy = Policy(copy.deepcopy(start), word_tokenizer(), (END,))
+    seen = []
+    train_ppo(
+        policy, start, LikesOneWord(start), PROMPTS, SETTINGS, seed=1,
+        on_step=lambda report, state: seen.append((report.step, state().step)),
+    )  # fmt: skip
+    assert seen == [(1, 1), (2, 2)]
+    assert not equal(weights(policy.model), weights(start))
+
+
+def gradients(settings) -> list[torch.Tensor]:
+    """What the first optimiser step would apply, before it is scaled down."""
+    ppo = trainer(settings.model_copy(update={"epochs": 1, "episodes_per_minibatch": 32}))
+    kept = []
+    ppo._apply_gradients = lambda: (
+        kept.extend(parameter.grad.clone() for parameter in ppo.model.parameters()) or torch.zeros(())
+    )
+    ppo.step()
+    return kept
+
+
+def test_cutting_a_minibatch_into_pieces_leaves_the_gradient():
+    whole, pieces = (gradients(SETTINGS.model_copy(update={"episodes_per_forward": n})) for n in (32, 5))
+    for first, second in zip(whole, pieces, strict=True):
+        torch.testing.assert_close(first, second, atol=1e-5, rtol=1e-3)
+
+
+def test_the_loss_is_a_mean_over_tokens_not_over_replies():
+    """With every advantage 1 and the old policy, the gradient is that of minus the mean log-probability of tokens."""
+    ppo = trainer(SETTINGS.model_copy(update={"epochs": 1, "episodes_per_minibatch": 32}))
+    samples = ppo.sampler.sample(ppo.prompts.draw(0, 32), max_new_tokens=8, temperature=1.0, seed=ppo._step_seed())
+    assert samples.episodes.reply_lengths_B.unique().numel() > 1
+    expected = torch.autograd.grad(
+        -reply_logprobs(ppo.model, samples.episodes).logprobs_N.mean(), ppo.model.parameters()
+    )
+    ppo._advantages = lambda rollout: (torch.ones_like(rollout.logprobs_N), rollout.values_N)
+    kept = []
+    ppo._apply_gradients = lambda: kept.extend(p.grad.clone() for p in ppo.model.parameters()) or torch.zeros(())
+    ppo.step()
+    for ours, theirs in zip(kept, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-3)
+
+
+def rollout_of(ppo: PPO):
+    prompts = ppo.prompts.draw(0, 32)
+    samples = ppo.sampler.sample(prompts, max_new_tokens=8, temperature=ppo.settings.temperature, seed=5)
+    return ppo._evaluate(samples)
+
+
+def test_replies_without_an_end_are_penalised():
+    plain, penalised = (
+        rollout_of(trainer(SETTINGS.model_copy(update={"missing_end_penalty": penalty}))) for penalty in (0.0, 3.0)
+    )
+    lost_B = plain.reward_B - penalised.reward_B
+    unfinished_B = ~plain.samples.finished_B
+    assert 0 < int(unfinished_B.sum()) < 32
+    torch.testing.assert_close(lost_B, 3.0 * unfinished_B)
+
+
+def test_old_logprobs_are_the_trainers_whatever_the_sampler_says():
+    """A sampler that reports shifted log-probabilities changes the importance weights and nothing else."""
+
+    class Shifted:
+        def __init__(self, inner, shift):
+            self.inner, self.shift = inner, shift
+
+        def sample(self, prompts, **arguments):
+            samples = self.inner.sample(prompts, **arguments)
+            return Samples(samples.episodes, samples.logprobs_B_R - self.shift, samples.finished_B)
+
+    honest = trainer()
+    shifted = trainer(SETTINGS.model_copy(update={"importance_weight_cap": 1.02}))
+    shifted.sampler = Shifted(TorchSampler(shifted.model, (END,)), 0.05)
+    first, second = rollout_of(honest), rollout_of(shifted)
+    torch.testing.assert_close(first.logprobs_N, second.logprobs_N)
+    torch.testing.assert_close(first.importance_weights_N, torch.ones_like(first.logprobs_N), atol=1e-4, rtol=0)
+    torch.testing.assert_close(second.importance_weights_N, torch.full_like(first.logprobs_N, 1.02))
+    shifted.sampler = Shifted(shifted.sampler, 0.5)
+    with pytest.raises(TrainingDiverged, match="nats a token"):
+        shifted.step()
+
+
+def test_the_pad_token_is_an_ordinary_token():
+    """Replies that hold token 0, with which rows are padded too, count whole."""
+    ppo = trainer()
+    prompts = [[5, 6], [7]]
+    from learner.sequences import Episodes
+
+    episodes = Episodes.pad(prompts, [[0, 0, END], [0, 8, 9, 0, END]])
+    with torch.no_grad():
+        logprobs_N = reply_logprobs(ppo.model, episodes).logprobs_N
+    rollout = ppo._evaluate(Samples(episodes, episodes.unpack(logprobs_N), torch.tensor([True, True])))
+    assert len(rollout.logprobs_N) == 8
+
+
+def test_dropout_is_off_while_learning():
+    start = random_llama()
+    start.config.attention_dropout = 0.5
+    policy = Policy(copy.deepcopy(start).train(), word_tokenizer(), (END,))
+    ppo = PPO(policy, start, LikesOneWord(start), PROMPTS, SETTINGS, seed=1)
+    assert not any(module.training for module in ppo.model.modules())
+    assert ppo.step().mismatch_nats < 1e-5
+
+
+def test_values_begin_at_zero_and_learn():
+    settings = SETTINGS.model_copy(
+        update={"learning_rate": 1e-9, "critic_learning_rate": 1e-2, "value_clip_range": 9.0}
+    )
+    ppo = trainer(settings)
+    # What the prompt's word alone decides can be foreseen.
+    ppo.preference_model.score = lambda episodes, _: 4.0 * (episodes.tokens_B_T[:, 1:2] % 2)
+    assert not rollout_of(ppo).values_N.any()
+    reports = [ppo.step() for _ in range(15)]
+    assert reports[0].explained_variance == pytest.approx(0.0, abs=1e-6)
+    assert reports[-1].explained_variance > 0.2
+
+
+def test_a_critic_of_its_own_leaves_the_preference_model_alone():
+    ppo = trainer()
+    before = weights(ppo.preference_model.trunk)
+    ppo.step()
+    assert equal(before, weights(ppo.preference_model.trunk))
+    assert isinstance(ppo.critic, Critic)
+    assert not equal(before, weights(ppo.critic.trunk))
+
+
+def test_the_start_is_never_trained():
+    ppo = trainer()
+    before = weights(ppo.start)
+    ppo.step()
+    assert equal(before, weights(ppo.start))
+    assert ppo.start.lm_head.weight.grad is None
+
+
+def test_scores_that_are_not_finite_stop_the_run():
+    start = random_llama()
+    scorer = LikesOneWord(start)
+    scorer.score = lambda episodes, start_logprobs_N=None: torch.full((len(episodes), 1), torch.nan)
+    with pytest.raises(TrainingDiverged, match="scores"):
+        trainer(scorer=scorer).step()
+
+
+def test_gradients_that_are_not_finite_stop_the_run_before_they_are_applied():
+    ppo = trainer()
+    before = weights(ppo.model)
+    ppo._advantages = lambda rollout: (torch.full_like(rollout.logprobs_N, torch.inf), rollout.values_N)
+    with pytest.raises(TrainingDiverged, match="gradient"):
+        ppo.step()
+    assert equal(before, weights(ppo.model))
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"episodes_per_step": 33}, "multiple"),
+        ({"advantage": "rloo"}, "replies_per_prompt"),
+        ({"objective_weights": {"funny": 1.0}}, "funny"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(change, complaint):
+    with pytest.raises(TrainingDataInvalid, match=complaint):
+        trainer(SETTINGS.model_copy(update=change))
+
+
+def pool(share: float, harmless: int = 4, helpful: int = 6) -> PromptPool:
+    prompts = [
+        *(TrainingPrompt([{"role": "user", "content": f"w{n}"}], "harmless") for n in range(harmless)),
+        *(TrainingPrompt([{"role": "user", "content": f"w{n}"}], "helpful") for n in range(10, 10 + helpful)),
+    ]
+    policy = Policy(random_llama(), word_tokenizer(), (END,))
+    return PromptPool(prompts, policy, harmless_share=share, max_tokens=3, seed=1)
+
+
+def test_prompts_are_drawn_in_the_wanted_shares_and_evenly():
+    prompts = pool(0.3)
+    drawn = [tuple(prompt) for step in range(6) for prompt in prompts.draw(step, 10)]
+    harmless = {(WORDS.index("<user>"), WORDS.index(f"w{n}"), WORDS.index("<assistant>")) for n in range(4)}
+    assert sum(prompt in harmless for prompt in drawn) == 18
+    counts = [drawn.count(prompt) for prompt in set(drawn)]
+    assert min(counts) >= 4
+    assert max(counts) <= 7
+
+
+def test_prompts_of_one_kind_fill_the_whole_step():
+    assert len(pool(0.3, harmless=0).draw(0, 10)) == 10
+    assert len(pool(0.3, helpful=0).draw(0, 10)) == 10
+    with pytest.raises(TrainingDataInvalid):
+        pool(0.3, harmless=0, helpful=0)
+
+
+def test_long_prompts_lose_their_oldest_tokens():
+    long = TrainingPrompt([{"role": "user", "content": "w1 w2 w3 w4"}], "helpful")
+    policy = Policy(random_llama(), word_tokenizer(), (END,))
+    drawn = PromptPool([long], policy, harmless_share=0.3, max_tokens=3, seed=1).draw(0, 1)
+    assert policy.tokenizer.convert_ids_to_tokens(drawn[0]) == ["w3", "w4", "<assistant>"]

@@ -1,0 +1,121 @@
+"""The preference model: shared prompts, the end of the reply, the ensemble, likelihood features, files."""
+
+import json
+
+import pytest
+import torch
+
+from learner.comparisons import ComparisonBatch, EncodedComparison
+from learner.errors import CheckpointInvalid
+from learner.preference_model import (
+    PreferenceModel,
+    PreferenceShape,
+    likelihood_features,
+    load_preference_model,
+    new_preference_model,
+    save_preference_model,
+)
+from learner.sequences import Episodes
+from tests.learner.conftest import random_llama
+
+COMPARISONS = [
+    EncodedComparison([5, 6, 7], ([8, 9, 1], [10, 1]), 0, 1.0, 1.0),
+    EncodedComparison([5], ([11, 1], [12, 13, 14, 15, 1]), 1, 0.5, 2.0),
+]
+OBJECTIVES = ("helpful", "harmless")
+
+
+def model_of(ensemble_size: int = 1, feature: bool = True, pessimism: float = 0.0) -> PreferenceModel:
+    shape = PreferenceShape(OBJECTIVES, ensemble_size, 8, feature, pessimism)
+    model = new_preference_model(random_llama(), shape, seed=1)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.startswith("likelihood"):
+                parameter.normal_()
+    return model
+
+
+def side(number: int) -> Episodes:
+    return Episodes.pad([one.prompt for one in COMPARISONS], [one.replies[number] for one in COMPARISONS])
+
+
+@pytest.mark.parametrize("feature", [True, False])
+@torch.no_grad()
+def test_a_pair_with_a_shared_prompt_scores_as_its_replies_alone(feature):
+    model = model_of(3, feature)
+    batch = ComparisonBatch.pad(COMPARISONS)
+    together_C_2_O = model.aggregate(model.compare(batch, model.features(batch)).flatten(0, 1)).unflatten(0, (2, 2))
+    for number in (0, 1):
+        torch.testing.assert_close(together_C_2_O[:, number], model.score(side(number)), atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_a_score_belongs_to_the_last_token_and_not_to_padding():
+    model = model_of()
+    alone = model.score(Episodes.pad([[5, 6, 7]], [[8, 9, 1]]))
+    padded = model.score(Episodes.pad([[5, 6, 7], [5]], [[8, 9, 1], [9] * 20]))
+    torch.testing.assert_close(alone[0], padded[0], atol=1e-5, rtol=1e-5)
+    other_end = model.score(Episodes.pad([[5, 6, 7]], [[8, 9, 2]]))
+    assert not torch.allclose(alone, other_end)
+
+
+@torch.no_grad()
+def test_known_logprobs_of_the_start_spare_a_pass_and_change_nothing():
+    from learner.language_model import reply_logprobs
+
+    model, episodes = model_of(), side(1)
+    known_N = reply_logprobs(model.start, episodes).logprobs_N
+    torch.testing.assert_close(model.score(episodes, known_N), model.score(episodes))
+
+
+def test_likelihood_features_by_hand():
+    logprobs = torch.tensor([[-1.0, -3.0, -9.0], [-2.0, -9.0, -9.0]])
+    mask = torch.tensor([[True, True, False], [True, False, False]])
+    assert likelihood_features(logprobs, mask).tolist() == [[-2.0, -3.0], [-2.0, -2.0]]
+
+
+def test_the_ensemble_is_aggregated_with_pessimism_centre_and_temperature():
+    model = model_of(2, pessimism=0.5)
+    model.center_O.copy_(torch.tensor([1.0, 0.0]))
+    model.temperature_O.copy_(torch.tensor([2.0, 1.0]))
+    scores_1_2_2 = torch.tensor([[[3.0, 1.0], [7.0, 1.0]]])
+    assert model.aggregate(scores_1_2_2).tolist() == [[(5 - 0.5 * 2 - 1) / 2, 1.0]]
+
+
+def test_scores_combine_in_logits_and_then_have_deviation_one():
+    model = model_of()
+    model.covariance_O_O.copy_(torch.tensor([[4.0, 1.0], [1.0, 1.0]]))
+    combined = model.combine(torch.tensor([[2.0, 1.0]]), {"helpful": 1, "harmless": 2})
+    assert combined.tolist() == pytest.approx([4 / (4 + 4 * 1 + 4 * 1) ** 0.5])
+    alone = model.combine(torch.tensor([[2.0, 1.0]]), {"helpful": 1.0})
+    assert alone.tolist() == pytest.approx([1.0])
+
+
+def test_the_starting_policy_is_no_part_of_it():
+    model = model_of()
+    assert all(parameter is not own for parameter in model.parameters() for own in model.start.parameters())
+    assert not any("start" in name for name in model.state_dict())
+
+
+@torch.no_grad()
+def test_saved_and_loaded_it_scores_the_same(tmp_path):
+    model = model_of(2, pessimism=0.3)
+    save_preference_model(model, tmp_path)
+    assert not [path for path in tmp_path.iterdir() if path.suffix not in {".json", ".safetensors"}]
+    loaded = load_preference_model(tmp_path, model.start)
+    assert loaded.shape == model.shape
+    torch.testing.assert_close(loaded.score(side(0)), model.score(side(0)))
+
+
+def test_loading_says_what_is_wrong(tmp_path):
+    model = model_of()
+    save_preference_model(model, tmp_path)
+    with pytest.raises(CheckpointInvalid, match="starting policy"):
+        load_preference_model(tmp_path, None)
+    about = json.loads((tmp_path / "preference.json").read_text())
+    (tmp_path / "preference.json").write_text(json.dumps({**about, "head_width": 9}))
+    with pytest.raises(CheckpointInvalid, match="not a preference model"):
+        load_preference_model(tmp_path, model.start)
+    (tmp_path / "preference.json").unlink()
+    with pytest.raises(CheckpointInvalid):
+        load_preference_model(tmp_path, model.start)

@@ -1,0 +1,142 @@
+"""Training a preference model: it learns, repeats itself, resumes, and tells the truth about itself."""
+
+import random
+
+import pytest
+import torch
+
+from feedback.learning_settings import PreferenceSettings
+from learner.comparisons import VotedComparison
+from learner.errors import CheckpointInvalid, TrainingDataInvalid, TrainingDiverged
+from learner.preference_training import calibrate, train_preference_model
+from learner.training_state import TrainingState
+
+SETTINGS = PreferenceSettings(comparisons_per_batch=8, matmul_precision="full", epochs=1)
+
+
+def comparisons(count: int, seed: int) -> list[VotedComparison]:
+    """Helpful raters like w1 in a reply, harmless raters dislike w2."""
+    rng = random.Random(seed)
+    made = []
+    for number in range(count):
+        good, bad = (rng.choices([f"w{i}" for i in range(5, 20)], k=rng.randint(1, 4)) for _ in range(2))
+        objective = ("helpful", "harmless")[number % 2]
+        (good if objective == "helpful" else bad).append("w1" if objective == "helpful" else "w2")
+        replies, label = ((" ".join(good), " ".join(bad)), 0.9)
+        if rng.random() < 0.5:
+            replies, label = replies[::-1], 0.1
+        made.append(VotedComparison([{"role": "user", "content": "w3"}], replies, objective, label))
+    return made
+
+
+def weights(model) -> list[torch.Tensor]:
+    return [parameter.detach().clone() for parameter in model.parameters()]
+
+
+def test_it_learns_both_objectives_and_is_calibrated(policy):
+    model = train_preference_model(policy, comparisons(600, 1), SETTINGS, seed=1)
+    report = calibrate(model, policy, comparisons(200, 2), SETTINGS)
+    for name in ("helpful", "harmless"):
+        assert report["objectives"][name]["accuracy"] > 0.95
+        assert report["objectives"][name]["comparisons"] == 100
+        assert report["objectives"][name]["calibration_error"] < 0.1
+    assert report["tranches"] == {"base": report["accuracy"]}
+    scored = calibrate(model, policy, comparisons(200, 2), SETTINGS)
+    assert scored["objectives"]["helpful"]["temperature"] == pytest.approx(
+        report["objectives"]["helpful"]["temperature"], rel=0.03
+    )
+
+
+def test_held_out_scores_have_mean_zero_and_the_recorded_covariance(policy):
+    from learner.preference_training import score_comparisons
+
+    model = train_preference_model(policy, comparisons(64, 1), SETTINGS, seed=1)
+    held_out = comparisons(50, 2)
+    calibrate(model, policy, held_out, SETTINGS)
+    scores_S_O = score_comparisons(model, policy, held_out, SETTINGS).scores_C_2_O.flatten(0, 1)
+    torch.testing.assert_close(scores_S_O.mean(dim=0), torch.zeros(2), atol=1e-5, rtol=0)
+    torch.testing.assert_close(scores_S_O.T.cov(correction=0), model.covariance_O_O, atol=1e-4, rtol=1e-3)
+
+
+def test_the_same_seed_gives_the_same_weights(policy):
+    first, again, other = (
+        weights(train_preference_model(policy, comparisons(40, 1), SETTINGS, seed=seed)) for seed in (1, 1, 2)
+    )
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(first, other, strict=True))
+
+
+def test_a_run_cut_short_and_resumed_ends_where_the_whole_one_does(policy, tmp_path):
+    whole = weights(train_preference_model(policy, comparisons(40, 1), SETTINGS, seed=1))
+
+    class Killed(Exception):
+        pass
+
+    def kill_after_three(progress, state):
+        if progress.step == 3:
+            state().save(tmp_path / "state")
+            raise Killed
+
+    with pytest.raises(Killed):
+        train_preference_model(policy, comparisons(40, 1), SETTINGS, seed=1, on_step=kill_after_three)
+    state = TrainingState.load(tmp_path / "state")
+    steps = []
+    resumed = train_preference_model(
+        policy, comparisons(40, 1), SETTINGS, seed=1, resume=state, on_step=lambda step, _: steps.append(step.step)
+    )
+    assert steps == [4, 5]
+    assert all(torch.equal(a, b) for a, b in zip(whole, weights(resumed), strict=True))
+    with pytest.raises(CheckpointInvalid, match="another seed"):
+        train_preference_model(policy, comparisons(40, 1), SETTINGS, seed=2, resume=state)
+
+
+def test_the_starting_policy_is_not_touched(policy):
+    before = weights(policy.model)
+    train_preference_model(policy, comparisons(16, 1), SETTINGS, seed=1)
+    assert all(torch.equal(a, b) for a, b in zip(before, weights(policy.model), strict=True))
+
+
+def test_weight_zero_means_not_there(policy):
+    from dataclasses import replace
+
+    kept = comparisons(16, 1)
+    ignored = [replace(one, weight=0.0) for one in comparisons(16, 3)]
+    first, second = (train_preference_model(policy, data, SETTINGS, seed=1) for data in (kept, [*kept, *ignored]))
+    assert all(torch.equal(a, b) for a, b in zip(weights(first), weights(second), strict=True))
+
+
+def test_members_of_an_ensemble_differ(policy):
+    settings = SETTINGS.model_copy(update={"ensemble_size": 3, "pessimism": 1.0})
+    model = train_preference_model(policy, comparisons(500, 1), settings, seed=1)
+    report = calibrate(model, policy, comparisons(60, 2), settings)
+    assert report["accuracy"] > 0.8
+    assert model.head_out_E_H_O.std(dim=0).min() > 0
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"), [({"replies": ("", "w1")}, None), ({"objective": "funny"}, "unknown objective")]
+)
+def test_comparisons_that_teach_nothing_are_refused(policy, change, complaint):
+    from dataclasses import replace
+
+    bad = replace(comparisons(1, 1)[0], **change)
+    if complaint is None:
+        bad = replace(bad, replies=([], [5]))
+        complaint = "no tokens"
+    with pytest.raises(TrainingDataInvalid, match=complaint):
+        train_preference_model(policy, [bad], SETTINGS, seed=1)
+    with pytest.raises(TrainingDataInvalid, match="no comparison"):
+        train_preference_model(policy, [], SETTINGS, seed=1)
+
+
+@pytest.mark.parametrize("label", [-0.1, 1.1, float("nan")])
+def test_labels_outside_the_unit_interval_are_refused(label):
+    with pytest.raises(TrainingDataInvalid, match="label"):
+        VotedComparison([], ("a", "b"), "helpful", label)
+
+
+def test_a_gradient_that_is_not_finite_stops_the_run(policy):
+    with torch.no_grad():
+        policy.model.model.norm.weight[0] = torch.inf
+    with pytest.raises(TrainingDiverged, match="not finite"):
+        train_preference_model(policy, comparisons(8, 1), SETTINGS, seed=1)
