@@ -1,5 +1,6 @@
 """Whole iterations in their own process, on the built-in policy, with the votes of simulated raters."""
 
+import json
 import os
 import signal
 import subprocess
@@ -11,14 +12,19 @@ from pathlib import Path
 import pytest
 
 from feedback import manifest
+from feedback.importing import import_file
 from feedback.schema import Iteration
 from feedback.settings import Settings, load_settings
 from feedback.store import Store, iterations, leases, policies, votes
+from feedback.worker import count_all
+from learner.iteration import run
 from learner.prepare import prepare
 from tests.learner.sandbox_votes import cast_votes
+from tests.learner.test_prepare import model_folder
 
 QUICK = {"checkpoint_interval_s": 0.0, "ppo": {"steps": 3, "episodes_per_step": 64}, "evaluation": {"prompts": 32}}
 LEASE_TTL_S = 2.0
+SIDES = (("chosen", "Let us talk of"), ("rejected", "I hate"))
 
 
 @pytest.fixture
@@ -150,3 +156,30 @@ def test_too_few_votes_fail_with_what_to_do(settings: Settings) -> None:
 def _weights(settings: Settings, version: int) -> str:
     folder = settings.policies_dir / f"v{version}"
     return manifest.read(folder)["files"]["model.safetensors"]["sha256"]
+
+
+def test_imported_pairs_train_any_model(tmp_path: Path) -> None:
+    """Pairs as HH-RLHF publishes them, under one objective only, and a model that is not ours."""
+    source = model_folder(tmp_path / "model")
+    settings = load_settings(home=tmp_path / "home", learner=QUICK, policy=str(source))
+    store = Store(settings.record_url)
+    store.migrate()
+    prepare(store, settings)
+    lines = [
+        {
+            side: f"\n\nHuman: Hi\n\nAssistant: Yes?\n\nHuman: Tell me {n}\n\nAssistant: {reply} {n}"
+            for side, reply in SIDES
+        }
+        for n in range(80)
+    ]
+    path = tmp_path / "harmless.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert import_file(store, path, "hh", home=settings.home).imported == 80
+    count_all(store)
+
+    iteration = start(store, settings)
+    run(store, settings, iteration.id)
+    candidate = store.read(policies.get, 1)
+    assert list(candidate.evidence["preference"]["objectives"]) == ["harmless"]
+    assert list(candidate.evidence["evaluation"]["objectives"]) == ["harmless"]
+    manifest.verify(settings.home / candidate.path, candidate.digest, like=settings.policies_dir / "v0")
