@@ -134,7 +134,7 @@ def guarded(role: str) -> type[APIRoute]:
     return Guarded
 
 
-def caller_of(request: Request) -> Caller:
+async def caller_of(request: Request) -> Caller:
     """The caller of a guarded route."""
     caller: Caller = request.state.caller
     return caller

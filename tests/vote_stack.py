@@ -60,6 +60,8 @@ class VoteStack:
             "TANDEM_SERVE__PORT": str(self.port),
             "TANDEM_LOG_LEVEL": "WARNING",
             "TANDEM_LOOP__AUTOMATIC": "false",
+            # Voters who press buttons at random are outliers indeed.
+            "TANDEM_FEEDBACK__QUARANTINE_OUTLIERS": "false",
             "PYTHONPATH": str(ROOT),
         }
         if database_url is not None:

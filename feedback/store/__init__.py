@@ -62,7 +62,7 @@ class Store:
     ) -> R:
         attempt = 1
         while True:
-            connection = self.engine.connect().execution_options(tandem_writes=writes)
+            connection = self.engine.connect().execution_options(**self._options(writes))
             try:
                 with (
                     connection,
@@ -74,6 +74,12 @@ class Store:
                 if attempt == RETRIES or getattr(error.orig, "sqlstate", None) not in RETRYABLE_SQLSTATES:
                     raise
                 attempt += 1
+
+    def _options(self, writes: bool) -> dict[str, Any]:
+        if writes or self.engine.dialect.name == "sqlite":
+            return {"tandem_writes": writes}
+        # By default each statement of Postgres sees what others have committed meanwhile.
+        return {"isolation_level": "REPEATABLE READ"}
 
     def migrate(self) -> None:
         """Bring the schema up to date. Safe to run by several processes at once and on every start."""

@@ -1,8 +1,9 @@
 import pytest
-from sqlalchemy import inspect
+from sqlalchemy import func, inspect, select
+from sqlalchemy.orm import Session
 
 from feedback.migrations import downgrade, upgrade
-from feedback.schema import Base
+from feedback.schema import Base, Comparison
 from feedback.store import Store, page, votes
 from feedback.store.comparisons import open_for
 from feedback.worker import count_all
@@ -63,12 +64,21 @@ def test_open_pairs_come_with_fewest_votes_first_and_not_twice_to_one_rater(stor
 
 
 def test_pages(store: Store) -> None:
-    from sqlalchemy import select
-
-    from feedback.schema import Comparison
-
     ids = [add_comparison(store) for _ in range(3)]
     rows, more = store.read(page, select(Comparison), Comparison.id, limit=2)
     assert ([row.id for row in rows], more) == ([ids[2], ids[1]], True)
     rows, more = store.read(page, select(Comparison), Comparison.id, limit=2, after=ids[0], order="asc")
     assert ([row.id for row in rows], more) == ([ids[1], ids[2]], False)
+
+
+def test_what_is_read_is_one_snapshot(store: Store) -> None:
+    add_comparison(store)
+
+    def count_twice(session: Session) -> list[int]:
+        counts = []
+        for _ in range(2):
+            counts.append(session.execute(select(func.count()).select_from(Comparison)).scalar_one())
+            add_comparison(store)
+        return counts
+
+    assert store.read(count_twice) == [1, 1]
