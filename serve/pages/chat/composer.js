@@ -6,7 +6,7 @@ export const COMPARE = [
   { value: "always", label: "Always two replies", share: 1 },
   { value: "never", label: "One reply", share: 0 },
 ];
-const STORED = "tandem.compare";
+export const COMPARE_STORED = "tandem.compare";
 
 export class Composer {
   constructor({ compares, onSend, onStop }) {
@@ -24,10 +24,10 @@ export class Composer {
     this.stop = element("button", { type: "button", hidden: true, onclick: onStop }, "Stop");
     this.share = element(
       "select",
-      { "aria-label": "How many replies", onchange: () => localStorage.setItem(STORED, this.share.value) },
+      { "aria-label": "How many replies", onchange: () => localStorage.setItem(COMPARE_STORED, this.share.value) },
       COMPARE.map(({ value, label }) => element("option", { value }, label)),
     );
-    const stored = localStorage.getItem(STORED);
+    const stored = localStorage.getItem(COMPARE_STORED);
     if (COMPARE.some(({ value }) => value === stored)) this.share.value = stored;
     this.node = element(
       "form",

@@ -2,6 +2,7 @@
 import { announce } from "../announce.js";
 import { call, get, Refused } from "../api.js";
 import { Ballot, question } from "../ballot.js";
+import { COMPARE_STORED } from "../chat/composer.js";
 import { element, keyHint } from "../element.js";
 import { OBJECTIVES, verdict } from "../objectives.js";
 import { Pair } from "../pair.js";
@@ -123,7 +124,7 @@ class Voting {
           "p",
           {},
           "New ones come from chats with two replies: ",
-          element("a", { href: "/" }, "chat"),
+          element("a", { href: "/", onclick: () => localStorage.setItem(COMPARE_STORED, "always") }, "chat"),
           " with “Always two replies”, or have ",
           element("code", {}, "tandem simulate"),
           " do it.",
