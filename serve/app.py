@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from feedback.settings import Settings
-from serve import rendering
+from serve import openapi, rendering
 from serve.envelope import Envelope
 from serve.gateway import Gateway
 from serve.page_files import PageFiles
@@ -51,6 +51,7 @@ def create_app(settings: Settings) -> FastAPI:
     rendering.install(app)
     for group in (health, models, chat, comparisons, votes, policies, traffic, iterations, ratings, raters, session):
         app.include_router(group.router)
+    openapi.install(app)
     # Last, so that no file can stand in for a route.
     app.mount("/", PageFiles(), name="pages")
     app.add_middleware(Envelope, metrics=gateway.metrics, max_body_bytes=settings.serve.max_body_bytes)

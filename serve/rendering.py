@@ -6,6 +6,7 @@ from typing import Any
 import orjson
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -94,6 +95,12 @@ async def _validation_error(request: Request, error: Exception) -> Response:
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     found: TandemError
+    allowed = allowed_methods(request)
+    if allowed and request.method not in allowed:
+        # The pages stand behind every route, so it is they who refuse a method that a route does not know.
+        answer = _render(request, MethodNotAllowed(f"{request.method} is not allowed here"))
+        answer.headers["allow"] = ", ".join(sorted(allowed))
+        return answer
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         found = MethodNotAllowed(f"{request.method} is not allowed here")
     elif error.status_code == HTTPStatus.NOT_FOUND:
@@ -105,6 +112,15 @@ async def _http_error(request: Request, error: Exception) -> Response:
     answer = _render(request, found)
     answer.headers.update(error.headers or {})
     return answer
+
+
+def allowed_methods(request: Request) -> set[str]:
+    """The methods of the routes at this path; none where there is no route."""
+    path = request.url.path
+    routes = [route for route in request.app.routes if isinstance(route, APIRoute) and route.path_regex.match(path)]
+    # A path of its own goes before one that it would fill in (`/v1/policies/rollback`, `/v1/policies/{version}`).
+    routes = [route for route in routes if route.path == path] or routes
+    return {method for route in routes for method in route.methods}
 
 
 def _render(request: Request, error: TandemError) -> Response:

@@ -1,8 +1,8 @@
 """Policy versions: what there are, with lineage and evidence; promotion and rollback."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from feedback.errors import InvalidRequest
@@ -11,9 +11,13 @@ from feedback.store import policies
 from serve.auth import guarded
 from serve.engine.swap import Change, Outcome
 from serve.routes.dependencies import ByKey, Parts
-from serve.routes.lists import After, Limit, Order, Page, page_of
+from serve.routes.lists import Limit, Order, Page, page_of
 
 router = APIRouter(route_class=guarded("operate"))
+
+VERSION = r"^v[0-9]{1,9}$"
+Version = Annotated[str, Path(pattern=VERSION, description="A policy version, such as `v3`.")]
+AfterVersion = Annotated[str | None, Query(pattern=VERSION, description="The last version of the page before.")]
 
 
 class PolicyView(BaseModel):
@@ -73,7 +77,7 @@ class ChangeView(BaseModel):
 
 @router.get("/v1/policies")
 async def list_policies(
-    parts: Parts, limit: Limit = 20, after: After = None, order: Order = "desc"
+    parts: Parts, limit: Limit = 20, after: AfterVersion = None, order: Order = "desc"
 ) -> Page[PolicyView]:
     """Every version."""
     last = None if after is None else version_number(after)
@@ -82,7 +86,7 @@ async def list_policies(
 
 
 @router.get("/v1/policies/{version}")
-async def get_policy(version: str, parts: Parts) -> PolicyWithHistory:
+async def get_policy(version: Version, parts: Parts) -> PolicyWithHistory:
     """One version, with every attempt to promote it."""
     number = version_number(version)
     policy = await parts.record.read(policies.get, number)
@@ -99,7 +103,7 @@ async def rollback(parts: Parts, caller: ByKey, body: ChangeBody | None = None) 
 
 
 @router.post("/v1/policies/{version}/promote")
-async def promote(version: str, parts: Parts, caller: ByKey, body: ChangeBody | None = None) -> ChangeView:
+async def promote(version: Version, parts: Parts, caller: ByKey, body: ChangeBody | None = None) -> ChangeView:
     """Have this version serve. Answers when it does; or with what failed, and then the old one serves on."""
     number = version_number(version)
     return _view_change(await parts.promoter.promote(number, _change("promote", body, caller.key_id)))

@@ -1,15 +1,16 @@
 """Which share of chats and of comparisons goes to a challenger."""
 
-from typing import Any, Literal
+from typing import Literal
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from feedback.schema import version_name, version_number
 from feedback.store import traffic
 from feedback.store.traffic import Shares
 from serve.auth import guarded
 from serve.routes.dependencies import Parts
+from serve.routes.policies import VERSION
 
 router = APIRouter(route_class=guarded("operate"))
 
@@ -20,16 +21,9 @@ class TrafficView(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     object: Literal["traffic"] = "traffic"
-    challenger: str | None = None
+    challenger: str | None = Field(None, pattern=VERSION)
     chat_share: float = Field(0.0, ge=0, le=1)
     comparison_share: float = Field(0.0, ge=0, le=1)
-
-    @field_validator("challenger")
-    @classmethod
-    def _is_a_version(cls, challenger: Any) -> Any:
-        if isinstance(challenger, str) and not (challenger.startswith("v") and challenger[1:].isdecimal()):
-            raise ValueError("versions are written v0, v1, ...")
-        return challenger
 
 
 @router.get("/v1/traffic")

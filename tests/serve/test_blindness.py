@@ -13,6 +13,8 @@ from feedback.schema import Comparison, Sample
 from tests.serve.conftest import Tandem
 from tests.serve.test_swap import promote
 
+pytestmark = pytest.mark.engine
+
 TRIALS = 80
 MESSAGES = [{"role": "user", "content": "Name three colors."}]
 # What the policies write differs, of course, and the client is to judge just that: everything else is looked at.

@@ -12,6 +12,8 @@ from feedback.schema import Comparison, Sample
 from feedback.store import Store
 from tests.serve.conftest import Tandem
 
+pytestmark = pytest.mark.engine
+
 MESSAGES = [{"role": "user", "content": "What is 2 plus 3?"}]
 
 
@@ -196,7 +198,7 @@ def test_what_cannot_be_is_refused_in_openais_form(tandem: Tandem, body: dict[st
     error = answer.json()["error"]
     assert error.keys() == {"message", "type", "param", "code"}
     assert error["type"] == "invalid_request_error" and error["message"]
-    assert error["param"] == param or error["param"] is None and param in error["message"]
+    assert error["param"] == param or (error["param"] is None and param in error["message"])
 
 
 def test_malformed_json_is_refused_in_openais_form(tandem: Tandem) -> None:

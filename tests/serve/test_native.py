@@ -83,7 +83,9 @@ def test_a_problem_says_what_is_wrong(quiet: Tandem) -> None:
         assert (unknown.status_code, unknown.json()["code"]) == (404, "unknown_route")
         other = client.post("/v1/policies")
         assert (other.status_code, other.json()["code"]) == (405, "method_not_allowed")
-        assert "GET" in other.headers["allow"]
+        assert other.headers["allow"] == "GET"
+        assert client.get("/v1/policies/v0/promote").headers["allow"] == "POST"
+        assert client.get("/v1/policies/v99999999999999999999").status_code == 422
         broken = client.put("/v1/traffic", content=b"{", headers={"content-type": "application/json"})
         assert (broken.status_code, broken.json()["code"]) == (400, "malformed_json")
         large = client.put("/v1/traffic", content=b" " * 1_000_001)

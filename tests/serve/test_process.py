@@ -22,6 +22,8 @@ from tests.serve.conftest import ROOT, LauncherProcess, make_home
 from tests.serve.spoiling import spoiled_version
 from tests.serve.test_chat import chat
 
+pytestmark = pytest.mark.engine
+
 
 class Process:
     """`python -m serve` on a home with one engine."""

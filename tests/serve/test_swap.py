@@ -15,6 +15,8 @@ from tests.serve.conftest import Tandem, wait_until_ready
 from tests.serve.spoiling import spoiled_version
 from tests.serve.test_chat import chat
 
+pytestmark = pytest.mark.engine
+
 
 @pytest.fixture(autouse=True)
 def v0_serves(tandem: Tandem) -> Iterator[None]:
@@ -132,7 +134,7 @@ def test_a_comparison_pairs_the_serving_version_with_the_other_one(tandem: Tande
 def test_unknown_versions(tandem: Tandem) -> None:
     missing = promote(tandem, "v99")
     assert (missing.status_code, missing.headers["content-type"]) == (404, "application/problem+json")
-    assert promote(tandem, "one").status_code == 400
+    assert promote(tandem, "one").status_code == 422
 
 
 @pytest.mark.parametrize("harm", ["changed", "missing", "nan", "shape"])

@@ -12,6 +12,8 @@ from feedback.schema import Comparison
 from tests.serve.conftest import STARTING_POLICY, Tandem
 from tests.serve.test_chat import MESSAGES, chat, events, sample_of
 
+pytestmark = pytest.mark.engine
+
 TOOL = {
     "type": "function",
     "function": {
