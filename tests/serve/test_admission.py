@@ -1,0 +1,146 @@
+"""Who gets a seat when the engines are full."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from feedback.errors import EngineUnavailable
+from serve.engine import admission
+from serve.engine.admission import Admission
+from serve.engine.pool import Pool
+from serve.engine.slot import Seat, Slot
+from serve.errors import Overloaded
+
+
+class Room:
+    """A slot with so many seats."""
+
+    def __init__(self, seats: int) -> None:
+        self.slot = Slot(0, Path("nowhere"))
+        self.seats = seats
+
+    def place(self) -> Seat | None:
+        return Seat(self.slot) if self.slot.in_flight < self.seats else None
+
+
+async def settled() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_keys_take_turns_however_many_chats_one_of_them_sends() -> None:
+    room, queue, served = Room(1), Admission(100), list[str]()
+    taken = await queue.seat("first", room.place)
+
+    async def wait(key: str) -> None:
+        seat = await queue.seat(key, room.place)
+        served.append(key)
+        seat.release()
+        queue.serve_waiting()
+
+    waiting = [asyncio.create_task(wait("greedy")) for _ in range(5)]
+    await settled()
+    waiting += [asyncio.create_task(wait("modest")) for _ in range(2)]
+    await settled()
+    assert queue.queued == 7
+    taken.release()
+    queue.serve_waiting()
+    await asyncio.gather(*waiting)
+    assert served == ["greedy", "modest", "greedy", "modest", "greedy", "greedy", "greedy"]
+    assert queue.queued == 0 and room.slot.in_flight == 0
+
+
+async def test_a_full_queue_says_when_to_come_back() -> None:
+    room, queue = Room(0), Admission(2)
+    waiting = [asyncio.create_task(queue.seat("a", room.place)) for _ in range(2)]
+    await settled()
+    with pytest.raises(Overloaded) as refused:
+        await queue.seat("b", room.place)
+    assert refused.value.retry_after_s > 0 and refused.value.status == 429
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    assert queue.queued == 0
+
+
+async def test_who_gives_up_leaves_no_seat_taken() -> None:
+    room, queue = Room(1), Admission(10)
+    taken = await queue.seat("a", room.place)
+    impatient = asyncio.create_task(queue.seat("b", room.place))
+    await settled()
+    taken.release()
+    queue.serve_waiting()
+    # Seated by now, but it does not know yet.
+    impatient.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await impatient
+    assert room.slot.in_flight == 0 and queue.queued == 0
+
+
+async def test_nobody_waits_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admission, "PATIENCE_S", 0.02)
+    with pytest.raises(EngineUnavailable):
+        await Admission(10).seat("a", Room(0).place)
+
+
+@pytest.fixture
+def pool(tmp_path: Path) -> Pool:
+    """Two slots that hold v1, which serves, and v0."""
+    pool = Pool(tmp_path, 2, seats_per_slot=2, max_queued=4)
+    pool.serving = 1
+    for slot, version in zip(pool.slots, (1, 0), strict=True):
+        slot.state, slot.version, slot.wanted = "ready", version, version
+    return pool
+
+
+async def test_a_chat_goes_to_what_serves_when_its_turn_comes(pool: Pool) -> None:
+    seats = [await pool.seat(None, "a") for _ in range(2)]
+    waiting = asyncio.create_task(pool.seat(None, "a"))
+    await settled()
+    pool.serving = 0
+    pool.admission.serve_waiting()
+    assert (await waiting).slot.version == 0
+    assert all(seat.slot.version == 1 for seat in seats)
+
+
+async def test_a_doubted_engine_gets_no_chats_until_it_was_looked_at(pool: Pool) -> None:
+    pool.suspect(pool.slots[0])
+    waiting = asyncio.create_task(pool.seat(None, "a"))
+    await settled()
+    assert not waiting.done() and pool.slots[0].suspected.is_set()
+    pool.slots[0].state = "ready"
+    pool.admission.serve_waiting()
+    assert (await waiting).slot is pool.slots[0]
+
+
+async def test_a_comparisons_other_side_falls_back_to_what_serves(pool: Pool) -> None:
+    sides = {pool.versions_for_comparison(None) for _ in range(40)}
+    assert sides == {(None, 0), (0, None)}
+    pool.slots[1].version = pool.slots[1].wanted = 2
+    assert (await pool.seat(0, "a", or_serving=True)).slot.version == 1
+    with pytest.raises(EngineUnavailable):
+        await pool.seat(0, "a")
+
+
+def test_a_challenger_gets_its_share_of_conversations_and_keeps_them(pool: Pool) -> None:
+    from feedback.store.traffic import Shares
+
+    pool.shares = Shares(challenger=0, chat_share=0.3, comparison_share=1.0)
+    assert pool.version_for_chat(None, 0.29) == 0 and pool.version_for_chat(None, 0.3) is None
+    assert set(pool.versions_for_comparison(None)) == {None, 0}
+    pool.shares = Shares(challenger=0, chat_share=0.3, comparison_share=0.0)
+    assert set(pool.versions_for_comparison(None)) == {None}
+
+
+def test_conversations_spread_evenly_and_stay() -> None:
+    from serve.chat.completions import conversation_number
+
+    def messages(opening: int, *later: str) -> list[dict[str, str]]:
+        turns = [{"role": "user", "content": f"question {opening}"}]
+        return turns + [{"role": role, "content": role} for role in later]
+
+    numbers = [conversation_number(messages(at), "key") for at in range(1000)]  # type: ignore[arg-type]
+    assert 0.25 < sum(number < 0.3 for number in numbers) / 1000 < 0.35
+    for at in range(20):
+        assert conversation_number(messages(at, "assistant", "user"), "key") == numbers[at]  # type: ignore[arg-type]
