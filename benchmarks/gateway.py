@@ -1,7 +1,7 @@
 """What the API process adds to vLLM: CPU-seconds per request and per streamed chunk, beside wall time.
 
-`python -m benchmarks.gateway [--streams 1 8 64] [--requests N] [--tokens N]` measures the gateway alone, over a stand-in
-for the engines, in processes of their own. CPU is that of the API process, read from /proc.
+`python -m benchmarks.gateway [--streams 1 8 64] [--requests N] [--tokens N]` measures the gateway alone, over a
+stand-in for the engines, in processes of their own. CPU is that of the API process, read from /proc.
 """
 
 import argparse
@@ -83,7 +83,11 @@ async def wait_until_ready(url: str) -> None:
 
 def measure(home: Path, secret: str, *, streams: int, requests: int, tokens: int, gap_ms: float) -> dict[str, float]:
     """Run the stand-in and the API process, and take what the second costs for short chats and for long streams."""
-    environment = os.environ | {"TANDEM_HOME": str(home), "TANDEM_SERVE__PORT": "8765", "TANDEM_LOG_LEVEL": os.environ.get("TANDEM_LOG_LEVEL", "WARNING")}
+    environment = os.environ | {
+        "TANDEM_HOME": str(home),
+        "TANDEM_SERVE__PORT": "8765",
+        "TANDEM_LOG_LEVEL": os.environ.get("TANDEM_LOG_LEVEL", "WARNING"),
+    }
     url = "http://127.0.0.1:8765"
     engine = subprocess.Popen(
         [sys.executable, "-m", "benchmarks.mock_engine", home, str(tokens), str(gap_ms)], cwd=ROOT

@@ -1,4 +1,4 @@
-"""A stand-in for the launcher and for vLLM: it answers as they do, with texts made beforehand, and costs nearly nothing.
+"""A stand-in for the launcher and for vLLM: it answers as they do, with texts made beforehand, at next to no cost.
 
 For measuring the gateway by itself. `python -m benchmarks.mock_engine HOME TOKENS GAP_MS` serves the sockets of HOME's
 engine slots; each reply has TOKENS tokens, GAP_MS apart.

@@ -1,0 +1,191 @@
+"""Promotions under streaming clients: failed requests, replies of mixed version, and how long a token is kept waiting.
+
+`python -m benchmarks.promotions [--promotions 50] [--clients 16] [--slots 2]` runs the launcher, real engines and the
+API process on the built-in policy and two versions nudged away from it. With one slot the weights change in place.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import aiohttp
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from feedback import manifest
+from feedback.schema import Sample
+from feedback.settings import load_settings
+from feedback.store import Store, keys, leases, policies
+from feedback.store.policies import Provenance
+
+ROOT = Path(__file__).parents[1]
+URL = "http://127.0.0.1:8767"
+BODY = {
+    "model": "tandem", "stream": True, "max_tokens": 48, "ignore_eos": True,
+    "messages": [{"role": "user", "content": "How do I bake bread?"}],
+}  # fmt: skip
+NUDGED = """
+import sys, torch
+from pathlib import Path
+from learner.policy import load_policy, save_policy
+torch.set_num_threads(1)
+for version in range(3):
+    policy = load_policy(sys.argv[1])
+    torch.manual_seed(version)
+    with torch.no_grad():
+        for weight in policy.model.parameters():
+            weight.add_(torch.randn_like(weight) * weight.std() * 0.03 * (version > 0))
+    folder = Path(sys.argv[2]) / f"v{version}"
+    folder.mkdir(parents=True)
+    save_policy(policy, folder)
+"""
+
+
+@dataclass
+class Seen:
+    """What the clients saw: gaps between tokens (when each ended, how long it was), and what went wrong."""
+
+    gaps: list[tuple[float, float]] = field(default_factory=list)
+    request_ids: list[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+
+
+def make_home(home: Path) -> tuple[Store, str]:
+    weights = ROOT / "learner" / "starting_policy" / "weights"
+    subprocess.run([sys.executable, "-c", NUDGED, weights, home / "policies"], check=True, cwd=ROOT)
+    store = Store(load_settings(home=home).record_url)
+    store.migrate()
+    epoch = store.write(leases.acquire, leases.LEARNER, "benchmark", 600.0)
+    assert epoch is not None
+    for version in range(3):
+        digest = manifest.write(home / "policies" / f"v{version}")
+        if version == 0:
+            store.write(policies.register_start, "policies/v0", digest, {})
+        else:
+            made = Provenance(0, f"itr_{version}", f"digest_{version}", {}, version)
+            store.write(policies.publish, version, f"policies/v{version}", digest, made, epoch=epoch)
+    return store, store.write(keys.create, "operate")[1]
+
+
+async def chat_on(session: aiohttp.ClientSession, seen: Seen, stopping: asyncio.Event) -> None:
+    while not stopping.is_set():
+        async with session.post(f"{URL}/v1/chat/completions", json=BODY) as answer:
+            seen.request_ids.append(answer.headers["x-request-id"])
+            last, ending = None, b""
+            async for line in answer.content:
+                if not line.startswith(b"data: "):
+                    continue
+                now, ending = time.perf_counter(), line
+                if last is not None:
+                    seen.gaps.append((now, now - last))
+                last = now
+            if answer.status != 200 or ending.strip() != b"data: [DONE]":
+                seen.failures.append(f"{answer.status} {ending[:200]!r}")
+
+
+async def promote(session: aiohttp.ClientSession, version: int) -> float:
+    began = time.perf_counter()
+    async with session.post(f"{URL}/v1/policies/v{version}/promote", json={"reason": "benchmark"}) as answer:
+        content = await answer.text()
+        assert answer.status == 200, content
+    return time.perf_counter() - began
+
+
+async def wait_until_ready(session: aiohttp.ClientSession, slots: int) -> None:
+    """Until every engine takes chats."""
+    for _ in range(600):
+        try:
+            async with session.get(f"{URL}/metrics") as answer:
+                lines = (await answer.text()).splitlines()
+            if sum(line.startswith("tandem_engine_ready{") and line.endswith(" 1.0") for line in lines) == slots:
+                return
+        except aiohttp.ClientError:
+            pass
+        await asyncio.sleep(0.5)
+    raise TimeoutError("the engines did not come up")
+
+
+async def run(secret: str, promotions: int, clients: int, slots: int) -> tuple[Seen, list[tuple[float, float]]]:
+    connector, seen, stopping = aiohttp.TCPConnector(limit=0), Seen(), asyncio.Event()
+    flips: list[tuple[float, float]] = []
+    headers, timeout = {"authorization": f"Bearer {secret}"}, aiohttp.ClientTimeout(total=None)
+    async with aiohttp.ClientSession(headers=headers, connector=connector, timeout=timeout) as session:
+        await wait_until_ready(session, slots)
+        tasks = [asyncio.create_task(chat_on(session, seen, stopping)) for _ in range(clients)]
+        await asyncio.sleep(3)
+        for number in range(promotions):
+            began = time.perf_counter()
+            took_s = await promote(session, (number + 1) % 3)
+            flips.append((began, took_s))
+            await asyncio.sleep(0.5)
+        stopping.set()
+        await asyncio.gather(*tasks)
+    return seen, flips
+
+
+def mixed(session: Session, request_ids: list[str]) -> int:
+    rows = session.scalars(select(Sample).where(Sample.request_id.in_(request_ids)))
+    return sum(row.version_first != row.version_last or row.status != "complete" for row in rows)
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--promotions", type=int, default=50)
+    arguments.add_argument("--clients", type=int, default=16)
+    arguments.add_argument("--slots", type=int, default=2)
+    given = arguments.parse_args()
+    folder = Path(tempfile.mkdtemp())
+    home = folder / "home"
+    store, secret = make_home(home)
+    environment = os.environ | {
+        "TANDEM_HOME": str(home), "TANDEM_SERVE__PORT": "8767", "TANDEM_ENGINE__SLOTS": str(given.slots),
+        "TANDEM_LOG_LEVEL": "WARNING", "OMP_NUM_THREADS": "1",
+    }  # fmt: skip
+    with (folder / "log").open("wb") as log:
+        processes = [
+            subprocess.Popen([sys.executable, "-m", module], cwd=ROOT, env=environment, stdout=log, stderr=log)
+            for module in ("serve.engine.launcher", "serve")
+        ]
+    try:
+        seen, flips = asyncio.run(run(secret, given.promotions, given.clients, given.slots))
+    finally:
+        for process in reversed(processes):
+            process.terminate()
+            process.wait(timeout=60)
+    during = [gap for at, gap in seen.gaps if any(began <= at <= began + took + 0.2 for began, took in flips)]
+    outside = [gap for at, gap in seen.gaps if not any(began <= at <= began + took + 0.2 for began, took in flips)]
+    median = statistics.median(gap for _, gap in seen.gaps)
+    print(
+        json.dumps(
+            {
+                "slots": given.slots,
+                "promotions": len(flips),
+                "replies": len(seen.request_ids),
+                "failed": len(seen.failures),
+                "mixed_or_unfinished": store.read(mixed, seen.request_ids),
+                "promotion_median_s": round(statistics.median(took for _, took in flips), 3),
+                "gap_median_ms": round(1000 * median, 2),
+                "gap_longest_during_over_median": round(max(during) / median, 1),
+                "gap_longest_outside_over_median": round(max(outside) / median, 1),
+                "gap_p999_during_over_median": round(sorted(during)[int(0.999 * len(during))] / median, 1),
+                "gap_p999_outside_over_median": round(sorted(outside)[int(0.999 * len(outside))] / median, 1),
+            }
+        )
+    )
+    for failure in seen.failures[:5]:
+        print(failure)
+    store.close()
+    shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    main()
