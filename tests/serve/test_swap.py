@@ -1,6 +1,9 @@
 """Promotion and rollback with real engines and chats in flight; and what fails, leaving the old version serving."""
 
 import json
+import os
+import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -161,26 +164,56 @@ def test_weights_that_are_not_the_learners_fail_the_probe(tandem: Tandem) -> Non
 
 
 def test_an_engine_that_dies_is_started_again_and_nobody_notices(tandem: Tandem) -> None:
-    import os
-    import signal
-
-    status = {s["slot"]: s["pid"] for s in launcher_status(tandem)}
-    os.kill(status[0], signal.SIGKILL)
+    before = engine_pid(tandem, 0)
+    os.kill(before, signal.SIGKILL)
     with tandem.client("chat") as client:
         for _ in range(8):
             answer = client.post("/v1/chat/completions", json=chat(max_tokens=2))
             assert (answer.status_code, answer.json().get("system_fingerprint")) == (200, "v0")
-    deadline = time.monotonic() + 60
-    while launcher_status(tandem)[0]["pid"] == status[0] and time.monotonic() < deadline:
-        time.sleep(0.1)
-    wait_until_ready(tandem)
-    assert 0 in tandem.gateway.pool.loaded() and launcher_status(tandem)[0]["pid"] != status[0]
+    wait_for_another_engine(tandem, 0, before)
+    assert 0 in tandem.gateway.pool.loaded()
 
 
-def launcher_status(tandem: Tandem) -> list[dict[str, Any]]:
-    import socket
+def test_an_engine_that_hangs_is_found_out(tandem: Tandem) -> None:
+    """It accepts connections and answers nothing; a chat that it had taken goes to another one."""
+    (slot,) = [slot for slot in tandem.gateway.pool.slots if slot.version == 0][:1]
+    before = engine_pid(tandem, slot.index)
+    os.kill(before, signal.SIGSTOP)
+    with tandem.client("chat") as client:
+        answers = [client.post("/v1/chat/completions", json=chat(max_tokens=2)) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [200, 200]
+    wait_for_another_engine(tandem, slot.index, before)
 
+
+def test_a_reply_that_breaks_off_says_so(tandem: Tandem) -> None:
+    """After its first token nobody can stand in: the stream ends with an error, and the record keeps what there was."""
+    with tandem.client("chat") as client:
+        body = chat(stream=True, max_tokens=450, ignore_eos=True)
+        with client.stream("POST", "/v1/chat/completions", json=body) as answer:
+            lines = (line for line in answer.iter_lines() if line)
+            next(lines)
+            (slot,) = [slot for slot in tandem.gateway.pool.slots if slot.in_flight]
+            before = engine_pid(tandem, slot.index)
+            os.kill(before, signal.SIGKILL)
+            rest = list(lines)
+        request_id = answer.headers["x-request-id"]
+    assert rest[-1] != "data: [DONE]"
+    assert json.loads(rest[-1][6:])["error"]["code"] == "engine_unavailable"
+    (row,) = tandem.store.read(lambda session: session.query(Sample).filter(Sample.request_id == request_id).all())
+    assert row.status == "failed" and row.token_ids and row.version_first is not None
+    wait_for_another_engine(tandem, slot.index, before)
+
+
+def engine_pid(tandem: Tandem, slot: int) -> int:
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(str(tandem.settings.run_dir / "engines.sock"))
         connection.sendall(b'{"do": "status"}\n')
-        return list(json.loads(connection.makefile().readline())["slots"])
+        return int(json.loads(connection.makefile().readline())["slots"][slot]["pid"])
+
+
+def wait_for_another_engine(tandem: Tandem, slot: int, before: int) -> None:
+    deadline = time.monotonic() + 120
+    while engine_pid(tandem, slot) == before and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert engine_pid(tandem, slot) != before
+    wait_until_ready(tandem)
