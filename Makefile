@@ -9,7 +9,7 @@ BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help env run test test-all test-faults check format docs bench policy lock clean
+.PHONY: help env run test test-all test-faults check check-deploy format docs bench policy lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -35,6 +35,9 @@ check: env ## format, lint, types, import directions, docs in step
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/python -m pytest -q tests/test_imports.py tests/test_docs.py
+
+check-deploy: env ## image, compose, Helm chart, systemd units and alert rules, by their own tools
+	@$(BIN)/python -m deploy.check
 
 format: env ## put the code into the form that check wants
 	@$(BIN)/ruff format .

@@ -77,8 +77,8 @@ def backup(settings: Settings, path: Path) -> Contents:
             tarfile.open(fileobj=file, mode="w") as tar,
         ):
             contents = _fill(tar, settings, Path(scratch))
-        with unfinished.open("rb") as file:
-            os.fsync(file.fileno())
+        with unfinished.open("rb") as written:
+            os.fsync(written.fileno())
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)

@@ -65,3 +65,15 @@ class Metrics:
             "Age of the oldest vote not counted yet.",
             registry=self.registry,
         )
+        self.iteration_active = Gauge(
+            "tandem_iteration_active", "1 while an iteration is queued or running.", registry=self.registry
+        )
+        self.iteration_progress = Gauge(
+            "tandem_iteration_progress",
+            "How far the iteration is within its stage, from 0 to 1.",
+            ["stage"],
+            registry=self.registry,
+        )
+        self.home_free_bytes = Gauge(
+            "tandem_home_free_bytes", "Bytes free where the home is, for this user.", registry=self.registry
+        )

@@ -1,4 +1,4 @@
-"""`tandem db`: the record's database, moved from SQLite to Postgres or back."""
+"""`tandem db`: the record's database, brought up to date, or moved from SQLite to Postgres or back."""
 
 from typing import Annotated
 
@@ -7,6 +7,16 @@ import typer
 from deploy.command.options import Home, Json
 
 app = typer.Typer(help="The record's database.", no_args_is_help=True)
+
+
+@app.command("upgrade")
+def upgrade(home: Home = None) -> None:
+    """Bring the tables up to date, before anything of a new release starts. Every process does so at its start too."""
+    from deploy.command.output import say
+    from deploy.command.record import open_record
+
+    with open_record(home):
+        say("the record is up to date")
 
 
 @app.command("copy")

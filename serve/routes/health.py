@@ -1,5 +1,6 @@
 """Is it alive, is it ready, and what do the metrics say."""
 
+import shutil
 import time
 from typing import Literal
 
@@ -9,7 +10,7 @@ from pydantic import BaseModel
 from starlette.responses import Response
 
 from feedback.errors import EngineUnavailable
-from feedback.store import votes
+from feedback.store import iterations, votes
 from serve.auth import guarded
 from serve.gateway import Gateway
 from serve.routes.dependencies import Parts
@@ -57,6 +58,12 @@ async def _look(parts: Gateway) -> None:
         shown.votes.labels(state).set(counts.get(state, 0))
     oldest = await parts.record.read(votes.oldest_accepted_at)
     shown.oldest_uncounted_vote_age_seconds.set(0 if oldest is None else max(0.0, time.time() - oldest))
+    iteration = await parts.record.read(iterations.active)
+    shown.iteration_active.set(iteration is not None)
+    shown.iteration_progress.clear()
+    if iteration is not None:
+        shown.iteration_progress.labels(iteration.stage or iteration.state).set(iteration.progress)
+    shown.home_free_bytes.set(shutil.disk_usage(parts.settings.home).free)
 
 
 router.include_router(metrics_router)
