@@ -1,0 +1,139 @@
+"""The whole matrix: every route with nobody, with each role, with a revoked key and with nonsense for one.
+
+The routes are those that the application has, not a list kept here; what role each one needs is said once below, as
+docs/api.md says it.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from feedback.schema import ROLES
+from feedback.settings import load_settings
+from feedback.store import Store, keys
+from serve.app import create_app
+from tests.deploy.api_process import api_process
+
+API_PAGE = Path(__file__).resolve().parents[2] / "docs" / "api.md"
+NOBODY = "none"
+# Who comes without a key that is good: they are told apart from nobody by nothing.
+STRANGERS = {
+    "no key": {},
+    "an unknown key": {"authorization": "Bearer tdm_00000000_" + "x" * 43},
+    "no scheme": {"authorization": "tdm_00000000_x"},
+    "another scheme": {"authorization": "Basic dXNlcjpwYXNz"},
+    "an empty key": {"authorization": "Bearer"},
+    "a cookie of nobody": {"cookie": "tandem_sign_in=x"},
+}
+
+
+def documented() -> dict[tuple[str, str], str]:
+    rows = re.findall(r"^\| ((?:`\w+ /\S*` ?)+)\| (\w+) \|", API_PAGE.read_text(), re.MULTILINE)
+    return {(method, path): role for names, role in rows for method, path in re.findall(r"`(\w+) (/\S*)`", names)}
+
+
+def served(found: list[Any]) -> set[tuple[str, str]]:
+    said: set[tuple[str, str]] = set()
+    for route in found:
+        below = getattr(route, "original_router", None)
+        if below is not None:
+            said |= served(below.routes)
+        elif getattr(route, "methods", None) and route.path != "/openapi.json":
+            said |= {(method, route.path) for method in route.methods - {"HEAD"}}
+    return said
+
+
+MATRIX = documented()
+GUARDED = sorted(route for route, role in MATRIX.items() if role != NOBODY)
+
+
+@dataclass(frozen=True)
+class Api:
+    """A process without engines; a key of each role, and a revoked operator's."""
+
+    client: httpx.Client
+    secrets: dict[str, str]
+
+    def ask(self, route: tuple[str, str], headers: dict[str, str]) -> httpx.Response:
+        """The route with ids that lead nowhere and no body, so that nothing comes of a request that is let in."""
+        method, path = route
+        return self.client.request(method, re.sub(r"\{[^}]+\}", "v999999", path), headers=headers)
+
+    def bearer(self, who: str) -> dict[str, str]:
+        return {"authorization": f"Bearer {self.secrets[who]}"}
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    home = tmp_path_factory.mktemp("roles") / "home"
+    store = Store(load_settings(home=home).record_url)
+    store.migrate()
+    secrets = {role: store.write(keys.create, role)[1] for role in ROLES}
+    revoked, secrets["revoked"] = store.write(keys.create, "operate")
+    store.write(keys.revoke, revoked.id)
+    store.close()
+    with api_process(home) as url, httpx.Client(base_url=url, timeout=30, trust_env=False) as client:
+        yield Api(client, secrets)
+
+
+def test_the_matrix_has_every_route_that_is_served(tmp_path: Path) -> None:
+    assert served(create_app(load_settings(home=tmp_path)).routes) == MATRIX.keys()
+    assert len(GUARDED) > 20
+    assert set(MATRIX.values()) == {*ROLES, NOBODY}
+
+
+@pytest.mark.parametrize("route", GUARDED, ids=" ".join)
+def test_a_guarded_route_lets_nobody_in(api: Api, route: tuple[str, str]) -> None:
+    answers = {who: api.ask(route, headers) for who, headers in STRANGERS.items()}
+    answers["a revoked key"] = api.ask(route, api.bearer("revoked"))
+    assert {who: answer.status_code for who, answer in answers.items()} == dict.fromkeys(answers, 401)
+    assert all("invalid_api_key" in answer.text for answer in answers.values())
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("route", GUARDED, ids=" ".join)
+def test_each_role_reaches_what_it_may_and_nothing_else(api: Api, route: tuple[str, str], role: str) -> None:
+    answer = api.ask(route, api.bearer(role))
+    if ROLES.index(role) < ROLES.index(MATRIX[route]):
+        assert answer.status_code == 403
+        assert "insufficient_role" in answer.text
+    else:
+        assert answer.status_code not in (401, 403, 405, 500)
+
+
+@pytest.mark.parametrize("route", sorted(MATRIX.keys() - set(GUARDED)), ids=" ".join)
+def test_what_needs_no_key_says_nothing_of_anybody(api: Api, route: tuple[str, str]) -> None:
+    answer = api.ask(route, {})
+    # 422 or 400: signing in without a body. 503: no engine serves.
+    assert answer.status_code in (200, 400, 422, 503)
+    assert not re.search(r"tdm_|digest|key_[0-9a-z]{10,}", answer.text)
+
+
+def test_the_role_is_asked_for_before_the_body_is_looked_at(api: Api) -> None:
+    for path in ("/v1/policies/v1/promote", "/v1/chat/completions"):
+        answer = api.client.post(path, headers={"content-type": "application/json"}, content=b"{")
+        assert answer.status_code == 401
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/docs", "/redoc", "/v1/keys", "/..%2f..%2foperator.key", "/../operator.key"),
+        # Of vLLM, which this process stands before.
+        *("/v1/load_lora_adapter", "/pause", "/collective_rpc", "/update_weights", "/server_info"),
+    ],
+)
+def test_nothing_else_is_there_even_for_an_operator(api: Api, path: str) -> None:
+    for method in ("GET", "POST"):
+        assert api.ask((method, path), api.bearer("operate")).status_code in (404, 405)
+
+
+def test_a_key_is_in_no_answer(api: Api) -> None:
+    for route in GUARDED:
+        answer = api.ask(route, api.bearer("operate"))
+        assert api.secrets["operate"] not in answer.text + str(answer.headers)
