@@ -70,10 +70,10 @@ export class RatersSection {
         {
           type: "button",
           class: "quiet",
-          "aria-label": `Release ${name}`,
           onclick: () => this.change(rater, "release"),
         },
         "Release",
+        element("span", { class: "only-heard" }, ` ${name}`),
       );
     }
     return element(
@@ -81,7 +81,6 @@ export class RatersSection {
       {
         type: "button",
         class: "quiet",
-        "aria-label": `Set ${name} apart`,
         onclick: () =>
           askReason({
             title: `Set ${name} apart`,
@@ -92,6 +91,7 @@ export class RatersSection {
           }),
       },
       "Set apart…",
+      element("span", { class: "only-heard" }, ` ${name}`),
     );
   }
 

@@ -6,6 +6,7 @@ import { element } from "../element.js";
 export class TrafficForm {
   constructor(onChange) {
     this.onChange = onChange;
+    this.touched = false;
     this.challenger = element("select", { id: "challenger" });
     this.chat = slider("chat-share");
     this.comparison = slider("comparison-share");
@@ -15,6 +16,9 @@ export class TrafficForm {
       "form",
       {
         class: "traffic",
+        oninput: () => {
+          this.touched = true;
+        },
         onsubmit: (event) => {
           event.preventDefault();
           this.save();
@@ -37,7 +41,9 @@ export class TrafficForm {
     );
   }
 
+  /** Show the shares as they are; a choice that is half made stays as it is. */
   draw(traffic, policies) {
+    const chosen = this.touched ? this.challenger.value : (traffic.challenger ?? "");
     const choices = policies.map((policy) => policy.version);
     const serving = policies.find((policy) => policy.state === "serving")?.version;
     this.challenger.replaceChildren(
@@ -46,13 +52,15 @@ export class TrafficForm {
         element("option", { value: version }, version === serving ? `${version} (serves)` : version),
       ),
     );
-    this.challenger.value = traffic.challenger ?? "";
+    this.challenger.value = chosen;
+    if (this.touched) return;
     this.chat.set(traffic.chat_share);
     this.comparison.set(traffic.comparison_share);
   }
 
   async save() {
     this.submit.disabled = true;
+    this.touched = false;
     this.said.className = "said";
     this.said.textContent = this.challenger.value ? `Loading ${this.challenger.value}…` : "";
     try {
@@ -68,6 +76,7 @@ export class TrafficForm {
       this.onChange();
     } catch (error) {
       if (!(error instanceof Refused)) throw error;
+      this.touched = true;
       this.said.className = "said problem";
       this.said.textContent = `Not set: ${error.message}.`;
     } finally {

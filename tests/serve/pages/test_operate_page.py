@@ -132,12 +132,12 @@ def test_a_rater_is_set_apart_and_released(quiet: Tandem, visitors: Visitors) ->
     quiet.store.write(votes.put, comparison, judgement(), key_id="key_a", sees_all=True, rater="ann")
     page = visitors.visit(quiet, "/operate")
     raters = page.get_by_role("region", name="Raters")
-    raters.get_by_role("button", name="Set ann apart").click()
+    raters.get_by_role("button", name="Set apart… ann").click()
     page.get_by_label("Reason").fill("a robot")
     page.get_by_role("dialog").get_by_role("button", name="Set apart").click()
     expect(raters.get_by_text("quarantined")).to_have_attribute("title", "a robot")
     raters.get_by_role("button", name="Release ann").click()
-    expect(raters.get_by_role("button", name="Set ann apart")).to_be_visible()
+    expect(raters.get_by_role("button", name="Set apart… ann")).to_be_visible()
 
 
 @pytest.mark.engine
