@@ -42,7 +42,7 @@ def evaluate(
     """
     chosen = _spaced(prompts, settings.prompts)
     encoded = [candidate.encode_chat(messages)[-max_prompt_tokens:] for messages in chosen]
-    with matmul_precision(settings.matmul_precision):
+    with matmul_precision(settings.matmul_precision, candidate.model):
         # The same stream of random numbers for both: where the policies agree, so do the replies.
         own, other = (
             TorchSampler(policy.model, policy.end_ids).sample(

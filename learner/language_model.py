@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
+from learner import small_llama
 from learner.errors import ModelNotSupported
 from learner.sequences import Episodes
 
@@ -28,6 +29,8 @@ class TokenLogprobs:
 
 def hidden_states(model: PreTrainedModel, tokens_B_T: Tensor) -> Tensor:
     """Last hidden states [B, T, D] of right-padded rows; causal attention keeps the padding out."""
+    if small_llama.fits(model.base_model, *tokens_B_T.shape):
+        return small_llama.hidden_states(model.base_model, tokens_B_T)
     return model.base_model(input_ids=tokens_B_T, use_cache=False).last_hidden_state
 
 

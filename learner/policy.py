@@ -90,6 +90,7 @@ def load_policy(folder: Path | str, device: str | None = None, dtype: torch.dtyp
     if wrong:
         raise PolicyInvalid(f"{folder}: tensors missing or of another shape: {', '.join(wrong[:5])}")
     model = model.to(device).eval()
+    _require_finite(model)
     require_plain_head(model)
     return Policy(model, tokenizer, _end_ids(model, tokenizer))
 
@@ -103,10 +104,8 @@ def save_policy(policy: Policy, folder: Path | str) -> None:
     """
     folder = Path(folder)
     model = policy.model
+    _require_finite(model)
     state = {name: tensor.detach() for name, tensor in model.state_dict().items()}
-    bad = [name for name, tensor in state.items() if not torch.isfinite(tensor).all()]
-    if bad:
-        raise PolicyInvalid(f"weights not finite: {', '.join(bad[:5])}")
     tied = bool(getattr(model.config, "tie_word_embeddings", False))
     try:
         if tied:
@@ -143,6 +142,12 @@ def _next_logprobs(model: PreTrainedModel, tokens: list[int]) -> Tensor:
     inputs_1_T = torch.tensor([tokens], device=model.device)
     logits_1_V = model(input_ids=inputs_1_T, use_cache=False, logits_to_keep=1).logits[:, -1]
     return torch.log_softmax(logits_1_V.float(), dim=-1)[0]
+
+
+def _require_finite(model: PreTrainedModel) -> None:
+    bad = [name for name, tensor in model.state_dict().items() if not torch.isfinite(tensor).all()]
+    if bad:
+        raise PolicyInvalid(f"weights not finite: {', '.join(bad[:5])}")
 
 
 def _require_safetensors(folder: Path) -> None:

@@ -187,7 +187,7 @@ class PPO:
     def step(self) -> PPOStep:
         """Sample, score, estimate, update; say what happened."""
         settings = self.settings
-        with matmul_precision(settings.matmul_precision):
+        with matmul_precision(settings.matmul_precision, self.model):
             prompts = self.prompts.draw(self.steps_done, settings.episodes_per_step // settings.replies_per_prompt)
             samples = self.sampler.sample(
                 [prompt for prompt in prompts for _ in range(settings.replies_per_prompt)],
@@ -280,7 +280,8 @@ class PPO:
         tokens_per_minibatch = len(advantages_N) / minibatches
         totals = UpdateTotals()
         for index_B in self._minibatches(len(episodes)):
-            for piece_B in index_B.split(settings.episodes_per_forward):
+            for places_B in _by_length(episodes.take(index_B), settings.episodes_per_forward):
+                piece_B = index_B[places_B]
                 piece = episodes.take(piece_B)
                 mask_B_R = piece.reply_mask_B_R
                 data = {name: value[piece_B, : mask_B_R.shape[1]][mask_B_R] for name, value in padded.items()}

@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 
+from learner import small_llama
 from learner.comparisons import ComparisonBatch
 from learner.errors import CheckpointInvalid
 from learner.language_model import hidden_states, reply_logprobs, token_logprobs
@@ -193,11 +194,10 @@ def load_preference_model(
 
 def _pair_hidden(trunk: PreTrainedModel, batch: ComparisonBatch) -> Tensor:
     """Hidden states [C, T, D] of rows that hold a prompt and both replies."""
-    hidden = torch.zeros((), dtype=trunk.dtype, device=batch.tokens_C_T.device)
-    mask_C_1_T_T = torch.where(batch.visible_C_T_T, hidden, torch.finfo(trunk.dtype).min)[:, None]
+    if small_llama.fits(trunk, *batch.tokens_C_T.shape):
+        return small_llama.hidden_states(trunk, batch.tokens_C_T, batch.positions_C_T, batch.visible_C_T_T)
+    seen = torch.zeros((), dtype=trunk.dtype, device=batch.tokens_C_T.device)
+    mask_C_1_T_T = torch.where(batch.visible_C_T_T, seen, torch.finfo(trunk.dtype).min)[:, None]
     return trunk(
-        input_ids=batch.tokens_C_T,
-        attention_mask=mask_C_1_T_T,
-        position_ids=batch.positions_C_T,
-        use_cache=False,
+        input_ids=batch.tokens_C_T, attention_mask=mask_C_1_T_T, position_ids=batch.positions_C_T, use_cache=False
     ).last_hidden_state

@@ -93,7 +93,7 @@ def train_preference_model(
         restore(resume.tensors, modules, optimizers)
         first = resume.step
 
-    with matmul_precision(settings.matmul_precision):
+    with matmul_precision(settings.matmul_precision, model.trunk):
         features_C_2_F = _all_features(model, encoded)
         if features_C_2_F is not None and resume is None:
             _standardise(model, features_C_2_F)
@@ -272,7 +272,7 @@ def score_comparisons(
     if not encoded:
         raise TrainingDataInvalid("no held-out comparison to judge the preference model by")
     scores_C_2_O = torch.zeros(len(encoded), 2, len(model.shape.objectives))
-    with matmul_precision(settings.matmul_precision):
+    with matmul_precision(settings.matmul_precision, model.trunk):
         for piece in _pieces(encoded):
             batch = ComparisonBatch.pad([encoded[i] for i in piece], model.device)
             raw_C_2_E_O = model.compare(batch, model.features(batch))

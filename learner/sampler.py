@@ -10,8 +10,9 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel
+from transformers import PreTrainedModel
 
+from learner.decoding import decoder, left_pad
 from learner.language_model import logits
 from learner.sequences import Episodes
 
@@ -97,26 +98,17 @@ class TorchSampler:
         """Tokens, log-probabilities and lengths of the replies to one batch of prompts."""
         rows, limit = uniforms_B_R.shape
         device = uniforms_B_R.device
-        inputs_B_T, attended_B_T = _left_pad(prompts, limit, device)
-        positions_B_T = (attended_B_T.cumsum(dim=1) - 1).clamp(min=0)
+        inputs_B_T, mask_B_S = left_pad(prompts, limit, device)
+        decoding = decoder(self.model, mask_B_S)
         ends = torch.tensor(self.end_ids, device=device)
         tokens_B_R = torch.zeros(rows, limit, dtype=torch.long, device=device)
         logprobs_B_R = torch.zeros(rows, limit, device=device)
         lengths_B = torch.full((rows,), limit, device=device)
-        cache = DynamicCache(config=self.model.config)
         active = torch.arange(rows, device=device)
         running = torch.ones(rows, dtype=torch.bool, device=device)
-        width = inputs_B_T.shape[1]
         for step in range(limit):
-            seen = width + step
-            hidden_B_D = self.model.base_model(
-                input_ids=inputs_B_T,
-                attention_mask=attended_B_T[:, :seen],
-                position_ids=positions_B_T[:, seen - inputs_B_T.shape[1] : seen],
-                past_key_values=cache,
-                use_cache=True,
-            ).last_hidden_state[:, -1]
-            chosen_B, chosen_logprobs_B = draw(logits(self.model, hidden_B_D), uniforms_B_R[active, step], temperature)
+            logits_B_V = logits(self.model, decoding.advance(inputs_B_T))
+            chosen_B, chosen_logprobs_B = draw(logits_B_V, uniforms_B_R[active, step], temperature)
             tokens_B_R[active, step] = chosen_B
             logprobs_B_R[active, step] = chosen_logprobs_B
             ending = running & torch.isin(chosen_B, ends)
@@ -127,9 +119,8 @@ class TorchSampler:
                 break
             if alive < 0.8 * len(active):
                 keep = running.nonzero().squeeze(1)
-                cache.batch_select_indices(keep)
+                decoding.keep(keep)
                 active, chosen_B, running = active[keep], chosen_B[keep], running[keep]
-                attended_B_T, positions_B_T = attended_B_T[keep], positions_B_T[keep]
             inputs_B_T = chosen_B[:, None]
         return tokens_B_R, logprobs_B_R, lengths_B
 
@@ -152,13 +143,3 @@ def draw(logits_B_V: Tensor, uniforms_B: Tensor, temperature: float) -> tuple[Te
         )
         chosen_B_1 = torch.searchsorted(cumulative_B_V, below_B_1, right=True)
     return chosen_B_1.squeeze(1), logprobs_B_V.gather(1, chosen_B_1).squeeze(1)
-
-
-def _left_pad(prompts: Sequence[Sequence[int]], room: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Token ids [B, P] padded on the left, and a mask [B, P + room] that is False on that padding."""
-    width = max(map(len, prompts))
-    tokens = [[*[0] * (width - len(prompt)), *prompt] for prompt in prompts]
-    mask = torch.ones(len(prompts), width + room, dtype=torch.long, device=device)
-    for row, prompt in enumerate(prompts):
-        mask[row, : width - len(prompt)] = 0
-    return torch.tensor(tokens, device=device), mask
