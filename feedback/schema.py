@@ -234,7 +234,19 @@ class Vote(Base):
             sqlite_where=text("state = 'accepted'"),
             postgresql_where=text("state = 'accepted'"),
         ),
-        Index("ix_votes_state_counted_at", "state", "counted_at"),
+        # Each state has an index of its own: one over all states would have a backlog sorted anew for each batch.
+        Index(
+            "ix_votes_counted",
+            "counted_at",
+            sqlite_where=text("state = 'counted'"),
+            postgresql_where=text("state = 'counted'"),
+        ),
+        Index(
+            "ix_votes_apart",
+            "state",
+            sqlite_where=text("state IN ('quarantined', 'retracted')"),
+            postgresql_where=text("state IN ('quarantined', 'retracted')"),
+        ),
         Index("ix_votes_rater_id", "rater_id"),
     )
 

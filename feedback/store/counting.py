@@ -35,7 +35,7 @@ def count_accepted(session: Session, limit: int = COUNT_BATCH) -> int:
             )
             .join(Comparison, Comparison.id == Vote.comparison_id)
             .join(Rater, Rater.id == Vote.rater_id)
-            .where(Vote.state == "accepted")
+            .where(tallies.IS_ACCEPTED)
             .order_by(Vote.updated_at)
             .limit(limit)
             .with_for_update(skip_locked=True, of=Vote)

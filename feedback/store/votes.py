@@ -16,7 +16,6 @@ from feedback.ids import new_id
 from feedback.schema import Comparison, Dataset, DatasetVote, Handout, Iteration, Rater, Vote, VoteRevision
 from feedback.store import comparisons, counting, insert, now, raters, tallies
 
-NOT_COUNTED = ("accepted", "quarantined", "retracted")
 SAID = ("preferred", "strength", "reason", "ideal", "success")
 
 
@@ -182,19 +181,20 @@ def used_by(session: Session, vote_id: str) -> list[dict[str, Any]]:
 
 def count_by_state(session: Session) -> dict[str, int]:
     """How many votes there are in each state. The many that count are not read for it."""
-    rows = session.execute(select(Vote.state, func.count()).where(Vote.state.in_(NOT_COUNTED)).group_by(Vote.state))
-    counts = {state: count for state, count in rows} | {"counted": tallies.counted(session)}  # noqa: C416
+    rows = session.execute(select(Vote.state, func.count()).where(tallies.IS_APART).group_by(Vote.state))
+    accepted = session.scalars(select(func.count()).select_from(Vote).where(tallies.IS_ACCEPTED)).one()
+    counts = {state: count for state, count in rows} | {"accepted": accepted, "counted": tallies.counted(session)}  # noqa: C416
     return {state: count for state, count in counts.items() if count}
 
 
 def oldest_accepted_at(session: Session) -> float | None:
     """When the oldest vote that is not counted yet was accepted; None when all are counted."""
-    return session.scalars(select(func.min(Vote.updated_at)).where(Vote.state == "accepted")).one()
+    return session.scalars(select(func.min(Vote.updated_at)).where(tallies.IS_ACCEPTED)).one()
 
 
 def first_counted_at(session: Session) -> float | None:
     """When the first vote that counts was counted; None when there is none."""
-    return session.scalars(select(func.min(Vote.counted_at)).where(Vote.state == "counted")).one()
+    return session.scalars(select(func.min(Vote.counted_at)).where(tallies.IS_COUNTED)).one()
 
 
 def cast_since(session: Session, rater_id: str, at: float) -> int:
@@ -208,9 +208,7 @@ def cast_since(session: Session, rater_id: str, at: float) -> int:
 
 def counted_since(session: Session, at: float) -> int:
     """How many of the votes that count now were counted after `at`."""
-    return session.scalars(
-        select(func.count()).select_from(Vote).where(Vote.state == "counted", Vote.counted_at > at)
-    ).one()
+    return session.scalars(select(func.count()).select_from(Vote).where(tallies.IS_COUNTED, Vote.counted_at > at)).one()
 
 
 def _check_visible(session: Session, comparison_id: str, key_id: str, sees_all: bool) -> None:

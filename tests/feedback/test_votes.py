@@ -1,6 +1,8 @@
 import threading
+from pathlib import Path
 
 import pytest
+from sqlalchemy import event
 
 from feedback.errors import NotFound
 from feedback.store import Store, comparisons, votes
@@ -110,3 +112,20 @@ def test_counts_by_state_and_age(store: Store) -> None:
     count_all(store)
     assert store.read(votes.count_by_state) == {"counted": 1}
     assert store.read(votes.counted_since, 0.0) == 1
+
+
+def test_a_backlog_is_counted_from_an_index_and_not_sorted_anew_for_each_batch(tmp_path: Path) -> None:
+    store = Store(f"sqlite:///{tmp_path / 'record.db'}")
+    store.migrate()
+    plans: list[str] = []
+
+    def explain(connection: object, _cursor: object, statement: str, parameters: object, *_: object) -> None:
+        if statement.startswith("SELECT votes.id"):
+            rows = connection.connection.cursor().execute(f"EXPLAIN QUERY PLAN {statement}", parameters)
+            plans.extend(row[3] for row in rows)
+
+    event.listen(store.engine, "before_cursor_execute", explain)
+    assert count_all(store) == 0
+    assert "SCAN votes USING INDEX ix_votes_accepted" in plans
+    assert not [step for step in plans if "TEMP B-TREE" in step]
+    store.close()

@@ -274,8 +274,21 @@ def upgrade() -> None:
             sqlite_where=sa.text("state = 'accepted'"),
             postgresql_where=sa.text("state = 'accepted'"),
         )
+        batch_op.create_index(
+            "ix_votes_apart",
+            ["state"],
+            unique=False,
+            sqlite_where=sa.text("state IN ('quarantined', 'retracted')"),
+            postgresql_where=sa.text("state IN ('quarantined', 'retracted')"),
+        )
+        batch_op.create_index(
+            "ix_votes_counted",
+            ["counted_at"],
+            unique=False,
+            sqlite_where=sa.text("state = 'counted'"),
+            postgresql_where=sa.text("state = 'counted'"),
+        )
         batch_op.create_index("ix_votes_rater_id", ["rater_id"], unique=False)
-        batch_op.create_index("ix_votes_state_counted_at", ["state", "counted_at"], unique=False)
 
     op.create_table(
         "dataset_votes",
@@ -314,8 +327,15 @@ def downgrade() -> None:
 
     op.drop_table("dataset_votes")
     with op.batch_alter_table("votes", schema=None) as batch_op:
-        batch_op.drop_index("ix_votes_state_counted_at")
         batch_op.drop_index("ix_votes_rater_id")
+        batch_op.drop_index(
+            "ix_votes_counted", sqlite_where=sa.text("state = 'counted'"), postgresql_where=sa.text("state = 'counted'")
+        )
+        batch_op.drop_index(
+            "ix_votes_apart",
+            sqlite_where=sa.text("state IN ('quarantined', 'retracted')"),
+            postgresql_where=sa.text("state IN ('quarantined', 'retracted')"),
+        )
         batch_op.drop_index(
             "ix_votes_accepted",
             sqlite_where=sa.text("state = 'accepted'"),
