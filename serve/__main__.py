@@ -1,7 +1,10 @@
 """`python -m serve`: the API process of one home."""
 
 import argparse
+import asyncio
+from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 
 import uvicorn
 import uvloop
@@ -19,10 +22,23 @@ def main() -> None:
     uvloop.run(serve(settings))
 
 
+class Server(uvicorn.Server):
+    """Says that the end has begun: streams that would go on for ever end by themselves then."""
+
+    def __init__(self, config: uvicorn.Config, on_exit: Callable[[], object]) -> None:
+        super().__init__(config)
+        self._on_exit = on_exit
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._on_exit()
+        super().handle_exit(sig, frame)
+
+
 async def serve(settings: Settings) -> None:
     """Listen until SIGTERM or SIGINT, then let the replies in flight end."""
+    app = create_app(settings)
     config = uvicorn.Config(
-        create_app(settings),
+        app,
         host=settings.serve.host,
         port=settings.serve.port,
         http="httptools",
@@ -31,7 +47,8 @@ async def serve(settings: Settings) -> None:
         server_header=False,
         timeout_graceful_shutdown=max(1, round(settings.serve.drain_timeout_s)),
     )
-    await uvicorn.Server(config).serve()
+    loop, gateway = asyncio.get_running_loop(), app.state.gateway
+    await Server(config, lambda: loop.call_soon_threadsafe(gateway.stopping.set)).serve()
 
 
 if __name__ == "__main__":

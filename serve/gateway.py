@@ -5,10 +5,13 @@ import contextlib
 import logging
 from typing import TYPE_CHECKING
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from feedback.errors import Conflict
 from feedback.schema import Iteration
 from feedback.settings import Settings
 from feedback.store import Store, iterations, policies, traffic
+from serve import background
 from serve.auth import Keyring
 from serve.chat.retries import Retries
 from serve.engine.launcher_client import LauncherClient
@@ -55,13 +58,14 @@ class Gateway:
         self.retries = Retries()
         self.made_at: dict[int, float] = {}
         self._vote_hints: VoteHints | None = None
+        self._hint: asyncio.Task[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         await asyncio.to_thread(self.record.store.migrate)
         self._tasks = [
-            asyncio.create_task(self._start_hints(), name="vote-hints"),
-            asyncio.create_task(self._follow_the_record(), name="follow-the-record"),
+            background.start(self._start_hints(), "vote hints"),
+            background.start(self._follow_the_record(), "following the record"),
         ]
 
     async def stop(self) -> None:
@@ -83,7 +87,7 @@ class Gateway:
             learner=self.settings.learner.model_dump(mode="json"),
             reason=reason,
         )
-        self._hint = asyncio.create_task(asyncio.to_thread(_enqueue, self.settings, iteration.id))
+        self._hint = background.start(asyncio.to_thread(_enqueue, self.settings, iteration.id), "iteration hint")
         return iteration
 
     def vote_is_durable(self) -> None:
@@ -96,13 +100,16 @@ class Gateway:
 
     async def _follow_the_record(self) -> None:
         """Start the engines once there is a policy to serve, then keep up with what is set through other processes."""
-        while self.pool.serving is None:
-            await self._start_engines()
-            await asyncio.sleep(REFRESH_INTERVAL_S)
         while True:
-            self.pool.shares = await self.record.read(traffic.get)
-            await self._follow_promotions()
-            await self._note_when_versions_were_made()
+            try:
+                if self.pool.serving is None:
+                    await self._start_engines()
+                else:
+                    self.pool.shares = await self.record.read(traffic.get)
+                    await self._follow_promotions()
+                    await self._note_when_versions_were_made()
+            except SQLAlchemyError as error:
+                log.warning("the record does not answer (%s)", type(error).__name__)
             await asyncio.sleep(REFRESH_INTERVAL_S)
 
     async def _follow_promotions(self) -> None:

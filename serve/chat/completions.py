@@ -58,7 +58,7 @@ class Completion:
         """Have the engines begin; see `Generation.begin`. What was begun is stopped when this fails."""
         logprobs = self._gateway.settings.serve.record_logprobs
         begun = [
-            asyncio.ensure_future(generation.begin(self._caller.key_id, self._request_id, record_logprobs=logprobs))
+            asyncio.ensure_future(generation.begin(self._caller.key_id, record_logprobs=logprobs))
             for generation in self.generations
         ]
         try:

@@ -19,6 +19,7 @@ class Frames:
         self._token_ids = chat.return_token_ids
         # Asked for usage, OpenAI says null in every chunk but the last.
         self._usage_yet = b',"usage":null' if chat.include_usage else b""
+        self._paired = chat.n == 2
         self._plain = not chat.logprobs and not chat.return_token_ids
         self._plain_head = [self._head + b',"choices":[{"index":%d,"delta":{"content":' % index for index in range(2)]
         self._plain_end = b'},"logprobs":null,"finish_reason":null}]' + self._usage_yet + self._tail + b"}\n\n"
@@ -29,8 +30,9 @@ class Frames:
         if self._plain and choice.get("finish_reason") is None and delta.keys() == {"content"}:
             return self._plain_head[index] + orjson.dumps(delta["content"]) + self._plain_end
         if self._plain and not delta and choice.get("finish_reason") is None:
-            # It came for its token ids, which only the record wants.
-            return b""
+            # It came for its token ids, which only the record wants. Of two sides both say something, or there would
+            # be more chunks of one.
+            return self._plain_head[index] + b'""' + self._plain_end if self._paired else b""
         said: dict[str, Any] = {
             "index": index,
             "delta": {name: value for name, value in delta.items() if value is not None},

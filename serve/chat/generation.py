@@ -28,7 +28,7 @@ class Generation:
         self._version = version
         self._transfer: Transfer | None = None
 
-    async def begin(self, key_id: str, request_id: str, *, record_logprobs: bool) -> None:
+    async def begin(self, key_id: str, *, record_logprobs: bool) -> None:
         """Have an engine begin: returns with the first token of a stream, or the whole of a reply that is not one.
 
         Until then an engine that fails is replaced by another one. Raises EngineRefused for what vLLM will not do,
@@ -40,7 +40,7 @@ class Generation:
             seat = await self._pool.seat(self._version, key_id, avoid, or_serving=self._chat.version is None)
             self.reply.seat = seat
             try:
-                await self._begin_on(seat, body, request_id)
+                await self._begin_on(seat, body)
                 return
             except EngineLost:
                 self.stop()
@@ -87,12 +87,16 @@ class Generation:
         if self.reply.seat is not None:
             self._pool.release(self.reply.seat)
 
-    async def _begin_on(self, seat: Seat, body: dict[str, Any], request_id: str) -> None:
+    async def _begin_on(self, seat: Seat, body: dict[str, Any]) -> None:
         if not self._chat.stream:
             # Its tokens come all at once: what was there when it was asked counts as its first.
             seat.progress()
         transfer = self._transfer = await seat.slot.client.chat(
-            body, f"{request_id}-{self.reply.choice}", seat.progress, lambda: self._pool.release(seat)
+            # Not the request's id, which a client may give twice.
+            body,
+            self.reply.id,
+            seat.progress,
+            lambda: self._pool.release(seat),
         )
         status = await transfer.wait_for_status()
         if status >= 500:

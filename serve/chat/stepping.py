@@ -7,6 +7,7 @@ from typing import Any
 from serve.chat.generation import Generation
 
 Chunk = dict[str, Any]
+PLAIN = frozenset({"role", "content"})
 
 
 async def in_step(generations: list[Generation]) -> AsyncIterator[list[tuple[int, Chunk]]]:
@@ -77,12 +78,13 @@ def tokens(chunk: Chunk) -> int:
 
 def merge(chunks: list[Chunk]) -> list[Chunk]:
     """Chunks of plain text as one; others stay as they are."""
-    if len(chunks) < 2 or any(chunk["delta"].keys() != {"content"} for chunk in chunks):
+    if len(chunks) < 2 or any(chunk["delta"].keys() - PLAIN for chunk in chunks):
         return chunks
+    delta = {name: value for chunk in chunks for name, value in chunk["delta"].items() if name == "role"}
     logprobs = [entry for chunk in chunks for entry in (chunk.get("logprobs") or {}).get("content") or ()]
     return [
         {
-            "delta": {"content": "".join(chunk["delta"]["content"] or "" for chunk in chunks)},
+            "delta": {**delta, "content": "".join(chunk["delta"].get("content") or "" for chunk in chunks)},
             "logprobs": {"content": logprobs} if logprobs else None,
             "finish_reason": chunks[-1].get("finish_reason"),
             "token_ids": [token for chunk in chunks for token in chunk.get("token_ids") or ()],

@@ -9,9 +9,12 @@ import contextlib
 import logging
 import time
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from feedback.errors import EngineUnavailable, InvalidRequest, TandemError
 from feedback.schema import version_name, version_number
 from feedback.settings import EngineSettings
+from serve import background
 from serve.engine.client import EngineLost
 from serve.engine.loading import Loader
 from serve.engine.policy_folders import PolicyFolders
@@ -26,6 +29,8 @@ LOOK_INTERVAL_S = 1.0
 FIRST_BACKOFF_S = 0.5
 LONGEST_BACKOFF_S = 30.0
 RESCUE_DRAIN_S = 5.0
+# What may go wrong with an engine, with a policy's folder or with the record, and be better the next time.
+FAILURES = (TandemError, OSError, SQLAlchemyError)
 
 
 class Supervision:
@@ -52,8 +57,8 @@ class Supervision:
         """Have slot i hold `versions[i]`."""
         for slot, version in zip(self._pool.slots, versions, strict=True):
             slot.wanted = version
-            self._tasks.append(asyncio.create_task(self._keep_alive(slot), name=f"engine-{slot.index}"))
-        self._tasks.append(asyncio.create_task(self._listen_for_ends(), name="engine-ends"))
+            self._tasks.append(background.start(self._keep_alive(slot), f"watching engine {slot.index}"))
+        self._tasks.append(background.start(self._listen_for_ends(), "listening for ended engines"))
 
     async def stop(self) -> None:
         """Stop watching; the engines end with the launcher."""
@@ -92,8 +97,8 @@ class Supervision:
         assert slot.wanted is not None
         try:
             await self._starter.start(slot, slot.wanted, adopt=adopt)
-        except (TandemError, OSError) as error:
-            log.warning("engine %d did not start: %s", slot.index, error)
+        except FAILURES as error:
+            log.warning("engine %d did not start: %s", slot.index, _said(error))
             return False
         slot.suspected.clear()
         log.info("engine %d is ready with %s", slot.index, version_name(slot.wanted))
@@ -117,8 +122,8 @@ class Supervision:
         swapped = spare.version
         try:
             await self._loader.load(spare, await self._folders.of(serving), drain_timeout_s=RESCUE_DRAIN_S)
-        except TandemError as error:
-            log.warning("engine %d could not take over %s: %s", spare.index, version_name(serving), error)
+        except FAILURES as error:
+            log.warning("engine %d could not take over %s: %s", spare.index, version_name(serving), _said(error))
             return
         log.info("engine %d took over %s", spare.index, version_name(serving))
         dead.wanted = swapped
@@ -171,3 +176,8 @@ class Supervision:
                 await asyncio.sleep(READY_INTERVAL_S)
             else:
                 return
+
+
+def _said(error: Exception) -> str:
+    """A database's message may quote what was to be written."""
+    return error.message if isinstance(error, TandemError) else type(error).__name__

@@ -1,10 +1,12 @@
 """Chat completions over HTTP with real engines: OpenAI's wire form, attribution, comparisons, cancellation."""
 
+import asyncio
 import json
 import re
 import time
 from typing import Any
 
+import httpx
 import openai
 import pytest
 
@@ -206,3 +208,13 @@ def test_malformed_json_is_refused_in_openais_form(tandem: Tandem) -> None:
         for content in (b"{", b"[]", b"", b"\xff"):
             answer = client.post("/v1/chat/completions", content=content)
             assert (answer.status_code, answer.json()["error"]["code"]) == (400, "malformed_json")
+
+
+async def test_a_request_id_used_twice_at_once_harms_nobody(tandem: Tandem) -> None:
+    headers = {"authorization": f"Bearer {tandem.secrets['chat']}", "x-request-id": "twice"}
+    body = chat(max_tokens=40, ignore_eos=True)
+    async with httpx.AsyncClient(base_url=tandem.url, headers=headers, timeout=60, trust_env=False) as client:
+        answers = await asyncio.gather(*[client.post("/v1/chat/completions", json=body) for _ in range(4)])
+    assert [answer.status_code for answer in answers] == [200] * 4
+    assert {answer.headers["x-request-id"] for answer in answers} == {"twice"}
+    assert len(sample_of(tandem.store, "twice")) == 4

@@ -189,6 +189,19 @@ def test_sigterm_lets_replies_in_flight_end(process: Process, store: Store) -> N
     assert row.status == "complete" and len(row.token_ids) == 200
 
 
+def test_sigterm_ends_who_follows_an_iteration(process: Process) -> None:
+    with process.client() as client:
+        iteration_id = client.post("/v1/iterations").json()["id"]
+        with client.stream("GET", f"/v1/iterations/{iteration_id}/events") as events:
+            lines = events.iter_lines()
+            next(lines)
+            began = time.monotonic()
+            process.process.send_signal(signal.SIGTERM)
+            list(lines)
+    process.process.wait(timeout=30)
+    assert time.monotonic() - began < process.settings.serve.drain_timeout_s / 2
+
+
 def test_after_a_kill_it_takes_the_living_engine_over(process: Process) -> None:
     before = engine_pid(process)
     process.process.kill()

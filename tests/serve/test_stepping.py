@@ -24,6 +24,7 @@ class Scripted:
         self._coming = deque(
             {"delta": {"content": "x" * size}, "token_ids": [1] * size, "finish_reason": None} for size in sizes
         )
+        self._coming.appendleft({"delta": {"role": "assistant", "content": ""}, "finish_reason": None})
         self._pauses = deque(pauses)
 
     async def _arrive(self) -> bool:
@@ -55,12 +56,14 @@ def test_neither_side_is_ahead_and_nothing_is_lost(
         return [block async for block in in_step(sides)]  # type: ignore[arg-type]
 
     blocks, released, ended = asyncio.run(run()), [0, 0], (sum(left), sum(right))
+    assert [["role" in chunk["delta"] for _, chunk in block] for block in blocks].count([True, True]) == 1
     for block in blocks:
         both_went_on = all(count < end for count, end in zip(released, ended, strict=True))
         assert [index for index, _ in block] == ([0, 1] if both_went_on else [block[0][0]])
         for index, chunk in block:
-            released[index] += len(chunk["token_ids"])
-            assert chunk["delta"]["content"] == "x" * len(chunk["token_ids"])
+            size = len(chunk.get("token_ids") or ())
+            released[index] += size
+            assert chunk["delta"]["content"] == "x" * size
         if all(count < end for count, end in zip(released, ended, strict=True)):
             # A chunk that an engine sent whole is not taken apart: two tokens are the most that it can be ahead by.
             assert abs(released[0] - released[1]) <= 2

@@ -57,7 +57,7 @@ def test_promote_and_roll_back(tandem: Tandem) -> None:
     with tandem.client() as client:
         history = client.get("/v1/policies/v1").json()["promotions"]
         states = {policy["version"]: policy["state"] for policy in client.get("/v1/policies").json()["data"]}
-    assert [attempt["outcome"] for attempt in history] == ["succeeded"]
+    assert (history[-1]["outcome"], history[-1]["reason"]) == ("succeeded", "test")
     assert states["v0"] == "serving" and states["v1"] == "retired"
 
 
