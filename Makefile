@@ -9,7 +9,7 @@ BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help env run test test-all test-faults check check-deploy format docs bench policy lock clean
+.PHONY: help env run test test-browser test-all test-faults check check-deploy format docs bench policy lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -22,7 +22,10 @@ run: env ## start the whole stack; ends with the address and where the key is
 	@$(BIN)/tandem up
 
 test: env ## unit tests and one test of the whole loop
-	@$(BIN)/python -m pytest -m "not slow and not faults"
+	@$(BIN)/python -m pytest -m "not slow and not faults and not browser"
+
+test-browser: env ## the pages, in Debian's Chromium
+	@$(BIN)/python -m pytest -m browser
 
 test-all: env ## every test
 	@$(BIN)/python -m pytest

@@ -1,9 +1,11 @@
 """Policy versions: what there are, with lineage and evidence; promotion and rollback."""
 
+import re
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 from feedback.errors import InvalidRequest
 from feedback.schema import Policy, Promotion, version_name, version_number
@@ -15,9 +17,21 @@ from serve.routes.lists import Limit, Order, Page, page_of
 
 router = APIRouter(route_class=guarded("operate"))
 
-VERSION = r"^v[0-9]{1,9}$"
-Version = Annotated[str, Path(pattern=VERSION, description="A policy version, such as `v3`.")]
-AfterVersion = Annotated[str | None, Query(pattern=VERSION, description="The last version of the page before.")]
+VERSION = re.compile(r"^v[0-9]{1,9}$")
+IN_SCHEMA: dict[str, Any] = {"pattern": VERSION.pattern}
+
+
+def _named_version(name: str) -> str:
+    if not VERSION.fullmatch(name):
+        raise PydanticCustomError("policy_version", "{name} is not a policy version (v0, v1, ...)", {"name": name})
+    return name
+
+
+VersionName = Annotated[str, AfterValidator(_named_version)]
+Version = Annotated[VersionName, Path(description="A policy version, such as `v3`.", json_schema_extra=IN_SCHEMA)]
+AfterVersion = Annotated[
+    VersionName | None, Query(description="The last version of the page before.", json_schema_extra=IN_SCHEMA)
+]
 
 
 class PolicyView(BaseModel):

@@ -21,9 +21,9 @@ class TrafficView(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     object: Literal["traffic"] = "traffic"
-    challenger: str | None = Field(None, pattern=VERSION)
-    chat_share: float = Field(0.0, ge=0, le=1)
-    comparison_share: float = Field(0.0, ge=0, le=1)
+    challenger: str | None = Field(None, pattern=VERSION.pattern)
+    chat_share: float = Field(0.0, ge=0, le=1, strict=True)
+    comparison_share: float = Field(0.0, ge=0, le=1, strict=True)
 
 
 @router.get("/v1/traffic")

@@ -100,6 +100,7 @@ def test_from_votes_to_a_candidate_that_can_be_traced(store: Store, settings: Se
     assert store.read(policies.next_version) == 2, "a redelivered task does nothing"
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_ends_where_the_unkilled_one_does(store: Store, settings: Settings) -> None:
     digests = []
     for kill in (False, True):
@@ -127,6 +128,7 @@ def test_killed_and_resumed_ends_where_the_unkilled_one_does(store: Store, setti
     assert digests[0] == digests[1]
 
 
+@pytest.mark.slow
 def test_a_zombie_ends_and_publishes_nothing(store: Store, settings: Settings) -> None:
     iteration = start(store, settings)
     zombie = learner(settings, iteration)
