@@ -121,7 +121,7 @@ def test_ctrl_c_stops_only_the_following(home: Path, store: Store) -> None:
     assert process.stderr.readline().startswith("iteration ")
     wait_until(lambda: "queued" in process.stderr.readline())  # type: ignore[union-attr]
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=120)
     assert process.returncode == 130
     assert "goes on" in errors
     assert "Traceback" not in errors
