@@ -6,7 +6,7 @@ Times are seconds since the epoch (UTC). Policy versions are whole numbers here 
 import random
 from typing import Annotated, Any
 
-from sqlalchemy import JSON, Double, ForeignKey, Index, MetaData, UniqueConstraint, text
+from sqlalchemy import JSON, BigInteger, Double, ForeignKey, Index, MetaData, UniqueConstraint, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from feedback.errors import InvalidRequest
@@ -112,7 +112,7 @@ class Policy(Base):
     iteration_id: Mapped[str | None] = mapped_column(unique=True)
     dataset_digest: Mapped[str | None]
     settings: Mapped[dict[str, Any]]
-    seed: Mapped[int | None]
+    seed: Mapped[int | None] = mapped_column(BigInteger)
     evidence: Mapped[dict[str, Any]]
     created_at: Mapped[Timestamp]
 
@@ -156,7 +156,7 @@ class Sample(Base):
     token_ids: Mapped[list[Any] | None]
     logprobs: Mapped[list[Any] | None]
     sampling: Mapped[dict[str, Any]]
-    seed: Mapped[int | None]
+    seed: Mapped[int | None] = mapped_column(BigInteger)
     version_first: Mapped[int | None]
     version_last: Mapped[int | None]
     status: Mapped[str]
@@ -325,7 +325,7 @@ class Iteration(Base):
     progress: Mapped[float]
     trigger: Mapped[str]
     reason: Mapped[Text | None]
-    seed: Mapped[int]
+    seed: Mapped[int] = mapped_column(BigInteger)
     settings: Mapped[dict[str, Any]]
     dataset_digest: Mapped[str | None]
     candidate: Mapped[int | None]

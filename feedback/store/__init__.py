@@ -100,6 +100,8 @@ def open_engine(database_url: str) -> Engine:
     options: dict[str, Any] = {
         "json_serializer": lambda value: orjson.dumps(value).decode(),
         "json_deserializer": orjson.loads,
+        # The values of a statement are what people wrote: an error must not carry them into a log.
+        "hide_parameters": True,
     }
     if url.get_backend_name() == "sqlite":
         if url.database:

@@ -1,6 +1,7 @@
 """Runs the `tandem` command in a test: in this process where that is enough, in one of its own where it is not."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -44,5 +45,7 @@ def start(*arguments: object, **options: object) -> subprocess.Popen[str]:
         [sys.executable, "-m", "deploy.command", *map(str, arguments)],
         text=True,
         env=environment | {"PYTHONPATH": str(ROOT)},
+        # Whoever runs the tests in the background has SIGINT ignored, and that is inherited.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         **(pipes | options),  # type: ignore[call-overload]
     )
