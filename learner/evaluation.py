@@ -80,7 +80,7 @@ def evaluate(
 
 
 def estimate(values_B: Tensor, confidence: float) -> dict[str, Any]:
-    """Mean of independent values with its normal interval: `{"value", "interval", "count"}`; nulls where there are none.
+    """Mean of independent values with its normal interval: `{"value", "interval", "count"}`; nulls where there is none.
 
     A mean of shares at 0 or 1 gets the Wilson interval's width there, so that no interval is empty.
     """

@@ -46,6 +46,6 @@ def start(*arguments: object, **options: object) -> subprocess.Popen[str]:
         text=True,
         env=environment | {"PYTHONPATH": str(ROOT)},
         # Whoever runs the tests in the background has SIGINT ignored, and that is inherited.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
         **(pipes | options),  # type: ignore[call-overload]
     )
