@@ -52,6 +52,10 @@ class PreferenceSettings(LearningSettings):
     pessimism: float = Field(0.0, ge=0)
     """Standard deviations of the ensemble that are subtracted from its mean score; 0 takes the plain mean."""
 
+    readout: Literal["mean", "last"] = "mean"
+    """Where a score is read: off the `mean` of the reply's tokens, which takes fewer votes on a small policy, or at the
+    `last` one, as in the paper."""
+
     start_logprob_feature: bool = True
     """Also show the preference model how likely the starting policy finds the reply. A small trunk cannot judge facts
     by itself; this lets it, at the price that part of what it then rewards is agreement with the starting policy."""

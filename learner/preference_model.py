@@ -1,10 +1,11 @@
-"""The preference model: one trunk, a score per objective, read at the last token of a reply.
+"""The preference model: one trunk, a score per objective, read off a reply.
 
 P(A preferred to B) = sigmoid(score A - score B), per objective. Scores have mean zero and are calibrated on held-out
-votes. A small trunk sees manner (rude, refusing, complying) but not whether a statement is true. With the starting
-policy given, the scores may also use how likely that policy finds the reply: this makes wrong answers visible to a
-trunk of any size, and it is partly a pull towards what the starting policy would say anyway. It knows nothing of
-votes, optimisers or sampling.
+votes. The score is read at the last token of the reply, as in the paper, or off the mean of its tokens, from which a
+small trunk learns manner with fewer votes. It sees manner (rude, refusing, complying) but not whether a statement is
+true. With the starting policy given, the scores may also use how likely that policy finds the reply: this makes wrong
+answers visible to a trunk of any size, and it is partly a pull towards what the starting policy would say anyway. It
+knows nothing of votes, optimisers or sampling.
 """
 
 import copy
@@ -12,6 +13,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +22,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 
 from learner import small_llama
-from learner.comparisons import ComparisonBatch
+from learner.comparisons import FIRST, SECOND, ComparisonBatch
 from learner.errors import CheckpointInvalid
 from learner.language_model import hidden_states, reply_logprobs, token_logprobs
 from learner.sequences import Episodes
@@ -37,6 +39,7 @@ class PreferenceShape:
     head_width: int = 64
     start_logprob_feature: bool = False
     pessimism: float = 0.0
+    readout: Literal["mean", "last"] = "last"
 
 
 class PreferenceModel(nn.Module):
@@ -120,24 +123,34 @@ class PreferenceModel(nn.Module):
 
     def compare(self, batch: ComparisonBatch, features_C_2_F: Tensor | None) -> Tensor:
         """Raw member scores [C, 2, E, O] of both sides, their prompt computed once."""
-        hidden_C_T_D = _pair_hidden(self.trunk, batch)
-        rows_C_1 = torch.arange(len(batch), device=self.device)[:, None]
-        ends_C2_D = hidden_C_T_D[rows_C_1, batch.last_columns_C_2].flatten(0, 1)
+        replies_C_2_T = torch.stack([batch.parts_C_T == part for part in (FIRST, SECOND)], dim=1)
+        read_C_2_D = self._read(_pair_hidden(self.trunk, batch), replies_C_2_T, batch.last_columns_C_2)
         features_C2_F = None if features_C_2_F is None else features_C_2_F.flatten(0, 1)
-        return self.member_scores(ends_C2_D, features_C2_F).unflatten(0, (len(batch), 2))
+        return self.member_scores(read_C_2_D.flatten(0, 1), features_C2_F).unflatten(0, (len(batch), 2))
 
     @torch.no_grad()
     def score(self, episodes: Episodes, start_logprobs_N: Tensor | None = None) -> Tensor:
         """Scores [B, O] of replies. `start_logprobs_N` spares a pass through the starting policy where they are
         known."""
-        hidden_B_T_D = hidden_states(self.trunk, episodes.tokens_B_T)
-        rows_B = torch.arange(len(episodes), device=self.device)
+        read_B_1_D = self._read(
+            hidden_states(self.trunk, episodes.tokens_B_T),
+            episodes.is_reply_B_T[:, None],
+            episodes.last_columns_B[:, None],
+        )
         features_B_F = None
         if self.start is not None and self.shape.start_logprob_feature:
             if start_logprobs_N is None:
                 start_logprobs_N = reply_logprobs(self.start, episodes).logprobs_N
             features_B_F = likelihood_features(episodes.unpack(start_logprobs_N), episodes.reply_mask_B_R)
-        return self.aggregate(self.member_scores(hidden_B_T_D[rows_B, episodes.last_columns_B], features_B_F))
+        return self.aggregate(self.member_scores(read_B_1_D.squeeze(1), features_B_F))
+
+    def _read(self, hidden_B_T_D: Tensor, replies_B_S_T: Tensor, last_columns_B_S: Tensor) -> Tensor:
+        """What the heads see of S replies a row, [B, S, D]: the state at the last token, or the mean over all."""
+        if self.shape.readout == "last":
+            rows_B_1 = torch.arange(len(hidden_B_T_D), device=self.device)[:, None]
+            return hidden_B_T_D[rows_B_1, last_columns_B_S]
+        weights_B_S_T = replies_B_S_T.to(hidden_B_T_D.dtype)
+        return weights_B_S_T @ hidden_B_T_D / weights_B_S_T.sum(dim=2, keepdim=True)
 
     @torch.no_grad()
     def features(self, batch: ComparisonBatch) -> Tensor | None:

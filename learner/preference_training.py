@@ -78,6 +78,7 @@ def train_preference_model(
         ensemble_size=settings.ensemble_size,
         start_logprob_feature=settings.start_logprob_feature,
         pessimism=settings.pessimism,
+        readout=settings.readout,
     )
     model = new_preference_model(start.model, shape, seed)
     optimizer = _optimizer(model, settings)

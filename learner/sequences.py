@@ -67,6 +67,13 @@ class Episodes:
         return self.tokens_B_T[rows_N, columns_N]
 
     @property
+    def is_reply_B_T(self) -> Tensor:
+        """True on reply tokens, in the columns of `tokens_B_T`."""
+        columns_T = torch.arange(self.tokens_B_T.shape[1], device=self.tokens_B_T.device)
+        prompts_B_1 = self.prompt_lengths_B[:, None]
+        return (columns_T >= prompts_B_1) & (columns_T < prompts_B_1 + self.reply_lengths_B[:, None])
+
+    @property
     def last_columns_B(self) -> Tensor:
         """The column of each row's last reply token."""
         return self.prompt_lengths_B + self.reply_lengths_B - 1

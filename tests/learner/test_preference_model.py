@@ -25,8 +25,8 @@ COMPARISONS = [
 OBJECTIVES = ("helpful", "harmless")
 
 
-def model_of(ensemble_size: int = 1, feature: bool = True, pessimism: float = 0.0) -> PreferenceModel:
-    shape = PreferenceShape(OBJECTIVES, ensemble_size, 8, feature, pessimism)
+def model_of(ensemble_size=1, feature=True, pessimism=0.0, readout="last") -> PreferenceModel:
+    shape = PreferenceShape(OBJECTIVES, ensemble_size, 8, feature, pessimism, readout)
     model = new_preference_model(random_llama(), shape, seed=1)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -39,24 +39,34 @@ def side(number: int) -> Episodes:
     return Episodes.pad([one.prompt for one in COMPARISONS], [one.replies[number] for one in COMPARISONS])
 
 
+@pytest.mark.parametrize("readout", ["last", "mean"])
 @pytest.mark.parametrize("feature", [True, False])
 @torch.no_grad()
-def test_a_pair_with_a_shared_prompt_scores_as_its_replies_alone(feature):
-    model = model_of(3, feature)
+def test_a_pair_with_a_shared_prompt_scores_as_its_replies_alone(feature, readout):
+    model = model_of(3, feature, readout=readout)
     batch = ComparisonBatch.pad(COMPARISONS)
     together_C_2_O = model.aggregate(model.compare(batch, model.features(batch)).flatten(0, 1)).unflatten(0, (2, 2))
     for number in (0, 1):
         torch.testing.assert_close(together_C_2_O[:, number], model.score(side(number)), atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("readout", ["last", "mean"])
 @torch.no_grad()
-def test_a_score_belongs_to_the_last_token_and_not_to_padding():
-    model = model_of()
+def test_a_score_belongs_to_the_reply_and_not_to_padding(readout):
+    model = model_of(readout=readout)
     alone = model.score(Episodes.pad([[5, 6, 7]], [[8, 9, 1]]))
     padded = model.score(Episodes.pad([[5, 6, 7], [5]], [[8, 9, 1], [9] * 20]))
     torch.testing.assert_close(alone[0], padded[0], atol=1e-5, rtol=1e-5)
     other_end = model.score(Episodes.pad([[5, 6, 7]], [[8, 9, 2]]))
     assert not torch.allclose(alone, other_end)
+
+
+@torch.no_grad()
+def test_the_mean_readout_is_the_mean_over_reply_tokens():
+    model = model_of(feature=False, readout="mean")
+    hidden = model.trunk(input_ids=torch.tensor([[5, 6, 7, 8, 9, 1]])).last_hidden_state[0]
+    expected = model.aggregate(model.member_scores(hidden[3:].mean(dim=0)[None], None))
+    torch.testing.assert_close(model.score(Episodes.pad([[5, 6, 7]], [[8, 9, 1]])), expected, atol=1e-5, rtol=1e-5)
 
 
 @torch.no_grad()
