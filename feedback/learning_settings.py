@@ -52,7 +52,7 @@ class PreferenceSettings(LearningSettings):
     pessimism: float = Field(0.0, ge=0)
     """Standard deviations of the ensemble that are subtracted from its mean score; 0 takes the plain mean."""
 
-    readout: Literal["mean", "last"] = "mean"
+    readout: Literal["mean", "last"] = "last"
     """Where a score is read: off the `mean` of the reply's tokens, which takes fewer votes on a small policy, or at the
     `last` one, as in the paper."""
 
@@ -146,7 +146,7 @@ class PPOSettings(LearningSettings):
     """Reward lost by a reply that reached `max_new_tokens` without ending."""
 
     objective_weights: dict[str, float] = Field({"helpful": 1.0, "harmless": 1.0})
-    """Weight of each objective's score, in logits of a vote, in the reward; the weighted sum is then normalised."""
+    """Weight of each objective's normalised score in the reward."""
 
     harmless_prompt_share: float = Field(0.3, ge=0, le=1)
     """Share of each step's prompts that come from comparisons under `harmless`, where there are both kinds."""

@@ -110,16 +110,14 @@ class PreferenceModel(nn.Module):
         return self.covariance_O_O.diagonal().sqrt()
 
     def combine(self, scores_B_O: Tensor, weights: Mapping[str, float]) -> Tensor:
-        """One number a reply, [B]: the weighted sum of scores over the deviation of that sum on held-out replies.
+        """One number a reply, [B]: the weighted sum of scores, each over its own deviation on held-out replies.
 
-        Scores are added in logits of a vote, so an objective on which replies hardly differ says little. An objective
-        that `weights` does not name counts nothing.
+        So an objective counts by its weight, however many votes it had; unnamed ones count nothing.
         """
         weights_O = torch.tensor(
             [float(weights.get(name, 0)) for name in self.shape.objectives], device=scores_B_O.device
         )
-        variance = weights_O @ self.covariance_O_O.to(scores_B_O.device) @ weights_O
-        return scores_B_O @ weights_O / variance.sqrt().clamp(min=1e-3)
+        return scores_B_O / self.scale_O.to(scores_B_O.device) @ weights_O
 
     def compare(self, batch: ComparisonBatch, features_C_2_F: Tensor | None) -> Tensor:
         """Raw member scores [C, 2, E, O] of both sides, their prompt computed once."""

@@ -92,11 +92,11 @@ def test_the_ensemble_is_aggregated_with_pessimism_centre_and_temperature():
     assert model.aggregate(scores_1_2_2).tolist() == [[(5 - 0.5 * 2 - 1) / 2, 1.0]]
 
 
-def test_scores_combine_in_logits_and_then_have_deviation_one():
+def test_scores_combine_each_over_its_own_deviation():
     model = model_of()
     model.covariance_O_O.copy_(torch.tensor([[4.0, 1.0], [1.0, 1.0]]))
     combined = model.combine(torch.tensor([[2.0, 1.0]]), {"helpful": 1, "harmless": 2})
-    assert combined.tolist() == pytest.approx([4 / (4 + 4 * 1 + 4 * 1) ** 0.5])
+    assert combined.tolist() == pytest.approx([2 / 2 * 1 + 1 / 1 * 2])
     alone = model.combine(torch.tensor([[2.0, 1.0]]), {"helpful": 1.0})
     assert alone.tolist() == pytest.approx([1.0])
 
