@@ -56,6 +56,7 @@ def tandem_programs(settings: Settings, environment: Mapping[str, str]) -> list[
         # An iteration in progress goes on from its last checkpoint at the next start: nothing to wait for.
         celery("learner", "learner.worker", "learner", grace_s=3),
         python("scheduler", "-m", "feedback.scheduler", grace_s=5),
+        *([python("scorer", "-m", "learner.scorer", grace_s=3)] if settings.serve.max_best_of > 1 else []),
         python("api", "-m", "serve", grace_s=settings.serve.drain_timeout_s + 5),
     ]
 

@@ -42,6 +42,10 @@ class ServeSettings(Section):
     max_choices: int = Field(2, ge=1, le=2)
     """Largest `n` of a chat completion; 2 makes a comparison."""
 
+    max_best_of: int = Field(16, ge=1, le=64)
+    """Largest `best_of` of a chat completion: so many replies are written and the one that the preference model likes
+    best is given. 1 allows none."""
+
     request_timeout_s: float = Field(300.0, gt=0)
     """A reply that takes longer is ended with an error."""
 

@@ -24,6 +24,7 @@ from serve.engine.swap import Promoter
 from serve.metrics import Metrics
 from serve.record import Record
 from serve.recorder import Recorder
+from serve.scorer import Scorer
 
 if TYPE_CHECKING:
     from feedback.queue import VoteHints
@@ -54,6 +55,7 @@ class Gateway:
         loader = Loader(self.pool, starter, folders, settings.engine)
         self.supervision = Supervision(self.pool, starter, loader, folders, settings.engine, self.metrics)
         self.promoter = Promoter(self.pool, loader, folders, self.record, settings.engine, self.metrics)
+        self.scorer = Scorer(settings.run_dir, self.record, settings.serve.request_timeout_s)
         self.stopping = asyncio.Event()
         self.retries = Retries()
         self.made_at: dict[int, float] = {}

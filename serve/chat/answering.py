@@ -26,7 +26,7 @@ EVENT_STREAM = "text/event-stream"
 async def answer(gateway: Gateway, request: Request, caller: Caller) -> Response:
     """Answer a chat. Raises MalformedBody, InvalidRequest, KeyReused, Conflict, and what `Generation.begin` raises."""
     content = await request.body()
-    chat = parse(content, gateway.settings.serve.max_choices)
+    chat = parse(content, gateway.settings.serve.max_choices, gateway.settings.serve.max_best_of)
     attempt = attempt_of(request.headers, caller.key_id, content)
     known = gateway.retries.begin(attempt)
     if known is not None:

@@ -7,9 +7,10 @@ from typing import Any
 
 from feedback.errors import TandemError
 from feedback.ids import new_id
-from feedback.schema import version_name
+from feedback.schema import Sample, version_name
 from feedback.store import samples
 from serve.auth import Caller
+from serve.chat.best_of import BestOf
 from serve.chat.frames import DONE, Frames, error_event
 from serve.chat.generation import Generation
 from serve.chat.reply import COMPLETE, FAILED
@@ -43,10 +44,13 @@ class Completion:
         self.recorded_as: str | None = None
         self._cancelled = False
         self._expired = False
-        self.generations = [
-            Generation(gateway.pool, gateway.metrics, chat, choice, version)
-            for choice, version in enumerate(self._versions())
-        ]
+        self.generations = [self._generation(choice, version) for choice, version in enumerate(self._versions())]
+
+    def _generation(self, choice: int, version: int | None) -> Generation:
+        pool, metrics = self._gateway.pool, self._gateway.metrics
+        if self._chat.best_of > 1:
+            return BestOf(pool, metrics, self._chat, choice, version, self._gateway.scorer)
+        return Generation(pool, metrics, self._chat, choice, version)
 
     def _versions(self) -> tuple[int | None, ...]:
         pool, chat = self._gateway.pool, self._chat
@@ -107,14 +111,19 @@ class Completion:
             await self._gateway.recorder.add(rows)
             return
         pair = (rows[0], rows[1])
-        base = all(row.version_first == 0 for row in pair)
         comparison = samples.compare(
             pair,
             key_id=self._caller.key_id,
-            tranche="base" if base else "online",
+            tranche=self._tranche(pair),
             comparison_id=self.comparison_id,
         )
         await self._gateway.recorder.add(rows, comparison)
+
+    def _tranche(self, pair: tuple[Sample, Sample]) -> str:
+        """As in the paper: drawn from the starting policy, by rejection sampling, or from policies trained since."""
+        if self._chat.best_of > 1:
+            return "rejection-sampled"
+        return "base" if all(row.version_first == 0 for row in pair) else "online"
 
     def head(self) -> dict[str, Any]:
         """What the answer and every chunk begin with. Of a comparison it says nothing that tells the versions apart."""

@@ -37,7 +37,9 @@ class Generation:
         body = self._chat.engine_body(self.reply.choice, record_logprobs=record_logprobs)
         avoid: frozenset[int] = frozenset()
         for attempt in range(1, ATTEMPTS + 1):
-            seat = await self._pool.seat(self._version, key_id, avoid, or_serving=self._chat.version is None)
+            seat = await self._pool.seat(
+                self._version, key_id, avoid, or_serving=self._chat.version is None, size=self._chat.best_of
+            )
             self.reply.seat = seat
             try:
                 await self._begin_on(seat, body)
@@ -88,7 +90,16 @@ class Generation:
             self._pool.release(self.reply.seat)
 
     async def _begin_on(self, seat: Seat, body: dict[str, Any]) -> None:
-        if not self._chat.stream:
+        transfer = await self._send(seat, body)
+        if self._chat.stream:
+            if not await self.more():
+                raise EngineLost("the engine ended a reply before it began")
+        else:
+            self._take_whole(await transfer.wait_for_end())
+
+    async def _send(self, seat: Seat, body: dict[str, Any]) -> Transfer:
+        """Ask the engine; returns when it has begun to answer with 200."""
+        if not body["stream"]:
             # Its tokens come all at once: what was there when it was asked counts as its first.
             seat.progress()
         transfer = self._transfer = await seat.slot.client.chat(
@@ -103,11 +114,7 @@ class Generation:
             raise EngineLost(f"the engine answered {status}")
         if status != 200:
             raise _refusal(status, await transfer.wait_for_end())
-        if self._chat.stream:
-            if not await self.more():
-                raise EngineLost("the engine ended a reply before it began")
-        else:
-            self._take_whole(await transfer.wait_for_end())
+        return transfer
 
     def _take(self, transfer: Transfer) -> None:
         for event in transfer.take_events():

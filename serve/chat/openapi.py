@@ -28,6 +28,12 @@ REQUEST: dict[str, Any] = {
         "model": {"type": "string", "description": "`tandem` for whatever serves, `tandem@vN` for one version."},
         "messages": {"type": "array", "minItems": 1, "items": MESSAGE},
         "n": {"type": ["integer", "null"], "minimum": 1, "maximum": 2, "description": "2 makes a comparison."},
+        "best_of": {
+            "type": ["integer", "null"],
+            "minimum": 1,
+            "description": "Have so many replies written for each choice and get the one that the preference model "
+            "likes best; at most `serve.max_best_of`.",
+        },
         "stream": {"type": ["boolean", "null"]},
         "stream_options": {
             "type": ["object", "null"],

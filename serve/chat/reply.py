@@ -24,6 +24,9 @@ class Reply:
         self.usage: dict[str, int] = {"prompt_tokens": 0, "completion_tokens": 0}
         self.token_ids: list[int] = []
         self.seat: Seat | None = None
+        self.seed = chat.seed_of(choice)
+        # How it was chosen among several, where it was: recorded with its sampling settings.
+        self.chosen: dict[str, Any] = {}
         self._chat = chat
         self._texts: dict[str, list[str]] = {}
         self._tool_calls: dict[int, dict[str, Any]] = {}
@@ -92,8 +95,8 @@ class Reply:
             message=None if plain else message,
             token_ids=self.token_ids or None,
             logprobs=[entry["logprob"] for entry in self._logprobs] if record_logprobs and self._logprobs else None,
-            sampling=chat.sampling,
-            seed=chat.seed_of(self.choice),
+            sampling=chat.sampling | self.chosen,
+            seed=self.seed,
             version_first=seat.version_first if seat is not None else None,
             version_last=seat.version_last if seat is not None else None,
             status=status,

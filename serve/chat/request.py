@@ -42,6 +42,7 @@ READ_FIELDS = frozenset(
         "stream",
         "stream_options",
         "seed",
+        "best_of",
         "logprobs",
         "top_logprobs",
         "return_token_ids",
@@ -69,6 +70,7 @@ class ChatRequest:
     return_token_ids: bool
     user: str | None
     seed: int
+    best_of: int
     sampling: dict[str, Any]
     passed_on: dict[str, Any]
 
@@ -89,10 +91,14 @@ class ChatRequest:
         return body
 
     def seed_of(self, choice: int) -> int:
-        return self.seed + choice if self.seed + choice < 2**SEED_BITS else self.seed - choice
+        """Of a choice that is the best of k, the seed of the first of them; the others' count on from it."""
+        offset = choice * self.best_of
+        if self.seed + offset + self.best_of - 1 < 2**SEED_BITS:
+            return self.seed + offset
+        return self.seed - offset - self.best_of + 1
 
 
-def parse(content: bytes, max_choices: int) -> ChatRequest:
+def parse(content: bytes, max_choices: int, max_best_of: int) -> ChatRequest:
     """Raises MalformedBody, InvalidRequest, NotFound for a model that cannot be."""
     try:
         body = orjson.loads(content)
@@ -123,6 +129,7 @@ def parse(content: bytes, max_choices: int) -> ChatRequest:
         return_token_ids=_flag(body, "return_token_ids"),
         user=_user(body),
         seed=secrets.randbits(31) if seed is None else seed,
+        best_of=_best_of(body, max_best_of),
         sampling=sampling,
         passed_on=sampling | answer,
     )
@@ -198,6 +205,13 @@ def _include_usage(body: dict[str, Any], stream: bool) -> bool:
                 f"unrecognized request argument: stream_options.{name[:100]}", param=f"stream_options.{name[:100]}"
             )
     return _flag(options, "include_usage", "stream_options.include_usage")
+
+
+def _best_of(body: dict[str, Any], largest: int) -> int:
+    best_of: int = _whole(body, "best_of", default=1, low=1, high=largest)
+    if best_of > 1 and body.get("tools"):
+        raise InvalidRequest("'best_of' compares texts and cannot be had with 'tools'", param="best_of")
+    return best_of
 
 
 def _flag(body: dict[str, Any], name: str, param: str | None = None) -> bool:

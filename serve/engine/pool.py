@@ -69,14 +69,20 @@ class Pool:
         return sides[0], sides[1]
 
     async def seat(
-        self, version: int | None, key_id: str, avoid: frozenset[int] = frozenset(), *, or_serving: bool = False
+        self,
+        version: int | None,
+        key_id: str,
+        avoid: frozenset[int] = frozenset(),
+        *,
+        or_serving: bool = False,
+        size: int = 1,
     ) -> Seat:
-        """A place on an engine that holds `version` (None: what serves), on none of the slots in `avoid` if another one
-        does. With `or_serving`, what serves stands in for a version that is no longer there.
+        """A place for `size` replies on an engine that holds `version` (None: what serves), on none of the slots in
+        `avoid` if another one does. With `or_serving`, what serves stands in for a version that is no longer there.
 
         Raises EngineUnavailable when no engine holds it and none is about to, Overloaded when too many chats wait.
         """
-        return await self.admission.seat(key_id, lambda: self._place(version, avoid, or_serving))
+        return await self.admission.seat(key_id, lambda: self._place(version, avoid, or_serving, size))
 
     def room(self) -> tuple[int, int]:
         """How many chats there is room for in all, written or waiting, and how many more now."""
@@ -94,18 +100,20 @@ class Pool:
             slot.state = "doubted"
         slot.suspected.set()
 
-    def _place(self, version: int | None, avoid: frozenset[int], or_serving: bool) -> Seat | None:
+    def _place(self, version: int | None, avoid: frozenset[int], or_serving: bool, size: int) -> Seat | None:
         wanted = self.serving if version is None else version
         if wanted is None:
             raise EngineUnavailable("no engine is ready yet; try again shortly")
         holders = self.holders(wanted)
         if not holders and version is not None and or_serving:
-            return self._place(None, avoid, False)
+            return self._place(None, avoid, False, size)
         if not holders and not self._expects(wanted):
             raise EngineUnavailable(f"no engine holds {version_name(wanted)} now; try again shortly")
         holders = [slot for slot in holders if slot.index not in avoid] or holders
-        free = [slot for slot in holders if slot.in_flight < self._seats_per_slot]
-        return Seat(min(free, key=lambda slot: slot.in_flight)) if free else None
+        # More replies than one engine writes at a time have it to themselves.
+        size = min(size, self._seats_per_slot)
+        free = [slot for slot in holders if slot.in_flight + size <= self._seats_per_slot]
+        return Seat(min(free, key=lambda slot: slot.in_flight), size) if free else None
 
     def _expects(self, version: int) -> bool:
         """True while a slot is being brought back that is to hold `version`, or that changes what serves in place."""

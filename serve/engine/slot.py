@@ -44,27 +44,30 @@ class Slot:
             return False
         return True
 
-    def enter(self) -> None:
-        self.in_flight += 1
-        self._idle.clear()
-        if self.in_flight == 1:
+    def enter(self, replies: int) -> None:
+        if self.in_flight == 0:
             self.progress_at = time.monotonic()
+        self.in_flight += replies
+        self._idle.clear()
 
-    def leave(self) -> None:
-        self.in_flight -= 1
+    def leave(self, replies: int) -> None:
+        self.in_flight -= replies
         if self.in_flight == 0:
             self._idle.set()
 
 
 class Seat:
-    """One reply's place on an engine, from before it is asked for until its last token."""
+    """One chat's place on an engine, from before it is asked for until its last token: room for `size` replies, which
+    are more than one where the best is chosen.
+    """
 
-    def __init__(self, slot: Slot) -> None:
+    def __init__(self, slot: Slot, size: int = 1) -> None:
         self.slot = slot
+        self.size = size
         self.version_first: int | None = None
         self.version_last: int | None = None
         self._taken = True
-        slot.enter()
+        slot.enter(size)
 
     def progress(self) -> None:
         """A token has come: it is the work of the version that the slot holds now."""
@@ -77,4 +80,4 @@ class Seat:
         """Nothing more will come. Again changes nothing."""
         if self._taken:
             self._taken = False
-            self.slot.leave()
+            self.slot.leave(self.size)

@@ -103,7 +103,7 @@ async def test_ctrl_c_does_not_reach_it(supervised: Callable[..., Supervised]) -
 
 def test_the_programs_of_a_stack_keep_votes_and_learning_apart(tmp_path: Path) -> None:
     programs = {program.name: program for program in tandem_programs(Settings(home=tmp_path), {})}
-    assert list(programs) == ["engines", "votes", "learner", "scheduler", "api"]
+    assert list(programs) == ["engines", "votes", "learner", "scheduler", "scorer", "api"]
     for name in ("votes", "learner"):
         command = programs[name].command
         assert command[command.index("-Q") + 1] == name

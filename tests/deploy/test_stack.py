@@ -102,7 +102,7 @@ def test_status_and_doctor_see_it(home: Path) -> None:
     told = json.loads(said.stdout)
     assert told["state"] == "ready"
     names = [process["name"] for process in told["processes"] if process["state"] == "running"]
-    assert sorted(names) == ["api", "engines", "learner", "redis", "scheduler", "votes"]
+    assert sorted(names) == ["api", "engines", "learner", "redis", "scheduler", "scorer", "votes"]
     findings = {found["what"]: found["verdict"] for found in json.loads(run("doctor", "--home", home, "--json").stdout)}
     assert findings["stack"] == findings["engines"] == findings["home"] == "ok"
 

@@ -1,0 +1,17 @@
+"""What the API process and the scorer say to each other: which of several replies does the preference model like best?
+
+A line of JSON each way over the unix socket `$TANDEM_HOME/run/scorer.sock`, a connection for each question:
+
+    {"version": 3, "messages": [...], "replies": ["...", ...]}
+
+is answered with `{"ok": true, "scores": [...]}`, one score a reply by the preference model of the iteration that made
+the version, or with `{"ok": false, "code": "...", "error": "..."}`.
+"""
+
+from pathlib import Path
+
+LONGEST_LINE_BYTES = 1 << 25
+
+
+def scorer_socket(run_dir: Path) -> Path:
+    return run_dir / "scorer.sock"

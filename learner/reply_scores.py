@@ -1,0 +1,91 @@
+"""How well the preference model of a policy version likes replies: found through the record, verified, kept."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from feedback.errors import InvalidRequest, PolicyInvalid
+from feedback.schema import Policy as PolicyRow
+from feedback.schema import version_name
+from feedback.settings import LearnerSettings, Settings
+from feedback.store import Store, policies
+from learner.iteration import PREFERENCE, fit_to
+from learner.policy import Policy, load_policy
+from learner.preference_model import PreferenceModel, load_preference_model
+from learner.sequences import Episodes
+
+ROWS_PER_FORWARD = 32
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A preference model with what it was trained with."""
+
+    start: Policy
+    model: PreferenceModel
+    learner: LearnerSettings
+
+    @torch.no_grad()
+    def scores(self, messages: Sequence[Mapping[str, Any]], replies: Sequence[str]) -> list[float]:
+        """One number a reply, by the operator's weights of the objectives: higher is better."""
+        limits = self.learner.preference
+        prompt = self.start.encode_chat([_plain(message) for message in messages])[-limits.max_prompt_tokens :]
+        encoded = [self.start.encode_reply(reply)[: limits.max_reply_tokens] for reply in replies]
+        scores: list[float] = []
+        for first in range(0, len(encoded), ROWS_PER_FORWARD):
+            rows = encoded[first : first + ROWS_PER_FORWARD]
+            episodes = Episodes.pad([prompt] * len(rows), rows, self.model.device)
+            combined_B = self.model.combine(self.model.score(episodes), self.learner.ppo.objective_weights)
+            scores += combined_B.tolist()
+        return scores
+
+
+class Judges:
+    """The judge of each version, the one asked for last kept in memory."""
+
+    def __init__(self, store: Store, settings: Settings) -> None:
+        self._store = store
+        self._settings = settings
+        self._kept: tuple[str, Judge] | None = None
+
+    def of(self, version: int) -> Judge:
+        """Raises NotFound, InvalidRequest for a version that no iteration made, PolicyInvalid for a preference model
+        that is not the one in the version's evidence, CheckpointInvalid for one that cannot be read.
+        """
+        policy = self._store.read(policies.get, version)
+        if policy.iteration_id is None:
+            raise InvalidRequest(f"{version_name(version)} was made by no iteration: there is no preference model")
+        if self._kept is None or self._kept[0] != policy.iteration_id:
+            self._kept = policy.iteration_id, self._load(policy)
+        return self._kept[1]
+
+    def _load(self, policy: PolicyRow) -> Judge:
+        folder = self._settings.home / "iterations" / str(policy.iteration_id) / PREFERENCE
+        _check_digest(folder, policy)
+        start_folder = self._settings.policies_dir / version_name(0)
+        start = load_policy(start_folder, "cpu")
+        learner = fit_to(LearnerSettings.model_validate(policy.settings), start_folder)
+        return Judge(start, load_preference_model(folder, start.model), learner)
+
+
+def _check_digest(folder: Path, policy: PolicyRow) -> None:
+    name = version_name(policy.version)
+    try:
+        with (folder / "preference.safetensors").open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        raise PolicyInvalid(f"the preference model that {name} was trained with is not in this home") from None
+    if digest != policy.evidence.get("preference", {}).get("sha256"):
+        raise PolicyInvalid(f"the preference model of {policy.iteration_id} is not the one in the evidence of {name}")
+
+
+def _plain(message: Mapping[str, Any]) -> dict[str, str]:
+    """A message with its text parts as one text, as the engine's chat template sees it."""
+    content = message.get("content") or ""
+    if isinstance(content, list):
+        content = "\n".join(part[part["type"]] for part in content)
+    return {"role": message["role"], "content": content}

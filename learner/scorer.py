@@ -1,0 +1,87 @@
+"""The process that scores replies for "best of k": `python -m learner.scorer`. What it is asked: `feedback.scoring`.
+
+One question at a time: several would only share the processor. PyTorch and the models are loaded by the first one,
+since most homes never ask. It knows nothing of HTTP, engines or who asks.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from feedback import logs
+from feedback.errors import InvalidRequest, TandemError
+from feedback.scoring import LONGEST_LINE_BYTES, scorer_socket
+from feedback.settings import Settings, load_settings
+from feedback.store import Store
+
+if TYPE_CHECKING:
+    from learner.reply_scores import Judges
+
+log = logging.getLogger(__name__)
+
+
+class Scorer:
+    """Answers questions about one home."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="scores")
+        self._judges: Judges | None = None
+
+    async def serve(self) -> None:
+        """Listen until cancelled."""
+        socket = scorer_socket(self._settings.run_dir)
+        socket.parent.mkdir(parents=True, exist_ok=True)
+        socket.unlink(missing_ok=True)
+        server = await asyncio.start_unix_server(self._converse, socket, limit=LONGEST_LINE_BYTES)
+        log.info("ready to score replies")
+        async with server:
+            await server.serve_forever()
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # Whoever asked may be gone before the answer.
+        with contextlib.suppress(ConnectionError, ValueError):
+            line = await reader.readline()
+            if line:
+                answer = await asyncio.get_running_loop().run_in_executor(self._thread, self._answer, line)
+                writer.write(orjson.dumps(answer) + b"\n")
+                await writer.drain()
+        writer.close()
+
+    def _answer(self, line: bytes) -> dict[str, Any]:
+        try:
+            return {"ok": True, "scores": self._scores(orjson.loads(line))}
+        except TandemError as error:
+            return {"ok": False, "code": error.code, "error": error.message}
+        except Exception as error:  # noqa: BLE001 - one question must not end the process; texts stay out of the log
+            log.error("a question failed by %s", type(error).__name__)
+            return {"ok": False, "code": "internal_error", "error": f"the scorer failed by {type(error).__name__}"}
+
+    def _scores(self, question: dict[str, Any]) -> list[float]:
+        if not isinstance(question, dict) or question.keys() != {"version", "messages", "replies"}:
+            raise InvalidRequest("a question has a version, messages and replies")
+        if self._judges is None:
+            import torch
+
+            from learner.reply_scores import Judges
+
+            torch.set_num_threads(self._settings.learner.threads)
+            self._judges = Judges(Store(self._settings.record_url), self._settings)
+        return self._judges.of(question["version"]).scores(question["messages"], question["replies"])
+
+
+def main() -> None:
+    os.umask(0o077)
+    settings = load_settings()
+    logs.configure()
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(Scorer(settings).serve())
+
+
+if __name__ == "__main__":
+    main()

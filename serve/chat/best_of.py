@@ -1,0 +1,59 @@
+"""The best of k: an engine writes k replies to the same prompt, and the one that the preference model likes best is
+given. The others leave no trace but their tokens in `usage`.
+"""
+
+from typing import Any
+
+import orjson
+
+from serve.chat.generation import Generation
+from serve.chat.request import ChatRequest
+from serve.engine.pool import Pool
+from serve.engine.slot import Seat
+from serve.metrics import Metrics
+from serve.scorer import Scorer
+
+
+class BestOf(Generation):
+    """A generation whose chunks are there all at once: nobody can stream what is still to be chosen."""
+
+    def __init__(
+        self, pool: Pool, metrics: Metrics, chat: ChatRequest, choice: int, version: int | None, scorer: Scorer
+    ) -> None:
+        super().__init__(pool, metrics, chat, choice, version)
+        self._scorer = scorer
+        # Of two sides both are judged by one model, whichever versions wrote them.
+        self._serving = pool.serving
+
+    async def begin(self, key_id: str, *, record_logprobs: bool) -> None:
+        """Returns with the chosen reply. Raises NoPreferenceModel, ScorerUnavailable, and what any generation does."""
+        iteration = await self._scorer.iteration_of(self._serving)
+        self.reply.chosen = {"best_of": self._chat.best_of, "best_of_by": iteration}
+        await super().begin(key_id, record_logprobs=record_logprobs)
+
+    async def _begin_on(self, seat: Seat, body: dict[str, Any]) -> None:
+        body = {name: value for name, value in body.items() if name != "stream_options"}
+        transfer = await self._send(seat, body | {"stream": False, "n": self._chat.best_of})
+        answer = orjson.loads(await transfer.wait_for_end())
+        choices = sorted(answer["choices"], key=lambda choice: int(choice["index"]))
+        await self._choose(choices, answer["usage"])
+
+    async def _choose(self, choices: list[dict[str, Any]], usage: dict[str, Any]) -> None:
+        assert self._serving is not None
+        texts = [choice["message"].get("content") or "" for choice in choices]
+        scores = await self._scorer.scores(self._serving, self._chat.messages, texts)
+        best = max(range(len(choices)), key=lambda index: scores[index])
+        self.reply.seed += best
+        self.reply.absorb_message(choices[best], usage)
+        if self._chat.stream:
+            self.pending.extend(_as_chunks(choices[best]))
+
+
+def _as_chunks(choice: dict[str, Any]) -> list[dict[str, Any]]:
+    """A whole choice of vLLM's as the choices of the chunks that it would have streamed."""
+    said = {name: value for name, value in choice["message"].items() if name != "role" and value}
+    return [
+        {"delta": {"role": "assistant", "content": ""}},
+        {"delta": said, "logprobs": choice.get("logprobs"), "token_ids": choice.get("token_ids")},
+        {"delta": {}, "finish_reason": choice["finish_reason"]},
+    ]

@@ -1,0 +1,77 @@
+"""Asks the scorer which of several replies the preference model likes best. Its words are in `feedback.scoring`."""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from feedback.errors import InvalidRequest, TandemError
+from feedback.schema import version_name
+from feedback.scoring import LONGEST_LINE_BYTES, scorer_socket
+from feedback.store import policies
+from serve.record import Record
+
+
+class ScorerUnavailable(TandemError):
+    """The scorer does not run, or did not answer."""
+
+    code = "scorer_unavailable"
+    status = 503
+
+
+class NoPreferenceModel(InvalidRequest):
+    """Nothing that serves was made by an iteration, so no preference model is the current one."""
+
+    code = "no_preference_model"
+
+
+class Scorer:
+    """One question, one connection: a scorer that was restarted is found again."""
+
+    def __init__(self, run_dir: Path, record: Record, timeout_s: float) -> None:
+        self._socket = scorer_socket(run_dir)
+        self._record = record
+        self._timeout_s = timeout_s
+        self._made_by: dict[int, str | None] = {}
+
+    async def iteration_of(self, version: int | None) -> str:
+        """The iteration whose preference model is the current one when `version` serves. Raises NoPreferenceModel."""
+        if version is not None and version not in self._made_by:
+            self._made_by[version] = (await self._record.read(policies.get, version)).iteration_id
+        iteration = None if version is None else self._made_by[version]
+        if version is None or iteration is None:
+            serving = "nothing" if version is None else version_name(version)
+            raise NoPreferenceModel(
+                f"'best_of' needs a preference model, and {serving} serves, which no iteration made: "
+                "run an iteration and promote its version, or leave 'best_of' out",
+                param="best_of",
+            )
+        return iteration
+
+    async def scores(self, version: int, messages: Sequence[dict[str, Any]], replies: Sequence[str]) -> list[float]:
+        """A score for each reply, higher is better. Raises ScorerUnavailable."""
+        question = orjson.dumps({"version": version, "messages": messages, "replies": replies})
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                answer = await self._ask(question)
+        except (OSError, TimeoutError, ValueError) as error:
+            raise ScorerUnavailable(
+                f"the scorer, which 'best_of' needs, does not answer ({type(error).__name__}); "
+                "see that `python -m learner.scorer` runs beside this process"
+            ) from error
+        if not answer.get("ok"):
+            raise ScorerUnavailable(f"the scorer could not score the replies: {answer.get('error', 'no reason given')}")
+        scores: list[float] = answer["scores"]
+        return scores
+
+    async def _ask(self, question: bytes) -> dict[str, Any]:
+        reader, writer = await asyncio.open_unix_connection(str(self._socket), limit=LONGEST_LINE_BYTES)
+        try:
+            writer.write(question + b"\n")
+            await writer.drain()
+            answer: dict[str, Any] = orjson.loads(await reader.readline())
+            return answer
+        finally:
+            writer.close()

@@ -1,0 +1,159 @@
+"""Best of k with real engines, the scorer as its own process and a preference model on disk."""
+
+import asyncio
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from feedback.schema import Comparison, Policy, Sample
+from feedback.scoring import scorer_socket
+from serve.record import Record
+from serve.scorer import Scorer
+from tests.serve.conftest import ROOT, STARTING_POLICY, Tandem
+from tests.serve.test_chat import chat, events, sample_of
+from tests.serve.test_swap import promote
+
+pytestmark = pytest.mark.engine
+
+K, SEED = 4, 40
+# Random heads: what they like is as good as anything to see whether it is given.
+PREFERENCE_MODEL = """
+import hashlib, sys, torch
+from pathlib import Path
+from learner.policy import load_policy
+from learner.preference_model import PreferenceShape, new_preference_model, save_preference_model
+torch.set_num_threads(1)
+start = load_policy(sys.argv[1], "cpu")
+save_preference_model(new_preference_model(start.model, PreferenceShape(("helpful",)), 3), sys.argv[2])
+print(hashlib.sha256((Path(sys.argv[2]) / "preference.safetensors").read_bytes()).hexdigest())
+"""
+
+
+@pytest.fixture(scope="module")
+def judged(tandem: Tandem) -> Iterator[Tandem]:
+    """v1 serves, its iteration has left a preference model, and the scorer runs."""
+    environment = os.environ | {
+        "TANDEM_HOME": str(tandem.settings.home), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)
+    }  # fmt: skip
+    folder = tandem.settings.home / "iterations" / "itr_1" / "preference"
+    folder.parent.mkdir(parents=True)
+    made = subprocess.run(
+        [sys.executable, "-c", PREFERENCE_MODEL, STARTING_POLICY, folder],
+        check=True, env=environment, cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+
+    def note(session: Any) -> None:
+        session.get(Policy, 1).evidence = {"preference": {"sha256": made.stdout.strip()}}
+
+    tandem.store.write(note)
+    scorer = subprocess.Popen([sys.executable, "-m", "learner.scorer"], cwd=ROOT, env=environment)
+    deadline = time.monotonic() + 60
+    while not scorer_socket(tandem.settings.run_dir).exists():
+        assert scorer.poll() is None and time.monotonic() < deadline
+        time.sleep(0.1)
+    promote(tandem, "v0")
+    assert promote(tandem, "v1").status_code == 200
+    yield tandem
+    promote(tandem, "v0")
+    if scorer.poll() is None:
+        scorer.terminate()
+    scorer.wait(timeout=30)
+
+
+def scores(tandem: Tandem, replies: list[str]) -> list[float]:
+    async def ask() -> list[float]:
+        scorer = Scorer(tandem.settings.run_dir, Record(tandem.store), 60.0)
+        return await scorer.scores(1, chat()["messages"], replies)
+
+    return asyncio.run(ask())
+
+
+def best_alone(tandem: Tandem, first_seed: int) -> tuple[int, str]:
+    """The seed and the text of the reply that wins among K written one by one."""
+    with tandem.client("chat") as client:
+        answers = [client.post("/v1/chat/completions", json=chat(seed=first_seed + at)).json() for at in range(K)]
+    replies = [answer["choices"][0]["message"]["content"] for answer in answers]
+    found = scores(tandem, replies)
+    assert len(set(replies)) > 1 and len(set(found)) > 1
+    best = max(range(K), key=lambda at: found[at])
+    return first_seed + best, replies[best]
+
+
+def test_the_scorer_tells_replies_apart_and_scores_each_by_itself(judged: Tandem) -> None:
+    alone = [scores(judged, [reply])[0] for reply in ("Five.", "I do not know that one.", "")]
+    together = scores(judged, ["Five.", "I do not know that one.", ""])
+    assert together == pytest.approx(alone, abs=1e-4) and len(set(alone)) == 3
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_reply_that_is_liked_best_is_given_and_recorded_as_such(judged: Tandem, stream: bool) -> None:
+    seed, text = best_alone(judged, SEED)
+    body = chat(seed=SEED, best_of=K, stream=stream)
+    if stream:
+        body["stream_options"] = {"include_usage": True}
+    with judged.client("chat") as client:
+        answer = client.post("/v1/chat/completions", json=body)
+    assert answer.status_code == 200, answer.text
+    if stream:
+        *chunks, last = events(answer.text)
+        said = "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks)
+        assert chunks[0]["choices"][0]["delta"] == {"role": "assistant", "content": ""}
+        assert [bool(chunk["choices"][0]["finish_reason"]) for chunk in chunks].count(True) == 1
+        usage, fingerprints = last["usage"], {chunk["system_fingerprint"] for chunk in chunks}
+    else:
+        said = answer.json()["choices"][0]["message"]["content"]
+        usage, fingerprints = answer.json()["usage"], {answer.json()["system_fingerprint"]}
+    assert (said, fingerprints) == (text, {"v1"})
+    (row,) = sample_of(judged.store, answer.headers["x-request-id"])
+    assert row.text == text and row.seed == seed and (row.version_first, row.version_last) == (1, 1)
+    assert row.sampling == {"max_tokens": 16, "best_of": K, "best_of_by": "itr_1"}
+    assert len(row.token_ids or []) == len(row.logprobs or []) < usage["completion_tokens"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_comparison_of_two_that_were_chosen_is_of_the_rejection_sampled_tranche(judged: Tandem, stream: bool) -> None:
+    with judged.client("vote") as client:
+        answer = client.post("/v1/chat/completions", json=chat(n=2, best_of=K, seed=SEED, stream=stream))
+    assert answer.status_code == 200, answer.text
+    said = events(answer.text)[0] if stream else answer.json()
+    row = judged.store.read(lambda session: session.get(Comparison, said["comparison_id"]))
+    assert row is not None and row.tranche == "rejection-sampled"
+    sides = [
+        judged.store.read(lambda session, id_=id_: session.get(Sample, id_)) for id_ in (row.sample_0, row.sample_1)
+    ]
+    assert all(side is not None and side.sampling["best_of"] == K and not side.mixed for side in sides)
+    # Each side has K seeds of its own.
+    assert [(side.seed - SEED) // K for side in sides if side] == [0, 1]
+
+
+@pytest.mark.parametrize("fields", [{"best_of": 17}, {"best_of": 0}, {"best_of": "4"}])
+def test_it_is_bounded(judged: Tandem, fields: dict[str, Any]) -> None:
+    with judged.client("chat") as client:
+        answer = client.post("/v1/chat/completions", json=chat(**fields))
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "best_of")
+
+
+def test_without_a_preference_model_it_is_refused(judged: Tandem) -> None:
+    promote(judged, "v0")
+    with judged.client("chat") as client:
+        answer = client.post("/v1/chat/completions", json=chat(best_of=2, stream=True))
+    promote(judged, "v1")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "no_preference_model")
+
+
+def test_a_preference_model_that_was_changed_is_not_used(judged: Tandem) -> None:
+    """And without a scorer the answer says so. Last, since the scorer is started anew and ends here."""
+    promote(judged, "v2")
+    with judged.client("chat") as client:
+        answer = client.post("/v1/chat/completions", json=chat(best_of=2))
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "scorer_unavailable")
+        assert "not in this home" in answer.json()["error"]["message"]
+        scorer_socket(judged.settings.run_dir).unlink()
+        answer = client.post("/v1/chat/completions", json=chat(best_of=2))
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "scorer_unavailable")
+        assert client.post("/v1/chat/completions", json=chat()).status_code == 200
