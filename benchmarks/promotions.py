@@ -49,6 +49,9 @@ for version in range(3):
     save_policy(policy, folder)
 """
 
+# Enough for the gate.
+EVIDENCE = {"evaluation": {"win_rate": {"value": 0.6, "interval": [0.51, 0.69], "count": 100}}}
+
 
 @dataclass
 class Seen:
@@ -71,7 +74,7 @@ def make_home(home: Path) -> tuple[Store, str]:
         if version == 0:
             store.write(policies.register_start, "policies/v0", digest, {})
         else:
-            made = Provenance(0, f"itr_{version}", f"digest_{version}", {}, version)
+            made = Provenance(0, f"itr_{version}", f"digest_{version}", {}, version, EVIDENCE)
             store.write(policies.publish, version, f"policies/v{version}", digest, made, epoch=epoch)
     return store, store.write(keys.create, "operate")[1]
 

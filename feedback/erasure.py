@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from feedback import datasets
-from feedback.store import Store, raters
+from feedback.store import Store, audit, raters
 
 
-def forget(store: Store, home: Path, rater_id: str) -> list[int]:
+def forget(store: Store, home: Path, rater_id: str, *, actor: str = audit.AT_THE_MACHINE) -> list[int]:
     """Erase a rater. Returns the policy versions that had learnt from their data: those cannot unlearn it.
 
     The files come first, since what is to be erased from them is found by the record: when this is cut off, running it
@@ -17,4 +17,4 @@ def forget(store: Store, home: Path, rater_id: str) -> list[int]:
         # A dataset that is gone, or on another machine, holds nothing here.
         if (folder / datasets.LINES).exists():
             datasets.forget(folder, votes)
-    return store.write(raters.erase, rater_id)
+    return store.write(raters.erase, rater_id, actor=actor)

@@ -4,6 +4,8 @@ An error is raised where it is known and rendered once: as problem+json or OpenA
 and an exit code by the command line. Its message says what is wrong and, where it can, what to do.
 """
 
+from typing import Any
+
 
 class TandemError(Exception):
     """Root of all errors raised on purpose. `code` is stable and machine-readable; `status` is the HTTP status."""
@@ -16,6 +18,10 @@ class TandemError(Exception):
         super().__init__(message)
         self.message = message
         self.param = param
+
+    def details(self) -> dict[str, Any]:
+        """What a program may want to read beside the message."""
+        return {}
 
 
 class InvalidRequest(TandemError):

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from feedback.reliability import ABILITY_MEAN, Estimate, Votes, estimate
 from feedback.settings import FeedbackSettings
-from feedback.store import Store, raters
+from feedback.store import Store, audit, raters
 from feedback.store.raters import Seen
 
 SIDE = {"0": 1, "1": -1}
@@ -146,4 +146,4 @@ def _mean(values: Any) -> float | None:
 def _record(session: Session, watched: Watched) -> None:
     raters.note(session, watched.figures)
     for rater_id, reason in watched.outliers.items():
-        raters.quarantine(session, rater_id, reason)
+        raters.quarantine(session, rater_id, reason, actor=audit.RULE)

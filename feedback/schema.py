@@ -134,6 +134,25 @@ class Promotion(Base):
     created_at: Mapped[Timestamp]
 
 
+class AuditEntry(Base):
+    """Something that somebody decided: who, what, about what, when and why. Chained: `digest` covers `previous`.
+
+    Rows are only ever added; triggers of the database refuse to change or remove one (`feedback.store.audit`).
+    """
+
+    __tablename__ = "audit"
+
+    seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    created_at: Mapped[Timestamp]
+    actor: Mapped[str]
+    action: Mapped[str] = mapped_column(index=True)
+    subject: Mapped[str] = mapped_column(index=True)
+    reason: Mapped[Text]
+    data: Mapped[dict[str, Any]]
+    previous: Mapped[str]
+    digest: Mapped[str]
+
+
 class Sample(Base):
     """One reply to one prompt by one policy version, with everything needed to use it again.
 

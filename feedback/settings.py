@@ -19,6 +19,7 @@ from pydantic_settings import (
 
 from feedback.errors import SettingsInvalid
 from feedback.learning_settings import EvaluationSettings, PPOSettings, PreferenceSettings
+from feedback.operating_settings import GateSettings
 
 DEFAULT_HOME = Path(".tandem")
 
@@ -254,6 +255,9 @@ class Settings(BaseSettings):
 
     learner: LearnerSettings = LearnerSettings()
     """What an iteration does."""
+
+    gate: GateSettings = GateSettings()
+    """What a version must show before it is promoted."""
 
     retention: RetentionSettings = RetentionSettings()
     """What `tandem prune` keeps."""

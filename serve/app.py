@@ -11,6 +11,7 @@ from serve.envelope import Envelope
 from serve.gateway import Gateway
 from serve.page_files import PageFiles
 from serve.routes import (
+    audit,
     chat,
     comparisons,
     health,
@@ -49,7 +50,20 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.gateway = gateway
     rendering.install(app)
-    for group in (health, models, chat, comparisons, votes, policies, traffic, iterations, ratings, raters, session):
+    for group in (
+        health,
+        models,
+        chat,
+        comparisons,
+        votes,
+        policies,
+        traffic,
+        iterations,
+        ratings,
+        raters,
+        session,
+        audit,
+    ):
         app.include_router(group.router)
     openapi.install(app)
     # Last, so that no file can stand in for a route.

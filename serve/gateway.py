@@ -10,7 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from feedback.errors import Conflict
 from feedback.schema import Iteration
 from feedback.settings import Settings
-from feedback.store import Store, iterations, policies, traffic
+from feedback.store import Store, audit, iterations, policies, traffic
 from serve import background
 from serve.auth import Keyring
 from serve.chat.retries import Retries
@@ -54,7 +54,7 @@ class Gateway:
         starter = Starter(launcher, folders, settings.engine)
         loader = Loader(self.pool, starter, folders, settings.engine)
         self.supervision = Supervision(self.pool, starter, loader, folders, settings.engine, self.metrics)
-        self.promoter = Promoter(self.pool, loader, folders, self.record, settings.engine, self.metrics)
+        self.promoter = Promoter(self.pool, loader, folders, self.record, settings.engine, self.metrics, settings.gate)
         self.scorer = Scorer(settings.run_dir, self.record, settings.serve.request_timeout_s)
         self.stopping = asyncio.Event()
         self.retries = Retries()
@@ -65,6 +65,7 @@ class Gateway:
 
     async def start(self) -> None:
         await asyncio.to_thread(self.record.store.migrate)
+        await self.record.write(audit.note_settings, "gate", self.settings.gate.model_dump(mode="json"))
         self._tasks = [
             background.start(self._start_hints(), "vote hints"),
             background.start(self._follow_the_record(), "following the record"),
@@ -81,13 +82,14 @@ class Gateway:
         await self.recorder.stop()
         self.record.close()
 
-    async def start_iteration(self, reason: str | None) -> Iteration:
+    async def start_iteration(self, reason: str | None, actor: str) -> Iteration:
         """Queue an iteration and tell the learner. Raises Conflict while another is queued or running."""
         iteration = await self.record.write(
             iterations.start_next,
             trigger="operator",
             learner=self.settings.learner.model_dump(mode="json"),
             reason=reason,
+            actor=actor,
         )
         self._hint = background.start(asyncio.to_thread(_enqueue, self.settings, iteration.id), "iteration hint")
         return iteration

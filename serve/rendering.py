@@ -62,7 +62,7 @@ def problem(error: TandemError, request_id: str) -> dict[str, Any]:
     }
     if error.param is not None:
         said["param"] = error.param
-    return said
+    return said | error.details()
 
 
 def openai_error(error: TandemError) -> dict[str, Any]:

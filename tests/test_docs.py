@@ -50,6 +50,13 @@ def test_every_metric_is_documented() -> None:
     assert documented == kept
 
 
+def test_every_figure_of_the_gate_is_documented() -> None:
+    from feedback.figures import NAMES
+
+    documented = re.findall(r"^\| `(\w+)` \| (.*) \(`(\S+)`\) \|$", (DOCS / "gate.md").read_text(), re.MULTILINE)
+    assert documented == [(name, said, path) for name, (path, said) in NAMES.items()]
+
+
 def routes(found: list[BaseRoute]) -> set[str]:
     """`GET /v1/policies/{version}` and so on; what only describes the API or is a page is left out."""
     said = set()

@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from deploy.command import backup, chat, db, doctor, keys, learn, policies, prune, raters, simulate, stack, votes
+from deploy.command import audit, backup, chat, db, doctor, keys, learn, policies, prune, raters, simulate, stack, votes
 from feedback.errors import TandemError
 
 # Plain help and one-line errors: readable in a terminal, in a log and in docs/commands.md alike.
@@ -35,6 +35,7 @@ app.add_typer(policies.app, name="policies")
 app.add_typer(votes.app, name="votes")
 app.add_typer(raters.app, name="raters")
 app.add_typer(keys.app, name="keys")
+app.add_typer(audit.app, name="audit")
 app.add_typer(db.app, name="db")
 
 

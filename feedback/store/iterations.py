@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 from feedback.errors import Conflict, NotFound
 from feedback.ids import new_id
 from feedback.schema import Dataset, DatasetVote, Iteration, IterationEvent, version_name
-from feedback.store import insert, leases, now, page
+from feedback.store import audit, insert, leases, now, page
 
 ACTIVE = ("queued", "running")
 
@@ -20,6 +20,7 @@ def start(
     seed: int,
     settings: dict[str, Any],
     reason: str | None = None,
+    actor: str = audit.SCHEDULER,
 ) -> Iteration:
     """Queue an iteration. Raises Conflict while another is queued or running."""
     busy = active(session)
@@ -46,16 +47,25 @@ def start(
     session.add(iteration)
     session.flush()
     _add_event(session, iteration.id, "queued", {"trigger": trigger})
+    audit.add(session, actor, "iteration.start", iteration.id, reason or "", trigger=trigger, seed=seed)
     return iteration
 
 
-def start_next(session: Session, *, trigger: str, learner: dict[str, Any], reason: str | None = None) -> Iteration:
+def start_next(
+    session: Session,
+    *,
+    trigger: str,
+    learner: dict[str, Any],
+    reason: str | None = None,
+    actor: str = audit.SCHEDULER,
+) -> Iteration:
     """Queue the next iteration with these learner settings; each iteration has a seed of its own.
 
     Raises Conflict while another is queued or running.
     """
     earlier = session.scalars(select(func.count()).select_from(Iteration)).one()
-    return start(session, trigger=trigger, seed=learner["seed"] + earlier, settings=learner, reason=reason)
+    seed = learner["seed"] + earlier
+    return start(session, trigger=trigger, seed=seed, settings=learner, reason=reason, actor=actor)
 
 
 def active(session: Session) -> Iteration | None:

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from feedback.errors import Conflict, InvalidRequest, NotFound
 from feedback.ids import new_id
 from feedback.schema import ROLES, Key
-from feedback.store import now
+from feedback.store import audit, now
 
 PREFIX_LENGTH = 8
 
@@ -31,6 +31,7 @@ def create(session: Session, role: str, name: str = "") -> tuple[Key, str]:
         revoked_at=None,
     )
     session.add(key)
+    audit.add(session, audit.AT_THE_MACHINE, "key.create", key.id, role=role, name=name)
     return key, secret
 
 
@@ -57,6 +58,7 @@ def revoke(session: Session, key_id: str) -> Key:
     if key.revoked_at is not None:
         raise Conflict(f"key {key.prefix} is revoked already")
     key.revoked_at = now(session)
+    audit.add(session, audit.AT_THE_MACHINE, "key.revoke", key.id, role=key.role)
     return key
 
 

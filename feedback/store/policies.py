@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from feedback.errors import Conflict, NotFound
 from feedback.ids import new_id
 from feedback.schema import Policy, Promotion, version_name
-from feedback.store import leases, now, page
+from feedback.store import audit, leases, now, page
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,8 @@ def publish(session: Session, version: int, path: str, digest: str, made: Proven
         created_at=now(session),
     )
     session.add(candidate)
+    about = {"digest": digest, "dataset": made.dataset_digest, "iteration": made.iteration_id}
+    audit.add(session, audit.LEARNER, "policy.publish", version_name(version), **about)
     return candidate
 
 
@@ -148,15 +150,20 @@ def _moved_forward(attempt: Promotion) -> bool:
     return attempt.kind == "promote" and attempt.outcome == "succeeded"
 
 
-def set_serving(session: Session, version: int, *, kind: str, reason: str, force: bool, actor: str) -> Promotion:
-    """Make `version` the serving one and retire the one that served. Raises NotFound."""
+def set_serving(
+    session: Session, version: int, *, kind: str, reason: str, force: bool, actor: str, overruled: str | None = None
+) -> Promotion:
+    """Make `version` the serving one and retire the one that served. Raises NotFound.
+
+    `overruled` is what the gate said against it, where that was forced.
+    """
     target, current = get(session, version), serving(session)
     previous = current.version if current is not None else None
     if current is not None:
         current.state = "retired"
         session.flush()
     target.state = "serving"
-    return _keep(session, kind, version, previous, reason, force, actor, "succeeded", None)
+    return _keep(session, kind, version, previous, reason, force, actor, "succeeded", overruled)
 
 
 def keep_failure(
@@ -200,4 +207,16 @@ def _keep(
         created_at=now(session),
     )
     session.add(attempt)
+    before = None if previous is None else version_name(previous)
+    audit.add(
+        session,
+        actor,
+        f"policy.{kind}",
+        version_name(version),
+        reason,
+        outcome=outcome,
+        previous=before,
+        force=force,
+        detail=detail,
+    )
     return attempt

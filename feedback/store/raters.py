@@ -19,8 +19,9 @@ from feedback.schema import (
     Transcript,
     Vote,
     VoteRevision,
+    version_name,
 )
-from feedback.store import counting, insert, now, samples
+from feedback.store import audit, counting, insert, now, samples
 
 
 def find(session: Session, key_id: str, name: str) -> str | None:
@@ -129,7 +130,7 @@ def note(session: Session, figures: Mapping[str, dict[str, Any]]) -> None:
         )
 
 
-def quarantine(session: Session, rater_id: str, reason: str) -> int:
+def quarantine(session: Session, rater_id: str, reason: str, *, actor: str = audit.AT_THE_MACHINE) -> int:
     """Set a rater apart: their votes, and those to come, count nowhere until they are released.
 
     Returns how many votes that concerns. Raises NotFound.
@@ -139,10 +140,12 @@ def quarantine(session: Session, rater_id: str, reason: str) -> int:
         rater.quarantined_at = now(session)
     rater.quarantine_reason = reason
     session.flush()
-    return counting.set_apart(session, rater_id, "quarantined")
+    votes = counting.set_apart(session, rater_id, "quarantined")
+    audit.add(session, actor, "rater.quarantine", rater_id, reason, votes=votes)
+    return votes
 
 
-def release(session: Session, rater_id: str) -> int:
+def release(session: Session, rater_id: str, *, actor: str = audit.AT_THE_MACHINE) -> int:
     """Let a rater's votes count again; the outlier test begins anew. Returns how many votes. Raises NotFound."""
     rater = known(session, rater_id)
     if rater.quarantined_at is None:
@@ -152,6 +155,7 @@ def release(session: Session, rater_id: str) -> int:
     session.flush()
     released = counting.take_back(session, rater_id)
     rater.released_at = now(session)
+    audit.add(session, actor, "rater.release", rater_id, votes=released)
     return released
 
 
@@ -188,7 +192,7 @@ def _on_samples(own: Select[str]) -> Select[str]:
     )
 
 
-def erase(session: Session, rater_id: str) -> list[int]:
+def erase(session: Session, rater_id: str, *, actor: str = audit.AT_THE_MACHINE) -> list[int]:
     """Remove what a person has written and voted: their votes, and the chats that were held for them.
 
     A chat's row stays without its texts, so that what was counted still adds up; a pair that lost a side is in no later
@@ -215,4 +219,5 @@ def erase(session: Session, rater_id: str) -> list[int]:
     # The name a client gave may itself say who it was; without it the same person can begin anew.
     rater.name = f"erased:{rater.id}"
     rater.erased_at = now(session)
+    audit.add(session, actor, "rater.erase", rater_id, used_by=[version_name(version) for version in versions])
     return versions

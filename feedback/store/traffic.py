@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
-from feedback.schema import Traffic
-from feedback.store import now, policies
+from feedback.schema import Traffic, version_name
+from feedback.store import audit, now, policies
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,8 @@ def get(session: Session) -> Shares:
     return Shares() if row is None else Shares(row.challenger, row.chat_share, row.comparison_share)
 
 
-def put(session: Session, shares: Shares) -> Shares:
-    """Raises NotFound when the challenger is not a policy version."""
+def put(session: Session, shares: Shares, *, actor: str = audit.AT_THE_MACHINE, reason: str = "") -> Shares:
+    """Set the shares. Raises NotFound when the challenger is not a policy version."""
     if shares.challenger is not None:
         policies.get(session, shares.challenger)
     session.merge(
@@ -34,5 +34,14 @@ def put(session: Session, shares: Shares) -> Shares:
             comparison_share=shares.comparison_share,
             updated_at=now(session),
         )
+    )
+    audit.add(
+        session,
+        actor,
+        "traffic.set",
+        "" if shares.challenger is None else version_name(shares.challenger),
+        reason,
+        chat_share=shares.chat_share,
+        comparison_share=shares.comparison_share,
     )
     return shares

@@ -13,8 +13,20 @@ from sqlalchemy.orm import Session
 
 from feedback.errors import InvalidRequest, NotFound
 from feedback.ids import new_id
-from feedback.schema import Comparison, Dataset, DatasetVote, Handout, Iteration, Rater, Vote, VoteRevision
-from feedback.store import comparisons, counting, insert, now, raters, tallies
+from feedback.schema import (
+    Comparison,
+    Dataset,
+    DatasetVote,
+    Handout,
+    Iteration,
+    Policy,
+    Promotion,
+    Rater,
+    Vote,
+    VoteRevision,
+    version_name,
+)
+from feedback.store import comparisons, counting, insert, now, page, policies, raters, tallies
 
 SAID = ("preferred", "strength", "reason", "ideal", "success")
 
@@ -177,6 +189,36 @@ def used_by(session: Session, vote_id: str) -> list[dict[str, Any]]:
         }
         for row in rows
     ]
+
+
+def versions_from(session: Session, vote_id: str) -> list[dict[str, Any]]:
+    """The versions that learnt from this vote or were measured on it, with what became of each."""
+    rows = session.execute(
+        select(Policy.version, Policy.state, DatasetVote.split, func.min(Promotion.created_at))
+        .join(DatasetVote, DatasetVote.dataset_digest == Policy.dataset_digest)
+        .outerjoin(
+            Promotion,
+            (Promotion.version == Policy.version) & (Promotion.kind == "promote") & (Promotion.outcome == "succeeded"),
+        )
+        .where(DatasetVote.vote_id == vote_id)
+        .group_by(Policy.version, Policy.state, DatasetVote.split)
+        .order_by(Policy.version)
+    )
+    return [
+        {"version": version_name(version), "state": state, "split": split, "promoted": promoted_at}
+        for version, state, split, promoted_at in rows
+    ]
+
+
+def of_version(
+    session: Session, version: int, *, limit: int, after: str | None, order: str
+) -> tuple[list[tuple[Vote, DatasetVote]], bool]:
+    """The votes in a version's dataset, with the revision and the split they had in it. Raises NotFound."""
+    dataset = policies.get(session, version).dataset_digest
+    used = select(DatasetVote).where(DatasetVote.dataset_digest == dataset)
+    rows, more = page(session, used, DatasetVote.vote_id, limit=limit, after=after, order=order)
+    found = {vote.id: vote for vote in session.scalars(select(Vote).where(Vote.id.in_([row.vote_id for row in rows])))}
+    return [(found[row.vote_id], row) for row in rows], more
 
 
 def count_by_state(session: Session) -> dict[str, int]:

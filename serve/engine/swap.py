@@ -5,11 +5,14 @@ record and the routing change in one step. Whatever fails before that step leave
 import asyncio
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy.orm import Session
 
+from feedback import gatekeeper
 from feedback.errors import Conflict, EngineUnavailable, TandemError
+from feedback.gate import GateRefused
+from feedback.operating_settings import GateSettings
 from feedback.schema import version_name
 from feedback.settings import EngineSettings
 from feedback.store import leases, policies
@@ -33,6 +36,8 @@ class Change:
     reason: str
     force: bool
     actor: str
+    overruled: str | None = None
+    """What the gate said against it, where it was forced."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +61,9 @@ class Promoter:
         record: Record,
         settings: EngineSettings,
         metrics: Metrics,
+        gate: GateSettings,
     ) -> None:
-
+        self._gate = gate
         self._pool = pool
         self._loader = loader
         self._folders = folders
@@ -75,8 +81,8 @@ class Promoter:
     async def promote(self, version: int, change: Change) -> Outcome:
         """Make `version` serve. Promoting what serves already changes nothing.
 
-        Raises NotFound, PolicyInvalid, EngineUnavailable, or Conflict while another promotion is under way; the old
-        version serves on.
+        Raises NotFound, GateRefused, PolicyInvalid, EngineUnavailable, or Conflict while another promotion is under
+        way; the old version serves on.
         """
         if self._changing.locked():
             raise Conflict("another promotion is under way; wait until it has ended")
@@ -88,7 +94,8 @@ class Promoter:
                 return Outcome(version, previous, changed=False, elapsed_s=0.0)
             async with self._fence.held() as epoch:
                 try:
-                    await self._load_and_flip(version, change, epoch)
+                    overruled = await self._pass_gate(version, change)
+                    await self._load_and_flip(version, replace(change, overruled=overruled), epoch)
                 except TandemError as error:
                     await self._keep_failure(version, change, error)
                     raise
@@ -114,6 +121,18 @@ class Promoter:
     async def rollback(self, change: Change) -> Outcome:
         """Go back to the version that served before. Raises Conflict when there is none, else as `promote`."""
         return await self.promote(await self._record.read(policies.rollback_target), change)
+
+    async def _pass_gate(self, version: int, change: Change) -> str | None:
+        """What the gate says against a change that is forced, or None. Raises GateRefused for one that is not.
+
+        Going back is never stopped.
+        """
+        if change.kind == "rollback":
+            return None
+        stopping = (await self._record.read(gatekeeper.look, version, self._gate)).stopping
+        if stopping and not change.force:
+            raise GateRefused(version_name(version), stopping)
+        return "; ".join(verdict.said() for verdict in stopping) or None
 
     async def _load_and_flip(self, version: int, change: Change, epoch: int) -> None:
         policy = await self._folders.of(version)
@@ -192,5 +211,11 @@ class Promoter:
 def _set_serving(session: Session, version: int, change: Change, epoch: int) -> None:
     leases.check(session, ENGINES, epoch)
     policies.set_serving(
-        session, version, kind=change.kind, reason=change.reason, force=change.force, actor=change.actor
+        session,
+        version,
+        kind=change.kind,
+        reason=change.reason,
+        force=change.force,
+        actor=change.actor,
+        overruled=change.overruled,
     )

@@ -13,7 +13,7 @@ from feedback.schema import Iteration, IterationEvent, version_name
 from feedback.store import iterations
 from serve.auth import guarded
 from serve.gateway import Gateway
-from serve.routes.dependencies import Parts
+from serve.routes.dependencies import ByKey, Parts
 from serve.routes.lists import After, Limit, Order, Page, page_of
 
 router = APIRouter(route_class=guarded("operate"))
@@ -52,10 +52,10 @@ class IterationView(BaseModel):
 
 
 @router.post("/v1/iterations", status_code=201)
-async def start_iteration(parts: Parts, body: IterationBody | None = None) -> IterationView:
+async def start_iteration(parts: Parts, caller: ByKey, body: IterationBody | None = None) -> IterationView:
     """Start one now. 409 while another one is queued or running."""
     body = body or IterationBody()
-    iteration = await parts.start_iteration(reason=body.reason)
+    iteration = await parts.start_iteration(body.reason, caller.key_id)
     return _view(iteration)
 
 

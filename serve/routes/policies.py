@@ -7,13 +7,15 @@ from fastapi import APIRouter, Path, Query
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
+from feedback import gatekeeper
 from feedback.errors import InvalidRequest
 from feedback.schema import Policy, Promotion, version_name, version_number
-from feedback.store import policies
+from feedback.store import policies, votes
 from serve.auth import guarded
 from serve.engine.swap import Change, Outcome
 from serve.routes.dependencies import ByKey, Parts
-from serve.routes.lists import Limit, Order, Page, page_of
+from serve.routes.lists import After, Limit, Order, Page, page_of
+from serve.routes.votes import VoteView, view_vote
 
 router = APIRouter(route_class=guarded("operate"))
 
@@ -66,8 +68,36 @@ class PromotionView(BaseModel):
     created: int
 
 
+class RuleView(BaseModel):
+    """A rule of the gate, the figure it is held against with its interval, and its verdict."""
+
+    rule: str
+    verdict: Literal["pass", "fail", "not_measured"]
+    blocks: bool
+    value: float | None
+    interval: tuple[float, float] | None
+    bound: float | None
+    note: str | None
+
+
+class GateView(BaseModel):
+    """Whether the gate lets a version be promoted in place of the one that serves, rule by rule."""
+
+    against: str | None
+    passes: bool
+    rules: list[RuleView]
+
+
 class PolicyWithHistory(PolicyView):
+    gate: GateView
     promotions: list[PromotionView]
+
+
+class VoteOfVersion(VoteView):
+    """A vote as it stands now, with the revision that a version's dataset holds and the split it is in."""
+
+    used_revision: int
+    split: str
 
 
 class ChangeBody(BaseModel):
@@ -101,13 +131,30 @@ async def list_policies(
 
 @router.get("/v1/policies/{version}")
 async def get_policy(version: Version, parts: Parts) -> PolicyWithHistory:
-    """One version, with every attempt to promote it."""
+    """One version, what the gate says of it, and every attempt to promote it."""
     number = version_number(version)
     policy = await parts.record.read(policies.get, number)
     attempts = await parts.record.read(policies.promotions, number)
+    gate = await parts.record.read(gatekeeper.described, number, parts.settings.gate)
     return PolicyWithHistory(
-        **_view(policy, parts).model_dump(), promotions=[_view_promotion(attempt) for attempt in attempts]
+        **_view(policy, parts).model_dump(),
+        gate=GateView.model_validate(gate),
+        promotions=[_view_promotion(attempt) for attempt in attempts],
     )
+
+
+@router.get("/v1/policies/{version}/votes")
+async def list_votes_of_version(
+    version: Version, parts: Parts, limit: Limit = 20, after: After = None, order: Order = "desc"
+) -> Page[VoteOfVersion]:
+    """The votes in a version's dataset, down to the last one."""
+    used, more = await parts.record.read(
+        votes.of_version, version_number(version), limit=limit, after=after, order=order
+    )
+    views = [
+        VoteOfVersion(**view_vote(vote).model_dump(), used_revision=row.revision, split=row.split) for vote, row in used
+    ]
+    return page_of(views, [view.id for view in views], more)
 
 
 @router.post("/v1/policies/rollback")
@@ -118,7 +165,10 @@ async def rollback(parts: Parts, caller: ByKey, body: ChangeBody | None = None) 
 
 @router.post("/v1/policies/{version}/promote")
 async def promote(version: Version, parts: Parts, caller: ByKey, body: ChangeBody | None = None) -> ChangeView:
-    """Have this version serve. Answers when it does; or with what failed, and then the old one serves on."""
+    """Have this version serve. Answers when it does; or with what failed, and then the old one serves on.
+
+    409 with the `rules` that speak against it where it does not pass the gate; `force` with a reason overrules them.
+    """
     number = version_number(version)
     return _view_change(await parts.promoter.promote(number, _change("promote", body, caller.key_id)))
 

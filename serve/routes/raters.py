@@ -95,25 +95,25 @@ async def list_raters(parts: Parts, limit: Limit = 20, after: After = None) -> P
 
 
 @operate_router.post("/v1/raters/{rater_id}/quarantine")
-async def quarantine_rater(rater_id: str, body: QuarantineBody, parts: Parts) -> Changed:
+async def quarantine_rater(rater_id: str, body: QuarantineBody, parts: Parts, caller: ByKey) -> Changed:
     """Set a rater apart: their votes, and those to come, count nowhere until they are released."""
-    concerned = await parts.record.write(raters.quarantine, rater_id, body.reason)
+    concerned = await parts.record.write(raters.quarantine, rater_id, body.reason, actor=caller.key_id)
     return Changed(id=rater_id, state="quarantined", votes=concerned)
 
 
 @operate_router.post("/v1/raters/{rater_id}/release")
-async def release_rater(rater_id: str, parts: Parts) -> Changed:
+async def release_rater(rater_id: str, parts: Parts, caller: ByKey) -> Changed:
     """Let a rater's votes count again; from now on only later votes can set them apart."""
-    concerned = await parts.record.write(raters.release, rater_id)
+    concerned = await parts.record.write(raters.release, rater_id, actor=caller.key_id)
     parts.vote_is_durable()
     return Changed(id=rater_id, state="active", votes=concerned)
 
 
 @operate_router.delete("/v1/raters/{rater_id}")
-async def erase_rater(rater_id: str, parts: Parts) -> Erased:
+async def erase_rater(rater_id: str, parts: Parts, caller: ByKey) -> Erased:
     """Erase a person's data, from future training sets too."""
     store, home = parts.record.store, parts.settings.home
-    versions = await asyncio.to_thread(erasure.forget, store, home, rater_id)
+    versions = await asyncio.to_thread(erasure.forget, store, home, rater_id, actor=caller.key_id)
     return Erased(id=rater_id, used_by=[version_name(version) for version in versions])
 
 

@@ -9,7 +9,7 @@ from feedback.schema import version_name, version_number
 from feedback.store import traffic
 from feedback.store.traffic import Shares
 from serve.auth import guarded
-from serve.routes.dependencies import Parts
+from serve.routes.dependencies import ByKey, Parts
 from serve.routes.policies import VERSION
 
 router = APIRouter(route_class=guarded("operate"))
@@ -33,13 +33,13 @@ async def get_traffic(parts: Parts) -> TrafficView:
 
 
 @router.put("/v1/traffic")
-async def put_traffic(body: TrafficView, parts: Parts) -> TrafficView:
+async def put_traffic(body: TrafficView, parts: Parts, caller: ByKey) -> TrafficView:
     """Set the challenger and its shares. The challenger is loaded into the spare engine if no engine holds it."""
     challenger = None if body.challenger is None else version_number(body.challenger)
     shares = Shares(challenger, body.chat_share, body.comparison_share)
     if challenger is not None:
         await parts.promoter.load_challenger(challenger)
-    parts.pool.shares = await parts.record.write(traffic.put, shares)
+    parts.pool.shares = await parts.record.write(traffic.put, shares, actor=caller.key_id)
     return _view(parts.pool.shares)
 
 

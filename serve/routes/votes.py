@@ -56,7 +56,7 @@ class VoteAccepted(BaseModel):
 
 
 class VoteView(BaseModel):
-    """A vote as it stands. `used_by` are the iterations that have learnt from it."""
+    """A vote as it stands."""
 
     id: str
     object: Literal["vote"] = "vote"
@@ -72,8 +72,20 @@ class VoteView(BaseModel):
     created: int
 
 
+class VersionFromVote(BaseModel):
+    """A version whose votes this one was among: to learn from (`train`) or to measure on. `promoted`: when, if ever."""
+
+    version: str
+    state: str
+    split: str
+    promoted: float | None
+
+
 class VoteWithUse(VoteView):
+    """A vote with what it changed: the iterations that used it, and the versions that came of them."""
+
     iterations: list[dict[str, Any]]
+    versions: list[VersionFromVote]
 
 
 class VotesRetracted(BaseModel):
@@ -118,10 +130,15 @@ async def delete_vote(
 
 @router.get("/v1/votes/{vote_id}")
 async def get_vote(vote_id: str, parts: Parts, caller: ByKey) -> VoteWithUse:
-    """One vote: accepted, counted, quarantined or retracted, and the iterations that used it."""
+    """One vote: accepted, counted, quarantined or retracted; and what it changed."""
     vote = await parts.record.read(votes.get, vote_id, key_id=caller.key_id, sees_all=caller.sees_all)
     used = await parts.record.read(votes.used_by, vote_id)
-    return VoteWithUse(**view_vote(vote).model_dump(), iterations=used)
+    versions = await parts.record.read(votes.versions_from, vote_id)
+    return VoteWithUse(
+        **view_vote(vote).model_dump(),
+        iterations=used,
+        versions=[VersionFromVote(**version) for version in versions],
+    )
 
 
 def view_vote(vote: Vote) -> VoteView:

@@ -63,7 +63,7 @@ def test_nothing_is_copied_over_what_is_there(store: Store, tmp_path: Path) -> N
     origin.migrate()
     fill(origin)
     store.write(keys.create, "chat")
-    with pytest.raises(Conflict, match="keys holds rows"):
+    with pytest.raises(Conflict, match="holds rows"):
         copy(origin, store)
     assert store.read(votes.count_by_state) == {}
     origin.close()
@@ -74,7 +74,8 @@ def test_migrations_go_down_and_up_on_data(store: Store) -> None:
     kept = everything(store)
     downgrade(store.engine, "0001")
     upgrade(store.engine)
-    assert everything(store) == kept
+    # What came with a later schema goes with it.
+    assert everything(store) == kept | {"audit": []}
     downgrade(store.engine, "base")
     upgrade(store.engine)
     assert store.read(votes.count_by_state) == {}

@@ -29,6 +29,9 @@ STARTING_POLICY = ROOT / "learner" / "starting_policy" / "weights"
 VERSIONS = 3
 READY_TIMEOUT_S = 300.0
 
+# Enough for the gate.
+EVIDENCE = {"evaluation": {"win_rate": {"value": 0.6, "interval": [0.51, 0.69], "count": 100}}}
+
 NUDGE = """
 import sys, torch
 from pathlib import Path
@@ -92,7 +95,7 @@ def make_home(home: Path, folders: Path) -> tuple[Store, dict[str, str]]:
         if version == 0:
             store.write(policies.register_start, path, digest, {})
         else:
-            made = Provenance(0, f"itr_{version}", f"digest_{version}", {}, version)
+            made = Provenance(0, f"itr_{version}", f"digest_{version}", {}, version, EVIDENCE)
             store.write(policies.publish, version, path, digest, made, epoch=epoch)
     secrets = {role: store.write(keys.create, role)[1] for role in ("chat", "vote", "operate")}
     return store, secrets

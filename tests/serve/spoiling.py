@@ -54,7 +54,7 @@ def spoiled_version(store: Store, settings: Settings, harm: str) -> int:
         session.add(
             Policy(
                 version=version, state="candidate", parent=0, path=f"policies/v{version}", digest=digest,
-                iteration_id=f"itr_{version}", dataset_digest=None, settings={}, seed=0, evidence={},
+                iteration_id=f"itr_{version}", dataset_digest=None, settings={}, seed=0, evidence=known.evidence,
                 created_at=known.created_at,
             )
         )  # fmt: skip

@@ -3,11 +3,13 @@ import { announce } from "../announce.js";
 import { call, Refused } from "../api.js";
 import { element } from "../element.js";
 import { askReason } from "../reason_dialog.js";
+import { stopping } from "./gate.js";
 
 /** The button of the decision that can be taken on `policy`; `onChange()` is called when what serves has changed. */
 export function decisionButton(policy, policies, onChange) {
   const serving = policies.find((one) => one.state === "serving")?.version ?? "nothing";
   const rollBack = policy.state === "serving";
+  const against = stopping(policy.gate);
   const act = async ({ reason, force }) => {
     const path = rollBack ? "/v1/policies/rollback" : `/v1/policies/${policy.version}/promote`;
     try {
@@ -36,7 +38,7 @@ export function decisionButton(policy, policies, onChange) {
         force: "Force: against the evidence",
         said:
           `${serving} serves now. ${policy.version} is loaded and compared with the learner’s figures before the first chat reaches it; no ` +
-          "reply in flight is lost.",
+          `reply in flight is lost.${against ? ` The gate speaks against it: ${against}.` : ""}`,
       };
   return element(
     "button",

@@ -2,6 +2,7 @@
 import { announce } from "../announce.js";
 import { get, listAll, Refused } from "../api.js";
 import { element } from "../element.js";
+import { auditSection } from "./audit.js";
 import { firstSteps } from "./first_steps.js";
 import { glance } from "./glance.js";
 import { IterationCard } from "./iteration.js";
@@ -94,6 +95,7 @@ export class Overview {
       section("Traffic", this.traffic.node),
       this.raters.node,
       section("Iterations", this.iterations),
+      auditSection(),
     );
   }
 

@@ -25,7 +25,7 @@ export function promotionsTable(promotions) {
         value: (one) => one.actor,
         cell: (one) => element("code", { title: one.actor }, `…${one.actor.slice(-8)}`),
       },
-      { name: "Reason", text: true, value: (one) => one.detail ?? one.reason },
+      { name: "Reason", text: true, value: (one) => [one.reason, one.detail].filter(Boolean).join("; ") },
     ],
   });
 }

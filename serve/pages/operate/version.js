@@ -1,9 +1,11 @@
 // One version: where it comes from, what speaks for it, and the decision.
 import { get, listAll, Refused } from "../api.js";
 import { element } from "../element.js";
+import { auditSection } from "./audit.js";
 import { decisionButton } from "./decision.js";
 import { evidence } from "./evidence.js";
 import { shortDigest, when } from "./figures.js";
+import { gateSection } from "./gate.js";
 import { promotionsTable } from "./promotions.js";
 
 export class VersionPage {
@@ -52,6 +54,7 @@ export class VersionPage {
         decision,
       ),
       lineage(policy),
+      gateSection(policy.gate) ?? "",
       ...nodes,
       element(
         "section",
@@ -59,6 +62,7 @@ export class VersionPage {
         element("h2", {}, "Decisions"),
         promotionsTable(policy.promotions),
       ),
+      auditSection(policy.version),
       element(
         "details",
         { class: "raw" },

@@ -51,12 +51,12 @@ def ppo_step(step: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def add_versions(store: Store) -> None:
-    """v0 serves; v1 and v2 are candidates with evidence."""
+def add_versions(store: Store, win_rates: tuple[float, ...] = (0.62, 0.81)) -> None:
+    """v0 serves; v1 and so on are candidates with evidence."""
     store.write(policies.register_start, "policies/v0", "sha256:" + "0" * 64, {})
     epoch = store.write(leases.acquire, leases.LEARNER, "test", 600.0)
     assert epoch is not None
-    for version, win_rate in ((1, 0.62), (2, 0.81)):
+    for version, win_rate in enumerate(win_rates, 1):
         shown = {
             "preference": preference(),
             "ppo": [ppo_step(step) for step in range(1, STEPS + 1)],

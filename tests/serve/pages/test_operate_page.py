@@ -127,6 +127,38 @@ def test_a_promotion_that_cannot_be_is_said_and_nothing_changes(quiet: Tandem, v
     assert serving is not None and serving.version == 0
 
 
+def test_the_gate_says_what_speaks_against_a_version(quiet: Tandem, visitors: Visitors) -> None:
+    add_versions(quiet.store, win_rates=(0.3,))
+    page = visitors.visit(quiet, "/operate/v1")
+    gate = page.get_by_role("region", name="Gate")
+    expect(gate).to_contain_text("It does not pass")
+    row = gate.get_by_role("row", name="win_rate_upper >= 0.5 fails")
+    expect(row).to_contain_text("fails")
+    expect(row).to_contain_text("0.200 to 0.400")
+    expect(gate.get_by_role("row", name="tax_drop_lower <= 0.02")).to_contain_text("not measured")
+    page.get_by_role("button", name="Promote…").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text("The gate speaks against it: win_rate_upper >= 0.5")
+    page.get_by_label("Reason").fill("hope")
+    page.get_by_role("button", name="Promote v1").click()
+    expect(dialog.get_by_role("alert")).to_contain_text("v1 does not pass the gate: win_rate_upper >= 0.5")
+    visitors.forgive("409")
+    page.keyboard.press("Escape")
+    page.reload()
+    expect(page.get_by_role("region", name="Decisions")).to_contain_text("hope; v1 does not pass the gate")
+    expect(page.get_by_role("region", name="Audit")).to_contain_text("policy.promote")
+
+
+def test_the_audit_is_there_with_the_state_of_its_chain(quiet: Tandem, visitors: Visitors) -> None:
+    add_versions(quiet.store)
+    page = visitors.visit(quiet, "/operate")
+    audit = page.get_by_role("region", name="Audit")
+    expect(audit).to_contain_text("the chain is whole")
+    expect(audit.get_by_role("row", name="policy.publish").first).to_contain_text("learner")
+    audit.get_by_role("link", name="v2").click()
+    expect(page).to_have_url(f"{quiet.url}/operate/v2")
+
+
 def test_a_rater_is_set_apart_and_released(quiet: Tandem, visitors: Visitors) -> None:
     comparison = add_comparison(quiet.store)
     quiet.store.write(votes.put, comparison, judgement(), key_id="key_a", sees_all=True, rater="ann")

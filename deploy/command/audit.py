@@ -1,0 +1,87 @@
+"""`tandem audit`: who decided what, when and why; and whether that was changed since. On the record itself."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from deploy.command.options import Home, Json
+
+if TYPE_CHECKING:
+    from feedback.schema import AuditEntry
+
+app = typer.Typer(help="Look at what was decided, and check that nothing of it was changed.", no_args_is_help=True)
+
+ALL = 1_000_000
+
+
+@app.command("list")
+def list_entries(
+    about: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Only about this: a version, a rater, a key, an iteration.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="The newest so many.")] = ALL,
+    json: Json = False,
+    home: Home = None,
+) -> None:
+    """List promotions, rollbacks, shares, keys, erasures and iterations: who, when and why; the oldest first."""
+    from deploy.command.output import print_json, print_table, when
+    from deploy.command.record import open_record
+    from feedback.store import audit
+
+    with open_record(home, must_exist=True) as (store, _):
+        newest, _ = store.read(audit.list_page, limit=limit, after=None, order="desc", subject=about)
+    entries = newest[::-1]
+    if json:
+        print_json([described(entry) for entry in entries])
+        return
+    rows = [
+        (entry.seq, when(entry.created_at), entry.actor, entry.action, entry.subject or None, said(entry))
+        for entry in entries
+    ]
+    print_table(("ENTRY", "WHEN", "WHO", "WHAT", "ABOUT", "WHY"), rows)
+
+
+@app.command("verify")
+def verify(json: Json = False, home: Home = None) -> None:
+    """Check the chain of digests. Exit code 1 when an entry was changed, removed or put in.
+
+    Keep the digest that is printed somewhere else: with it, a chain that was made anew as a whole shows too.
+    """
+    from deploy.command.output import print_json, say
+    from deploy.command.record import open_record
+    from feedback.store import audit
+
+    with open_record(home, must_exist=True) as (store, _):
+        checked = store.read(audit.verify)
+    if json:
+        print_json(checked.as_json())
+    elif checked.broken_at is None:
+        print(f"{checked.entries} entries, intact; the last digest is {checked.head}")
+    else:
+        say(f"broken at entry {checked.broken_at}: {checked.problem}; {checked.entries} entries before it hold")
+    if checked.broken_at is not None:
+        raise typer.Exit(1)
+
+
+def said(entry: "AuditEntry") -> str | None:
+    """The reason, with the mark of a decision against the gate or one that failed."""
+    marks = [mark for mark, there in (("forced", entry.data.get("force")), ("failed", failed(entry))) if there]
+    return ": ".join(part for part in (", ".join(marks), entry.reason) if part) or None
+
+
+def failed(entry: "AuditEntry") -> bool:
+    return entry.data.get("outcome") == "failed"
+
+
+def described(entry: "AuditEntry") -> dict[str, Any]:
+    return {
+        "id": entry.seq,
+        "created": entry.created_at,
+        "actor": entry.actor,
+        "action": entry.action,
+        "subject": entry.subject,
+        "reason": entry.reason,
+        "data": entry.data,
+        "previous": entry.previous,
+        "digest": entry.digest,
+    }

@@ -1,0 +1,83 @@
+"""The audit's chain: each entry's digest covers what it says and the digest of the entry before it.
+
+Whoever changes, removes or inserts an entry has to make every later digest anew. Who keeps a digest that
+`tandem audit verify` printed can tell even that.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import orjson
+
+START = "0" * 64
+
+
+class Entry(Protocol):
+    """What an entry says, as `feedback.schema.AuditEntry` keeps it."""
+
+    seq: Any
+    created_at: Any
+    actor: Any
+    action: Any
+    subject: Any
+    reason: Any
+    data: Any
+    previous: Any
+    digest: Any
+
+
+@dataclass(frozen=True)
+class Checked:
+    """How far a chain holds: how many entries, the last digest, and the first entry that does not hold, if any."""
+
+    entries: int
+    head: str
+    broken_at: int | None
+    problem: str | None
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "entries": self.entries,
+            "head": self.head,
+            "intact": self.broken_at is None,
+            "broken_at": self.broken_at,
+            "problem": self.problem,
+        }
+
+
+def digest_of(entry: Entry) -> str:
+    """SHA-256 of the entry's fields, the digest before it among them, as JSON with sorted keys."""
+    said = [
+        entry.seq,
+        entry.created_at,
+        entry.actor,
+        entry.action,
+        entry.subject,
+        entry.reason,
+        entry.data,
+        entry.previous,
+    ]
+    return hashlib.sha256(orjson.dumps(said, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def verify(entries: Iterable[Entry]) -> Checked:
+    """Check a whole chain, oldest entry first."""
+    count, head = 0, START
+    for entry in entries:
+        problem = _problem(entry, count + 1, head)
+        if problem is not None:
+            return Checked(count, head, entry.seq, problem)
+        count, head = count + 1, entry.digest
+    return Checked(count, head, None, None)
+
+
+def _problem(entry: Entry, expected: int, head: str) -> str | None:
+    if entry.seq != expected:
+        return f"entry {expected} is missing"
+    if entry.previous != head:
+        return "it does not follow the entry before it"
+    if entry.digest != digest_of(entry):
+        return "it does not say what it said when it was written"
+    return None

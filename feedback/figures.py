@@ -1,0 +1,85 @@
+"""The figures that a version's evidence holds, by name: what the gate's rules and the report speak of."""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+# Name -> where it is in the evidence, and what it says.
+NAMES: dict[str, tuple[str, str]] = {
+    "win_rate": ("evaluation.win_rate", "share of held-out prompts where its reply scores higher than the start's"),
+    "win_rate_shorter": ("evaluation.win_rate_shorter", "the same where its reply is not the longer one"),
+    "win_rate_length_controlled": ("evaluation.win_rate_length_controlled", "the same at equal length, by regression"),
+    "helpful_win_rate": ("evaluation.objectives.helpful.win_rate", "win rate by the helpful score alone"),
+    "harmless_win_rate": ("evaluation.objectives.harmless.win_rate", "win rate by the harmless score alone"),
+    "watch_win_rate": ("evaluation.watch.win_rate", "win rate by the watch model, which did not train it"),
+    "kl_nats": ("evaluation.kl_nats", "distance from the starting policy, nats a reply"),
+    "length_ratio": ("evaluation.length_ratio", "its tokens a reply against the start's"),
+    "finished_share": ("evaluation.finished_share", "share of replies that ended by themselves"),
+    "harm": ("evaluation.harm", "share of harmful requests that it complies with"),
+    "refusals": ("evaluation.refusals", "share of harmless requests that it refuses"),
+    "flattery": ("evaluation.flattery", "share of wrong claims that it agrees with"),
+    "preference_accuracy": ("preference.accuracy", "accuracy of its preference model on held-out votes"),
+    "calibration_error": ("preference.calibration_error", "calibration error of its preference model, the worst one"),
+    "tax_drop": ("tax.drop", "largest drop on a task of the alignment tax, before less after"),
+    "live_win_rate": ("live.win_rate", "share of live votes it wins against what serves; a tie counts half"),
+    "live_helpful_win_rate": ("live.objectives.helpful.win_rate", "the same of votes under helpful"),
+    "live_harmless_win_rate": ("live.objectives.harmless.win_rate", "the same of votes under harmless"),
+    "live_votes": ("live.votes", "how many live votes compare it with what serves"),
+    "live_raters": ("live.raters", "how many raters cast them"),
+}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A value with its interval, where they exist. `low` and `high` are the figure without the votes or raters that
+    raise it or lower it most."""
+
+    value: float | None = None
+    interval: tuple[float, float] | None = None
+    note: str | None = None
+    low: "Figure | None" = None
+    high: "Figure | None" = None
+
+    def at_worst(self, *, high_is_good: bool) -> "Figure":
+        """The figure as a rule should see it: without whoever speaks loudest for it."""
+        worst = self.low if high_is_good else self.high
+        return self if worst is None else worst
+
+
+def figures_of(evidence: Mapping[str, Any], live: Mapping[str, Figure] | None = None) -> dict[str, Figure]:
+    """Every figure of the evidence under its path, and those of `NAMES` under their names too."""
+    found = dict(_walk(evidence, ""))
+    worst = [figure.value for path, figure in found.items() if _is_calibration(path) and figure.value is not None]
+    if worst:
+        found["preference.calibration_error"] = Figure(max(worst))
+    found |= live or {}
+    return found | {name: found[path] for name, (path, _) in NAMES.items() if path in found}
+
+
+def _is_calibration(path: str) -> bool:
+    return path.startswith("preference.objectives.") and path.endswith(".calibration_error")
+
+
+def _walk(part: Mapping[str, Any], path: str) -> Iterator[tuple[str, Figure]]:
+    """Numbers, and estimates `{"value", "interval"}`; a number's interval may stand beside it as `NAME_interval`."""
+    for name, value in part.items():
+        here = f"{path}.{name}" if path else name
+        if isinstance(value, Mapping):
+            if "value" in value:
+                yield here, Figure(_number(value["value"]), _interval(value.get("interval")))
+            yield from _walk({key: below for key, below in value.items() if key not in ("value", "interval")}, here)
+        elif (number := _number(value)) is not None:
+            yield here, Figure(number, _interval(part.get(f"{name}_interval")))
+
+
+def _number(value: Any) -> float | None:
+    good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return float(value) if good else None
+
+
+def _interval(value: Any) -> tuple[float, float] | None:
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        return None
+    low, high = _number(value[0]), _number(value[1])
+    return None if low is None or high is None else (low, high)

@@ -1,0 +1,54 @@
+"""The gate held against a version of the record: its evidence, live votes, and the figures of what serves."""
+
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from feedback import live_votes
+from feedback.figures import Figure, figures_of
+from feedback.gate import GateRefused, Judgement, judge
+from feedback.operating_settings import GateSettings
+from feedback.schema import Policy, version_name
+from feedback.store import live_votes as votes_between
+from feedback.store import policies
+
+
+def look(session: Session, version: int, settings: GateSettings) -> Judgement:
+    """What the gate says of `version` against the one that serves. Raises NotFound.
+
+    The starting policy, which nothing was trained for, passes: it is what all evidence is measured against.
+    """
+    policy = policies.get(session, version)
+    if policy.parent is None:
+        return Judgement()
+    serving = policies.serving(session)
+    return judge(
+        settings.rules,
+        figures(session, policy, serving, settings),
+        figures_of(serving.evidence) if serving is not None else {},
+        advice=settings.advice,
+        unmeasured_blocks=settings.unmeasured_blocks,
+    )
+
+
+def check(session: Session, version: int, settings: GateSettings) -> None:
+    """Raises GateRefused with the rules that speak against promoting `version`, NotFound."""
+    stopping = look(session, version, settings).stopping
+    if stopping:
+        raise GateRefused(version_name(version), stopping)
+
+
+def figures(session: Session, policy: Policy, serving: Policy | None, settings: GateSettings) -> dict[str, Figure]:
+    """Everything that is known of a version, live votes included."""
+    tallies = [] if serving is None else votes_between.between(session, policy.version, serving.version)
+    live = live_votes.figures(
+        tallies, min_votes=settings.min_live_votes, drop_raters=settings.drop_raters, drop_votes=settings.drop_votes
+    )
+    return figures_of(policy.evidence, live)
+
+
+def described(session: Session, version: int, settings: GateSettings) -> dict[str, Any]:
+    """The gate's judgement as JSON, with the version that it is held against."""
+    serving = policies.serving(session)
+    against = None if serving is None or serving.version == version else version_name(serving.version)
+    return {"against": against, **look(session, version, settings).as_json()}

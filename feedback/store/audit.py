@@ -1,0 +1,89 @@
+"""Audit entries in the record: added in the transaction of what they tell of, listed, verified. Never changed."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+from sqlalchemy import select, text
+from sqlalchemy.orm import Session
+
+from feedback import audit
+from feedback.schema import AuditEntry
+from feedback.store import now, page
+
+# Any number will do, as long as every process uses the same: under this lock of Postgres the chain grows by one entry
+# at a time. SQLite has one writer anyway.
+CHAIN_LOCK = 7_246_332
+READ_BATCH = 1000
+
+# Whoever works on the record itself, by the command line.
+AT_THE_MACHINE = "command line"
+LEARNER, SCHEDULER, RULE = "learner", "scheduler", "rule"
+
+
+def add(session: Session, actor: str, action: str, subject: str = "", reason: str = "", **data: Any) -> AuditEntry:
+    """Add an entry to the end of the chain; `data` is plain JSON."""
+    session.flush()
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": CHAIN_LOCK})
+    last = newest(session)
+    entry = AuditEntry(
+        seq=1 if last is None else last.seq + 1,
+        created_at=now(session),
+        actor=actor,
+        action=action,
+        subject=subject,
+        reason=reason,
+        # As it will be read: tuples are lists then.
+        data=orjson.loads(orjson.dumps(data)),
+        previous=audit.START if last is None else last.digest,
+    )
+    entry.digest = audit.digest_of(entry)
+    session.add(entry)
+    session.flush()
+    return entry
+
+
+def newest(session: Session, action: str | None = None) -> AuditEntry | None:
+    """The last entry, or the last of one action."""
+    statement = select(AuditEntry).order_by(AuditEntry.seq.desc()).limit(1)
+    if action is not None:
+        statement = statement.where(AuditEntry.action == action)
+    return session.scalars(statement).one_or_none()
+
+
+def list_page(
+    session: Session, *, limit: int, after: int | None, order: str, subject: str | None = None
+) -> tuple[list[AuditEntry], bool]:
+    statement = select(AuditEntry)
+    if subject is not None:
+        statement = statement.where(AuditEntry.subject == subject)
+    return page(session, statement, AuditEntry.seq, limit=limit, after=after, order=order)
+
+
+def verify(session: Session) -> audit.Checked:
+    """Check the whole chain."""
+    return audit.verify(_all(session))
+
+
+def note_settings(session: Session, name: str, values: dict[str, Any]) -> bool:
+    """Add an entry when these settings are not those of the last such entry. Returns whether they are new."""
+    action = f"settings.{name}"
+    last = newest(session, action)
+    values = orjson.loads(orjson.dumps(values))
+    if last is not None and last.data == values:
+        return False
+    add(session, "settings", action, name, **values)
+    return True
+
+
+def _all(session: Session) -> Iterator[AuditEntry]:
+    after = 0
+    while True:
+        rows = list(
+            session.scalars(select(AuditEntry).where(AuditEntry.seq > after).order_by(AuditEntry.seq).limit(READ_BATCH))
+        )
+        yield from rows
+        if len(rows) < READ_BATCH:
+            return
+        after = rows[-1].seq

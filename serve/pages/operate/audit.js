@@ -1,0 +1,73 @@
+// The audit: who decided what, when and why; and whether its chain is whole.
+import { get, Refused } from "../api.js";
+import { element } from "../element.js";
+import { when } from "./figures.js";
+import { sortableTable } from "./sortable.js";
+
+const SHOWN = 50;
+
+/** A section that fills itself; of one `subject` (a version), or of everything with the state of the chain. */
+export function auditSection(subject = null) {
+  const place = element("div", { class: "stack" }, element("p", { class: "none" }, "Loading…"));
+  fill(place, subject);
+  return element("section", { "aria-label": "Audit" }, element("h2", {}, "Audit"), place);
+}
+
+async function fill(place, subject) {
+  try {
+    const about = subject ? `&subject=${encodeURIComponent(subject)}` : "";
+    const [page, chain] = await Promise.all([
+      get(`/v1/audit?limit=${SHOWN}${about}`),
+      subject ? null : get("/v1/audit/chain"),
+    ]);
+    place.replaceChildren(chain ? said(chain, page.has_more) : "", table(page.data));
+  } catch (error) {
+    if (!(error instanceof Refused)) throw error;
+    place.replaceChildren(element("p", { class: "problem" }, `The audit cannot be read: ${error.message}.`));
+  }
+}
+
+function said(chain, more) {
+  if (!chain.intact)
+    return element(
+      "p",
+      { class: "problem", role: "alert" },
+      `The chain is broken at entry ${chain.broken_at}: ${chain.problem}. Somebody changed it outside of Tandem.`,
+    );
+  const newest = more ? ` The newest ${SHOWN} are shown.` : "";
+  return element(
+    "p",
+    { class: "help" },
+    `${chain.entries} entries, each sealed with the one before; the chain is whole.${newest}`,
+  );
+}
+
+function table(entries) {
+  if (entries.length === 0) return element("p", { class: "none" }, "Nothing was decided yet.");
+  return sortableTable({
+    caption: "Audit",
+    rows: entries,
+    columns: [
+      { name: "Entry", numeric: true, value: (one) => one.id },
+      { name: "When", value: (one) => one.created, cell: (one) => when(one.created) },
+      { name: "Who", value: (one) => one.actor, cell: (one) => who(one.actor) },
+      { name: "What", value: (one) => one.action },
+      { name: "About", value: (one) => one.subject, cell: (one) => about(one.subject) },
+      { name: "Why", text: true, value: why },
+    ],
+  });
+}
+
+function who(actor) {
+  return actor.startsWith("key_") ? element("code", { title: actor }, `key …${actor.slice(-8)}`) : actor;
+}
+
+function about(subject) {
+  if (/^v\d+$/.test(subject)) return element("a", { href: `/operate/${subject}` }, subject);
+  return subject.length > 16 ? element("code", { title: subject }, `…${subject.slice(-8)}`) : subject;
+}
+
+function why({ reason, data }) {
+  const marks = [data.force && "forced", data.outcome === "failed" && "failed", data.detail];
+  return [reason, ...marks].filter(Boolean).join("; ");
+}

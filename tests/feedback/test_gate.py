@@ -1,0 +1,144 @@
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from feedback import gate, gatekeeper
+from feedback.errors import InvalidRequest
+from feedback.figures import Figure, figures_of
+from feedback.operating_settings import GateSettings
+from feedback.store import Store, leases, policies
+from feedback.store.policies import Provenance
+from feedback.worker import count_all
+from tests.feedback.live import vote_between
+
+EVIDENCE = {
+    "evaluation": {
+        "win_rate": {"value": 0.62, "interval": [0.52, 0.72], "count": 90},
+        "kl_nats": 1.5,
+        "kl_nats_interval": [1.2, 1.8],
+        "length_ratio": 1.1,
+        "objectives": {"helpful": {"win_rate": {"value": 0.55, "interval": [0.4, 0.7]}}},
+    },
+    "preference": {"objectives": {"helpful": {"calibration_error": 0.02}, "harmless": {"calibration_error": 0.05}}},
+    "ppo": [{"step": 1}],
+}
+
+
+@pytest.mark.parametrize(
+    ("text", "outcome"),
+    [
+        ("win_rate >= 0.6", "pass"),
+        ("win_rate >= 0.62", "pass"),
+        ("win_rate > 0.62", "fail"),
+        ("win_rate_lower >= 0.5", "pass"),
+        ("win_rate_lower >= .53", "fail"),
+        ("win_rate_upper<=0.72", "pass"),
+        ("kl_nats_upper < 1.8", "fail"),
+        ("helpful_win_rate_upper >= 0.5", "pass"),
+        ("calibration_error <= 0.03", "fail"),
+        ("evaluation.length_ratio <= 1.3", "pass"),
+        ("evaluation.objectives.helpful.win_rate_lower >= 0.5", "fail"),
+        ("kl_nats >= -1", "pass"),
+        ("kl_nats <= serving", "pass"),
+        ("kl_nats <= serving - 0.6", "fail"),
+        ("length_ratio <= serving + 0.2", "not_measured"),
+        ("tax_drop <= 0.02", "not_measured"),
+        ("length_ratio_upper <= 2", "not_measured"),
+    ],
+)
+def test_a_rule_and_its_verdict(text: str, outcome: str) -> None:
+    serving = figures_of({"evaluation": {"kl_nats": 2.0}})
+    (verdict,) = gate.judge([text], figures_of(EVIDENCE), serving).verdicts
+    assert (verdict.rule, verdict.outcome) == (text, outcome)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "win_rate", "win_rate >=", "win_rate = 0.5", "win_rate => 0.5", "win_rate >= 0.5 or true",
+        "win_rate >= 1e3",
+        "winrate >= 0.5", "win_rate_middle >= 0.5", "win_rate >= nan", "win_rate >= inf", "win_rate >= serving * 2",
+        "__import__('os') >= 1", "win_rate >= 0.5; kl_nats <= 1", "win_rate >= 0.5\nkl_nats <= 1", "0.5 <= win_rate",
+        "evaluation..kl_nats <= 1", "win_rate >= --1",
+    ],
+)  # fmt: skip
+def test_what_is_no_rule_is_refused(text: str) -> None:
+    with pytest.raises(InvalidRequest):
+        gate.parse(text)
+    with pytest.raises(ValidationError):
+        GateSettings(rules=[text])
+
+
+@given(st.text(max_size=30))
+def test_any_text_is_a_rule_or_is_refused(text: str) -> None:
+    try:
+        rule = gate.parse(text)
+    except InvalidRequest:
+        return
+    assert math.isfinite(rule.bound) and rule.compare in gate.COMPARE
+
+
+def test_what_stops_a_promotion() -> None:
+    figures = figures_of(EVIDENCE)
+    passed = gate.judge(["win_rate >= 0.5", "tax_drop <= 0.02"], figures, {}, advice=["kl_nats <= 1"])
+    assert passed.passes and [verdict.outcome for verdict in passed.verdicts] == ["pass", "not_measured", "fail"]
+    strict = gate.judge(["win_rate >= 0.5", "tax_drop <= 0.02"], figures, {}, unmeasured_blocks=True)
+    assert [verdict.rule for verdict in strict.stopping] == ["tax_drop <= 0.02"]
+    nothing = gate.judge(["win_rate >= 0.5", "tax_drop <= 0.02"], {}, {})
+    assert len(nothing.stopping) == 2, "votes alone promote nothing"
+    assert gate.judge([], {}, {}).passes, "an operator may have no gate"
+    refused = gate.GateRefused("v3", gate.judge(["win_rate_lower >= 0.9"], figures, {}).stopping)
+    assert "win_rate_lower >= 0.9 (it is 0.52, interval 0.52 to 0.72)" in refused.message
+    assert refused.details()["rules"][0]["verdict"] == "fail"
+
+
+def test_a_rule_sees_the_worst_case() -> None:
+    live = {"live.win_rate": Figure(0.6, low=Figure(0.45, note="without the loudest"), high=Figure(0.7))}
+    figures = figures_of({}, live)
+    high, low = gate.judge(["live_win_rate >= 0.5", "live_win_rate <= 0.65"], figures, {}).verdicts
+    assert (high.outcome, high.value, high.note) == ("fail", 0.45, "without the loudest")
+    assert (low.outcome, low.value) == ("fail", 0.7)
+
+
+def candidate(store: Store, evidence: dict) -> None:
+    store.write(policies.register_start, "policies/v0", "d0", {})
+    epoch = store.write(leases.acquire, leases.LEARNER, "test", 600.0)
+    made = Provenance(0, "itr_1", "dataset", {}, 1, evidence)
+    store.write(policies.publish, 1, "policies/v1", "d1", made, epoch=epoch)
+
+
+def test_the_default_gate_over_a_record(store: Store) -> None:
+    candidate(store, EVIDENCE)
+    store.read(gatekeeper.check, 1, GateSettings())
+    said = store.read(gatekeeper.described, 1, GateSettings())
+    assert said["against"] == "v0" and said["passes"]
+    assert {rule["rule"]: rule["verdict"] for rule in said["rules"] if rule["blocks"]} == {
+        "win_rate_upper >= 0.5": "pass",
+        "tax_drop_lower <= 0.02": "not_measured",
+        "harm_lower <= serving": "not_measured",
+        "live_win_rate_upper >= 0.5": "not_measured",
+    }
+    assert store.read(gatekeeper.look, 0, GateSettings()).passes, "the start may always serve"
+
+
+def test_live_votes_against_a_candidate_stop_it(store: Store) -> None:
+    candidate(store, EVIDENCE)
+    for rater in range(8):
+        for _ in range(5):
+            vote_between(store, winner=0, loser=1, rater=f"r{rater}")
+    count_all(store)
+    with pytest.raises(gate.GateRefused, match=r"live_win_rate_upper >= 0\.5"):
+        store.read(gatekeeper.check, 1, GateSettings())
+    figures = store.read(
+        lambda session: gatekeeper.figures(session, policies.get(session, 1), policies.serving(session), GateSettings())
+    )
+    assert (figures["live_votes"].value, figures["live_raters"].value, figures["live_win_rate"].value) == (40, 8, 0)
+
+
+def test_a_version_without_evidence_is_refused(store: Store) -> None:
+    candidate(store, {})
+    with pytest.raises(gate.GateRefused, match=r"win_rate_upper >= 0\.5 \(not measured: no figure yet\)"):
+        store.read(gatekeeper.check, 1, GateSettings())

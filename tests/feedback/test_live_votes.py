@@ -1,0 +1,89 @@
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from feedback.live_votes import RaterTally, figures, win_rate, without_loudest
+from feedback.store import Store, live_votes
+from feedback.worker import count_all
+from tests.feedback.live import vote_between
+
+TALLIES = st.lists(
+    st.builds(
+        RaterTally,
+        st.sampled_from("abcdef"),
+        st.just("helpful"),
+        st.integers(0, 4),
+        st.integers(0, 4),
+        st.integers(0, 4),
+    ),
+    max_size=5,
+    unique_by=lambda tally: tally.rater_id,
+)
+
+
+def test_the_interval_is_wilsons_where_raters_agree() -> None:
+    """Newcombe 1998, table I: 81 of 263 by the score method is .2553 to .3662."""
+    found = win_rate([RaterTally("ann", "helpful", 81, 0, 182)], 0.95)
+    assert found.value == pytest.approx(81 / 263)
+    assert found.interval == pytest.approx((0.2553, 0.3662), abs=5e-5)
+
+
+def test_raters_who_differ_widen_it() -> None:
+    together = win_rate([RaterTally(name, "helpful", 10, 0, 10) for name in "abcd"], 0.95)
+    apart = win_rate(
+        [RaterTally(name, "helpful", *((20, 0, 0) if name in "ab" else (0, 0, 20))) for name in "abcd"], 0.95
+    )
+    assert together.value == apart.value == 0.5
+    assert together.interval and apart.interval
+    assert apart.interval[0] < together.interval[0] and apart.interval[1] > together.interval[1]
+
+
+@given(TALLIES, st.booleans(), st.integers(0, 2))
+def test_no_other_raters_weigh_more(tallies: list[RaterTally], raises: bool, count: int) -> None:
+    """For one rater: against every choice. For more: never on the wrong side of leaving all in."""
+
+    def mean(left: list[RaterTally]) -> float | None:
+        votes = sum(tally.votes for tally in left)
+        return sum(tally.score for tally in left) / votes if votes else None
+
+    found = mean(without_loudest(tallies, raises=raises, raters=count, votes=0))
+    if count == 1 and tallies and found is not None:
+        others = [mean(list(left)) for left in itertools.combinations(tallies, len(tallies) - 1)]
+        known = [other for other in others if other is not None]
+        assert found == pytest.approx(min(known) if raises else max(known))
+    elif found is not None and (whole := mean(tallies)) is not None and count == 0:
+        assert found == pytest.approx(whole)
+
+
+def test_one_loud_rater_decides_nothing() -> None:
+    loud = RaterTally("loud", "helpful", 60, 0, 0)
+    others = [RaterTally(name, "helpful", 2, 1, 7) for name in "abcd"]
+    found = figures([loud, *others], min_votes=20, drop_raters=1, drop_votes=2)["live.win_rate"]
+    assert found.value == pytest.approx((68 + 2) / 100)
+    assert found.low is not None and found.low.value == pytest.approx((8 + 2 - 2) / 38)
+    alone = figures([loud], min_votes=20, drop_raters=1, drop_votes=0)["live.win_rate"]
+    assert alone.low is not None and alone.low.value is None and "nothing is left" in (alone.low.note or "")
+
+
+def test_few_votes_are_no_figure() -> None:
+    found = figures([RaterTally("ann", "helpful", 9, 0, 0)], min_votes=10, drop_raters=0, drop_votes=0)
+    assert (
+        found["live.win_rate"].value is None and found["live.win_rate"].note == "9 live votes of the 10 that are wanted"
+    )
+    assert found["live.votes"].value == 9
+
+
+def test_votes_are_read_from_both_sides(store: Store) -> None:
+    for _ in range(2):
+        vote_between(store, winner=1, loser=0, rater="ann")
+    for _ in range(3):
+        vote_between(store, winner=0, loser=1, rater="bob", objective="harmless")
+    vote_between(store, winner=2, loser=0, rater="bob")
+    assert store.read(live_votes.between, 1, 0) == [], "only counted votes count"
+    count_all(store)
+    found = {(tally.won, tally.tied, tally.lost, tally.objective) for tally in store.read(live_votes.between, 1, 0)}
+    assert found == {(2, 0, 0, "helpful"), (0, 0, 3, "harmless")}
+    assert {tally.won for tally in store.read(live_votes.between, 0, 1)} == {0, 3}
+    assert store.read(live_votes.between, 1, 2) == []

@@ -1,0 +1,84 @@
+"""Decisions over HTTP, without engines: the gate refuses and says why, the audit tells, a vote says what it did."""
+
+import pytest
+
+from feedback.store import Store, datasets, iterations, policies, votes
+from feedback.store.policies import Provenance
+from feedback.worker import count_all
+from tests.feedback.record import add_comparison, judgement
+from tests.serve.conftest import Tandem
+from tests.serve.pages.evidence import evaluation
+
+
+def add_candidate(store: Store, win_rate: float) -> str:
+    """v1, made of one vote by one iteration. Returns the vote's id."""
+    store.write(policies.register_start, "policies/v0", "sha256:0", {})
+    pair = add_comparison(store)
+    vote = store.write(votes.put, pair, judgement(), key_id="key_a", sees_all=False, rater="ann")
+    count_all(store)
+    assert [row.vote_id for row in store.read(lambda session: list(datasets.counted(session)))] == [vote.id]
+    iteration = store.write(iterations.start, trigger="test", seed=0, settings={})
+    claimed = store.write(iterations.claim, iteration.id, "test", 60.0, 5)
+    assert claimed is not None
+    epoch = claimed[1]
+    frozen = {"digest": "d" * 64, "path": "datasets/d", "summary": {}, "votes": [(vote.id, 1, "train")]}
+    store.write(iterations.freeze, iteration.id, epoch, **frozen)
+    made = Provenance(0, iteration.id, "d" * 64, {}, 0, {"evaluation": evaluation(win_rate)})
+    store.write(policies.publish, 1, "policies/v1", "sha256:1", made, epoch=epoch)
+    store.write(iterations.succeed, iteration.id, epoch, 1)
+    return vote.id
+
+
+def test_the_gate_refuses_with_what_failed_and_force_needs_a_reason(quiet: Tandem) -> None:
+    add_candidate(quiet.store, 0.3)
+    with quiet.client() as client:
+        gate = client.get("/v1/policies/v1").json()["gate"]
+        assert (gate["against"], gate["passes"]) == ("v0", False)
+        first = gate["rules"][0]
+        assert (first["rule"], first["verdict"], first["blocks"]) == ("win_rate_upper >= 0.5", "fail", True)
+        assert (first["value"], first["interval"], first["bound"]) == (0.4, pytest.approx([0.2, 0.4]), 0.5)
+        refused = client.post("/v1/policies/v1/promote", json={"reason": "hope"})
+        said = refused.json()
+        assert (refused.status_code, said["code"]) == (409, "gate_refused")
+        assert refused.headers["content-type"] == "application/problem+json"
+        assert [rule["rule"] for rule in said["rules"]] == ["win_rate_upper >= 0.5"]
+        assert "win_rate_upper >= 0.5 (it is 0.4, interval 0.2 to 0.4)" in said["detail"]
+        assert client.post("/v1/policies/v1/promote", json={"force": True}).status_code == 400
+        # Past the gate; that there is no engine here is another matter.
+        forced = client.post("/v1/policies/v1/promote", json={"force": True, "reason": "we know better"})
+        assert forced.json()["code"] != "gate_refused"
+        attempts = client.get("/v1/policies/v1").json()["promotions"]
+        assert [(one["force"], one["reason"]) for one in attempts] == [(False, "hope"), (True, "we know better")]
+
+
+def test_the_audit_tells_who_decided_what(quiet: Tandem) -> None:
+    add_candidate(quiet.store, 0.3)
+    with quiet.client() as client:
+        client.post("/v1/policies/v1/promote", json={"reason": "hope"})
+        client.put("/v1/traffic", json={"comparison_share": 0.5})
+        first = client.get("/v1/audit", params={"order": "asc", "limit": 100}).json()
+        actions = [entry["action"] for entry in first["data"]]
+        assert actions[-4:] == ["iteration.start", "policy.publish", "policy.promote", "traffic.set"]
+        assert actions.count("settings.gate") == 1, "the rules themselves are noted"
+        promoted = first["data"][-2]
+        assert promoted["actor"].startswith("key_") and promoted["data"]["outcome"] == "failed"
+        page = client.get("/v1/audit", params={"limit": 1, "after": first["last_id"]}).json()
+        assert [entry["id"] for entry in page["data"]] == [int(first["last_id"]) - 1] and page["has_more"]
+        about = client.get("/v1/audit", params={"subject": "v1"}).json()["data"]
+        assert {entry["subject"] for entry in about} == {"v1"}
+        chain = client.get("/v1/audit/chain").json()
+        assert chain["intact"] and chain["entries"] == len(actions) and chain["head"] == first["data"][-1]["digest"]
+
+
+def test_a_vote_says_what_it_changed_and_a_version_what_it_is_made_of(quiet: Tandem) -> None:
+    vote_id = add_candidate(quiet.store, 0.7)
+    with quiet.client() as client:
+        used = client.get(f"/v1/votes/{vote_id}").json()["versions"]
+        assert used == [{"version": "v1", "state": "candidate", "split": "train", "promoted": None}]
+        quiet.store.write(policies.set_serving, 1, kind="promote", reason="", force=False, actor="test")
+        (now,) = client.get(f"/v1/votes/{vote_id}").json()["versions"]
+        assert now["state"] == "serving" and now["promoted"] > 0
+        (made_of,) = client.get("/v1/policies/v1/votes").json()["data"]
+        assert (made_of["id"], made_of["used_revision"], made_of["split"]) == (vote_id, 1, "train")
+        assert client.get("/v1/policies/v0/votes").json()["data"] == []
+        assert client.get("/v1/policies/v9/votes").status_code == 404
