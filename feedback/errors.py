@@ -68,6 +68,13 @@ class EngineUnavailable(TandemError):
     status = 503
 
 
+class RecordUnavailable(TandemError):
+    """The record's database cannot be reached, or takes nothing: it is down, starting, full or locked for too long."""
+
+    code = "record_unavailable"
+    status = 503
+
+
 class PolicyInvalid(TandemError):
     """A policy folder that must not be served: a file missing, changed, not finite or of another shape."""
 

@@ -6,6 +6,9 @@ by it. The Elo scale is theta * 400 / ln 10, so a difference of d is preferred w
 (Bai et al. 2022, section 2.3). A weak normal prior keeps a version that always won finite. Versions that no chain of
 votes links to the reference (the oldest version of the largest component) cannot be compared with it and have no
 rating.
+
+One person's votes are not independent of each other: the interval of a rating is the wider one of that by the
+curvature, which takes them for independent, and that by the sandwich over clusters of raters.
 """
 
 import math
@@ -17,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse.csgraph import connected_components
+from scipy.special import stdtrit
 from sqlalchemy.orm import Session
 
 from feedback.schema import OBJECTIVES, version_name
@@ -25,6 +29,7 @@ from feedback.store.ratings import Tally, tallies
 ELO_PER_NAT = 400 / math.log(10)
 PRIOR_DEVIATION_NATS = 5.0
 SIDE_DEVIATION_NATS = 1.0
+CONFIDENCE = 0.95
 CONFIDENCE_Z = 1.959963984540054
 NEWTON_STEPS = 100
 NEWTON_TOLERANCE = 1e-10
@@ -67,14 +72,18 @@ def rate(votes: Iterable[Tally]) -> list[Rating]:
     versions = sorted({version for tally in votes for version in (tally.left, tally.right)})
     if not versions:
         return []
-    left_N_N, right_N_N, ties_N_N = _count(votes, versions)
+    left_G_N_N, right_G_N_N, ties_G_N_N = _count(votes, versions)
+    left_N_N, right_N_N, ties_N_N = (counts.sum(axis=0) for counts in (left_G_N_N, right_G_N_N, ties_G_N_N))
     shown_N_N = left_N_N + right_N_N + ties_N_N
     _, component_N = connected_components(shown_N_N > 0, directed=False)
     reference_component = np.bincount(component_N).argmax()
     linked = np.flatnonzero(component_N == reference_component)
-    among = np.ix_(linked, linked)
-    theta, deviation, _ = fit((left_N_N + ties_N_N / 2)[among], shown_N_N[among])
-    rated = {int(index): (float(theta[i]), float(deviation[i])) for i, index in enumerate(linked)}
+    rows, columns = np.ix_(linked, linked)
+    score_G_N_N = (left_G_N_N + ties_G_N_N / 2)[:, rows, columns]
+    shown_G_N_N = (left_G_N_N + right_G_N_N + ties_G_N_N)[:, rows, columns]
+    theta, deviation, side = fit(score_G_N_N.sum(axis=0), shown_G_N_N.sum(axis=0))
+    reach = np.maximum(CONFIDENCE_Z * deviation, clustered_reach(score_G_N_N, shown_G_N_N, theta, side))
+    rated = {int(index): (float(theta[i]), float(reach[i])) for i, index in enumerate(linked)}
     games_N = (shown_N_N + shown_N_N.T).sum(axis=1)
     wins_N = left_N_N.sum(axis=1) + right_N_N.sum(axis=0)
     ties_N = (ties_N_N + ties_N_N.T).sum(axis=1)
@@ -94,20 +103,65 @@ def fit(
     """
     count = len(score_N_N)
     parameters = np.zeros(count + 1)
-    precision = np.diag([1 / PRIOR_DEVIATION_NATS**2] * count + [1 / SIDE_DEVIATION_NATS**2])
+    precision = _prior_precision(count)
     for _ in range(NEWTON_STEPS):
         theta_N, side = parameters[:count], parameters[count]
-        expected_N_N = 1 / (1 + np.exp(theta_N[None, :] - theta_N[:, None] - side))
-        surprise_N_N = score_N_N - shown_N_N * expected_N_N
-        slope = np.append(surprise_N_N.sum(axis=1) - surprise_N_N.sum(axis=0), surprise_N_N.sum())
+        expected_N_N = _expected(theta_N, side)
+        slope = _slope(score_N_N - shown_N_N * expected_N_N)
         information = _information(shown_N_N * expected_N_N * (1 - expected_N_N)) + precision
         step = np.linalg.solve(information, slope - precision @ parameters)
         parameters = parameters + step
         if np.abs(step).max() < NEWTON_TOLERANCE:
             break
-    covariance = np.linalg.inv(information)
-    variance_N = (np.diag(covariance) + covariance[0, 0] - 2 * covariance[:, 0])[:count]
-    return parameters[:count] - parameters[0], np.sqrt(np.maximum(variance_N, 0)), float(parameters[count])
+    deviation_N = _deviation(np.linalg.inv(information))
+    return parameters[:count] - parameters[0], deviation_N, float(parameters[count])
+
+
+def clustered_reach(
+    score_G_N_N: NDArray[np.float64], shown_G_N_N: NDArray[np.float64], theta_N: NDArray[np.float64], side: float
+) -> NDArray[np.float64]:
+    """[N] half the width of each theta[i] - theta[0]'s interval, in nats, where votes within a cluster go together.
+
+    The sandwich B M B (Liang & Zeger 1986): B the inverse of the negative Hessian, M the sum over the G clusters of the
+    outer products of their slopes, times G / (G - 1); Student's t with G - 1 degrees of freedom. `score` and `shown`
+    are those of `fit` by cluster, `theta` and `side` what it found. Zeros for a single cluster, which tells nothing.
+    """
+    voting = shown_G_N_N.sum(axis=(1, 2)) > 0
+    clusters = int(voting.sum())
+    if clusters < 2:
+        return np.zeros(len(theta_N))
+    expected_N_N = _expected(theta_N, side)
+    slope_G = np.array(
+        [
+            _slope(score - shown * expected_N_N)
+            for score, shown in zip(score_G_N_N[voting], shown_G_N_N[voting], strict=True)
+        ]
+    )
+    weight_N_N = shown_G_N_N.sum(axis=0) * expected_N_N * (1 - expected_N_N)
+    bread = np.linalg.inv(_information(weight_N_N) + _prior_precision(len(theta_N)))
+    meat = slope_G.T @ slope_G * clusters / (clusters - 1)
+    return float(stdtrit(clusters - 1, 0.5 + CONFIDENCE / 2)) * _deviation(bread @ meat @ bread)
+
+
+def _prior_precision(count: int) -> NDArray[np.float64]:
+    return np.diag([1 / PRIOR_DEVIATION_NATS**2] * count + [1 / SIDE_DEVIATION_NATS**2])
+
+
+def _expected(theta_N: NDArray[np.float64], side: float) -> NDArray[np.float64]:
+    """[N, N] how probable it is that i, on the left, is preferred to j."""
+    found: NDArray[np.float64] = 1 / (1 + np.exp(theta_N[None, :] - theta_N[:, None] - side))
+    return found
+
+
+def _slope(surprise_N_N: NDArray[np.float64]) -> NDArray[np.float64]:
+    """[N + 1] the slope of the log likelihood in theta and the side."""
+    return np.append(surprise_N_N.sum(axis=1) - surprise_N_N.sum(axis=0), surprise_N_N.sum())
+
+
+def _deviation(covariance: NDArray[Any]) -> NDArray[np.float64]:
+    """[N] of each theta[i] - theta[0]."""
+    variance_N = (np.diag(covariance) + covariance[0, 0] - 2 * covariance[:, 0])[:-1]
+    return np.sqrt(np.maximum(variance_N, 0))
 
 
 def _information(weight_N_N: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -121,17 +175,19 @@ def _information(weight_N_N: NDArray[np.float64]) -> NDArray[np.float64]:
 def _count(
     votes: list[Tally], versions: list[int]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """[left, right] how often the left one was preferred, the right one, neither."""
+    """[cluster, left, right] how often the left one was preferred, the right one, neither."""
     index = {version: i for i, version in enumerate(versions)}
-    counts = np.zeros((3, len(versions), len(versions)))
+    clusters = {cluster: i for i, cluster in enumerate(sorted({tally.cluster for tally in votes}))}
+    counts = np.zeros((3, len(clusters), len(versions), len(versions)))
     for tally in votes:
-        counts[("0", "1", "tie").index(tally.preferred), index[tally.left], index[tally.right]] += tally.votes
+        said = ("0", "1", "tie").index(tally.preferred)
+        counts[said, clusters[tally.cluster], index[tally.left], index[tally.right]] += tally.votes
     return counts[0], counts[1], counts[2]
 
 
 def _rating(version: int, rated: tuple[float, float] | None, votes: float, wins: float, ties: float) -> Rating:
     if rated is None:
         return Rating(version, None, None, None, int(votes), int(wins), int(ties))
-    theta, deviation = rated
-    low, high = (ELO_PER_NAT * (theta + side * CONFIDENCE_Z * deviation) for side in (-1, 1))
+    theta, reach = rated
+    low, high = (ELO_PER_NAT * (theta + side * reach) for side in (-1, 1))
     return Rating(version, ELO_PER_NAT * theta, low, high, int(votes), int(wins), int(ties))

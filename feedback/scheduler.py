@@ -15,6 +15,7 @@ from celery import Celery
 from sqlalchemy.orm import Session
 
 from feedback import logs, rater_watch
+from feedback.errors import RecordUnavailable
 from feedback.lifeline import die_with_parent
 from feedback.queue import COUNT_VOTES, RUN_ITERATION, make_celery, send
 from feedback.settings import LoopSettings, Settings, load_settings
@@ -129,7 +130,10 @@ def main() -> None:
         signal.signal(number, lambda *_: stopping.set())
     scheduler = Scheduler(settings, Store(settings.record_url), make_celery(settings))
     while not stopping.wait(min(settings.loop.check_interval_s, settings.feedback.sweep_interval_s)):
-        scheduler.look()
+        try:
+            scheduler.look()
+        except RecordUnavailable as error:
+            log.warning("%s", error.message)
 
 
 if __name__ == "__main__":

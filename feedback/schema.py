@@ -71,8 +71,9 @@ class SignIn(Base):
 class Rater(Base):
     """Whoever votes: a key itself (`name` is empty) or an id that a client passes under its key.
 
-    `reliability` is the estimated chance that a vote of theirs on an average pair is right, `figures` what else is
-    known of how they vote (`feedback.raters`). A rater whom an operator released is judged by later votes alone.
+    `votes_counted` is kept as votes are counted. `reliability` is the estimated chance that a vote of theirs on an
+    average pair is right, `figures` what else is known of how they vote (`feedback.rater_watch`). A rater whom an
+    operator released is judged by later votes alone.
     """
 
     __tablename__ = "raters"
@@ -86,6 +87,7 @@ class Rater(Base):
     quarantine_reason: Mapped[Text | None]
     released_at: Mapped[Timestamp | None]
     erased_at: Mapped[Timestamp | None]
+    votes_counted: Mapped[int] = mapped_column(default=0)
     reliability: Mapped[float | None]
     figures: Mapped[dict[str, Any] | None]
 
@@ -195,8 +197,9 @@ class Comparison(Base):
 
     `version_0` and `version_1` are those of the samples, None for a reply that is mixed or of no version.
     `disagreement`, from 0 to 1, says how much the preference models differ about the pair; 1 until they have seen it.
-    `draw` is a random number from 0 to 1, by which pairs are drawn uniformly. `answers` gives the known answer under an
-    objective, for pairs that check raters; `repeat_of` is the pair that this one shows again with its sides swapped.
+    `draw` is a random number from 0 to 1, by which pairs are drawn uniformly. `repeat_of` is the pair that this one
+    shows again, with its sides swapped, to raters who judged that one. `is_open` is false for such a repeat, and for a
+    pair whose texts were erased: neither is handed out as one that wants votes.
     """
 
     __tablename__ = "comparisons"
@@ -221,8 +224,19 @@ class Comparison(Base):
     votes_counted: Mapped[int]
     disagreement: Mapped[float] = mapped_column(Double, default=1.0)
     draw: Mapped[float] = mapped_column(Double, default=random.random)
-    answers: Mapped[dict[str, Any] | None] = mapped_column(default=None)
-    repeat_of: Mapped[str | None] = mapped_column(ForeignKey("comparisons.id"), index=True, default=None)
+    repeat_of: Mapped[str | None] = mapped_column(ForeignKey("comparisons.id"), index=True, unique=True, default=None)
+    is_open: Mapped[bool] = mapped_column(default=True)
+    created_at: Mapped[Timestamp]
+
+
+class KnownAnswer(Base):
+    """The side of a comparison, "0" or "1", that an operator knows to be the better one under an objective."""
+
+    __tablename__ = "known_answers"
+
+    comparison_id: Mapped[str] = mapped_column(ForeignKey("comparisons.id"), primary_key=True)
+    objective: Mapped[str] = mapped_column(primary_key=True)
+    preferred: Mapped[str]
     created_at: Mapped[Timestamp]
 
 
@@ -241,7 +255,9 @@ class Vote(Base):
     """One rater's judgement of one comparison under one objective. This row is the outbox of promise 1.
 
     `success`, 0 to 4, is how far a red-team attack got, by the rater who made it. `elapsed_s` is the time on the page,
-    `left` the choice that was shown on the left, `propensity` that of the handout that led to the vote.
+    `left` the choice that was shown on the left, `propensity` that of the handout that led to the vote. A vote that
+    `is_check` was cast on a repeat, or on a pair whose answer was known: it tells of its rater, and trains and rates
+    nothing.
     """
 
     __tablename__ = "votes"
@@ -263,10 +279,11 @@ class Vote(Base):
         Index(
             "ix_votes_apart",
             "state",
+            "rater_id",
             sqlite_where=text("state IN ('quarantined', 'retracted')"),
             postgresql_where=text("state IN ('quarantined', 'retracted')"),
         ),
-        Index("ix_votes_rater_id", "rater_id"),
+        Index("ix_votes_rater_id_id", "rater_id", "id"),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True)
@@ -281,6 +298,7 @@ class Vote(Base):
     elapsed_s: Mapped[float | None]
     left: Mapped[int | None]
     propensity: Mapped[float | None] = mapped_column(Double)
+    is_check: Mapped[bool] = mapped_column(default=False)
     state: Mapped[str]
     revision: Mapped[int]
     created_at: Mapped[Timestamp]
@@ -306,7 +324,8 @@ class VoteRevision(Base):
 class Tally(Base):
     """How many counted votes under `objective` said `preferred` of pairs of these versions; kept as votes are counted.
 
-    -1 stands for a reply without a version or with a mixed one, so that the sum over all rows is the number of votes.
+    -1 stands for a reply without a version or with a mixed one, and for both of a vote that is a check, so that the sum
+    over all rows is the number of votes. Raters fall into clusters by their ids: the votes of one rater are in one.
     """
 
     __tablename__ = "tallies"
@@ -315,6 +334,7 @@ class Tally(Base):
     version_0: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     version_1: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     preferred: Mapped[str] = mapped_column(primary_key=True)
+    cluster: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     votes: Mapped[int]
 
 

@@ -135,6 +135,14 @@ class FeedbackSettings(Section):
     """Share of the pairs handed out that is drawn uniformly from all open ones instead of by how informative they
     are."""
 
+    repeat_share: float = Field(0.02, ge=0, le=0.5)
+    """Share of the pairs handed out that their rater judged before, shown again with the sides swapped: how far they
+    agree with themselves tells how steady they are. Such votes train nothing."""
+
+    known_answer_share: float = Field(0.02, ge=0, le=0.5)
+    """Share of the pairs handed out whose answer an operator made known (`tandem raters answer`): how often a rater
+    finds it tells how careful they are. Such votes train nothing."""
+
     quarantine_outliers: bool = True
     """Set raters apart whose votes are unlike the others'; otherwise only an operator does."""
 

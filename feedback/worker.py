@@ -1,11 +1,14 @@
 """The worker that counts votes: `celery -A feedback.worker worker -Q votes`."""
 
 import functools
+import logging
 
+from feedback.errors import RecordUnavailable
 from feedback.queue import COUNT_VOTES, make_celery
 from feedback.settings import load_settings
 from feedback.store import Store, counting
 
+log = logging.getLogger(__name__)
 settings = load_settings()
 app = make_celery(settings)
 
@@ -13,7 +16,12 @@ app = make_celery(settings)
 @app.task(name=COUNT_VOTES, acks_late=True, reject_on_worker_lost=True)
 def count_votes() -> int:
     """Count every vote that is accepted and not counted yet. Returns how many."""
-    return count_all(store_of_this_process())
+    try:
+        return count_all(store_of_this_process())
+    except RecordUnavailable as error:
+        # The rows wait; the scheduler announces them again.
+        log.warning("%s", error.message)
+        return 0
 
 
 @functools.cache

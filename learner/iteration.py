@@ -22,7 +22,7 @@ import orjson
 import torch
 
 from feedback import datasets, logs, rater_watch
-from feedback.errors import InvalidRequest, LeaseLost, TandemError
+from feedback.errors import InvalidRequest, LeaseLost, RecordUnavailable, TandemError
 from feedback.lifeline import die_with_parent
 from feedback.schema import OBJECTIVES, version_name
 from feedback.settings import LearnerSettings, Settings, load_settings
@@ -88,7 +88,8 @@ def run(store: Store, settings: Settings, iteration_id: str) -> None:
         try:
             version = _all_stages(this)
             store.write(iterations.succeed, iteration_id, epoch, version)
-        except LeaseLost:
+        except (LeaseLost, RecordUnavailable):
+            # Without the record this process cannot go on; the iteration can, in the next one.
             raise
         except TandemError as error:
             store.write(iterations.fail, iteration_id, epoch, error.message)

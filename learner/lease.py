@@ -6,7 +6,7 @@ import threading
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from feedback.errors import LeaseLost
+from feedback.errors import LeaseLost, RecordUnavailable
 from feedback.store import Store, leases
 
 log = logging.getLogger(__name__)
@@ -40,6 +40,6 @@ class Heartbeat:
                 # Whoever holds it now does the same work; this process could write nothing more, so it ends.
                 log.warning("the learner lease went to another process; this one ends")
                 os._exit(LEASE_LOST_EXIT_CODE)
-            except SQLAlchemyError as error:
+            except (SQLAlchemyError, RecordUnavailable) as error:
                 # The lease holds until it runs out, and whatever is written is checked against it.
                 log.warning("the lease could not be renewed (%s); trying again", type(error).__name__)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from feedback.errors import Conflict
+from feedback.errors import Conflict, RecordUnavailable
 from feedback.schema import Iteration
 from feedback.settings import Settings
 from feedback.store import Store, audit, iterations, policies, traffic
@@ -112,7 +112,7 @@ class Gateway:
                     self.pool.shares = await self.record.read(traffic.get)
                     await self._follow_promotions()
                     await self._note_when_versions_were_made()
-            except SQLAlchemyError as error:
+            except (SQLAlchemyError, RecordUnavailable) as error:
                 log.warning("the record does not answer (%s)", type(error).__name__)
             await asyncio.sleep(REFRESH_INTERVAL_S)
 

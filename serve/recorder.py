@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from feedback.errors import RecordUnavailable
 from feedback.schema import Comparison, Sample
 from feedback.store import samples
 from serve.record import Record
@@ -49,6 +50,9 @@ class Recorder:
             batch, self._waiting = self._waiting[:LARGEST_BATCH], self._waiting[LARGEST_BATCH:]
             try:
                 await self._record.write(_add, batch)
+            except RecordUnavailable as error:
+                for entry in batch:
+                    _settle(entry, error)
             except SQLAlchemyError as error:
                 await self._write_apart(batch, error)
             else:
@@ -63,13 +67,13 @@ class Recorder:
         for entry in batch:
             try:
                 await self._record.write(_add, [entry])
-            except SQLAlchemyError as own:
+            except (SQLAlchemyError, RecordUnavailable) as own:
                 _settle(entry, own)
             else:
                 _settle(entry, None)
 
 
-def _settle(entry: Entry, error: SQLAlchemyError | None) -> None:
+def _settle(entry: Entry, error: SQLAlchemyError | RecordUnavailable | None) -> None:
     if entry.durable.done():
         return
     if error is None:

@@ -10,7 +10,7 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from feedback.errors import TandemError
+from feedback.errors import RecordUnavailable, TandemError
 from serve.errors import FieldInvalid, MalformedBody, MethodNotAllowed, Overloaded, UnknownRoute
 
 # What an OpenAI client may call: it understands no other form of error, on routes that we lack no less than on ours.
@@ -23,6 +23,7 @@ OPENAI_PREFIXES = (
     "/v1/moderations",
     "/v1/files",
 )
+RECORD_RETRY_AFTER_S = 1
 OPENAI_TYPES = {
     401: "authentication_error",
     403: "permission_error",
@@ -40,7 +41,11 @@ def install(app: FastAPI) -> None:
 
 def response(error: TandemError, path: str, request_id: str) -> Response:
     """`error` as the answer to a request for `path`."""
-    headers = {"retry-after": str(error.retry_after_s)} if isinstance(error, Overloaded) else {}
+    headers = {}
+    if isinstance(error, Overloaded):
+        headers["retry-after"] = str(error.retry_after_s)
+    if isinstance(error, RecordUnavailable):
+        headers["retry-after"] = str(RECORD_RETRY_AFTER_S)
     if error.status == HTTPStatus.UNAUTHORIZED:
         headers["www-authenticate"] = "Bearer"
     if path.startswith(OPENAI_PREFIXES):

@@ -22,7 +22,7 @@ import pytest
 
 from feedback.settings import load_settings
 from feedback.store import Store, keys, votes
-from tests.feedback.conftest import postgres_url  # noqa: F401
+from tests.feedback.conftest import postgres  # noqa: F401
 from tests.feedback.record import add_comparison
 from tests.vote_ledger import Balance, Ledger, Voter, balance
 from tests.vote_stack import VoteStack
@@ -148,7 +148,7 @@ def storm(home: Home, kills: int, seed: int) -> tuple[dict[str, Any], Balance]:
 def test_no_acknowledged_vote_is_lost_or_counted_twice(
     database: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    url = request.getfixturevalue("postgres_url") if database == "postgres" else None
+    url = request.getfixturevalue("postgres").new_database() if database == "postgres" else None
     happened, found = storm(Home(tmp_path, url), kills=50, seed=20260414)
     print(happened)
     assert happened["kills"] >= 50

@@ -27,11 +27,13 @@ class Entry:
 
 @dataclass
 class Ledger:
-    """Keyed by (comparison, rater, objective). `unsure` counts requests without an answer, which were sent again."""
+    """Keyed by (comparison, rater, objective). `unsure` counts requests that were refused or had no answer, and were
+    sent again; `refused` those of them that had one, by status and what it was said in."""
 
     entries: dict[tuple[str, str, str], Entry] = field(default_factory=dict)
     acknowledged: int = 0
     unsure: int = 0
+    refused: Counter[tuple[int, str, str]] = field(default_factory=Counter)
     seconds: list[float] = field(default_factory=list)
 
 
@@ -87,6 +89,8 @@ class Voter:
                         self.ledger.seconds.append(time.monotonic() - began)
                         return answer
                     assert response.status >= 500, (response.status, await response.text())
+                    said = await response.json(content_type=None)
+                    self.ledger.refused[response.status, response.content_type, said["code"]] += 1
             except (aiohttp.ClientError, TimeoutError):
                 pass
             assert time.monotonic() < deadline, f"no acknowledgement within {PATIENCE_S} s"

@@ -41,7 +41,7 @@ def restore(
 
     from deploy.backup import restore as read_backup
     from deploy.command.output import print_json, say
-    from deploy.command.record import RecordUnavailable
+    from feedback.errors import RecordUnavailable
     from feedback.settings import load_settings
 
     settings = load_settings(home=home)

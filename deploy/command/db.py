@@ -31,9 +31,9 @@ def copy(
     from sqlalchemy.exc import ArgumentError, DatabaseError
 
     from deploy.command.output import print_json, say
-    from deploy.command.record import RecordUnavailable, open_record
+    from deploy.command.record import open_record
     from feedback.copying import copy as copy_record
-    from feedback.errors import InvalidRequest
+    from feedback.errors import InvalidRequest, RecordUnavailable
     from feedback.store import Store
 
     rows: dict[str, int] = {}

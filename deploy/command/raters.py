@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from deploy.command.options import Home, Json
+from deploy.command.options import Home, Json, check_objective
 
 if TYPE_CHECKING:
     from feedback.schema import Rater
@@ -81,6 +81,45 @@ def release(rater: RaterId, json: Json = False, home: Home = None) -> None:
         print_json({"id": rater, "state": "active", "votes": votes})
     else:
         say(f"{votes} votes of {rater} are accepted again, and counted as Tandem runs.")
+
+
+@app.command("answer")
+def answer(
+    comparison: Annotated[str, typer.Argument(metavar="COMPARISON", help="The pair's id, as the API lists it.")],
+    objective: Annotated[str, typer.Option(metavar="helpful|harmless", help="Under which the answer is known.")],
+    preferred: Annotated[
+        int | None, typer.Option(metavar="0|1", min=0, max=1, help="The better choice; without it, show it.")
+    ] = None,
+    remove: Annotated[bool, typer.Option("--remove", help="The answer is not to be known any more.")] = False,
+    json: Json = False,
+    home: Home = None,
+) -> None:
+    """Make the better reply of a pair known, so that votes on it tell how careful their raters are.
+
+    Votes cast on it from now on train and rate nothing. Raters get such pairs now and then
+    (`feedback.known_answer_share`).
+    """
+    from deploy.command.output import print_json, say
+    from deploy.command.record import open_record
+    from feedback.errors import InvalidRequest
+    from feedback.store import checks
+
+    check_objective(objective)
+    if remove and preferred is not None:
+        raise InvalidRequest("--remove takes the answer away; leave --preferred out")
+    with open_record(home, must_exist=True) as (store, _):
+        if remove:
+            store.write(checks.remove_answer, comparison, objective)
+        elif preferred is not None:
+            store.write(checks.set_answer, comparison, objective, str(preferred))
+        known = store.read(checks.answers).get((comparison, objective))
+    if json:
+        said = None if known is None else int(known)
+        print_json({"comparison": comparison, "objective": objective, "preferred": said})
+    elif known is None:
+        say(f"No answer of {comparison} is known under {objective}.")
+    else:
+        say(f"Under {objective} choice {known} of {comparison} is known to be the better one.")
 
 
 @app.command("erase")

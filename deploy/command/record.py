@@ -5,18 +5,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from feedback.errors import NotFound, TandemError
+from feedback.errors import NotFound, RecordUnavailable
 
 if TYPE_CHECKING:
     from feedback.settings import Settings
     from feedback.store import Store
-
-
-class RecordUnavailable(TandemError):
-    """The record's database cannot be opened, read or written."""
-
-    code = "record_unavailable"
-    status = 503
 
 
 @contextmanager
@@ -42,5 +35,9 @@ def open_record(home: Path | None, *, must_exist: bool = False) -> Iterator[tupl
         yield store, settings
     except DatabaseError as error:
         raise RecordUnavailable(f"the record cannot be used: {error.orig}") from error
+    except RecordUnavailable as error:
+        # Whoever has the command has the home: here the reason may be told.
+        reason = getattr(error.__cause__, "orig", error.message)
+        raise RecordUnavailable(f"the record cannot be used: {reason}") from error
     finally:
         store.close()

@@ -9,6 +9,7 @@ Nothing outside `feedback.store` writes SQL.
 """
 
 import contextlib
+import sqlite3
 import threading
 import time
 from collections.abc import Callable
@@ -18,9 +19,10 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import orjson
 from sqlalchemy import Engine, Insert, create_engine, event, make_url, text
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import Session
 
+from feedback.errors import RecordUnavailable
 from feedback.schema import Base
 
 P = ParamSpec("P")
@@ -30,6 +32,15 @@ SQLITE_BUSY_TIMEOUT_S = 30.0
 RETRIES = 5
 # Postgres: serialization failure, deadlock. Both mean "nothing happened, run the transaction again".
 RETRYABLE_SQLSTATES = frozenset({"40001", "40P01"})
+CONNECT_TIMEOUT_S = 5
+# Postgres: no connection, no room or memory, stopped or starting by an operator or after a crash.
+UNAVAILABLE_SQLSTATE_CLASSES = ("08", "53", "57")
+UNAVAILABLE_SQLITE_CODES = frozenset(
+    {
+        sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY,
+    }
+)  # fmt: skip
 
 
 class Store:
@@ -45,12 +56,16 @@ class Store:
         )
 
     def write(self, operation: Callable[Concatenate[Session, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run `operation(session, ...)` in one transaction; durable when this returns, undone when it raises."""
+        """Run `operation(session, ...)` in one transaction; durable when this returns, undone when it raises.
+
+        Raises RecordUnavailable when the database is not there. Only then it may be done all the same, where the
+        connection broke between its commit and the answer.
+        """
         with self._turn:
             return self._transact(True, operation, *args, **kwargs)
 
     def read(self, operation: Callable[Concatenate[Session, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run `operation(session, ...)` on one consistent snapshot. It must not write."""
+        """Run `operation(session, ...)` on one consistent snapshot. It must not write. Raises RecordUnavailable."""
         return self._transact(False, operation, *args, **kwargs)
 
     def _transact(
@@ -62,16 +77,19 @@ class Store:
     ) -> R:
         attempt = 1
         while True:
-            connection = self.engine.connect().execution_options(**self._options(writes))
             try:
                 with (
-                    connection,
+                    self.engine.connect().execution_options(**self._options(writes)) as connection,
                     Session(connection, expire_on_commit=False) as session,
                     session.begin(),
                 ):
                     return operation(session, *args, **kwargs)
             except DBAPIError as error:
                 if attempt == RETRIES or getattr(error.orig, "sqlstate", None) not in RETRYABLE_SQLSTATES:
+                    if _is_unavailable(error):
+                        raise RecordUnavailable(
+                            "the record's database does not answer now; send the request again in a moment"
+                        ) from error
                     raise
                 attempt += 1
 
@@ -88,7 +106,7 @@ class Store:
         upgrade(self.engine)
 
     def ping(self) -> None:
-        """Raises when the database does not answer."""
+        """Raises RecordUnavailable when the database does not answer."""
         self.read(lambda session: session.execute(text("SELECT 1")).scalar_one())
 
     def close(self) -> None:
@@ -110,7 +128,20 @@ def open_engine(database_url: str) -> Engine:
         event.listen(engine, "connect", _configure_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
-    return create_engine(url, pool_pre_ping=True, pool_size=8, max_overflow=8, **options)
+    timeout = {"connect_timeout": CONNECT_TIMEOUT_S}
+    return create_engine(url, connect_args=timeout, pool_pre_ping=True, pool_size=8, max_overflow=8, **options)
+
+
+def _is_unavailable(error: DBAPIError) -> bool:
+    """Whether the database is at fault, not what was asked of it."""
+    sqlite_code = getattr(error.orig, "sqlite_errorcode", None)
+    if sqlite_code is not None:
+        # The lowest byte is the code, the others say more of it.
+        return sqlite_code & 0xFF in UNAVAILABLE_SQLITE_CODES
+    sqlstate = getattr(error.orig, "sqlstate", None)
+    if sqlstate is None:
+        return isinstance(error, OperationalError) or error.connection_invalidated
+    return bool(sqlstate.startswith(UNAVAILABLE_SQLSTATE_CLASSES))
 
 
 def _configure_sqlite(connection: Any, _record: object) -> None:

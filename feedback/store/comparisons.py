@@ -8,12 +8,13 @@ from sqlalchemy import Select, bindparam, func, literal, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from feedback.errors import NotFound
-from feedback.ids import new_id
 from feedback.schema import Comparison, Handout, Sample, Vote
-from feedback.store import insert, now, page, raters
+from feedback.store import checks, insert, now, page, raters
+from feedback.store.checks import Shares
 
 IMPORTED = "import"
 COUNTED_EXACTLY = 500
+NO_CHECKS = Shares()
 
 
 @dataclass(frozen=True)
@@ -82,26 +83,34 @@ def hand_out(
     votes_wanted: int,
     limit: int,
     uniform_share: float,
+    check_shares: Shares = NO_CHECKS,
     rng: random.Random | None = None,
 ) -> tuple[list[Pair], bool]:
     """The first page of `open_for`, in which each place but the last is given to a pair drawn uniformly from all open
-    ones with the probability `uniform_share` (the last one too, when it is the only one).
+    ones with the probability `uniform_share`, and to a check with those of `check_shares` (the last one too, when it is
+    the only one).
 
-    Records for each pair with which probability it was chosen for its place, given those before it; a vote on it will
-    carry that. The number of open pairs is exact up to some hundred, and estimated within a few percent beyond.
+    Records for each pair, unless it is a check, with which probability it was chosen for its place, given those before
+    it; a vote on it will carry that. The number of open pairs is exact up to some hundred, and estimated within a few
+    percent beyond.
     """
     rng = rng or random.Random()
     rater_id = raters.find_or_create(session, key_id, rater)
     wanted = _Wanted(_owners(key_id, sees_all), rater_id, objective, votes_wanted)
     ranked = _most_informative(session, wanted, limit + 1, None)
-    more = len(ranked) > limit
+    places = min(limit, len(ranked))
+    # The next page goes on from the last pair of this one, which is therefore no check.
+    who = checks.Who(rater_id, objective, wanted.owners)
+    found = checks.draw(session, who, places - (limit > 1), check_shares, rng)
+    places -= len(found)
+    more = len(ranked) > places
     sizes = [_count_at(session, wanted, *place) for place in _places(wanted)] if uniform_share else [len(ranked)]
     chosen: list[Comparison] = []
     propensities: list[float] = []
-    for place in range(min(limit, len(ranked))):
-        taken = {comparison.id for comparison in chosen}
+    for place in range(places):
+        taken = {comparison.id for comparison in (*chosen, *found)}
         best = next(comparison for comparison in ranked if comparison.id not in taken)
-        share = 0.0 if place == limit - 1 > 0 else uniform_share
+        share = 0.0 if more and limit > 1 and place == places - 1 else uniform_share
         drawn = _draw(session, wanted, sizes, taken, rng) if rng.random() < share else None
         chosen.append(drawn or best)
         uniform = share / max(1, sum(sizes) - place)
@@ -119,6 +128,8 @@ def hand_out(
                 for comparison, propensity in zip(chosen, propensities, strict=True)
             ],
         )
+    for check in found:
+        chosen.insert(rng.randrange(max(1, len(chosen))), check)
     return _pairs(session, chosen, rater_id), more
 
 
@@ -137,41 +148,6 @@ def set_disagreement(session: Session, disagreement: Mapping[str, float]) -> Non
         )
 
 
-def set_answer(session: Session, comparison_id: str, objective: str, preferred: str) -> None:
-    """Make the pair one with a known answer ("0" or "1"), which checks those who vote on it. Raises NotFound."""
-    comparison = session.get(Comparison, comparison_id)
-    if comparison is None:
-        raise NotFound(f"no comparison {comparison_id!r}")
-    comparison.answers = (comparison.answers or {}) | {objective: preferred}
-
-
-def add_repeat(session: Session, comparison_id: str) -> Comparison:
-    """The same pair again with its sides swapped: whoever judges both shows how steady they are. Raises NotFound."""
-    first = session.get(Comparison, comparison_id)
-    if first is None:
-        raise NotFound(f"no comparison {comparison_id!r}")
-    swapped = {"0": "1", "1": "0"}
-    repeat = Comparison(
-        id=new_id("cmp"),
-        key_id=first.key_id,
-        sample_0=first.sample_1,
-        sample_1=first.sample_0,
-        version_0=first.version_1,
-        version_1=first.version_0,
-        prompt_digest=first.prompt_digest,
-        tranche=first.tranche,
-        origin=None,
-        origin_digest=None,
-        votes_counted=0,
-        disagreement=first.disagreement,
-        answers=first.answers and {name: swapped[answer] for name, answer in first.answers.items()},
-        repeat_of=first.id,
-        created_at=now(session),
-    )
-    session.add(repeat)
-    return repeat
-
-
 def list_all(
     session: Session,
     *,
@@ -182,10 +158,12 @@ def list_all(
     after: str | None,
     order: str,
 ) -> tuple[list[Pair], bool]:
-    """All pairs visible to the key, by time."""
+    """All pairs visible to the key, by time; those shown again once."""
     pages = []
     for owner in _owners(key_id, sees_all):
-        statement = select(Comparison) if owner is None else select(Comparison).where(Comparison.key_id == owner)
+        statement = select(Comparison).where(Comparison.repeat_of.is_(None))
+        if owner is not None:
+            statement = statement.where(Comparison.key_id == owner)
         pages.append(page(session, statement, Comparison.id, limit=limit, after=after, order=order))
     newest_first = order == "desc"
     rows = sorted((row for rows, _ in pages for row in rows), key=lambda row: row.id, reverse=newest_first)
@@ -204,7 +182,7 @@ class _Wanted:
 
     def at(self, votes_counted: int, owner: str | None) -> Select[Comparison]:
         """The open pairs of one owner that have so many votes."""
-        statement = select(Comparison).where(Comparison.votes_counted == votes_counted)
+        statement = select(Comparison).where(Comparison.votes_counted == votes_counted, Comparison.is_open.is_(True))
         if owner is not None:
             statement = statement.where(Comparison.key_id == owner)
         if self.rater_id is not None:

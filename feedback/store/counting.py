@@ -1,14 +1,15 @@
 """Votes counted, and taken out of what counts again.
 
 `count_accepted` turns accepted rows into counted ones in one transaction, so however often it is called, and whoever is
-killed, each revision of a vote is counted exactly once: its row, its comparison's count and its tally change together.
+killed, each revision of a vote is counted exactly once: its row, the counts of its comparison and its
+rater, and its tally change together.
 """
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import Table, bindparam, select, update
 from sqlalchemy.orm import Session
 
 from feedback.schema import Comparison, Rater, Vote
@@ -24,15 +25,7 @@ def count_accepted(session: Session, limit: int = COUNT_BATCH) -> int:
     """
     claimed = list(
         session.execute(
-            select(
-                Vote.id,
-                Vote.comparison_id,
-                Vote.objective,
-                Comparison.version_0,
-                Comparison.version_1,
-                Vote.preferred,
-                Rater.quarantined_at,
-            )
+            select(Vote.id, *tallies.COLUMNS, Rater.quarantined_at)
             .join(Comparison, Comparison.id == Vote.comparison_id)
             .join(Rater, Rater.id == Vote.rater_id)
             .where(tallies.IS_ACCEPTED)
@@ -51,11 +44,7 @@ def count_accepted(session: Session, limit: int = COUNT_BATCH) -> int:
                 .values(state=state, counted_at=now(session) if state == "counted" else None)
                 .execution_options(synchronize_session=False)
             )
-    changes: Counter[tuple[str, tallies.Entry]] = Counter(
-        (row.comparison_id, tallies.Entry(row.objective, row.version_0, row.version_1, row.preferred))
-        for row in counted
-    )
-    _change_counts(session, changes, +1)
+    _change_counts(session, Counter(tallies.entry(row) for row in counted), +1)
     return len(claimed)
 
 
@@ -93,19 +82,21 @@ def uncount(session: Session, vote: Vote) -> None:
     _change_counts(session, tallies.of_votes(session, Vote.id == vote.id), -1)
 
 
-def _change_counts(session: Session, votes_of: Mapping[tuple[str, tallies.Entry], int], sign: int) -> None:
-    """Add or take away votes, each of its comparison's count and of its tally."""
+def _change_counts(session: Session, votes_of: Mapping[tallies.Entry, int], sign: int) -> None:
+    """Add or take away votes, each of its comparison's count, of its rater's and of its tally."""
     if not votes_of:
         return
-    by_comparison: Counter[str] = Counter()
-    for (comparison_id, _), votes in votes_of.items():
-        by_comparison[comparison_id] += sign * votes
-    table = Comparison.__table__
-    # Rows are taken in one order by everybody, so two workers cannot wait for each other.
-    session.connection().execute(
-        update(table)  # type: ignore[arg-type]
-        .where(table.c.id == bindparam("comparison"))
-        .values(votes_counted=table.c.votes_counted + bindparam("votes")),
-        [{"comparison": id_, "votes": votes} for id_, votes in sorted(by_comparison.items())],
-    )
-    tallies.change(session, ((entry, sign * votes) for (_, entry), votes in votes_of.items()))
+    by_comparison, by_rater = Counter[str](), Counter[str]()
+    for entry, votes in votes_of.items():
+        by_comparison[entry.comparison_id] += sign * votes
+        by_rater[entry.rater_id] += sign * votes
+    for model, counts in ((Comparison, by_comparison), (Rater, by_rater)):
+        table = cast(Table, model.__table__)
+        # Rows are taken in one order by everybody, so two workers cannot wait for each other.
+        session.connection().execute(
+            update(table)
+            .where(table.c.id == bindparam("counted_id"))
+            .values(votes_counted=table.c.votes_counted + bindparam("votes")),
+            [{"counted_id": id_, "votes": votes} for id_, votes in sorted(counts.items())],
+        )
+    tallies.change(session, ((entry, sign * votes) for entry, votes in votes_of.items()))

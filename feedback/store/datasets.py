@@ -107,4 +107,4 @@ def counted(session: Session) -> Iterator[Counted]:
 
 def _counts() -> tuple[ColumnElement[bool], ...]:
     # A rater may have been quarantined while a vote of theirs was being counted.
-    return Vote.state == "counted", Rater.quarantined_at.is_(None)
+    return Vote.state == "counted", Vote.is_check.is_(False), Rater.quarantined_at.is_(None)

@@ -50,7 +50,7 @@ def add(session: Session, pairs: list[Pair]) -> dict[str, int]:
 
 
 def judged(session: Session, *, objective: str | None, after: str = "") -> Iterator[Judged]:
-    """Every vote that is neither retracted nor quarantined with its pair, oldest comparison first."""
+    """Every vote that is neither retracted nor quarantined nor a check with its pair, oldest comparison first."""
     first, second = aliased(Sample), aliased(Sample)
     while True:
         statement = (
@@ -58,7 +58,7 @@ def judged(session: Session, *, objective: str | None, after: str = "") -> Itera
             .join(first, first.id == Comparison.sample_0)
             .join(second, second.id == Comparison.sample_1)
             .join(Vote, Vote.comparison_id == Comparison.id)
-            .where(Vote.state.in_(("accepted", "counted")), Vote.id > after)
+            .where(Vote.state.in_(("accepted", "counted")), Vote.is_check.is_(False), Vote.id > after)
             .order_by(Vote.id)
             .limit(READ_BATCH)
         )

@@ -19,6 +19,7 @@ def between(session: Session, version: int, other: int) -> list[RaterTally]:
         .join(Comparison, Comparison.id == Vote.comparison_id)
         .where(
             Vote.state == "counted",
+            Vote.is_check.is_(False),
             Vote.preferred.in_(tuple(OUTCOME_ON_LEFT)),
             or_(
                 and_(Comparison.version_0 == version, Comparison.version_1 == other),

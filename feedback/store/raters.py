@@ -1,5 +1,7 @@
 """Raters in the record: found or made when they first vote; erased on request."""
 
+import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +23,7 @@ from feedback.schema import (
     VoteRevision,
     version_name,
 )
-from feedback.store import audit, counting, insert, now, samples
+from feedback.store import audit, checks, counting, insert, now, page, samples, tallies
 
 
 def find(session: Session, key_id: str, name: str) -> str | None:
@@ -73,7 +75,6 @@ def seen(session: Session) -> Iterator[Seen]:
             Comparison.repeat_of,
             Vote.objective,
             Vote.preferred,
-            Comparison.answers,
             Vote.elapsed_s,
             Vote.left,
             Rater.key_id,
@@ -88,30 +89,43 @@ def seen(session: Session) -> Iterator[Seen]:
         )
         .order_by(Vote.id)
     )
-    for rater_id, comparison_id, repeat_of, objective, preferred, answers, elapsed_s, left, key_id in rows:
+    answers = checks.answers(session)
+    for rater_id, comparison_id, repeat_of, objective, preferred, elapsed_s, left, key_id in rows:
+        pair = repeat_of or comparison_id
+        answer = answers.get((pair, objective))
         yield Seen(
             rater_id,
-            repeat_of or comparison_id,
+            pair,
             repeat_of is not None,
             objective,
             preferred,
-            (answers or {}).get(objective),
+            checks.OTHER_SIDE[answer] if answer and repeat_of else answer,
             elapsed_s,
             left,
             key_id != "import",
         )
 
 
-def list_all(session: Session) -> list[tuple[Rater, int]]:
-    """Every rater that was not erased with the number of their votes, the oldest first."""
-    counts = select(Vote.rater_id, func.count().label("votes")).group_by(Vote.rater_id).subquery()
-    rows = session.execute(
-        select(Rater, func.coalesce(counts.c.votes, 0))
-        .outerjoin(counts, counts.c.rater_id == Rater.id)
-        .where(Rater.erased_at.is_(None))
-        .order_by(Rater.id)
+def list_page(session: Session, *, limit: int, after: str | None = None) -> tuple[list[tuple[Rater, int]], bool]:
+    """Raters who were not erased, the oldest first, each with the number of their votes that count, soon will, or would
+    if they were not set apart; and whether more follow. No vote that counts is read for it."""
+    known, more = page(
+        session, select(Rater).where(Rater.erased_at.is_(None)), Rater.id, limit=limit, after=after, order="asc"
     )
-    return [(rater, votes) for rater, votes in rows]
+    apart = [rater.id for rater in known if rater.quarantined_at is not None]
+    others: Counter[str] = Counter()
+    for which in (
+        tallies.IS_ACCEPTED,
+        tallies.IS_APART & (Vote.state == "quarantined") & Vote.rater_id.in_(apart),
+    ):
+        rows = session.execute(select(Vote.rater_id, func.count()).where(which).group_by(Vote.rater_id))
+        others.update(dict(rows.all()))
+    return [(rater, rater.votes_counted + others[rater.id]) for rater in known], more
+
+
+def list_all(session: Session) -> list[tuple[Rater, int]]:
+    """The same of everybody."""
+    return list_page(session, limit=sys.maxsize - 1)[0]
 
 
 def known(session: Session, rater_id: str) -> Rater:
@@ -215,6 +229,7 @@ def erase(session: Session, rater_id: str, *, actor: str = audit.AT_THE_MACHINE)
     session.execute(delete(VoteRevision).where(VoteRevision.vote_id.in_(own_votes)))
     session.execute(update(Vote).where(Vote.rater_id == rater_id).values(state="retracted", reason=None, ideal=None))
     session.execute(delete(Transcript).where(Transcript.rater_id == rater_id))
+    samples.close(session, own_samples)
     session.execute(update(Sample).where(Sample.id.in_(own_samples)).values(samples.ERASED))
     # The name a client gave may itself say who it was; without it the same person can begin anew.
     rater.name = f"erased:{rater.id}"

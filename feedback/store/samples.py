@@ -95,14 +95,26 @@ def expire(session: Session, before: float, limit: int = 1000) -> int:
         )
         .limit(limit)
     )
+    ids = list(session.scalars(expired))
+    close(session, ids)
     erased = session.execute(
         update(Sample)
-        .where(Sample.id.in_(expired))
+        .where(Sample.id.in_(ids))
         .values(ERASED)
         .returning(Sample.id)
         .execution_options(synchronize_session=False)
     )
     return len(erased.all())
+
+
+def close(session: Session, erased: Any) -> None:
+    """Pairs with a side among the samples `erased` no longer want votes: there is nothing left to judge."""
+    session.execute(
+        update(Comparison)
+        .where(Comparison.sample_0.in_(erased) | Comparison.sample_1.in_(erased))
+        .values(is_open=False)
+        .execution_options(synchronize_session=False)
+    )
 
 
 def get(session: Session, sample_id: str) -> Sample | None:

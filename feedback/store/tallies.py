@@ -3,6 +3,7 @@
 They are the ratings' only source and the count of all votes that count, so neither has to read a million rows.
 """
 
+import zlib
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from feedback.schema import Comparison, Tally, Vote
 from feedback.store import insert
 
 NO_VERSION = -1
+CLUSTERS = 64
+"""Into how many clusters raters fall: enough to tell how far votes of one rater go together, and few rows."""
 
 # Written out, not bound: only so does SQLite see that the index of a state is enough.
 IS_ACCEPTED = Vote.state == literal_column("'accepted'")
@@ -24,54 +27,79 @@ IS_APART = Vote.state.in_((literal_column("'quarantined'"), literal_column("'ret
 
 @dataclass(frozen=True, order=True)
 class Entry:
-    """The tally that a vote belongs to. A version is None where the reply has none or is mixed."""
+    """What is counted of a vote together with others like it."""
 
+    comparison_id: str
+    rater_id: str
     objective: str
-    version_0: int | None
-    version_1: int | None
+    version_0: int
+    version_1: int
     preferred: str
 
 
-def of_votes(session: Session, which: Any) -> dict[tuple[str, Entry], int]:
-    """The votes that satisfy `which`, by comparison and tally."""
+def entry(row: Any) -> Entry:
+    """That of a vote, from the columns `COLUMNS` of it."""
+    rated = not row.is_check
+    return Entry(
+        row.comparison_id,
+        row.rater_id,
+        row.objective,
+        NO_VERSION if row.version_0 is None or not rated else row.version_0,
+        NO_VERSION if row.version_1 is None or not rated else row.version_1,
+        row.preferred,
+    )
+
+
+def cluster_of(rater_id: str) -> int:
+    return zlib.crc32(rater_id.encode()) % CLUSTERS
+
+
+COLUMNS = (
+    Vote.comparison_id,
+    Vote.rater_id,
+    Vote.objective,
+    Comparison.version_0,
+    Comparison.version_1,
+    Vote.preferred,
+    Vote.is_check,
+)
+
+
+def of_votes(session: Session, which: Any) -> dict[Entry, int]:
+    """The votes that satisfy `which`."""
     rows = session.execute(
-        select(
-            Vote.comparison_id,
-            Vote.objective,
-            Comparison.version_0,
-            Comparison.version_1,
-            Vote.preferred,
-            func.count(),
-        )
+        select(*COLUMNS, func.count().label("votes"))
         .join(Comparison, Comparison.id == Vote.comparison_id)
         .where(which)
-        .group_by(Vote.comparison_id, Vote.objective, Comparison.version_0, Comparison.version_1, Vote.preferred)
+        .group_by(*COLUMNS)
     )
-    return {(row[0], Entry(row[1], row[2], row[3], row[4])): row[5] for row in rows}
+    return {entry(row): row.votes for row in rows}
 
 
 def change(session: Session, entries: Iterable[tuple[Entry, int]]) -> None:
     """Add `votes` (which may be negative) to each entry's tally."""
-    changes: Counter[tuple[str, int, int, str]] = Counter()
-    for entry, votes in entries:
-        changes[
-            entry.objective,
-            NO_VERSION if entry.version_0 is None else entry.version_0,
-            NO_VERSION if entry.version_1 is None else entry.version_1,
-            entry.preferred,
-        ] += votes
+    changes: Counter[tuple[str, int, int, str, int]] = Counter()
+    for one, votes in entries:
+        changes[one.objective, one.version_0, one.version_1, one.preferred, cluster_of(one.rater_id)] += votes
     if not changes:
         return
     statement = insert(session, Tally)
     # Rows are taken in one order by everybody, so two workers cannot wait for each other.
     session.connection().execute(
         statement.on_conflict_do_update(
-            index_elements=["objective", "version_0", "version_1", "preferred"],
+            index_elements=["objective", "version_0", "version_1", "preferred", "cluster"],
             set_={"votes": Tally.votes + statement.excluded.votes},
         ),
         [
-            {"objective": objective, "version_0": first, "version_1": second, "preferred": preferred, "votes": votes}
-            for (objective, first, second, preferred), votes in sorted(changes.items())
+            {
+                "objective": objective,
+                "version_0": first,
+                "version_1": second,
+                "preferred": preferred,
+                "cluster": cluster,
+                "votes": votes,
+            }
+            for (objective, first, second, preferred, cluster), votes in sorted(changes.items())
         ],
     )
 

@@ -26,7 +26,7 @@ from feedback.schema import (
     VoteRevision,
     version_name,
 )
-from feedback.store import comparisons, counting, insert, now, page, policies, raters, tallies
+from feedback.store import checks, comparisons, counting, insert, now, page, policies, raters, tallies
 
 SAID = ("preferred", "strength", "reason", "ideal", "success")
 
@@ -111,6 +111,9 @@ def put(
     for field, value in said.items():
         setattr(vote, field, value)
     vote.elapsed_s, vote.left = judgement.elapsed_s, judgement.left
+    vote.is_check = session.scalars(
+        select(checks.is_check(Comparison, judgement.objective)).where(Comparison.id == comparison_id)
+    ).one()
     vote.state = "accepted"
     vote.revision += 1
     vote.updated_at = at
@@ -276,6 +279,7 @@ def _insert_statement(dialect: str) -> Executable:
         "propensity": select(handout.c.propensity)
         .where(handout.c.comparison_id == comparison.c.id, handout.c.rater_id == rater.c.id)
         .scalar_subquery(),
+        "is_check": checks.is_check(comparison.c, bindparam("objective", type_=String)),
     }
     given: dict[str, ColumnElement[Any]] = {
         column.name: bindparam(column.name, type_=column.type) for column in vote.c if column.name not in found

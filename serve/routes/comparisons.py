@@ -3,17 +3,20 @@
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from feedback.schema import Sample, Vote, version_name
-from feedback.store import comparisons, raters
+from feedback.store import checks, comparisons, raters
+from feedback.store.checks import Shares
 from feedback.store.comparisons import Pair
 from serve.auth import guarded
 from serve.routes.dependencies import ByKey, Parts
 from serve.routes.lists import After, Limit, Order, Page, page_of
 from serve.routes.votes import Objective, RaterName, VoteView, view_vote
 
-router = APIRouter(route_class=guarded("vote"))
+router = APIRouter()
+vote_router = APIRouter(route_class=guarded("vote"))
+operate_router = APIRouter(route_class=guarded("operate"))
 
 
 class Side(BaseModel):
@@ -21,6 +24,27 @@ class Side(BaseModel):
 
     index: Literal[0, 1]
     message: dict[str, Any]
+
+
+class AnswerBody(BaseModel):
+    """The better reply under an objective, as somebody knows it to be."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    objective: Objective
+    preferred: Literal[0, 1]
+
+
+class Answer(AnswerBody):
+    """The known answer of a comparison: votes on it check their raters."""
+
+    comparison: str
+    object: Literal["comparison.answer"] = "comparison.answer"
+
+
+class AnswerRemoved(BaseModel):
+    comparison: str
+    status: Literal["removed"] = "removed"
 
 
 class ComparisonView(BaseModel):
@@ -35,7 +59,7 @@ class ComparisonView(BaseModel):
     versions: list[str | None] | None = None
 
 
-@router.get("/v1/comparisons", response_model_exclude_none=False)
+@vote_router.get("/v1/comparisons", response_model_exclude_none=False)
 async def list_comparisons(
     parts: Parts,
     caller: ByKey,
@@ -58,8 +82,13 @@ async def list_comparisons(
         "limit": limit,
     }
     if status == "open" and after is None:
-        share = parts.settings.feedback.uniform_share
-        pairs, more = await parts.record.write(comparisons.hand_out, **wanted, uniform_share=share)
+        feedback = parts.settings.feedback
+        pairs, more = await parts.record.write(
+            comparisons.hand_out,
+            **wanted,
+            uniform_share=feedback.uniform_share,
+            check_shares=Shares(feedback.repeat_share, feedback.known_answer_share),
+        )
     elif status == "open":
         pairs, more = await parts.record.read(comparisons.open_for, **wanted, after=after)
     else:
@@ -75,7 +104,7 @@ async def list_comparisons(
     return page_of([_view(pair) for pair in pairs], [pair.comparison.id for pair in pairs], more)
 
 
-@router.get("/v1/comparisons/{comparison_id}")
+@vote_router.get("/v1/comparisons/{comparison_id}")
 async def get_comparison(comparison_id: str, parts: Parts, caller: ByKey, rater: RaterName = "") -> ComparisonView:
     """One pair."""
     rater_id = await parts.record.read(raters.find, caller.key_id, rater)
@@ -83,6 +112,21 @@ async def get_comparison(comparison_id: str, parts: Parts, caller: ByKey, rater:
         comparisons.get, comparison_id, key_id=caller.key_id, sees_all=caller.sees_all, rater_id=rater_id
     )
     return _view(pair)
+
+
+@operate_router.put("/v1/comparisons/{comparison_id}/answer")
+async def put_answer(comparison_id: str, body: AnswerBody, parts: Parts, caller: ByKey) -> Answer:
+    """Make the better reply of a pair known. Votes cast on it from now on tell how careful their raters are, and train
+    and rate nothing."""
+    await parts.record.write(checks.set_answer, comparison_id, body.objective, str(body.preferred), actor=caller.key_id)
+    return Answer(comparison=comparison_id, objective=body.objective, preferred=body.preferred)
+
+
+@operate_router.delete("/v1/comparisons/{comparison_id}/answer")
+async def delete_answer(comparison_id: str, objective: Objective, parts: Parts, caller: ByKey) -> AnswerRemoved:
+    """Votes on the pair are like any others again."""
+    await parts.record.write(checks.remove_answer, comparison_id, objective, actor=caller.key_id)
+    return AnswerRemoved(comparison=comparison_id)
 
 
 def _view(pair: Pair) -> ComparisonView:
@@ -106,3 +150,7 @@ def _version(sample: Sample) -> str | None:
 
 def _said(vote: Vote) -> bool:
     return vote.state != "retracted"
+
+
+router.include_router(vote_router)
+router.include_router(operate_router)

@@ -88,10 +88,9 @@ async def get_self(parts: Parts, caller: ByKey, rater: RaterName = "", since: Si
 @operate_router.get("/v1/raters")
 async def list_raters(parts: Parts, limit: Limit = 20, after: After = None) -> Page[RaterView]:
     """Everybody who votes, the oldest first."""
-    known = await parts.record.read(raters.list_all)
-    later = [(rater, count) for rater, count in known if after is None or rater.id > after]
-    shown = [_view(rater, count) for rater, count in later[:limit]]
-    return page_of(shown, [rater.id for rater in shown], len(later) > limit)
+    known, more = await parts.record.read(raters.list_page, limit=limit, after=after)
+    shown = [_view(rater, count) for rater, count in known]
+    return page_of(shown, [rater.id for rater in shown], more)
 
 
 @operate_router.post("/v1/raters/{rater_id}/quarantine")

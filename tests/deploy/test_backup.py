@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine, text
 
 from deploy.backup import BackupInvalid, backup, restore
 from deploy.running import prepare_home, take_home
@@ -21,7 +20,8 @@ from feedback.settings import Settings, load_settings
 from feedback.store import Store, keys, policies
 from tests.deploy.command_line import in_process
 from tests.deploy.homes import add_version, lease, make_home, promote, put_vote
-from tests.feedback.conftest import postgres_url  # noqa: F401
+from tests.feedback.conftest import postgres  # noqa: F401
+from tests.postgres_server import PostgresServer
 
 
 @pytest.fixture
@@ -237,18 +237,11 @@ def test_no_record_no_backup(settings: Settings, tmp_path: Path) -> None:
 def test_a_postgres_record_comes_back_the_same(
     settings: Settings,
     tmp_path: Path,
-    postgres_url: str,  # noqa: F811
+    postgres: PostgresServer,  # noqa: F811
 ) -> None:
-    admin = create_engine(postgres_url, isolation_level="AUTOCOMMIT")
-    with admin.connect() as connection:
-        for name in ("backed_up", "brought_back"):
-            connection.execute(text(f"CREATE DATABASE {name}"))
-    admin.dispose()
-
-    def at(name: str, home: Settings) -> Settings:
-        return home.model_copy(update={"database_url": postgres_url.replace("/postgres?", f"/{name}?")})
-
-    here, there = at("backed_up", settings), at("brought_back", elsewhere(settings))
+    here, there = (
+        home.model_copy(update={"database_url": postgres.new_database()}) for home in (settings, elsewhere(settings))
+    )
     store = make_home(here, versions=2)
     before = rows_of(store)
     backup(here, tmp_path / "b.tar")
@@ -260,7 +253,9 @@ def test_a_postgres_record_comes_back_the_same(
     assert files_of(there.home, "policies") == files_of(here.home, "policies")
     # What is there is not overwritten, and stays.
     with pytest.raises(TandemError, match="pg_restore failed"):
-        restore(at("brought_back", elsewhere(settings, "again")), tmp_path / "b.tar")
+        restore(
+            elsewhere(settings, "again").model_copy(update={"database_url": there.database_url}), tmp_path / "b.tar"
+        )
     assert rows_of(restored) == before
     store.close()
     restored.close()

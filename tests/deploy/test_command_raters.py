@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from feedback.store import Store, raters, votes
+from feedback.store import Store, checks, raters, votes
 from feedback.worker import count_all
 from tests.deploy.command_line import Tandem, in_process
 from tests.feedback.crowd import cast, crowd
+from tests.feedback.record import add_comparison
 
 
 @pytest.fixture
@@ -59,3 +60,15 @@ def test_the_record_is_copied(tandem: Tandem, store: Store, tmp_path: Path) -> N
     assert again.exit_code == 1
     assert "holds rows" in again.err
     assert tandem("db", "copy", "--to", "nonsense", "--home", tmp_path).exit_code == 2
+
+
+def test_an_answer_is_made_known_and_taken_away(tandem: Tandem, store: Store, tmp_path: Path) -> None:
+    pair = add_comparison(store)
+    asked = ("raters", "answer", pair, "--objective", "helpful", "--home", tmp_path)
+    assert json.loads(tandem(*asked, "--json").out)["preferred"] is None
+    assert json.loads(tandem(*asked, "--preferred", "1", "--json").out)["preferred"] == 1
+    assert store.read(checks.answers) == {(pair, "helpful"): "1"}
+    assert "choice 1" in tandem(*asked).err
+    assert "No answer" in tandem(*asked, "--remove").err
+    assert tandem(*asked, "--remove").exit_code == 3
+    assert tandem("raters", "answer", "cmp_none", *asked[3:], "--preferred", "0").exit_code == 3

@@ -4,7 +4,7 @@ from collections import Counter
 import pytest
 
 from feedback.errors import NotFound
-from feedback.store import Store, comparisons, samples, votes
+from feedback.store import Store, checks, comparisons, samples, votes
 from feedback.store.comparisons import hand_out, open_for
 from feedback.worker import count_all
 from tests.feedback.record import MESSAGES, add_comparison, judgement, sample
@@ -90,14 +90,14 @@ def test_the_number_of_open_pairs_is_estimated_from_their_draws(store: Store, mo
 
 def test_a_repeat_shows_the_same_pair_swapped(store: Store) -> None:
     first = add_comparison(store)
-    store.write(comparisons.set_answer, first, "helpful", "0")
-    repeat = store.write(comparisons.add_repeat, first)
+    store.write(checks.set_answer, first, "helpful", "0")
+    repeat = store.write(checks.repeat_of, first)
     original, again = (store.read(comparisons.get, id_, key_id="key_a", sees_all=False) for id_ in (first, repeat.id))
     assert [side.id for side in again.samples] == [side.id for side in reversed(original.samples)]
-    assert (again.comparison.repeat_of, again.comparison.answers) == (first, {"helpful": "1"})
+    assert (again.comparison.repeat_of, again.comparison.is_open) == (first, False)
     assert (again.comparison.version_0, again.comparison.version_1) == (1, 0)
     with pytest.raises(NotFound):
-        store.write(comparisons.set_answer, "cmp_none", "helpful", "0")
+        store.write(checks.set_answer, "cmp_none", "helpful", "0")
 
 
 def test_a_conversation_knows_the_sample_it_goes_on_with(store: Store) -> None:

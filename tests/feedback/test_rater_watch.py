@@ -4,7 +4,7 @@ import pytest
 
 from feedback.rater_watch import look, outlier_evidence, watch
 from feedback.settings import FeedbackSettings
-from feedback.store import Store, comparisons, raters, votes
+from feedback.store import Store, checks, raters, votes
 from feedback.worker import count_all
 from tests.feedback.crowd import Voter, cast, crowd
 from tests.feedback.record import add_comparison, judgement
@@ -64,9 +64,9 @@ def test_what_is_known_of_how_a_rater_votes(store: Store) -> None:
 
     pairs = [add_comparison(store) for _ in range(4)]
     for id_, answer in zip(pairs, "0011", strict=True):
-        store.write(comparisons.set_answer, id_, "helpful", answer)
+        store.write(checks.set_answer, id_, "helpful", answer)
         put(id_, "0", elapsed_s=4.0 + 2 * pairs.index(id_))
-    repeats = [store.write(comparisons.add_repeat, id_).id for id_ in pairs[:2]]
+    repeats = [store.write(checks.repeat_of, id_).id for id_ in pairs[:2]]
     put(repeats[0], "1", elapsed_s=1.0, left=1)
     put(repeats[1], "0", elapsed_s=1.0, left=1)
     count_all(store)

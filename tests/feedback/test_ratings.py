@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -125,3 +126,50 @@ def test_from_the_record(store: Store) -> None:
         (0, 4, 1, 1),
     ]
     assert current["harmless"] == []
+
+
+def test_the_clustered_interval_is_the_sandwich_worked_by_hand() -> None:
+    """Two versions, always shown on the same sides but for one cluster; plain loops over votes."""
+    score = np.zeros((3, 2, 2))
+    shown = np.zeros((3, 2, 2))
+    for cluster, (left, wins, times) in enumerate(((0, 8.0, 10.0), (0, 2.0, 10.0), (1, 3.5, 9.0))):
+        shown[cluster, left, 1 - left], score[cluster, left, 1 - left] = times, wins
+    theta, _, side = ratings.fit(score.sum(axis=0), shown.sum(axis=0))
+    bread, meat = np.diag([1 / 25, 1 / 25, 1.0]), np.zeros((3, 3))
+    for cluster in range(3):
+        slope = np.zeros(3)
+        for left in (0, 1):
+            right = 1 - left
+            expected = 1 / (1 + math.exp(theta[right] - theta[left] - side))
+            direction = np.zeros(3)
+            direction[[left, right, 2]] = 1, -1, 1
+            slope += (score[cluster, left, right] - shown[cluster, left, right] * expected) * direction
+            bread += shown[cluster, left, right] * expected * (1 - expected) * np.outer(direction, direction)
+        meat += 3 / 2 * np.outer(slope, slope)
+    covariance = np.linalg.inv(bread) @ meat @ np.linalg.inv(bread)
+    contrast = np.array([-1.0, 1.0, 0.0])
+    # Student's t with two degrees of freedom: 4.3027 at 97.5 %.
+    expected_reach = 4.302652729911275 * math.sqrt(contrast @ covariance @ contrast)
+    assert ratings.clustered_reach(score, shown, theta, side) == pytest.approx([0, expected_reach], rel=1e-9)
+    assert ratings.clustered_reach(score[:1], shown[:1], theta, side) == pytest.approx([0, 0])
+
+
+def test_intervals_hold_what_they_say_where_each_person_has_a_leaning() -> None:
+    """Each of 40 people votes 30 times, by a preference of their own around the common one, log 2."""
+    rng = np.random.default_rng(4)
+    inside, naive = 0, 0
+    for _ in range(200):
+        counts = []
+        for person, leaning in enumerate(rng.normal(math.log(2), 1.0, 40)):
+            wins = int(rng.binomial(30, 1 / (1 + math.exp(-leaning))))
+            counts += [Tally("h", 1, 0, "0", wins, person), Tally("h", 1, 0, "1", 30 - wins, person)]
+            # The other way round as often, so that no side is worth anything.
+            counts += [Tally("h", 0, 1, "1", wins, person), Tally("h", 0, 1, "0", 30 - wins, person)]
+        # What people on the whole prefer is a little less sure than each of them.
+        truth = math.log(2) / math.sqrt(1 + 0.346) * 400 / math.log(10)
+        for alike, by_person in ((False, counts), (True, [replace(tally, cluster=0) for tally in counts])):
+            (rated,) = (rating for rating in ratings.rate(by_person) if rating.version == 1)
+            covers = rated.low <= truth <= rated.high
+            naive, inside = naive + (covers and alike), inside + (covers and not alike)
+    assert 182 <= inside <= 199
+    assert naive < 160

@@ -31,6 +31,8 @@ NATIVE_ROUTES = [
     ("GET", "/v1/audit/chain", "operate"),
     ("GET", "/v1/policies/v0/votes", "operate"),
     ("GET", "/v1/ratings", "vote"),
+    ("PUT", "/v1/comparisons/cmp_x/answer", "operate"),
+    ("DELETE", "/v1/comparisons/cmp_x/answer", "operate"),
     ("GET", "/v1/raters", "operate"),
     ("GET", "/v1/raters/me", "vote"),
     ("POST", "/v1/raters/rtr_x/quarantine", "operate"),
@@ -262,6 +264,19 @@ def test_a_rater_is_told_how_they_do_and_an_operator_sets_them_apart(quiet: Tand
         assert client.get("/v1/raters").json()["data"][0]["reason"] == "a robot"
         assert client.post(f"/v1/raters/{own['id']}/release").json()["state"] == "active"
         assert client.post("/v1/raters/rtr_none/release").status_code == 404
+
+
+def test_an_operator_makes_an_answer_known(quiet: Tandem) -> None:
+    comparison_id = add_comparison(quiet.store)
+    path = f"/v1/comparisons/{comparison_id}/answer"
+    with quiet.client("operate") as client:
+        known = client.put(path, json={"objective": "helpful", "preferred": 1}).json()
+        assert (known["comparison"], known["objective"], known["preferred"]) == (comparison_id, "helpful", 1)
+        assert client.put(path, json={"objective": "helpful", "preferred": "tie"}).status_code == 422
+        none = client.put("/v1/comparisons/cmp_none/answer", json={"objective": "helpful", "preferred": 1})
+        assert none.status_code == 404
+        assert client.delete(path, params={"objective": "harmless"}).status_code == 404
+        assert client.delete(path, params={"objective": "helpful"}).json()["status"] == "removed"
 
 
 def test_a_rater_is_erased(quiet: Tandem) -> None:

@@ -1,0 +1,122 @@
+"""A private Postgres on a unix socket, for tests and benchmarks: started, killed, started again on the same data."""
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
+from sqlalchemy import create_engine, text
+from sqlalchemy.exc import OperationalError
+
+QUIET = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+BIN = next(
+    (
+        path.parent
+        for path in [Path(shutil.which("initdb") or "/-"), *sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))]
+        if path.exists()
+    ),
+    None,
+)
+
+
+class PostgresServer:
+    """A server whose data and socket are in a temporary folder. `with` starts it, ends it and removes the folder.
+
+    `durable` has it flush what it commits to the disk, as it does where nobody told it otherwise.
+    """
+
+    def __init__(self, *, durable: bool = False) -> None:
+        assert BIN is not None, "no Postgres on this machine (initdb not found)"
+        # Not below a test's own folder: pytest takes the rights of others away there whenever it starts.
+        folder = self.folder = Path(tempfile.mkdtemp(prefix="postgres-"))
+        self.url = f"postgresql+psycopg://tandem@/postgres?host={folder}"
+        # Postgres refuses to run as root; there it runs as nobody, who must be let in.
+        self._user = "nobody" if os.geteuid() == 0 else None
+        if self._user:
+            shutil.chown(folder, self._user)
+        data = folder / "data"
+        subprocess.run(
+            [BIN / "initdb", "-D", data, "-U", "tandem", "-A", "trust", "--no-sync"],
+            check=True, user=self._user, cwd="/", **QUIET,
+        )  # fmt: skip
+        options = ["listen_addresses=", "max_connections=200", *([] if durable else ["fsync=off"])]
+        self._command = [BIN / "postgres", "-D", data, "-k", folder, *(part for one in options for part in ("-c", one))]
+        self._log = folder / "log"
+        self._server: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> "PostgresServer":
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        shutil.rmtree(self.folder)
+
+    @property
+    def process(self) -> psutil.Process:
+        """The server's first process; the others are its children."""
+        assert self._server is not None
+        return psutil.Process(self._server.pid)
+
+    def start(self) -> None:
+        """Returns when it answers."""
+        self._server = subprocess.Popen(
+            self._command, user=self._user, cwd="/", stdout=subprocess.DEVNULL, stderr=self._log.open("ab")
+        )
+        self.wait_until_it_answers()
+
+    def kill(self) -> None:
+        """SIGKILL to every process of the server at once."""
+        first = self.process
+        # Stopped before its children are looked for: it cannot start others meanwhile.
+        first.suspend()
+        children = first.children(recursive=True)
+        for process in (*children, first):
+            process.kill()
+        assert self._server is not None
+        self._server.wait(timeout=30)
+        # The next server refuses to start while one of them still holds the shared memory.
+        deadline = time.monotonic() + 30
+        while any(_lives(child) for child in children):
+            assert time.monotonic() < deadline, "a process of Postgres outlived SIGKILL"
+            time.sleep(0.01)
+
+    def stop(self) -> None:
+        assert self._server is not None
+        if self._server.poll() is None:
+            # Fast: without waiting for clients that are still connected.
+            self._server.send_signal(signal.SIGINT)
+            self._server.wait(timeout=30)
+
+    def new_database(self) -> str:
+        """The URL of an empty database."""
+        name = f"t{time.time_ns()}"
+        admin = create_engine(self.url, isolation_level="AUTOCOMMIT")
+        with admin.connect() as connection:
+            connection.execute(text(f"CREATE DATABASE {name}"))
+        admin.dispose()
+        return self.url.replace("/postgres?", f"/{name}?")
+
+    def wait_until_it_answers(self) -> None:
+        engine = create_engine(self.url)
+        for _ in range(600):
+            assert self._server is not None
+            assert self._server.poll() is None, f"Postgres ended while starting: {self._log.read_text()[-2000:]}"
+            try:
+                with engine.connect():
+                    engine.dispose()
+                    return
+            except OperationalError:
+                time.sleep(0.05)
+        raise TimeoutError("Postgres did not come up")
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
