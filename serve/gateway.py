@@ -14,6 +14,8 @@ from feedback.store import Store, audit, iterations, policies, traffic
 from serve import background
 from serve.auth import Keyring
 from serve.chat.retries import Retries
+from serve.engine.bell import Bell
+from serve.engine.fence import Fence
 from serve.engine.launcher_client import LauncherClient
 from serve.engine.loading import Loader
 from serve.engine.policy_folders import PolicyFolders
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 REFRESH_INTERVAL_S = 1.0
+NEWS_INTERVAL_S = 0.05
 
 
 class Gateway:
@@ -51,10 +54,14 @@ class Gateway:
         )
         launcher = LauncherClient(settings.run_dir)
         folders = PolicyFolders(settings, self.record)
-        starter = Starter(launcher, folders, settings.engine)
+        self._starter = starter = Starter(launcher, folders, self.record, settings.engine)
         loader = Loader(self.pool, starter, folders, settings.engine)
-        self.supervision = Supervision(self.pool, starter, loader, folders, settings.engine, self.metrics)
-        self.promoter = Promoter(self.pool, loader, folders, self.record, settings.engine, self.metrics, settings.gate)
+        fence = Fence(self.record)
+        self.supervision = Supervision(self.pool, starter, loader, folders, fence, settings.engine, self.metrics)
+        self.bell = Bell(settings.run_dir)
+        self.promoter = Promoter(
+            self.pool, loader, folders, self.record, settings.engine, self.bell, self.metrics, settings.gate
+        )
         self.scorer = Scorer(settings.run_dir, self.record, settings.serve.request_timeout_s)
         self.stopping = asyncio.Event()
         self.retries = Retries()
@@ -114,16 +121,29 @@ class Gateway:
                     await self._note_when_versions_were_made()
             except (SQLAlchemyError, RecordUnavailable) as error:
                 log.warning("the record does not answer (%s)", type(error).__name__)
-            await asyncio.sleep(REFRESH_INTERVAL_S)
+            await self._until_there_is_news()
+
+    async def _until_there_is_news(self) -> None:
+        """For at most REFRESH_INTERVAL_S."""
+        for _ in range(round(REFRESH_INTERVAL_S / NEWS_INTERVAL_S)):
+            await asyncio.sleep(NEWS_INTERVAL_S)
+            if self.pool.stale.is_set() or self.bell.heard():
+                return
 
     async def _follow_promotions(self) -> None:
         """What serves may have been changed through another process."""
         before = self.pool.serving
-        serving = await self.record.read(policies.serving)
-        if serving is None or self.promoter.busy or self.pool.serving != before:
-            return
-        if self.pool.holders(serving.version):
-            self.pool.serving = serving.version
+        self.pool.stale.clear()
+        try:
+            serving = await self.record.read(policies.serving)
+            if serving is None or self.promoter.busy or self.pool.serving != before or serving.version == before:
+                return
+            if not self.pool.holders(serving.version):
+                await self.supervision.look_at_all()
+            if self.pool.holders(serving.version):
+                self.pool.serving = serving.version
+        finally:
+            self.pool.admission.serve_waiting()
 
     async def _note_when_versions_were_made(self) -> None:
         for version in self.pool.loaded():
@@ -140,11 +160,21 @@ class Gateway:
         if other is None:
             with contextlib.suppress(Conflict):
                 other = await self.record.read(policies.rollback_target)
-        # The last slot holds what the serving version is compared with, all others serve.
-        versions = [serving.version] * len(self.pool.slots)
-        if other is not None and len(versions) > 1:
-            versions[-1] = other
-        self.supervision.start(versions)
+        found = [await self._starter.found(slot) for slot in self.pool.slots]
+        self.supervision.start(assign(found, serving.version, other))
+
+
+def assign(found: list[int | None], serving: int, other: int | None) -> list[int]:
+    """Which version each slot is to hold, given what living engines hold: those go on as they are if they serve.
+
+    Anew, the last slot holds what the serving version is compared with, and all others serve.
+    """
+    if serving not in found:
+        found = [None] * len(found)
+    versions = [serving if held is None else held for held in found]
+    if other is not None and len(found) > 1 and found[-1] is None and other not in found:
+        versions[-1] = other
+    return versions
 
 
 def _enqueue(settings: Settings, iteration_id: str) -> None:

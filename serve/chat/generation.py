@@ -5,9 +5,11 @@ from typing import Any
 
 import orjson
 
+from feedback.schema import version_name
 from serve.chat.reply import Reply
 from serve.chat.request import ChatRequest
-from serve.engine.client import EngineLost, Transfer
+from serve.engine.client import EngineLost, OtherWeights, Transfer
+from serve.engine.door import OTHER_WEIGHTS
 from serve.engine.pool import Pool
 from serve.engine.slot import Seat
 from serve.errors import EngineRefused
@@ -44,9 +46,11 @@ class Generation:
             try:
                 await self._begin_on(seat, body)
                 return
-            except EngineLost:
+            except EngineLost as error:
                 self.stop()
                 self._pool.suspect(seat.slot)
+                if isinstance(error, OtherWeights):
+                    self._pool.stale.set()
                 avoid |= {seat.slot.index}
                 if attempt == ATTEMPTS:
                     raise
@@ -108,8 +112,11 @@ class Generation:
             self.reply.id,
             seat.progress,
             lambda: self._pool.release(seat),
+            weights=None if seat.version is None else version_name(seat.version),
         )
         status = await transfer.wait_for_status()
+        if status == OTHER_WEIGHTS:
+            raise OtherWeights("the engine holds other weights by now")
         if status >= 500:
             raise EngineLost(f"the engine answered {status}")
         if status != 200:

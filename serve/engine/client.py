@@ -5,19 +5,21 @@ The parser is the one that uvicorn runs on; a general HTTP client costs several 
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
 import httptools
 import orjson
 
-from feedback.errors import TandemError
+from feedback.errors import EngineUnavailable, TandemError
+from serve.engine.door import WEIGHTS_HEADER
 
 CHAT = "/v1/chat/completions"
 SERVED_NAME = "policy"
 CONNECT_TIMEOUT_S = 5.0
 UNFINISHED = "unfinished"
+NO_HEADERS: Mapping[str, str] = {}
 
 
 class EngineLost(TandemError):
@@ -25,6 +27,10 @@ class EngineLost(TandemError):
 
     code = "engine_unavailable"
     status = 503
+
+
+class OtherWeights(EngineLost):
+    """The engine does not hold, or not any more, what the chat was routed for."""
 
 
 def nothing() -> None:
@@ -144,9 +150,15 @@ class EngineClient:
         request_id: str,
         on_progress: Callable[[], None] = nothing,
         on_end: Callable[[], None] = nothing,
+        *,
+        weights: str | None = None,
     ) -> Transfer:
-        """Begin a chat; `on_end` is called in any case. Raises EngineLost when the engine cannot be reached."""
-        request = _request("POST", CHAT, {**body, "model": SERVED_NAME}, request_id)
+        """Begin a chat; `on_end` is called in any case. The engine refuses it (412) when it does not hold `weights`.
+
+        Raises EngineLost when the engine cannot be reached.
+        """
+        headers = {"x-request-id": request_id} | ({} if weights is None else {WEIGHTS_HEADER: weights})
+        request = _request("POST", CHAT, {**body, "model": SERVED_NAME}, headers)
         return await self._send(Transfer(request, on_progress, on_end))
 
     async def score(self, token_ids: list[int], timeout_s: float) -> list[float | None]:
@@ -200,14 +212,28 @@ class EngineClient:
         said = await self._call("/weight_info", None, timeout_s, method="GET")
         return str(said["weight_version"])
 
-    async def reload(self, folder: Path, version: str, timeout_s: float) -> None:
-        """Load the weights in `folder` in place of those it has, after the replies in flight. Raises EngineLost.
+    async def drain(self, held: str | None, timeout_s: float) -> None:
+        """Let nothing in, from whichever process, and wait for what is in flight.
+
+        Raises EngineUnavailable when that does not end in time: it takes chats for `held` again then; and EngineLost.
+        """
+        # Should this process die half-way, nobody takes the engine for one that holds a version.
+        await self.name_weights(UNFINISHED, timeout_s)
+        try:
+            await self._call("/pause?mode=wait", {}, timeout_s)
+        except EngineLost:
+            if held is None:
+                raise
+            await self.resume(timeout_s)
+            await self.name_weights(held, timeout_s)
+            raise EngineUnavailable("the replies in flight did not end in time; nothing was changed") from None
+
+    async def reload(self, folder: Path, timeout_s: float) -> None:
+        """Load the weights in `folder` in place of those it has; it is drained, and goes by no version's name until
+        `name_weights`. Raises EngineLost.
 
         The prefix cache is emptied before anything new is written: it holds what the old weights made of a prompt.
         """
-        await self._call("/pause?mode=wait", {}, timeout_s)
-        # Should this process die half-way, nobody takes the engine for one that holds a version.
-        await self.name_weights(UNFINISHED, timeout_s)
         await self._call(
             "/collective_rpc",
             {"method": "reload_weights", "kwargs": {"weights_path": str(folder)}, "timeout": timeout_s},
@@ -216,7 +242,6 @@ class EngineClient:
         emptied = await self._call("/reset_prefix_cache", {}, timeout_s)
         if not emptied.get("success", False):
             raise EngineLost("the engine did not empty its prefix cache")
-        await self.name_weights(version, timeout_s)
         await self.resume(timeout_s)
 
     async def resume(self, timeout_s: float) -> None:
@@ -224,15 +249,21 @@ class EngineClient:
         await self._call("/resume", {}, timeout_s)
 
     async def name_weights(self, name: str, timeout_s: float) -> None:
-        """Tell the engine what it holds, so that another process can ask it. Raises EngineLost."""
-        await self._call("/update_weight_version", {"new_version": name}, timeout_s)
+        """Tell the engine what it holds: it lets in the chats for that. Raises EngineLost."""
+        await self._call("/update_weight_version", {"new_version": name}, timeout_s, headers={WEIGHTS_HEADER: name})
 
     async def _call(
-        self, path: str, body: dict[str, Any] | None, timeout_s: float, *, method: str = "POST"
+        self,
+        path: str,
+        body: dict[str, Any] | None,
+        timeout_s: float,
+        *,
+        method: str = "POST",
+        headers: Mapping[str, str] = NO_HEADERS,
     ) -> dict[str, Any]:
         try:
             async with asyncio.timeout(timeout_s):
-                transfer = await self._send(Transfer(_request(method, path, body), nothing, nothing))
+                transfer = await self._send(Transfer(_request(method, path, body, headers), nothing, nothing))
                 try:
                     status, content = await transfer.wait_for_status(), await transfer.wait_for_end()
                 finally:
@@ -254,10 +285,10 @@ class EngineClient:
         return transfer
 
 
-def _request(method: str, path: str, body: dict[str, Any] | None, request_id: str | None = None) -> bytes:
+def _request(method: str, path: str, body: dict[str, Any] | None, headers: Mapping[str, str] = NO_HEADERS) -> bytes:
     content = b"" if body is None else orjson.dumps(body)
     head = f"{method} {path} HTTP/1.1\r\nhost: engine\r\nconnection: close\r\n"
-    if request_id is not None:
-        head += f"x-request-id: {request_id}\r\n"
+    for name, value in headers.items():
+        head += f"{name}: {value}\r\n"
     head += f"content-type: application/json\r\ncontent-length: {len(content)}\r\n\r\n"
     return head.encode() + content

@@ -1,5 +1,5 @@
-"""One process at a time changes what the engines hold, by a lease in the record; its epoch fences a process that lost
-it in mid-change and does not know.
+"""One process at a time changes what the engines hold, or starts one of them, by leases in the record; an epoch fences
+a process that lost its lease in mid-change and does not know.
 """
 
 import asyncio
@@ -20,10 +20,11 @@ RENEW_INTERVAL_S = 5.0
 
 
 class Fence:
-    """The lease on the engines of a record."""
+    """A lease of this record: on what the engines hold, or (`engine-0`, ...) on starting one of them."""
 
-    def __init__(self, record: Record) -> None:
+    def __init__(self, record: Record, name: str = ENGINES) -> None:
         self._record = record
+        self._name = name
         self._holder = new_id("api")
 
     @contextlib.asynccontextmanager
@@ -32,7 +33,7 @@ class Fence:
 
         Raises Conflict while another process holds it.
         """
-        epoch = await self._record.write(leases.acquire, ENGINES, self._holder, TTL_S)
+        epoch = await self._record.write(leases.acquire, self._name, self._holder, TTL_S)
         if epoch is None:
             raise Conflict("another process is changing what the engines hold; wait until it has ended")
         renewing = asyncio.create_task(self._renew(epoch))
@@ -40,13 +41,13 @@ class Fence:
             yield epoch
         finally:
             renewing.cancel()
-            await self._record.write(leases.release, ENGINES, epoch)
+            await self._record.write(leases.release, self._name, epoch)
 
     async def _renew(self, epoch: int) -> None:
         while True:
             await asyncio.sleep(RENEW_INTERVAL_S)
             try:
-                await self._record.write(leases.renew, ENGINES, epoch, TTL_S)
+                await self._record.write(leases.renew, self._name, epoch, TTL_S)
             except LeaseLost as error:
                 log.warning("%s", error)
                 return

@@ -3,6 +3,7 @@ and the engine proves that it serves them.
 """
 
 import logging
+import time
 
 from feedback.errors import EngineUnavailable, TandemError
 from feedback.schema import version_name
@@ -50,10 +51,13 @@ class Loader:
     async def put_back(self, slot: Slot, version: int) -> None:
         """Have the slot hold `version` again and take chats, or be started again with it."""
         slot.state, slot.wanted = "held", version
+        timeout_s = self._settings.swap_timeout_s
         try:
             before = await self._folders.of(version)
-            await slot.client.reload(before.folder, version_name(version), self._settings.swap_timeout_s)
+            await slot.client.drain(None, timeout_s)
+            await slot.client.reload(before.folder, timeout_s)
             await prove(slot.client, await self._folders.probes(before), self._settings)
+            await slot.client.name_weights(version_name(version), timeout_s)
         except TandemError as error:
             log.warning("engine %d would not take %s back: %s", slot.index, version_name(version), error)
             slot.state, slot.version = "down", None
@@ -70,12 +74,15 @@ class Loader:
     async def _load_held(self, slot: Slot, policy: PolicyFolder, drain_timeout_s: float) -> None:
         held_before = slot.version
         slot.state = "held"
-        if not await slot.drained(drain_timeout_s):
+        try:
+            await self._drain(slot, drain_timeout_s)
+        except EngineUnavailable:
             self.open(slot)
-            raise EngineUnavailable("the replies in flight did not end in time; nothing was changed")
+            raise
         try:
             await self._change_weights(slot, policy)
             await prove(slot.client, await self._folders.probes(policy), self._settings)
+            await slot.client.name_weights(version_name(policy.version), self._settings.swap_timeout_s)
         except BaseException:
             # Its weights are not to be trusted any more.
             slot.wanted, slot.version, slot.state = held_before, None, "down"
@@ -83,10 +90,25 @@ class Loader:
             raise
         slot.wanted = slot.version = policy.version
 
+    async def _drain(self, slot: Slot, timeout_s: float) -> None:
+        """Wait for the replies in flight, this process's and then any other's.
+
+        Raises EngineUnavailable when they do not end in time; nothing was changed then.
+        """
+        began = time.monotonic()
+        if not await slot.drained(timeout_s):
+            raise EngineUnavailable("the replies in flight did not end in time; nothing was changed")
+        held = None if slot.version is None else version_name(slot.version)
+        try:
+            await slot.client.drain(held, max(1.0, timeout_s - (time.monotonic() - began)))
+        except EngineLost as error:
+            # What does not even drain is started anew.
+            log.warning("engine %d would not drain (%s)", slot.index, error)
+
     async def _change_weights(self, slot: Slot, policy: PolicyFolder) -> None:
         slot.version = None
         try:
-            await slot.client.reload(policy.folder, version_name(policy.version), self._settings.swap_timeout_s)
+            await slot.client.reload(policy.folder, self._settings.swap_timeout_s)
         except EngineLost as error:
             # Other shapes, say: what an engine will not take in place, a new one does.
             log.warning("engine %d would not reload (%s); it is started anew", slot.index, error)

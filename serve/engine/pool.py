@@ -3,6 +3,7 @@
 Knows nothing of weights on disk, of the record or of HTTP to clients.
 """
 
+import asyncio
 import random
 from pathlib import Path
 
@@ -26,6 +27,8 @@ class Pool:
         self.slots = [Slot(index, run_dir / f"engine-{index}.sock") for index in range(slots)]
         self.serving: int | None = None
         self.shares = Shares()
+        # What serves may have changed through another process: chats for what is gone wait until the record was read.
+        self.stale = asyncio.Event()
         self.admission = Admission(max_queued)
         self._seats_per_slot = seats_per_slot
 
@@ -117,7 +120,7 @@ class Pool:
 
     def _expects(self, version: int) -> bool:
         """True while a slot is being brought back that is to hold `version`, or that changes what serves in place."""
-        return any(
+        return self.stale.is_set() or any(
             slot.state != "ready" and version in (slot.wanted, slot.version, self.serving) for slot in self.slots
         )
 

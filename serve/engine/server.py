@@ -92,6 +92,7 @@ def server_arguments(settings: EngineSettings, policy: Path, socket: Path, devic
         *("--no-enable-log-requests", "--no-log-error-stack"),
         *("--disable-uvicorn-access-log", "--uvicorn-log-level", "warning"),
         "--disable-fastapi-docs",
+        *("--middleware", "serve.engine.door.Door"),
     ]
     if device == "cpu":
         # Without it one engine takes most of the machine.

@@ -13,7 +13,9 @@ SlotState = Literal["down", "ready", "doubted", "held"]
 
 
 class Slot:
-    """`version` is what the engine holds; `wanted` is what it is to be started with, should it have to be started."""
+    """`version` is what the engine holds; `wanted` is what it is to be started with, should it have to be started.
+    `server_pid` is the process that this one has last found or put there.
+    """
 
     def __init__(self, index: int, socket: Path) -> None:
         self.index = index
@@ -23,6 +25,7 @@ class Slot:
         self.wanted: int | None = None
         self.in_flight = 0
         self.progress_at = time.monotonic()
+        self.server_pid: int | None = None
         self.suspected = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -64,6 +67,7 @@ class Seat:
     def __init__(self, slot: Slot, size: int = 1) -> None:
         self.slot = slot
         self.size = size
+        self.version = slot.version
         self.version_first: int | None = None
         self.version_last: int | None = None
         self._taken = True

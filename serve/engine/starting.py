@@ -3,13 +3,16 @@
 import asyncio
 import time
 
-from feedback.schema import version_name
+from feedback.errors import Conflict, InvalidRequest
+from feedback.schema import version_name, version_number
 from feedback.settings import EngineSettings
 from serve.engine.client import EngineLost
+from serve.engine.fence import Fence
 from serve.engine.launcher_client import LauncherClient
 from serve.engine.policy_folders import PolicyFolders
 from serve.engine.proof import prove
 from serve.engine.slot import Slot
+from serve.record import Record
 
 READY_INTERVAL_S = 0.2
 PROOF_TIMEOUT_S = 10.0
@@ -18,31 +21,67 @@ PROOF_TIMEOUT_S = 10.0
 class Starter:
     """Has the launcher start engines. What a slot's state is, is for the caller to say."""
 
-    def __init__(self, launcher: LauncherClient, folders: PolicyFolders, settings: EngineSettings) -> None:
+    def __init__(
+        self, launcher: LauncherClient, folders: PolicyFolders, record: Record, settings: EngineSettings
+    ) -> None:
         self.launcher = launcher
         self._folders = folders
         self._settings = settings
+        self._fences = [Fence(record, f"engine-{index}") for index in range(settings.slots)]
 
     async def start(self, slot: Slot, version: int, *, adopt: bool = False) -> None:
-        """Start the slot's engine anew with `version`. With `adopt`, an engine that holds it already is kept.
+        """Start the slot's engine anew with `version`. With `adopt`, an engine that holds it already is kept; and so is
+        one that another process has started since this one looked last, whatever it holds.
 
-        Raises PolicyInvalid, EngineLost, EngineUnavailable; what the slot holds is then unknown.
+        Raises PolicyInvalid, EngineLost, EngineUnavailable; what the slot holds is then unknown. Raises Conflict while
+        another process starts it.
         """
         slot.version = None
+        try:
+            async with self._fences[slot.index].held():
+                found = await self.found(slot)
+                if found is not None and ((adopt and found == version) or await self._replaced(slot)):
+                    version = found
+                    await self._adopt(slot, found)
+                else:
+                    await self._start_anew(slot, version)
+                slot.server_pid = await self._server_pid(slot)
+                slot.version = slot.wanted = version
+        except Conflict:
+            # Whatever will be found there is another process's doing.
+            slot.server_pid = 0
+            raise
+
+    async def found(self, slot: Slot) -> int | None:
+        """The version that the engine goes by; None when it does not answer or is being changed."""
+        name = await self._holding(slot)
+        try:
+            return None if name is None else version_number(name)
+        except InvalidRequest:
+            return None
+
+    async def _adopt(self, slot: Slot, version: int) -> None:
+        # Whoever drove it before may have died while it was paused.
+        await slot.client.resume(PROOF_TIMEOUT_S)
+        await prove(slot.client, await self._folders.probes(await self._folders.of(version)), self._settings)
+
+    async def _start_anew(self, slot: Slot, version: int) -> None:
         policy = await self._folders.of(version)
-        name = version_name(version)
-        if adopt and await self._holding(slot) == name:
-            # Whoever drove it before may have died while it was paused.
-            await slot.client.resume(PROOF_TIMEOUT_S)
-        else:
-            await self._folders.verify(policy)
-            # Whatever is there has died, hangs or was drained: there is nothing to wait for.
-            await self.launcher.restart(slot.index, policy.folder, grace_s=0.0)
-            await self._wait_until_it_answers(slot)
-            await slot.client.name_weights(name, PROOF_TIMEOUT_S)
+        await self._folders.verify(policy)
+        # Whatever is there has died, hangs or was drained: there is nothing to wait for.
+        await self.launcher.restart(slot.index, policy.folder, grace_s=0.0)
+        await self._wait_until_it_answers(slot)
         await prove(slot.client, await self._folders.probes(policy), self._settings)
         await slot.client.warm_up(self._settings.start_timeout_s)
-        slot.version = version
+        await slot.client.name_weights(version_name(version), PROOF_TIMEOUT_S)
+
+    async def _replaced(self, slot: Slot) -> bool:
+        """True when another process has put a new server into the slot."""
+        return slot.server_pid is not None and await self._server_pid(slot) != slot.server_pid
+
+    async def _server_pid(self, slot: Slot) -> int | None:
+        status = (await self.launcher.status())[slot.index]
+        return status.pid if status.alive else None
 
     async def _wait_until_it_answers(self, slot: Slot) -> None:
         deadline = time.monotonic() + self._settings.start_timeout_s

@@ -16,6 +16,7 @@ from feedback.schema import version_name, version_number
 from feedback.settings import EngineSettings
 from serve import background
 from serve.engine.client import EngineLost
+from serve.engine.fence import Fence
 from serve.engine.loading import Loader
 from serve.engine.policy_folders import PolicyFolders
 from serve.engine.pool import Pool
@@ -26,6 +27,7 @@ from serve.metrics import Metrics
 log = logging.getLogger(__name__)
 
 LOOK_INTERVAL_S = 1.0
+CHANGE_INTERVAL_S = 0.05
 FIRST_BACKOFF_S = 0.5
 LONGEST_BACKOFF_S = 30.0
 RESCUE_DRAIN_S = 5.0
@@ -42,10 +44,12 @@ class Supervision:
         starter: Starter,
         loader: Loader,
         folders: PolicyFolders,
+        fence: Fence,
         settings: EngineSettings,
         metrics: Metrics,
     ) -> None:
         self._pool = pool
+        self._fence = fence
         self._starter = starter
         self._loader = loader
         self._folders = folders
@@ -66,6 +70,15 @@ class Supervision:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    async def look_at_all(self) -> None:
+        """Ask each engine that takes chats what it holds."""
+        for slot in self._pool.slots:
+            if slot.state in ("ready", "doubted"):
+                try:
+                    self._note(slot, await slot.client.weight_version(PROOF_TIMEOUT_S))
+                except EngineLost:
+                    self._pool.suspect(slot)
+
     async def _keep_alive(self, slot: Slot) -> None:
         await self._wait_for_the_launcher()
         backoff_s = FIRST_BACKOFF_S
@@ -85,7 +98,10 @@ class Supervision:
                 continue
             if lives:
                 backoff_s = FIRST_BACKOFF_S
-                if not slot.suspected.is_set():
+                if slot.suspected.is_set():
+                    # Another process changes it: it opens when that is done.
+                    await asyncio.sleep(CHANGE_INTERVAL_S)
+                else:
                     self._open(slot)
             else:
                 log.warning("engine %d is dead or hangs; it is started again", slot.index)
@@ -121,7 +137,8 @@ class Supervision:
             return
         swapped = spare.version
         try:
-            await self._loader.load(spare, await self._folders.of(serving), drain_timeout_s=RESCUE_DRAIN_S)
+            async with self._fence.held():
+                await self._loader.load(spare, await self._folders.of(serving), drain_timeout_s=RESCUE_DRAIN_S)
         except FAILURES as error:
             log.warning("engine %d could not take over %s: %s", spare.index, version_name(serving), _said(error))
             return
@@ -154,6 +171,8 @@ class Supervision:
             return
         try:
             slot.version = slot.wanted = version_number(name)
+            # Perhaps it serves by now.
+            self._pool.stale.set()
             log.info("engine %d holds %s by now", slot.index, name)
         except InvalidRequest:
             self._pool.suspect(slot)

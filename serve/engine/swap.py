@@ -16,6 +16,7 @@ from feedback.operating_settings import GateSettings
 from feedback.schema import version_name
 from feedback.settings import EngineSettings
 from feedback.store import leases, policies
+from serve.engine.bell import Bell
 from serve.engine.fence import ENGINES, Fence
 from serve.engine.loading import Loader
 from serve.engine.policy_folders import PolicyFolder, PolicyFolders
@@ -60,11 +61,13 @@ class Promoter:
         folders: PolicyFolders,
         record: Record,
         settings: EngineSettings,
+        bell: Bell,
         metrics: Metrics,
         gate: GateSettings,
     ) -> None:
         self._gate = gate
         self._pool = pool
+        self._bell = bell
         self._loader = loader
         self._folders = folders
         self._record = record
@@ -159,6 +162,7 @@ class Promoter:
     async def _flip(self, version: int, change: Change, epoch: int) -> None:
         await self._record.write(_set_serving, version, change, epoch)
         self._pool.serving = version
+        self._bell.ring()
 
     async def _load_elsewhere(self, policy: PolicyFolder) -> None:
         """Where there are more than two engines, all but one are to serve; one after the other. The last one keeps what

@@ -40,6 +40,7 @@ async def put_traffic(body: TrafficView, parts: Parts, caller: ByKey) -> Traffic
     if challenger is not None:
         await parts.promoter.load_challenger(challenger)
     parts.pool.shares = await parts.record.write(traffic.put, shares, actor=caller.key_id)
+    parts.bell.ring()
     return _view(parts.pool.shares)
 
 

@@ -143,4 +143,4 @@ async def test_a_refusal_of_the_engine_is_a_lost_call(tmp_path: Path) -> None:
 
     async with engine(tmp_path / "e.sock", answer) as client:
         with pytest.raises(EngineLost, match="500"):
-            await client.reload(tmp_path, "v1", 5)
+            await client.reload(tmp_path, 5)

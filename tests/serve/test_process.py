@@ -26,11 +26,12 @@ pytestmark = pytest.mark.engine
 
 
 class Process:
-    """`python -m serve` on a home with one engine."""
+    """`python -m serve` on a home."""
 
-    def __init__(self, settings: Settings, secret: str) -> None:
+    def __init__(self, settings: Settings, secret: str, slots: int = 1) -> None:
         self.settings = settings
         self.secret = secret
+        self.slots = slots
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -38,8 +39,8 @@ class Process:
 
     def start(self) -> None:
         environment = os.environ | {
-            "TANDEM_HOME": str(self.settings.home), "TANDEM_SERVE__PORT": str(self.port), "TANDEM_ENGINE__SLOTS": "1",
-            "PYTHONPATH": str(ROOT),
+            "TANDEM_HOME": str(self.settings.home), "TANDEM_SERVE__PORT": str(self.port), "PYTHONPATH": str(ROOT),
+            "TANDEM_ENGINE__SLOTS": str(self.slots),
         }  # fmt: skip
         with (self.settings.home / "serve.log").open("ab") as log:
             self.process = subprocess.Popen(

@@ -1,0 +1,66 @@
+"""In the engine's process, before everything of vLLM's: a chat is let in only while the engine holds the weights that
+it was routed for, and weights change only when every chat that was let in has ended.
+
+So however many API processes drive one engine, and however late one of them hears of a change, no reply is written by
+other weights than those it is recorded under. vLLM's own pause does not give this: a chat that it has read but not
+queued yet would wait through the change and then be answered by the new weights.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+# On a chat: the weights it was routed for. On NAMING: what the engine holds from now on.
+WEIGHTS_HEADER = "x-tandem-weights"
+NAMING = "/update_weight_version"
+PAUSING = "/pause"
+OTHER_WEIGHTS = 412
+
+
+class Door:
+    """ASGI middleware; `holds` is the name of the weights, None until it has been said."""
+
+    def __init__(self, app: Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]) -> None:
+        self.app = app
+        self.holds: bytes | None = None
+        self._inside = 0
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        named = _named_weights(scope) if scope["type"] == "http" else None
+        if named is None:
+            if scope.get("path") == PAUSING:
+                await self._empty.wait()
+            await self.app(scope, receive, send)
+        elif scope["path"] == NAMING:
+            self.holds = named
+            await self.app(scope, receive, send)
+        elif named != self.holds:
+            await _refuse(send)
+        else:
+            await self._let_in(scope, receive, send)
+
+    async def _let_in(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        self._inside += 1
+        self._empty.clear()
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            self._inside -= 1
+            if not self._inside:
+                self._empty.set()
+
+
+def _named_weights(scope: MutableMapping[str, Any]) -> bytes | None:
+    wanted = WEIGHTS_HEADER.encode()
+    return next((value for name, value in scope["headers"] if name == wanted), None)
+
+
+async def _refuse(send: Send) -> None:
+    await send({"type": "http.response.start", "status": OTHER_WEIGHTS, "headers": [(b"content-length", b"0")]})
+    await send({"type": "http.response.body", "body": b""})

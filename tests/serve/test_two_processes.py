@@ -1,0 +1,165 @@
+"""Two API processes over the same record and the same two engines: neither drives an engine that the other one drives,
+each follows what the other one changes, and no reply goes by another version than the one that wrote it.
+"""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from feedback.errors import EngineUnavailable
+from serve.engine.client import EngineClient
+from serve.engine.door import OTHER_WEIGHTS
+from serve.engine.slots import engine_socket
+from tests.serve.conftest import Tandem, wait_until_ready
+from tests.serve.test_chat import chat, sample_of
+from tests.serve.test_process import Process
+from tests.serve.test_swap import engine_pid, promote
+
+pytestmark = pytest.mark.engine
+
+MESSAGES = [{"role": "user", "content": "Name three colors."}]
+GREEDY = {"temperature": 0, "max_tokens": 24, "logprobs": True, "messages": MESSAGES}
+NATS = 0.0005
+
+
+@pytest.fixture(scope="module")
+def other(tandem: Tandem) -> Iterator[Process]:
+    """A second API process beside the one of `tandem`; it found both engines as they were."""
+    promote(tandem, "v0")
+    promote(tandem, "v1")
+    before = [engine_pid(tandem, slot) for slot in range(2)]
+    process = Process(tandem.settings, tandem.secrets["operate"], slots=2)
+    try:
+        process.wait_until_ready(60)
+        assert [engine_pid(tandem, slot) for slot in range(2)] == before
+        yield process
+    finally:
+        process.end()
+        promote(tandem, "v0")
+
+
+@pytest.fixture
+def written_by(tandem: Tandem) -> dict[str, float]:
+    """How sure each version is of its first token: the proof of who wrote a reply."""
+    written = {}
+    with tandem.client() as client:
+        for version in ("v2", "v0", "v1"):
+            promote(tandem, version)
+            answer = client.post("/v1/chat/completions", json=chat(**GREEDY)).json()
+            assert answer["system_fingerprint"] == version
+            written[version] = sureness(answer)
+    low, middle, high = sorted(written.values())
+    assert low + 3 * NATS < middle < high - 3 * NATS
+    return written
+
+
+def sureness(answer: dict[str, Any]) -> float:
+    return float(answer["choices"][0]["logprobs"]["content"][0]["logprob"])
+
+
+def fingerprint(process: Process) -> str:
+    with process.client() as client:
+        return str(client.post("/v1/chat/completions", json=chat(max_tokens=2)).json().get("system_fingerprint"))
+
+
+def test_what_one_promotes_the_other_follows_and_no_reply_is_misattributed(
+    tandem: Tandem, other: Process, written_by: dict[str, float]
+) -> None:
+    stopping, wrong, seen = threading.Event(), list[Any](), list[tuple[str, str]]()
+
+    def chat_on() -> None:
+        with other.client() as client:
+            while not stopping.is_set():
+                answer = client.post("/v1/chat/completions", json=chat(**GREEDY))
+                if answer.status_code != 200:
+                    wrong.append(answer.text)
+                    continue
+                said = answer.json()
+                version = said["system_fingerprint"]
+                seen.append((version, answer.headers["x-request-id"]))
+                if abs(written_by[version] - sureness(said)) > NATS:
+                    wrong.append((version, sureness(said), written_by))
+
+    threads = [threading.Thread(target=chat_on) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        for version in ("v2", "v0", "v1", "v2", "v0"):
+            assert promote(tandem, version).status_code == 200
+            deadline = time.monotonic() + 10
+            while fingerprint(other) != version:
+                assert time.monotonic() < deadline, "the other process did not follow"
+    finally:
+        stopping.set()
+        for thread in threads:
+            thread.join()
+    assert wrong == [] and {version for version, _ in seen} == {"v0", "v1", "v2"}
+    for version, request_id in seen:
+        (row,) = sample_of(tandem.store, request_id)
+        assert (row.version_first, row.version_last) == (int(version[1:]), int(version[1:]))
+
+
+def test_two_promotions_at_once_are_one_after_the_other_or_refused(tandem: Tandem, other: Process) -> None:
+    def through_the_other() -> int:
+        with other.client() as client:
+            return client.post("/v1/policies/v2/promote", json={"reason": "test"}).status_code
+
+    promote(tandem, "v0")
+    with ThreadPoolExecutor(2) as pool:
+        second = pool.submit(through_the_other)
+        first = promote(tandem, "v1").status_code
+    assert {first, second.result()} <= {200, 409} and 200 in (first, second.result())
+    with tandem.client() as client:
+        (serving,) = [
+            policy["version"] for policy in client.get("/v1/policies").json()["data"] if policy["state"] == "serving"
+        ]
+    deadline = time.monotonic() + 10
+    while fingerprint(other) != serving:
+        assert time.monotonic() < deadline
+
+
+def test_a_dead_engine_is_started_by_one_of_them(tandem: Tandem, other: Process) -> None:
+    def started() -> int:
+        return (tandem.settings.home / "launcher.log").read_text().count("slot 1: started process")
+
+    before, count = engine_pid(tandem, 1), started()
+    os.kill(before, signal.SIGKILL)
+    deadline = time.monotonic() + 120
+    while engine_pid(tandem, 1) == before:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    wait_until_ready(tandem)
+    with other.client() as client:
+        while 'tandem_engine_ready{slot="1"} 1.0' not in client.get("/metrics").text:
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+    assert started() == count + 1
+    assert fingerprint(other) == fingerprint_of(tandem)
+
+
+def fingerprint_of(tandem: Tandem) -> str:
+    with tandem.client() as client:
+        return str(client.post("/v1/chat/completions", json=chat(max_tokens=2)).json()["system_fingerprint"])
+
+
+async def test_an_engine_lets_in_only_what_is_meant_for_its_weights(tandem: Tandem) -> None:
+    slot = tandem.gateway.pool.slots[0]
+    held, client = f"v{slot.version}", EngineClient(engine_socket(tandem.settings.run_dir, 0))
+    body = {**GREEDY, "stream": True, "max_tokens": 200, "ignore_eos": True}
+    stale = await client.chat(body, "stale", weights="v99")
+    assert await stale.wait_for_status() == OTHER_WEIGHTS
+    # A chat of another process in mid-reply holds a change up; when that takes too long all is as before.
+    long = await client.chat(body, "long", weights=held)
+    assert await long.wait_for_status() == 200
+    with pytest.raises(EngineUnavailable, match="nothing was changed"):
+        await client.drain(held, 0.05)
+    again = await client.chat(body | {"max_tokens": 2}, "again", weights=held)
+    assert await again.wait_for_status() == 200
+    await again.wait_for_end()
+    assert (await long.wait_for_end()).endswith(b"data: [DONE]\n\n")
