@@ -3,12 +3,13 @@
 import asyncio
 import contextlib
 import logging
+import time
 from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from feedback.errors import Conflict, RecordUnavailable
-from feedback.schema import Iteration
+from feedback.errors import Conflict, RecordUnavailable, TandemError
+from feedback.schema import Iteration, version_name
 from feedback.settings import Settings
 from feedback.store import Store, audit, iterations, policies, traffic
 from serve import background
@@ -35,6 +36,8 @@ log = logging.getLogger(__name__)
 
 REFRESH_INTERVAL_S = 1.0
 NEWS_INTERVAL_S = 0.05
+# A version that could not be loaded here is tried again after this time.
+FOLLOW_AGAIN_S = 30.0
 
 
 class Gateway:
@@ -65,6 +68,7 @@ class Gateway:
         self.scorer = Scorer(settings.run_dir, self.record, settings.serve.request_timeout_s)
         self.stopping = asyncio.Event()
         self.retries = Retries()
+        self._follow_after = 0.0
         self.made_at: dict[int, float] = {}
         self._vote_hints: VoteHints | None = None
         self._hint: asyncio.Task[None] | None = None
@@ -142,8 +146,20 @@ class Gateway:
                 await self.supervision.look_at_all()
             if self.pool.holders(serving.version):
                 self.pool.serving = serving.version
+            elif all(slot.state == "ready" for slot in self.pool.slots) and time.monotonic() > self._follow_after:
+                await self._load_here(serving.version)
         finally:
             self.pool.admission.serve_waiting()
+
+    async def _load_here(self, version: int) -> None:
+        """It was promoted through a process that drives other engines than these."""
+        try:
+            await self.promoter.follow(version)
+        except Conflict:
+            return
+        except TandemError as error:
+            self._follow_after = time.monotonic() + FOLLOW_AGAIN_S
+            log.warning("%s serves elsewhere and could not be loaded here: %s", version_name(version), error.message)
 
     async def _note_when_versions_were_made(self) -> None:
         for version in self.pool.loaded():

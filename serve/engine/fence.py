@@ -20,7 +20,7 @@ RENEW_INTERVAL_S = 5.0
 
 
 class Fence:
-    """A lease of this record: on what the engines hold, or (`engine-0`, ...) on starting one of them."""
+    """A lease of this record: on what engines hold, or (`engine-0@...`) on starting one of them."""
 
     def __init__(self, record: Record, name: str = ENGINES) -> None:
         self._record = record

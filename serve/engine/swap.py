@@ -5,6 +5,7 @@ record and the routing change in one step. Whatever fails before that step leave
 import asyncio
 import logging
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
 from sqlalchemy.orm import Session
@@ -39,6 +40,10 @@ class Change:
     actor: str
     overruled: str | None = None
     """What the gate said against it, where it was forced."""
+
+
+# Makes the change count, or raises.
+Commit = Callable[[int], Awaitable[None]]
 
 
 @dataclass(frozen=True)
@@ -98,7 +103,7 @@ class Promoter:
             async with self._fence.held() as epoch:
                 try:
                     overruled = await self._pass_gate(version, change)
-                    await self._load_and_flip(version, replace(change, overruled=overruled), epoch)
+                    await self._load_and_flip(version, self._record_it(replace(change, overruled=overruled), epoch))
                 except TandemError as error:
                     await self._keep_failure(version, change, error)
                     raise
@@ -137,30 +142,51 @@ class Promoter:
             raise GateRefused(version_name(version), stopping)
         return "; ".join(verdict.said() for verdict in stopping) or None
 
-    async def _load_and_flip(self, version: int, change: Change, epoch: int) -> None:
+    def _record_it(self, change: Change, epoch: int) -> Commit:
+        async def commit(version: int) -> None:
+            await self._record.write(_set_serving, version, change, epoch)
+
+        return commit
+
+    async def follow(self, version: int) -> None:
+        """Have the engines of this process serve what the record says serves, since a process with engines of its own
+        promoted it. Raises as `promote`.
+        """
+        if self._changing.locked():
+            return
+        async with self._changing, self._fence.held():
+            await self._load_and_flip(version, self._check_it_serves)
+        log.info("%s serves here too", version_name(version))
+
+    async def _check_it_serves(self, version: int) -> None:
+        serving = await self._record.read(policies.serving)
+        if serving is None or serving.version != version:
+            raise Conflict(f"{version_name(version)} does not serve any more")
+
+    async def _load_and_flip(self, version: int, commit: Commit) -> None:
         policy = await self._folders.of(version)
         await self._folders.verify(policy)
         if len(self._pool.slots) == 1:
-            await self._flip_in_place(policy, change, epoch)
+            await self._flip_in_place(policy, commit)
             return
         await self._have_held(policy)
-        await self._flip(version, change, epoch)
+        await self._flip(version, commit)
         await self._load_elsewhere(policy)
 
-    async def _flip_in_place(self, policy: PolicyFolder, change: Change, epoch: int) -> None:
+    async def _flip_in_place(self, policy: PolicyFolder, commit: Commit) -> None:
         only = self._pool.slots[0]
         held_before = only.version
         await self._loader.load_in_place(only, policy)
         try:
-            await self._flip(policy.version, change, epoch)
+            await self._flip(policy.version, commit)
         except BaseException:
             if held_before is not None:
                 await self._loader.put_back(only, held_before)
             raise
         self._loader.open(only)
 
-    async def _flip(self, version: int, change: Change, epoch: int) -> None:
-        await self._record.write(_set_serving, version, change, epoch)
+    async def _flip(self, version: int, commit: Commit) -> None:
+        await commit(version)
         self._pool.serving = version
         self._bell.ring()
 

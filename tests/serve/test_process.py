@@ -28,10 +28,10 @@ pytestmark = pytest.mark.engine
 class Process:
     """`python -m serve` on a home."""
 
-    def __init__(self, settings: Settings, secret: str, slots: int = 1) -> None:
+    def __init__(self, settings: Settings, secret: str, slots: int = 1, **variables: str) -> None:
         self.settings = settings
         self.secret = secret
-        self.slots = slots
+        self.variables = {"TANDEM_ENGINE__SLOTS": str(slots)} | variables
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -40,8 +40,8 @@ class Process:
     def start(self) -> None:
         environment = os.environ | {
             "TANDEM_HOME": str(self.settings.home), "TANDEM_SERVE__PORT": str(self.port), "PYTHONPATH": str(ROOT),
-            "TANDEM_ENGINE__SLOTS": str(self.slots),
         }  # fmt: skip
+        environment |= self.variables
         with (self.settings.home / "serve.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "serve"], cwd=ROOT, env=environment, stdout=log, stderr=log
