@@ -34,9 +34,8 @@ class Door:
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         named = _named_weights(scope) if scope["type"] == "http" else None
         if named is None:
-            if scope.get("path") == PAUSING:
-                await self._empty.wait()
-            await self.app(scope, receive, send)
+            if scope.get("path") != PAUSING or await self._is_empty_in_time(receive):
+                await self.app(scope, receive, send)
         elif scope["path"] == NAMING:
             self.holds = named
             await self.app(scope, receive, send)
@@ -44,6 +43,16 @@ class Door:
             await _refuse(send)
         else:
             await self._let_in(scope, receive, send)
+
+    async def _is_empty_in_time(self, receive: Receive) -> bool:
+        """False when whoever asked has given up: paused then, the engine would stay so."""
+        given_up, empty = asyncio.ensure_future(_disconnected(receive)), asyncio.ensure_future(self._empty.wait())
+        try:
+            await asyncio.wait({given_up, empty}, return_when=asyncio.FIRST_COMPLETED)
+            return not given_up.done()
+        finally:
+            given_up.cancel()
+            empty.cancel()
 
     async def _let_in(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         self._inside += 1
@@ -59,6 +68,11 @@ class Door:
 def _named_weights(scope: MutableMapping[str, Any]) -> bytes | None:
     wanted = WEIGHTS_HEADER.encode()
     return next((value for name, value in scope["headers"] if name == wanted), None)
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 async def _refuse(send: Send) -> None:

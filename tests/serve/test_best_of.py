@@ -48,7 +48,9 @@ def judged(tandem: Tandem) -> Iterator[Tandem]:
     )  # fmt: skip
 
     def note(session: Any) -> None:
-        session.get(Policy, 1).evidence = {"preference": {"sha256": made.stdout.strip()}}
+        policy = session.get(Policy, 1)
+        preference = policy.evidence.get("preference", {}) | {"sha256": made.stdout.strip()}
+        policy.evidence = policy.evidence | {"preference": preference}
 
     tandem.store.write(note)
     scorer = subprocess.Popen([sys.executable, "-m", "learner.scorer"], cwd=ROOT, env=environment)

@@ -2,6 +2,7 @@
 each follows what the other one changes, and no reply goes by another version than the one that wrote it.
 """
 
+import asyncio
 import os
 import shutil
 import signal
@@ -188,3 +189,7 @@ async def test_an_engine_lets_in_only_what_is_meant_for_its_weights(tandem: Tand
     assert await again.wait_for_status() == 200
     await again.wait_for_end()
     assert (await long.wait_for_end()).endswith(b"data: [DONE]\n\n")
+    # Nor is it paused when the long one ends, after whoever wanted that has given up.
+    last = await client.chat(body | {"max_tokens": 2}, "last", weights=held)
+    async with asyncio.timeout(20):
+        await last.wait_for_end()
