@@ -8,7 +8,23 @@ import sys
 
 import typer
 
-from deploy.command import audit, backup, chat, db, doctor, keys, learn, policies, prune, raters, simulate, stack, votes
+from deploy.command import (
+    audit,
+    backup,
+    chat,
+    db,
+    doctor,
+    evaluate,
+    keys,
+    learn,
+    policies,
+    prune,
+    raters,
+    report,
+    simulate,
+    stack,
+    votes,
+)
 from feedback.errors import TandemError
 
 # Plain help and one-line errors: readable in a terminal, in a log and in docs/commands.md alike.
@@ -28,6 +44,8 @@ app.command()(doctor.doctor)
 app.command()(chat.chat)
 app.command()(simulate.simulate)
 app.command()(learn.learn)
+app.command()(evaluate.evaluate)
+app.command()(report.report)
 app.command()(backup.backup)
 app.command()(backup.restore)
 app.command()(prune.prune)

@@ -13,7 +13,7 @@ Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why; kept with the pr
 Force = Annotated[bool, typer.Option("--force", help="Do it even where the evidence speaks against it.")]
 
 # Every engine in turn loads, verifies and probes the version.
-PROMOTION_TIMEOUT_S = 1800.0
+PROMOTION_TIMEOUT_S = LOAD_TIMEOUT_S = 1800.0
 DIGEST_SHOWN = 12
 
 

@@ -73,6 +73,11 @@ class PublicApi:
         """One reply by the model, e.g. `tandem@v1`."""
         return _replies(await self._chat(prompt, model=model, n=1, seed=seed))[0]
 
+    async def answer(self, messages: list[dict[str, str]], *, model: str, max_tokens: int) -> str:
+        """The model's likeliest reply to any conversation."""
+        body = {"messages": messages, "model": model, "max_tokens": max_tokens, "temperature": 0.0}
+        return _replies(await self._send("POST", "/v1/chat/completions", body))[0]
+
     async def vote(self, comparison_id: str, judgement: Judgement) -> None:
         """Cast a vote; returns once the server says that it is durable."""
         body = {

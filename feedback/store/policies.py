@@ -11,6 +11,8 @@ from feedback.ids import new_id
 from feedback.schema import Policy, Promotion, version_name
 from feedback.store import audit, leases, now, page
 
+OF_THE_ITERATION = ("preference", "ppo", "evaluation")
+
 
 @dataclass(frozen=True)
 class Provenance:
@@ -84,6 +86,19 @@ def publish(session: Session, version: int, path: str, digest: str, made: Proven
     about = {"digest": digest, "dataset": made.dataset_digest, "iteration": made.iteration_id}
     audit.add(session, audit.LEARNER, "policy.publish", version_name(version), **about)
     return candidate
+
+
+def add_evidence(session: Session, version: int, name: str, found: dict[str, Any], *, actor: str) -> Policy:
+    """Keep what was measured of a version after it was published, in place of an earlier measurement of that name.
+
+    Raises NotFound; Conflict for what only the iteration that made the version can say.
+    """
+    if name in OF_THE_ITERATION:
+        raise Conflict(f"{name!r} is what the iteration measured; it stays as it is", param="name")
+    policy = get(session, version)
+    policy.evidence = {**policy.evidence, name: found}
+    audit.add(session, actor, "policy.evidence", version_name(version), name=name)
+    return policy
 
 
 def next_version(session: Session) -> int:

@@ -31,6 +31,7 @@ def _named_version(name: str) -> str:
 
 VersionName = Annotated[str, AfterValidator(_named_version)]
 Version = Annotated[VersionName, Path(description="A policy version, such as `v3`.", json_schema_extra=IN_SCHEMA)]
+EvidenceName = Annotated[str, Path(pattern="^[a-z][a-z0-9_]{0,39}$", description="What was measured, such as `tax`.")]
 AfterVersion = Annotated[
     VersionName | None, Query(description="The last version of the page before.", json_schema_extra=IN_SCHEMA)
 ]
@@ -141,6 +142,15 @@ async def get_policy(version: Version, parts: Parts) -> PolicyWithHistory:
         gate=GateView.model_validate(gate),
         promotions=[_view_promotion(attempt) for attempt in attempts],
     )
+
+
+@router.put("/v1/policies/{version}/evidence/{name}")
+async def put_evidence(
+    version: Version, name: EvidenceName, body: dict[str, Any], parts: Parts, caller: ByKey
+) -> PolicyView:
+    """Keep something that was measured of a version, such as its alignment tax, in place of what was there."""
+    policy = await parts.record.write(policies.add_evidence, version_number(version), name, body, actor=caller.key_id)
+    return _view(policy, parts)
 
 
 @router.get("/v1/policies/{version}/votes")

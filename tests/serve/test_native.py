@@ -30,6 +30,7 @@ NATIVE_ROUTES = [
     ("GET", "/v1/audit", "operate"),
     ("GET", "/v1/audit/chain", "operate"),
     ("GET", "/v1/policies/v0/votes", "operate"),
+    ("PUT", "/v1/policies/v0/evidence/tax", "operate"),
     ("GET", "/v1/ratings", "vote"),
     ("PUT", "/v1/comparisons/cmp_x/answer", "operate"),
     ("DELETE", "/v1/comparisons/cmp_x/answer", "operate"),

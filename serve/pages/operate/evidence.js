@@ -4,9 +4,10 @@ import { calibration, rewardByDistance, scoresByStep } from "./evidence_plots.js
 import { figure, isNumber, share, shareEstimate, whole } from "./figures.js";
 import { plot } from "./plots.js";
 import { sortableTable } from "./sortable.js";
+import { taxSection } from "./tax.js";
 
 /** `{nodes, plots}`: sections to show, and plots to give back later. */
-export function evidence({ evaluation, preference, ppo, ...others }) {
+export function evidence({ evaluation, preference, ppo, tax, tax_harness: harness, ...others }) {
   const plots = [];
   const drawn = (content) => {
     const one = plot(content);
@@ -15,6 +16,8 @@ export function evidence({ evaluation, preference, ppo, ...others }) {
   };
   const nodes = [];
   if (evaluation) nodes.push(evaluationSection(evaluation));
+  if (tax) nodes.push(taxSection(tax));
+  if (harness) nodes.push(taxSection(harness, ", lm-eval"));
   if (ppo?.length) nodes.push(ppoSection(ppo, drawn));
   if (preference) nodes.push(preferenceSection(preference, drawn));
   for (const [name, value] of Object.entries(others)) nodes.push(otherSection(name, value));

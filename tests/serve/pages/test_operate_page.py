@@ -4,6 +4,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from feedback.store import iterations, policies, votes
+from feedback.tax.measuring import compare
 from tests.feedback.record import add_comparison, judgement
 from tests.serve.conftest import Tandem
 from tests.serve.pages.conftest import IN_CHROMIUM, Visitors
@@ -50,6 +51,19 @@ def test_versions_sort_and_lead_to_their_evidence(quiet: Tandem, visitors: Visit
     assert column(page, "PPO steps", 1) == [str(step) for step in range(1, STEPS + 1)]
     page.go_back()
     expect(page.get_by_role("heading", name="Operate")).to_be_visible()
+
+
+def test_the_alignment_tax_has_a_table(quiet: Tandem, visitors: Visitors) -> None:
+    add_versions(quiet.store)
+    tax = compare({"sums": [1, 1, 0, 1], "colours": [1, 0]}, {"sums": [0, 1, 0, 1], "colours": [1, 1]})
+    measured = tax | {"before": "v0", "after": "v1", "measured_at": 1_790_000_000.0}
+    quiet.store.write(policies.add_evidence, 1, "tax", measured, actor="test")
+    page = visitors.visit(quiet, "/operate/v1")
+    expect(page.get_by_role("table", name="Alignment tax")).to_be_visible()
+    assert column(page, "Alignment tax", 1) == ["sums", "colours"], "the largest drop first"
+    assert column(page, "Alignment tax", 3) == ["0.75 ± 0.25", "0.50 ± 0.50"]
+    gate = page.get_by_role("region", name="Gate")
+    expect(gate.get_by_role("row", name="tax_drop_lower <= 0.02 passes")).to_be_visible()
 
 
 def drawn(page: Page) -> bool:

@@ -1,0 +1,40 @@
+import math
+
+import pytest
+
+from feedback.figures import figures_of
+from feedback.tax.harness import compare as compare_harness
+from feedback.tax.measuring import compare
+
+
+def test_the_drop_is_paired() -> None:
+    """By hand: of four questions one is lost, so the differences are 1, 0, 0, 0 with deviation 1/2 and error 1/4."""
+    found = compare({"sums": [1, 1, 0, 1]}, {"sums": [0, 1, 0, 1]})
+    task = found["tasks"]["sums"]
+    assert (task["questions"], task["before"]["value"], task["after"]["value"]) == (4, 0.75, 0.5)
+    assert task["before"]["stderr"] == pytest.approx(0.25) and task["after"]["stderr"] == pytest.approx(
+        math.sqrt(1 / 12)
+    )
+    assert task["drop"]["value"] == 0.25 and task["drop"]["stderr"] == pytest.approx(0.25)
+    assert task["drop"]["interval"] == pytest.approx([0.25 - 1.959964 * 0.25, 0.25 + 1.959964 * 0.25])
+    assert found["drop"] == task["drop"]
+
+
+def test_tasks_count_alike_and_the_worst_is_named() -> None:
+    before = {"large": [1] * 100, "small": [1, 1, 1, 1]}
+    after = {"large": [1] * 100, "small": [0, 1, 1, 1]}
+    found = compare(before, after)
+    assert found["drop"]["value"] == pytest.approx(0.125) and found["drop"]["stderr"] == pytest.approx(0.125)
+    assert (found["worst"]["task"], found["worst"]["drop"]["value"]) == ("small", 0.25)
+    figures = figures_of({"tax": found})
+    assert figures["tax_drop"].value == pytest.approx(0.125) and figures["tax_drop_worst"].value == 0.25
+    assert figures["tax_drop"].interval is not None
+
+
+def test_what_got_better_is_a_negative_drop() -> None:
+    assert compare({"sums": [0, 0]}, {"sums": [1, 1]})["drop"]["value"] == -1
+
+
+def test_of_the_harness_only_what_both_were_asked_counts() -> None:
+    found = compare_harness({"t": {0: 1.0, 1: 1.0, 2: 0.0}, "u": {0: 1.0}}, {"t": {0: 0.0, 1: 1.0}})
+    assert found["tasks"].keys() == {"t"} and found["tasks"]["t"]["questions"] == 2 and found["drop"]["value"] == 0.5
