@@ -21,9 +21,11 @@ import psutil
 from feedback.settings import load_settings
 from feedback.store import Store, keys, votes
 from tests.feedback.record import add_comparison
+from tests.postgres_server import PostgresServer
 from tests.vote_stack import VoteStack
 
 PROCESSES = ("api", "worker", "scheduler")
+POSTGRES = "postgres"
 WARM_UP_VOTES = 300
 
 
@@ -72,13 +74,15 @@ class Voting:
             return list(await asyncio.gather(*tasks))
 
 
-def cpu_seconds(stack: VoteStack) -> dict[str, float]:
-    """What each process and its children have used so far."""
-    used = {}
-    for name in PROCESSES:
-        process = psutil.Process(stack.processes[name].pid)
-        used[name] = sum(sum(one.cpu_times()[:2]) for one in (process, *process.children(recursive=True)))
-    return used
+def cpu_seconds(stack: VoteStack, server: PostgresServer | None) -> dict[str, float]:
+    """What each process and its children have used so far, Postgres aside."""
+    processes = {name: psutil.Process(stack.processes[name].pid) for name in PROCESSES}
+    if server is not None:
+        processes[POSTGRES] = server.process
+    return {
+        name: sum(sum(one.cpu_times()[:2]) for one in (process, *process.children(recursive=True)))
+        for name, process in processes.items()
+    }
 
 
 def drain(store: Store) -> float:
@@ -103,8 +107,9 @@ def said(seconds: list[float]) -> str:
     return f"p50 {1000 * quantiles[49]:.1f} ms, p99 {1000 * quantiles[98]:.1f} ms, {len(seconds)} votes"
 
 
-def run(folder: Path, database_url: str | None, count: int, clients: int, rate: float, seconds: float) -> None:
+def run(folder: Path, server: PostgresServer | None, count: int, clients: int, rate: float, seconds: float) -> None:
     home = folder / "home"
+    database_url = None if server is None else server.new_database()
     store = Store(load_settings(home=home, database_url=database_url).record_url)
     store.migrate()
     key, secret = store.write(keys.create, "vote")
@@ -114,14 +119,15 @@ def run(folder: Path, database_url: str | None, count: int, clients: int, rate: 
         voting = Voting(stack.url, secret, comparisons)
         asyncio.run(voting.flat_out(WARM_UP_VOTES, clients))
         drain(store)
-        before, began = cpu_seconds(stack), time.monotonic()
+        before, began = cpu_seconds(stack, server), time.monotonic()
         asyncio.run(voting.flat_out(count, clients))
         elapsed_s = time.monotonic() - began
         drain(store)
-        used = {name: after - before[name] for name, after in cpu_seconds(stack).items()}
+        used = {name: after - before[name] for name, after in cpu_seconds(stack, server).items()}
+        own = sum(used[name] for name in PROCESSES)
         each = ", ".join(f"{name} {value:.2f}" for name, value in used.items())
         print(f"{count} votes in {elapsed_s:.1f} s; CPU-seconds: {each}")
-        print(f"votes per CPU-second: API {count / used['api']:.0f}, together {count / sum(used.values()):.0f}")
+        print(f"votes per CPU-second: API {count / used['api']:.0f}, together {count / own:.0f}")
         usual = asyncio.run(voting.steady(rate, seconds))
         print(f"at {rate:.0f}/s: {said(usual)}")
         with stopped(stack, "redis"):
@@ -137,10 +143,12 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=16)
     parser.add_argument("--rate", type=float, default=100)
     parser.add_argument("--seconds", type=float, default=10)
-    parser.add_argument("--database", help="URL of an empty Postgres database; SQLite without it")
+    parser.add_argument("--postgres", action="store_true", help="on a private Postgres, which is left out of the sums")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        run(Path(folder), arguments.database, arguments.votes, arguments.clients, arguments.rate, arguments.seconds)
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        server = stack.enter_context(PostgresServer(durable=True)) if arguments.postgres else None
+        run(folder, server, arguments.votes, arguments.clients, arguments.rate, arguments.seconds)
 
 
 if __name__ == "__main__":

@@ -49,19 +49,26 @@ class Example:
 
 @dataclass(frozen=True)
 class Frozen:
-    """A dataset on disk. `votes` are (vote id, revision, split)."""
+    """A dataset on disk."""
 
     digest: str
     folder: Path
     summary: dict[str, Any]
-    votes: list[tuple[str, int, str]]
+
+    def votes(self) -> Iterator[tuple[str, int, str]]:
+        """Each vote in it once, by id: (vote id, revision, split). Read back from the file, since a million of them
+        held in memory are looked at by every round of Python's garbage collection."""
+        last = None
+        for example in read(self.folder):
+            if example.vote != last:
+                last = example.vote
+                yield example.vote, example.revision, example.split
 
 
 def freeze(session: Session, folder: Path, settings: FeedbackSettings) -> Frozen:
     """Write the dataset of all counted votes below `folder`, in a folder named by its digest."""
     folder.mkdir(parents=True, exist_ok=True)
     hasher, counts = hashlib.sha256(), Counter[str]()
-    votes: dict[str, tuple[str, int, str]] = {}
     unfinished = folder / f".{os.getpid()}.unfinished"
     with unfinished.open("wb") as file:
         caps = Caps.of(datasets.influence(session, settings.prompt_votes), settings)
@@ -69,7 +76,6 @@ def freeze(session: Session, folder: Path, settings: FeedbackSettings) -> Frozen
             line = orjson.dumps(example, option=orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE)
             hasher.update(line)
             file.write(line)
-            votes[example.vote] = (example.vote, example.revision, example.split)
             counts.update(
                 (
                     example.split,
@@ -89,7 +95,7 @@ def freeze(session: Session, folder: Path, settings: FeedbackSettings) -> Frozen
         "counts": dict(sorted(counts.items())),
     }
     (target / SUMMARY).write_bytes(orjson.dumps(summary, option=orjson.OPT_INDENT_2))
-    return Frozen(digest, target, summary, list(votes.values()))
+    return Frozen(digest, target, summary)
 
 
 def forget(folder: Path, votes: set[str]) -> int:

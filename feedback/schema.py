@@ -196,7 +196,8 @@ class Comparison(Base):
     """Two samples for the same prompt. `sample_0` was shown as choice 0 (left), `sample_1` as choice 1 (right).
 
     `version_0` and `version_1` are those of the samples, None for a reply that is mixed or of no version.
-    `disagreement`, from 0 to 1, says how much the preference models differ about the pair; 1 until they have seen it.
+    `disagreement`, from 0 to 1, says how much the preference models differ about the pair, or where there is one, how
+    unsure it is; 1 until they have seen it.
     `draw` is a random number from 0 to 1, by which pairs are drawn uniformly. `repeat_of` is the pair that this one
     shows again, with its sides swapped, to raters who judged that one. `is_open` is false for such a repeat, and for a
     pair whose texts were erased: neither is handed out as one that wants votes.

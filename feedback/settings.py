@@ -135,6 +135,10 @@ class FeedbackSettings(Section):
     """Share of the pairs handed out that is drawn uniformly from all open ones instead of by how informative they
     are."""
 
+    disagreement_pairs: int = Field(2000, ge=0)
+    """About how many open pairs an iteration asks its preference models, so that those which its ensemble disagrees
+    about are handed out first; with `learner.preference.ensemble_size` 1, those it is itself unsure about."""
+
     repeat_share: float = Field(0.02, ge=0, le=0.5)
     """Share of the pairs handed out that their rater judged before, shown again with the sides swapped: how far they
     agree with themselves tells how steady they are. Such votes train nothing."""

@@ -28,6 +28,7 @@ from feedback.schema import OBJECTIVES, version_name
 from feedback.settings import LearnerSettings, Settings, load_settings
 from feedback.store import Store, iterations, leases, policies
 from learner.comparisons import VotedComparison
+from learner.disagreement import note_disagreement
 from learner.evaluation import evaluate
 from learner.lease import Heartbeat
 from learner.policy import Policy, load_policy
@@ -109,6 +110,7 @@ def _all_stages(this: Run) -> int:
     dataset = freeze(this)
     start = _load(this, this.store.read(policies.get, 0).version)
     preference_model, preference_report = train_preferences(this, dataset, start)
+    _note_disagreement(this, start, preference_model)
     candidate, parent = _starting_point(this)
     ppo_steps = improve(this, dataset, start, preference_model, candidate)
     evaluation = judge(this, dataset, start, preference_model, candidate)
@@ -138,7 +140,7 @@ def freeze(this: Run) -> Path:
         digest=frozen.digest,
         path=frozen.folder.relative_to(this.settings.home).as_posix(),
         summary=frozen.summary,
-        votes=frozen.votes,
+        votes=frozen.votes(),
     )
     this.progress.tell("dataset", frozen.summary)
     return frozen.folder
@@ -175,6 +177,21 @@ def train_preferences(this: Run, dataset: Path, start: Policy) -> tuple[Preferen
     _write_json(report_file, report)
     this.progress.tell("preference", report)
     return model, report
+
+
+def _note_disagreement(this: Run, start: Policy, preference_model: PreferenceModel) -> None:
+    """From now on the pairs that this preference model is least sure of are handed out first."""
+    feedback = this.settings.feedback
+    found = note_disagreement(
+        this.store,
+        this.epoch,
+        preference_model,
+        start,
+        this.learner.preference,
+        votes_wanted=feedback.votes_wanted,
+        pairs=feedback.disagreement_pairs,
+    )
+    this.progress.tell("disagreement", found)
 
 
 def improve(

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Select, bindparam, func, literal, select, tuple_, update
 from sqlalchemy.orm import Session
@@ -14,6 +15,7 @@ from feedback.store.checks import Shares
 
 IMPORTED = "import"
 COUNTED_EXACTLY = 500
+READ_BATCH = 500
 NO_CHECKS = Shares()
 
 
@@ -131,6 +133,26 @@ def hand_out(
     for check in found:
         chosen.insert(rng.randrange(max(1, len(chosen))), check)
     return _pairs(session, chosen, rater_id), more
+
+
+@dataclass(frozen=True)
+class Unjudged:
+    """A pair that wants votes, as a preference model sees it."""
+
+    id: str
+    messages: list[dict[str, Any]]
+    replies: tuple[str, str]
+
+
+def unjudged(session: Session, *, votes_wanted: int, limit: int) -> list[Unjudged]:
+    """The open pairs of all keys in the order in which they are handed out, those that no model has seen first."""
+    rows = _most_informative(session, _Wanted((None,), None, "", votes_wanted), limit, None)
+    return [
+        Unjudged(pair.comparison.id, pair.samples[0].messages, (pair.samples[0].text, pair.samples[1].text))
+        for first in range(0, len(rows), READ_BATCH)
+        for pair in _pairs(session, rows[first : first + READ_BATCH], None)
+        if all(side.text.strip() for side in pair.samples)
+    ]
 
 
 def set_disagreement(session: Session, disagreement: Mapping[str, float]) -> None:

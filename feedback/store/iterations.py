@@ -1,5 +1,7 @@
 """Iterations in the record: started, claimed by a learner, advanced under its lease, ended; and their events."""
 
+import itertools
+from collections.abc import Iterable
 from typing import Any
 
 from sqlalchemy import func, select
@@ -11,6 +13,7 @@ from feedback.schema import Dataset, DatasetVote, Iteration, IterationEvent, ver
 from feedback.store import audit, insert, leases, now, page
 
 ACTIVE = ("queued", "running")
+INSERT_BATCH = 5000
 
 
 def start(
@@ -136,26 +139,19 @@ def freeze(
     digest: str,
     path: str,
     summary: dict[str, Any],
-    votes: list[tuple[str, int, str]],
+    votes: Iterable[tuple[str, int, str]],
 ) -> None:
     """Record the dataset that this iteration learns from; `votes` are (vote id, revision, split). Raises LeaseLost."""
     iteration = _under_lease(session, iteration_id, epoch)
     if session.get(Dataset, digest) is None:
         session.add(Dataset(digest=digest, path=path, summary=summary, created_at=now(session)))
         session.flush()
-        if votes:
-            session.execute(
-                insert(session, DatasetVote),
-                [
-                    {
-                        "dataset_digest": digest,
-                        "vote_id": vote_id,
-                        "revision": revision,
-                        "split": split,
-                    }
-                    for vote_id, revision, split in votes
-                ],
-            )
+        rows = (
+            {"dataset_digest": digest, "vote_id": vote_id, "revision": revision, "split": split}
+            for vote_id, revision, split in votes
+        )
+        while batch := list(itertools.islice(rows, INSERT_BATCH)):
+            session.execute(insert(session, DatasetVote), batch)
     iteration.dataset_digest = digest
 
 

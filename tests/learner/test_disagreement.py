@@ -1,0 +1,83 @@
+import math
+import statistics
+
+import pytest
+import torch
+
+from feedback.errors import LeaseLost
+from feedback.learning_settings import PreferenceSettings
+from feedback.store import Store, comparisons, leases
+from learner.disagreement import disagreements, note_disagreement, spread
+from learner.policy import Policy
+from learner.preference_model import PreferenceShape, new_preference_model
+from tests.feedback.record import add_comparison, sample
+
+SETTINGS = PreferenceSettings(max_prompt_tokens=32, max_reply_tokens=16, matmul_precision="full")
+
+
+@pytest.fixture
+def store(tmp_path: object) -> Store:
+    store = Store(f"sqlite:///{tmp_path}/record.db")
+    store.migrate()
+    return store
+
+
+def probability(margin: float) -> float:
+    return 1 / (1 + math.exp(-margin))
+
+
+def test_members_disagree_by_the_deviation_of_their_probabilities() -> None:
+    margins = [[[2.0, 0.0], [-1.0, 0.0], [0.5, 0.0]], [[40.0, 1.0], [-40.0, 1.0], [0.0, 1.0]]]
+    expected = [
+        [2 * statistics.pstdev([probability(member[objective]) for member in pair]) for objective in (0, 1)]
+        for pair in margins
+    ]
+    assert spread(torch.tensor(margins)).tolist() == [pytest.approx(pair, abs=1e-6) for pair in expected]
+    assert spread(torch.tensor([[[40.0], [-40.0]]])).item() == pytest.approx(1)
+
+
+def test_one_member_is_unsure_in_its_own_right() -> None:
+    margins = torch.tensor([[[0.0]], [[3.0]], [[-3.0]]])
+    one = 4 * probability(3) * probability(-3)
+    assert spread(margins).flatten().tolist() == pytest.approx([1.0, one, one], abs=1e-6)
+
+
+@pytest.mark.parametrize(("members", "measure"), [(3, "ensemble"), (1, "own uncertainty")])
+def test_the_record_hands_out_what_the_model_is_least_sure_of(
+    store: Store, policy: Policy, members: int, measure: str
+) -> None:
+    model = new_preference_model(policy.model, PreferenceShape(("helpful", "harmless"), members), seed=1)
+    ids = [
+        add_comparison(
+            store,
+            sample(f"w{n} w{n + 1}", messages=[{"role": "user", "content": f"w{n}"}]),
+            sample(f"w{n + 2}", messages=[{"role": "user", "content": f"w{n}"}]),
+        )
+        for n in range(20)
+    ]
+    empty = add_comparison(store, sample(" "), sample("w1"))
+    epoch = store.write(leases.acquire, leases.LEARNER, "me", 60.0)
+    said = note_disagreement(store, epoch, model, policy, SETTINGS, votes_wanted=1, pairs=100)
+    asked = store.read(comparisons.unjudged, votes_wanted=1, limit=100)
+    expected = dict(zip((one.id for one in asked), disagreements(model, policy, asked, SETTINGS), strict=True))
+    assert expected.keys() == set(ids)
+    assert len(set(expected.values())) > 10
+    assert said == {"pairs": 20, "measure": measure, "mean": pytest.approx(statistics.fmean(expected.values()))}
+    query = {"key_id": "key_a", "sees_all": False, "rater": "", "objective": "helpful", "votes_wanted": 1}
+    handed, _ = store.read(comparisons.open_for, **query, limit=30)
+    order = [pair.comparison.id for pair in handed]
+    assert order[0] == empty, "what no model has seen comes first"
+    values = [pair.comparison.disagreement for pair in handed[1:]]
+    assert values == sorted(values, reverse=True)
+    assert {pair.comparison.id: pair.comparison.disagreement for pair in handed[1:]} == pytest.approx(
+        expected, abs=1e-5
+    )
+
+
+def test_a_learner_that_lost_its_lease_writes_nothing(store: Store, policy: Policy) -> None:
+    model = new_preference_model(policy.model, PreferenceShape(("helpful",), 2), seed=1)
+    id_ = add_comparison(store, sample("w1"), sample("w2"))
+    epoch = store.write(leases.acquire, leases.LEARNER, "me", 60.0)
+    with pytest.raises(LeaseLost):
+        note_disagreement(store, epoch + 1, model, policy, SETTINGS, votes_wanted=1, pairs=100)
+    assert store.read(comparisons.get, id_, key_id="key_a", sees_all=False).comparison.disagreement == 1.0
