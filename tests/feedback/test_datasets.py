@@ -43,7 +43,7 @@ def test_a_dataset_is_the_same_bytes_again_and_holds_what_may_be_learnt_from(sto
         pytest.approx(0.3),
     )
     assert (rewrite.kind, rewrite.replies, rewrite.label) == ("rewrite", ("It is 5.", "6"), 0.95)
-    assert [vote_id for vote_id, _, _ in first.votes] == [vote.vote]
+    assert [vote_id for vote_id, _, _ in first.votes()] == [vote.vote]
     assert first.summary["examples"] == 2
 
 
