@@ -10,6 +10,7 @@ import socket
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from feedback import adapters
 from feedback.errors import Conflict
 from feedback.schema import version_name
 from feedback.settings import Settings
@@ -66,6 +67,7 @@ def _choose(store: Store, settings: Settings) -> _Doomed:
     needed = {0, *store.read(policies.in_use)}
     challenger = store.read(traffic.get).challenger
     needed |= {row.version for row in rows[: keep.versions]} | ({challenger} if challenger is not None else set())
+    needed |= {base.version for row in rows if row.version in needed and (base := adapters.base_of(home / row.path))}
     kept_by_version = {row.iteration_id for row in rows if row.version in needed}
     begun, _ = store.read(iterations.list_page, limit=ALL, after=None, order="desc")
     kept = kept_by_version | {one.id for one in begun[: keep.iterations]}

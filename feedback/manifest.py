@@ -23,6 +23,7 @@ from feedback.errors import PolicyInvalid
 MANIFEST = "manifest.json"
 PROBE = "probe.json"
 NEEDED = ("config.json", "tokenizer_config.json", PROBE)
+NEEDED_OF_AN_ADAPTER = ("adapter_config.json", "adapter_model.safetensors", PROBE)
 BLOCK_BYTES = 1 << 22
 MAX_HEADER_BYTES = 100_000_000
 
@@ -49,9 +50,14 @@ class TensorEntry:
     end: int
 
 
-def write(folder: Path) -> str:
-    """Check `folder` and write its manifest. Returns the policy's digest. Raises PolicyInvalid."""
-    manifest = {"files": _digest_files(folder), "tensors": _describe(_tensors(folder))}
+def write(folder: Path, *, base: tuple[str, str] | None = None) -> str:
+    """Check `folder` and write its manifest. Returns the policy's digest. Raises PolicyInvalid.
+
+    For a LoRA adapter `base` is the version that it stands on (`v3`) and that version's digest.
+    """
+    manifest: dict[str, Any] = {"files": _digest_files(folder), "tensors": _describe(_tensors(folder))}
+    if base is not None:
+        manifest["base"] = {"version": base[0], "digest": base[1]}
     _check_complete(folder, manifest)
     _check_finite(folder)
     content = orjson.dumps(manifest, option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2)
@@ -114,7 +120,7 @@ def _digest_files(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def _check_complete(folder: Path, manifest: dict[str, Any]) -> None:
-    for name in NEEDED:
+    for name in NEEDED_OF_AN_ADAPTER if "base" in manifest else NEEDED:
         if name not in manifest["files"]:
             raise PolicyInvalid(f"{folder.name}: {name} is missing")
     pickles = [name for name in manifest["files"] if name.endswith((".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"))]

@@ -100,6 +100,13 @@ class EngineSettings(Section):
     """Largest allowed difference, in nats, between the engine's and the learner's log-probability of a probe token.
     By default .005 for float32 and .25 for coarser formats."""
 
+    adapters: int = Field(0, ge=0, le=64)
+    """LoRA adapters, each a policy version, that one engine holds at once. With 0 engines take none, and on a CPU they
+    write faster."""
+
+    max_adapter_rank: Literal[8, 16, 32, 64, 128, 256] = 16
+    """Largest rank of such an adapter."""
+
     extra_args: list[str] = []
     """Further arguments for vLLM's server, as they would stand on its command line."""
 

@@ -15,6 +15,7 @@ from feedback.store import Store, audit, iterations, policies, traffic
 from serve import background
 from serve.auth import Keyring
 from serve.chat.retries import Retries
+from serve.engine.adapters import Adapters
 from serve.engine.bell import Bell
 from serve.engine.fence import Fence
 from serve.engine.launcher_client import LauncherClient
@@ -54,11 +55,13 @@ class Gateway:
             settings.engine.slots,
             seats_per_slot=settings.engine.max_num_seqs,
             max_queued=settings.serve.max_queued_requests,
+            take_adapters=settings.engine.adapters > 0,
         )
         launcher = LauncherClient(settings.run_dir)
-        folders = PolicyFolders(settings, self.record)
-        self._starter = starter = Starter(launcher, folders, self.record, settings.engine)
-        loader = Loader(self.pool, starter, folders, settings.engine)
+        self._folders = folders = PolicyFolders(settings, self.record)
+        adapters = Adapters(self.pool, folders, settings.run_dir, settings.engine)
+        self._starter = starter = Starter(launcher, folders, adapters, self.record, settings.engine)
+        loader = Loader(self.pool, starter, folders, adapters, settings.engine)
         fence = Fence(self.record)
         self.supervision = Supervision(self.pool, starter, loader, folders, fence, settings.engine, self.metrics)
         self.bell = Bell(settings.run_dir)
@@ -143,7 +146,7 @@ class Gateway:
             if serving is None or self.promoter.busy or self.pool.serving != before or serving.version == before:
                 return
             if not self.pool.holders(serving.version):
-                await self.supervision.look_at_all()
+                await self.supervision.look_for(serving.version)
             if self.pool.holders(serving.version):
                 self.pool.serving = serving.version
             elif all(slot.state == "ready" for slot in self.pool.slots) and time.monotonic() > self._follow_after:
@@ -176,8 +179,20 @@ class Gateway:
         if other is None:
             with contextlib.suppress(Conflict):
                 other = await self.record.read(policies.rollback_target)
+        bases = {version: await self._base_of(version) for version in {serving.version, other} if version is not None}
         found = [await self._starter.found(slot) for slot in self.pool.slots]
-        self.supervision.start(assign(found, serving.version, other))
+        versions = assign(found, bases[serving.version], None if other is None else bases[other])
+        adapters = {version: base for version, base in bases.items() if version != base}
+        self.supervision.start(versions, adapters)
+
+    async def _base_of(self, version: int) -> int:
+        """The version whose weights an engine must hold to serve this one."""
+        try:
+            policy = await self._folders.of(version)
+        except TandemError:
+            # Its engine will not start, and says why.
+            return version
+        return version if policy.base is None else policy.base.version
 
 
 def assign(found: list[int | None], serving: int, other: int | None) -> list[int]:
@@ -188,7 +203,7 @@ def assign(found: list[int | None], serving: int, other: int | None) -> list[int
     if serving not in found:
         found = [None] * len(found)
     versions = [serving if held is None else held for held in found]
-    if other is not None and len(found) > 1 and found[-1] is None and other not in found:
+    if other is not None and other != serving and len(found) > 1 and found[-1] is None and other not in found:
         versions[-1] = other
     return versions
 

@@ -8,7 +8,7 @@ import orjson
 from feedback.schema import version_name
 from serve.chat.reply import Reply
 from serve.chat.request import ChatRequest
-from serve.engine.client import EngineLost, OtherWeights, Transfer
+from serve.engine.client import SERVED_NAME, EngineLost, OtherWeights, Transfer
 from serve.engine.door import OTHER_WEIGHTS
 from serve.engine.pool import Pool
 from serve.engine.slot import Seat
@@ -16,6 +16,7 @@ from serve.errors import EngineRefused
 from serve.metrics import Metrics
 
 ATTEMPTS = 3
+NO_SUCH_ADAPTER = 404
 
 
 class Generation:
@@ -112,10 +113,12 @@ class Generation:
             self.reply.id,
             seat.progress,
             lambda: self._pool.release(seat),
-            weights=None if seat.version is None else version_name(seat.version),
+            weights=None if seat.weights is None else version_name(seat.weights),
+            model=SERVED_NAME if seat.version is None else seat.slot.name_of(seat.version),
         )
         status = await transfer.wait_for_status()
-        if status == OTHER_WEIGHTS:
+        if status in (OTHER_WEIGHTS, NO_SUCH_ADAPTER):
+            seat.slot.adapters.discard(-1 if seat.version is None else seat.version)
             raise OtherWeights("the engine holds other weights by now")
         if status >= 500:
             raise EngineLost(f"the engine answered {status}")

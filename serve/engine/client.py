@@ -152,17 +152,22 @@ class EngineClient:
         on_end: Callable[[], None] = nothing,
         *,
         weights: str | None = None,
+        model: str = SERVED_NAME,
     ) -> Transfer:
-        """Begin a chat; `on_end` is called in any case. The engine refuses it (412) when it does not hold `weights`.
+        """Begin a chat; `on_end` is called in any case. The engine refuses it when it does not hold `weights` (412) or
+        has no adapter of the name `model` (404).
 
         Raises EngineLost when the engine cannot be reached.
         """
         headers = {"x-request-id": request_id} | ({} if weights is None else {WEIGHTS_HEADER: weights})
-        request = _request("POST", CHAT, {**body, "model": SERVED_NAME}, headers)
+        request = _request("POST", CHAT, {**body, "model": model}, headers)
         return await self._send(Transfer(request, on_progress, on_end))
 
     async def score(self, token_ids: list[int], timeout_s: float) -> list[float | None]:
-        """The log-probability of each token after those before it; None for the first. Raises EngineLost."""
+        """The log-probability of each token after those before it; None for the first. Raises EngineLost.
+
+        Not for an engine that takes adapters: there it ends the engine when others write at the same time (vLLM 0.32).
+        """
         said = await self._call(
             "/v1/completions",
             {
@@ -181,11 +186,21 @@ class EngineClient:
             for entry, token in zip(entries, token_ids, strict=True)
         ]
 
+    async def score_next(self, before: list[int], token: int, timeout_s: float, model: str) -> float | None:
+        """The log-probability of `token` after those before it: `model` may write nothing else. Raises EngineLost."""
+        body = {
+            "model": model, "prompt": before, "max_tokens": 1, "temperature": 0.0, "logprobs": 0,
+            "allowed_token_ids": [token], "ignore_eos": True,
+        }  # fmt: skip
+        said = await self._call("/v1/completions", body, timeout_s)
+        found: float | None = said["choices"][0]["logprobs"]["token_logprobs"][0]
+        return found
+
     async def write_one_token(self, timeout_s: float) -> None:
         """Have the engine write a single token: the proof that it lives. Raises EngineLost."""
         await self._call("/v1/completions", {"model": SERVED_NAME, "prompt": [1], "max_tokens": 1}, timeout_s)
 
-    async def warm_up(self, timeout_s: float) -> None:
+    async def warm_up(self, timeout_s: float, model: str = SERVED_NAME) -> None:
         """Have the engine do once what a chat needs; its first takes seconds. Raises EngineLost."""
         body = {
             "messages": [{"role": "user", "content": "Hello"}],
@@ -196,7 +211,7 @@ class EngineClient:
         }
         try:
             async with asyncio.timeout(timeout_s):
-                transfer = await self.chat(body, "warm-up")
+                transfer = await self.chat(body, "warm-up", model=model)
                 # A policy without a chat template refuses; its chats will be told so.
                 await transfer.wait_for_end()
         except TimeoutError:
@@ -211,6 +226,19 @@ class EngineClient:
         """The name of the version that the engine says it holds. Raises EngineLost."""
         said = await self._call("/weight_info", None, timeout_s, method="GET")
         return str(said["weight_version"])
+
+    async def load_adapter(self, name: str, folder: Path, timeout_s: float) -> None:
+        """Load the LoRA adapter in `folder` beside what the engine holds. Raises EngineLost."""
+        await self._call("/v1/load_lora_adapter", {"lora_name": name, "lora_path": str(folder)}, timeout_s)
+
+    async def unload_adapter(self, name: str, timeout_s: float) -> None:
+        """Raises EngineLost."""
+        await self._call("/v1/unload_lora_adapter", {"lora_name": name}, timeout_s)
+
+    async def adapters(self, timeout_s: float) -> set[str]:
+        """The names of the adapters that the engine has. Raises EngineLost."""
+        said = await self._call("/v1/models", None, timeout_s, method="GET")
+        return {model["id"] for model in said["data"]} - {SERVED_NAME}
 
     async def drain(self, held: str | None, timeout_s: float) -> None:
         """Let nothing in, from whichever process, and wait for what is in flight.
@@ -272,7 +300,7 @@ class EngineClient:
             raise EngineLost(f"the engine did not answer {path} within {timeout_s:g} s") from None
         if status != 200:
             raise EngineLost(f"the engine answered {path} with {status}")
-        said: dict[str, Any] = orjson.loads(content) if content else {}
+        said: dict[str, Any] = orjson.loads(content) if content.startswith(b"{") else {}
         return said
 
     async def _send(self, transfer: Transfer) -> Transfer:

@@ -280,7 +280,7 @@ def _prepare_and_serve(settings: Settings) -> None:
     for folder in (settings.run_dir, settings.home / "logs"):
         folder.mkdir(parents=True, exist_ok=True)
     settings.run_dir.chmod(0o700)
-    server.prepare_environment()
+    server.prepare_environment(settings.engine)
     with tempfile.TemporaryDirectory(prefix="tandem-engines-") as sockets:
         os.environ["VLLM_RPC_BASE_PATH"] = sockets  # the sockets between a server and its engine
         _serve_requests(settings)

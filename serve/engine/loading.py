@@ -8,6 +8,7 @@ import time
 from feedback.errors import EngineUnavailable, TandemError
 from feedback.schema import version_name
 from feedback.settings import EngineSettings
+from serve.engine.adapters import Adapters
 from serve.engine.client import EngineLost
 from serve.engine.policy_folders import PolicyFolder, PolicyFolders
 from serve.engine.pool import Pool
@@ -21,7 +22,10 @@ log = logging.getLogger(__name__)
 class Loader:
     """Every step is bounded by `engine.swap_timeout_s`, or `engine.start_timeout_s` where an engine is started anew."""
 
-    def __init__(self, pool: Pool, starter: Starter, folders: PolicyFolders, settings: EngineSettings) -> None:
+    def __init__(
+        self, pool: Pool, starter: Starter, folders: PolicyFolders, adapters: Adapters, settings: EngineSettings
+    ) -> None:
+        self._adapters = adapters
         self._pool = pool
         self._starter = starter
         self._folders = folders
@@ -33,34 +37,46 @@ class Loader:
         Raises TandemError. The slot then takes chats for the version that it held, at once when nothing was changed
         yet, else when it has been started again.
         """
-        await self._load_held(slot, policy, drain_timeout_s or self._settings.swap_timeout_s)
-        self.open(slot)
+        base = await self._folders.base_of(policy)
+        if slot.version != base.version:
+            if base is not policy:
+                await self._folders.verify(base)
+            await self._load_held(slot, base, drain_timeout_s or self._settings.swap_timeout_s)
+            self.open(slot)
+        if base is not policy:
+            await self._adapters.add(slot, policy)
 
     async def load_in_place(self, slot: Slot, policy: PolicyFolder) -> None:
         """As `load`, for the only engine there is: chats wait until the caller opens the slot. After a failure the old
         weights are put back by the same way before the engine is given up.
         """
-        held_before = slot.version
+        held_before, adapters_before = slot.version, set(slot.adapters)
         try:
-            await self._load_held(slot, policy, self._settings.swap_timeout_s)
+            base = await self._folders.base_of(policy)
+            if base is not policy:
+                await self._folders.verify(base)
+            await self._load_held(slot, base, self._settings.swap_timeout_s)
+            if base is not policy:
+                await self._adapters.add(slot, policy)
         except TandemError:
-            if slot.state == "down" and held_before is not None:
-                await self.put_back(slot, held_before)
+            if slot.state != "ready" and held_before is not None:
+                await self.put_back(slot, held_before, adapters_before)
             raise
 
-    async def put_back(self, slot: Slot, version: int) -> None:
-        """Have the slot hold `version` again and take chats, or be started again with it."""
-        slot.state, slot.wanted = "held", version
+    async def put_back(self, slot: Slot, version: int, adapters: set[int]) -> None:
+        """Have the slot hold `version` with its adapters again and take chats, or be started again with it."""
+        slot.state, slot.wanted, slot.wanted_adapters = "held", version, adapters
         timeout_s = self._settings.swap_timeout_s
         try:
             before = await self._folders.of(version)
             await slot.client.drain(None, timeout_s)
-            await slot.client.reload(before.folder, timeout_s)
-            await prove(slot.client, await self._folders.probes(before), self._settings)
+            await self._take(slot, before)
             await slot.client.name_weights(version_name(version), timeout_s)
+            await self._adapters.restore(slot)
         except TandemError as error:
             log.warning("engine %d would not take %s back: %s", slot.index, version_name(version), error)
             slot.state, slot.version = "down", None
+            slot.adapters.clear()
             slot.suspected.set()
             return
         slot.version = version
@@ -72,7 +88,7 @@ class Loader:
         self._pool.admission.serve_waiting()
 
     async def _load_held(self, slot: Slot, policy: PolicyFolder, drain_timeout_s: float) -> None:
-        held_before = slot.version
+        held_before, adapters_before = slot.version, set(slot.adapters)
         slot.state = "held"
         try:
             await self._drain(slot, drain_timeout_s)
@@ -81,11 +97,11 @@ class Loader:
             raise
         try:
             await self._change_weights(slot, policy)
-            await prove(slot.client, await self._folders.probes(policy), self._settings)
             await slot.client.name_weights(version_name(policy.version), self._settings.swap_timeout_s)
         except BaseException:
             # Its weights are not to be trusted any more.
             slot.wanted, slot.version, slot.state = held_before, None, "down"
+            slot.adapters, slot.wanted_adapters = set(), adapters_before
             slot.suspected.set()
             raise
         slot.wanted = slot.version = policy.version
@@ -107,9 +123,18 @@ class Loader:
 
     async def _change_weights(self, slot: Slot, policy: PolicyFolder) -> None:
         slot.version = None
+        slot.adapters, slot.wanted_adapters = set(), set()
         try:
-            await slot.client.reload(policy.folder, self._settings.swap_timeout_s)
+            await self._take(slot, policy)
         except EngineLost as error:
             # Other shapes, say: what an engine will not take in place, a new one does.
             log.warning("engine %d would not reload (%s); it is started anew", slot.index, error)
             await self._starter.start(slot, policy.version)
+
+    async def _take(self, slot: Slot, policy: PolicyFolder) -> None:
+        """Have the drained engine load the weights and prove them."""
+        await self._adapters.remove_all(slot)
+        await slot.client.reload(policy.folder, self._settings.swap_timeout_s)
+        await self._adapters.serve_base(slot, policy)
+        probes = await self._folders.probes(policy)
+        await prove(slot.client, probes, self._settings, slot.name_of(policy.version))

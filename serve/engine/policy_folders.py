@@ -6,6 +6,8 @@ from pathlib import Path
 
 import orjson
 
+from feedback import adapters
+from feedback.adapters import Base
 from feedback.errors import PolicyInvalid
 from feedback.schema import version_name
 from feedback.settings import Settings
@@ -20,6 +22,8 @@ class PolicyFolder:
     version: int
     folder: Path
     digest: str
+    base: Base | None = None
+    """For a LoRA adapter, the version that it stands on."""
 
 
 @dataclass(frozen=True)
@@ -47,14 +51,38 @@ class PolicyFolders:
             raise PolicyInvalid(f"the folder of {version_name(version)} is not inside {root}")
         if not folder.is_dir():
             raise PolicyInvalid(f"the folder of {version_name(version)} is missing")
-        return PolicyFolder(version, folder, policy.digest)
+        return PolicyFolder(version, folder, policy.digest, adapters.base_of(folder))
+
+    async def base_of(self, policy: PolicyFolder) -> PolicyFolder:
+        """What an adapter stands on; another policy is its own base. Raises as `of`, and PolicyInvalid for an adapter
+        on an adapter, on other weights than the base's, or where engines take none.
+        """
+        if policy.base is None:
+            return policy
+        if not self._settings.engine.adapters:
+            raise PolicyInvalid(
+                f"{version_name(policy.version)} is an adapter, and engines take none: set engine.adapters and restart"
+            )
+        base = await self.of(policy.base.version)
+        if base.base is not None or base.digest != policy.base.digest:
+            raise PolicyInvalid(f"{policy.folder.name} was not made for {version_name(base.version)} as it is here")
+        return base
 
     async def verify(self, policy: PolicyFolder) -> None:
-        """Check digests, tensors and finiteness, in a thread. Raises PolicyInvalid."""
+        """Check digests, tensors and finiteness, and whether an adapter fits its base. Raises PolicyInvalid."""
         # numpy comes with it: not before it is needed.
         from feedback import manifest
 
+        base = await self.base_of(policy)
         await asyncio.to_thread(manifest.verify, policy.folder, policy.digest)
+        if policy.base is not None:
+            await asyncio.to_thread(
+                adapters.check_fits,
+                policy.folder,
+                manifest.read(policy.folder)["tensors"],
+                manifest.read(base.folder, base.digest)["tensors"],
+                self._settings.engine.max_adapter_rank,
+            )
 
     async def probes(self, policy: PolicyFolder) -> list[Probe]:
         """What the learner computed for this version, to hold the engine to. Raises PolicyInvalid."""

@@ -23,8 +23,12 @@ class UnknownVersion(NotFound):
 class Pool:
     """`serving` is the version behind the plain model name; None until the first engine is asked for."""
 
-    def __init__(self, run_dir: Path, slots: int, *, seats_per_slot: int, max_queued: int) -> None:
-        self.slots = [Slot(index, run_dir / f"engine-{index}.sock") for index in range(slots)]
+    def __init__(
+        self, run_dir: Path, slots: int, *, seats_per_slot: int, max_queued: int, take_adapters: bool = False
+    ) -> None:
+        self.slots = [
+            Slot(index, run_dir / f"engine-{index}.sock", takes_adapters=take_adapters) for index in range(slots)
+        ]
         self.serving: int | None = None
         self.shares = Shares()
         # What serves may have changed through another process: chats for what is gone wait until the record was read.
@@ -39,7 +43,7 @@ class Pool:
 
     def loaded(self) -> list[int]:
         """The versions that chats can ask for now, oldest first."""
-        return sorted({slot.version for slot in self.slots if slot.state == "ready" and slot.version is not None})
+        return sorted({version for slot in self.slots if slot.state == "ready" for version in slot.versions})
 
     def holders(self, version: int) -> list[Slot]:
         return [slot for slot in self.slots if slot.holds(version)]
@@ -116,12 +120,13 @@ class Pool:
         # More replies than one engine writes at a time have it to themselves.
         size = min(size, self._seats_per_slot)
         free = [slot for slot in holders if slot.in_flight + size <= self._seats_per_slot]
-        return Seat(min(free, key=lambda slot: slot.in_flight), size) if free else None
+        return Seat(min(free, key=lambda slot: slot.in_flight), wanted, size) if free else None
 
     def _expects(self, version: int) -> bool:
         """True while a slot is being brought back that is to hold `version`, or that changes what serves in place."""
         return self.stale.is_set() or any(
-            slot.state != "ready" and version in (slot.wanted, slot.version, self.serving) for slot in self.slots
+            slot.state != "ready" and version in {slot.wanted, self.serving, *slot.versions, *slot.wanted_adapters}
+            for slot in self.slots
         )
 
     def _partner(self) -> int | None:

@@ -3,22 +3,26 @@
 vLLM answers 200 for weights that it did not take, so nothing but its own figures is believed.
 """
 
+import asyncio
 import math
 
 from feedback.errors import PolicyInvalid
 from feedback.settings import EngineSettings
-from serve.engine.client import EngineClient
+from serve.engine.client import SERVED_NAME, EngineClient
 from serve.engine.policy_folders import Probe
 
 FLOAT32_TOLERANCE_NATS = 0.005
 COARSE_TOLERANCE_NATS = 0.25
 
 
-async def prove(client: EngineClient, probes: list[Probe], settings: EngineSettings) -> None:
-    """Raises PolicyInvalid when the engine differs from the learner, EngineLost when it does not answer."""
+async def prove(client: EngineClient, probes: list[Probe], settings: EngineSettings, model: str = SERVED_NAME) -> None:
+    """`model` is what the version is called inside the engine.
+
+    Raises PolicyInvalid when the engine differs from the learner, EngineLost when it does not answer.
+    """
     worst = 0.0
     for probe in probes:
-        worst = max(worst, await _largest_difference(client, probe, settings.swap_timeout_s))
+        worst = max(worst, await _largest_difference(client, probe, settings.swap_timeout_s, model))
     allowed = settings.probe_tolerance or await _default_tolerance(client, settings.swap_timeout_s)
     if worst > allowed:
         raise PolicyInvalid(
@@ -27,10 +31,17 @@ async def prove(client: EngineClient, probes: list[Probe], settings: EngineSetti
         )
 
 
-async def _largest_difference(client: EngineClient, probe: Probe, timeout_s: float) -> float:
+async def _largest_difference(client: EngineClient, probe: Probe, timeout_s: float, model: str) -> float:
     """In nats, over the tokens that the learner scored; infinite where the engine has no finite figure."""
-    scored = await client.score(probe.tokens, timeout_s)
-    found = scored[probe.prompt_length :]
+    first = probe.prompt_length
+    if model == SERVED_NAME:
+        found = (await client.score(probe.tokens, timeout_s))[first:]
+    else:
+        asked = [
+            client.score_next(probe.tokens[:at], probe.tokens[at], timeout_s, model)
+            for at in range(first, len(probe.tokens))
+        ]
+        found = await asyncio.gather(*asked)
     differences = [
         math.inf if got is None or not math.isfinite(got) else abs(got - want)
         for got, want in zip(found, probe.logprobs, strict=True)

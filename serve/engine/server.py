@@ -49,8 +49,10 @@ WARM_MODULES_OF = {
 }
 
 
-def prepare_environment() -> None:
+def prepare_environment(settings: EngineSettings) -> None:
     """Set what vLLM reads from the environment; before anything of it is imported."""
+    if settings.adapters:
+        os.environ["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "1"
     os.environ.update(
         {
             # Lets the engine's worker live in the engine's process, where vLLM wants one more on a CPU.
@@ -99,6 +101,10 @@ def server_arguments(settings: EngineSettings, policy: Path, socket: Path, devic
         arguments += ["--kv-cache-memory-bytes", str(settings.kv_cache_bytes)]
     else:
         arguments += ["--gpu-memory-utilization", str(settings.gpu_memory_utilization)]
+    if settings.adapters:
+        # One more, for the adapter by which the base itself is served.
+        arguments += ["--enable-lora", "--max-loras", str(settings.adapters + 1)]
+        arguments += ["--max-lora-rank", str(settings.max_adapter_rank)]
     return arguments + settings.extra_args
 
 

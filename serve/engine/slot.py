@@ -5,7 +5,8 @@ import time
 from pathlib import Path
 from typing import Literal
 
-from serve.engine.client import EngineClient
+from feedback.schema import version_name
+from serve.engine.client import SERVED_NAME, EngineClient
 
 # down: no engine, or one that is being started. ready: takes chats. doubted: takes none until it was looked at.
 # held: takes none either, since its weights are being changed.
@@ -14,15 +15,19 @@ SlotState = Literal["down", "ready", "doubted", "held"]
 
 class Slot:
     """`version` is what the engine holds; `wanted` is what it is to be started with, should it have to be started.
-    `server_pid` is the process that this one has last found or put there.
+    `adapters` are the versions that are adapters on it and were proved, `wanted_adapters` those to be loaded after a
+    start. `server_pid` is the process that this one has last found or put there.
     """
 
-    def __init__(self, index: int, socket: Path) -> None:
+    def __init__(self, index: int, socket: Path, *, takes_adapters: bool = False) -> None:
         self.index = index
+        self.takes_adapters = takes_adapters
         self.client = EngineClient(socket)
         self.state: SlotState = "down"
         self.version: int | None = None
         self.wanted: int | None = None
+        self.adapters: set[int] = set()
+        self.wanted_adapters: set[int] = set()
         self.in_flight = 0
         self.progress_at = time.monotonic()
         self.server_pid: int | None = None
@@ -35,8 +40,16 @@ class Slot:
         """Somebody else answers for the engine until its weights are what they shall be."""
         return self.state == "held"
 
+    @property
+    def versions(self) -> set[int]:
+        return self.adapters if self.version is None else self.adapters | {self.version}
+
     def holds(self, version: int) -> bool:
-        return self.state == "ready" and self.version == version
+        return self.state == "ready" and (version == self.version or version in self.adapters)
+
+    def name_of(self, version: int) -> str:
+        """What a version is called inside the engine. One that takes adapters serves its base by an adapter, too."""
+        return version_name(version) if self.takes_adapters else SERVED_NAME
 
     async def drained(self, timeout_s: float) -> bool:
         """Wait until nothing is in flight. False when that takes longer than `timeout_s`."""
@@ -64,10 +77,11 @@ class Seat:
     are more than one where the best is chosen.
     """
 
-    def __init__(self, slot: Slot, size: int = 1) -> None:
+    def __init__(self, slot: Slot, version: int | None = None, size: int = 1) -> None:
         self.slot = slot
         self.size = size
-        self.version = slot.version
+        self.version = slot.version if version is None else version
+        self.weights = slot.version
         self.version_first: int | None = None
         self.version_last: int | None = None
         self._taken = True
@@ -76,7 +90,8 @@ class Seat:
     def progress(self) -> None:
         """A token has come: it is the work of the version that the slot holds now."""
         self.slot.progress_at = time.monotonic()
-        self.version_last = self.slot.version
+        # No other adapter ever goes by an adapter's name.
+        self.version_last = self.slot.version if self.version == self.weights else self.version
         if self.version_first is None:
             self.version_first = self.version_last
 

@@ -8,6 +8,7 @@ import time
 from feedback.errors import Conflict, InvalidRequest
 from feedback.schema import version_name, version_number
 from feedback.settings import EngineSettings
+from serve.engine.adapters import Adapters
 from serve.engine.client import EngineLost
 from serve.engine.fence import Fence
 from serve.engine.launcher_client import LauncherClient
@@ -24,9 +25,15 @@ class Starter:
     """Has the launcher start engines. What a slot's state is, is for the caller to say."""
 
     def __init__(
-        self, launcher: LauncherClient, folders: PolicyFolders, record: Record, settings: EngineSettings
+        self,
+        launcher: LauncherClient,
+        folders: PolicyFolders,
+        adapters: Adapters,
+        record: Record,
+        settings: EngineSettings,
     ) -> None:
         self.launcher = launcher
+        self._adapters = adapters
         self._folders = folders
         self._settings = settings
         # Engines of other machines, or of another home over the same record, are not these.
@@ -50,7 +57,9 @@ class Starter:
                 else:
                     await self._start_anew(slot, version)
                 slot.server_pid = await self._server_pid(slot)
-                slot.version = slot.wanted = version
+                slot.wanted = version
+                await self._adapters.restore(slot)
+                slot.version = version
         except Conflict:
             # Whatever will be found there is another process's doing.
             slot.server_pid = 0
@@ -67,7 +76,8 @@ class Starter:
     async def _adopt(self, slot: Slot, version: int) -> None:
         # Whoever drove it before may have died while it was paused.
         await slot.client.resume(PROOF_TIMEOUT_S)
-        await prove(slot.client, await self._folders.probes(await self._folders.of(version)), self._settings)
+        probes = await self._folders.probes(await self._folders.of(version))
+        await prove(slot.client, probes, self._settings, slot.name_of(version))
 
     async def _start_anew(self, slot: Slot, version: int) -> None:
         policy = await self._folders.of(version)
@@ -75,8 +85,10 @@ class Starter:
         # Whatever is there has died, hangs or was drained: there is nothing to wait for.
         await self.launcher.restart(slot.index, policy.folder, grace_s=0.0)
         await self._wait_until_it_answers(slot)
-        await prove(slot.client, await self._folders.probes(policy), self._settings)
-        await slot.client.warm_up(self._settings.start_timeout_s)
+        await self._adapters.serve_base(slot, policy)
+        name = slot.name_of(version)
+        await prove(slot.client, await self._folders.probes(policy), self._settings, name)
+        await slot.client.warm_up(self._settings.start_timeout_s, name)
         await slot.client.name_weights(version_name(version), PROOF_TIMEOUT_S)
 
     async def _replaced(self, slot: Slot) -> bool:

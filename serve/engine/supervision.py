@@ -57,10 +57,11 @@ class Supervision:
         self._metrics = metrics
         self._tasks: list[asyncio.Task[None]] = []
 
-    def start(self, versions: list[int]) -> None:
-        """Have slot i hold `versions[i]`."""
+    def start(self, versions: list[int], adapters: dict[int, int]) -> None:
+        """Have slot i hold `versions[i]`, and with it those of `adapters`, version by base, that stand on it."""
         for slot, version in zip(self._pool.slots, versions, strict=True):
             slot.wanted = version
+            slot.wanted_adapters = {adapter for adapter, base in adapters.items() if base == version}
             self._tasks.append(background.start(self._keep_alive(slot), f"watching engine {slot.index}"))
         self._tasks.append(background.start(self._listen_for_ends(), "listening for ended engines"))
 
@@ -70,12 +71,17 @@ class Supervision:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def look_at_all(self) -> None:
-        """Ask each engine that takes chats what it holds."""
+    async def look_for(self, version: int) -> None:
+        """Ask each engine that takes chats whether it holds `version`, which another process has proved."""
         for slot in self._pool.slots:
             if slot.state in ("ready", "doubted"):
                 try:
                     self._note(slot, await slot.client.weight_version(PROOF_TIMEOUT_S))
+                    if version == slot.version or not slot.takes_adapters:
+                        continue
+                    if version_name(version) in await slot.client.adapters(PROOF_TIMEOUT_S):
+                        slot.adapters.add(version)
+                        slot.wanted_adapters.add(version)
                 except EngineLost:
                     self._pool.suspect(slot)
 
@@ -130,7 +136,7 @@ class Supervision:
     async def _rescue(self, dead: Slot) -> None:
         """Have a living engine take over what served, if only the dead one held it: that is quicker than starting."""
         serving = self._pool.serving
-        if serving is None or dead.version != serving or self._pool.holders(serving):
+        if serving is None or serving not in dead.versions or self._pool.holders(serving):
             return
         spare = next((slot for slot in self._pool.slots if slot.state == "ready"), None)
         if spare is None:
@@ -171,6 +177,7 @@ class Supervision:
             return
         try:
             slot.version = slot.wanted = version_number(name)
+            slot.adapters, slot.wanted_adapters = set(), set()
             # Perhaps it serves by now.
             self._pool.stale.set()
             log.info("engine %d holds %s by now", slot.index, name)

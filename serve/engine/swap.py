@@ -120,7 +120,7 @@ class Promoter:
         async with self._changing, self._fence.held():
             policy = await self._folders.of(version)
             await self._folders.verify(policy)
-            if len(self._pool.slots) == 1:
+            if self._needs_the_only_engine(policy):
                 raise Conflict(
                     "there is one engine only, and it serves; a challenger needs another", param="challenger"
                 )
@@ -166,7 +166,7 @@ class Promoter:
     async def _load_and_flip(self, version: int, commit: Commit) -> None:
         policy = await self._folders.of(version)
         await self._folders.verify(policy)
-        if len(self._pool.slots) == 1:
+        if self._needs_the_only_engine(policy):
             await self._flip_in_place(policy, commit)
             return
         await self._have_held(policy)
@@ -175,13 +175,13 @@ class Promoter:
 
     async def _flip_in_place(self, policy: PolicyFolder, commit: Commit) -> None:
         only = self._pool.slots[0]
-        held_before = only.version
+        held_before, adapters_before = only.version, set(only.adapters)
         await self._loader.load_in_place(only, policy)
         try:
             await self._flip(policy.version, commit)
         except BaseException:
             if held_before is not None:
-                await self._loader.put_back(only, held_before)
+                await self._loader.put_back(only, held_before, adapters_before)
             raise
         self._loader.open(only)
 
@@ -192,31 +192,48 @@ class Promoter:
 
     async def _load_elsewhere(self, policy: PolicyFolder) -> None:
         """Where there are more than two engines, all but one are to serve; one after the other. The last one keeps what
-        served, to compare with and to go back to.
+        served, to compare with and to go back to; an adapter on what it holds it takes beside that.
         """
         for slot in self._pool.slots:
-            others = [other for other in self._pool.slots if other is not slot and other.version != policy.version]
-            if slot.version == policy.version or slot.state != "ready" or not others:
+            if slot.state != "ready" or policy.version in slot.versions:
+                continue
+            others = [one for one in self._pool.slots if one is not slot and policy.version not in one.versions]
+            if not others and not self._fits_beside(slot, policy):
                 continue
             try:
                 await self._loader.load(slot, policy)
             except TandemError as error:
                 # The version serves already; this engine is brought to it by whoever keeps it alive.
                 log.warning("engine %d has not taken %s yet: %s", slot.index, version_name(policy.version), error)
-                slot.wanted = policy.version
+                slot.wanted = policy.version if policy.base is None else policy.base.version
 
     async def _have_held(self, policy: PolicyFolder) -> None:
         """Some engine is to hold the version, proved."""
         holders = self._pool.holders(policy.version)
         if holders:
-            await prove(holders[0].client, await self._folders.probes(policy), self._settings)
-        else:
-            await self._loader.load(self._spare(), policy)
+            probes = await self._folders.probes(policy)
+            await prove(holders[0].client, probes, self._settings, holders[0].name_of(policy.version))
+            return
+        beside = next((slot for slot in self._pool.slots if self._fits_beside(slot, policy)), None)
+        await self._loader.load(beside or self._spare(), policy)
+
+    def _needs_the_only_engine(self, policy: PolicyFolder) -> bool:
+        """True when there is one engine, and it must give up what it holds."""
+        return (
+            len(self._pool.slots) == 1
+            and not self._pool.holders(policy.version)
+            and not self._fits_beside(self._pool.slots[0], policy)
+        )
+
+    @staticmethod
+    def _fits_beside(slot: Slot, policy: PolicyFolder) -> bool:
+        """True for an adapter on what the slot holds: it needs no engine of its own."""
+        return policy.base is not None and slot.state == "ready" and slot.version == policy.base.version
 
     def _spare(self) -> Slot:
         """The slot whose version is missed least, never the last one that serves. Raises EngineUnavailable."""
         serving = self._pool.serving
-        others = [slot for slot in self._pool.slots if slot.state == "ready" and slot.version != serving]
+        others = [slot for slot in self._pool.slots if slot.state == "ready" and serving not in slot.versions]
         if others:
             return others[-1]
         holders = self._pool.holders(serving) if serving is not None else []

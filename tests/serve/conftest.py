@@ -110,6 +110,7 @@ class LauncherProcess:
             "OMP_NUM_THREADS": "1",
             "PYTHONPATH": str(ROOT),
             "TANDEM_ENGINE__SLOTS": str(settings.engine.slots),
+            "TANDEM_ENGINE__ADAPTERS": str(settings.engine.adapters),
             "TANDEM_ENGINE__EXTRA_ARGS": json.dumps(["--enable-auto-tool-choice", "--tool-call-parser", "hermes"]),
         }
         settings.home.mkdir(parents=True, exist_ok=True)
