@@ -53,3 +53,36 @@ class GateSettings(OperatingSettings):
             except InvalidRequest as error:
                 raise ValueError(error.message) from error
         return rules
+
+
+class AutomaticSettings(OperatingSettings):
+    """Promotion by a rule that an operator wrote down: what passes the gate is tried on live traffic in stages."""
+
+    enabled: bool = False
+    """Promote by rule. Otherwise only people promote."""
+
+    shares: list[float] = [0.1, 0.5]
+    """Share of the chats that a candidate gets, stage by stage; after the last stage it is promoted."""
+
+    comparison_share: float = Field(0.5, ge=0, le=1)
+    """Share of the comparisons that it gets at every stage: those are what brings votes."""
+
+    votes_per_stage: int = Field(50, ge=1)
+    """Live votes against the version that serves that each stage takes."""
+
+    votes_to_turn: int = Field(20, ge=1)
+    """Below this many live votes nothing is given up or rolled back because of them."""
+
+    turned_below: float = Field(0.5, gt=0, lt=1)
+    """Live votes have turned against a version when the upper end of its live win rate is below this: a candidate is
+    given up then, and a version that was promoted by rule is rolled back, however long it has served."""
+
+    check_interval_s: float = Field(5.0, gt=0)
+    """How often it is looked whether a step is due."""
+
+    @field_validator("shares")
+    @classmethod
+    def _grow(cls, shares: list[float]) -> list[float]:
+        if not shares or shares != sorted(set(shares)) or shares[0] <= 0 or shares[-1] > 1:
+            raise ValueError("the shares are one or more numbers above 0, at most 1, each larger than the one before")
+        return shares

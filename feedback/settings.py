@@ -19,7 +19,7 @@ from pydantic_settings import (
 
 from feedback.errors import SettingsInvalid
 from feedback.learning_settings import EvaluationSettings, PPOSettings, PreferenceSettings
-from feedback.operating_settings import GateSettings
+from feedback.operating_settings import AutomaticSettings, GateSettings
 
 DEFAULT_HOME = Path(".tandem")
 
@@ -277,6 +277,9 @@ class Settings(BaseSettings):
 
     gate: GateSettings = GateSettings()
     """What a version must show before it is promoted."""
+
+    automatic: AutomaticSettings = AutomaticSettings()
+    """Promotion by rule."""
 
     retention: RetentionSettings = RetentionSettings()
     """What `tandem prune` keeps."""

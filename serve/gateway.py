@@ -14,6 +14,7 @@ from feedback.settings import Settings
 from feedback.store import Store, audit, iterations, policies, traffic
 from serve import background
 from serve.auth import Keyring
+from serve.autopilot import Autopilot
 from serve.chat.retries import Retries
 from serve.engine.adapters import Adapters
 from serve.engine.bell import Bell
@@ -69,6 +70,7 @@ class Gateway:
             self.pool, loader, folders, self.record, settings.engine, self.bell, self.metrics, settings.gate
         )
         self.scorer = Scorer(settings.run_dir, self.record, settings.serve.request_timeout_s)
+        self.autopilot = Autopilot(settings.automatic, settings.gate, self.record, self.promoter, self.pool)
         self.stopping = asyncio.Event()
         self.retries = Retries()
         self._follow_after = 0.0
@@ -79,11 +81,14 @@ class Gateway:
 
     async def start(self) -> None:
         await asyncio.to_thread(self.record.store.migrate)
-        await self.record.write(audit.note_settings, "gate", self.settings.gate.model_dump(mode="json"))
+        for name, section in (("gate", self.settings.gate), ("automatic", self.settings.automatic)):
+            await self.record.write(audit.note_settings, name, section.model_dump(mode="json"))
         self._tasks = [
             background.start(self._start_hints(), "vote hints"),
             background.start(self._follow_the_record(), "following the record"),
         ]
+        if self.settings.automatic.enabled:
+            self._tasks.append(background.start(self.autopilot.run(), "promotion by rule"))
 
     async def stop(self) -> None:
         self.stopping.set()

@@ -8,7 +8,7 @@ from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from feedback import audit
-from feedback.schema import AuditEntry
+from feedback.schema import AuditEntry, version_name
 from feedback.store import now, page
 
 # Any number will do, as long as every process uses the same: under this lock of Postgres the chain grows by one entry
@@ -50,6 +50,12 @@ def newest(session: Session, action: str | None = None) -> AuditEntry | None:
     if action is not None:
         statement = statement.where(AuditEntry.action == action)
     return session.scalars(statement).one_or_none()
+
+
+def told(session: Session, action: str, version: int) -> bool:
+    """Whether there is an entry of this action about a version."""
+    statement = select(AuditEntry.seq).where(AuditEntry.action == action, AuditEntry.subject == version_name(version))
+    return session.scalars(statement.limit(1)).one_or_none() is not None
 
 
 def list_page(

@@ -161,6 +161,17 @@ def in_use(session: Session) -> set[int]:
     return found
 
 
+def last_promotion(session: Session, version: int) -> Promotion | None:
+    """The promotion by which `version` serves; None for one that a rollback led back to, or that never was promoted."""
+    last = session.scalars(
+        select(Promotion)
+        .where(Promotion.outcome == "succeeded")
+        .order_by(Promotion.created_at.desc(), Promotion.id.desc())
+        .limit(1)
+    ).one_or_none()
+    return last if last is not None and last.version == version and last.kind == "promote" else None
+
+
 def _moved_forward(attempt: Promotion) -> bool:
     return attempt.kind == "promote" and attempt.outcome == "succeeded"
 

@@ -194,23 +194,30 @@ def used_by(session: Session, vote_id: str) -> list[dict[str, Any]]:
     ]
 
 
-def versions_from(session: Session, vote_id: str) -> list[dict[str, Any]]:
-    """The versions that learnt from this vote or were measured on it, with what became of each."""
+def versions_from(session: Session, vote_ids: list[str]) -> dict[str, list[dict[str, Any]]]:
+    """By vote: the versions that learnt from it or were measured on it, with what became of each."""
     rows = session.execute(
-        select(Policy.version, Policy.state, DatasetVote.split, func.min(Promotion.created_at))
+        select(DatasetVote.vote_id, Policy.version, Policy.state, DatasetVote.split, func.min(Promotion.created_at))
         .join(DatasetVote, DatasetVote.dataset_digest == Policy.dataset_digest)
         .outerjoin(
             Promotion,
             (Promotion.version == Policy.version) & (Promotion.kind == "promote") & (Promotion.outcome == "succeeded"),
         )
-        .where(DatasetVote.vote_id == vote_id)
-        .group_by(Policy.version, Policy.state, DatasetVote.split)
+        .where(DatasetVote.vote_id.in_(vote_ids))
+        .group_by(DatasetVote.vote_id, Policy.version, Policy.state, DatasetVote.split)
         .order_by(Policy.version)
     )
-    return [
-        {"version": version_name(version), "state": state, "split": split, "promoted": promoted_at}
-        for version, state, split, promoted_at in rows
-    ]
+    found: dict[str, list[dict[str, Any]]] = {vote_id: [] for vote_id in vote_ids}
+    for vote_id, version, state, split, promoted_at in rows:
+        found[vote_id].append(
+            {"version": version_name(version), "state": state, "split": split, "promoted": promoted_at}
+        )
+    return found
+
+
+def of_rater(session: Session, rater_id: str, *, limit: int, after: str | None, order: str) -> tuple[list[Vote], bool]:
+    """One rater's votes."""
+    return page(session, select(Vote).where(Vote.rater_id == rater_id), Vote.id, limit=limit, after=after, order=order)
 
 
 def of_version(

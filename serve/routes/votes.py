@@ -6,10 +6,11 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from feedback.schema import Vote
-from feedback.store import votes
+from feedback.store import raters, votes
 from feedback.store.votes import Judgement
 from serve.auth import guarded
 from serve.routes.dependencies import ByKey, Parts
+from serve.routes.lists import After, Limit, Order, Page, page_of
 
 router = APIRouter(route_class=guarded("vote"))
 
@@ -81,11 +82,16 @@ class VersionFromVote(BaseModel):
     promoted: float | None
 
 
-class VoteWithUse(VoteView):
-    """A vote with what it changed: the iterations that used it, and the versions that came of them."""
+class OwnVote(VoteView):
+    """A vote with the versions that came of it."""
+
+    versions: list[VersionFromVote]
+
+
+class VoteWithUse(OwnVote):
+    """A vote with what it changed: the iterations that used it too."""
 
     iterations: list[dict[str, Any]]
-    versions: list[VersionFromVote]
 
 
 class VotesRetracted(BaseModel):
@@ -128,12 +134,29 @@ async def delete_vote(
     return VotesRetracted(ids=[vote.id for vote in retracted])
 
 
+@router.get("/v1/votes")
+async def list_own_votes(
+    parts: Parts, caller: ByKey, limit: Limit = 20, after: After = None, order: Order = "desc", rater: RaterName = ""
+) -> Page[OwnVote]:
+    """This rater's own votes, the newest first, each with the versions that came of it."""
+    rater_id = await parts.record.read(raters.find, caller.key_id, rater)
+    if rater_id is None:
+        return page_of([], [], has_more=False)
+    own, more = await parts.record.read(votes.of_rater, rater_id, limit=limit, after=after, order=order)
+    versions = await parts.record.read(votes.versions_from, [vote.id for vote in own])
+    views = [
+        OwnVote(**view_vote(vote).model_dump(), versions=[VersionFromVote(**one) for one in versions[vote.id]])
+        for vote in own
+    ]
+    return page_of(views, [view.id for view in views], more)
+
+
 @router.get("/v1/votes/{vote_id}")
 async def get_vote(vote_id: str, parts: Parts, caller: ByKey) -> VoteWithUse:
     """One vote: accepted, counted, quarantined or retracted; and what it changed."""
     vote = await parts.record.read(votes.get, vote_id, key_id=caller.key_id, sees_all=caller.sees_all)
     used = await parts.record.read(votes.used_by, vote_id)
-    versions = await parts.record.read(votes.versions_from, vote_id)
+    versions = (await parts.record.read(votes.versions_from, [vote_id]))[vote_id]
     return VoteWithUse(
         **view_vote(vote).model_dump(),
         iterations=used,

@@ -80,5 +80,24 @@ def test_a_vote_says_what_it_changed_and_a_version_what_it_is_made_of(quiet: Tan
         assert now["state"] == "serving" and now["promoted"] > 0
         (made_of,) = client.get("/v1/policies/v1/votes").json()["data"]
         assert (made_of["id"], made_of["used_revision"], made_of["split"]) == (vote_id, 1, "train")
+        assert client.get("/v1/votes").json()["data"] == [], "these are the operator's own"
         assert client.get("/v1/policies/v0/votes").json()["data"] == []
         assert client.get("/v1/policies/v9/votes").status_code == 404
+
+
+def test_a_rater_sees_what_their_own_votes_changed(quiet: Tandem) -> None:
+    pairs = [add_comparison(quiet.store, key_id="import") for _ in range(3)]
+    body = {"objective": "helpful", "preferred": 1, "strength": 3}
+    with quiet.client("vote") as client:
+        assert client.get("/v1/votes").json() == {
+            "object": "list", "data": [], "first_id": None, "last_id": None, "has_more": False,
+        }  # fmt: skip
+        for pair, rater in zip(pairs, ("", "", "ann"), strict=True):
+            client.put(f"/v1/comparisons/{pair}/vote", json=body | {"rater": rater}).raise_for_status()
+        own = client.get("/v1/votes").json()["data"]
+        assert [vote["comparison"] for vote in own] == [pairs[1], pairs[0]] and own[0]["versions"] == []
+        assert len(client.get("/v1/votes", params={"rater": "ann"}).json()["data"]) == 1
+        page = client.get("/v1/votes", params={"limit": 1}).json()
+        assert page["has_more"] and [vote["comparison"] for vote in page["data"]] == [pairs[1]]
+    with quiet.client() as client:
+        assert client.get("/v1/votes").json()["data"] == []

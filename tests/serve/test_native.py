@@ -16,6 +16,7 @@ NATIVE_ROUTES = [
     ("GET", "/v1/comparisons/cmp_x", "vote"),
     ("PUT", "/v1/comparisons/cmp_x/vote", "vote"),
     ("DELETE", "/v1/comparisons/cmp_x/vote", "vote"),
+    ("GET", "/v1/votes", "vote"),
     ("GET", "/v1/votes/vote_x", "vote"),
     ("GET", "/v1/policies", "operate"),
     ("GET", "/v1/policies/v0", "operate"),

@@ -6,6 +6,7 @@ import { COMPARE_STORED } from "../chat/composer.js";
 import { element, keyHint } from "../element.js";
 import { OBJECTIVES, verdict } from "../objectives.js";
 import { Pair } from "../pair.js";
+import { changedByVotes } from "./changed.js";
 import { conversation } from "./conversation.js";
 import { Queue } from "./queue.js";
 import { Today } from "./today.js";
@@ -34,6 +35,7 @@ class Voting {
       this.question,
       this.last,
       this.place,
+      changedByVotes(),
     );
     this.onKey = (event) => this.key(event);
     document.addEventListener("keydown", this.onKey);
