@@ -30,6 +30,8 @@ NAMES: dict[str, tuple[str, str]] = {
     "live_raters": ("live.raters", "how many raters cast them"),
 }
 
+REFERENCE = "reference_"
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -55,6 +57,16 @@ def figures_of(evidence: Mapping[str, Any], live: Mapping[str, Figure] | None = 
     if worst:
         found["preference.calibration_error"] = Figure(max(worst))
     found |= live or {}
+    return found | {name: found[path] for name, (path, _) in NAMES.items() if path in found}
+
+
+def figures_of_reference(evidence: Mapping[str, Any]) -> dict[str, Figure]:
+    """What the evidence says of the starting policy, which it was measured against: `reference_NAME` as `NAME`."""
+    found = {}
+    for path, figure in _walk(evidence, ""):
+        *above, name = path.split(".")
+        if name.startswith(REFERENCE):
+            found[".".join([*above, name.removeprefix(REFERENCE)])] = figure
     return found | {name: found[path] for name, (path, _) in NAMES.items() if path in found}
 
 

@@ -5,7 +5,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from feedback import live_votes
-from feedback.figures import Figure, figures_of
+from feedback.figures import Figure, figures_of, figures_of_reference
 from feedback.gate import GateRefused, Judgement, judge
 from feedback.operating_settings import GateSettings
 from feedback.schema import Policy, version_name
@@ -25,7 +25,7 @@ def look(session: Session, version: int, settings: GateSettings) -> Judgement:
     return judge(
         settings.rules,
         figures(session, policy, serving, settings),
-        figures_of(serving.evidence) if serving is not None else {},
+        _of_serving(policy, serving),
         advice=settings.advice,
         unmeasured_blocks=settings.unmeasured_blocks,
     )
@@ -45,6 +45,13 @@ def figures(session: Session, policy: Policy, serving: Policy | None, settings: 
         tallies, min_votes=settings.min_live_votes, drop_raters=settings.drop_raters, drop_votes=settings.drop_votes
     )
     return figures_of(policy.evidence, live)
+
+
+def _of_serving(policy: Policy, serving: Policy | None) -> dict[str, Figure]:
+    """The starting policy has no evidence of its own: the version's says how it did on the same prompts."""
+    if serving is None:
+        return {}
+    return figures_of_reference(policy.evidence) if serving.parent is None else figures_of(serving.evidence)
 
 
 def described(session: Session, version: int, settings: GateSettings) -> dict[str, Any]:

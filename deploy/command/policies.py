@@ -70,7 +70,8 @@ def promote(
 ) -> None:
     """Have a version serve, without dropping a request; returns when every engine serves it.
 
-    If it cannot be loaded, the one that served goes on serving.
+    It has to pass the gate (`gate.rules` in the settings), or be forced with a reason. If it cannot be loaded, the one
+    that served goes on serving.
     """
     change_serving(f"/v1/policies/{version}/promote", reason, force, json, home, url, key)
 

@@ -83,7 +83,7 @@ def _compare_task(before: Sequence[float], after: Sequence[float]) -> dict[str, 
         "questions": len(before),
         "before": _share(before),
         "after": _share(after),
-        "drop": _estimate(fmean(differences), _stderr(differences)),
+        "drop": _estimate(fmean(differences), _stderr(differences) or _least_stderr(len(differences))),
     }
 
 
@@ -94,6 +94,12 @@ def _share(values: Sequence[float]) -> dict[str, float]:
 def _estimate(value: float, stderr: float) -> dict[str, Any]:
     half = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2) * stderr
     return {"value": value, "stderr": stderr, "interval": [value - half, value + half]}
+
+
+def _least_stderr(count: int) -> float:
+    """Where no answer changed: that of Wilson's interval at a share of 0, so that few questions do not look certain."""
+    z = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2)
+    return z / (count + z * z)
 
 
 def _stderr(values: Sequence[float]) -> float:

@@ -138,6 +138,17 @@ def test_live_votes_against_a_candidate_stop_it(store: Store) -> None:
     assert (figures["live_votes"].value, figures["live_raters"].value, figures["live_win_rate"].value) == (40, 8, 0)
 
 
+def test_against_the_starting_policy_the_reference_counts(store: Store) -> None:
+    """It has no evidence of its own, but each version was measured against it."""
+    rules = ["harm <= serving", "evaluation.objectives.helpful.score >= serving"]
+    objectives = {"helpful": {"score": {"value": 0.4, "interval": [0.3, 0.5]}, "reference_score": {"value": 0.1}}}
+    evidence = {"evaluation": {"harm": {"value": 0.2}, "reference_harm": {"value": 0.1}, "objectives": objectives}}
+    candidate(store, evidence)
+    harm, score = store.read(gatekeeper.look, 1, GateSettings(rules=rules, advice=[])).verdicts
+    assert (harm.outcome, harm.bound) == ("fail", 0.1)
+    assert (score.outcome, score.value, score.bound) == ("pass", 0.4, 0.1)
+
+
 def test_a_version_without_evidence_is_refused(store: Store) -> None:
     candidate(store, {})
     with pytest.raises(gate.GateRefused, match=r"win_rate_upper >= 0\.5 \(not measured: no figure yet\)"):

@@ -30,7 +30,7 @@ export function firstSteps({ engines, voted, iterated, candidate, promoted, runn
       promoted,
       "Look and promote",
       candidate
-        ? ["Read the evidence of ", link(`/operate/${candidate}`, candidate), " and decide."]
+        ? ["Read what the gate and the evidence say of ", link(`/operate/${candidate}`, candidate), " and decide."]
         : "Read the candidate’s evidence, then have it serve. Rolling back is one click.",
     ],
   ];

@@ -6,14 +6,22 @@ import { sortableTable } from "./sortable.js";
 const VERDICTS = { pass: "passes", fail: "fails", not_measured: "not measured" };
 const FIRST = ["fail", "not_measured", "pass"];
 
-/** A section, or null for a version that needs no evidence. */
-export function gateSection(gate) {
+/** A section of `version`, or null for one that needs no evidence. */
+export function gateSection(gate, version) {
   if (gate.rules.length === 0) return null;
   return element(
     "section",
     { "aria-label": "Gate" },
     element("h2", {}, "Gate"),
     element("p", { class: "help" }, summary(gate)),
+    element(
+      "p",
+      { class: "help" },
+      element("code", {}, `tandem evaluate ${version}`),
+      " measures what it can still do, ",
+      element("code", {}, `tandem report ${version}`),
+      " writes all of this page into one file.",
+    ),
     sortableTable({
       caption: "Rules of the gate",
       rows: gate.rules,

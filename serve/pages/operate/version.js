@@ -54,7 +54,7 @@ export class VersionPage {
         decision,
       ),
       lineage(policy),
-      gateSection(policy.gate) ?? "",
+      gateSection(policy.gate, policy.version) ?? "",
       ...nodes,
       element(
         "section",

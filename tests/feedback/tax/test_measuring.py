@@ -24,11 +24,21 @@ def test_tasks_count_alike_and_the_worst_is_named() -> None:
     before = {"large": [1] * 100, "small": [1, 1, 1, 1]}
     after = {"large": [1] * 100, "small": [0, 1, 1, 1]}
     found = compare(before, after)
-    assert found["drop"]["value"] == pytest.approx(0.125) and found["drop"]["stderr"] == pytest.approx(0.125)
+    # Nothing changed on the large task: its error is the least that 100 questions can have.
+    least = 1.959964 / (100 + 1.959964**2)
+    assert found["drop"]["value"] == pytest.approx(0.125)
+    assert found["drop"]["stderr"] == pytest.approx(math.hypot(0.25, least) / 2)
     assert (found["worst"]["task"], found["worst"]["drop"]["value"]) == ("small", 0.25)
     figures = figures_of({"tax": found})
     assert figures["tax_drop"].value == pytest.approx(0.125) and figures["tax_drop_worst"].value == 0.25
     assert figures["tax_drop"].interval is not None
+
+
+def test_few_questions_without_a_change_are_not_certain() -> None:
+    """Wilson's interval at 0 of 10 reaches to .2775; at 0 of 1000 to .0038."""
+    for count, half in ((10, 0.2775), (1000, 0.0038)):
+        drop = compare({"sums": [1] * count}, {"sums": [1] * count})["drop"]
+        assert drop["value"] == 0 and drop["interval"] == pytest.approx([-half, half], abs=5e-5)
 
 
 def test_what_got_better_is_a_negative_drop() -> None:
