@@ -52,7 +52,10 @@ def plot(title: str, x_title: str, y_title: str, series: Sequence[Series]) -> st
 
 def round_ticks(low: float, high: float) -> list[float]:
     """About five round values whose ends enclose `low` to `high`."""
-    span = (high - low) or abs(high) or 1.0
+    span = high - low
+    if span < 1e-9 * max(1.0, abs(low), abs(high)):
+        # What differs by rounding alone is one value.
+        span = abs(high) if abs(high) > 1e-9 else 1.0
     power = 10.0 ** math.floor(math.log10(span / TICKS))
     step = next(power * factor for factor in (1, 2, 5, 10) if power * factor * TICKS >= span)
     first = math.floor(low / step + 1e-9)

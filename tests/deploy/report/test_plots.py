@@ -39,3 +39,11 @@ def test_points_lie_where_they_belong() -> None:
     assert left < right and top < bottom, "up is more"
     assert at[2:] == [(left, top), (right, bottom)]
     assert svg.find("title").text == "T <b>"  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [(0.0, 5e-324), (-5e-324, 0.0), (1.0, 1.0 + 2e-16), (1e-12, 2e-12), (0.0, 0.0)]
+)
+def test_what_differs_by_rounding_alone_has_ticks_too(low: float, high: float) -> None:
+    ticks = round_ticks(low, high)
+    assert ticks[0] <= low + 1e-9 and ticks[-1] >= high - 1e-9 and 2 <= len(ticks) <= 8
