@@ -15,7 +15,7 @@ from feedback.store import Store, audit, iterations, policies, traffic
 from serve import background
 from serve.auth import Keyring
 from serve.autopilot import Autopilot
-from serve.chat.retries import Retries
+from serve.chat.shared_retries import SharedRetries
 from serve.engine.adapters import Adapters
 from serve.engine.bell import Bell
 from serve.engine.fence import Fence
@@ -72,7 +72,7 @@ class Gateway:
         self.scorer = Scorer(settings.run_dir, self.record, settings.serve.request_timeout_s)
         self.autopilot = Autopilot(settings.automatic, settings.gate, self.record, self.promoter, self.pool)
         self.stopping = asyncio.Event()
-        self.retries = Retries()
+        self.retries = SharedRetries(settings.broker_url)
         self._follow_after = 0.0
         self.made_at: dict[int, float] = {}
         self._vote_hints: VoteHints | None = None
@@ -98,6 +98,7 @@ class Gateway:
         await self.supervision.stop()
         if self._vote_hints is not None:
             await asyncio.to_thread(self._vote_hints.stop)
+        await self.retries.stop()
         await self.recorder.stop()
         self.record.close()
 

@@ -17,13 +17,11 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import orjson
-from sqlalchemy import Engine, Insert, create_engine, event, make_url, text
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import Session
 
 from feedback.errors import RecordUnavailable
-from feedback.schema import Base
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -158,12 +156,20 @@ def _begin_sqlite(connection: Any) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
-def insert(session: Session, table: type[Base]) -> Any:
+def insert(session: Session, table: Any) -> Any:
     """An INSERT of the session's own dialect, so that `on_conflict_do_nothing` and `..._do_update` can be used."""
-    dialect: Callable[[type[Base]], Insert] = (
-        postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
-    )
-    return dialect(table)
+    return insert_of(session.get_bind().dialect.name)(table)
+
+
+def insert_of(dialect: str) -> Callable[[Any], Any]:
+    """The INSERT of `sqlite` or `postgresql`; the other one, with its drivers, is not imported."""
+    if dialect == "postgresql":
+        from sqlalchemy.dialects import postgresql
+
+        return postgresql.insert
+    from sqlalchemy.dialects import sqlite
+
+    return sqlite.insert
 
 
 def now(session: Session) -> float:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from sqlalchemy import ColumnElement, Executable, String, Table, bindparam, func, literal, select, true
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from feedback.errors import InvalidRequest, NotFound
@@ -26,7 +25,7 @@ from feedback.schema import (
     VoteRevision,
     version_name,
 )
-from feedback.store import checks, comparisons, counting, insert, now, page, policies, raters, tallies
+from feedback.store import checks, comparisons, counting, insert, insert_of, now, page, policies, raters, tallies
 
 SAID = ("preferred", "strength", "reason", "ideal", "success")
 
@@ -302,9 +301,9 @@ def _insert_statement(dialect: str) -> Executable:
             owner.is_(None) | comparison.c.key_id.in_((owner, literal(comparisons.IMPORTED))),
         )
     )
-    kind = postgresql.insert(vote) if dialect == "postgresql" else sqlite.insert(vote)
     return (
-        kind.from_select(list(found | given), source)
+        insert_of(dialect)(vote)
+        .from_select(list(found | given), source)
         .on_conflict_do_nothing(index_elements=["comparison_id", "rater_id", "objective"])
         .returning(vote.c.rater_id)
     )

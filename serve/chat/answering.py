@@ -28,7 +28,7 @@ async def answer(gateway: Gateway, request: Request, caller: Caller) -> Response
     content = await request.body()
     chat = parse(content, gateway.settings.serve.max_choices, gateway.settings.serve.max_best_of)
     attempt = attempt_of(request.headers, caller.key_id, content)
-    known = gateway.retries.begin(attempt)
+    known = await gateway.retries.begin_anywhere(attempt)
     if known is not None:
         return Response(known.content, media_type=known.media_type, headers={"idempotent-replayed": "true"})
     try:

@@ -1,7 +1,7 @@
 """The same request sent again gets the same answer, and is not written and recorded twice.
 
 A request is the same by its `Idempotency-Key`; or, when an OpenAI SDK says that it is retrying, by its body. Answers
-are kept in this process for a while: after a restart, or through another process, a retry is a new request.
+are kept in this process for a while; `serve.chat.shared_retries` shares them with others.
 """
 
 import hashlib
@@ -78,11 +78,13 @@ class Retries:
         while len(self._answers) > MAX_REMEMBERED:
             self._answers.popitem(last=False)
 
-    def drop(self, attempt: Attempt) -> None:
-        """It came to nothing: the next attempt is the first."""
+    def drop(self, attempt: Attempt) -> bool:
+        """It came to nothing: the next attempt is the first. False when it was answered, or is not known."""
         known = self._answers.get(attempt.name)
-        if known is not None and known.content is None:
-            del self._answers[attempt.name]
+        if known is None or known.content is not None:
+            return False
+        del self._answers[attempt.name]
+        return True
 
     def _forget_old(self) -> None:
         now = time.monotonic()

@@ -1,0 +1,78 @@
+"""What one API process answered is found by another one, over a real Redis; without one each process knows its own."""
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from redis import Redis
+from redis.exceptions import RedisError
+
+from deploy.redis_server import find_redis_server, redis_command
+from feedback.errors import Conflict
+from serve.chat.retries import Attempt, KeyReused
+from serve.chat.shared_retries import SharedRetries
+
+FIRST = Attempt("key_1 key a", "digest", named=True, repeated=False)
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> Iterator[str]:
+    (tmp_path / "run").mkdir()
+    process = subprocess.Popen(redis_command(find_redis_server(), tmp_path), stdout=subprocess.DEVNULL)
+    socket = tmp_path / "run" / "redis.sock"
+    try:
+        for _ in range(200):
+            try:
+                Redis(unix_socket_path=str(socket)).ping()
+                break
+            except RedisError:
+                pass
+        yield f"redis+socket://{socket}"
+    finally:
+        process.terminate()
+        process.wait(timeout=10)
+
+
+async def test_an_answer_is_shared_and_a_key_is_claimed_once(url: str) -> None:
+    one, other = SharedRetries(url), SharedRetries(url)
+    assert await one.begin_anywhere(FIRST) is None
+    with pytest.raises(Conflict):
+        await other.begin_anywhere(FIRST)
+    one.keep(FIRST, b'{"said": "caf\xc3\xa9"}', "application/json")
+    await one.stop()
+    found = await other.begin_anywhere(FIRST)
+    assert found is not None and found.content == b'{"said": "caf\xc3\xa9"}' and found.media_type == "application/json"
+    with pytest.raises(KeyReused):
+        await other.begin_anywhere(Attempt(FIRST.name, "another body", named=True, repeated=False))
+    await other.stop()
+
+
+async def test_what_came_to_nothing_may_be_begun_elsewhere(url: str) -> None:
+    one, other = SharedRetries(url), SharedRetries(url)
+    assert await one.begin_anywhere(FIRST) is None
+    assert one.drop(FIRST)
+    await one.stop()
+    assert await other.begin_anywhere(FIRST) is None
+    await other.stop()
+
+
+async def test_a_retry_without_a_key_finds_the_same_body(url: str) -> None:
+    one, other = SharedRetries(url), SharedRetries(url)
+    sent = Attempt("key_1 body d", "d", named=False, repeated=False)
+    assert await one.begin_anywhere(sent) is None
+    one.keep(sent, b"{}", "application/json")
+    await one.stop()
+    assert await other.begin_anywhere(sent) is None
+    found = await other.begin_anywhere(Attempt(sent.name, "d", named=False, repeated=True))
+    assert found is not None and found.content == b"{}"
+    await other.stop()
+
+
+async def test_without_redis_a_process_knows_its_own(tmp_path: Path) -> None:
+    alone = SharedRetries(f"redis+socket://{tmp_path / 'nothing.sock'}")
+    assert await alone.begin_anywhere(FIRST) is None
+    alone.keep(FIRST, b"{}", "application/json")
+    found = await alone.begin_anywhere(FIRST)
+    assert found is not None and found.content == b"{}"
+    await alone.stop()
