@@ -71,6 +71,7 @@ def evaluate(
     """
     from deploy.command.api import home_of, open_api
     from deploy.command.output import print_json, say
+    from feedback.tax.harness import Asked
 
     with open_api(home, url, key) as api:
         policy = api.get(f"/v1/policies/{version}")
@@ -80,14 +81,10 @@ def evaluate(
         suite = chosen(api, task or [], builtin, bool(harness))
         weights = home_of(home) / "policies" if harness_weights else None
         measured = Measuring(api, before, version, concurrency, weights)
-        found: dict[str, Any] = {}
-        if suite:
-            found["tax"] = measured.suite(suite)
-        if harness:
-            from feedback.tax.harness import Asked
-
-            asked = Asked(tuple(harness), harness_include, harness_limit)
-            found["tax_harness"] = measured.harness(asked)
+        try:
+            found = measured.all_of(suite, Asked(tuple(harness), harness_include, harness_limit) if harness else None)
+        finally:
+            measured.leave()
         for name, figures in found.items():
             api.call("PUT", f"/v1/policies/{version}/evidence/{name}", json=figures)
         policy = api.get(f"/v1/policies/{version}")
@@ -124,6 +121,12 @@ class Measuring:
     def __init__(self, api: "Api", before: str, after: str, concurrency: int, weights: Path | None) -> None:
         self.api, self.before, self.after, self.concurrency = api, before, after, concurrency
         self.weights = weights
+        self.shares_before: dict[str, Any] | None = None
+
+    def all_of(self, suite: list["Task"], asked: "Asked | None") -> dict[str, Any]:
+        """What is to be kept as evidence, by name."""
+        found = {"tax": self.suite(suite)} if suite else {}
+        return found | ({"tax_harness": self.harness(asked)} if asked is not None else {})
 
     def suite(self, tasks: list["Task"]) -> dict[str, Any]:
         """The tax on these tasks, with what was asked of whom and when."""
@@ -178,8 +181,14 @@ class Measuring:
                 f"{version} is not loaded, and the other engine is for the challenger {shares['challenger']}; "
                 "end its shares first"
             )
+        self.shares_before = self.shares_before or shares
         body = {"challenger": version, "chat_share": 0.0, "comparison_share": 0.0}
         self.api.call("PUT", "/v1/traffic", json=body, timeout=LOAD_TIMEOUT_S)
+
+    def leave(self) -> None:
+        """Leave the shares as they were found; which version the other engine holds changes only if it has to."""
+        if self.shares_before is not None:
+            self.api.call("PUT", "/v1/traffic", json=self.shares_before, timeout=LOAD_TIMEOUT_S)
 
 
 def print_tax(name: str, figures: dict[str, Any]) -> None:

@@ -67,6 +67,7 @@ def test_the_tax_on_a_task_from_a_file(tandem: Tandem, tmp_path: Path) -> None:
     with tandem.client() as client:
         (entry,) = client.get("/v1/audit", params={"subject": "v1", "limit": 1}).json()["data"]
         assert (entry["action"], entry["data"]) == ("policy.evidence", {"name": "tax"})
+        assert client.get("/v1/traffic").json()["challenger"] is None, "the shares are as they were"
         own = client.put("/v1/policies/v1/evidence/evaluation", json={})
         assert own.status_code == 409
 
