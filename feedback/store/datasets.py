@@ -68,41 +68,37 @@ def counted(session: Session) -> Iterator[Counted]:
         (sample.status == "complete") & (sample.version_first.is_not_distinct_from(sample.version_last))
         for sample in (first, second)
     ]
-    after = ""
-    while True:
-        rows = session.execute(
-            select(
-                Vote.id,
-                Vote.revision,
-                Vote.rater_id,
-                Vote.comparison_id,
-                Vote.objective,
-                Vote.preferred,
-                Vote.strength,
-                Vote.ideal,
-                Comparison.tranche,
-                Comparison.prompt_digest,
-                first.messages,
-                first.text,
-                second.text,
-                first.version_first,
-                second.version_first,
-                Rater.reliability,
-            )
-            .join(Comparison, Comparison.id == Vote.comparison_id)
-            .join(first, first.id == Comparison.sample_0)
-            .join(second, second.id == Comparison.sample_1)
-            .join(Rater, Rater.id == Vote.rater_id)
-            .where(*_counts(), Vote.id > after, *whole)
-            .order_by(Vote.id)
-            .limit(READ_BATCH)
-        ).all()
-        for row in rows:
-            *fields, reply_0, reply_1, version_0, version_1, reliability = row
-            yield Counted(*fields, (reply_0, reply_1), (version_0, version_1), reliability)  # type: ignore[call-arg]
-            after = row[0]
-        if len(rows) < READ_BATCH:
-            return
+    # One statement, read as it comes: asked for page by page, Postgres joins all tables anew for each of them.
+    rows = session.execute(
+        select(
+            Vote.id,
+            Vote.revision,
+            Vote.rater_id,
+            Vote.comparison_id,
+            Vote.objective,
+            Vote.preferred,
+            Vote.strength,
+            Vote.ideal,
+            Comparison.tranche,
+            Comparison.prompt_digest,
+            first.messages,
+            first.text,
+            second.text,
+            first.version_first,
+            second.version_first,
+            Rater.reliability,
+        )
+        .join(Comparison, Comparison.id == Vote.comparison_id)
+        .join(first, first.id == Comparison.sample_0)
+        .join(second, second.id == Comparison.sample_1)
+        .join(Rater, Rater.id == Vote.rater_id)
+        .where(*_counts(), *whole)
+        .order_by(Vote.id)
+        .execution_options(yield_per=READ_BATCH)
+    )
+    for row in rows:
+        *fields, reply_0, reply_1, version_0, version_1, reliability = row
+        yield Counted(*fields, (reply_0, reply_1), (version_0, version_1), reliability)  # type: ignore[call-arg]
 
 
 def _counts() -> tuple[ColumnElement[bool], ...]:

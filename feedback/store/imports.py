@@ -49,28 +49,22 @@ def add(session: Session, pairs: list[Pair]) -> dict[str, int]:
     return {"imported": len(fresh), "known": len(pairs) - len(fresh)}
 
 
-def judged(session: Session, *, objective: str | None, after: str = "") -> Iterator[Judged]:
-    """Every vote that is neither retracted nor quarantined nor a check with its pair, oldest comparison first."""
+def judged(session: Session, *, objective: str | None) -> Iterator[Judged]:
+    """Every vote that is neither retracted nor quarantined nor a check with its pair, oldest first."""
     first, second = aliased(Sample), aliased(Sample)
-    while True:
-        statement = (
-            select(Comparison, first, second, Vote)
-            .join(first, first.id == Comparison.sample_0)
-            .join(second, second.id == Comparison.sample_1)
-            .join(Vote, Vote.comparison_id == Comparison.id)
-            .where(Vote.state.in_(("accepted", "counted")), Vote.is_check.is_(False), Vote.id > after)
-            .order_by(Vote.id)
-            .limit(READ_BATCH)
-        )
-        if objective is not None:
-            statement = statement.where(Vote.objective == objective)
-        rows = session.execute(statement).all()
-        for comparison, sample_0, sample_1, vote in rows:
-            yield Judged(comparison, (sample_0, sample_1), vote)
-            after = vote.id
-        if len(rows) < READ_BATCH:
-            return
-        session.expunge_all()
+    statement = (
+        select(Comparison, first, second, Vote)
+        .join(first, first.id == Comparison.sample_0)
+        .join(second, second.id == Comparison.sample_1)
+        .join(Vote, Vote.comparison_id == Comparison.id)
+        .where(Vote.state.in_(("accepted", "counted")), Vote.is_check.is_(False))
+        .order_by(Vote.id)
+        .execution_options(yield_per=READ_BATCH)
+    )
+    if objective is not None:
+        statement = statement.where(Vote.objective == objective)
+    for comparison, sample_0, sample_1, vote in session.execute(statement):
+        yield Judged(comparison, (sample_0, sample_1), vote)
 
 
 def _insert(session: Session, pairs: list[Pair], rater_id: str) -> None:
