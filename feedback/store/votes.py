@@ -84,24 +84,19 @@ def put(
         **said,
     }
     whose = {"key_id": key_id, "rater": rater, "owner": None if sees_all else key_id}
+    vote = None
     rater_id = _insert(session, first, whose)
     if rater_id is None:
         _check_visible(session, comparison_id, key_id, sees_all)
-        if raters.find(session, key_id, rater) is None:
+        vote = _standing(session, comparison_id, judgement.objective, key_id, rater)
+        if vote is None:
+            # A new rater, whom another of their votes may be making at this moment.
             raters.find_or_create(session, key_id, rater)
             rater_id = _insert(session, first, whose)
     if rater_id is not None:
         return Vote(rater_id=rater_id, **first)
-    rater_id = raters.find(session, key_id, rater)
-    vote = session.scalars(
-        select(Vote)
-        .where(
-            Vote.comparison_id == comparison_id,
-            Vote.rater_id == rater_id,
-            Vote.objective == judgement.objective,
-        )
-        .with_for_update()
-    ).one()
+    vote = vote or _standing(session, comparison_id, judgement.objective, key_id, rater)
+    assert vote is not None
     same = all(getattr(vote, field) == value for field, value in said.items())
     if same and vote.state != "retracted":
         return vote
@@ -266,6 +261,21 @@ def _check_visible(session: Session, comparison_id: str, key_id: str, sees_all: 
     owner = session.scalars(select(Comparison.key_id).where(Comparison.id == comparison_id)).one_or_none()
     if owner is None or not (sees_all or owner in (key_id, comparisons.IMPORTED)):
         raise NotFound(f"no comparison {comparison_id!r}")
+
+
+def _standing(session: Session, comparison_id: str, objective: str, key_id: str, rater: str) -> Vote | None:
+    """This rater's vote on the comparison as it stands, locked until the transaction ends."""
+    return session.scalars(
+        select(Vote)
+        .join(Rater, Rater.id == Vote.rater_id)
+        .where(
+            Vote.comparison_id == comparison_id,
+            Vote.objective == objective,
+            Rater.key_id == key_id,
+            Rater.name == rater,
+        )
+        .with_for_update(of=Vote)
+    ).one_or_none()
 
 
 def _insert(session: Session, first: dict[str, Any], whose: dict[str, str | None]) -> str | None:

@@ -129,3 +129,21 @@ def test_a_backlog_is_counted_from_an_index_and_not_sorted_anew_for_each_batch(t
     assert "SCAN votes USING INDEX ix_votes_accepted" in plans
     assert not [step for step in plans if "TEMP B-TREE" in step]
     store.close()
+
+
+def test_a_new_rater_may_vote_on_many_pairs_at_once(store: Store) -> None:
+    for number in range(5):
+        new, made = ME | {"rater": f"new-{number}"}, []
+        ready = threading.Barrier(12)
+
+        def vote(comparison_id: str, who: dict[str, object] = new, made: list[str] = made) -> None:
+            ready.wait()  # noqa: B023
+            made.append(store.write(votes.put, comparison_id, judgement(), **who).rater_id)
+
+        threads = [threading.Thread(target=vote, args=(add_comparison(store),)) for _ in range(12)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(made) == 12
+        assert len(set(made)) == 1
