@@ -1,11 +1,12 @@
-"""What the API process adds to vLLM: CPU-seconds per request and per streamed chunk, beside wall time.
+"""What the API process adds to vLLM, beside LiteLLM's proxy and vLLM called directly: CPU-seconds and wall time.
 
-`python -m benchmarks.gateway [--streams 1 8 64] [--requests N] [--tokens N]` measures the gateway alone, over a
-stand-in for the engines, in processes of their own. CPU is that of the API process, read from /proc.
+`python -m benchmarks.gateway [--upstream mock engine] [--ways direct tandem litellm] [--streams 1 8 64]` makes each
+measurement for every way in turn, in one run: short chats answered whole, then streams. The upstream is a stand-in that
+answers at next to no cost, or a real engine with the built-in policy. CPU is that of the processes, children included.
 """
 
 import argparse
-import asyncio
+import contextlib
 import json
 import os
 import shutil
@@ -13,32 +14,41 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-import aiohttp
-
+from benchmarks import litellm_proxy
+from benchmarks.gateway_load import Load, Target, load, wait_for
+from feedback import manifest
 from feedback.settings import load_settings
 from feedback.store import Store, keys, policies
 
 ROOT = Path(__file__).parents[1]
-TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+TANDEM_PORT, LITELLM_PORT, UPSTREAM_PORT = 8765, 8763, 8764
+READY_TIMEOUT_S = 300.0
+# With the probe that an engine is held to; torch stays in a process of its own.
+SAVED = """
+import sys
+from pathlib import Path
+from learner.policy import load_policy, save_policy
+Path(sys.argv[2]).mkdir(parents=True)
+save_policy(load_policy(sys.argv[1], "cpu"), sys.argv[2])
+"""
+CHAT = {"messages": [{"role": "user", "content": "How do I bake bread?"}]}
 
 
-def cpu_s(pid: int) -> float:
-    """User and system time of a process with all its threads."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
-
-
-def make_home(home: Path) -> str:
+def make_home(home: Path, *, mock: bool) -> str:
     """A home whose only policy is the starting one; returns an operator's key."""
-    from feedback import manifest
-
     folder = home / "policies" / "v0"
-    shutil.copytree(ROOT / "learner" / "starting_policy" / "weights", folder)
-    (folder / "SHA256SUMS").unlink(missing_ok=True)
-    probe = {"dtype": "float32", "items": [{"tokens": [1, 2, 3], "prompt_length": 1, "logprobs": [-1.0, -1.0]}]}
-    (folder / "probe.json").write_text(json.dumps(probe))
+    weights = ROOT / "learner" / "starting_policy" / "weights"
+    if mock:
+        shutil.copytree(weights, folder)
+        (folder / "SHA256SUMS").unlink(missing_ok=True)
+        probe = {"dtype": "float32", "items": [{"tokens": [1, 2, 3], "prompt_length": 1, "logprobs": [-1.0, -1.0]}]}
+        (folder / "probe.json").write_text(json.dumps(probe))
+    else:
+        subprocess.run([sys.executable, "-c", SAVED, weights, folder], check=True, cwd=ROOT)
     store = Store(load_settings(home=home).record_url)
     store.migrate()
     store.write(policies.register_start, "policies/v0", manifest.write(folder), {})
@@ -47,95 +57,107 @@ def make_home(home: Path) -> str:
     return secret
 
 
-async def chat(session: aiohttp.ClientSession, url: str, body: dict[str, object]) -> int:
-    """One chat; returns how many events came."""
-    async with session.post(f"{url}/v1/chat/completions", json=body) as answer:
-        content = await answer.read()
-        assert answer.status == 200, content
-        return content.count(b"\n\n")
-
-
-async def load(url: str, secret: str, body: dict[str, object], streams: int, requests: int) -> int:
-    """`requests` chats, `streams` at a time; returns how many events came."""
-    left = iter(range(requests))
-    connector = aiohttp.TCPConnector(limit=0)
-    headers = {"authorization": f"Bearer {secret}"}
-    async with aiohttp.ClientSession(headers=headers, connector=connector) as session:
-
-        async def one_after_the_other() -> int:
-            return sum([await chat(session, url, body) for _ in left])
-
-        return sum(await asyncio.gather(*[one_after_the_other() for _ in range(streams)]))
-
-
-async def wait_until_ready(url: str) -> None:
-    async with aiohttp.ClientSession() as session:
-        for _ in range(600):
-            try:
-                async with session.get(f"{url}/readyz") as answer:
-                    if answer.status == 200:
-                        return
-            except aiohttp.ClientError:
-                pass
-            await asyncio.sleep(0.1)
-    raise TimeoutError("the API process did not become ready")
-
-
-def measure(home: Path, secret: str, *, streams: int, requests: int, tokens: int, gap_ms: float) -> dict[str, float]:
-    """Run the stand-in and the API process, and take what the second costs for short chats and for long streams."""
-    environment = os.environ | {
-        "TANDEM_HOME": str(home),
-        "TANDEM_SERVE__PORT": "8765",
-        "TANDEM_LOG_LEVEL": os.environ.get("TANDEM_LOG_LEVEL", "WARNING"),
-    }
-    url = "http://127.0.0.1:8765"
-    engine = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.mock_engine", home, str(tokens), str(gap_ms)], cwd=ROOT
-    )
-    api = subprocess.Popen([sys.executable, "-m", "serve"], cwd=ROOT, env=environment)
+@contextlib.contextmanager
+def running(process: "subprocess.Popen[bytes]") -> Iterator[int]:
+    """The process's id; it has ended afterwards."""
     try:
-        asyncio.run(wait_until_ready(url))
-        whole = {"model": "tandem", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 16}
-        asyncio.run(load(url, secret, whole, 4, 50))
-        before, began = cpu_s(api.pid), time.perf_counter()
-        asyncio.run(load(url, secret, whole, streams, requests))
-        per_request = (cpu_s(api.pid) - before) / requests
-        whole_wall_s = time.perf_counter() - began
-        before, began = cpu_s(api.pid), time.perf_counter()
-        chunks = asyncio.run(load(url, secret, whole | {"stream": True}, streams, requests))
-        spent = cpu_s(api.pid) - before
-        return {
-            "streams": streams,
-            "request_cpu_ms": 1000 * per_request,
-            "requests_per_s": requests / whole_wall_s,
-            "chunk_cpu_us": 1e6 * max(0.0, spent - requests * per_request) / chunks,
-            "chunks_per_s": chunks / (time.perf_counter() - began),
-            "stream_cpu_ms": 1000 * spent / requests,
-        }
+        yield process.pid
     finally:
-        for process in (api, engine):
-            process.terminate()
-            process.wait(timeout=30)
+        process.terminate()
+        process.wait(timeout=60)
+
+
+def python(log: Path, environment: dict[str, str], *arguments: str) -> "subprocess.Popen[bytes]":
+    with log.open("ab") as file:
+        return subprocess.Popen(
+            [sys.executable, *arguments], cwd=ROOT, env=os.environ | environment, stdout=file, stderr=file
+        )
+
+
+@contextlib.contextmanager
+def upstream(home: Path, secret: str, kind: str, tokens: int, gap_ms: float) -> Iterator[dict[str, Target]]:
+    """Everything that is measured, by name, and the upstream itself under its own."""
+    environment = {
+        "TANDEM_HOME": str(home), "TANDEM_SERVE__PORT": str(TANDEM_PORT), "TANDEM_ENGINE__SLOTS": "1",
+        "TANDEM_LOG_LEVEL": "WARNING", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT),
+    }  # fmt: skip
+    socket = home / "run" / "engine-0.sock"
+    with contextlib.ExitStack() as stack:
+        if kind == "mock":
+            arguments = ["-m", "benchmarks.mock_engine", str(home), str(tokens), str(gap_ms), str(UPSTREAM_PORT)]
+            engine = stack.enter_context(running(python(home / "log", environment, *arguments)))
+        else:
+            engine = stack.enter_context(running(python(home / "log", environment, "-m", "serve.engine.launcher")))
+            relay = ["-m", "benchmarks.relay", str(socket), str(UPSTREAM_PORT)]
+            stack.enter_context(running(python(home / "log", environment, *relay)))
+        api = stack.enter_context(running(python(home / "log", environment, "-m", "serve")))
+        url = f"http://127.0.0.1:{TANDEM_PORT}"
+        wait_for(url, "/readyz", secret, READY_TIMEOUT_S)
+        yield {
+            "engine": Target("engine", "", "", "", (engine,)),
+            "direct": Target("direct", "http://engine", "", "policy", (), socket),
+            "tandem": Target("tandem", url, secret, "tandem", (api,)),
+        }
+
+
+def figures(kind: str, way: str, streams: int, requests: int, whole: Load, streamed: Load) -> dict[str, Any]:
+    """A chunk's cost is what streams cost beyond as many short chats."""
+    request_ms = 1000 * whole.gateway_cpu_s / requests
+    chunks_s = max(0.0, streamed.gateway_cpu_s - whole.gateway_cpu_s)
+    said: dict[str, Any] = {
+        "upstream": kind,
+        "way": way,
+        "streams": streams,
+        "request_cpu_ms": round(request_ms, 2),
+        "chunk_cpu_us": round(1e6 * chunks_s / streamed.chunks, 1),
+        "requests_per_s": round(requests / whole.wall_s, 1),
+        "chunks_per_s": round(streamed.chunks / streamed.wall_s),
+        "wall_s": round(whole.wall_s + streamed.wall_s, 2),
+    }
+    if kind == "engine":
+        said["tokens_per_cpu_s"] = round(streamed.tokens / (streamed.gateway_cpu_s + streamed.engine_cpu_s), 1)
+    return said
+
+
+def measure(targets: dict[str, Target], kind: str, way: str, streams: int, requests: int, tokens: int) -> None:
+    target, engine = targets[way], targets["engine"].pids
+    whole = CHAT | {"max_tokens": 16}
+    stream = CHAT | {"max_tokens": tokens, "stream": True, "stream_options": {"include_usage": True}}
+    if kind == "engine":
+        stream |= {"ignore_eos": True}
+    load(target, engine, whole, 4, 40)
+    load(target, engine, stream, 4, 8)
+    done = load(target, engine, whole, streams, requests), load(target, engine, stream, streams, requests)
+    sys.stdout.write(json.dumps(figures(kind, way, streams, requests, *done)) + "\n")
+    sys.stdout.flush()
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--upstream", nargs="+", choices=["mock", "engine"], default=["mock", "engine"])
+    arguments.add_argument("--ways", nargs="+", default=["direct", "tandem", "litellm"])
     arguments.add_argument("--streams", type=int, nargs="+", default=[1, 8, 64])
-    arguments.add_argument("--requests", type=int, default=300)
+    arguments.add_argument("--requests", type=int, default=200)
     arguments.add_argument("--tokens", type=int, default=200)
     arguments.add_argument("--gap-ms", type=float, default=2.0)
     given = arguments.parse_args()
-    for streams in given.streams:
+    if "litellm" in given.ways:
+        sys.stdout.write(json.dumps({"litellm": litellm_proxy.prepare()}) + "\n")
+    for kind in given.upstream:
         with tempfile.TemporaryDirectory() as folder:
             home = Path(folder) / "home"
-            secret = make_home(home)
-            print(
-                json.dumps(
-                    measure(
-                        home, secret, streams=streams, requests=given.requests, tokens=given.tokens, gap_ms=given.gap_ms
-                    )
-                )
-            )
+            secret = make_home(home, mock=kind == "mock")
+            with upstream(home, secret, kind, given.tokens, given.gap_ms) as targets, contextlib.ExitStack() as stack:
+                if "litellm" in given.ways:
+                    peer = litellm_proxy.start(home, f"http://127.0.0.1:{UPSTREAM_PORT}/v1", LITELLM_PORT)
+                    pid = stack.enter_context(running(peer))
+                    url = f"http://127.0.0.1:{LITELLM_PORT}"
+                    wait_for(url, "/health/readiness", litellm_proxy.KEY, READY_TIMEOUT_S)
+                    targets["litellm"] = Target("litellm", url, litellm_proxy.KEY, "tandem", (pid,))
+                time.sleep(2)
+                for streams in given.streams:
+                    for way in given.ways:
+                        measure(targets, kind, way, streams, given.requests, given.tokens)
 
 
 if __name__ == "__main__":

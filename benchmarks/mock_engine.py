@@ -1,7 +1,7 @@
 """A stand-in for the launcher and for vLLM: it answers as they do, with texts made beforehand, at next to no cost.
 
-For measuring the gateway by itself. `python -m benchmarks.mock_engine HOME TOKENS GAP_MS` serves the sockets of HOME's
-engine slots; each reply has TOKENS tokens, GAP_MS apart.
+For measuring the gateway by itself. `python -m benchmarks.mock_engine HOME TOKENS GAP_MS [PORT]` serves the sockets of
+HOME's engine slots, and PORT for peers; each reply has TOKENS tokens, GAP_MS apart.
 """
 
 import asyncio
@@ -33,17 +33,29 @@ class MockEngine:
                 ]
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One request, one connection, as the gateway asks."""
+        """One request after the other, until whoever asks has no more; the gateway has a connection for each."""
+        try:
+            while await self.serve_one(reader, writer):
+                pass
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        writer.close()
+
+    async def serve_one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         head = await reader.readuntil(b"\r\n\r\n")
         path = head.split(b" ", 2)[1].decode()
-        length = next(int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
+        lengths = [int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
+        length = lengths[0] if lengths else 0
         body = orjson.loads(await reader.readexactly(length)) if length else {}
         if path == "/v1/chat/completions" and body.get("stream"):
             await self.stream(writer, bool(body.get("logprobs")))
         else:
             content = orjson.dumps(self.answer(path, body))
-            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(content) + content)
-        writer.close()
+            writer.write(
+                b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(content)
+                + content
+            )
+        return b"connection: close" not in head.lower()
 
     def answer(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         if path == "/weight_info":
@@ -57,7 +69,9 @@ class MockEngine:
         if path == "/v1/chat/completions":
             message = {"role": "assistant", "content": "".join(WORDS)}
             choice = {"index": 0, "message": message, "finish_reason": "stop", "token_ids": list(range(len(WORDS)))}
-            return {"choices": [choice], "usage": {"prompt_tokens": 10, "completion_tokens": len(WORDS)}}
+            usage = {"prompt_tokens": 10, "completion_tokens": len(WORDS), "total_tokens": 10 + len(WORDS)}
+            head = {"id": "chatcmpl-0123456789abcdef", "object": "chat.completion", "created": 1, "model": "policy"}
+            return {**head, "choices": [choice], "usage": usage}
         return {"success": True}
 
     async def stream(self, writer: asyncio.StreamWriter, logprobs: bool) -> None:
@@ -109,13 +123,17 @@ async def main() -> None:
     home, tokens, gap_s = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]) / 1000
     run_dir = home / "run"
     run_dir.mkdir(parents=True, exist_ok=True)
+    # Held here: a server that nobody holds is closed.
+    servers: list[asyncio.AbstractServer] = []
     for slot in range(2):
         engine, path = MockEngine(home, tokens, gap_s), run_dir / f"engine-{slot}.sock"
         path.unlink(missing_ok=True)
-        await asyncio.start_unix_server(engine.serve, path)
+        servers.append(await asyncio.start_unix_server(engine.serve, path))
     path = run_dir / "engines.sock"
     path.unlink(missing_ok=True)
-    await asyncio.start_unix_server(launch, path)
+    servers.append(await asyncio.start_unix_server(launch, path))
+    if len(sys.argv) > 4:
+        servers.append(await asyncio.start_server(engine.serve, "127.0.0.1", int(sys.argv[4])))
     await asyncio.Event().wait()
 
 

@@ -18,6 +18,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import orjson
 from sqlalchemy import Engine, create_engine, event, make_url, text
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import Session
 
@@ -162,14 +163,8 @@ def insert(session: Session, table: Any) -> Any:
 
 
 def insert_of(dialect: str) -> Callable[[Any], Any]:
-    """The INSERT of `sqlite` or `postgresql`; the other one, with its drivers, is not imported."""
-    if dialect == "postgresql":
-        from sqlalchemy.dialects import postgresql
-
-        return postgresql.insert
-    from sqlalchemy.dialects import sqlite
-
-    return sqlite.insert
+    """The INSERT of `sqlite` or `postgresql`."""
+    return postgresql.insert if dialect == "postgresql" else sqlite.insert
 
 
 def now(session: Session) -> float:

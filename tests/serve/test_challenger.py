@@ -1,0 +1,54 @@
+"""A challenger's share of chats and of comparisons, with real engines: a conversation stays with one version."""
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from feedback.schema import Comparison
+from tests.serve.conftest import Tandem
+from tests.serve.test_chat import chat
+from tests.serve.test_swap import promote
+
+pytestmark = pytest.mark.engine
+
+CONVERSATIONS = 40
+
+
+@pytest.fixture
+def challenged(tandem: Tandem) -> Iterator[Tandem]:
+    """v0 serves; v1 has half of the chats and all comparisons."""
+    promote(tandem, "v0")
+    shares = {"challenger": "v1", "chat_share": 0.5, "comparison_share": 1.0}
+    with tandem.client() as client:
+        answer = client.put("/v1/traffic", json=shares)
+        assert answer.status_code == 200, answer.text
+    yield tandem
+    with tandem.client() as client:
+        client.put("/v1/traffic", json={"challenger": None, "chat_share": 0, "comparison_share": 0})
+
+
+def test_its_share_of_conversations_and_each_stays_with_one_version(challenged: Tandem) -> None:
+    versions = Counter[str]()
+    with challenged.client("chat") as client:
+        for number in range(CONVERSATIONS):
+            messages: list[dict[str, Any]] = [{"role": "user", "content": f"What is {number} plus 3?"}]
+            seen = set()
+            for _ in range(2):
+                said = client.post("/v1/chat/completions", json=chat(messages=messages, max_tokens=2)).json()
+                seen.add(said["system_fingerprint"])
+                content = said["choices"][0]["message"]["content"]
+                messages += [{"role": "assistant", "content": content}, {"role": "user", "content": "And more?"}]
+            assert len(seen) == 1
+            versions[seen.pop()] += 1
+    # Half of 40: less than 8 or more than 32 comes once in ten thousand draws.
+    assert versions.keys() == {"v0", "v1"} and 8 <= versions["v1"] <= 32
+
+
+def test_every_comparison_has_it_on_one_side(challenged: Tandem) -> None:
+    with challenged.client("vote") as client:
+        for _ in range(6):
+            said = client.post("/v1/chat/completions", json=chat(n=2, max_tokens=2)).json()
+            row = challenged.store.read(lambda session, id_=said["comparison_id"]: session.get(Comparison, id_))
+            assert row is not None and {row.version_0, row.version_1} == {0, 1}
