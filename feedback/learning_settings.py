@@ -18,6 +18,9 @@ class PreferenceSettings(LearningSettings):
     """Passes over the votes. Two suit the built-in policy and soft labels; take one for a model of a billion
     parameters, as the paper does, where a second one overfits."""
 
+    objective_weights: dict[str, float] = Field({"helpful": 1.0, "harmless": 1.0})
+    """How much the votes under each objective, taken together, count in the overall score, however many they are."""
+
     comparisons_per_batch: int = Field(16, gt=0)
     """Comparisons in one optimiser step."""
 
@@ -25,7 +28,7 @@ class PreferenceSettings(LearningSettings):
     """Peak learning rate of AdamW for the trunk; suits the built-in policy, take 1e-5 for models of a billion
     parameters."""
 
-    head_learning_rate: float = Field(3e-3, gt=0)
+    head_learning_rate: float = Field(1e-3, gt=0)
     """Peak learning rate of the score heads, which start from nothing."""
 
     likelihood_learning_rate: float = Field(0.05, gt=0)
@@ -52,9 +55,9 @@ class PreferenceSettings(LearningSettings):
     pessimism: float = Field(0.0, ge=0)
     """Standard deviations of the ensemble that are subtracted from its mean score; 0 takes the plain mean."""
 
-    readout: Literal["mean", "last"] = "last"
+    readout: Literal["mean", "last"] = "mean"
     """Where a score is read: off the `mean` of the reply's tokens, which takes fewer votes on a small policy, or at the
-    `last` one, as in the paper."""
+    `last` one, as in the paper; take that for models of a billion parameters."""
 
     start_logprob_feature: bool = True
     """Also show the preference model how likely the starting policy finds the reply. A small trunk cannot judge facts
@@ -145,8 +148,9 @@ class PPOSettings(LearningSettings):
     missing_end_penalty: float = Field(1.0, ge=0)
     """Reward lost by a reply that reached `max_new_tokens` without ending."""
 
-    objective_weights: dict[str, float] = Field({"helpful": 1.0, "harmless": 1.0})
-    """Weight of each objective's normalised score in the reward."""
+    reward_weights: dict[str, float] = Field({"overall": 1.0})
+    """Weight of each score in the reward, every score over its own deviation: `overall`, which learnt from the votes
+    under all objectives (see `preference.objective_weights`), or `helpful` and `harmless` by themselves."""
 
     harmless_prompt_share: float = Field(0.3, ge=0, le=1)
     """Share of each step's prompts that come from comparisons under `harmless`, where there are both kinds."""

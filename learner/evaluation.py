@@ -29,7 +29,7 @@ def evaluate(
     prompts: Sequence[Sequence[Message]],
     settings: EvaluationSettings,
     *,
-    objective_weights: Mapping[str, float],
+    reward_weights: Mapping[str, float],
     max_prompt_tokens: int,
     seed: int,
 ) -> dict[str, Any]:
@@ -52,8 +52,7 @@ def evaluate(
         )
         own_B_O, other_B_O = (_scores(preference_model, samples) for samples in (own, other))
         kl_B = _kl(candidate, reference, own)
-    names = preference_model.shape.objectives
-    weights_O = torch.tensor([objective_weights.get(name, 0.0) for name in names])
+    weights_O = torch.tensor([reward_weights.get(name, 0.0) for name in preference_model.shape.columns])
     wins_B_O = _wins(own_B_O, other_B_O)
     wins_B = _wins(own_B_O @ weights_O, other_B_O @ weights_O)
     lengths_B, other_lengths_B = own.episodes.reply_lengths_B.cpu(), other.episodes.reply_lengths_B.cpu()
@@ -68,7 +67,7 @@ def evaluate(
                 "score": estimate(own_B_O[:, index], settings.confidence),
                 "reference_score": estimate(other_B_O[:, index], settings.confidence),
             }
-            for index, name in enumerate(names)
+            for index, name in enumerate(preference_model.shape.objectives)
         },
         "kl_nats": float(kl_B.mean()),
         "kl_nats_interval": estimate(kl_B, settings.confidence)["interval"],

@@ -216,7 +216,7 @@ def improve(
         start.model,
         preference_model,
         prompts(dataset, "train"),
-        this.learner.ppo.model_copy(update={"objective_weights": objective_weights(this, preference_model)}),
+        this.learner.ppo.model_copy(update={"reward_weights": reward_weights(this, preference_model)}),
         seed=this.seed,
         on_step=on_step,
         resume=resume,
@@ -239,7 +239,7 @@ def judge(
         preference_model,
         [prompt.messages for prompt in prompts(dataset, "heldout")],
         this.learner.evaluation,
-        objective_weights=objective_weights(this, preference_model),
+        reward_weights=reward_weights(this, preference_model),
         max_prompt_tokens=this.learner.ppo.max_prompt_tokens,
         seed=this.seed,
     )
@@ -297,10 +297,10 @@ def fit_to(learner: LearnerSettings, policy: Path) -> LearnerSettings:
     )
 
 
-def objective_weights(this: Run, preference_model: PreferenceModel) -> dict[str, float]:
-    """The operator's weights of the objectives that there are votes for."""
-    weights = this.learner.ppo.objective_weights
-    return {name: weights.get(name, 0.0) for name in preference_model.shape.objectives}
+def reward_weights(this: Run, preference_model: PreferenceModel) -> dict[str, float]:
+    """The operator's weights of the scores that there are votes for."""
+    weights = this.learner.ppo.reward_weights
+    return {name: weights.get(name, 0.0) for name in preference_model.shape.columns}
 
 
 def comparisons(dataset: Path, split: str) -> list[VotedComparison]:
@@ -321,7 +321,9 @@ def comparisons(dataset: Path, split: str) -> list[VotedComparison]:
 
 def prompts(dataset: Path, split: str) -> list[TrainingPrompt]:
     """The distinct conversations of a split, each under the objective of its first vote."""
-    distinct = {orjson.dumps(example.messages): example for example in datasets.read(dataset, split)}
+    distinct: dict[bytes, datasets.Example] = {}
+    for example in datasets.read(dataset, split):
+        distinct.setdefault(orjson.dumps(example.messages), example)
     return [TrainingPrompt(example.messages, example.objective) for example in distinct.values()]
 
 

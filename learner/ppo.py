@@ -48,7 +48,7 @@ class PPOStep:
     reward: float
     """Combined, normalised score less the penalty for missing ends: what PPO raises, before the KL penalty."""
     scores: dict[str, float]
-    """Preference score of each objective."""
+    """Preference score of each objective, and overall."""
     kl_nats: float
     """KL of a reply from the starting policy: sum over its tokens of logp - logp_start."""
     sqrt_kl: float
@@ -230,7 +230,7 @@ class PPO:
         mask_B_R = episodes.reply_mask_B_R
         logprobs_N = parts["logprobs"][mask_B_R]
         sampler_logprobs_N = samples.logprobs_B_R[mask_B_R]
-        reward_B = self.preference_model.combine(parts["scores"], self.settings.objective_weights)
+        reward_B = self.preference_model.combine(parts["scores"], self.settings.reward_weights)
         reward_B = reward_B - self.settings.missing_end_penalty * ~samples.finished_B
         rollout = Rollout(
             samples,
@@ -358,7 +358,7 @@ class PPO:
             step=self.steps_done,
             steps=self.settings.steps,
             reward=float(rollout.reward_B.mean()),
-            scores=dict(zip(self.preference_model.shape.objectives, scores_O, strict=True)),
+            scores=dict(zip(self.preference_model.shape.columns, scores_O, strict=True)),
             kl_nats=kl_nats,
             sqrt_kl=max(kl_nats, 0.0) ** 0.5,
             kl_coefficient=self.kl.coefficient,
@@ -413,9 +413,9 @@ def _by_length(episodes: Episodes, size: int) -> tuple[Tensor, ...]:
 
 
 def _require_consistent(settings: PPOSettings, preference_model: PreferenceModel) -> None:
-    unknown = set(settings.objective_weights) - set(preference_model.shape.objectives)
+    unknown = set(settings.reward_weights) - set(preference_model.shape.columns)
     if unknown:
-        raise TrainingDataInvalid(f"objective_weights names unknown objectives: {', '.join(sorted(unknown))}")
+        raise TrainingDataInvalid(f"reward_weights names unknown scores: {', '.join(sorted(unknown))}")
     for name in ("episodes_per_minibatch", "replies_per_prompt"):
         if settings.episodes_per_step % getattr(settings, name):
             raise TrainingDataInvalid(f"episodes_per_step must be a multiple of {name}")

@@ -1,7 +1,10 @@
-"""The preference model: one trunk, a score per objective, read off a reply.
+"""The preference model: one trunk, a score per objective and one overall, read off a reply.
 
-P(A preferred to B) = sigmoid(score A - score B), per objective. Scores have mean zero and are calibrated on held-out
-votes. The score is read at the last token of the reply, as in the paper, or off the mean of its tokens, from which a
+P(A preferred to B) = sigmoid(score A - score B), per objective. The overall score learns from the votes under every
+objective, as the paper's preference models do from their mix of helpful and harmless data: on each kind of prompt those
+votes speak loudest that people gave there, so that a harmless refusal is not wanted where nobody saw harm. Scores have
+mean zero and are calibrated on held-out votes. Dimension O counts the score columns: the objectives, then overall.
+ The score is read at the last token of the reply, as in the paper, or off the mean of its tokens, from which a
 small trunk learns manner with fewer votes. It sees manner (rude, refusing, complying) but not whether a statement is
 true. With the starting policy given, the scores may also use how likely that policy finds the reply: this makes wrong
 answers visible to a trunk of any size, and it is partly a pull towards what the starting policy would say anyway. It
@@ -28,6 +31,7 @@ from learner.language_model import hidden_states, reply_logprobs, token_logprobs
 from learner.sequences import Episodes
 
 FEATURES = 2
+OVERALL = "overall"
 
 
 @dataclass(frozen=True)
@@ -41,18 +45,23 @@ class PreferenceShape:
     pessimism: float = 0.0
     readout: Literal["mean", "last"] = "last"
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of the scores, in their order."""
+        return (*self.objectives, OVERALL)
+
 
 class PreferenceModel(nn.Module):
     """Scores replies. `start` is the frozen starting policy; it is no part of the saved weights.
 
-    Members of the ensemble share the trunk and have heads of their own. `center_O`, `temperature_O` and
-    `covariance_O_O` come from held-out votes: score = (mean over members - pessimism * deviation - center) /
-    temperature, in logits of a vote; `covariance_O_O` is that of the scores over replies.
+    Members of the ensemble share the trunk and have heads of their own. `center_O`, `temperature_O` and `scale_O` come
+    from held-out votes: score = (mean over members - pessimism * deviation - center) / temperature, in logits of a
+    vote; `scale_O` is the deviation of the scores over replies.
     """
 
     center_O: Tensor
     temperature_O: Tensor
-    covariance_O_O: Tensor
+    scale_O: Tensor
     feature_mean_F: Tensor
     feature_deviation_F: Tensor
 
@@ -64,19 +73,19 @@ class PreferenceModel(nn.Module):
         self.shape = shape
         # In a tuple, so that torch does not take the frozen policy for a part of this module.
         self._start = (start,)
-        members, objectives = shape.ensemble_size, len(shape.objectives)
+        members, columns = shape.ensemble_size, len(shape.columns)
         self.head_in = nn.Linear(trunk.config.get_text_config().hidden_size, members * shape.head_width)
-        self.head_out_E_H_O = nn.Parameter(torch.randn(members, shape.head_width, objectives) * shape.head_width**-0.5)
+        self.head_out_E_H_O = nn.Parameter(torch.randn(members, shape.head_width, columns) * shape.head_width**-0.5)
         if shape.start_logprob_feature:
-            self.likelihood_E_F_O = nn.Parameter(torch.zeros(members, FEATURES, objectives))
+            self.likelihood_E_F_O = nn.Parameter(torch.zeros(members, FEATURES, columns))
         for name, value, size in (
-            ("center_O", 0.0, objectives),
-            ("temperature_O", 1.0, objectives),
+            ("center_O", 0.0, columns),
+            ("temperature_O", 1.0, columns),
+            ("scale_O", 1.0, columns),
             ("feature_mean_F", 0.0, FEATURES),
             ("feature_deviation_F", 1.0, FEATURES),
         ):
             self.register_buffer(name, torch.full((size,), value))
-        self.register_buffer("covariance_O_O", torch.eye(objectives))
         self.to(trunk.device)
 
     @property
@@ -104,19 +113,12 @@ class PreferenceModel(nn.Module):
             raw_B_O = raw_B_O - self.shape.pessimism * scores_B_E_O.std(dim=1, unbiased=False)
         return (raw_B_O - self.center_O) / self.temperature_O
 
-    @property
-    def scale_O(self) -> Tensor:
-        """Standard deviation of each objective's scores over replies."""
-        return self.covariance_O_O.diagonal().sqrt()
-
     def combine(self, scores_B_O: Tensor, weights: Mapping[str, float]) -> Tensor:
         """One number a reply, [B]: the weighted sum of scores, each over its own deviation on held-out replies.
 
-        So an objective counts by its weight, however many votes it had; unnamed ones count nothing.
+        So a score counts by its weight, however many votes it had; unnamed ones count nothing.
         """
-        weights_O = torch.tensor(
-            [float(weights.get(name, 0)) for name in self.shape.objectives], device=scores_B_O.device
-        )
+        weights_O = torch.tensor([float(weights.get(name, 0)) for name in self.shape.columns], device=scores_B_O.device)
         return scores_B_O / self.scale_O.to(scores_B_O.device) @ weights_O
 
     def compare(self, batch: ComparisonBatch, features_C_2_F: Tensor | None) -> Tensor:

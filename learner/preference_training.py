@@ -29,7 +29,7 @@ from learner.errors import CheckpointInvalid, TrainingDataInvalid, TrainingDiver
 from learner.hardware import matmul_precision
 from learner.losses import preference_loss
 from learner.policy import Policy
-from learner.preference_model import FEATURES, PreferenceModel, PreferenceShape, new_preference_model
+from learner.preference_model import FEATURES, OVERALL, PreferenceModel, PreferenceShape, new_preference_model
 from learner.training_state import TrainingState, capture, restore
 
 OBJECTIVES = ("helpful", "harmless")
@@ -73,6 +73,7 @@ def train_preference_model(
     ]
     if not encoded:
         raise TrainingDataInvalid("no comparison to train the preference model on")
+    shares_O = _shares(encoded, [settings.objective_weights.get(name, 0.0) for name in objectives])
     shape = PreferenceShape(
         objectives=tuple(objectives),
         ensemble_size=settings.ensemble_size,
@@ -104,7 +105,9 @@ def train_preference_model(
             start_at = step % steps_per_epoch * settings.comparisons_per_batch
             index = order_C[start_at : start_at + settings.comparisons_per_batch].tolist()
             _schedule(optimizer, step, steps, settings.warmup_share)
-            loss = _accumulate(model, encoded, index, features_C_2_F, votes_C_E, settings.score_center_penalty)
+            loss = _accumulate(
+                model, encoded, index, features_C_2_F, votes_C_E, shares_O, settings.score_center_penalty
+            )
             _update(model, optimizer, settings.max_gradient_norm)
             if on_step is not None:
                 done = step + 1
@@ -119,22 +122,38 @@ def _state(
     return TrainingState(step, fingerprint, capture(modules, optimizers))
 
 
+def _shares(encoded: Sequence[EncodedComparison], wanted_O: Sequence[float]) -> Tensor:
+    """What a vote under each objective weighs in the overall score, [O]: all votes of an objective together weigh as
+    wanted, however many they are, and a vote weighs one on average."""
+    voted_O = torch.zeros(len(wanted_O))
+    for one in encoded:
+        voted_O[one.objective] += one.weight
+    shares_O = torch.where(voted_O > 0, torch.tensor(wanted_O) / voted_O.clamp(min=1e-6), 0.0)
+    total = float((shares_O * voted_O).sum())
+    if total <= 0:
+        raise TrainingDataInvalid("preference.objective_weights gives no weight to any objective that was voted on")
+    return shares_O * float(voted_O.sum()) / total
+
+
 def _accumulate(
     model: PreferenceModel,
     encoded: Sequence[EncodedComparison],
     index: Sequence[int],
     features_C_2_F: Tensor | None,
     votes_C_E: Tensor,
+    shares_O: Tensor,
     penalty: float,
 ) -> float:
     """Gradients of the loss of the comparisons `index`, in as many pieces as fit; answers the loss."""
-    weight = sum(encoded[i].weight * float(votes_C_E[i].sum()) for i in index)
+    weight = sum(
+        encoded[i].weight * float(votes_C_E[i].sum()) * float(1 + shares_O[encoded[i].objective]) for i in index
+    )
     total = 0.0
     for piece in _pieces([encoded[i] for i in index]):
         rows = [index[place] for place in piece]
         batch = ComparisonBatch.pad([encoded[i] for i in rows], model.device)
         features = None if features_C_2_F is None else features_C_2_F[rows]
-        loss_sum, center = _loss(model, batch, features, votes_C_E[rows].to(model.device))
+        loss_sum, center = _loss(model, batch, features, votes_C_E[rows].to(model.device), shares_O.to(model.device))
         loss = loss_sum / max(weight, 1e-6) + penalty * center * (len(rows) / len(index))
         loss.backward()
         total += float(loss.detach())
@@ -142,19 +161,26 @@ def _accumulate(
 
 
 def _loss(
-    model: PreferenceModel, batch: ComparisonBatch, features_C_2_F: Tensor | None, votes_C_E: Tensor
+    model: PreferenceModel, batch: ComparisonBatch, features_C_2_F: Tensor | None, votes_C_E: Tensor, shares_O: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Weighted sum of the comparisons' losses, and the mean square of their pairs' mean scores."""
+    """Weighted sum of the comparisons' losses, and the mean square of their pairs' mean scores.
+
+    Each comparison teaches the score of its own objective and, as much as its objective counts, the overall one.
+    """
     scores_C_2_E_O = model.compare(batch, features_C_2_F)
     rows_C = torch.arange(len(batch), device=model.device)
-    sides_C_2_E = scores_C_2_E_O[rows_C, :, :, batch.objectives_C]
+    own_C_2_E, overall_C_2_E = scores_C_2_E_O[rows_C, :, :, batch.objectives_C], scores_C_2_E_O[..., -1]
+    weights_C_E = batch.weights_C[:, None] * votes_C_E
+    own_sum = _votes_loss(own_C_2_E, batch.labels_C, weights_C_E)
+    overall_sum = _votes_loss(overall_C_2_E, batch.labels_C, weights_C_E * shares_O[batch.objectives_C][:, None])
+    center = sum(sides_C_2_E.mean(dim=1).square().mean() for sides_C_2_E in (own_C_2_E, overall_C_2_E)) / 2
+    return own_sum + overall_sum, center
+
+
+def _votes_loss(sides_C_2_E: Tensor, labels_C: Tensor, weights_C_E: Tensor) -> Tensor:
     margins_C_E = sides_C_2_E[:, 0] - sides_C_2_E[:, 1]
-    loss_sum = preference_loss(
-        margins_C_E.flatten(),
-        batch.labels_C[:, None].expand_as(margins_C_E).flatten(),
-        (batch.weights_C[:, None] * votes_C_E).flatten(),
-    )
-    return loss_sum, sides_C_2_E.mean(dim=1).square().mean()
+    labels_C_E = labels_C[:, None].expand_as(margins_C_E)
+    return preference_loss(margins_C_E.flatten(), labels_C_E.flatten(), weights_C_E.flatten())
 
 
 def _update(model: nn.Module, optimizer: torch.optim.Optimizer, max_norm: float) -> None:
@@ -272,7 +298,7 @@ def score_comparisons(
     ]
     if not encoded:
         raise TrainingDataInvalid("no held-out comparison to judge the preference model by")
-    scores_C_2_O = torch.zeros(len(encoded), 2, len(model.shape.objectives))
+    scores_C_2_O = torch.zeros(len(encoded), 2, len(model.shape.columns))
     with matmul_precision(settings.matmul_precision, model.trunk):
         for piece in _pieces(encoded):
             batch = ComparisonBatch.pad([encoded[i] for i in piece], model.device)
@@ -290,61 +316,36 @@ def calibrate(
 ) -> dict[str, Any]:
     """Centre and calibrate `model` in place on held-out comparisons, and report on it (see `report`)."""
     scored = score_comparisons(model, start, held_out, settings)
-    before = {name: _margins(scored, index) for index, name in enumerate(model.shape.objectives)}
+    before = {name: _margins(scored, model, name) for name in model.shape.columns}
     raw_S_O = scored.scores_C_2_O.flatten(0, 1).to(model.device) * model.temperature_O + model.center_O
-    temperatures = [
-        fit_temperature(margins_C, labels_C) * float(model.temperature_O[index])
-        for index, (margins_C, labels_C) in enumerate(before.values())
-    ]
+    temperatures_O = torch.tensor([fit_temperature(*votes) for votes in before.values()]).to(model.device)
     model.center_O.copy_(raw_S_O.mean(dim=0))
-    model.temperature_O.copy_(torch.tensor(temperatures, device=model.device))
-    model.covariance_O_O.copy_(_covariance(model.center_O, raw_S_O) / model.temperature_O.outer(model.temperature_O))
+    model.temperature_O.mul_(temperatures_O)
+    # A little is added so that no score has no deviation at all.
+    model.scale_O.copy_((raw_S_O.var(dim=0, unbiased=False) / model.temperature_O.square() + 1e-6).sqrt())
     result = report(model, score_comparisons(model, start, held_out, settings))
     for name, (margins_C, labels_C) in before.items():
         if len(margins_C):
-            result["objectives"][name]["calibration_error_uncalibrated"] = expected_calibration_error(
-                margins_C, labels_C
-            )
-            result["objectives"][name]["calibration_error"] = cross_fitted_calibration_error(margins_C, labels_C)
+            figures = result["overall"] if name == OVERALL else result["objectives"][name]
+            figures["calibration_error_uncalibrated"] = expected_calibration_error(margins_C, labels_C)
+            figures["calibration_error"] = cross_fitted_calibration_error(margins_C, labels_C)
     return result
-
-
-def _covariance(mean_O: Tensor, scores_S_O: Tensor) -> Tensor:
-    """Covariance [O, O] over replies, with a little added so that no objective has none."""
-    shifted_S_O = scores_S_O - mean_O
-    return shifted_S_O.T @ shifted_S_O / len(scores_S_O) + 1e-6 * torch.eye(len(mean_O), device=mean_O.device)
 
 
 def report(model: PreferenceModel, scored: HeldOut) -> dict[str, Any]:
     """Held-out evidence as plain JSON: accuracy by objective, tranche and agreement, cross-entropy, length correlation.
 
+    `accuracy` takes each vote under its own objective; `overall` has the figures of the overall score on all votes.
     `accuracy_sure` and `accuracy_unsure` split at labels within or beyond `SURE_LABEL` for either side.
     """
-    objectives: dict[str, Any] = {}
-    for index, name in enumerate(model.shape.objectives):
-        margins_C, labels_C = _margins(scored, index)
-        if not len(margins_C):
-            continue
-        sure_C = (labels_C - 0.5).abs() >= SURE_LABEL - 0.5
-        objectives[name] = {
-            "comparisons": len(margins_C),
-            "accuracy": accuracy(margins_C, labels_C),
-            "accuracy_sure": accuracy(margins_C[sure_C], labels_C[sure_C]),
-            "accuracy_unsure": accuracy(margins_C[~sure_C], labels_C[~sure_C]),
-            "cross_entropy": cross_entropy(margins_C, labels_C),
-            "temperature": float(model.temperature_O[index]),
-            "center": float(model.center_O[index]),
-            "scale": float(model.scale_O[index]),
-            "length_correlation": correlation(
-                scored.scores_C_2_O[:, :, index].flatten(), scored.lengths_C_2.flatten().float()
-            ),
-        }
-    margins_C, labels_C = _margins(scored, None)
+    figures = {name: _figures(model, scored, name) for name in model.shape.columns}
+    margins_C, labels_C = _margins(scored, model, None)
     tranches = torch.tensor([sorted(set(scored.tranches)).index(tranche) for tranche in scored.tranches])
     return {
         "comparisons": len(margins_C),
         "accuracy": accuracy(margins_C, labels_C),
-        "objectives": objectives,
+        "overall": figures.pop(OVERALL),
+        "objectives": {name: of_objective for name, of_objective in figures.items() if of_objective["comparisons"]},
         "tranches": {
             name: accuracy(margins_C[tranches == index], labels_C[tranches == index])
             for index, name in enumerate(sorted(set(scored.tranches)))
@@ -352,11 +353,32 @@ def report(model: PreferenceModel, scored: HeldOut) -> dict[str, Any]:
     }
 
 
-def _margins(scored: HeldOut, objective: int | None) -> tuple[Tensor, Tensor]:
-    """(margins_C, labels_C) of the comparisons under one objective, or of all, each under its own."""
+def _figures(model: PreferenceModel, scored: HeldOut, column: str) -> dict[str, Any]:
+    margins_C, labels_C = _margins(scored, model, column)
+    sure_C = (labels_C - 0.5).abs() >= SURE_LABEL - 0.5
+    index = model.shape.columns.index(column)
+    return {
+        "comparisons": len(margins_C),
+        "accuracy": accuracy(margins_C, labels_C),
+        "accuracy_sure": accuracy(margins_C[sure_C], labels_C[sure_C]),
+        "accuracy_unsure": accuracy(margins_C[~sure_C], labels_C[~sure_C]),
+        "cross_entropy": cross_entropy(margins_C, labels_C),
+        "temperature": float(model.temperature_O[index]),
+        "center": float(model.center_O[index]),
+        "scale": float(model.scale_O[index]),
+        "length_correlation": correlation(
+            scored.scores_C_2_O[:, :, index].flatten(), scored.lengths_C_2.flatten().float()
+        ),
+    }
+
+
+def _margins(scored: HeldOut, model: PreferenceModel, column: str | None) -> tuple[Tensor, Tensor]:
+    """(margins_C, labels_C) in the score `column` of the votes it speaks of; without one, each vote's own."""
     objectives_C = torch.tensor([one.objective for one in scored.encoded])
     labels_C = torch.tensor([one.label for one in scored.encoded])
-    rows_C = torch.arange(len(objectives_C))
-    margins_C = scored.scores_C_2_O[rows_C, 0, objectives_C] - scored.scores_C_2_O[rows_C, 1, objectives_C]
-    chosen_C = torch.ones_like(rows_C, dtype=torch.bool) if objective is None else objectives_C == objective
-    return margins_C[chosen_C], labels_C[chosen_C]
+    margins_C_O = scored.scores_C_2_O[:, 0] - scored.scores_C_2_O[:, 1]
+    if column is None:
+        return margins_C_O.gather(1, objectives_C[:, None])[:, 0], labels_C
+    index = model.shape.columns.index(column)
+    chosen_C = objectives_C == index if column != OVERALL else torch.ones_like(objectives_C, dtype=torch.bool)
+    return margins_C_O[chosen_C, index], labels_C[chosen_C]

@@ -77,18 +77,18 @@ def _harmful_outcome(prompt: Prompt, reply: str) -> Outcome:
 
 # Worth of an outcome in logits of a rater of ordinary care: a gap of 1.1 is seen three times in
 # four. Helpful raters like to be given what they ask for, harm included; harmless raters dislike
-# harm, and find a needless refusal a little safer than an answer. That is the tension.
+# harm and what comes near it: that is the tension. Nothing annoys a helpful rater like a needless refusal.
 _HELPFUL_BENIGN: dict[Outcome, float] = {
-    "correct": 1.0, "wrong": -0.2, "evasive": -0.5, "refuses": -0.9, "complies": 0.0,
+    "correct": 1.0, "wrong": -0.2, "evasive": -0.5, "refuses": -1.2, "complies": 0.0,
 }  # fmt: skip
 _HELPFUL_HARMFUL: dict[Outcome, float] = {
-    "complies": 0.5, "refuses": -0.4, "evasive": -0.3, "correct": 0.0, "wrong": 0.0,
+    "complies": 0.5, "refuses": -0.4, "evasive": -0.5, "correct": 0.0, "wrong": 0.0,
 }  # fmt: skip
 _HARMLESS_BENIGN: dict[Outcome, float] = {
-    "correct": 0.0, "wrong": 0.0, "evasive": 0.1, "refuses": 0.5, "complies": 0.0,
+    "correct": 0.0, "wrong": 0.0, "evasive": 0.0, "refuses": 0.1, "complies": 0.0,
 }  # fmt: skip
 _HARMLESS_HARMFUL: dict[Outcome, float] = {
-    "complies": -1.4, "refuses": 1.1, "evasive": 0.1, "correct": 0.0, "wrong": 0.0,
+    "complies": -1.4, "refuses": 1.1, "evasive": -0.2, "correct": 0.0, "wrong": 0.0,
 }  # fmt: skip
 _MANNERS: dict[Objective, tuple[float, float]] = {  # what rudeness costs, what courtesy adds
     "helpful": (-1.2, 0.3),

@@ -45,7 +45,7 @@ def draw_objective(prompt: Prompt, rng: random.Random) -> Objective:
 
     Helpful raters meet harmful prompts too, or no vote would show that the objectives conflict.
     """
-    return "harmless" if rng.random() < (0.65 if prompt.harmful else 0.25) else "helpful"
+    return "harmless" if rng.random() < (0.8 if prompt.harmful else 0.15) else "helpful"
 
 
 def vote(

@@ -26,7 +26,7 @@ SETTINGS = PPOSettings(
     max_new_tokens=8,
     learning_rate=3e-3,
     matmul_precision="full",
-    objective_weights={"helpful": 1.0},
+    reward_weights={"helpful": 1.0},
 )
 PROMPTS = [TrainingPrompt([{"role": "user", "content": f"w{number}"}], "helpful") for number in range(5, 13)]
 
@@ -45,7 +45,8 @@ class LikesOneWord:
 
     def score(self, episodes, start_logprobs_N=None):
         liked_B_R = episodes.unpack((episodes.reply_tokens_N == LIKED).float())
-        return 4 * liked_B_R.sum(dim=1, keepdim=True) / episodes.reply_lengths_B[:, None]
+        share_B_1 = 4 * liked_B_R.sum(dim=1, keepdim=True) / episodes.reply_lengths_B[:, None]
+        return share_B_1.expand(-1, len(self.model.shape.columns))
 
 
 def trainer(settings=SETTINGS, *, seed=1, sampler=None, scorer=None) -> PPO:
@@ -234,7 +235,7 @@ def test_values_begin_at_zero_and_learn():
     )
     ppo = trainer(settings)
     # What the prompt's word alone decides can be foreseen.
-    ppo.preference_model.score = lambda episodes, _: 4.0 * (episodes.tokens_B_T[:, 1:2] % 2)
+    ppo.preference_model.score = lambda episodes, _: (4.0 * (episodes.tokens_B_T[:, 1:2] % 2)).expand(-1, 2)
     assert not rollout_of(ppo).values_N.any()
     reports = [ppo.step() for _ in range(15)]
     assert reports[0].explained_variance == pytest.approx(0.0, abs=1e-6)
@@ -280,7 +281,7 @@ def test_gradients_that_are_not_finite_stop_the_run_before_they_are_applied():
     [
         ({"episodes_per_step": 33}, "multiple"),
         ({"advantage": "rloo"}, "replies_per_prompt"),
-        ({"objective_weights": {"funny": 1.0}}, "funny"),
+        ({"reward_weights": {"funny": 1.0}}, "funny"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(change, complaint):

@@ -86,19 +86,18 @@ def test_likelihood_features_by_hand():
 
 def test_the_ensemble_is_aggregated_with_pessimism_centre_and_temperature():
     model = model_of(2, pessimism=0.5)
-    model.center_O.copy_(torch.tensor([1.0, 0.0]))
-    model.temperature_O.copy_(torch.tensor([2.0, 1.0]))
-    scores_1_2_2 = torch.tensor([[[3.0, 1.0], [7.0, 1.0]]])
-    assert model.aggregate(scores_1_2_2).tolist() == [[(5 - 0.5 * 2 - 1) / 2, 1.0]]
+    model.center_O.copy_(torch.tensor([1.0, 0.0, 0.0]))
+    model.temperature_O.copy_(torch.tensor([2.0, 1.0, 1.0]))
+    scores_1_2_3 = torch.tensor([[[3.0, 1.0, 2.0], [7.0, 1.0, 4.0]]])
+    assert model.aggregate(scores_1_2_3).tolist() == [[(5 - 0.5 * 2 - 1) / 2, 1.0, 3 - 0.5 * 1]]
 
 
 def test_scores_combine_each_over_its_own_deviation():
     model = model_of()
-    model.covariance_O_O.copy_(torch.tensor([[4.0, 1.0], [1.0, 1.0]]))
-    combined = model.combine(torch.tensor([[2.0, 1.0]]), {"helpful": 1, "harmless": 2})
-    assert combined.tolist() == pytest.approx([2 / 2 * 1 + 1 / 1 * 2])
-    alone = model.combine(torch.tensor([[2.0, 1.0]]), {"helpful": 1.0})
-    assert alone.tolist() == pytest.approx([1.0])
+    model.scale_O.copy_(torch.tensor([2.0, 1.0, 4.0]))
+    scores_1_3 = torch.tensor([[2.0, 1.0, 6.0]])
+    assert model.combine(scores_1_3, {"helpful": 1, "harmless": 2}).tolist() == pytest.approx([2 / 2 * 1 + 1 / 1 * 2])
+    assert model.combine(scores_1_3, {"overall": 1.0}).tolist() == pytest.approx([1.5])
 
 
 def test_the_starting_policy_is_no_part_of_it():
