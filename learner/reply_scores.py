@@ -31,7 +31,7 @@ class Judge:
 
     @torch.no_grad()
     def scores(self, messages: Sequence[Mapping[str, Any]], replies: Sequence[str]) -> list[float]:
-        """One number a reply, by the operator's weights of the objectives: higher is better."""
+        """One number a reply, as PPO's reward weighs the scores: higher is better."""
         limits = self.learner.preference
         prompt = self.start.encode_chat([_plain(message) for message in messages])[-limits.max_prompt_tokens :]
         encoded = [self.start.encode_reply(reply)[: limits.max_reply_tokens] for reply in replies]
@@ -39,7 +39,7 @@ class Judge:
         for first in range(0, len(encoded), ROWS_PER_FORWARD):
             rows = encoded[first : first + ROWS_PER_FORWARD]
             episodes = Episodes.pad([prompt] * len(rows), rows, self.model.device)
-            combined_B = self.model.combine(self.model.score(episodes), self.learner.ppo.objective_weights)
+            combined_B = self.model.combine(self.model.score(episodes), self.learner.ppo.reward_weights)
             scores += combined_B.tolist()
         return scores
 

@@ -23,7 +23,7 @@ WEIGHTS = {"helpful": 0.75, "harmless": 0.25}
 @pytest.fixture
 def model(policy: Policy) -> PreferenceModel:
     model = new_preference_model(policy.model, PreferenceShape(("helpful", "harmless")), 1)
-    model.covariance_O_O.copy_(torch.tensor([[4.0, 0.0], [0.0, 0.25]]))
+    model.scale_O.copy_(torch.tensor([2.0, 0.5, 1.0]))
     return model
 
 
@@ -39,7 +39,7 @@ def judges(tmp_path: Path, policy: Policy, model: PreferenceModel) -> Judges:
     store.migrate()
     store.write(policies.register_start, "policies/v0", "digest", {})
     learner = settings.learner.model_dump(mode="json")
-    learner["ppo"]["objective_weights"] = WEIGHTS
+    learner["ppo"]["reward_weights"] = WEIGHTS
     made = policies.Provenance(0, "itr_1", "dataset", learner, 1, {"preference": {"sha256": digest}})
     epoch = store.write(leases.acquire, leases.LEARNER, "test", 60.0)
     assert epoch is not None
@@ -52,7 +52,7 @@ def test_scores_are_weighted_over_their_deviations(judges: Judges, policy: Polic
     expected = []
     for reply in replies:
         episode = Episodes.pad([policy.encode_chat(MESSAGES)], [policy.encode_reply(reply)])
-        helpful, harmless = model.score(episode)[0].tolist()
+        helpful, harmless, _ = model.score(episode)[0].tolist()
         expected.append(0.75 * helpful / 2 + 0.25 * harmless / 0.5)
     assert judges.of(1).scores(MESSAGES, replies) == pytest.approx(expected, abs=1e-5)
     parts: list[dict[str, Any]] = [{"role": "user", "content": [{"type": "text", "text": "w1 w2"}]}]
