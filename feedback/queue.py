@@ -9,6 +9,7 @@ from typing import Any
 
 from celery import Celery
 from celery.signals import worker_process_init
+from kombu import Exchange, Queue
 from kombu.exceptions import OperationalError
 
 from feedback.lifeline import die_with_parent
@@ -30,6 +31,12 @@ def make_celery(settings: Settings) -> Celery:
         task_serializer="json",
         accept_content=["json"],
         task_ignore_result=True,
+        task_queues=[
+            # Hints to count are taken and forgotten. A worker whose acknowledgement Redis did not take, because it
+            # stood still just then, would wait for ever to have it taken before it takes another task.
+            Queue(VOTES, Exchange(VOTES), routing_key=VOTES, no_ack=True),
+            Queue(LEARNER, Exchange(LEARNER), routing_key=LEARNER),
+        ],
         task_routes={COUNT_VOTES: {"queue": VOTES}, RUN_ITERATION: {"queue": LEARNER}},
         worker_prefetch_multiplier=1,
         worker_hijack_root_logger=False,

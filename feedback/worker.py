@@ -13,7 +13,7 @@ settings = load_settings()
 app = make_celery(settings)
 
 
-@app.task(name=COUNT_VOTES, acks_late=True, reject_on_worker_lost=True)
+@app.task(name=COUNT_VOTES)
 def count_votes() -> int:
     """Count every vote that is accepted and not counted yet. Returns how many."""
     try:

@@ -9,6 +9,8 @@ import contextlib
 import os
 import random
 import resource
+import signal
+import sqlite3
 import statistics
 import tempfile
 import threading
@@ -20,6 +22,7 @@ from typing import Any
 
 import pytest
 
+from feedback.queue import COUNT_VOTES, SOCKET_TIMEOUT_S, make_celery, send
 from feedback.settings import load_settings
 from feedback.store import Store, keys, votes
 from tests.feedback.conftest import postgres  # noqa: F401
@@ -180,6 +183,28 @@ def test_without_redis_votes_are_answered_all_the_same(tmp_path: Path, state: st
     assert len(without.seconds) > 200
     slow, usual = (statistics.quantiles(ledger.seconds, n=100)[98] for ledger in (without, calm))
     assert slow < max(0.25, 5 * usual)
+
+
+def test_a_worker_that_cannot_say_that_it_is_done_goes_on_counting(tmp_path: Path) -> None:
+    """Redis stops while a task runs, and goes on after the worker has given up telling it."""
+    home = Home(tmp_path)
+    settings = load_settings(home=home.folder)
+    with VoteStack(home.folder) as stack:
+        stack.wait_until_it_answers()
+        time.sleep(5)
+        holding = sqlite3.connect(home.folder / "record.db", isolation_level=None)
+        # While somebody else writes, the task waits for its turn.
+        holding.execute("BEGIN IMMEDIATE")
+        assert send(make_celery(settings), COUNT_VOTES)
+        time.sleep(2)
+        stack.processes["redis"].send_signal(signal.SIGSTOP)
+        holding.execute("ROLLBACK")
+        holding.close()
+        time.sleep(2 * SOCKET_TIMEOUT_S)
+        stack.processes["redis"].send_signal(signal.SIGCONT)
+        with voting(home, stack.url, Ledger(), 7):
+            time.sleep(2)
+        home.drain()
 
 
 def test_a_full_disk_refuses_votes_and_loses_none(tmp_path: Path) -> None:
