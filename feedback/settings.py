@@ -56,6 +56,12 @@ class ServeSettings(Section):
     max_queued_requests: int = Field(256, gt=0)
     """Chats waiting for an engine beyond this number get 429."""
 
+    requests_per_minute: int | None = Field(None, gt=0)
+    """Chats that one key may ask for within a minute; more get 429. None: as many as it likes."""
+
+    tokens_per_minute: int | None = Field(None, gt=0)
+    """Tokens, read and written, that the chats of one key may take within a minute; more get 429. None: no bound."""
+
     sign_in_lifetime_s: float = Field(604_800.0, gt=0)
     """A browser that signed in must do so again after this time."""
 

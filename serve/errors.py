@@ -48,6 +48,21 @@ class Overloaded(TandemError):
         super().__init__(message)
         self.retry_after_s = retry_after_s
 
+    def headers(self) -> dict[str, str]:
+        """What stands in the answer's head beside the error."""
+        return {"retry-after": str(self.retry_after_s)}
+
+
+class RateLimited(Overloaded):
+    """This key has used up what it may have in a minute; `limits` are the headers that say how much that is."""
+
+    def __init__(self, message: str, *, retry_after_s: int, limits: dict[str, str]) -> None:
+        super().__init__(message, retry_after_s=retry_after_s)
+        self.limits = limits
+
+    def headers(self) -> dict[str, str]:
+        return super().headers() | self.limits
+
 
 class EngineRefused(TandemError):
     """vLLM refused the request; its own message says why (too long a prompt, an option it does not know, ...)."""

@@ -15,6 +15,7 @@ from feedback.store import Store, audit, iterations, policies, traffic
 from serve import background
 from serve.auth import Keyring
 from serve.autopilot import Autopilot
+from serve.chat.rate_limits import RateLimits
 from serve.chat.shared_retries import SharedRetries
 from serve.engine.adapters import Adapters
 from serve.engine.bell import Bell
@@ -73,6 +74,7 @@ class Gateway:
         self.autopilot = Autopilot(settings.automatic, settings.gate, self.record, self.promoter, self.pool)
         self.stopping = asyncio.Event()
         self.retries = SharedRetries(settings.broker_url)
+        self.rate_limits = RateLimits(settings.serve, settings.broker_url)
         self._follow_after = 0.0
         self.made_at: dict[int, float] = {}
         self._vote_hints: VoteHints | None = None
@@ -99,6 +101,7 @@ class Gateway:
         if self._vote_hints is not None:
             await asyncio.to_thread(self._vote_hints.stop)
         await self.retries.stop()
+        await self.rate_limits.stop()
         await self.recorder.stop()
         self.record.close()
 

@@ -41,9 +41,9 @@ def install(app: FastAPI) -> None:
 
 def response(error: TandemError, path: str, request_id: str) -> Response:
     """`error` as the answer to a request for `path`."""
-    headers = {}
+    headers: dict[str, str] = {}
     if isinstance(error, Overloaded):
-        headers["retry-after"] = str(error.retry_after_s)
+        headers |= error.headers()
     if isinstance(error, RecordUnavailable):
         headers["retry-after"] = str(RECORD_RETRY_AFTER_S)
     if error.status == HTTPStatus.UNAUTHORIZED:

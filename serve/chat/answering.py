@@ -13,8 +13,9 @@ from starlette.types import Receive, Scope, Send
 
 from serve.auth import Caller
 from serve.chat.completions import Completion, ReplyTimedOut
+from serve.chat.rate_limits import Charge
 from serve.chat.reply import CANCELLED, COMPLETE
-from serve.chat.request import ChatRequest, parse
+from serve.chat.request import parse
 from serve.chat.retries import Attempt, attempt_of
 from serve.gateway import Gateway
 
@@ -31,21 +32,22 @@ async def answer(gateway: Gateway, request: Request, caller: Caller) -> Response
     known = await gateway.retries.begin_anywhere(attempt)
     if known is not None:
         return Response(known.content, media_type=known.media_type, headers={"idempotent-replayed": "true"})
+    charge = Charge()
     try:
-        answered = await _answer_anew(gateway, request, chat, caller, attempt)
-        limit, remaining = gateway.pool.room()
-        answered.headers["x-ratelimit-limit-requests"] = str(limit)
-        answered.headers["x-ratelimit-remaining-requests"] = str(remaining)
+        charge = await gateway.rate_limits.charge(caller.key_id, chat, len(content))
+        completion = Completion(gateway, chat, caller, request.state.request_id, charge)
+        answered = await _answer_anew(gateway, request, completion, attempt, stream=chat.stream)
+        answered.headers.update(_limits(gateway) | charge.headers)
         return answered
     except BaseException:
+        gateway.rate_limits.settle(caller.key_id, charge, 0)
         gateway.retries.drop(attempt)
         raise
 
 
 async def _answer_anew(
-    gateway: Gateway, request: Request, chat: ChatRequest, caller: Caller, attempt: Attempt
+    gateway: Gateway, request: Request, completion: Completion, attempt: Attempt, *, stream: bool
 ) -> Response:
-    completion = Completion(gateway, chat, caller, request.state.request_id)
     gone = asyncio.ensure_future(_disconnected(request.receive))
     begun = asyncio.ensure_future(_begin_in_time(completion, gateway.settings.serve.request_timeout_s))
     try:
@@ -62,7 +64,7 @@ async def _answer_anew(
         begun.cancel()
         gone.cancel()
         raise
-    if chat.stream:
+    if stream:
         return EventStream(gateway, completion, gone, attempt)
     gone.cancel()
     await completion.record(COMPLETE)
@@ -70,6 +72,12 @@ async def _answer_anew(
     if attempt.named or completion.comparison_id is not None:
         gateway.retries.keep(attempt, said, "application/json")
     return Response(said, media_type="application/json")
+
+
+def _limits(gateway: Gateway) -> dict[str, str]:
+    """What there is room for in all, for everybody; a key's own limits take its place where they are set."""
+    limit, remaining = gateway.pool.room()
+    return {"x-ratelimit-limit-requests": str(limit), "x-ratelimit-remaining-requests": str(remaining)}
 
 
 class EventStream(Response):

@@ -13,6 +13,7 @@ from serve.auth import Caller
 from serve.chat.best_of import BestOf
 from serve.chat.frames import DONE, Frames, error_event
 from serve.chat.generation import Generation
+from serve.chat.rate_limits import Charge
 from serve.chat.reply import COMPLETE, FAILED
 from serve.chat.request import ChatRequest
 from serve.chat.stepping import in_step
@@ -33,12 +34,13 @@ class ReplyTimedOut(TandemError):
 class Completion:
     """One request's reply or replies, from the first token asked for until they are in the record."""
 
-    def __init__(self, gateway: Gateway, chat: ChatRequest, caller: Caller, request_id: str) -> None:
+    def __init__(self, gateway: Gateway, chat: ChatRequest, caller: Caller, request_id: str, charge: Charge) -> None:
         self.comparison_id = new_id("cmp") if chat.n == 2 else None
         self._gateway = gateway
         self._chat = chat
         self._caller = caller
         self._request_id = request_id
+        self._charge = charge
         self._id = new_id("chatcmpl").replace("_", "-")
         self._created = int(time.time())
         self.recorded_as: str | None = None
@@ -93,6 +95,7 @@ class Completion:
         if self.recorded_as is not None:
             return
         self.recorded_as = status
+        self._gateway.rate_limits.settle(self._caller.key_id, self._charge, self._tokens_taken())
         metrics = self._gateway.metrics
         rows = [
             generation.reply.as_sample(
@@ -143,6 +146,12 @@ class Completion:
         prompt = max(reply.usage["prompt_tokens"] for reply in replies)
         completion = sum(reply.usage["completion_tokens"] for reply in replies)
         return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+
+    def _tokens_taken(self) -> int:
+        """As `usage`; of replies that did not end, for which the engine says nothing, what is known."""
+        said = self.usage()
+        written = sum(len(generation.reply.token_ids) for generation in self.generations)
+        return (said["prompt_tokens"] or self._charge.prompt_tokens) + max(said["completion_tokens"], written)
 
     def whole(self) -> dict[str, Any]:
         """OpenAI's chat completion object."""

@@ -1,37 +1,22 @@
 """What one API process answered is found by another one, over a real Redis; without one each process knows its own."""
 
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from redis import Redis
-from redis.exceptions import RedisError
 
-from deploy.redis_server import find_redis_server, redis_command
 from feedback.errors import Conflict
 from serve.chat.retries import Attempt, KeyReused
 from serve.chat.shared_retries import SharedRetries
+from tests.serve.redis_server import redis_server
 
 FIRST = Attempt("key_1 key a", "digest", named=True, repeated=False)
 
 
 @pytest.fixture
 def url(tmp_path: Path) -> Iterator[str]:
-    (tmp_path / "run").mkdir()
-    process = subprocess.Popen(redis_command(find_redis_server(), tmp_path), stdout=subprocess.DEVNULL)
-    socket = tmp_path / "run" / "redis.sock"
-    try:
-        for _ in range(200):
-            try:
-                Redis(unix_socket_path=str(socket)).ping()
-                break
-            except RedisError:
-                pass
-        yield f"redis+socket://{socket}"
-    finally:
-        process.terminate()
-        process.wait(timeout=10)
+    with redis_server(tmp_path / "home") as (url, _):
+        yield url
 
 
 async def test_an_answer_is_shared_and_a_key_is_claimed_once(url: str) -> None:

@@ -1,0 +1,30 @@
+"""A private Redis for a test, as `tandem up` starts it."""
+
+import contextlib
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from redis import Redis
+from redis.exceptions import RedisError
+
+from deploy.redis_server import find_redis_server, redis_command
+
+
+@contextlib.contextmanager
+def redis_server(home: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """Its URL and its process."""
+    (home / "run").mkdir(parents=True)
+    process = subprocess.Popen(redis_command(find_redis_server(), home), stdout=subprocess.DEVNULL)
+    socket = home / "run" / "redis.sock"
+    try:
+        for _ in range(200):
+            with contextlib.suppress(RedisError):
+                Redis(unix_socket_path=str(socket)).ping()
+                break
+            time.sleep(0.02)
+        yield f"redis+socket://{socket}", process
+    finally:
+        process.kill()
+        process.wait(timeout=10)
