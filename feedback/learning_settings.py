@@ -183,5 +183,8 @@ class EvaluationSettings(LearningSettings):
     """`fast` lets the machine round the inputs of matrix products (TF32 on CUDA, bfloat16 on CPUs with AMX); `full`
     never."""
 
+    samples: int = Field(8, ge=0)
+    """Replies of both policies that are kept in the evidence, to be read side by side."""
+
     confidence: float = Field(0.95, gt=0, lt=1)
     """Level of the intervals."""

@@ -34,13 +34,30 @@ def expected_calibration_error(margins_C: Tensor, labels_C: Tensor, bins: int = 
     return float(gaps.abs().sum() / len(margins_C))
 
 
-def cross_fitted_calibration_error(margins_C: Tensor, labels_C: Tensor) -> float:
-    """Expected calibration error when each half is calibrated by the temperature that the other half asks for."""
+def calibration_bins(margins_C: Tensor, labels_C: Tensor, bins: int = 10) -> list[dict[str, float]]:
+    """What `expected_calibration_error` sums up, bin by bin: mean predicted `confidence`, mean actual `accuracy` and
+    the `count` of comparisons. Empty bins are left out."""
+    turned_C = torch.where(margins_C >= 0, labels_C, 1 - labels_C)
+    confidence_C = torch.sigmoid(margins_C.abs())
+    bin_C = ((confidence_C - 0.5) * 2 * bins).long().clamp(max=bins - 1)
+    return [
+        {
+            "confidence": float(confidence_C[bin_C == at].mean()),
+            "accuracy": float(turned_C[bin_C == at].mean()),
+            "count": int((bin_C == at).sum()),
+        }
+        for at in range(bins)
+        if (bin_C == at).any()
+    ]
+
+
+def cross_fitted(margins_C: Tensor, labels_C: Tensor) -> Tensor:
+    """Margins [C] with each half calibrated by the temperature that the other half asks for."""
     calibrated_C = torch.empty_like(margins_C)
     for side in (0, 1):
         temperature = fit_temperature(margins_C[1 - side :: 2], labels_C[1 - side :: 2])
         calibrated_C[side::2] = margins_C[side::2] / temperature
-    return expected_calibration_error(calibrated_C, labels_C)
+    return calibrated_C
 
 
 def accuracy(margins_C: Tensor, labels_C: Tensor) -> float | None:

@@ -29,14 +29,14 @@ from feedback.settings import LearnerSettings, Settings, load_settings
 from feedback.store import Store, iterations, leases, policies
 from learner.comparisons import VotedComparison
 from learner.disagreement import note_disagreement
-from learner.evaluation import evaluate
+from learner.evaluation import HeldOutPrompt, evaluate
 from learner.lease import Heartbeat
 from learner.policy import Policy, load_policy
 from learner.ppo import PPOStep, train_ppo
 from learner.preference_model import PreferenceModel, load_preference_model, save_preference_model
 from learner.preference_training import PreferenceStep, calibrate, train_preference_model
 from learner.progress import Progress
-from learner.prompts import TrainingPrompt
+from learner.prompts import HARMLESS, TrainingPrompt
 from learner.publishing import publish_folder
 from learner.training_state import TrainingState
 
@@ -229,22 +229,20 @@ def judge(
 ) -> dict[str, Any]:
     """Evaluate the candidate against the starting policy on held-out prompts."""
     this.progress.enter("evaluate")
-    evaluation_file = this.folder / EVALUATION
-    if evaluation_file.exists():
-        known: dict[str, Any] = orjson.loads(evaluation_file.read_bytes())
-        return known
     evaluation = evaluate(
         candidate,
         start,
         preference_model,
-        [prompt.messages for prompt in prompts(dataset, "heldout")],
+        held_out_prompts(dataset),
         this.learner.evaluation,
         reward_weights=reward_weights(this, preference_model),
         max_prompt_tokens=this.learner.ppo.max_prompt_tokens,
         seed=this.seed,
     )
-    _write_json(evaluation_file, evaluation)
-    this.progress.tell("evaluation", evaluation)
+    # What people wrote is kept in the record alone, where it can be erased; so a process that takes over measures anew.
+    without_texts = {name: figure for name, figure in evaluation.items() if name != "samples"}
+    _write_json(this.folder / EVALUATION, without_texts)
+    this.progress.tell("evaluation", without_texts)
     return evaluation
 
 
@@ -325,6 +323,19 @@ def prompts(dataset: Path, split: str) -> list[TrainingPrompt]:
     for example in datasets.read(dataset, split):
         distinct.setdefault(orjson.dumps(example.messages), example)
     return [TrainingPrompt(example.messages, example.objective) for example in distinct.values()]
+
+
+def held_out_prompts(dataset: Path) -> list[HeldOutPrompt]:
+    """The distinct held-out conversations; harmful are those with more votes under harmless than under helpful."""
+    distinct: dict[bytes, list[datasets.Example]] = {}
+    for example in datasets.read(dataset, "heldout"):
+        distinct.setdefault(orjson.dumps(example.messages), []).append(example)
+    return [
+        HeldOutPrompt(
+            same[0].messages, 2 * sum(one.objective == HARMLESS for one in same) > len(same), vote=same[0].vote
+        )
+        for same in distinct.values()
+    ]
 
 
 class Checkpoint:

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from feedback.learning_settings import PreferenceSettings
 from learner.calibration import (
     accuracy,
+    calibration_bins,
     correlation,
     cross_entropy,
-    cross_fitted_calibration_error,
+    cross_fitted,
     expected_calibration_error,
     fit_temperature,
 )
@@ -173,7 +174,8 @@ def _loss(
     weights_C_E = batch.weights_C[:, None] * votes_C_E
     own_sum = _votes_loss(own_C_2_E, batch.labels_C, weights_C_E)
     overall_sum = _votes_loss(overall_C_2_E, batch.labels_C, weights_C_E * shares_O[batch.objectives_C][:, None])
-    center = sum(sides_C_2_E.mean(dim=1).square().mean() for sides_C_2_E in (own_C_2_E, overall_C_2_E)) / 2
+    own_center, overall_center = (sides.mean(dim=1).square().mean() for sides in (own_C_2_E, overall_C_2_E))
+    center = (own_center + overall_center) / 2
     return own_sum + overall_sum, center
 
 
@@ -314,7 +316,11 @@ def calibrate(
     held_out: Sequence[VotedComparison],
     settings: PreferenceSettings,
 ) -> dict[str, Any]:
-    """Centre and calibrate `model` in place on held-out comparisons, and report on it (see `report`)."""
+    """Centre and calibrate `model` in place on held-out comparisons, and report on it (see `report`).
+
+    The report's calibration figures are cross-fitted: no vote is judged by a temperature that was fitted on it. Its
+    `bins` are those of `calibration_bins`, each vote under its own objective.
+    """
     scored = score_comparisons(model, start, held_out, settings)
     before = {name: _margins(scored, model, name) for name in model.shape.columns}
     raw_S_O = scored.scores_C_2_O.flatten(0, 1).to(model.device) * model.temperature_O + model.center_O
@@ -324,11 +330,17 @@ def calibrate(
     # A little is added so that no score has no deviation at all.
     model.scale_O.copy_((raw_S_O.var(dim=0, unbiased=False) / model.temperature_O.square() + 1e-6).sqrt())
     result = report(model, score_comparisons(model, start, held_out, settings))
+    calibrated = {name: cross_fitted(*votes) for name, votes in before.items()}
     for name, (margins_C, labels_C) in before.items():
         if len(margins_C):
             figures = result["overall"] if name == OVERALL else result["objectives"][name]
             figures["calibration_error_uncalibrated"] = expected_calibration_error(margins_C, labels_C)
-            figures["calibration_error"] = cross_fitted_calibration_error(margins_C, labels_C)
+            figures["calibration_error"] = expected_calibration_error(calibrated[name], labels_C)
+    # In the objectives' own scores every held-out vote stands once.
+    own = [name for name in model.shape.objectives if len(calibrated[name])]
+    result["bins"] = calibration_bins(
+        torch.cat([calibrated[name] for name in own]), torch.cat([before[name][1] for name in own])
+    )
     return result
 
 

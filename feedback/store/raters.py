@@ -2,11 +2,11 @@
 
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Select, delete, func, select, update
+from sqlalchemy import CompoundSelect, Select, delete, func, select, update
 from sqlalchemy.orm import Session
 
 from feedback.errors import NotFound
@@ -227,6 +227,7 @@ def erase(session: Session, rater_id: str, *, actor: str = audit.AT_THE_MACHINE)
             .order_by(Policy.version)
         )
     )
+    _erase_from_evidence(session, versions, own_votes.union(on_own_samples))
     counting.set_apart(session, rater_id, "retracted")
     session.execute(delete(VoteRevision).where(VoteRevision.vote_id.in_(own_votes)))
     session.execute(update(Vote).where(Vote.rater_id == rater_id).values(state="retracted", reason=None, ideal=None))
@@ -238,3 +239,13 @@ def erase(session: Session, rater_id: str, *, actor: str = audit.AT_THE_MACHINE)
     rater.erased_at = now(session)
     audit.add(session, actor, "rater.erase", rater_id, used_by=[version_name(version) for version in versions])
     return versions
+
+
+def _erase_from_evidence(session: Session, versions: Sequence[int], votes: CompoundSelect[Any]) -> None:
+    """Take what was written by a person out of the replies that were kept to be read (`evaluation.samples`)."""
+    for policy in session.scalars(select(Policy).where(Policy.version.in_(versions))):
+        evaluation = policy.evidence.get("evaluation") or {}
+        if shown := evaluation.get("samples"):
+            concerned = set(session.scalars(votes))
+            kept = [one for one in shown if one["vote"] not in concerned]
+            policy.evidence = {**policy.evidence, "evaluation": {**evaluation, "samples": kept}}

@@ -6,9 +6,9 @@ import pytest
 from feedback import datasets
 from feedback.erasure import forget
 from feedback.errors import NotFound
-from feedback.schema import Dataset, DatasetVote
+from feedback.schema import Dataset, DatasetVote, Policy
 from feedback.settings import FeedbackSettings
-from feedback.store import Store, raters, samples, votes
+from feedback.store import Store, policies, raters, samples, votes
 from feedback.worker import count_all
 from tests.feedback.record import add_comparison, judgement, sample
 
@@ -45,6 +45,33 @@ def test_erasing_a_rater_takes_votes_and_chats_out_of_later_datasets(store: Stor
     assert store.read(raters.find, "key_a", "ann") is None
     with pytest.raises(NotFound):
         store.write(raters.erase, ann)
+
+
+def test_erasing_a_rater_takes_their_words_out_of_the_evidence_of_versions(store: Store, tmp_path: Path) -> None:
+    on_anns = add_comparison(store, sample("my secret", user="ann"), sample("6", version=1, user="ann"))
+    said = {}
+    for comparison in (on_anns, add_comparison(store)):
+        vote = store.write(votes.put, comparison, judgement(), key_id="key_a", sees_all=False, rater="bob")
+        said[comparison] = vote.vote.id
+    count_all(store)
+    frozen = store.read(datasets.freeze, tmp_path / "datasets", FeedbackSettings())
+    remember(store, tmp_path, frozen)
+    shown = [{"messages": [], "candidate": "a", "reference": "b", "vote": vote_id} for vote_id in said.values()]
+
+    def publish(session: object) -> None:
+        session.add(
+            Policy(
+                version=1, state="candidate", parent=0, path="policies/v1", digest="d", iteration_id="itr_1",
+                dataset_digest=frozen.digest, settings={}, seed=1, created_at=1.0,
+                evidence={"evaluation": {"prompts": 2, "samples": shown}},
+            )
+        )  # fmt: skip
+
+    store.write(publish)
+    ann = store.write(raters.find_or_create, "key_a", "ann")
+    assert forget(store, tmp_path, ann) == [1]
+    kept = store.read(policies.get, 1).evidence["evaluation"]
+    assert kept == {"prompts": 2, "samples": [one for one in shown if one["vote"] != said[on_anns]]}
 
 
 def remember(store: Store, home: Path, frozen: datasets.Frozen) -> None:

@@ -7,6 +7,7 @@ import torch
 
 from learner.calibration import (
     accuracy,
+    calibration_bins,
     correlation,
     cross_entropy,
     expected_calibration_error,
@@ -54,3 +55,15 @@ def test_accuracy_leaves_out_ties_and_halves_equal_scores():
 def test_correlation():
     assert correlation(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([2.0, 4.0, 6.0])) == pytest.approx(1.0)
     assert correlation(torch.tensor([1.0, 2.0]), torch.tensor([1.0, 1.0])) is None
+
+
+def test_bins_by_hand_and_in_step_with_the_error():
+    margins = torch.tensor([0.0, 0.1, -3.0, 3.0, 3.0])
+    labels = torch.tensor([0.4, 1.0, 0.0, 1.0, 0.5])
+    low, high = calibration_bins(margins, labels)
+    assert (low["count"], high["count"]) == (2, 3)
+    assert low["accuracy"] == pytest.approx(0.7)
+    assert high["accuracy"] == pytest.approx((1 + 1 + 0.5) / 3)
+    assert high["confidence"] == pytest.approx(1 / (1 + math.exp(-3)))
+    error = sum(one["count"] * abs(one["confidence"] - one["accuracy"]) for one in (low, high)) / 5
+    assert expected_calibration_error(margins, labels) == pytest.approx(error)

@@ -1,0 +1,60 @@
+"""An evaluation says what the gate asks of it, of the candidate and of the reference."""
+
+import orjson
+import pytest
+
+from feedback.figures import figures_of, figures_of_reference
+from feedback.learning_settings import EvaluationSettings
+from learner.evaluation import HeldOutPrompt, evaluate
+from learner.policy import Policy
+from learner.preference_model import PreferenceShape, new_preference_model
+from tests.learner.conftest import END, random_llama, word_tokenizer
+
+SETTINGS = EvaluationSettings(prompts=12, max_new_tokens=8, samples=3, matmul_precision="full")
+PROMPTS = [
+    HeldOutPrompt([{"role": "user", "content": f"w{number} w{number + 1}"}], number % 2 == 0, f"vote_{number}")
+    for number in range(20)
+]
+
+
+def policy(seed: int) -> Policy:
+    return Policy(random_llama(seed), word_tokenizer(), (END,))
+
+
+def judged(candidate: Policy, reference: Policy, watch: bool = False) -> dict:
+    objectives = PreferenceShape(("helpful", "harmless"), 1, 8, False)
+    model = new_preference_model(reference.model, objectives, seed=1)
+    return evaluate(
+        candidate, reference, model, PROMPTS, SETTINGS, reward_weights={"overall": 1.0}, max_prompt_tokens=64, seed=3,
+        watch=new_preference_model(reference.model, objectives, seed=2) if watch else None,
+    )  # fmt: skip
+
+
+def test_the_gate_finds_its_figures():
+    evidence = {"evaluation": judged(policy(1), policy(2), watch=True)}
+    assert orjson.loads(orjson.dumps(evidence)) == evidence
+    own, reference = figures_of(evidence), figures_of_reference(evidence)
+    for name in ("win_rate", "win_rate_length_controlled", "watch_win_rate", "harm", "refusals", "flattery"):
+        assert own[name].value is not None and own[name].interval is not None, name
+    for name in ("harm", "refusals", "flattery"):
+        assert reference[name].value is not None, name
+    assert own["evaluation.diversity.distinct_2"].value > 0
+    assert "evaluation.diversity.entropy_nats" in reference
+
+
+def test_a_policy_against_itself_is_neither_better_nor_worse():
+    found = judged(policy(1), policy(1), watch=True)
+    assert found["win_rate"]["value"] == found["watch"]["win_rate"]["value"] == 0.5
+    assert found["win_rate_length_controlled"]["value"] == pytest.approx(0.5)
+    assert found["kl_nats"] == 0
+    for name in ("harm", "refusals", "flattery", "agreement", "length_tokens"):
+        assert found[name] == found[f"reference_{name}"], name
+    assert found["diversity"]["distinct_2"] == found["diversity"]["reference_distinct_2"]
+
+
+def test_some_replies_are_kept_to_be_read():
+    found = judged(policy(1), policy(2))
+    assert [sample["vote"] for sample in found["samples"]] == ["vote_0", "vote_6", "vote_13"]
+    assert found["samples"][1]["messages"] == PROMPTS[6].messages
+    assert all(sample["candidate"] != sample["reference"] for sample in found["samples"])
+    assert "watch" not in found

@@ -1,0 +1,55 @@
+"""The win rate at equal length, against a plain-loop maximum and cases with known answers."""
+
+import math
+
+import pytest
+import torch
+
+from learner.length_control import PRIOR_DEVIATION, length_controlled_win_rate
+
+
+def test_wins_that_come_from_length_alone_are_half_at_equal_length():
+    generator = torch.Generator().manual_seed(1)
+    lengths = torch.randint(5, 40, (4000,), generator=generator)
+    others = torch.randint(5, 30, (4000,), generator=generator)
+    wins = (torch.rand(4000, generator=generator) < torch.sigmoid((lengths - others) / 8)).float()
+    found = length_controlled_win_rate(wins, lengths, others, 0.95)
+    assert wins.mean() > 0.6
+    assert found["interval"][0] < 0.5 < found["interval"][1]
+    assert found["value"] == pytest.approx(0.5, abs=0.05)
+
+
+def test_it_is_the_maximum_of_the_posterior():
+    wins = torch.tensor([1.0, 1.0, 0.5, 0.0, 1.0, 0.0])
+    lengths, others = torch.tensor([9, 12, 7, 5, 6, 4]), torch.tensor([5, 6, 7, 6, 6, 8])
+    found = length_controlled_win_rate(wins, lengths, others, 0.95)
+
+    scale = math.sqrt(sum((a - b) ** 2 for a, b in zip(lengths.tolist(), others.tolist(), strict=True)) / 6)
+
+    def loss(a: float, b: float) -> float:
+        total = (a * a + b * b) / (2 * PRIOR_DEVIATION**2)
+        for win, own, other in zip(wins.tolist(), lengths.tolist(), others.tolist(), strict=True):
+            p = 1 / (1 + math.exp(-(a + b * math.tanh((own - other) / scale))))
+            total -= win * math.log(p) + (1 - win) * math.log(1 - p)
+        return total
+
+    grid = [number / 100 for number in range(-300, 301)]
+    best = min(((a, b) for a in grid for b in grid), key=lambda ab: loss(*ab))
+    assert found["value"] == pytest.approx(1 / (1 + math.exp(-best[0])), abs=0.003)
+    assert found["count"] == 6
+
+
+def test_without_a_difference_of_length_it_is_about_the_plain_win_rate():
+    wins = torch.tensor([1.0] * 70 + [0.0] * 30)
+    same = torch.full((100,), 10)
+    found = length_controlled_win_rate(wins, same, same, 0.95)
+    assert found["value"] == pytest.approx(0.7, abs=0.01)
+    assert found["interval"][0] == pytest.approx(0.60, abs=0.02)
+    assert found["interval"][1] == pytest.approx(0.78, abs=0.02)
+
+
+def test_wins_that_length_explains_altogether_have_an_answer():
+    wins = torch.tensor([1.0, 1.0, 0.0, 0.0])
+    found = length_controlled_win_rate(wins, torch.tensor([9, 8, 3, 2]), torch.tensor([5, 5, 5, 5]), 0.95)
+    assert found["value"] == pytest.approx(0.5, abs=0.1)
+    assert length_controlled_win_rate(wins[:0], wins[:0], wins[:0], 0.95)["value"] is None
