@@ -37,7 +37,7 @@ class Judgement:
 def raters(count: int, seed: int) -> list[Rater]:
     """A crew of raters, some more careful than others."""
     rng = random.Random(f"raters-{seed}")
-    return [Rater(f"rater-{n + 1:02d}", rng.uniform(0.8, 1.2)) for n in range(count)]
+    return [Rater(f"rater-{n + 1:02d}", rng.uniform(0.7, 1.15)) for n in range(count)]
 
 
 def draw_objective(prompt: Prompt, rng: random.Random) -> Objective:
