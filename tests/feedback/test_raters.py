@@ -52,7 +52,7 @@ def test_erasing_a_rater_takes_their_words_out_of_the_evidence_of_versions(store
     said = {}
     for comparison in (on_anns, add_comparison(store)):
         vote = store.write(votes.put, comparison, judgement(), key_id="key_a", sees_all=False, rater="bob")
-        said[comparison] = vote.vote.id
+        said[comparison] = vote.id
     count_all(store)
     frozen = store.read(datasets.freeze, tmp_path / "datasets", FeedbackSettings())
     remember(store, tmp_path, frozen)
