@@ -28,8 +28,9 @@ from feedback.settings import FeedbackSettings
 from learner.comparisons import VotedComparison
 from learner.policy import Policy, load_policy
 from learner.ppo import PPOStep, train_ppo
+from learner.preference_judging import calibrate
 from learner.preference_model import OVERALL, PreferenceModel
-from learner.preference_training import calibrate, train_preference_model
+from learner.preference_training import train_preference_model
 from learner.prompts import TrainingPrompt
 from learner.sampler import TorchSampler
 from learner.sequences import Episodes

@@ -15,6 +15,9 @@ from learner.errors import TrainingDataInvalid
 from learner.policy import Message, Policy
 
 PROMPT, FIRST, SECOND, PADDING = range(4)
+# Attention of one forward pass: rows times the square of the longest. 64 short comparisons, or one of 2048 tokens.
+PAIRS_PER_FORWARD = 1 << 22
+COMPARISONS_PER_FORWARD = 64
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,18 @@ def encode_comparison(
     prompt = policy.encode_chat(comparison.messages)[-max_prompt_tokens:]
     objective = list(objectives).index(comparison.objective)
     return EncodedComparison(prompt, (first, second), objective, comparison.label, comparison.weight)
+
+
+def pieces(encoded: Sequence[EncodedComparison]) -> list[list[int]]:
+    """Places of comparisons, those of like length together, in pieces that one forward pass can hold."""
+    lengths = [len(one.prompt) + len(one.replies[0]) + len(one.replies[1]) for one in encoded]
+    cut: list[list[int]] = []
+    for place in sorted(range(len(encoded)), key=lengths.__getitem__):
+        rows = len(cut[-1]) + 1 if cut else 0
+        if not cut or rows > COMPARISONS_PER_FORWARD or rows * lengths[place] ** 2 > PAIRS_PER_FORWARD:
+            cut.append([])
+        cut[-1].append(place)
+    return cut
 
 
 @dataclass(frozen=True)

@@ -33,8 +33,9 @@ from learner.evaluation import HeldOutPrompt, evaluate
 from learner.lease import Heartbeat
 from learner.policy import Policy, load_policy
 from learner.ppo import PPOStep, train_ppo
+from learner.preference_judging import calibrate
 from learner.preference_model import PreferenceModel, load_preference_model, save_preference_model
-from learner.preference_training import PreferenceStep, calibrate, train_preference_model
+from learner.preference_training import PreferenceStep, train_preference_model
 from learner.progress import Progress
 from learner.prompts import HARMLESS, TrainingPrompt
 from learner.publishing import publish_folder

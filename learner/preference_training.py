@@ -1,43 +1,24 @@
-"""Training a preference model on voted comparisons, then centring, calibrating and judging it on held-out ones."""
+"""Training a preference model on voted comparisons. `learner.preference_judging` makes it fit for use."""
 
 import hashlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from feedback.learning_settings import PreferenceSettings
-from learner.calibration import (
-    accuracy,
-    calibration_bins,
-    correlation,
-    cross_entropy,
-    cross_fitted,
-    expected_calibration_error,
-    fit_temperature,
-)
-from learner.comparisons import (
-    ComparisonBatch,
-    EncodedComparison,
-    VotedComparison,
-    encode_comparison,
-)
+from learner.comparisons import ComparisonBatch, EncodedComparison, VotedComparison, encode_comparison, pieces
 from learner.errors import CheckpointInvalid, TrainingDataInvalid, TrainingDiverged
 from learner.hardware import matmul_precision
 from learner.losses import preference_loss
 from learner.policy import Policy
-from learner.preference_model import FEATURES, OVERALL, PreferenceModel, PreferenceShape, new_preference_model
+from learner.preference_model import FEATURES, PreferenceModel, PreferenceShape, new_preference_model
 from learner.training_state import TrainingState, capture, restore
 
 OBJECTIVES = ("helpful", "harmless")
-# Attention of one forward pass: rows times the square of the longest. 64 short comparisons, or one of 2048 tokens.
-PAIRS_PER_FORWARD = 1 << 22
-COMPARISONS_PER_FORWARD = 64
-SURE_LABEL = 0.85
 
 
 @dataclass(frozen=True)
@@ -150,7 +131,7 @@ def _accumulate(
         encoded[i].weight * float(votes_C_E[i].sum()) * float(1 + shares_O[encoded[i].objective]) for i in index
     )
     total = 0.0
-    for piece in _pieces([encoded[i] for i in index]):
+    for piece in pieces([encoded[i] for i in index]):
         rows = [index[place] for place in piece]
         batch = ComparisonBatch.pad([encoded[i] for i in rows], model.device)
         features = None if features_C_2_F is None else features_C_2_F[rows]
@@ -234,23 +215,11 @@ def _bootstrap(comparisons: int, members: int, seed: int) -> Tensor:
     return torch.poisson(torch.ones(comparisons, members), generator=generator)
 
 
-def _pieces(encoded: Sequence[EncodedComparison]) -> list[list[int]]:
-    """Places of comparisons, those of like length together, in pieces that one forward pass can hold."""
-    lengths = [len(one.prompt) + len(one.replies[0]) + len(one.replies[1]) for one in encoded]
-    pieces: list[list[int]] = []
-    for place in sorted(range(len(encoded)), key=lengths.__getitem__):
-        rows = len(pieces[-1]) + 1 if pieces else 0
-        if not pieces or rows > COMPARISONS_PER_FORWARD or rows * lengths[place] ** 2 > PAIRS_PER_FORWARD:
-            pieces.append([])
-        pieces[-1].append(place)
-    return pieces
-
-
 def _all_features(model: PreferenceModel, encoded: Sequence[EncodedComparison]) -> Tensor | None:
     if not model.shape.start_logprob_feature:
         return None
     features_C_2_F = torch.zeros(len(encoded), 2, FEATURES, device=model.device)
-    for piece in _pieces(encoded):
+    for piece in pieces(encoded):
         features = model.features(ComparisonBatch.pad([encoded[i] for i in piece], model.device))
         assert features is not None
         features_C_2_F[piece] = features
@@ -268,129 +237,3 @@ def _fingerprint(encoded: Sequence[EncodedComparison], settings: PreferenceSetti
     for one in encoded:
         digest.update(repr(one).encode())
     return digest.hexdigest()
-
-
-@dataclass(frozen=True)
-class HeldOut:
-    """Aggregated scores [C, 2, O] of held-out comparisons, as the model stands."""
-
-    scores_C_2_O: Tensor
-    lengths_C_2: Tensor
-    encoded: list[EncodedComparison]
-    tranches: list[str]
-
-
-@torch.no_grad()
-def score_comparisons(
-    model: PreferenceModel,
-    start: Policy,
-    comparisons: Sequence[VotedComparison],
-    settings: PreferenceSettings,
-) -> HeldOut:
-    """Scores of both replies of each comparison."""
-    encoded = [
-        encode_comparison(
-            one,
-            start,
-            model.shape.objectives,
-            settings.max_prompt_tokens,
-            settings.max_reply_tokens,
-        )
-        for one in comparisons
-    ]
-    if not encoded:
-        raise TrainingDataInvalid("no held-out comparison to judge the preference model by")
-    scores_C_2_O = torch.zeros(len(encoded), 2, len(model.shape.columns))
-    with matmul_precision(settings.matmul_precision, model.trunk):
-        for piece in _pieces(encoded):
-            batch = ComparisonBatch.pad([encoded[i] for i in piece], model.device)
-            raw_C_2_E_O = model.compare(batch, model.features(batch))
-            scores_C_2_O[piece] = model.aggregate(raw_C_2_E_O.flatten(0, 1)).unflatten(0, (len(batch), 2)).cpu()
-    lengths = torch.tensor([[len(reply) for reply in one.replies] for one in encoded])
-    return HeldOut(scores_C_2_O, lengths, encoded, [one.tranche for one in comparisons])
-
-
-def calibrate(
-    model: PreferenceModel,
-    start: Policy,
-    held_out: Sequence[VotedComparison],
-    settings: PreferenceSettings,
-) -> dict[str, Any]:
-    """Centre and calibrate `model` in place on held-out comparisons, and report on it (see `report`).
-
-    The report's calibration figures are cross-fitted: no vote is judged by a temperature that was fitted on it. Its
-    `bins` are those of `calibration_bins`, each vote under its own objective.
-    """
-    scored = score_comparisons(model, start, held_out, settings)
-    before = {name: _margins(scored, model, name) for name in model.shape.columns}
-    raw_S_O = scored.scores_C_2_O.flatten(0, 1).to(model.device) * model.temperature_O + model.center_O
-    temperatures_O = torch.tensor([fit_temperature(*votes) for votes in before.values()]).to(model.device)
-    model.center_O.copy_(raw_S_O.mean(dim=0))
-    model.temperature_O.mul_(temperatures_O)
-    # A little is added so that no score has no deviation at all.
-    model.scale_O.copy_((raw_S_O.var(dim=0, unbiased=False) / model.temperature_O.square() + 1e-6).sqrt())
-    result = report(model, score_comparisons(model, start, held_out, settings))
-    calibrated = {name: cross_fitted(*votes) for name, votes in before.items()}
-    for name, (margins_C, labels_C) in before.items():
-        if len(margins_C):
-            figures = result["overall"] if name == OVERALL else result["objectives"][name]
-            figures["calibration_error_uncalibrated"] = expected_calibration_error(margins_C, labels_C)
-            figures["calibration_error"] = expected_calibration_error(calibrated[name], labels_C)
-    # In the objectives' own scores every held-out vote stands once.
-    own = [name for name in model.shape.objectives if len(calibrated[name])]
-    result["bins"] = calibration_bins(
-        torch.cat([calibrated[name] for name in own]), torch.cat([before[name][1] for name in own])
-    )
-    return result
-
-
-def report(model: PreferenceModel, scored: HeldOut) -> dict[str, Any]:
-    """Held-out evidence as plain JSON: accuracy by objective, tranche and agreement, cross-entropy, length correlation.
-
-    `accuracy` takes each vote under its own objective; `overall` has the figures of the overall score on all votes.
-    `accuracy_sure` and `accuracy_unsure` split at labels within or beyond `SURE_LABEL` for either side.
-    """
-    figures = {name: _figures(model, scored, name) for name in model.shape.columns}
-    margins_C, labels_C = _margins(scored, model, None)
-    tranches = torch.tensor([sorted(set(scored.tranches)).index(tranche) for tranche in scored.tranches])
-    return {
-        "comparisons": len(margins_C),
-        "accuracy": accuracy(margins_C, labels_C),
-        "overall": figures.pop(OVERALL),
-        "objectives": {name: of_objective for name, of_objective in figures.items() if of_objective["comparisons"]},
-        "tranches": {
-            name: accuracy(margins_C[tranches == index], labels_C[tranches == index])
-            for index, name in enumerate(sorted(set(scored.tranches)))
-        },
-    }
-
-
-def _figures(model: PreferenceModel, scored: HeldOut, column: str) -> dict[str, Any]:
-    margins_C, labels_C = _margins(scored, model, column)
-    sure_C = (labels_C - 0.5).abs() >= SURE_LABEL - 0.5
-    index = model.shape.columns.index(column)
-    return {
-        "comparisons": len(margins_C),
-        "accuracy": accuracy(margins_C, labels_C),
-        "accuracy_sure": accuracy(margins_C[sure_C], labels_C[sure_C]),
-        "accuracy_unsure": accuracy(margins_C[~sure_C], labels_C[~sure_C]),
-        "cross_entropy": cross_entropy(margins_C, labels_C),
-        "temperature": float(model.temperature_O[index]),
-        "center": float(model.center_O[index]),
-        "scale": float(model.scale_O[index]),
-        "length_correlation": correlation(
-            scored.scores_C_2_O[:, :, index].flatten(), scored.lengths_C_2.flatten().float()
-        ),
-    }
-
-
-def _margins(scored: HeldOut, model: PreferenceModel, column: str | None) -> tuple[Tensor, Tensor]:
-    """(margins_C, labels_C) in the score `column` of the votes it speaks of; without one, each vote's own."""
-    objectives_C = torch.tensor([one.objective for one in scored.encoded])
-    labels_C = torch.tensor([one.label for one in scored.encoded])
-    margins_C_O = scored.scores_C_2_O[:, 0] - scored.scores_C_2_O[:, 1]
-    if column is None:
-        return margins_C_O.gather(1, objectives_C[:, None])[:, 0], labels_C
-    index = model.shape.columns.index(column)
-    chosen_C = objectives_C == index if column != OVERALL else torch.ones_like(objectives_C, dtype=torch.bool)
-    return margins_C_O[chosen_C, index], labels_C[chosen_C]

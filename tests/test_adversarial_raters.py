@@ -20,7 +20,8 @@ from feedback.store import Store, votes
 from feedback.worker import count_all
 from learner.comparisons import VotedComparison
 from learner.policy import Policy, load_policy
-from learner.preference_training import score_comparisons, train_preference_model
+from learner.preference_judging import score_comparisons
+from learner.preference_training import train_preference_model
 from learner.sampler import TorchSampler
 from learner.starting_policy import WEIGHTS
 from tests.feedback.record import add_comparison, sample

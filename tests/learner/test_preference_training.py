@@ -8,7 +8,8 @@ import torch
 from feedback.learning_settings import PreferenceSettings
 from learner.comparisons import VotedComparison
 from learner.errors import CheckpointInvalid, TrainingDataInvalid, TrainingDiverged
-from learner.preference_training import calibrate, train_preference_model
+from learner.preference_judging import calibrate
+from learner.preference_training import train_preference_model
 from learner.training_state import TrainingState
 
 SETTINGS = PreferenceSettings(comparisons_per_batch=8, matmul_precision="full", epochs=1, head_learning_rate=3e-3)
@@ -65,7 +66,7 @@ def test_the_overall_score_follows_the_votes_of_the_objectives_that_count(policy
 
 
 def test_held_out_scores_have_mean_zero_and_the_recorded_scale(policy):
-    from learner.preference_training import score_comparisons
+    from learner.preference_judging import score_comparisons
 
     model = train_preference_model(policy, comparisons(64, 1), SETTINGS, seed=1)
     held_out = comparisons(50, 2)
