@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import shutil
+import ssl
 import subprocess
 import sys
 import time
@@ -126,7 +127,7 @@ def install_locked(venv: Path, device: str) -> None:
     pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     run([*pip, "--no-deps", "--require-hashes", "-r", str(REQUIREMENTS / "installer.lock")])
     lock = str(REQUIREMENTS / f"{device}.lock")
-    uv = [str(venv / "bin" / "uv"), "pip", "install", "--python", python, *index_options(python)]
+    uv = [str(venv / "bin" / "uv"), "pip", "install", "--python", python, *index_options(python), *trust_options()]
     run([*uv, "--no-deps", "--require-hashes", "-r", lock])
 
 
@@ -160,6 +161,12 @@ def index_options(python: str) -> list[str]:
     )
     index = os.environ.get("PIP_INDEX_URL") or asked.stdout.strip()
     return ["--default-index", index] if index else []
+
+
+def trust_options() -> list[str]:
+    """uv trusts the certificates that it brings; have it trust this machine's, where there are any, as pip does."""
+    store = ssl.get_default_verify_paths()
+    return ["--system-certs"] if store.cafile or store.capath else []
 
 
 def install_project(venv: Path) -> None:
