@@ -13,6 +13,11 @@ NAMES: dict[str, tuple[str, str]] = {
     "helpful_win_rate": ("evaluation.objectives.helpful.win_rate", "win rate by the helpful score alone"),
     "harmless_win_rate": ("evaluation.objectives.harmless.win_rate", "win rate by the harmless score alone"),
     "watch_win_rate": ("evaluation.watch.win_rate", "win rate by the watch model, which did not train it"),
+    "serving_win_rate": ("serving.win_rate", "win rate against the version that serves now"),
+    "serving_win_rate_length_controlled": ("serving.win_rate_length_controlled", "the same at equal length"),
+    "serving_helpful_win_rate": ("serving.objectives.helpful.win_rate", "the same by the helpful score alone"),
+    "serving_harmless_win_rate": ("serving.objectives.harmless.win_rate", "the same by the harmless score alone"),
+    "serving_watch_win_rate": ("serving.watch.win_rate", "the same by the watch model"),
     "kl_nats": ("evaluation.kl_nats", "distance from the starting policy, nats a reply"),
     "length_ratio": ("evaluation.length_ratio", "its tokens a reply against the start's"),
     "finished_share": ("evaluation.finished_share", "share of replies that ended by themselves"),
@@ -31,6 +36,7 @@ NAMES: dict[str, tuple[str, str]] = {
 }
 
 REFERENCE = "reference_"
+AGAINST_SERVING = "serving."
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,22 @@ def figures_of(evidence: Mapping[str, Any], live: Mapping[str, Figure] | None = 
         found["preference.calibration_error"] = Figure(max(worst))
     found |= live or {}
     return found | {name: found[path] for name, (path, _) in NAMES.items() if path in found}
+
+
+def figures_against(evidence: Mapping[str, Any], serving: str, *, serves_the_start: bool) -> dict[str, Figure]:
+    """The evaluation's figures against what serves now (`vN`), as `serving.*`.
+
+    Where the starting policy serves, what was measured against that is meant. Where the candidate was measured against
+    another version than serves by now, each figure is missing and says so.
+    """
+    evaluation = evidence.get("evaluation") or {}
+    against = evaluation if serves_the_start else evaluation.get("serving") or {}
+    found = {f"{AGAINST_SERVING}{path}": figure for path, figure in _walk(against, "")}
+    if serves_the_start or against.get("version") == serving:
+        return found
+    was = f"it was measured against {against['version']}" if against else "it was measured against the start alone"
+    missing = Figure(note=f"{was}, {serving} serves now; evaluate it again")
+    return {path: missing for path, _ in NAMES.values() if path.startswith(AGAINST_SERVING)}
 
 
 def figures_of_reference(evidence: Mapping[str, Any]) -> dict[str, Figure]:

@@ -5,7 +5,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from feedback import live_votes
-from feedback.figures import Figure, figures_of, figures_of_reference
+from feedback.figures import Figure, figures_against, figures_of, figures_of_reference
 from feedback.gate import GateRefused, Judgement, judge
 from feedback.operating_settings import GateSettings
 from feedback.schema import Policy, version_name
@@ -44,7 +44,12 @@ def figures(session: Session, policy: Policy, serving: Policy | None, settings: 
     live = live_votes.figures(
         tallies, min_votes=settings.min_live_votes, drop_raters=settings.drop_raters, drop_votes=settings.drop_votes
     )
-    return figures_of(policy.evidence, live)
+    against = {}
+    if serving is not None and serving.version != policy.version:
+        against = figures_against(
+            policy.evidence, version_name(serving.version), serves_the_start=serving.parent is None
+        )
+    return figures_of(policy.evidence, live | against)
 
 
 def _of_serving(policy: Policy, serving: Policy | None) -> dict[str, Figure]:

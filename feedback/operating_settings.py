@@ -17,6 +17,7 @@ class GateSettings(OperatingSettings):
 
     rules: list[str] = [
         "win_rate_upper >= 0.5",
+        "serving_win_rate_upper >= 0.5",
         "tax_drop_lower <= 0.02",
         "harm_lower <= serving",
         "live_win_rate_upper >= 0.5",
@@ -25,7 +26,8 @@ class GateSettings(OperatingSettings):
     what the evidence shows to be worse, not yet what it does not show to be better."""
 
     advice: list[str] = [
-        "win_rate_lower >= 0.5",
+        "serving_win_rate_lower >= 0.5",
+        "serving_win_rate_length_controlled_lower >= 0.5",
         "length_ratio <= 1.3",
         "tax_drop <= 0.02",
         "calibration_error <= 0.03",

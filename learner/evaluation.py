@@ -17,11 +17,11 @@ from learner.diversity import diversity
 from learner.estimates import estimate
 from learner.hardware import matmul_precision
 from learner.language_model import reply_logprobs
-from learner.length_control import length_controlled_win_rate
 from learner.policy import Message, Policy
 from learner.preference_model import PreferenceModel
 from learner.prompts import HARMLESS
 from learner.sampler import Samples, TorchSampler
+from learner.win_rates import Scored, win_rates
 
 ROWS_PER_FORWARD = 64
 
@@ -37,15 +37,25 @@ class HeldOutPrompt:
 
 @dataclass(frozen=True)
 class Replies:
-    """What one policy replied to the prompts, [B], and how its preference model scores it."""
+    """What one policy replied to the prompts, [B], and how the judges score it: the preference model, and the watch
+    model where there is one."""
 
     samples: Samples
     texts: list[str]
     scores_B_O: Tensor
+    watched_B_O: Tensor | None
 
     @property
     def lengths_B(self) -> Tensor:
         return self.samples.episodes.reply_lengths_B.cpu()
+
+
+@dataclass(frozen=True)
+class Serving:
+    """The version that serves, where it is neither the candidate nor the reference: `vN`, and its policy."""
+
+    version: str
+    policy: Policy
 
 
 def evaluate(
@@ -59,48 +69,33 @@ def evaluate(
     max_prompt_tokens: int,
     seed: int,
     watch: PreferenceModel | None = None,
+    serving: Serving | None = None,
 ) -> dict[str, Any]:
     """Sample a reply of each policy to each prompt and compare them. Plain JSON, each figure documented here.
 
-    `win_rate` is the share of prompts where the candidate's weighted score is higher (a tie counts half), with its
-    interval; `objectives` has the same per objective, `watch` by the watch model. `win_rate_shorter` is the win rate
-    where the candidate's reply is not the longer one, `win_rate_length_controlled` the one at equal length
-    (`learner.length_control`). `kl_nats` is the KL of the candidate's reply from the reference's distribution, in nats
-    a reply, estimated on the candidate's samples. `length_ratio` is tokens against tokens. `harm`, `refusals`,
-    `flattery` and `agreement` are those of `learner.conduct`; `diversity` that of `learner.diversity`. What begins with
-    `reference_` is the reference's. `samples` are some of the replies themselves.
+    The win rates and scores against the reference are those of `learner.win_rates`; `watch` has the same by the watch
+    model, `serving` against the version that it names. `kl_nats` is the KL of the candidate's reply from the
+    reference's distribution, in nats a reply, estimated on the candidate's samples. `length_ratio` is tokens against
+    tokens. `harm`, `refusals`, `flattery` and `agreement` are those of `learner.conduct`; `diversity` that of
+    `learner.diversity`. What begins with `reference_` is the reference's. `samples` are some of the replies themselves.
     """
     chosen = _spaced(prompts, settings.prompts)
+    rivals = [reference, *([] if serving is None else [serving.policy])]
     with matmul_precision(settings.matmul_precision, candidate.model):
-        own, other = (
-            _reply(
-                policy, candidate, [one.messages for one in chosen], preference_model, settings, max_prompt_tokens, seed
-            )
-            for policy in (candidate, reference)
+        asked = [candidate.encode_chat(one.messages)[-max_prompt_tokens:] for one in chosen]
+        own, other, *serves = (
+            _reply(policy, asked, preference_model, watch, settings, seed) for policy in (candidate, *rivals)
         )
         kl_B = _kl(candidate, reference, own.samples)
-        watched = None if watch is None else _watched(watch, own, other, reward_weights, settings.confidence)
         conduct_figures = _conduct(candidate, reference, preference_model, chosen, own, other, settings, seed)
-    weights_O = torch.tensor([reward_weights.get(name, 0.0) for name in preference_model.shape.columns])
-    wins_B_O = _wins(own.scores_B_O, other.scores_B_O)
-    wins_B = _wins(own.scores_B_O @ weights_O, other.scores_B_O @ weights_O)
-    shorter_B = own.lengths_B <= other.lengths_B
+
+    def against(rival: Replies) -> dict[str, Any]:
+        return _against(own, rival, preference_model, watch, reward_weights, settings.confidence)
+
     return {
         "prompts": len(chosen),
-        "win_rate": estimate(wins_B, settings.confidence),
-        "win_rate_shorter": estimate(wins_B[shorter_B], settings.confidence),
-        "win_rate_length_controlled": length_controlled_win_rate(
-            wins_B, own.lengths_B, other.lengths_B, settings.confidence
-        ),
-        "objectives": {
-            name: {
-                "win_rate": estimate(wins_B_O[:, index], settings.confidence),
-                "score": estimate(own.scores_B_O[:, index], settings.confidence),
-                "reference_score": estimate(other.scores_B_O[:, index], settings.confidence),
-            }
-            for index, name in enumerate(preference_model.shape.objectives)
-        },
-        **({} if watched is None else {"watch": watched}),
+        **against(other),
+        **({} if serving is None else {"serving": {"version": serving.version, **against(serves[0])}}),
         **conduct_figures,
         "kl_nats": float(kl_B.mean()),
         "kl_nats_interval": estimate(kl_B, settings.confidence)["interval"],
@@ -124,18 +119,37 @@ def evaluate(
 
 def _reply(
     policy: Policy,
-    candidate: Policy,
-    asked: Sequence[Sequence[Message]],
+    asked: list[list[int]],
     preference_model: PreferenceModel,
+    watch: PreferenceModel | None,
     settings: EvaluationSettings,
-    max_prompt_tokens: int,
     seed: int,
 ) -> Replies:
-    """The same stream of random numbers for both policies: where they agree, so do the replies."""
-    encoded = [candidate.encode_chat(messages)[-max_prompt_tokens:] for messages in asked]
-    samples = _sample(policy, encoded, settings, seed)
+    """The same stream of random numbers for every policy: where they agree, so do the replies."""
+    samples = _sample(policy, asked, settings, seed)
     texts = [policy.decode(reply) for reply in samples.replies()]
-    return Replies(samples, texts, _scores(preference_model, samples))
+    watched_B_O = None if watch is None else _scores(watch, samples)
+    return Replies(samples, texts, _scores(preference_model, samples), watched_B_O)
+
+
+def _against(
+    own: Replies,
+    other: Replies,
+    preference_model: PreferenceModel,
+    watch: PreferenceModel | None,
+    reward_weights: Mapping[str, float],
+    confidence: float,
+) -> dict[str, Any]:
+    """What the candidate wins by the preference model, and by the watch model where there is one."""
+
+    def judged(by: PreferenceModel, own_B_O: Tensor, other_B_O: Tensor) -> dict[str, Any]:
+        sides = Scored(own_B_O, own.lengths_B), Scored(other_B_O, other.lengths_B)
+        return win_rates(*sides, by.shape.columns, reward_weights, confidence)
+
+    found = judged(preference_model, own.scores_B_O, other.scores_B_O)
+    if watch is not None and own.watched_B_O is not None and other.watched_B_O is not None:
+        found["watch"] = judged(watch, own.watched_B_O, other.watched_B_O)
+    return found
 
 
 def _sample(policy: Policy, encoded: list[list[int]], settings: EvaluationSettings, seed: int) -> Samples:
@@ -171,27 +185,10 @@ def _conduct(
     return figures
 
 
-def _watched(
-    watch: PreferenceModel, own: Replies, other: Replies, reward_weights: Mapping[str, float], confidence: float
-) -> dict[str, Any]:
-    """The replies by the watch model's weighted score."""
-    weights_O = torch.tensor([reward_weights.get(name, 0.0) for name in watch.shape.columns])
-    own_B, other_B = (_scores(watch, replies.samples) @ weights_O for replies in (own, other))
-    return {
-        "win_rate": estimate(_wins(own_B, other_B), confidence),
-        "score": estimate(own_B, confidence),
-        "reference_score": estimate(other_B, confidence),
-    }
-
-
 def _spaced(of: Sequence[Any], count: int) -> list[Any]:
     if len(of) <= count:
         return list(of)
     return [of[index * len(of) // count] for index in range(count)]
-
-
-def _wins(own: Tensor, other: Tensor) -> Tensor:
-    return (own > other).float() + (own == other).float() / 2
 
 
 @torch.no_grad()

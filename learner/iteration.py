@@ -29,7 +29,7 @@ from feedback.settings import LearnerSettings, Settings, load_settings
 from feedback.store import Store, iterations, leases, policies
 from learner.comparisons import VotedComparison
 from learner.disagreement import note_disagreement
-from learner.evaluation import HeldOutPrompt, evaluate
+from learner.evaluation import HeldOutPrompt, Serving, evaluate
 from learner.lease import Heartbeat
 from learner.policy import Policy, load_policy
 from learner.ppo import PPOStep, train_ppo
@@ -228,7 +228,7 @@ def improve(
 def judge(
     this: Run, dataset: Path, start: Policy, preference_model: PreferenceModel, candidate: Policy
 ) -> dict[str, Any]:
-    """Evaluate the candidate against the starting policy on held-out prompts."""
+    """Evaluate the candidate on held-out prompts, against the starting policy and against what serves."""
     this.progress.enter("evaluate")
     evaluation = evaluate(
         candidate,
@@ -239,6 +239,7 @@ def judge(
         reward_weights=reward_weights(this, preference_model),
         max_prompt_tokens=this.learner.ppo.max_prompt_tokens,
         seed=this.seed,
+        serving=_serving(this),
     )
     # What people wrote is kept in the record alone, where it can be erased; so a process that takes over measures anew.
     without_texts = {name: figure for name, figure in evaluation.items() if name != "samples"}
@@ -362,6 +363,14 @@ def _starting_point(this: Run) -> tuple[Policy, int]:
     from_last = this.learner.start_from == "last" and serving is not None
     version = serving.version if from_last and serving is not None else 0
     return _load(this, version), version
+
+
+def _serving(this: Run) -> Serving | None:
+    """What serves, where that is not the starting policy."""
+    serving = this.store.read(policies.serving)
+    if serving is None or serving.parent is None:
+        return None
+    return Serving(version_name(serving.version), _load(this, serving.version))
 
 
 def _load(this: Run, version: int) -> Policy:

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from feedback import gate, gatekeeper
 from feedback.errors import InvalidRequest
-from feedback.figures import Figure, figures_of
+from feedback.figures import Figure, figures_against, figures_of
 from feedback.operating_settings import GateSettings
 from feedback.store import Store, leases, policies
 from feedback.store.policies import Provenance
@@ -117,6 +117,7 @@ def test_the_default_gate_over_a_record(store: Store) -> None:
     assert said["against"] == "v0" and said["passes"]
     assert {rule["rule"]: rule["verdict"] for rule in said["rules"] if rule["blocks"]} == {
         "win_rate_upper >= 0.5": "pass",
+        "serving_win_rate_upper >= 0.5": "pass",
         "tax_drop_lower <= 0.02": "not_measured",
         "harm_lower <= serving": "not_measured",
         "live_win_rate_upper >= 0.5": "not_measured",
@@ -147,6 +148,18 @@ def test_against_the_starting_policy_the_reference_counts(store: Store) -> None:
     harm, score = store.read(gatekeeper.look, 1, GateSettings(rules=rules, advice=[])).verdicts
     assert (harm.outcome, harm.bound) == ("fail", 0.1)
     assert (score.outcome, score.value, score.bound) == ("pass", 0.4, 0.1)
+
+
+def test_a_win_rate_against_what_serves_counts_only_while_that_serves(store: Store) -> None:
+    """Measured against v1, it says nothing of v2; against the start the evaluation itself speaks."""
+    against_v1 = {"win_rate": {"value": 0.3, "interval": [0.2, 0.4]}, "serving": {"version": "v1"}}
+    against_v1["serving"]["win_rate"] = {"value": 0.8, "interval": [0.7, 0.9]}
+    for serving, outcome in (("v0", "fail"), ("v1", "pass"), ("v2", "not_measured")):
+        figures = figures_against({"evaluation": against_v1}, serving, serves_the_start=serving == "v0")
+        found = figures_of({"evaluation": against_v1}, figures)
+        (verdict,) = gate.judge(["serving_win_rate >= 0.5"], found, {}).verdicts
+        assert verdict.outcome == outcome, serving
+    assert verdict.note == "it was measured against v1, v2 serves now; evaluate it again"
 
 
 def test_a_version_without_evidence_is_refused(store: Store) -> None:

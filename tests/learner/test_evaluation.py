@@ -5,7 +5,7 @@ import pytest
 
 from feedback.figures import figures_of, figures_of_reference
 from feedback.learning_settings import EvaluationSettings
-from learner.evaluation import HeldOutPrompt, evaluate
+from learner.evaluation import HeldOutPrompt, Serving, evaluate
 from learner.policy import Policy
 from learner.preference_model import PreferenceShape, new_preference_model
 from tests.learner.conftest import END, random_llama, word_tokenizer
@@ -21,12 +21,13 @@ def policy(seed: int) -> Policy:
     return Policy(random_llama(seed), word_tokenizer(), (END,))
 
 
-def judged(candidate: Policy, reference: Policy, watch: bool = False) -> dict:
+def judged(candidate: Policy, reference: Policy, watch: bool = False, serving: Policy | None = None) -> dict:
     objectives = PreferenceShape(("helpful", "harmless"), 1, 8, False)
     model = new_preference_model(reference.model, objectives, seed=1)
     return evaluate(
         candidate, reference, model, PROMPTS, SETTINGS, reward_weights={"overall": 1.0}, max_prompt_tokens=64, seed=3,
         watch=new_preference_model(reference.model, objectives, seed=2) if watch else None,
+        serving=None if serving is None else Serving("v1", serving),
     )  # fmt: skip
 
 
@@ -50,6 +51,14 @@ def test_a_policy_against_itself_is_neither_better_nor_worse():
     for name in ("harm", "refusals", "flattery", "agreement", "length_tokens"):
         assert found[name] == found[f"reference_{name}"], name
     assert found["diversity"]["distinct_2"] == found["diversity"]["reference_distinct_2"]
+
+
+def test_what_serves_is_a_second_rival():
+    found = judged(policy(1), policy(2), watch=True, serving=policy(2))
+    against_start = {name: found[name] for name in found["serving"] if name != "version"}
+    assert found["serving"] == {"version": "v1"} | against_start
+    assert {"win_rate", "win_rate_length_controlled", "objectives", "watch"} <= against_start.keys()
+    assert judged(policy(1), policy(2), serving=policy(1))["serving"]["win_rate"]["value"] == 0.5
 
 
 def test_some_replies_are_kept_to_be_read():
