@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 RECONNECT_S = 1.0
 PATIENCE_S = 60.0
 ENDED = ("succeeded", "failed")
+CONFLICT = 409
 SHOWN = (str, int, float)
 PPO_FIGURES = ("step", "reward", "kl_nats", "length_tokens")
 
@@ -32,13 +33,13 @@ def learn(
 ) -> None:
     """Start an iteration and follow it. It freezes the votes, trains, evaluates, and publishes a candidate.
 
-    Exit code 1 when the iteration fails. Ctrl-C stops only the following.
+    When one is under way already, that one is followed. Exit code 1 when it fails. Ctrl-C stops only the following.
     """
     from deploy.command.api import open_api
     from deploy.command.output import print_json, say
 
     with open_api(home, url, key) as api:
-        iteration = api.call("POST", "/v1/iterations", json={"reason": reason} if reason else {})
+        iteration = started(api, reason)
         iteration_id = iteration["id"]
         if not detach:
             say(f"iteration {iteration_id}")
@@ -59,6 +60,22 @@ def learn(
         say(f"iteration {iteration_id} failed: {iteration.get('error') or 'for a reason that it did not tell'}")
     if iteration["state"] == "failed":
         raise typer.Exit(1)
+
+
+def started(api: "Api", reason: str | None) -> dict[str, Any]:
+    """A new iteration, or the one that is under way: enough votes may have started it a moment ago."""
+    from deploy.command.api import ApiRefused
+    from deploy.command.output import say
+
+    try:
+        return api.call("POST", "/v1/iterations", json={"reason": reason} if reason else {})
+    except ApiRefused as refusal:
+        newest = api.get("/v1/iterations?limit=1")["data"]
+        if refusal.status != CONFLICT or not newest or newest[0]["state"] in ENDED:
+            raise
+        say(f"{newest[0]['id']} is {newest[0]['state']} already, started by {newest[0]['trigger']}")
+        iteration: dict[str, Any] = newest[0]
+        return iteration
 
 
 def follow(api: "Api", iteration_id: str) -> dict[str, Any]:

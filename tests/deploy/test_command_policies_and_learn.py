@@ -105,14 +105,15 @@ def test_learn_ends_with_1_when_the_iteration_fails(tandem: Tandem, store: Store
     assert "failed: no counted vote" in ran.err
 
 
-def test_a_second_iteration_is_refused_while_one_is_queued(tandem: Tandem, store: Store) -> None:
-    started = tandem("learn", "--detach")
-    assert started.exit_code == 0
-    refused = tandem("learn")
-    assert refused.exit_code == 1
-    assert started.out.strip() in refused.err
+def test_learn_follows_what_is_under_way(tandem: Tandem, home: Path, store: Store) -> None:
+    queued = tandem("learn", "--detach").out.strip()
+    assert tandem("learn", "--detach").out.strip() == queued
+    process = start("learn", "--json", "--home", home)
+    assert process.stderr is not None
+    assert f"{queued} is queued already, started by operator" in process.stderr.readline()
     with learner(store, fail):
-        pass
+        out, _ = process.communicate(timeout=120)
+    assert (process.returncode, json.loads(out)["id"]) == (1, queued)
 
 
 def test_ctrl_c_stops_only_the_following(home: Path, store: Store) -> None:

@@ -96,7 +96,7 @@ def test_from_votes_to_a_candidate_that_can_be_traced(store: Store, settings: Se
     stages = [event.data["stage"] for event in events if event.kind == "stage"]
     assert stages == ["freeze", "preference", "ppo", "evaluate", "publish"]
     assert not store.read(leases.held, leases.LEARNER)
-    assert learner(settings, iteration).wait(timeout=60) == 0
+    assert learner(settings, iteration).wait(timeout=240) == 0
     assert store.read(policies.next_version) == 2, "a redelivered task does nothing"
 
 
@@ -111,7 +111,7 @@ def test_killed_and_resumed_ends_where_the_unkilled_one_does(store: Store, setti
             process.kill()
             process.wait()
             process = learner(settings, iteration)
-            assert process.wait(timeout=60) == 0, "the lease of the killed one still holds"
+            assert process.wait(timeout=240) == 0, "the lease of the killed one still holds"
             time.sleep(LEASE_TTL_S)
             process = learner(settings, iteration)
             wait_until(lambda i=iteration: 1 in steps_done(store, i), process)
@@ -138,7 +138,7 @@ def test_a_zombie_ends_and_publishes_nothing(store: Store, settings: Settings) -
     heir = learner(settings, iteration)
     wait_until(lambda: store.read(iterations.get, iteration.id).attempts == 2, heir)
     zombie.send_signal(signal.SIGCONT)
-    assert zombie.wait(timeout=60) != 0
+    assert zombie.wait(timeout=240) != 0
     assert heir.wait(timeout=200) == 0
     assert store.read(iterations.get, iteration.id).candidate == 1
     assert store.read(policies.next_version) == 2
@@ -149,7 +149,7 @@ def test_too_few_votes_fail_with_what_to_do(settings: Settings) -> None:
     store.migrate()
     prepare(store, settings)
     iteration = start(store, settings)
-    assert learner(settings, iteration).wait(timeout=60) != 0
+    assert learner(settings, iteration).wait(timeout=240) != 0
     ended = store.read(iterations.get, iteration.id)
     assert ended.state == "failed"
     assert "no counted vote to learn from" in ended.error
