@@ -139,28 +139,44 @@ class ComparisonBatch:
         first_C_T = self.parts_C_T == FIRST
         return causal_T_T & ~(second_C_T[:, :, None] & first_C_T[:, None, :])
 
-    @cached_property
-    def last_columns_C_2(self) -> Tensor:
-        """The column of the last token of either reply."""
-        prompt_C, first_C, second_C = self.lengths_3_C
-        return torch.stack([prompt_C + first_C, prompt_C + first_C + second_C], dim=1) - 1
+    @property
+    def present_C_T(self) -> Tensor:
+        """True on all tokens, False on padding."""
+        return self.parts_C_T != PADDING
 
-    @cached_property
-    def _reply_places(self) -> tuple[Tensor, Tensor]:
-        rows_N, columns_N = ((self.parts_C_T == FIRST) | (self.parts_C_T == SECOND)).nonzero(as_tuple=True)
-        return rows_N, columns_N
+    @property
+    def is_reply_C_T(self) -> Tensor:
+        """True on the tokens of both replies."""
+        return (self.parts_C_T == FIRST) | (self.parts_C_T == SECOND)
+
+    @property
+    def ends_reply_C_T(self) -> Tensor:
+        """True on the last token of either reply."""
+        next_C_T = torch.nn.functional.pad(self.parts_C_T[:, 1:], (0, 1), value=PADDING)
+        return self.is_reply_C_T & (self.parts_C_T != next_C_T)
+
+    @property
+    def predicts_reply_C_T(self) -> Tensor:
+        """True where a reply token is predicted: on the last of the prompt, which predicts both replies' first tokens,
+        and on all of a reply but its last."""
+        columns_T = torch.arange(self.tokens_C_T.shape[1], device=self.tokens_C_T.device)
+        ends_prompt_C_T = columns_T == self.lengths_3_C[0][:, None] - 1
+        return ends_prompt_C_T | (self.is_reply_C_T & ~self.ends_reply_C_T)
 
     @property
     def reply_tokens_N(self) -> Tensor:
         """The tokens of all replies, row after row, the first reply of a row before its second."""
-        return self.tokens_C_T[self._reply_places]
+        return self.tokens_C_T[self.is_reply_C_T]
 
-    def predicting(self, hidden_C_T_D: Tensor) -> Tensor:
-        """The hidden states [N, D] from which the reply tokens are predicted; both replies begin after the prompt."""
-        rows_N, columns_N = self._reply_places
+    def predicting(self, states_U_D: Tensor) -> Tensor:
+        """The hidden states [N, D] from which the reply tokens are predicted; given are those where
+        `predicts_reply_C_T` is True."""
+        rows_N, columns_N = self.is_reply_C_T.nonzero(as_tuple=True)
         prompt_C, first_C, _ = self.lengths_3_C
         opens_second_N = columns_N == (prompt_C + first_C)[rows_N]
-        return hidden_C_T_D[rows_N, torch.where(opens_second_N, prompt_C[rows_N], columns_N) - 1]
+        before_N = torch.where(opens_second_N, prompt_C[rows_N], columns_N) - 1
+        numbers_C_T = self.predicts_reply_C_T.flatten().cumsum(dim=0).view_as(self.tokens_C_T) - 1
+        return states_U_D[numbers_C_T[rows_N, before_N]]
 
     @cached_property
     def reply_mask_C_2_R(self) -> Tensor:

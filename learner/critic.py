@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from learner.language_model import hidden_states
+from learner.language_model import predicting_states
 from learner.sequences import Episodes
 
 
@@ -35,5 +35,5 @@ class Critic(nn.Module):
         """Values [N] before each reply token; `policy_hidden_N_D` are the policy's hidden states at these places."""
         hidden_N_D = policy_hidden_N_D
         if self.trunk is not None:
-            hidden_N_D = episodes.predicting(hidden_states(self.trunk, episodes.tokens_B_T))
+            hidden_N_D = predicting_states(self.trunk, episodes)
         return self.head(hidden_N_D.float()).squeeze(1)

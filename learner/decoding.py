@@ -67,10 +67,7 @@ class SmallLlamaDecoder:
     def advance(self, tokens_B_T: Tensor) -> Tensor:
         seen = self._cache.used + tokens_B_T.shape[1]
         positions_B_T = self._positions_B_S[:, self._cache.used : seen]
-        hidden_B_T_D = small_llama.continue_rows(
-            self._trunk, tokens_B_T, positions_B_T, self._mask_B_S[:, :seen], self._cache
-        )
-        return hidden_B_T_D[:, -1]
+        return small_llama.continue_rows(self._trunk, tokens_B_T, positions_B_T, self._mask_B_S[:, :seen], self._cache)
 
     def keep(self, rows: Tensor) -> None:
         self._cache.keep(rows)

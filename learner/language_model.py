@@ -27,11 +27,22 @@ class TokenLogprobs:
     entropies_N: Tensor
 
 
-def hidden_states(model: PreTrainedModel, tokens_B_T: Tensor) -> Tensor:
-    """Last hidden states [B, T, D] of right-padded rows; causal attention keeps the padding out."""
+def hidden_states(
+    model: PreTrainedModel, tokens_B_T: Tensor, read_B_T: Tensor, present_B_T: Tensor | None = None
+) -> Tensor:
+    """Last hidden states [N, D] of the tokens where `read_B_T` is True, row after row.
+
+    Rows are padded on the right; causal attention keeps the padding out, and where `present_B_T` tells of it, it need
+    not be computed.
+    """
     if small_llama.fits(model.base_model, *tokens_B_T.shape):
-        return small_llama.hidden_states(model.base_model, tokens_B_T)
-    return model.base_model(input_ids=tokens_B_T, use_cache=False).last_hidden_state
+        return small_llama.hidden_states(model.base_model, tokens_B_T, read_B_T, present_B_T=present_B_T)
+    return model.base_model(input_ids=tokens_B_T, use_cache=False).last_hidden_state[read_B_T]
+
+
+def predicting_states(model: PreTrainedModel, episodes: Episodes) -> Tensor:
+    """The hidden states [N, D] from which the reply tokens of `episodes` are predicted."""
+    return hidden_states(model, episodes.tokens_B_T, episodes.predicts_reply_B_T, episodes.present_B_T)
 
 
 def logits(model: PreTrainedModel, hidden_N_D: Tensor) -> Tensor:
@@ -65,8 +76,7 @@ def token_logprobs(
 
 def reply_logprobs(model: PreTrainedModel, episodes: Episodes, temperature: float = 1.0) -> TokenLogprobs:
     """Log-probabilities of the reply tokens of `episodes`, by one forward pass."""
-    hidden_N_D = episodes.predicting(hidden_states(model, episodes.tokens_B_T))
-    return token_logprobs(model, hidden_N_D, episodes.reply_tokens_N, temperature)
+    return token_logprobs(model, predicting_states(model, episodes), episodes.reply_tokens_N, temperature)
 
 
 def _piece(model: PreTrainedModel, hidden_n_D: Tensor, targets_n: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
@@ -82,7 +92,7 @@ def require_plain_head(model: PreTrainedModel) -> None:
     """Refuse a model whose own logits differ from `logits(hidden_states(...))`, rather than train it on wrong ones."""
     tokens_1_T = torch.arange(1, 9, device=model.device)[None] % model.config.get_text_config().vocab_size
     own_T_V = model(input_ids=tokens_1_T, use_cache=False).logits[0].float()
-    ours_T_V = logits(model, hidden_states(model, tokens_1_T)[0])
+    ours_T_V = logits(model, hidden_states(model, tokens_1_T, torch.ones_like(tokens_1_T, dtype=torch.bool)))
     if not torch.allclose(own_T_V, ours_T_V, rtol=1e-2, atol=1e-2):
         raise ModelNotSupported(
             f"{model.config.model_type}: its logits are not its output layer on its last hidden state"

@@ -29,7 +29,7 @@ from learner.critic import Critic
 from learner.errors import CheckpointInvalid, TrainingDataInvalid, TrainingDiverged
 from learner.hardware import matmul_precision
 from learner.kl_control import AdaptiveKL, FixedKL
-from learner.language_model import hidden_states, reply_logprobs, token_logprobs
+from learner.language_model import predicting_states, reply_logprobs, token_logprobs
 from learner.losses import policy_loss, truncated_importance_weights, value_loss
 from learner.policy import Policy
 from learner.preference_model import PreferenceModel
@@ -210,7 +210,7 @@ class PPO:
         parts: dict[str, Tensor] = {}
         for index_B in _by_length(episodes, self.settings.episodes_per_forward):
             piece = episodes.take(index_B)
-            hidden_N_D = piece.predicting(hidden_states(self.model, piece.tokens_B_T))
+            hidden_N_D = predicting_states(self.model, piece)
             now = token_logprobs(self.model, hidden_N_D, piece.reply_tokens_N, temperature)
             start_logprobs_N = reply_logprobs(self.start, piece, temperature).logprobs_N
             known_N = start_logprobs_N if self.start is self.preference_model.start and temperature == 1 else None
@@ -294,7 +294,7 @@ class PPO:
 
     def _loss(self, piece: Episodes, data: dict[str, Tensor], totals: UpdateTotals) -> Tensor:
         settings = self.settings
-        hidden_N_D = piece.predicting(hidden_states(self.model, piece.tokens_B_T))
+        hidden_N_D = predicting_states(self.model, piece)
         now = token_logprobs(self.model, hidden_N_D, piece.reply_tokens_N, settings.temperature)
         policy_part = policy_loss(
             now.logprobs_N,

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 
 from learner import small_llama
-from learner.comparisons import FIRST, SECOND, ComparisonBatch
+from learner.comparisons import ComparisonBatch
 from learner.errors import CheckpointInvalid
 from learner.language_model import hidden_states, reply_logprobs, token_logprobs
 from learner.sequences import Episodes
@@ -123,41 +123,39 @@ class PreferenceModel(nn.Module):
 
     def compare(self, batch: ComparisonBatch, features_C_2_F: Tensor | None) -> Tensor:
         """Raw member scores [C, 2, E, O] of both sides, their prompt computed once."""
-        replies_C_2_T = torch.stack([batch.parts_C_T == part for part in (FIRST, SECOND)], dim=1)
-        read_C_2_D = self._read(_pair_hidden(self.trunk, batch), replies_C_2_T, batch.last_columns_C_2)
+        read_C_T = batch.ends_reply_C_T if self.shape.readout == "last" else batch.is_reply_C_T
+        read_C2_D = self._read(_pair_states(self.trunk, batch, read_C_T), batch.lengths_3_C[1:].T.flatten())
         features_C2_F = None if features_C_2_F is None else features_C_2_F.flatten(0, 1)
-        return self.member_scores(read_C_2_D.flatten(0, 1), features_C2_F).unflatten(0, (len(batch), 2))
+        return self.member_scores(read_C2_D, features_C2_F).unflatten(0, (len(batch), 2))
 
     @torch.no_grad()
     def score(self, episodes: Episodes, start_logprobs_N: Tensor | None = None) -> Tensor:
         """Scores [B, O] of replies. `start_logprobs_N` spares a pass through the starting policy where they are
         known."""
-        read_B_1_D = self._read(
-            hidden_states(self.trunk, episodes.tokens_B_T),
-            episodes.is_reply_B_T[:, None],
-            episodes.last_columns_B[:, None],
-        )
+        read_B_T = episodes.ends_reply_B_T if self.shape.readout == "last" else episodes.is_reply_B_T
+        states_N_D = hidden_states(self.trunk, episodes.tokens_B_T, read_B_T, episodes.present_B_T)
+        read_B_D = self._read(states_N_D, episodes.reply_lengths_B)
         features_B_F = None
         if self.start is not None and self.shape.start_logprob_feature:
             if start_logprobs_N is None:
                 start_logprobs_N = reply_logprobs(self.start, episodes).logprobs_N
             features_B_F = likelihood_features(episodes.unpack(start_logprobs_N), episodes.reply_mask_B_R)
-        return self.aggregate(self.member_scores(read_B_1_D.squeeze(1), features_B_F))
+        return self.aggregate(self.member_scores(read_B_D, features_B_F))
 
-    def _read(self, hidden_B_T_D: Tensor, replies_B_S_T: Tensor, last_columns_B_S: Tensor) -> Tensor:
-        """What the heads see of S replies a row, [B, S, D]: the state at the last token, or the mean over all."""
+    def _read(self, states_N_D: Tensor, lengths_S: Tensor) -> Tensor:
+        """What the heads see of S replies, [S, D]: the states at their last tokens, or the means over all of each."""
         if self.shape.readout == "last":
-            rows_B_1 = torch.arange(len(hidden_B_T_D), device=self.device)[:, None]
-            return hidden_B_T_D[rows_B_1, last_columns_B_S]
-        weights_B_S_T = replies_B_S_T.to(hidden_B_T_D.dtype)
-        return weights_B_S_T @ hidden_B_T_D / weights_B_S_T.sum(dim=2, keepdim=True)
+            return states_N_D
+        replies_N = torch.arange(len(lengths_S), device=self.device).repeat_interleave(lengths_S)
+        sums_S_D = states_N_D.new_zeros(len(lengths_S), states_N_D.shape[1]).index_add(0, replies_N, states_N_D)
+        return sums_S_D / lengths_S[:, None]
 
     @torch.no_grad()
     def features(self, batch: ComparisonBatch) -> Tensor | None:
         """Likelihood features [C, 2, F] of both sides under the starting policy, where the model uses them."""
         if self.start is None or not self.shape.start_logprob_feature:
             return None
-        hidden_N_D = batch.predicting(_pair_hidden(self.start.base_model, batch))
+        hidden_N_D = batch.predicting(_pair_states(self.start.base_model, batch, batch.predicts_reply_C_T))
         logprobs_N = token_logprobs(self.start, hidden_N_D, batch.reply_tokens_N).logprobs_N
         return likelihood_features(batch.unpack(logprobs_N), batch.reply_mask_C_2_R)
 
@@ -205,12 +203,20 @@ def load_preference_model(
     return model.to(device).eval()
 
 
-def _pair_hidden(trunk: PreTrainedModel, batch: ComparisonBatch) -> Tensor:
-    """Hidden states [C, T, D] of rows that hold a prompt and both replies."""
+def _pair_states(trunk: PreTrainedModel, batch: ComparisonBatch, read_C_T: Tensor) -> Tensor:
+    """Hidden states [N, D] where `read_C_T` is True, in rows that hold a prompt and both replies."""
     if small_llama.fits(trunk, *batch.tokens_C_T.shape):
-        return small_llama.hidden_states(trunk, batch.tokens_C_T, batch.positions_C_T, batch.visible_C_T_T)
+        return small_llama.hidden_states(
+            trunk,
+            batch.tokens_C_T,
+            read_C_T,
+            present_B_T=batch.present_C_T,
+            positions_B_T=batch.positions_C_T,
+            visible_B_T_T=batch.visible_C_T_T,
+        )
     seen = torch.zeros((), dtype=trunk.dtype, device=batch.tokens_C_T.device)
     mask_C_1_T_T = torch.where(batch.visible_C_T_T, seen, torch.finfo(trunk.dtype).min)[:, None]
-    return trunk(
+    output = trunk(
         input_ids=batch.tokens_C_T, attention_mask=mask_C_1_T_T, position_ids=batch.positions_C_T, use_cache=False
-    ).last_hidden_state
+    )
+    return output.last_hidden_state[read_C_T]

@@ -67,21 +67,29 @@ class Episodes:
         return self.tokens_B_T[rows_N, columns_N]
 
     @property
-    def is_reply_B_T(self) -> Tensor:
-        """True on reply tokens, in the columns of `tokens_B_T`."""
-        columns_T = torch.arange(self.tokens_B_T.shape[1], device=self.tokens_B_T.device)
-        prompts_B_1 = self.prompt_lengths_B[:, None]
-        return (columns_T >= prompts_B_1) & (columns_T < prompts_B_1 + self.reply_lengths_B[:, None])
+    def present_B_T(self) -> Tensor:
+        """True on all tokens, False on padding."""
+        return self._columns_from(0, self.prompt_lengths_B + self.reply_lengths_B)
 
     @property
-    def last_columns_B(self) -> Tensor:
-        """The column of each row's last reply token."""
-        return self.prompt_lengths_B + self.reply_lengths_B - 1
+    def is_reply_B_T(self) -> Tensor:
+        """True on reply tokens, in the columns of `tokens_B_T`."""
+        return self._columns_from(self.prompt_lengths_B, self.reply_lengths_B)
 
-    def predicting(self, hidden_B_T_D: Tensor) -> Tensor:
-        """The hidden states [N, D] from which the reply tokens are predicted: one column before each."""
-        rows_N, columns_N = self.reply_places
-        return hidden_B_T_D[rows_N, columns_N - 1]
+    @property
+    def predicts_reply_B_T(self) -> Tensor:
+        """True one column before each reply token: where it is predicted."""
+        return self._columns_from(self.prompt_lengths_B - 1, self.reply_lengths_B)
+
+    @property
+    def ends_reply_B_T(self) -> Tensor:
+        """True on each row's last reply token."""
+        return self._columns_from(self.prompt_lengths_B + self.reply_lengths_B - 1, 1)
+
+    def _columns_from(self, first_B: Tensor | int, count_B: Tensor | int) -> Tensor:
+        columns_B_T = torch.arange(self.tokens_B_T.shape[1], device=self.tokens_B_T.device).expand_as(self.tokens_B_T)
+        first_B, end_B = torch.as_tensor(first_B), torch.as_tensor(first_B + count_B)
+        return (columns_B_T >= first_B[..., None]) & (columns_B_T < end_B[..., None])
 
     def unpack(self, values_N: Tensor) -> Tensor:
         """One value per reply token, laid out as [B, R] with zeros on padding."""

@@ -1,9 +1,10 @@
 """A Llama's forward pass in as few kernels as it takes, for small models on a CPU.
 
-There it is not the products that cost the time but the passes over memory around them, and an attention kernel made
-for long rows. So: query, key and value in one product, gate and up in another; norms without their weights, which go
-into the product that follows; rotary embedding as one complex product; attention by batched products. Same function,
-same parameters, same gradients as the library's `LlamaModel`, to rounding. What does not fit is left to the library.
+There it is not the products alone that cost the time but the passes over memory around them, padding, and an attention
+kernel made for long rows. So: no padding outside attention; the last layer asks on behalf of those tokens alone whose
+states are read; gate and up in one product; norms without their weights, which go into the product that follows; rotary
+embedding as one complex product; attention by batched products. Same function, same parameters, same gradients as the
+library's `LlamaModel`, to rounding. What does not fit is left to the library.
 """
 
 from dataclasses import dataclass, field
@@ -36,25 +37,102 @@ def fits(trunk: Any, rows: int = 1, width: int = 1) -> bool:
 def hidden_states(
     trunk: LlamaModel,
     tokens_B_T: Tensor,
+    read_B_T: Tensor,
+    *,
+    present_B_T: Tensor | None = None,
     positions_B_T: Tensor | None = None,
     visible_B_T_T: Tensor | None = None,
 ) -> Tensor:
-    """Last hidden states [B, T, D]: causal over right-padded rows, or with the positions and visibility given."""
+    """Last hidden states [N, D] of the tokens where `read_B_T` is True, row after row.
+
+    Rows are padded on the right; where `present_B_T` is False there is no token. Attention is causal, or as
+    `visible_B_T_T` says: whether a token (second axis) may look at another (third).
+    """
     rows, width = tokens_B_T.shape
-    if visible_B_T_T is None:
-        hidden = torch.full((width, width), float("-inf")).triu(1)
-    else:
-        blocked_B_1_T_T = ~visible_B_T_T[:, None]
-        hidden = torch.zeros(blocked_B_1_T_T.shape).masked_fill(blocked_B_1_T_T, float("-inf"))
-    positions = torch.arange(width)[None] if positions_B_T is None else positions_B_T
-    turns_b_T_1_h = _turns(trunk, positions)
-    states_N_D = F.embedding(tokens_B_T, trunk.embed_tokens.weight).flatten(0, 1)
+    heads, key_heads = trunk.config.num_attention_heads, trunk.config.num_key_value_heads
+    everywhere_B_T = torch.ones_like(tokens_B_T, dtype=torch.bool)
+    present = Lines.of(everywhere_B_T if present_B_T is None else present_B_T)
+    read = Lines.of(read_B_T)
+    positions_B_T = torch.arange(width).expand(rows, width) if positions_B_T is None else positions_B_T
+    turns_M_1_h = _turns(trunk, positions_B_T[present.rows_N, present.columns_N])
+    states_M_D = F.embedding(tokens_B_T[present.rows_N, present.columns_N], trunk.embed_tokens.weight)
+    lift_keys, lift_queries, hidden = present.lift(key_heads), present.lift(heads), present.hidden(width, visible_B_T_T)
     for layer in trunk.layers:
-        queries, keys, values = _attention_inputs(trunk, layer, states_N_D, turns_b_T_1_h, rows)
-        mixed_N_I = _attend(queries, _each_query(trunk, keys), _each_query(trunk, values), hidden)
-        states_N_D = torch.addmm(states_N_D, mixed_N_I, layer.self_attn.o_proj.weight.T)
-        states_N_D = _feed_forward(layer, states_N_D)
-    return _unit(states_N_D, trunk.norm).mul(trunk.norm.weight).unflatten(0, (rows, width))
+        units_M_D = _unit(states_M_D, layer.input_layernorm)
+        keys, values = (lift_keys(kind) for kind in _keys_values(trunk, layer, units_M_D, turns_M_1_h))
+        if layer is trunk.layers[-1]:
+            places_N = present.places_of(read)
+            states_M_D, units_M_D, turns_M_1_h = (
+                x.index_select(0, places_N) for x in (states_M_D, units_M_D, turns_M_1_h)
+            )
+            lift_queries, hidden = read.lift(heads), read.hidden(width, visible_B_T_T)
+        queries = lift_queries(_queries(trunk, layer, units_M_D, turns_M_1_h))
+        mixed_M_I = lift_queries.back(_attend(queries, _each_query(trunk, keys), _each_query(trunk, values), hidden))
+        states_M_D = torch.addmm(states_M_D, mixed_M_I, layer.self_attn.o_proj.weight.T)
+        states_M_D = _feed_forward(layer, states_M_D)
+    return _unit(states_M_D, trunk.norm).mul(trunk.norm.weight)
+
+
+@dataclass(frozen=True)
+class Lines:
+    """N tokens of B rows without padding, and how they line up for attention: those of a row side by side, L a row."""
+
+    rows_N: Tensor
+    columns_N: Tensor
+    slots_N: Tensor
+    mask_B_L: Tensor
+    numbers_B_T: Tensor
+
+    @classmethod
+    def of(cls, mask_B_T: Tensor) -> "Lines":
+        """The tokens where `mask_B_T` is True."""
+        rows_N, columns_N = mask_B_T.nonzero(as_tuple=True)
+        counts_B = mask_B_T.sum(dim=1)
+        slots_N = (mask_B_T.cumsum(dim=1) - 1)[rows_N, columns_N]
+        mask_B_L = torch.arange(int(counts_B.max())) < counts_B[:, None]
+        return cls(rows_N, columns_N, slots_N, mask_B_L, mask_B_T.flatten().cumsum(dim=0).view_as(mask_B_T) - 1)
+
+    def places_of(self, others: "Lines") -> Tensor:
+        """Which of these tokens those are, [N of those]; all of them are among these."""
+        return self.numbers_B_T[others.rows_N, others.columns_N]
+
+    def hidden(self, width: int, visible_B_T_T: Tensor | None) -> Tensor:
+        """What is added to the scores [B, Q, L, T] of these tokens' queries: minus infinity where they do not look."""
+        columns_B_L = torch.zeros(self.mask_B_L.shape, dtype=torch.long).masked_scatter(self.mask_B_L, self.columns_N)
+        if visible_B_T_T is None:
+            seen_B_L_T = torch.arange(width) <= columns_B_L[:, :, None]
+        else:
+            seen_B_L_T = visible_B_T_T[torch.arange(len(columns_B_L))[:, None], columns_B_L]
+        return torch.zeros(seen_B_L_T.shape).masked_fill(~seen_B_L_T, float("-inf"))[:, None]
+
+    def lift(self, heads: int) -> "Lift":
+        """Between heads side by side and lines, for so many heads a token."""
+        rows, slots = self.mask_B_L.shape
+        heads_J = torch.arange(heads)
+        down_N_J = (self.rows_N[:, None] * heads + heads_J) * slots + self.slots_N[:, None]
+        # An empty slot holds the first token: nobody looks at it, and what it sees is not taken back.
+        tokens_B_L = torch.zeros(rows, slots, dtype=torch.long).masked_scatter(
+            self.mask_B_L, torch.arange(len(self.rows_N))
+        )
+        up_B_J_L = tokens_B_L[:, None, :] * heads + heads_J[:, None]
+        return Lift(up_B_J_L, down_N_J)
+
+
+@dataclass(frozen=True)
+class Lift:
+    """Moves heads of tokens [N, J, H] into lines [B * J, L, H], and lines back into [N, J * H]."""
+
+    up_B_J_L: Tensor
+    down_N_J: Tensor
+
+    def __call__(self, values_N_J_H: Tensor) -> Tensor:
+        size = values_N_J_H.shape[2]
+        lines = values_N_J_H.reshape(-1, size).index_select(0, self.up_B_J_L.flatten())
+        return lines.view(-1, self.up_B_J_L.shape[2], size)
+
+    def back(self, lines: Tensor) -> Tensor:
+        """The other way."""
+        return lines.flatten(0, 1).index_select(0, self.down_N_J.flatten()).view(len(self.down_N_J), -1)
 
 
 @dataclass
@@ -82,7 +160,8 @@ class Cache:
 def continue_rows(
     trunk: LlamaModel, tokens_B_T: Tensor, positions_B_T: Tensor, attended_B_S: Tensor, cache: Cache
 ) -> Tensor:
-    """Last hidden states [B, T, D] of T more tokens, which see cached ones where `attended_B_S` is 1, and each other.
+    """The last hidden state [B, D] of the last of T more tokens, which see cached ones where `attended_B_S` is 1, and
+    each other.
 
     Writes their keys and values into the cache. No gradients.
     """
@@ -92,47 +171,55 @@ def continue_rows(
     future_T_S = torch.ones(width, cache.used, dtype=torch.bool).triu(before + 1)
     blocked_B_1_T_S = (attended_B_S == 0)[:, None, None, :] | future_T_S
     # A padding token sees nothing; a large number in place of infinity keeps its row finite.
-    hidden_B_1_T_S = torch.zeros(blocked_B_1_T_S.shape).masked_fill(blocked_B_1_T_S, -1e9)
-    turns_B_T_1_h = _turns(trunk, positions_B_T)
-    states_N_D = F.embedding(tokens_B_T, trunk.embed_tokens.weight).flatten(0, 1)
+    hidden = torch.zeros(blocked_B_1_T_S.shape).masked_fill(blocked_B_1_T_S, -1e9)
+    turns_N_1_h = _turns(trunk, positions_B_T.flatten())
+    states_N_D = F.embedding(tokens_B_T.flatten(), trunk.embed_tokens.weight)
     for index, layer in enumerate(trunk.layers):
-        queries, keys, values = _attention_inputs(trunk, layer, states_N_D, turns_B_T_1_h, rows)
-        cache.keys[index][:, :, before : cache.used] = keys
-        cache.values[index][:, :, before : cache.used] = values
-        all_keys, all_values = cache.keys[index][:, :, seen], cache.values[index][:, :, seen]
-        mixed_N_I = _attend(queries, _each_query(trunk, all_keys), _each_query(trunk, all_values), hidden_B_1_T_S)
+        units_N_D = _unit(states_N_D, layer.input_layernorm)
+        keys, values = _keys_values(trunk, layer, units_N_D, turns_N_1_h)
+        for kept, new in ((cache.keys[index], keys), (cache.values[index], values)):
+            kept[:, :, before : cache.used] = new.unflatten(0, (rows, -1)).transpose(1, 2)
+        if layer is trunk.layers[-1]:
+            states_N_D, units_N_D, turns_N_1_h = (
+                x.unflatten(0, (rows, -1))[:, -1] for x in (states_N_D, units_N_D, turns_N_1_h)
+            )
+            hidden = hidden[:, :, -1:]
+        queries_B_Q_T_H = _queries(trunk, layer, units_N_D, turns_N_1_h).unflatten(0, (rows, -1)).transpose(1, 2)
+        all_keys, all_values = (kind[index][:, :, seen].flatten(0, 1) for kind in (cache.keys, cache.values))
+        mixed = _attend(
+            queries_B_Q_T_H.flatten(0, 1), _each_query(trunk, all_keys), _each_query(trunk, all_values), hidden
+        )
+        mixed_N_I = mixed.unflatten(0, (rows, -1)).transpose(1, 2).flatten(2).flatten(0, 1)
         states_N_D = torch.addmm(states_N_D, mixed_N_I, layer.self_attn.o_proj.weight.T)
         states_N_D = _feed_forward(layer, states_N_D)
-    return _unit(states_N_D, trunk.norm).mul(trunk.norm.weight).unflatten(0, (rows, width))
+    return _unit(states_N_D, trunk.norm).mul(trunk.norm.weight)
 
 
-def _turns(trunk: LlamaModel, positions_B_T: Tensor) -> Tensor:
-    """exp(i position frequency) as complex numbers [B, T, 1, head_dim / 2]."""
-    angles_B_T_h = positions_B_T[..., None].float() * trunk.rotary_emb.inv_freq
-    return torch.polar(torch.ones_like(angles_B_T_h), angles_B_T_h)[:, :, None]
+def _turns(trunk: LlamaModel, positions_N: Tensor) -> Tensor:
+    """exp(i position frequency) as complex numbers [N, 1, head_dim / 2]."""
+    angles_N_h = positions_N[:, None].float() * trunk.rotary_emb.inv_freq
+    return torch.polar(torch.ones_like(angles_N_h), angles_N_h)[:, None]
 
 
-def _attention_inputs(
-    trunk: LlamaModel, layer: Any, states_N_D: Tensor, turns_B_T_1_h: Tensor, rows: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Queries [B, Q, T, H], turned and scaled, keys, turned, and values [B, K, T, H]."""
-    attention, size = layer.self_attn, trunk.config.head_dim
-    scale = size**-0.5
-    weight_I_D = torch.cat(
-        [
-            _paired(attention.q_proj.weight * scale, size),
-            _paired(attention.k_proj.weight, size),
-            attention.v_proj.weight,
-        ]
-    )
-    inputs_N_I = F.linear(_unit(states_N_D, layer.input_layernorm), weight_I_D * layer.input_layernorm.weight)
-    inputs_B_T_J_H = inputs_N_I.unflatten(0, (rows, -1)).unflatten(2, (-1, size))
-    heads, key_heads = trunk.config.num_attention_heads, trunk.config.num_key_value_heads
-    turning_B_T_j_h = torch.view_as_complex(inputs_B_T_J_H[:, :, : heads + key_heads].unflatten(3, (-1, 2)))
-    turned_B_T_j_H = torch.view_as_real(turning_B_T_j_h * turns_B_T_1_h).flatten(3)
-    queries_B_T_Q_H, keys_B_T_K_H = turned_B_T_j_H.split([heads, key_heads], dim=2)
-    values_B_T_K_H = inputs_B_T_J_H[:, :, heads + key_heads :]
-    return queries_B_T_Q_H.transpose(1, 2), keys_B_T_K_H.transpose(1, 2), values_B_T_K_H.transpose(1, 2)
+def _queries(trunk: LlamaModel, layer: Any, units_N_D: Tensor, turns_N_1_h: Tensor) -> Tensor:
+    """Queries [N, Q, H], turned and scaled."""
+    size = trunk.config.head_dim
+    weight_I_D = _paired(layer.self_attn.q_proj.weight, size) * (layer.input_layernorm.weight * size**-0.5)
+    return _turned(F.linear(units_N_D, weight_I_D), turns_N_1_h, size)
+
+
+def _keys_values(trunk: LlamaModel, layer: Any, units_N_D: Tensor, turns_N_1_h: Tensor) -> tuple[Tensor, Tensor]:
+    """Keys, turned, and values, both [N, K, H]."""
+    attention, size, norm = layer.self_attn, trunk.config.head_dim, layer.input_layernorm.weight
+    keys_N_I = F.linear(units_N_D, _paired(attention.k_proj.weight, size) * norm)
+    values_N_I = F.linear(units_N_D, attention.v_proj.weight * norm)
+    return _turned(keys_N_I, turns_N_1_h, size), values_N_I.unflatten(1, (-1, size))
+
+
+def _turned(inputs_N_I: Tensor, turns_N_1_h: Tensor, size: int) -> Tensor:
+    """Rotary embedding of heads whose halves stand in pairs, [N, J, H]."""
+    turning_N_J_h = torch.view_as_complex(inputs_N_I.unflatten(1, (-1, size // 2, 2)))
+    return torch.view_as_real(turning_N_J_h * turns_N_1_h).flatten(2)
 
 
 def _paired(weight_I_D: Tensor, size: int) -> Tensor:
@@ -141,17 +228,17 @@ def _paired(weight_I_D: Tensor, size: int) -> Tensor:
     return halves.transpose(1, 2).reshape(weight_I_D.shape)
 
 
-def _each_query(trunk: LlamaModel, heads_B_K_T_H: Tensor) -> Tensor:
-    """Key or value heads repeated for the query heads that share them."""
+def _each_query(trunk: LlamaModel, lines_BK_L_H: Tensor) -> Tensor:
+    """Key or value heads repeated for the query heads that share them, [B * Q, L, H]."""
     groups = trunk.config.num_attention_heads // trunk.config.num_key_value_heads
-    return heads_B_K_T_H if groups == 1 else heads_B_K_T_H.repeat_interleave(groups, dim=1)
+    return lines_BK_L_H if groups == 1 else lines_BK_L_H.repeat_interleave(groups, dim=0)
 
 
-def _attend(queries_B_Q_T_H: Tensor, keys_B_Q_S_H: Tensor, values_B_Q_S_H: Tensor, hidden: Tensor) -> Tensor:
-    """Softmax attention, [N, Q * H]; `hidden` is added to the scores [B, Q, T, S]."""
-    scores_B_Q_T_S = queries_B_Q_T_H @ keys_B_Q_S_H.transpose(2, 3) + hidden
-    mixed_B_Q_T_H = torch.softmax(scores_B_Q_T_S, dim=-1) @ values_B_Q_S_H
-    return mixed_B_Q_T_H.transpose(1, 2).flatten(2).flatten(0, 1)
+def _attend(queries_BQ_L_H: Tensor, keys_BQ_S_H: Tensor, values_BQ_S_H: Tensor, hidden_B_1_L_S: Tensor) -> Tensor:
+    """Softmax attention, [B * Q, L, H]; `hidden` is added to the scores."""
+    scores_BQ_L_S = torch.bmm(queries_BQ_L_H, keys_BQ_S_H.transpose(1, 2))
+    scores_B_Q_L_S = scores_BQ_L_S.unflatten(0, (len(hidden_B_1_L_S), -1)).add_(hidden_B_1_L_S)
+    return torch.bmm(torch.softmax(scores_B_Q_L_S, dim=-1).flatten(0, 1), values_BQ_S_H)
 
 
 def _feed_forward(layer: Any, states_N_D: Tensor) -> Tensor:

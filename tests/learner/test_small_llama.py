@@ -37,8 +37,9 @@ def grouped() -> LlamaModel:
 
 
 def both(trunk, tokens):
-    ours, theirs = small_llama.hidden_states(trunk, tokens), trunk(input_ids=tokens, use_cache=False).last_hidden_state
-    return ours, theirs
+    everywhere = torch.ones_like(tokens, dtype=torch.bool)
+    ours = small_llama.hidden_states(trunk, tokens, everywhere).unflatten(0, tokens.shape)
+    return ours, trunk(input_ids=tokens, use_cache=False).last_hidden_state
 
 
 def test_values_and_gradients_are_the_librarys(grouped):
@@ -58,15 +59,31 @@ def test_padding_changes_nothing_before_it(grouped):
     torch.testing.assert_close(alone[0], padded[1, :3], atol=1e-5, rtol=1e-5)
 
 
+def test_padding_need_not_be_computed_nor_states_that_nobody_reads(grouped):
+    """Any tokens may be read; values and gradients are those of the library's states at these places."""
+    present = torch.tensor([[True] * 6, [True] * 3 + [False] * 3])
+    read = torch.tensor([[False, True, False, True, True, False], [False, False, True, False, False, False]])
+    ours = small_llama.hidden_states(grouped, TOKENS, read, present_B_T=present)
+    theirs = grouped(input_ids=TOKENS, use_cache=False).last_hidden_state[read]
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+    toward = torch.randn_like(ours)
+    parameters = list(grouped.parameters())
+    own_gradients = torch.autograd.grad((ours * toward).sum(), parameters)
+    their_gradients = torch.autograd.grad((theirs * toward).sum(), parameters)
+    for own, their in zip(own_gradients, their_gradients, strict=True):
+        torch.testing.assert_close(own, their, atol=1e-4, rtol=1e-4)
+
+
 def test_positions_and_visibility_are_obeyed(grouped):
     """A second reply that sees the prompt and not the first reply is as if it stood alone."""
     row = torch.tensor([[5, 6, 7, 8, 9, 10]])
     visible = torch.ones(1, 6, 6, dtype=torch.bool).tril()
     visible[0, 4:, 2:4] = False
     positions = torch.tensor([[0, 1, 2, 3, 2, 3]])
-    together = small_llama.hidden_states(grouped, row, positions, visible)
+    read = torch.tensor([[False, False, False, False, True, True]])
+    together = small_llama.hidden_states(grouped, row, read, positions_B_T=positions, visible_B_T_T=visible)
     second, _ = both(grouped, torch.tensor([[5, 6, 9, 10]]))
-    torch.testing.assert_close(together[0, 4:], second[0, 2:], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(together, second[0, 2:], atol=1e-5, rtol=1e-5)
 
 
 @torch.no_grad()
