@@ -2,6 +2,8 @@
 
 import argparse
 import asyncio
+import gc
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -13,12 +15,16 @@ from feedback import logs
 from feedback.settings import Settings, load_settings
 from serve.app import create_app
 
+# Little of what a chat leaves behind is cyclic: Python's own 700 has it searched every few dozen tokens.
+GARBAGE_THRESHOLDS = (20_000, 20, 20)
+
 
 def main() -> None:
     arguments = argparse.ArgumentParser(prog="python -m serve", description=__doc__)
     arguments.add_argument("--home", type=Path, help="folder of all state")
     settings = load_settings(home=arguments.parse_args().home)
     logs.configure()
+    gc.set_threshold(*GARBAGE_THRESHOLDS)
     uvloop.run(serve(settings))
 
 
@@ -28,6 +34,12 @@ class Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, on_exit: Callable[[], object]) -> None:
         super().__init__(config)
         self._on_exit = on_exit
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        # What is there by now stays: it need not be searched for garbage again and again.
+        gc.collect()
+        gc.freeze()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self._on_exit()

@@ -47,7 +47,8 @@ class Envelope:
             await self.app(scope, receive, send)
             return
         request_id = _request_id(scope)
-        scope.setdefault("state", {})["request_id"] = request_id
+        # The server's own `send`, for a stream that has begun: what lies between is paid on every chunk.
+        scope.setdefault("state", {}).update(request_id=request_id, send=send)
         exchange = _Exchange(scope, send, request_id)
         try:
             body = await self._read_body(scope, receive)

@@ -7,11 +7,13 @@ import time
 from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 
 from feedback.errors import Conflict, RecordUnavailable, TandemError
-from feedback.schema import Iteration, version_name
+from feedback.schema import Iteration, Policy, version_name
 from feedback.settings import Settings
 from feedback.store import Store, audit, iterations, policies, traffic
+from feedback.store.traffic import Shares
 from serve import background
 from serve.auth import Keyring
 from serve.autopilot import Autopilot
@@ -38,7 +40,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 REFRESH_INTERVAL_S = 1.0
-NEWS_INTERVAL_S = 0.05
+NEWS_INTERVAL_S = 0.25
+# However many chats ask for it, the record is not read more often.
+SHORTEST_ROUND_S = 0.05
 # A version that could not be loaded here is tried again after this time.
 FOLLOW_AGAIN_S = 30.0
 
@@ -132,8 +136,7 @@ class Gateway:
                 if self.pool.serving is None:
                     await self._start_engines()
                 else:
-                    self.pool.shares = await self.record.read(traffic.get)
-                    await self._follow_promotions()
+                    await self._follow_changes()
                     await self._note_when_versions_were_made()
             except (SQLAlchemyError, RecordUnavailable) as error:
                 log.warning("the record does not answer (%s)", type(error).__name__)
@@ -141,17 +144,20 @@ class Gateway:
 
     async def _until_there_is_news(self) -> None:
         """For at most REFRESH_INTERVAL_S."""
+        await asyncio.sleep(SHORTEST_ROUND_S)
         for _ in range(round(REFRESH_INTERVAL_S / NEWS_INTERVAL_S)):
-            await asyncio.sleep(NEWS_INTERVAL_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(NEWS_INTERVAL_S):
+                    await self.pool.stale.wait()
             if self.pool.stale.is_set() or self.bell.heard():
                 return
 
-    async def _follow_promotions(self) -> None:
-        """What serves may have been changed through another process."""
+    async def _follow_changes(self) -> None:
+        """Shares and what serves may have been changed through another process."""
         before = self.pool.serving
         self.pool.stale.clear()
         try:
-            serving = await self.record.read(policies.serving)
+            self.pool.shares, serving = await self.record.read(_set_up)
             if serving is None or self.promoter.busy or self.pool.serving != before or serving.version == before:
                 return
             if not self.pool.holders(serving.version):
@@ -202,6 +208,10 @@ class Gateway:
             # Its engine will not start, and says why.
             return version
         return version if policy.base is None else policy.base.version
+
+
+def _set_up(session: Session) -> tuple[Shares, Policy | None]:
+    return traffic.get(session), policies.serving(session)
 
 
 def assign(found: list[int | None], serving: int, other: int | None) -> list[int]:

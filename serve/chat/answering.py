@@ -102,7 +102,7 @@ class EventStream(Response):
         deadline = asyncio.get_running_loop().call_later(timeout_s, completion.expire)
         try:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-            await self._send_all(send)
+            await self._send_all(scope["state"]["send"])
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
             deadline.cancel()

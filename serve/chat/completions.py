@@ -16,7 +16,7 @@ from serve.chat.generation import Generation
 from serve.chat.rate_limits import Charge
 from serve.chat.reply import COMPLETE, FAILED
 from serve.chat.request import ChatRequest
-from serve.chat.stepping import in_step
+from serve.chat.stepping import Alone, InStep
 from serve.gateway import Gateway
 from serve.rendering import openai_error
 
@@ -168,7 +168,7 @@ class Completion:
         choice: dict[str, Any] = {
             "index": reply.choice,
             "message": reply.message(),
-            "logprobs": {"content": reply.logprobs, "refusal": None} if self._chat.logprobs else None,
+            "logprobs": {"content": reply.logprobs_content, "refusal": None} if self._chat.logprobs else None,
             "finish_reason": reply.finish_reason,
         }
         if self._chat.return_token_ids:
@@ -177,29 +177,33 @@ class Completion:
 
     async def frames(self) -> AsyncIterator[bytes]:
         """The stream's events; the last ones only once the replies are in the record."""
-        frames = Frames(self._chat, self.head(), self.tail())
+        frames, held = Frames(self._chat, self.head(), self.tail()), b""
+        steps = Alone(self.generations[0]) if self.comparison_id is None else InStep(*self.generations)
         try:
-            async for block in self._blocks(frames):
-                yield block
+            while not steps.ended:
+                choices = steps.release()
+                if not choices:
+                    await steps.wait()
+                    continue
+                block = b"".join([frames.chunk(index, choice) for index, choice in choices])
+                if self._all_finished():
+                    held += block
+                elif block:
+                    yield block
+            await self.record(COMPLETE)
         except TandemError as error:
             if self._cancelled:
                 return
             self.stop()
             await self.record(FAILED)
             yield error_event(openai_error(ReplyTimedOut() if self._expired else error))
-
-    async def _blocks(self, frames: Frames) -> AsyncIterator[bytes]:
-        held = b""
-        async for choices in in_step(self.generations):
-            block = b"".join(frames.chunk(index, choice) for index, choice in choices)
-            if all(generation.reply.finish_reason for generation in self.generations):
-                held += block
-            elif block:
-                yield block
-        await self.record(COMPLETE)
+            return
         if self._chat.include_usage:
             held += frames.usage(self.usage())
         yield held + DONE
+
+    def _all_finished(self) -> bool:
+        return all(generation.reply.finish_reason for generation in self.generations)
 
 
 def conversation_number(messages: list[dict[str, Any]], key_id: str) -> float:

@@ -27,7 +27,7 @@ class Frames:
     def chunk(self, index: int, choice: dict[str, Any]) -> bytes:
         """One choice of an engine's chunk, as choice `index` of ours; empty when it says nothing to this client."""
         delta = choice["delta"]
-        if self._plain and choice.get("finish_reason") is None and delta.keys() == {"content"}:
+        if self._plain and choice.get("finish_reason") is None and len(delta) == 1 and "content" in delta:
             return self._plain_head[index] + orjson.dumps(delta["content"]) + self._plain_end
         if self._plain and not delta and choice.get("finish_reason") is None:
             # It came for its token ids, which only the record wants. Of two sides both say something, or there would

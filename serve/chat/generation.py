@@ -25,6 +25,8 @@ class Generation:
     def __init__(self, pool: Pool, metrics: Metrics, chat: ChatRequest, choice: int, version: int | None) -> None:
         self.reply = Reply(chat, choice)
         self.pending: deque[dict[str, Any]] = deque()
+        # As of the last `take`: nothing more will come.
+        self.is_whole = False
         self._pool = pool
         self._metrics = metrics
         self._chat = chat
@@ -60,32 +62,26 @@ class Generation:
                 self.stop()
                 raise
 
-    async def more(self) -> bool:
-        """Wait for further chunks in `pending`. False at the end. Raises EngineLost, EngineRefused in mid-stream."""
+    @property
+    def ended(self) -> bool:
+        """All that came has been passed on, and nothing more will come."""
+        return self.is_whole and not self.pending
+
+    def take(self) -> None:
+        """Move what has come into `pending`. Raises EngineLost in mid-stream, when everything before has been taken."""
         transfer = self._transfer
         assert transfer is not None
-        while not self.pending:
-            self._take(transfer)
-            if self.pending:
-                break
-            if transfer.complete:
-                return False
-            if transfer.lost:
-                raise EngineLost("the engine broke off in the middle of the reply")
-            await transfer.wait()
-        return True
+        self.is_whole = transfer.ended
+        for event in transfer.take_events():
+            if event != b"[DONE]":
+                self._take_chunk(orjson.loads(event))
+        if transfer.lost and not self.pending:
+            raise EngineLost("the engine broke off in the middle of the reply")
 
-    async def grow(self) -> bool:
-        """Wait for one more chunk than there are in `pending`. False when no more will come."""
-        transfer, before = self._transfer, len(self.pending)
-        assert transfer is not None
-        while True:
-            self._take(transfer)
-            if len(self.pending) > before:
-                return True
-            if transfer.ended:
-                return False
-            await transfer.wait()
+    async def wait(self) -> None:
+        """Until something has come since `take`, or the end."""
+        assert self._transfer is not None
+        await self._transfer.wait()
 
     def stop(self) -> None:
         """Have the engine give up. At the end, or again, this changes nothing."""
@@ -97,8 +93,12 @@ class Generation:
     async def _begin_on(self, seat: Seat, body: dict[str, Any]) -> None:
         transfer = await self._send(seat, body)
         if self._chat.stream:
-            if not await self.more():
-                raise EngineLost("the engine ended a reply before it began")
+            self.take()
+            while not self.pending:
+                if self.is_whole:
+                    raise EngineLost("the engine ended a reply before it began")
+                await transfer.wait()
+                self.take()
         else:
             self._take_whole(await transfer.wait_for_end())
 
@@ -126,18 +126,14 @@ class Generation:
             raise _refusal(status, await transfer.wait_for_end())
         return transfer
 
-    def _take(self, transfer: Transfer) -> None:
-        for event in transfer.take_events():
-            if event == b"[DONE]":
-                continue
-            chunk = orjson.loads(event)
-            if "error" in chunk:
-                raise EngineLost("the engine failed in the middle of the reply")
-            if chunk.get("usage"):
-                self.reply.absorb_usage(chunk["usage"])
-            for choice in chunk["choices"]:
-                self.reply.absorb_delta(choice)
-                self.pending.append(choice)
+    def _take_chunk(self, chunk: dict[str, Any]) -> None:
+        if "error" in chunk:
+            raise EngineLost("the engine failed in the middle of the reply")
+        if chunk.get("usage"):
+            self.reply.absorb_usage(chunk["usage"])
+        for choice in chunk["choices"]:
+            self.reply.absorb_delta(choice)
+            self.pending.append(choice)
 
     def _take_whole(self, content: bytes) -> None:
         answer = orjson.loads(content)

@@ -1,6 +1,7 @@
 """A reply as it grows, token by token, and the sample that is made of it."""
 
 import time
+from collections import defaultdict
 from typing import Any
 
 from feedback.ids import new_id
@@ -28,9 +29,11 @@ class Reply:
         # How it was chosen among several, where it was: recorded with its sampling settings.
         self.chosen: dict[str, Any] = {}
         self._chat = chat
-        self._texts: dict[str, list[str]] = {}
+        self._texts: defaultdict[str, list[str]] = defaultdict(list)
         self._tool_calls: dict[int, dict[str, Any]] = {}
-        self._logprobs: list[dict[str, Any]] = []
+        self._logprobs: list[float] = []
+        # OpenAI's `logprobs.content`: of a stream it goes out with its chunks.
+        self.logprobs_content: list[dict[str, Any]] = []
         self._began_at = time.time()
 
     def absorb_delta(self, choice: dict[str, Any]) -> None:
@@ -38,7 +41,7 @@ class Reply:
         for name, value in choice["delta"].items():
             if name in JOINED_FIELDS:
                 if value:
-                    self._texts.setdefault(name, []).append(value)
+                    self._texts[name].append(value)
             elif name == "tool_calls":
                 self._join_tool_calls(value)
         self._absorb(choice)
@@ -50,6 +53,7 @@ class Reply:
             if message.get(name):
                 self._texts[name] = [message[name]]
         self._tool_calls = dict(enumerate(message.get("tool_calls") or ()))
+        self.logprobs_content = (choice.get("logprobs") or {}).get("content") or []
         self._absorb(choice)
         self.absorb_usage(usage)
 
@@ -59,11 +63,6 @@ class Reply:
     @property
     def text(self) -> str:
         return "".join(self._texts.get("content", ()))
-
-    @property
-    def logprobs(self) -> list[dict[str, Any]]:
-        """OpenAI's `logprobs.content`."""
-        return self._logprobs
 
     def message(self) -> dict[str, Any]:
         """The whole reply as OpenAI's assistant message."""
@@ -94,7 +93,7 @@ class Reply:
             text=self.text,
             message=None if plain else message,
             token_ids=self.token_ids or None,
-            logprobs=[entry["logprob"] for entry in self._logprobs] if record_logprobs and self._logprobs else None,
+            logprobs=(self._logprobs or None) if record_logprobs else None,
             sampling=chat.sampling | self.chosen,
             seed=self.seed,
             version_first=seat.version_first if seat is not None else None,
@@ -111,7 +110,7 @@ class Reply:
         self.token_ids += choice.get("token_ids") or ()
         logprobs = choice.get("logprobs")
         if logprobs:
-            self._logprobs += logprobs.get("content") or ()
+            self._logprobs += [entry["logprob"] for entry in logprobs.get("content") or ()]
 
     def _join_tool_calls(self, pieces: list[dict[str, Any]]) -> None:
         for piece in pieces:

@@ -1,7 +1,6 @@
 """The chunks of one reply, or of two that are shown side by side, in the order in which they are released."""
 
 import math
-from collections.abc import AsyncIterator
 from typing import Any
 
 from serve.chat.generation import Generation
@@ -10,28 +9,77 @@ Chunk = dict[str, Any]
 PLAIN = frozenset({"role", "content"})
 
 
-async def in_step(generations: list[Generation]) -> AsyncIterator[list[tuple[int, Chunk]]]:
-    """Blocks of chunks, each with the index of its choice.
+class Alone:
+    """One reply: its chunks as they come."""
 
-    Of two replies none is ahead of the other: each block holds one chunk of either, up to the same token, whatever the
-    engines have sent by then, so that neither order, number nor timing of chunks tells the versions apart. When one
-    has ended the other goes on alone.
+    def __init__(self, generation: Generation) -> None:
+        self._generation = generation
+
+    @property
+    def ended(self) -> bool:
+        return self._generation.ended
+
+    def release(self) -> list[tuple[int, Chunk]]:
+        """The chunks that have come, each with the index of its choice. Raises EngineLost, EngineRefused."""
+        self._generation.take()
+        chunks = [(0, chunk) for chunk in self._generation.pending]
+        self._generation.pending.clear()
+        return chunks
+
+    async def wait(self) -> None:
+        """After `release` gave nothing: until it may."""
+        await self._generation.wait()
+
+
+class InStep:
+    """Two replies of which none is ahead of the other: each block holds one chunk of either, up to the same token,
+    whatever the engines have sent by then, so that neither order, number nor timing of chunks tells the versions apart.
+    When one has ended the other goes on alone.
     """
-    if len(generations) == 1:
-        only = generations[0]
-        while await only.more():
-            yield [(0, chunk) for chunk in drain(only)]
-        return
-    left, right = Side(generations[0]), Side(generations[1])
-    while True:
-        left_more, right_more = await left.generation.more(), await right.generation.more()
-        if left_more and right_more:
-            yield await _next_of_both(left, right)
-        elif left_more or right_more:
-            alone = left if left_more else right
-            yield alone.take(math.inf)
-        else:
-            return
+
+    def __init__(self, left: Generation, right: Generation) -> None:
+        self._left, self._right = Side(left), Side(right)
+        self._waits_for = left
+
+    @property
+    def ended(self) -> bool:
+        return self._left.generation.ended and self._right.generation.ended
+
+    def release(self) -> list[tuple[int, Chunk]]:
+        """The next block, each chunk with the index of its choice; empty while it is not whole, and at the end.
+
+        Raises EngineLost, EngineRefused.
+        """
+        left, right = self._left, self._right
+        left.generation.take()
+        right.generation.take()
+        if left.generation.pending and right.generation.pending:
+            return self._of_both()
+        for side, other in ((left, right), (right, left)):
+            if not side.generation.pending and not side.generation.ended:
+                self._waits_for = side.generation
+                return []
+            if side.generation.ended and other.generation.pending:
+                return other.take(math.inf)
+        return []
+
+    async def wait(self) -> None:
+        """After `release` gave nothing: until it may."""
+        await self._waits_for.wait()
+
+    def _of_both(self) -> list[tuple[int, Chunk]]:
+        left, right = self._left, self._right
+        up_to = min(left.arrived, right.arrived)
+        if left.can_release(up_to) and right.can_release(up_to):
+            return left.take(up_to) + right.take(up_to)
+        behind, ahead = sorted((left, right), key=lambda side: side.arrived)
+        if not behind.generation.is_whole:
+            self._waits_for = behind.generation
+            return []
+        # It has ended in the middle of what the other has sent as one chunk.
+        first = ahead.released + tokens(ahead.generation.pending[0])
+        pair = {side: side.take(math.inf if side is behind else first) for side in (left, right)}
+        return pair[left] + pair[right]
 
 
 class Side:
@@ -59,19 +107,6 @@ class Side:
         return [(self.generation.reply.choice, chunk) for chunk in merge(taken)]
 
 
-async def _next_of_both(left: Side, right: Side) -> list[tuple[int, Chunk]]:
-    while True:
-        up_to = min(left.arrived, right.arrived)
-        if left.can_release(up_to) and right.can_release(up_to):
-            return left.take(up_to) + right.take(up_to)
-        behind, ahead = sorted((left, right), key=lambda side: side.arrived)
-        if not await behind.generation.grow():
-            # It has ended in the middle of what the other has sent as one chunk.
-            first = ahead.released + tokens(ahead.generation.pending[0])
-            pair = {side: side.take(math.inf if side is behind else first) for side in (left, right)}
-            return pair[left] + pair[right]
-
-
 def tokens(chunk: Chunk) -> int:
     return len(chunk.get("token_ids") or ())
 
@@ -90,9 +125,3 @@ def merge(chunks: list[Chunk]) -> list[Chunk]:
             "token_ids": [token for chunk in chunks for token in chunk.get("token_ids") or ()],
         }
     ]
-
-
-def drain(generation: Generation) -> list[Chunk]:
-    chunks = list(generation.pending)
-    generation.pending.clear()
-    return chunks

@@ -85,11 +85,13 @@ class Transfer(asyncio.Protocol):
 
     def take_events(self) -> list[bytes]:
         """The data of the server-sent events that are complete by now, each taken once."""
-        end = self.body.rfind(b"\n\n")
-        if end < 0:
-            return []
-        block = bytes(self.body[:end])
-        del self.body[: end + 2]
+        if self.body.endswith(b"\n\n"):
+            # Nearly always: an engine sends whole events.
+            block = bytes(self.body)
+            self.body.clear()
+        else:
+            block, _, rest = bytes(self.body).rpartition(b"\n\n")
+            self.body[:] = rest
         return [event[6:] for event in block.split(b"\n\n") if event.startswith(b"data: ")]
 
     def close(self) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serve.chat.stepping import in_step
+from serve.chat.stepping import InStep
 
 
 class Reply:
@@ -27,19 +27,20 @@ class Scripted:
         self._coming.appendleft({"delta": {"role": "assistant", "content": ""}, "finish_reason": None})
         self._pauses = deque(pauses)
 
-    async def _arrive(self) -> bool:
-        if self._pauses and self._pauses.popleft():
-            await asyncio.sleep(0)
-        if not self._coming:
-            return False
-        self.pending.append(self._coming.popleft())
-        return True
+    @property
+    def is_whole(self) -> bool:
+        return not self._coming
 
-    async def more(self) -> bool:
-        return bool(self.pending) or await self._arrive()
+    @property
+    def ended(self) -> bool:
+        return self.is_whole and not self.pending
 
-    async def grow(self) -> bool:
-        return await self._arrive()
+    def take(self) -> None:
+        if self._coming and not (self._pauses and self._pauses.popleft()):
+            self.pending.append(self._coming.popleft())
+
+    async def wait(self) -> None:
+        await asyncio.sleep(0)
 
 
 sizes = st.lists(st.integers(1, 3), min_size=1, max_size=12)
@@ -53,7 +54,13 @@ def test_neither_side_is_ahead_and_nothing_is_lost(
 ) -> None:
     async def run() -> list[list[tuple[int, dict[str, Any]]]]:
         sides = [Scripted(0, left, left_pauses), Scripted(1, right, right_pauses)]
-        return [block async for block in in_step(sides)]  # type: ignore[arg-type]
+        steps, blocks = InStep(*sides), []  # type: ignore[arg-type]
+        while not steps.ended:
+            block = steps.release()
+            blocks += [block] if block else []
+            if not block:
+                await steps.wait()
+        return blocks
 
     blocks, released, ended = asyncio.run(run()), [0, 0], (sum(left), sum(right))
     assert [["role" in chunk["delta"] for _, chunk in block] for block in blocks].count([True, True]) == 1
