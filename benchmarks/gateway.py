@@ -1,8 +1,10 @@
 """What the API process adds to vLLM, beside LiteLLM's proxy and vLLM called directly: CPU-seconds and wall time.
 
-`python -m benchmarks.gateway [--upstream mock engine] [--ways direct tandem litellm] [--streams 1 8 64]` makes each
-measurement for every way in turn, in one run: short chats answered whole, then streams. The upstream is a stand-in that
-answers at next to no cost, or a real engine with the built-in policy. CPU is that of the processes, children included.
+`python -m benchmarks.gateway [--upstream mock engine] [--ways ...] [--streams 1 8 64] [--large]` makes each measurement
+for every way in turn, in one run: short chats answered whole, then streams. The upstream is a stand-in that answers at
+next to no cost, or a real engine with the built-in policy or a larger one. CPU is that of the processes, children
+included. The ways: `direct`, vLLM called as it is; `recorded`, the same, asked for the token ids and log-probabilities
+that Tandem records; `relay`, which only passes bytes on; `tandem`; `litellm`.
 """
 
 import argparse
@@ -20,35 +22,28 @@ from typing import Any
 
 from benchmarks import litellm_proxy
 from benchmarks.gateway_load import Load, Target, load, wait_for
+from benchmarks.policies import STARTING_POLICY, write_policies
 from feedback import manifest
 from feedback.settings import load_settings
 from feedback.store import Store, keys, policies
 
 ROOT = Path(__file__).parents[1]
-TANDEM_PORT, LITELLM_PORT, UPSTREAM_PORT = 8765, 8763, 8764
+TANDEM_PORT, LITELLM_PORT, UPSTREAM_PORT, RELAY_PORT = 8765, 8763, 8764, 8766
 READY_TIMEOUT_S = 300.0
-# With the probe that an engine is held to; torch stays in a process of its own.
-SAVED = """
-import sys
-from pathlib import Path
-from learner.policy import load_policy, save_policy
-Path(sys.argv[2]).mkdir(parents=True)
-save_policy(load_policy(sys.argv[1], "cpu"), sys.argv[2])
-"""
+RECORDED = {"logprobs": True, "top_logprobs": 0, "return_token_ids": True}
 CHAT = {"messages": [{"role": "user", "content": "How do I bake bread?"}]}
 
 
-def make_home(home: Path, *, mock: bool) -> str:
-    """A home whose only policy is the starting one; returns an operator's key."""
+def make_home(home: Path, *, mock: bool, large: bool = False) -> str:
+    """A home with one policy; returns an operator's key."""
     folder = home / "policies" / "v0"
-    weights = ROOT / "learner" / "starting_policy" / "weights"
     if mock:
-        shutil.copytree(weights, folder)
+        shutil.copytree(STARTING_POLICY, folder)
         (folder / "SHA256SUMS").unlink(missing_ok=True)
         probe = {"dtype": "float32", "items": [{"tokens": [1, 2, 3], "prompt_length": 1, "logprobs": [-1.0, -1.0]}]}
         (folder / "probe.json").write_text(json.dumps(probe))
     else:
-        subprocess.run([sys.executable, "-c", SAVED, weights, folder], check=True, cwd=ROOT)
+        write_policies(home / "policies", 1, large=large)
     store = Store(load_settings(home=home).record_url)
     store.migrate()
     store.write(policies.register_start, "policies/v0", manifest.write(folder), {})
@@ -88,14 +83,18 @@ def upstream(home: Path, secret: str, kind: str, tokens: int, gap_ms: float) -> 
             engine = stack.enter_context(running(python(home / "log", environment, *arguments)))
         else:
             engine = stack.enter_context(running(python(home / "log", environment, "-m", "serve.engine.launcher")))
-            relay = ["-m", "benchmarks.relay", str(socket), str(UPSTREAM_PORT)]
-            stack.enter_context(running(python(home / "log", environment, *relay)))
+            before_it = ["-m", "benchmarks.relay", str(socket), str(UPSTREAM_PORT)]
+            stack.enter_context(running(python(home / "log", environment, *before_it)))
+        arguments = ["-m", "benchmarks.relay", str(socket), str(RELAY_PORT)]
+        relay = stack.enter_context(running(python(home / "log", environment, *arguments)))
         api = stack.enter_context(running(python(home / "log", environment, "-m", "serve")))
         url = f"http://127.0.0.1:{TANDEM_PORT}"
         wait_for(url, "/readyz", secret, READY_TIMEOUT_S)
         yield {
             "engine": Target("engine", "", "", "", (engine,)),
             "direct": Target("direct", "http://engine", "", "policy", (), socket),
+            "recorded": Target("recorded", "http://engine", "", "policy", (), socket),
+            "relay": Target("relay", f"http://127.0.0.1:{RELAY_PORT}", "", "policy", (relay,)),
             "tandem": Target("tandem", url, secret, "tandem", (api,)),
         }
 
@@ -125,6 +124,8 @@ def measure(targets: dict[str, Target], kind: str, way: str, streams: int, reque
     stream = CHAT | {"max_tokens": tokens, "stream": True, "stream_options": {"include_usage": True}}
     if kind == "engine":
         stream |= {"ignore_eos": True}
+    if way == "recorded":
+        stream |= RECORDED
     load(target, engine, whole, 4, 40)
     load(target, engine, stream, 4, 8)
     done = load(target, engine, whole, streams, requests), load(target, engine, stream, streams, requests)
@@ -135,18 +136,19 @@ def measure(targets: dict[str, Target], kind: str, way: str, streams: int, reque
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--upstream", nargs="+", choices=["mock", "engine"], default=["mock", "engine"])
-    arguments.add_argument("--ways", nargs="+", default=["direct", "tandem", "litellm"])
+    arguments.add_argument("--ways", nargs="+", default=["direct", "recorded", "relay", "tandem", "litellm"])
     arguments.add_argument("--streams", type=int, nargs="+", default=[1, 8, 64])
     arguments.add_argument("--requests", type=int, default=200)
     arguments.add_argument("--tokens", type=int, default=200)
     arguments.add_argument("--gap-ms", type=float, default=2.0)
+    arguments.add_argument("--large", action="store_true", help="a policy of 28M parameters in the engine")
     given = arguments.parse_args()
     if "litellm" in given.ways:
         sys.stdout.write(json.dumps({"litellm": litellm_proxy.prepare()}) + "\n")
     for kind in given.upstream:
         with tempfile.TemporaryDirectory() as folder:
             home = Path(folder) / "home"
-            secret = make_home(home, mock=kind == "mock")
+            secret = make_home(home, mock=kind == "mock", large=given.large)
             with upstream(home, secret, kind, given.tokens, given.gap_ms) as targets, contextlib.ExitStack() as stack:
                 if "litellm" in given.ways:
                     peer = litellm_proxy.start(home, f"http://127.0.0.1:{UPSTREAM_PORT}/v1", LITELLM_PORT)
@@ -157,7 +159,7 @@ def main() -> None:
                 time.sleep(2)
                 for streams in given.streams:
                     for way in given.ways:
-                        measure(targets, kind, way, streams, given.requests, given.tokens)
+                        measure(targets, kind, way, streams, max(given.requests, 2 * streams), given.tokens)
 
 
 if __name__ == "__main__":

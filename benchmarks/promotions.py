@@ -1,13 +1,15 @@
 """Promotions under streaming clients: failed requests, replies of mixed version, and how long a token is kept waiting.
 
-`python -m benchmarks.promotions [--promotions 50] [--clients 16] [--slots 2]` runs the launcher, real engines and the
-API process on the built-in policy and two versions nudged away from it. With one slot the weights change in place.
+`python -m benchmarks.promotions [--promotions 50] [--clients 16] [--slots 2] [--large]` runs the launcher, real engines
+and the API process on the built-in policy, or one whose tokens take milliseconds, and two versions nudged away from it.
+With one slot the weights change in place.
 """
 
 import argparse
 import asyncio
 import json
 import os
+import re
 import shutil
 import statistics
 import subprocess
@@ -21,6 +23,7 @@ import aiohttp
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from benchmarks.policies import write_policies
 from feedback import manifest
 from feedback.schema import Sample
 from feedback.settings import load_settings
@@ -33,22 +36,7 @@ BODY = {
     "model": "tandem", "stream": True, "max_tokens": 48, "ignore_eos": True,
     "messages": [{"role": "user", "content": "How do I bake bread?"}],
 }  # fmt: skip
-NUDGED = """
-import sys, torch
-from pathlib import Path
-from learner.policy import load_policy, save_policy
-torch.set_num_threads(1)
-for version in range(3):
-    policy = load_policy(sys.argv[1])
-    torch.manual_seed(version)
-    with torch.no_grad():
-        for weight in policy.model.parameters():
-            weight.add_(torch.randn_like(weight) * weight.std() * 0.03 * (version > 0))
-    folder = Path(sys.argv[2]) / f"v{version}"
-    folder.mkdir(parents=True)
-    save_policy(policy, folder)
-"""
-
+STEP_S = re.compile(r'tandem_swap_step_seconds_(sum|count){step="(\w+)"} (\S+)')
 # Enough for the gate.
 EVIDENCE = {"evaluation": {"win_rate": {"value": 0.6, "interval": [0.51, 0.69], "count": 100}}}
 
@@ -60,11 +48,11 @@ class Seen:
     gaps: list[tuple[float, float]] = field(default_factory=list)
     request_ids: list[str] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
+    step_mean_ms: dict[str, float] = field(default_factory=dict)
 
 
-def make_home(home: Path) -> tuple[Store, str]:
-    weights = ROOT / "learner" / "starting_policy" / "weights"
-    subprocess.run([sys.executable, "-c", NUDGED, weights, home / "policies"], check=True, cwd=ROOT)
+def make_home(home: Path, *, large: bool) -> tuple[Store, str]:
+    write_policies(home / "policies", 3, large=large)
     store = Store(load_settings(home=home).record_url)
     store.migrate()
     epoch = store.write(leases.acquire, leases.LEARNER, "benchmark", 600.0)
@@ -117,6 +105,14 @@ async def wait_until_ready(session: aiohttp.ClientSession, slots: int) -> None:
     raise TimeoutError("the engines did not come up")
 
 
+async def step_means_ms(session: aiohttp.ClientSession) -> dict[str, float]:
+    """What each step of a promotion took, by the API process's own count."""
+    async with session.get(f"{URL}/metrics") as answer:
+        found = STEP_S.findall(await answer.text())
+    figures = {(step, kind): float(value) for kind, step, value in found}
+    return {step: round(1000 * figures[step, "sum"] / figures[step, "count"], 1) for step, _ in sorted(figures)}
+
+
 async def run(secret: str, promotions: int, clients: int, slots: int) -> tuple[Seen, list[tuple[float, float]]]:
     connector, seen, stopping = aiohttp.TCPConnector(limit=0), Seen(), asyncio.Event()
     flips: list[tuple[float, float]] = []
@@ -132,6 +128,7 @@ async def run(secret: str, promotions: int, clients: int, slots: int) -> tuple[S
             await asyncio.sleep(0.5)
         stopping.set()
         await asyncio.gather(*tasks)
+        seen.step_mean_ms = await step_means_ms(session)
     return seen, flips
 
 
@@ -145,10 +142,11 @@ def main() -> None:
     arguments.add_argument("--promotions", type=int, default=50)
     arguments.add_argument("--clients", type=int, default=16)
     arguments.add_argument("--slots", type=int, default=2)
+    arguments.add_argument("--large", action="store_true", help="a policy of 28M parameters")
     given = arguments.parse_args()
     folder = Path(tempfile.mkdtemp())
     home = folder / "home"
-    store, secret = make_home(home)
+    store, secret = make_home(home, large=given.large)
     environment = os.environ | {
         "TANDEM_HOME": str(home), "TANDEM_SERVE__PORT": "8767", "TANDEM_ENGINE__SLOTS": str(given.slots),
         "TANDEM_LOG_LEVEL": "WARNING", "OMP_NUM_THREADS": "1",
@@ -176,6 +174,7 @@ def main() -> None:
                 "failed": len(seen.failures),
                 "mixed_or_unfinished": store.read(mixed, seen.request_ids),
                 "promotion_median_s": round(statistics.median(took for _, took in flips), 3),
+                "step_mean_ms": seen.step_mean_ms,
                 "gap_median_ms": round(1000 * median, 2),
                 "gap_longest_during_over_median": round(max(during) / median, 1),
                 "gap_longest_outside_over_median": round(max(outside) / median, 1),

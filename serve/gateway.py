@@ -67,7 +67,7 @@ class Gateway:
         self._folders = folders = PolicyFolders(settings, self.record)
         adapters = Adapters(self.pool, folders, settings.run_dir, settings.engine)
         self._starter = starter = Starter(launcher, folders, adapters, self.record, settings.engine)
-        loader = Loader(self.pool, starter, folders, adapters, settings.engine)
+        loader = Loader(self.pool, starter, folders, adapters, settings.engine, self.metrics)
         fence = Fence(self.record)
         self.supervision = Supervision(self.pool, starter, loader, folders, fence, settings.engine, self.metrics)
         self.bell = Bell(settings.run_dir)

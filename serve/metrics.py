@@ -59,6 +59,13 @@ class Metrics:
         self.swap_seconds = Histogram(
             "tandem_swap_seconds", "Time that a promotion took.", buckets=SWAP_BUCKETS_S, registry=self.registry
         )
+        self.swap_step_seconds = Histogram(
+            "tandem_swap_step_seconds",
+            "Time that a step of a promotion took: verify (files), drain, change (weights and their proof), commit.",
+            ["step"],
+            buckets=SWAP_BUCKETS_S,
+            registry=self.registry,
+        )
         self.votes = Gauge("tandem_votes", "Votes in the record.", ["state"], registry=self.registry)
         self.oldest_uncounted_vote_age_seconds = Gauge(
             "tandem_oldest_uncounted_vote_age_seconds",

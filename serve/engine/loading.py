@@ -15,6 +15,7 @@ from serve.engine.pool import Pool
 from serve.engine.proof import prove
 from serve.engine.slot import Slot
 from serve.engine.starting import Starter
+from serve.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
@@ -23,8 +24,15 @@ class Loader:
     """Every step is bounded by `engine.swap_timeout_s`, or `engine.start_timeout_s` where an engine is started anew."""
 
     def __init__(
-        self, pool: Pool, starter: Starter, folders: PolicyFolders, adapters: Adapters, settings: EngineSettings
+        self,
+        pool: Pool,
+        starter: Starter,
+        folders: PolicyFolders,
+        adapters: Adapters,
+        settings: EngineSettings,
+        metrics: Metrics,
     ) -> None:
+        self._metrics = metrics
         self._adapters = adapters
         self._pool = pool
         self._starter = starter
@@ -91,13 +99,15 @@ class Loader:
         held_before, adapters_before = slot.version, set(slot.adapters)
         slot.state = "held"
         try:
-            await self._drain(slot, drain_timeout_s)
+            with self._metrics.swap_step_seconds.labels("drain").time():
+                await self._drain(slot, drain_timeout_s)
         except EngineUnavailable:
             self.open(slot)
             raise
         try:
-            await self._change_weights(slot, policy)
-            await slot.client.name_weights(version_name(policy.version), self._settings.swap_timeout_s)
+            with self._metrics.swap_step_seconds.labels("change").time():
+                await self._change_weights(slot, policy)
+                await slot.client.name_weights(version_name(policy.version), self._settings.swap_timeout_s)
         except BaseException:
             # Its weights are not to be trusted any more.
             slot.wanted, slot.version, slot.state = held_before, None, "down"

@@ -165,7 +165,8 @@ class Promoter:
 
     async def _load_and_flip(self, version: int, commit: Commit) -> None:
         policy = await self._folders.of(version)
-        await self._folders.verify(policy)
+        with self._metrics.swap_step_seconds.labels("verify").time():
+            await self._folders.verify(policy)
         if self._needs_the_only_engine(policy):
             await self._flip_in_place(policy, commit)
             return
@@ -186,7 +187,8 @@ class Promoter:
         self._loader.open(only)
 
     async def _flip(self, version: int, commit: Commit) -> None:
-        await commit(version)
+        with self._metrics.swap_step_seconds.labels("commit").time():
+            await commit(version)
         self._pool.serving = version
         self._bell.ring()
 
