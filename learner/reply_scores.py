@@ -13,7 +13,8 @@ from feedback.schema import Policy as PolicyRow
 from feedback.schema import version_name
 from feedback.settings import LearnerSettings, Settings
 from feedback.store import Store, policies
-from learner.iteration import PREFERENCE, fit_to
+from learner.iteration.fitting import fit_to
+from learner.iteration.preferences import PREFERENCE
 from learner.policy import Policy, load_policy
 from learner.preference_model import PreferenceModel, load_preference_model
 from learner.sequences import Episodes

@@ -87,7 +87,7 @@ def test_sql_stays_in_the_record() -> None:
         ("serve.app", NEVER["serve"]),
         ("feedback.settings, feedback.store, feedback.queue, feedback.scheduler, feedback.sandbox.simulate",
          NEVER["feedback"]),
-        ("learner.iteration", NEVER["learner"]),
+        ("learner.iteration.__main__", NEVER["learner"]),
         ("deploy.command", {"serve", "learner", "vllm"} | TORCH | WEB),
     ],
 )  # fmt: skip

@@ -17,7 +17,7 @@ from feedback.schema import Iteration
 from feedback.settings import Settings, load_settings
 from feedback.store import Store, iterations, leases, policies, votes
 from feedback.worker import count_all
-from learner.iteration import run
+from learner.iteration.process import run
 from learner.prepare import prepare
 from tests.learner.sandbox_votes import cast_votes
 from tests.learner.test_prepare import model_folder
@@ -84,7 +84,7 @@ def test_from_votes_to_a_candidate_that_can_be_traced(store: Store, settings: Se
 
     evidence = candidate.evidence
     assert [step["step"] for step in evidence["ppo"]] == [1, 2, 3]
-    assert evidence["evaluation"]["kl_nats"] > 0
+    assert evidence["evaluation"]["kl_nats_interval"][1] > 0
     assert 0 <= evidence["evaluation"]["win_rate"]["value"] <= 1
     assert 0 <= evidence["preference"]["accuracy"] <= 1
     assert candidate.settings["ppo"]["steps"] == 3

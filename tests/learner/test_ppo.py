@@ -1,6 +1,7 @@
 """PPO: each detail that good implementations agree on, and that it learns, repeats itself and resumes."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from learner.critic import Critic
 from learner.errors import CheckpointInvalid, TrainingDataInvalid, TrainingDiverged
 from learner.language_model import reply_logprobs
 from learner.policy import Policy
-from learner.ppo import PPO, train_ppo
+from learner.ppo import PPO, train_ppo, training
 from learner.preference_model import PreferenceShape, new_preference_model
 from learner.prompts import PromptPool, TrainingPrompt
 from learner.sampler import Samples, TorchSampler
@@ -139,7 +140,7 @@ def gradients(settings) -> list[torch.Tensor]:
     """What the first optimiser step would apply, before it is scaled down."""
     ppo = trainer(settings.model_copy(update={"epochs": 1, "episodes_per_minibatch": 32}))
     kept = []
-    ppo._apply_gradients = lambda: (
+    ppo.updater.apply_gradients = lambda: (
         kept.extend(parameter.grad.clone() for parameter in ppo.model.parameters()) or torch.zeros(())
     )
     ppo.step()
@@ -152,17 +153,21 @@ def test_cutting_a_minibatch_into_pieces_leaves_the_gradient():
         torch.testing.assert_close(first, second, atol=1e-5, rtol=1e-3)
 
 
-def test_the_loss_is_a_mean_over_tokens_not_over_replies():
+def test_the_loss_is_a_mean_over_tokens_not_over_replies(monkeypatch):
     """With every advantage 1 and the old policy, the gradient is that of minus the mean log-probability of tokens."""
     ppo = trainer(SETTINGS.model_copy(update={"epochs": 1, "episodes_per_minibatch": 32}))
-    samples = ppo.sampler.sample(ppo.prompts.draw(0, 32), max_new_tokens=8, temperature=1.0, seed=ppo._step_seed())
+    samples = ppo.rollouts.sampler.sample(
+        ppo.prompts.draw(0, 32), max_new_tokens=8, temperature=1.0, seed=ppo.step_seed()
+    )
     assert samples.episodes.reply_lengths_B.unique().numel() > 1
     expected = torch.autograd.grad(
         -reply_logprobs(ppo.model, samples.episodes).logprobs_N.mean(), ppo.model.parameters()
     )
-    ppo._advantages = lambda rollout: (torch.ones_like(rollout.logprobs_N), rollout.values_N)
+    monkeypatch.setattr(
+        training, "estimate_advantages", lambda rollout, *_: (torch.ones_like(rollout.logprobs_N), rollout.values_N)
+    )
     kept = []
-    ppo._apply_gradients = lambda: kept.extend(p.grad.clone() for p in ppo.model.parameters()) or torch.zeros(())
+    ppo.updater.apply_gradients = lambda: kept.extend(p.grad.clone() for p in ppo.model.parameters()) or torch.zeros(())
     ppo.step()
     for ours, theirs in zip(kept, expected, strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-3)
@@ -170,8 +175,8 @@ def test_the_loss_is_a_mean_over_tokens_not_over_replies():
 
 def rollout_of(ppo: PPO):
     prompts = ppo.prompts.draw(0, 32)
-    samples = ppo.sampler.sample(prompts, max_new_tokens=8, temperature=ppo.settings.temperature, seed=5)
-    return ppo._evaluate(samples)
+    samples = ppo.rollouts.sampler.sample(prompts, max_new_tokens=8, temperature=ppo.settings.temperature, seed=5)
+    return ppo.rollouts.evaluate(samples)
 
 
 def test_replies_without_an_end_are_penalised():
@@ -197,12 +202,12 @@ def test_old_logprobs_are_the_trainers_whatever_the_sampler_says():
 
     honest = trainer()
     shifted = trainer(SETTINGS.model_copy(update={"importance_weight_cap": 1.02}))
-    shifted.sampler = Shifted(TorchSampler(shifted.model, (END,)), 0.05)
+    shifted.rollouts = replace(shifted.rollouts, sampler=Shifted(TorchSampler(shifted.model, (END,)), 0.05))
     first, second = rollout_of(honest), rollout_of(shifted)
     torch.testing.assert_close(first.logprobs_N, second.logprobs_N)
     torch.testing.assert_close(first.importance_weights_N, torch.ones_like(first.logprobs_N), atol=1e-4, rtol=0)
     torch.testing.assert_close(second.importance_weights_N, torch.full_like(first.logprobs_N, 1.02))
-    shifted.sampler = Shifted(shifted.sampler, 0.5)
+    shifted.rollouts = replace(shifted.rollouts, sampler=Shifted(shifted.rollouts.sampler, 0.5))
     with pytest.raises(TrainingDiverged, match="nats a token"):
         shifted.step()
 
@@ -216,7 +221,7 @@ def test_the_pad_token_is_an_ordinary_token():
     episodes = Episodes.pad(prompts, [[0, 0, END], [0, 8, 9, 0, END]])
     with torch.no_grad():
         logprobs_N = reply_logprobs(ppo.model, episodes).logprobs_N
-    rollout = ppo._evaluate(Samples(episodes, episodes.unpack(logprobs_N), torch.tensor([True, True])))
+    rollout = ppo.rollouts.evaluate(Samples(episodes, episodes.unpack(logprobs_N), torch.tensor([True, True])))
     assert len(rollout.logprobs_N) == 8
 
 
@@ -253,10 +258,10 @@ def test_a_critic_of_its_own_leaves_the_preference_model_alone():
 
 def test_the_start_is_never_trained():
     ppo = trainer()
-    before = weights(ppo.start)
+    before = weights(ppo.rollouts.start)
     ppo.step()
-    assert equal(before, weights(ppo.start))
-    assert ppo.start.lm_head.weight.grad is None
+    assert equal(before, weights(ppo.rollouts.start))
+    assert ppo.rollouts.start.lm_head.weight.grad is None
 
 
 def test_scores_that_are_not_finite_stop_the_run():
@@ -267,11 +272,15 @@ def test_scores_that_are_not_finite_stop_the_run():
         trainer(scorer=scorer).step()
 
 
-def test_gradients_that_are_not_finite_stop_the_run_before_they_are_applied():
+def test_gradients_that_are_not_finite_stop_the_run_before_they_are_applied(monkeypatch):
     ppo = trainer()
     before = weights(ppo.model)
-    ppo._advantages = lambda rollout: (torch.full_like(rollout.logprobs_N, torch.inf), rollout.values_N)
-    with pytest.raises(TrainingDiverged, match="gradient"):
+    monkeypatch.setattr(
+        training,
+        "estimate_advantages",
+        lambda rollout, *_: (torch.full_like(rollout.logprobs_N, torch.inf), rollout.values_N),
+    )
+    with pytest.raises(TrainingDiverged, match="step 1: the gradient"):
         ppo.step()
     assert equal(before, weights(ppo.model))
 

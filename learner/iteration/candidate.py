@@ -1,0 +1,131 @@
+"""The candidate: trained by PPO, evaluated against the starting policy, published as a policy version."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from feedback.schema import version_name
+from feedback.store import policies
+from learner.evaluation import Serving, evaluate
+from learner.iteration.examples import held_out_prompts, prompts
+from learner.iteration.run import Checkpoint, Run, write_json
+from learner.policy import Policy, load_policy
+from learner.ppo import PPOStep, train_ppo
+from learner.preference_model import PreferenceModel
+from learner.publishing import publish_folder
+from learner.training_state import TrainingState
+
+log = logging.getLogger(__name__)
+
+PPO_STATE, PPO_STEPS, EVALUATION = "ppo.state.safetensors", "ppo.jsonl", "evaluation.json"
+
+
+def starting_point(this: Run) -> tuple[Policy, int]:
+    """The policy that PPO begins from, to be trained, and its version."""
+    serving = this.store.read(policies.serving)
+    from_last = this.learner.start_from == "last" and serving is not None
+    version = serving.version if from_last and serving is not None else 0
+    return load(this, version), version
+
+
+def _serving(this: Run) -> Serving | None:
+    """What serves, where that is not the starting policy."""
+    serving = this.store.read(policies.serving)
+    if serving is None or serving.parent is None:
+        return None
+    return Serving(version_name(serving.version), load(this, serving.version))
+
+
+def load(this: Run, version: int) -> Policy:
+    """A policy version, on the learner's device."""
+    path = this.store.read(policies.get, version).path
+    log.info("loading %s", version_name(version))
+    return load_policy(this.settings.home / path, this.device)
+
+
+def improve(
+    this: Run, dataset: Path, start: Policy, preference_model: PreferenceModel, candidate: Policy
+) -> list[dict[str, Any]]:
+    """Train `candidate` in place by PPO. Returns what each step did."""
+    this.progress.enter("ppo")
+    checkpoint = Checkpoint(this.folder / PPO_STATE, this.learner.checkpoint_interval_s)
+    resume = checkpoint.load()
+    steps_file = this.folder / PPO_STEPS
+    known = [orjson.loads(line) for line in steps_file.read_bytes().splitlines()] if steps_file.exists() else []
+    steps = [step for step in known if resume is not None and step["step"] <= resume.step]
+
+    def on_step(done: PPOStep, state: Callable[[], TrainingState]) -> None:
+        steps.append(orjson.loads(orjson.dumps(done)))
+        steps_file.write_bytes(b"".join(orjson.dumps(step, option=orjson.OPT_APPEND_NEWLINE) for step in steps))
+        this.progress.ppo_step(done)
+        checkpoint.offer(state, last=done.step == done.steps)
+
+    train_ppo(
+        candidate,
+        start.model,
+        preference_model,
+        prompts(dataset, "train"),
+        this.learner.ppo.model_copy(update={"reward_weights": reward_weights(this, preference_model)}),
+        seed=this.seed,
+        on_step=on_step,
+        resume=resume,
+    )
+    return steps
+
+
+def judge(
+    this: Run, dataset: Path, start: Policy, preference_model: PreferenceModel, candidate: Policy
+) -> dict[str, Any]:
+    """Evaluate the candidate on held-out prompts, against the starting policy and against what serves."""
+    this.progress.enter("evaluate")
+    evaluation = evaluate(
+        candidate,
+        start,
+        preference_model,
+        held_out_prompts(dataset),
+        this.learner.evaluation,
+        reward_weights=reward_weights(this, preference_model),
+        max_prompt_tokens=this.learner.ppo.max_prompt_tokens,
+        seed=this.seed,
+        serving=_serving(this),
+    )
+    # What people wrote is kept in the record alone, where it can be erased; so a process that takes over measures anew.
+    without_texts = {name: figure for name, figure in evaluation.items() if name != "samples"}
+    write_json(this.folder / EVALUATION, without_texts)
+    this.progress.tell("evaluation", without_texts)
+    return evaluation
+
+
+def publish(this: Run, candidate: Policy, parent: int, dataset: Path, evidence: dict[str, Any]) -> int:
+    """Write the candidate's folder and record it. Returns its version number."""
+    this.progress.enter("publish")
+    known = this.store.read(policies.of_iteration, this.iteration_id)
+    if known is not None:
+        return known.version
+    version = this.store.read(policies.next_version)
+    folder, digest = publish_folder(candidate, this.settings.policies_dir, version)
+    this.store.write(
+        policies.publish,
+        version,
+        folder.relative_to(this.settings.home).as_posix(),
+        digest,
+        policies.Provenance(
+            parent=parent,
+            iteration_id=this.iteration_id,
+            dataset_digest=dataset.name,
+            settings=this.learner.model_dump(mode="json"),
+            seed=this.seed,
+            evidence=evidence,
+        ),
+        epoch=this.epoch,
+    )
+    return version
+
+
+def reward_weights(this: Run, preference_model: PreferenceModel) -> dict[str, float]:
+    """The operator's weights of the scores that there are votes for."""
+    weights = this.learner.ppo.reward_weights
+    return {name: weights.get(name, 0.0) for name in preference_model.shape.columns}

@@ -1,0 +1,31 @@
+"""Settings of an iteration made to fit the policy that it trains."""
+
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from feedback.settings import LearnerSettings
+
+
+def fit_to(learner: LearnerSettings, policy: Path) -> LearnerSettings:
+    """The settings with lengths that the policy can take: a reply has at most half of its positions."""
+    config = orjson.loads((policy / "config.json").read_bytes())
+    positions = config.get("max_position_embeddings") or config.get("n_positions")
+    if positions is None:
+        return learner
+
+    def fitted(section: Any, reply: str) -> Any:
+        reply_tokens = min(getattr(section, reply), positions // 2)
+        prompt_tokens = min(section.max_prompt_tokens, positions - reply_tokens)
+        return section.model_copy(update={reply: reply_tokens, "max_prompt_tokens": prompt_tokens})
+
+    return learner.model_copy(
+        update={
+            "preference": fitted(learner.preference, "max_reply_tokens"),
+            "ppo": fitted(learner.ppo, "max_new_tokens"),
+            "evaluation": learner.evaluation.model_copy(
+                update={"max_new_tokens": min(learner.evaluation.max_new_tokens, positions // 2)}
+            ),
+        }
+    )

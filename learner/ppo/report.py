@@ -1,0 +1,84 @@
+"""What one step of PPO did, in numbers."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from learner.advantages import explained_variance, masked_mean
+from learner.ppo.rollout import Rollout
+from learner.ppo.update import UpdateTotals
+
+
+@dataclass(frozen=True)
+class PPOStep:
+    """What one step did. Means are over the replies of the step, or over their tokens where the name says so."""
+
+    step: int
+    steps: int
+    reward: float
+    """Combined, normalised score less the penalty for missing ends: what PPO raises, before the KL penalty."""
+    scores: dict[str, float]
+    """Preference score of each objective, and overall."""
+    kl_nats: float
+    """KL of a reply from the starting policy: sum over its tokens of logp - logp_start."""
+    sqrt_kl: float
+    """Square root of `kl_nats` (0 where sampling made it negative)."""
+    kl_coefficient: float
+    length_tokens: float
+    finished_share: float
+    """Share of replies that ended before the limit."""
+    entropy_nats: float
+    """Entropy of the policy's next-token distribution, mean over tokens."""
+    clipped_share: float
+    """Share of tokens whose probability ratio was clipped, mean over updates."""
+    update_kl_nats: float
+    """KL per token from the policy that sampled to the updated one (k3 estimate), mean over updates."""
+    policy_loss: float
+    value_loss: float
+    value_clipped_share: float
+    explained_variance: float
+    """Share of the variance of returns that the critic foresaw; 0 without a critic."""
+    gradient_norm: float
+    """Norm of the policy's gradient before it is scaled down, mean over updates."""
+    mismatch_nats: float
+    """Mean absolute difference of the sampler's and the trainer's log-probabilities of the same tokens."""
+
+
+def report(
+    rollout: Rollout,
+    returns_N: Tensor,
+    totals: UpdateTotals,
+    *,
+    step: int,
+    steps: int,
+    score_names: tuple[str, ...],
+    kl_coefficient: float,
+    critic: bool,
+) -> PPOStep:
+    """The step's numbers, from its rollout, the returns [N] that its critic learnt and the sums of its update."""
+    episodes, samples = rollout.episodes, rollout.samples
+    kl_nats = rollout.kl_nats
+    everything_N = torch.ones_like(returns_N, dtype=torch.bool)
+    sampler_logprobs_N = samples.logprobs_B_R[episodes.reply_mask_B_R]
+    explained = explained_variance(rollout.values_N, returns_N, everything_N) if critic else 0.0
+    return PPOStep(
+        step=step,
+        steps=steps,
+        reward=float(rollout.reward_B.mean()),
+        scores=dict(zip(score_names, rollout.scores_B_O.mean(dim=0).tolist(), strict=True)),
+        kl_nats=kl_nats,
+        sqrt_kl=max(kl_nats, 0.0) ** 0.5,
+        kl_coefficient=kl_coefficient,
+        length_tokens=float(episodes.reply_lengths_B.float().mean()),
+        finished_share=float(samples.finished_B.float().mean()),
+        entropy_nats=float(rollout.entropies_N.mean()),
+        clipped_share=totals.per_token("clipped"),
+        update_kl_nats=totals.per_token("update_kl"),
+        policy_loss=totals.per_token("policy_loss"),
+        value_loss=totals.per_token("value_loss"),
+        value_clipped_share=totals.per_token("value_clipped"),
+        explained_variance=float(explained),
+        gradient_norm=totals.sums["gradient_norm"] / totals.updates,
+        mismatch_nats=float(masked_mean((rollout.logprobs_N - sampler_logprobs_N).abs(), everything_N)),
+    )

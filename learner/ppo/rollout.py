@@ -1,0 +1,117 @@
+"""The replies of one step, sampled and looked at: log-probabilities, values and scores."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from feedback.learning_settings import PPOSettings
+from learner.critic import Critic
+from learner.errors import TrainingDiverged
+from learner.language_model import predicting_states, reply_logprobs, token_logprobs
+from learner.losses import truncated_importance_weights
+from learner.preference_model import PreferenceModel
+from learner.sampler import Sampler, Samples
+from learner.sequences import Episodes
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """The replies of one step and all that the update needs, one value per reply token unless said otherwise."""
+
+    samples: Samples
+    logprobs_N: Tensor
+    start_logprobs_N: Tensor
+    entropies_N: Tensor
+    values_N: Tensor
+    importance_weights_N: Tensor
+    scores_B_O: Tensor
+    reward_B: Tensor
+
+    @property
+    def episodes(self) -> Episodes:
+        return self.samples.episodes
+
+    @property
+    def kl_nats(self) -> float:
+        """KL of a reply from the starting policy, mean over replies."""
+        return float((self.logprobs_N - self.start_logprobs_N).sum()) / len(self.episodes)
+
+
+@dataclass(frozen=True)
+class Rollouts:
+    """Whatever replies of the policy `model` are drawn with and looked at by."""
+
+    model: PreTrainedModel
+    start: PreTrainedModel
+    preference_model: PreferenceModel
+    critic: Critic | None
+    sampler: Sampler
+    settings: PPOSettings
+
+    def draw(self, prompts: Sequence[Sequence[int]], seed: int) -> Rollout:
+        """`replies_per_prompt` replies to each prompt, next to each other. Raises `TrainingDiverged`."""
+        settings = self.settings
+        samples = self.sampler.sample(
+            [prompt for prompt in prompts for _ in range(settings.replies_per_prompt)],
+            max_new_tokens=settings.max_new_tokens,
+            temperature=settings.temperature,
+            seed=seed,
+        )
+        return self.evaluate(samples)
+
+    @torch.no_grad()
+    def evaluate(self, samples: Samples) -> Rollout:
+        """Log-probabilities (in the trainer, whoever sampled), values and scores of the replies."""
+        episodes, temperature = samples.episodes, self.settings.temperature
+        parts: dict[str, Tensor] = {}
+        for index_B in by_length(episodes, self.settings.episodes_per_forward):
+            piece = episodes.take(index_B)
+            hidden_N_D = predicting_states(self.model, piece)
+            now = token_logprobs(self.model, hidden_N_D, piece.reply_tokens_N, temperature)
+            start_logprobs_N = reply_logprobs(self.start, piece, temperature).logprobs_N
+            known_N = start_logprobs_N if self.start is self.preference_model.start and temperature == 1 else None
+            values = {
+                "logprobs": piece.unpack(now.logprobs_N),
+                "entropies": piece.unpack(now.entropies_N),
+                "start_logprobs": piece.unpack(start_logprobs_N),
+                "scores": self.preference_model.score(piece, known_N),
+            }
+            if self.critic is not None:
+                values["values"] = piece.unpack(self.critic(piece, hidden_N_D))
+            for name, value in values.items():
+                width = episodes.reply_mask_B_R.shape[1] if name != "scores" else value.shape[1]
+                whole = parts.setdefault(name, value.new_zeros(len(episodes), width))
+                whole[index_B, : value.shape[1]] = value
+
+        mask_B_R = episodes.reply_mask_B_R
+        logprobs_N = parts["logprobs"][mask_B_R]
+        sampler_logprobs_N = samples.logprobs_B_R[mask_B_R]
+        reward_B = self.preference_model.combine(parts["scores"], self.settings.reward_weights)
+        reward_B = reward_B - self.settings.missing_end_penalty * ~samples.finished_B
+        rollout = Rollout(
+            samples,
+            logprobs_N,
+            parts["start_logprobs"][mask_B_R],
+            parts["entropies"][mask_B_R],
+            parts["values"][mask_B_R] if self.critic is not None else torch.zeros_like(logprobs_N),
+            truncated_importance_weights(logprobs_N, sampler_logprobs_N, self.settings.importance_weight_cap),
+            parts["scores"],
+            reward_B,
+        )
+        self._require_agreement(logprobs_N, sampler_logprobs_N, reward_B)
+        return rollout
+
+    def _require_agreement(self, logprobs_N: Tensor, sampler_logprobs_N: Tensor, reward_B: Tensor) -> None:
+        mismatch = float((logprobs_N - sampler_logprobs_N).abs().mean())
+        if not mismatch <= self.settings.mismatch_alarm_nats:
+            raise TrainingDiverged(f"sampler and trainer differ by {mismatch:.3g} nats a token at the same weights")
+        if not torch.isfinite(reward_B).all():
+            raise TrainingDiverged("the preference model's scores are not finite")
+
+
+def by_length(episodes: Episodes, size: int) -> tuple[Tensor, ...]:
+    """Row numbers in batches of `size`, rows of like length together, so that little padding is computed."""
+    return (episodes.prompt_lengths_B + episodes.reply_lengths_B).argsort().split(size)
