@@ -21,6 +21,15 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENTS = ROOT / "deploy" / "requirements"
 OLDEST_PYTHON = (3, 11)
+# The modules that a stack's processes run.
+STARTED = [
+    "serve.__main__",
+    "feedback.worker",
+    "feedback.scheduler",
+    "learner.worker",
+    "learner.scorer",
+    "deploy.command",
+]
 # Asked only when the sources that pip is set up with have no CPU build of torch.
 PYTORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 
@@ -66,6 +75,8 @@ def ensure_environment(venv: Path, device: str) -> None:
         make_bare_environment(venv)
     install_locked(venv, device)
     install_project(venv)
+    if sys.dont_write_bytecode:
+        write_bytecode(venv, device)
     unfinished = stamp.with_suffix(".part")
     unfinished.write_text(json.dumps(wanted, indent=2) + "\n")
     unfinished.replace(stamp)
@@ -173,6 +184,15 @@ def install_project(venv: Path) -> None:
     """Editable, so that `.venv/bin/tandem` runs this very checkout."""
     pip = [str(venv / "bin" / "python"), "-m", "pip", "install", "--quiet"]
     run([*pip, "--no-deps", "--no-build-isolation", "--no-index", "-e", str(ROOT)])
+
+
+def write_bytecode(venv: Path, device: str) -> None:
+    """Of what every start imports: with PYTHONDONTWRITEBYTECODE set, each process would compile it anew for seconds."""
+    say("compiling what every start imports")
+    # An engine's imports on a GPU would look for one.
+    engine = "import_module('serve.engine.server').import_server('cpu')" if device == "cpu" else ""
+    code = f"from importlib import import_module\nfor name in {STARTED}: import_module(name)\n{engine}"
+    run(["env", "-u", "PYTHONDONTWRITEBYTECODE", str(venv / "bin" / "python"), "-c", code])
 
 
 def run(command: list[str]) -> None:

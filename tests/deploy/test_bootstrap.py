@@ -97,6 +97,15 @@ def test_an_environment_is_made_once_per_lock(
     assert makes_anew(steps)
 
 
+@pytest.mark.parametrize("written_by_itself", [True, False])
+def test_bytecode_is_written_where_python_would_not(
+    tmp_path: Path, steps: list[list[str]], monkeypatch: pytest.MonkeyPatch, written_by_itself: bool
+) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", not written_by_itself)
+    bootstrap.ensure_environment(tmp_path, "cpu")
+    assert any("PYTHONDONTWRITEBYTECODE" in step for step in steps) is not written_by_itself
+
+
 def test_an_interrupted_one_is_made_from_nothing(
     tmp_path: Path, steps: list[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
