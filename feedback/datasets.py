@@ -20,7 +20,7 @@ import orjson
 from sqlalchemy.orm import Session
 
 from feedback.settings import FeedbackSettings
-from feedback.store import datasets
+from feedback.store import datasets, now
 
 LINES = "votes.jsonl"
 SUMMARY = "summary.json"
@@ -65,14 +65,21 @@ class Frozen:
                 yield example.vote, example.revision, example.split
 
 
-def freeze(session: Session, folder: Path, settings: FeedbackSettings) -> Frozen:
-    """Write the dataset of all counted votes below `folder`, in a folder named by its digest."""
+def freeze(session: Session, folder: Path, settings: FeedbackSettings, *, since: float | None = None) -> Frozen:
+    """Write the dataset of the counted votes below `folder`, in a folder named by its digest.
+
+    Of votes counted by `since`, which is when the last successful iteration froze its own, it holds `old_votes` at
+    most; the summary says which time that was, so that the very same dataset can be made again.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    frozen_at = now(session)
+    drawn = _draw(session, settings.old_votes, since)
+    ids = None if drawn is None else drawn.ids
     hasher, counts = hashlib.sha256(), Counter[str]()
     unfinished = folder / f".{os.getpid()}.unfinished"
     with unfinished.open("wb") as file:
-        caps = Caps.of(datasets.influence(session, settings.prompt_votes), settings)
-        for example in examples(datasets.counted(session), settings, caps):
+        caps = Caps.of(datasets.influence(session, settings.prompt_votes, ids), settings)
+        for example in examples(datasets.counted(session, ids), settings, caps):
             line = orjson.dumps(example, option=orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE)
             hasher.update(line)
             file.write(line)
@@ -93,9 +100,20 @@ def freeze(session: Session, folder: Path, settings: FeedbackSettings) -> Frozen
         "digest": digest,
         "examples": sum(counts[split] for split in SPLITS),
         "counts": dict(sorted(counts.items())),
+        "frozen_at": frozen_at,
     }
+    if drawn is not None:
+        summary["old_votes"] = {"since": drawn.since, "counted": drawn.old, "drawn": drawn.kept}
     (target / SUMMARY).write_bytes(orjson.dumps(summary, option=orjson.OPT_INDENT_2))
     return Frozen(digest, target, summary)
+
+
+def _draw(session: Session, old_votes: int | None, since: float | None) -> datasets.Drawn | None:
+    """The votes to learn from, where not all of them are."""
+    if old_votes is None:
+        return None
+    since = datasets.learnt_until(session) if since is None else since
+    return None if since is None else datasets.draw(session, old_votes, since)
 
 
 def forget(folder: Path, votes: set[str]) -> int:

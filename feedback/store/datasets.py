@@ -1,13 +1,16 @@
 """The votes that a dataset is frozen from, as the record holds them."""
 
+import hashlib
+import heapq
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import ColumnElement, func, select, true
 from sqlalchemy.orm import Session, aliased
 
-from feedback.schema import Comparison, Rater, Sample, Vote
+from feedback.schema import Comparison, Dataset, Iteration, Rater, Sample, Vote
 from feedback.store.comparisons import IMPORTED
 
 READ_BATCH = 2000
@@ -41,28 +44,99 @@ class Influence:
     by_prompt: dict[str, int]
 
 
-def influence(session: Session, crowded: int) -> Influence:
-    """Counts of all counted votes by rater (imported ones aside), and by prompt where there are more than `crowded`."""
-    by_rater = session.execute(
-        select(Vote.rater_id, func.count())
-        .join(Rater, Rater.id == Vote.rater_id)
-        .where(*_counts(), Rater.key_id != IMPORTED)
-        .group_by(Vote.rater_id)
-    )
-    by_prompt = session.execute(
-        select(Comparison.prompt_digest, func.count())
-        .select_from(Vote)
-        .join(Comparison, Comparison.id == Vote.comparison_id)
-        .join(Rater, Rater.id == Vote.rater_id)
-        .where(*_counts())
-        .group_by(Comparison.prompt_digest)
-        .having(func.count() > crowded)
-    )
-    return Influence(dict(by_rater.all()), dict(by_prompt.all()))
+@dataclass(frozen=True)
+class Drawn:
+    """All votes counted after `since`, and some of those counted by then: their ids in order, and how many were `old`
+    and how many of these were `kept`."""
+
+    ids: list[str]
+    since: float
+    old: int
+    kept: int
 
 
-def counted(session: Session) -> Iterator[Counted]:
-    """Every counted vote whose two replies are whole and each of one version, by vote id."""
+def learnt_until(session: Session) -> float | None:
+    """When the votes of the last iteration that succeeded were frozen; None when there is none."""
+    dataset = session.scalars(
+        select(Dataset)
+        .join(Iteration, Iteration.dataset_digest == Dataset.digest)
+        .where(Iteration.state == "succeeded")
+        .order_by(Iteration.id.desc())
+        .limit(1)
+    ).one_or_none()
+    return None if dataset is None else dataset.summary.get("frozen_at", dataset.created_at)
+
+
+def draw(session: Session, old_votes: int, since: float) -> Drawn:
+    """Every vote counted after `since`, and `old_votes` of the others, each as likely as another.
+
+    Which ones follows from `since` and their ids, so that the draw can be made again, and is another one next time.
+    """
+    recent: list[str] = []
+    old = 0
+
+    def olds() -> Iterator[tuple[bytes, str]]:
+        nonlocal old
+        rows = session.execute(
+            select(Vote.id, Vote.counted_at)
+            .join(Rater, Rater.id == Vote.rater_id)
+            .where(*_counts())
+            .execution_options(yield_per=READ_BATCH)
+        )
+        for vote_id, counted_at in rows:
+            if counted_at is not None and counted_at > since:
+                recent.append(vote_id)
+            else:
+                old += 1
+                yield hashlib.blake2b(f"{since!r} {vote_id}".encode(), digest_size=8).digest(), vote_id
+
+    kept = [vote_id for _, vote_id in heapq.nsmallest(old_votes, olds())]
+    return Drawn(sorted(recent + kept), since, old, len(kept))
+
+
+def influence(session: Session, crowded: int, ids: list[str] | None = None) -> Influence:
+    """Counts of all counted votes, or of those with these ids, by rater (imported ones aside), and by prompt where
+    there are more than `crowded`."""
+    by_rater, by_prompt = Counter[str](), Counter[str]()
+    for part in _parts(ids):
+        rows = session.execute(
+            select(Vote.rater_id, func.count())
+            .join(Rater, Rater.id == Vote.rater_id)
+            .where(part, *_counts(), Rater.key_id != IMPORTED)
+            .group_by(Vote.rater_id)
+        )
+        by_rater.update(dict(rows.all()))
+        rows = session.execute(
+            select(Comparison.prompt_digest, func.count())
+            .select_from(Vote)
+            .join(Comparison, Comparison.id == Vote.comparison_id)
+            .join(Rater, Rater.id == Vote.rater_id)
+            .where(part, *_counts())
+            .group_by(Comparison.prompt_digest)
+            # A part tells of a prompt only some of its votes.
+            .having(func.count() > (crowded if ids is None else 0))
+        )
+        by_prompt.update(dict(rows.all()))
+    return Influence(dict(by_rater), {prompt: votes for prompt, votes in by_prompt.items() if votes > crowded})
+
+
+def counted(session: Session, ids: list[str] | None = None) -> Iterator[Counted]:
+    """Every counted vote, or each of those with these ids (which are in order), whose two replies are whole and each of
+    one version, by vote id."""
+    for part in _parts(ids):
+        yield from _counted(session, part)
+
+
+def _parts(ids: list[str] | None) -> Iterator[ColumnElement[bool]]:
+    """What to ask for all votes (`None`) or for these, as many at once as a statement takes."""
+    if ids is None:
+        yield true()
+        return
+    for first in range(0, len(ids), READ_BATCH):
+        yield Vote.id.in_(ids[first : first + READ_BATCH])
+
+
+def _counted(session: Session, part: ColumnElement[bool]) -> Iterator[Counted]:
     first, second = aliased(Sample), aliased(Sample)
     whole = [
         (sample.status == "complete") & (sample.version_first.is_not_distinct_from(sample.version_last))
@@ -92,7 +166,7 @@ def counted(session: Session) -> Iterator[Counted]:
         .join(first, first.id == Comparison.sample_0)
         .join(second, second.id == Comparison.sample_1)
         .join(Rater, Rater.id == Vote.rater_id)
-        .where(*_counts(), *whole)
+        .where(part, *_counts(), *whole)
         .order_by(Vote.id)
         .execution_options(yield_per=READ_BATCH)
     )

@@ -1,10 +1,13 @@
+from collections import Counter
 from pathlib import Path
 
 import pytest
+from sqlalchemy import func, select
 
 from feedback import datasets
+from feedback.schema import Comparison
 from feedback.settings import FeedbackSettings
-from feedback.store import Store, raters, votes
+from feedback.store import Store, iterations, raters, votes
 from feedback.worker import count_all
 from tests.feedback.record import add_comparison, judgement, sample
 
@@ -93,3 +96,64 @@ def test_the_library_of_the_field_opens_it(store: Store, tmp_path: Path) -> None
     frozen = store.read(datasets.freeze, tmp_path, SETTINGS)
     table = load_dataset("json", data_files=str(frozen.folder / "votes.jsonl"), cache_dir=str(tmp_path / "cache"))
     assert table["train"][0]["replies"] == ["5", "6"]
+
+
+def test_old_votes_are_drawn_anew_for_each_iteration_and_new_ones_are_all_there(store: Store, tmp_path: Path) -> None:
+    def vote(count: int) -> set[str]:
+        ids = {
+            store.write(votes.put, add_comparison(store), judgement(), **(BOB | {"rater": f"r{n}"})).id
+            for n in range(count)
+        }
+        count_all(store)
+        return ids
+
+    def freeze(settings: FeedbackSettings, **since: float) -> datasets.Frozen:
+        return store.read(datasets.freeze, tmp_path, settings, **since)
+
+    def succeed(frozen: datasets.Frozen) -> None:
+        iteration = store.write(iterations.start, trigger="operator", seed=1, settings={})
+        _, epoch = store.write(iterations.claim, iteration.id, "me", 60.0, 5)
+        path = str(frozen.folder)
+        about = {"digest": frozen.digest, "path": path, "summary": frozen.summary, "votes": frozen.votes()}
+        store.write(iterations.freeze, iteration.id, epoch, **about)
+        store.write(iterations.succeed, iteration.id, epoch, 1)
+
+    bounded = SETTINGS.model_copy(update={"old_votes": 10, "prompt_votes": 15})
+    old = vote(40)
+    first = freeze(bounded)
+    assert {id_ for id_, _, _ in first.votes()} == old, "before any iteration nothing is old"
+    succeed(first)
+    new = vote(20)
+    second = freeze(bounded)
+    in_second = {id_ for id_, _, _ in second.votes()}
+    assert new < in_second
+    assert len(in_second & old) == 10
+    about = second.summary["old_votes"]
+    assert about == {"since": first.summary["frozen_at"], "counted": 40, "drawn": 10}
+    assert {example.weight for example in datasets.read(second.folder)} == {0.5}, "caps are those of the votes in it"
+    succeed(second)
+    vote(1)
+    third = freeze(bounded)
+    assert third.summary["examples"] == 11
+    assert {id_ for id_, _, _ in third.votes()} & old != in_second & old
+    assert freeze(SETTINGS).summary["examples"] == 61
+    # The record says all that is needed to make the second one again, of the votes that there were.
+    store.write(votes.retract, newest_pair(store), None, **(BOB | {"rater": "r0"}))
+    assert freeze(bounded, since=about["since"]).digest == second.digest
+
+
+def newest_pair(store: Store) -> str:
+    return store.read(lambda session: session.scalars(select(func.max(Comparison.id))).one())
+
+
+def test_each_old_vote_is_as_likely_to_be_drawn(store: Store) -> None:
+    for _ in range(30):
+        store.write(votes.put, add_comparison(store), judgement(), **BOB)
+    count_all(store)
+    drawn = Counter[str]()
+    for since in range(200):
+        # After all of them were counted, whichever the time is.
+        drawn.update(store.read(datasets.datasets.draw, 10, 4e9 + since).ids)
+    assert len(drawn) == 30
+    # Binomial with n 200 and p 1/3: mean 67, deviation 6.7.
+    assert all(37 <= count <= 97 for count in drawn.values())
