@@ -28,6 +28,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 SQLITE_BUSY_TIMEOUT_S = 30.0
+SQLITE_TURN_POLL_S = 0.0005
 RETRIES = 5
 # Postgres: serialization failure, deadlock. Both mean "nothing happened, run the transaction again".
 RETRYABLE_SQLSTATES = frozenset({"40001", "40P01"})
@@ -153,8 +154,31 @@ def _configure_sqlite(connection: Any, _record: object) -> None:
 
 def _begin_sqlite(connection: Any) -> None:
     # A writer takes its lock at once: a deferred one could fail in mid-transaction, where waiting does not help.
-    writes = connection.get_execution_options().get("tandem_writes", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    if not connection.get_execution_options().get("tandem_writes", False):
+        connection.exec_driver_sql("BEGIN")
+        return
+    # SQLite's own waiting for another process sleeps for up to a tenth of a second at a time, which one vote in a
+    # hundred would feel.
+    driver = connection.connection.driver_connection
+    driver.execute("PRAGMA busy_timeout=0")
+    try:
+        _take_write_lock(connection)
+    finally:
+        driver.execute(f"PRAGMA busy_timeout={round(1000 * SQLITE_BUSY_TIMEOUT_S)}")
+
+
+def _take_write_lock(connection: Any) -> None:
+    deadline = time.monotonic() + SQLITE_BUSY_TIMEOUT_S
+    while True:
+        try:
+            connection.connection.driver_connection.execute("BEGIN IMMEDIATE")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                # Run as SQLAlchemy's own, so that it is raised as one of its errors.
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+                return
+        time.sleep(SQLITE_TURN_POLL_S)
 
 
 def insert(session: Session, table: Any) -> Any:

@@ -7,9 +7,9 @@ rater, and its tally change together.
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
-from sqlalchemy import Table, bindparam, select, update
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from feedback.schema import Comparison, Rater, Vote
@@ -91,12 +91,24 @@ def _change_counts(session: Session, votes_of: Mapping[tallies.Entry, int], sign
         by_comparison[entry.comparison_id] += sign * votes
         by_rater[entry.rater_id] += sign * votes
     for model, counts in ((Comparison, by_comparison), (Rater, by_rater)):
-        table = cast(Table, model.__table__)
-        # Rows are taken in one order by everybody, so two workers cannot wait for each other.
-        session.connection().execute(
-            update(table)
-            .where(table.c.id == bindparam("counted_id"))
-            .values(votes_counted=table.c.votes_counted + bindparam("votes")),
-            [{"counted_id": id_, "votes": votes} for id_, votes in sorted(counts.items())],
-        )
+        _add(session, model, counts)
     tallies.change(session, ((entry, sign * votes) for entry, votes in votes_of.items()))
+
+
+def _add(session: Session, model: type[Comparison] | type[Rater], counts: Mapping[str, int]) -> None:
+    """Add to the counts of rows, by id: one statement for all rows that get the same, which are most."""
+    # Rows are taken in one order by everybody, so two workers cannot wait for each other.
+    in_order = sorted(counts)
+    for first in range(0, len(in_order), COUNT_BATCH):
+        ids = in_order[first : first + COUNT_BATCH]
+        session.execute(select(model.id).where(model.id.in_(ids)).order_by(model.id).with_for_update())
+        same: dict[int, list[str]] = {}
+        for id_ in ids:
+            same.setdefault(counts[id_], []).append(id_)
+        for votes, of_same in same.items():
+            session.execute(
+                update(model)
+                .where(model.id.in_(of_same))
+                .values(votes_counted=model.votes_counted + votes)
+                .execution_options(synchronize_session=False)
+            )
