@@ -8,9 +8,7 @@
 Nothing outside `feedback.store` writes SQL.
 """
 
-import contextlib
 import sqlite3
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +21,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import Session
 
 from feedback.errors import RecordUnavailable
+from feedback.store.group_commit import GroupCommit
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -49,11 +48,9 @@ class Store:
     def __init__(self, database_url: str) -> None:
         self.database_url = database_url
         self.engine = open_engine(database_url)
-        # SQLite has one writer at a time, and one that waits for another polls with growing pauses: within a process
-        # they queue here instead.
-        self._turn: contextlib.AbstractContextManager[object] = (
-            threading.Lock() if self.engine.dialect.name == "sqlite" else contextlib.nullcontext()
-        )
+        # SQLite has one writer at a time: within a process they queue here, and share a commit. Postgres does both by
+        # itself.
+        self._together = GroupCommit(self.engine) if self.engine.dialect.name == "sqlite" else None
 
     def write(self, operation: Callable[Concatenate[Session, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run `operation(session, ...)` in one transaction; durable when this returns, undone when it raises.
@@ -61,8 +58,12 @@ class Store:
         Raises RecordUnavailable when the database is not there. Only then it may be done all the same, where the
         connection broke between its commit and the answer.
         """
-        with self._turn:
+        if self._together is None:
             return self._transact(True, operation, *args, **kwargs)
+        return self._together.run(
+            lambda session: operation(session, *args, **kwargs),
+            lambda: self._transact(True, operation, *args, **kwargs),
+        )
 
     def read(self, operation: Callable[Concatenate[Session, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run `operation(session, ...)` on one consistent snapshot. It must not write. Raises RecordUnavailable."""

@@ -1,0 +1,87 @@
+"""Writes of several threads at once: each as if it were alone, and all durable when they return."""
+
+import sqlite3
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from feedback.store import Store
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    store = Store(f"sqlite:///{tmp_path / 'record.db'}")
+    store.write(lambda session: session.execute(text("CREATE TABLE said (word TEXT PRIMARY KEY)")))
+    return store
+
+
+def say(session: Session, word: str, commits: list[int]) -> str:
+    # In one transaction all see the same one.
+    commits.append(id(session.connection()))
+    session.execute(text("INSERT INTO said VALUES (:word)"), {"word": word})
+    if word.startswith("no"):
+        raise ValueError(word)
+    return word.upper()
+
+
+def said(store: Store) -> set[str]:
+    with sqlite3.connect(store.engine.url.database) as connection:
+        return {word for (word,) in connection.execute("SELECT word FROM said")}
+
+
+def all_at_once(store: Store, words: list[str]) -> tuple[list[object], list[int]]:
+    """Write all while the record is locked, so that they gather. Returns what each returned or raised."""
+    commits: list[int] = []
+    holding = sqlite3.connect(store.engine.url.database, isolation_level=None)
+    holding.execute("BEGIN IMMEDIATE")
+
+    def write(word: str) -> object:
+        try:
+            return store.write(say, word, commits)
+        except (ValueError, IntegrityError) as error:
+            return type(error)
+
+    with ThreadPoolExecutor(len(words)) as threads:
+        first = threads.submit(write, words[0])
+        time.sleep(0.2)
+        rest = [threads.submit(write, word) for word in words[1:]]
+        time.sleep(0.2)
+        holding.execute("ROLLBACK")
+        answers = [future.result() for future in (first, *rest)]
+    holding.close()
+    return answers, commits
+
+
+def test_those_that_wait_share_a_commit(store: Store) -> None:
+    words = [f"word {number}" for number in range(6)]
+    answers, commits = all_at_once(store, words)
+    assert answers == [word.upper() for word in words]
+    assert said(store) == set(words)
+    assert len(commits) == 6, "each was run once"
+    assert len(set(commits[1:])) == 1, "and those that came while the first one waited in one transaction"
+
+
+def test_one_that_fails_takes_no_other_along(store: Store) -> None:
+    words = ["first", "a", "no b", "a", "c"]
+    answers, _ = all_at_once(store, words)
+    assert answers[0] == "FIRST"
+    assert answers[2] is ValueError
+    assert {str(answer) for answer in (answers[1], answers[3])} == {"A", str(IntegrityError)}, "whoever came first"
+    assert answers[4] == "C"
+    assert said(store) == {"first", "a", "c"}
+
+
+def test_many_writers_lose_nothing(store: Store) -> None:
+    words = [[f"{thread} {number}" for number in range(50)] for thread in range(8)]
+    threads = [threading.Thread(target=lambda own=own: [store.write(say, word, []) for word in own]) for own in words]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert said(store) == {word for own in words for word in own}
