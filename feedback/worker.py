@@ -31,7 +31,11 @@ def store_of_this_process() -> Store:
 
 
 def count_all(store: Store) -> int:
+    """Until there is less than a batch to count. Votes that come meanwhile are announced by a hint of their own: asked
+    for again at once, they would be counted one by one, each with a transaction and a flush of the disk."""
     counted = 0
-    while batch := store.write(counting.count_accepted):
+    while True:
+        batch = store.write(counting.count_accepted)
         counted += batch
-    return counted
+        if batch < counting.COUNT_BATCH:
+            return counted
