@@ -2,6 +2,7 @@
 
 import json
 import os
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,7 +32,8 @@ class TrainingState:
         """Write durably and all at once: a kill leaves the old file or the new one."""
         path = Path(path)
         partial = path.with_name(path.name + ".partial")
-        about = json.dumps({"step": self.step, "fingerprint": self.fingerprint, "numbers": dict(self.numbers)})
+        said = {"step": self.step, "fingerprint": self.fingerprint, "numbers": dict(self.numbers)}
+        about = json.dumps(said | {"checksum": _checksum(self.tensors)})
         save_file(dict(self.tensors), partial, metadata={"tandem": about})
         with partial.open("rb") as file:
             os.fsync(file.fileno())
@@ -51,6 +53,8 @@ class TrainingState:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
             raise CheckpointInvalid(f"{path}: not a checkpoint: {error}") from error
+        if about.get("checksum") != _checksum(tensors):
+            raise CheckpointInvalid(f"{path}: the checkpoint was changed since it was written")
         return cls(about["step"], about["fingerprint"], tensors, about["numbers"])
 
 
@@ -85,6 +89,17 @@ def restore(
             index, moment = key.split(".", 1)
             state.setdefault(int(index), {})[moment] = tensor
         optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _checksum(tensors: Mapping[str, Tensor]) -> int:
+    """CRC-32 of names and values: a disk that fails is to be found out, not somebody who forges."""
+    found = 0
+    for name in sorted(tensors):
+        found = zlib.crc32(name.encode(), found)
+        if tensors[name].numel():
+            values = tensors[name].detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+            found = zlib.crc32(memoryview(values.numpy()), found)  # type: ignore[arg-type]
+    return found
 
 
 def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

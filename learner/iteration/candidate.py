@@ -11,7 +11,7 @@ from feedback.schema import version_name
 from feedback.store import policies
 from learner.evaluation import Serving, evaluate
 from learner.iteration.examples import held_out_prompts, prompts
-from learner.iteration.run import Checkpoint, Run, write_json
+from learner.iteration.run import Run, write_json
 from learner.policy import Policy, load_policy
 from learner.ppo import PPOStep, train_ppo
 from learner.preference_model import PreferenceModel
@@ -51,7 +51,7 @@ def improve(
 ) -> list[dict[str, Any]]:
     """Train `candidate` in place by PPO. Returns what each step did."""
     this.progress.enter("ppo")
-    checkpoint = Checkpoint(this.folder / PPO_STATE, this.learner.checkpoint_interval_s)
+    checkpoint = this.checkpoint(PPO_STATE)
     resume = checkpoint.load()
     steps_file = this.folder / PPO_STEPS
     known = [orjson.loads(line) for line in steps_file.read_bytes().splitlines()] if steps_file.exists() else []

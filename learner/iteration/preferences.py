@@ -10,7 +10,7 @@ import orjson
 from feedback.schema import OBJECTIVES
 from learner.disagreement import note_disagreement
 from learner.iteration.examples import comparisons
-from learner.iteration.run import Checkpoint, Run, write_json
+from learner.iteration.run import Run, write_json
 from learner.policy import Policy
 from learner.preference_judging import calibrate
 from learner.preference_model import PreferenceModel, load_preference_model, save_preference_model
@@ -27,7 +27,7 @@ def train_preferences(this: Run, dataset: Path, start: Policy) -> tuple[Preferen
     if report_file.exists():
         model = load_preference_model(model_folder, start.model, str(start.model.device))
         return model, orjson.loads(report_file.read_bytes())
-    checkpoint = Checkpoint(this.folder / PREFERENCE_STATE, this.learner.checkpoint_interval_s)
+    checkpoint = this.checkpoint(PREFERENCE_STATE)
 
     def on_step(done: PreferenceStep, state: Callable[[], TrainingState]) -> None:
         this.progress.preference_step(done)

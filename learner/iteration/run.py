@@ -1,7 +1,5 @@
 """What the stages of one iteration share: settings, seed, lease, folder, and checkpoints in it."""
 
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,8 +8,8 @@ import orjson
 
 from feedback.settings import LearnerSettings, Settings
 from feedback.store import Store
+from learner.iteration.checkpoint import Checkpoint
 from learner.progress import Progress
-from learner.training_state import TrainingState
 
 
 @dataclass(frozen=True)
@@ -31,22 +29,13 @@ class Run:
     def device(self) -> str | None:
         return None if self.learner.device == "auto" else self.learner.device
 
+    def checkpoint(self, name: str) -> Checkpoint:
+        """The training state of that file name. One that is not whole is told of when it is loaded."""
 
-class Checkpoint:
-    """A training state on disk, written at most every `interval_s` and at the end."""
+        def on_invalid(what: str) -> None:
+            self.progress.tell("checkpoint_invalid", {"checkpoint": name, "error": what})
 
-    def __init__(self, path: Path, interval_s: float) -> None:
-        self._path = path
-        self._interval_s = interval_s
-        self._written_at = time.monotonic()
-
-    def offer(self, state: Callable[[], TrainingState], *, last: bool) -> None:
-        if last or time.monotonic() - self._written_at >= self._interval_s:
-            state().save(self._path)
-            self._written_at = time.monotonic()
-
-    def load(self) -> TrainingState | None:
-        return TrainingState.load(self._path) if self._path.exists() else None
+        return Checkpoint(self.folder / name, self.learner.checkpoint_interval_s, on_invalid)
 
 
 def write_json(path: Path, value: Any) -> None:

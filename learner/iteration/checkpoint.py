@@ -1,0 +1,41 @@
+"""Where a training run leaves its state, so that a process that takes over after a kill goes on from there."""
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from learner.errors import CheckpointInvalid
+from learner.training_state import TrainingState
+
+log = logging.getLogger(__name__)
+
+
+class Checkpoint:
+    """A training state on disk, written at most every `interval_s` and at the end.
+
+    `on_invalid` is told what is wrong with one that cannot be read: the stage begins anew then.
+    """
+
+    def __init__(self, path: Path, interval_s: float, on_invalid: Callable[[str], None]) -> None:
+        self._path = path
+        self._interval_s = interval_s
+        self._on_invalid = on_invalid
+        self._written_at = time.monotonic()
+
+    def offer(self, state: Callable[[], TrainingState], *, last: bool) -> None:
+        if last or time.monotonic() - self._written_at >= self._interval_s:
+            state().save(self._path)
+            self._written_at = time.monotonic()
+
+    def load(self) -> TrainingState | None:
+        """The state that was left, or None where there is none that is whole."""
+        if not self._path.exists():
+            return None
+        try:
+            return TrainingState.load(self._path)
+        except CheckpointInvalid as error:
+            log.warning("%s; the stage begins anew", error.message)
+            self._on_invalid(error.message)
+            self._path.unlink()
+            return None

@@ -1,0 +1,47 @@
+"""A home with votes to learn from, and iterations of it in processes of their own."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from feedback.schema import Iteration
+from feedback.settings import Settings, load_settings
+from feedback.store import Store, iterations
+from learner.prepare import prepare
+from tests.learner.sandbox_votes import cast_votes
+
+QUICK = {"checkpoint_interval_s": 0.0, "ppo": {"steps": 3, "episodes_per_step": 64}, "evaluation": {"prompts": 32}}
+LEASE_TTL_S = 2.0
+
+
+def quick_settings(home: Path) -> Settings:
+    return load_settings(home=home, learner=QUICK, loop={"lease_ttl_s": LEASE_TTL_S})
+
+
+@contextmanager
+def voted_home(settings: Settings) -> Iterator[Store]:
+    """A home with v0 and 200 counted votes."""
+    store = Store(settings.record_url)
+    store.migrate()
+    prepare(store, settings)
+    cast_votes(store, settings, 200)
+    yield store
+    store.close()
+
+
+def start(store: Store, settings: Settings) -> Iteration:
+    return store.write(
+        iterations.start_next, trigger="operator", learner=settings.learner.model_dump(mode="json"), reason="a test"
+    )
+
+
+def learner(settings: Settings, iteration: Iteration) -> subprocess.Popen[bytes]:
+    env = os.environ | {
+        "TANDEM_HOME": str(settings.home),
+        "TANDEM_LOOP__LEASE_TTL_S": str(LEASE_TTL_S),
+        "OMP_NUM_THREADS": "1",
+    }
+    return subprocess.Popen([sys.executable, "-m", "learner.iteration", iteration.id], env=env)

@@ -1,0 +1,167 @@
+"""An iteration that is killed, overtaken, or given broken files, numbers that are none, or a full disk."""
+
+import os
+import resource
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from feedback import manifest
+from feedback.schema import Iteration
+from feedback.settings import Settings
+from feedback.store import Store, iterations, leases, policies
+from tests.learner.iterations import LEASE_TTL_S, learner, quick_settings, start, voted_home
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return quick_settings(tmp_path)
+
+
+@pytest.fixture
+def store(settings: Settings) -> Iterator[Store]:
+    with voted_home(settings) as store:
+        yield store
+
+
+def test_killed_and_resumed_ends_where_the_unkilled_one_does(store: Store, settings: Settings) -> None:
+    digests = []
+    for kill in (False, True):
+        iteration = start(store, settings)
+        process = learner(settings, iteration)
+        if kill:
+            wait_until(lambda i=iteration: store.read(iterations.get, i.id).stage == "preference", process)
+            process.kill()
+            process.wait()
+            process = learner(settings, iteration)
+            assert process.wait(timeout=240) == 0, "the lease of the killed one still holds"
+            time.sleep(LEASE_TTL_S)
+            process = learner(settings, iteration)
+            kill_in_ppo(store, iteration, process)
+            process = learner(settings, iteration)
+        assert process.wait(timeout=200) == 0
+        digests.append(outcome(store, settings, iteration))
+        settings = of_the_first_seed(settings)
+    assert digests[0] == digests[1]
+
+
+def test_a_zombie_ends_and_publishes_nothing(store: Store, settings: Settings) -> None:
+    iteration = start(store, settings)
+    zombie = learner(settings, iteration)
+    wait_until(lambda: store.read(iterations.get, iteration.id).stage == "ppo", zombie)
+    zombie.send_signal(signal.SIGSTOP)
+    time.sleep(LEASE_TTL_S * 1.5)
+    heir = learner(settings, iteration)
+    wait_until(lambda: store.read(iterations.get, iteration.id).attempts == 2, heir)
+    zombie.send_signal(signal.SIGCONT)
+    assert zombie.wait(timeout=240) != 0
+    assert heir.wait(timeout=200) == 0
+    assert store.read(iterations.get, iteration.id).candidate == 1
+    assert store.read(policies.next_version) == 2
+
+
+@pytest.mark.parametrize("harm", ["a bit flipped", "cut short", "emptied"])
+def test_a_corrupt_checkpoint_is_told_of_and_its_stage_begun_anew(store: Store, settings: Settings, harm: str) -> None:
+    digests = []
+    for corrupt in (False, True):
+        iteration = start(store, settings)
+        process = learner(settings, iteration)
+        if corrupt:
+            kill_in_ppo(store, iteration, process)
+            spoil(settings.home / "iterations" / iteration.id / "ppo.state.safetensors", harm)
+            process = learner(settings, iteration)
+        assert process.wait(timeout=200) == 0
+        digests.append(outcome(store, settings, iteration))
+        settings = of_the_first_seed(settings)
+    (told,) = [event for event in events(store, iteration) if event.kind == "checkpoint_invalid"]
+    assert told.data["checkpoint"] == "ppo.state.safetensors"
+    assert digests[0] == digests[1]
+
+
+def test_losses_that_are_no_numbers_end_the_iteration_and_publish_nothing(store: Store, settings: Settings) -> None:
+    ppo = settings.learner.ppo.model_copy(update={"learning_rate": 1e30})
+    broken = settings.model_copy(update={"learner": settings.learner.model_copy(update={"ppo": ppo})})
+    iteration = start(store, broken)
+    assert learner(broken, iteration).wait(timeout=200) != 0
+    ended = store.read(iterations.get, iteration.id)
+    assert (ended.state, ended.candidate) == ("failed", None)
+    assert "not finite" in ended.error
+    nothing_was_published(store, settings)
+    # What made it fail is in its settings; the next one is as good as ever.
+    again = start(store, settings)
+    assert learner(settings, again).wait(timeout=200) == 0
+    assert store.read(iterations.get, again.id).candidate == 1
+
+
+def test_a_full_disk_ends_the_iteration_and_publishes_nothing(store: Store, settings: Settings) -> None:
+    iteration = start(store, settings)
+    process = learner(settings, iteration)
+    wait_until(lambda: store.read(iterations.get, iteration.id).stage == "preference", process)
+    # Files may not grow past a size that the record has room in and weights do not: writes fail as on a full disk.
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (1_500_000, resource.RLIM_INFINITY))
+    assert process.wait(timeout=200) != 0
+    ended = store.read(iterations.get, iteration.id)
+    assert (ended.state, ended.candidate) == ("failed", None)
+    nothing_was_published(store, settings)
+    again = start(store, settings)
+    assert learner(settings, again).wait(timeout=200) == 0
+    assert store.read(iterations.get, again.id).candidate == 1
+
+
+def wait_until(condition: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert process.poll() is None, f"the learner ended early with {process.returncode}"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def kill_in_ppo(store: Store, iteration: Iteration, process: subprocess.Popen[bytes]) -> None:
+    """When a checkpoint of its first step is there; returns when the lease of the killed one has run out."""
+    steps = lambda: [event.data["step"] for event in events(store, iteration) if event.kind == "ppo_step"]  # noqa: E731
+    wait_until(lambda: 2 in steps(), process)
+    process.kill()
+    process.wait()
+    time.sleep(LEASE_TTL_S)
+
+
+def events(store: Store, iteration: Iteration) -> list[iterations.IterationEvent]:
+    return store.read(iterations.events_after, iteration.id, 0, 10_000)
+
+
+def of_the_first_seed(settings: Settings) -> Settings:
+    """The second iteration is to be the first one again, so it takes its seed."""
+    return settings.model_copy(update={"learner": settings.learner.model_copy(update={"seed": -1})})
+
+
+def outcome(store: Store, settings: Settings, iteration: Iteration) -> tuple[str, str]:
+    """Digests of the dataset and of the weights that came of it."""
+    ended = store.read(iterations.get, iteration.id)
+    assert ended.state == "succeeded"
+    files = manifest.read(settings.policies_dir / f"v{ended.candidate}")["files"]
+    return ended.dataset_digest, files["model.safetensors"]["sha256"]
+
+
+def spoil(path: Path, harm: str) -> None:
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        if harm == "a bit flipped":
+            file.seek(size // 2)
+            byte = file.read(1)[0]
+            file.seek(size // 2)
+            file.write(bytes([byte ^ 1]))
+        else:
+            os.ftruncate(file.fileno(), size // 2 if harm == "cut short" else 0)
+
+
+def nothing_was_published(store: Store, settings: Settings) -> None:
+    assert store.read(policies.next_version) == 1
+    assert store.read(policies.serving).version == 0
+    assert not (settings.policies_dir / "v1").exists()
+    assert not store.read(leases.held, leases.LEARNER)
