@@ -36,7 +36,7 @@ def free_port() -> int:
 class VoteStack:
     """All processes of one home without engines. `with` ends them, whatever state they are in."""
 
-    def __init__(self, home: Path, database_url: str | None = None) -> None:
+    def __init__(self, home: Path, database_url: str | None = None, **environment: str) -> None:
         self.home = home
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -63,6 +63,7 @@ class VoteStack:
             # Voters who press buttons at random are outliers indeed.
             "TANDEM_FEEDBACK__QUARANTINE_OUTLIERS": "false",
             "PYTHONPATH": str(ROOT),
+            **environment,
         }
         if database_url is not None:
             self.environment["TANDEM_DATABASE_URL"] = database_url
