@@ -65,9 +65,9 @@ class Stack:
 
 
 @contextmanager
-def running_stack(home: Path, **env: str) -> Iterator[Stack]:
+def running_stack(home: Path, port: int | None = None, **env: str) -> Iterator[Stack]:
     """A stack that is ready; afterwards it must end by itself and leave no process behind."""
-    port = free_port()
+    port = port or free_port()
     log = home.parent / f"{home.name}.log"
     with log.open("wb") as output:
         process = subprocess.Popen(

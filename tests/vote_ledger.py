@@ -56,24 +56,37 @@ class Voter:
 
     async def once(self, session: aiohttp.ClientSession, comparison: str) -> None:
         objective = self.rng.choice(("helpful", "harmless"))
-        key = (comparison, self.name, objective)
-        known = self.ledger.entries.get(key)
-        url = f"{self._url}/v1/comparisons/{comparison}/vote"
+        known = self.ledger.entries.get((comparison, self.name, objective))
         if known is not None and known.said is not None and self.rng.random() < 0.1:
-            await self._send(session, "DELETE", f"{url}?objective={objective}&rater={self.name}", None)
-            known.said, known.changes = None, known.changes + 1
+            await self.retract(session, comparison, objective)
             return
         said = {"preferred": self.rng.choice((0, 1, "tie")), "strength": self.rng.randint(1, 4)}
         if known is not None and known.said is not None and self.rng.random() < 0.3:
             said = known.said
-        body = {"objective": objective, "rater": self.name, **said}
-        answer = await self._send(session, "PUT", url, body)
+        await self.say(session, comparison, objective, said)
+
+    async def say(self, session: aiohttp.ClientSession, comparison: str, objective: str, said: dict[str, Any]) -> None:
+        """Vote so, for the first time or another time; returns when it is acknowledged."""
+        key = (comparison, self.name, objective)
+        known = self.ledger.entries.get(key)
+        answer = await self._send(
+            session, "PUT", self._vote_url(comparison), {"objective": objective, "rater": self.name, **said}
+        )
         if known is None:
             self.ledger.entries[key] = Entry(answer["id"], said, 1)
         else:
             assert known.id == answer["id"]
             known.changes += known.said != said
             known.said = said
+
+    async def retract(self, session: aiohttp.ClientSession, comparison: str, objective: str) -> None:
+        known = self.ledger.entries[comparison, self.name, objective]
+        url = f"{self._vote_url(comparison)}?objective={objective}&rater={self.name}"
+        await self._send(session, "DELETE", url, None)
+        known.said, known.changes = None, known.changes + 1
+
+    def _vote_url(self, comparison: str) -> str:
+        return f"{self._url}/v1/comparisons/{comparison}/vote"
 
     async def _send(
         self, session: aiohttp.ClientSession, method: str, url: str, body: dict[str, Any] | None
