@@ -55,7 +55,7 @@ PARTS = ("api", "votes", "learner", "scheduler", "scorer", "redis", "engines")
 
 @dataclass(frozen=True)
 class Reading:
-    """What the stack took at a moment: resident bytes and open files by part, bytes by folder, rows by table."""
+    """What the stack took at a moment: bytes of memory (what is shared counted once) and open files by part, bytes by folder, rows by table."""
 
     at: float
     answered: int
@@ -100,7 +100,7 @@ class Soak:
         for part, processes in self._parts().items():
             for process in processes:
                 with contextlib.suppress(psutil.Error):
-                    memory[part] += process.memory_info().rss
+                    memory[part] += process.memory_full_info().pss
                     files[part] += process.num_fds()
         home = self.stack.home
         disk = Counter[str]()
