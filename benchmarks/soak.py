@@ -55,8 +55,8 @@ PARTS = ("api", "votes", "learner", "scheduler", "scorer", "redis", "engines")
 
 @dataclass(frozen=True)
 class Reading:
-    """What the stack took at a moment: bytes of memory (shared pages once) and open files by part, bytes by folder, rows
-    by table."""
+    """What the stack took at a moment: bytes of memory (shared pages once) and open files by part, bytes by folder,
+    rows by table."""
 
     at: float
     answered: int

@@ -61,7 +61,11 @@ class Stack:
         return done.stdout
 
     def children(self) -> list[psutil.Process]:
-        return psutil.Process(self.process.pid).children(recursive=True)
+        """All processes under it; none when it was killed."""
+        try:
+            return psutil.Process(self.process.pid).children(recursive=True)
+        except psutil.NoSuchProcess:
+            return []
 
 
 @contextmanager
