@@ -55,6 +55,10 @@ class PreferenceSettings(LearningSettings):
     pessimism: float = Field(0.0, ge=0)
     """Standard deviations of the ensemble that are subtracted from its mean score; 0 takes the plain mean."""
 
+    length_control: Literal["none", "residual"] = "none"
+    """`residual` takes the linear effect of a reply's length out of its scores: what a token more adds within a pair,
+    on held-out comparisons. Use it where the evidence shows that scores follow length (`length_correlation_pairs`)."""
+
     readout: Literal["mean", "last"] = "mean"
     """Where a score is read: off the `mean` of the reply's tokens, which takes fewer votes on a small policy, or at the
     `last` one, as in the paper; take that for models of a billion parameters."""

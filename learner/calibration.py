@@ -1,5 +1,7 @@
 """How far a preference model's probabilities can be trusted, on comparisons it was not trained on."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -8,17 +10,28 @@ PRIOR_DEVIATION = 0.35
 TEMPERATURES = torch.logspace(-1.3, 1.3, 521, dtype=torch.float64)
 
 
-def fit_temperature(margins_C: Tensor, labels_C: Tensor) -> float:
-    """The T that best explains soft labels by sigmoid(margin / T), held near 1 where there are few comparisons.
+def fit_temperature(margins_C: Tensor, labels_C: Tensor, near: float = 1.0) -> float:
+    """The T that best explains votes by sigmoid(margin / T), held close to `near` where there are few comparisons.
 
-    Minimises the summed cross-entropy plus log(T)^2 / (2 s^2), s = `PRIOR_DEVIATION`, over a grid from 0.05 to 20 in
-    steps of 1.2 %: a handful of votes moves T little, hundreds outweigh the prior. 1 without any. After Guo et al.
-    2017, "On calibration of modern neural networks"; the prior is ours.
+    Minimises the summed cross-entropy plus log(T / near)^2 / (2 s^2), s = `PRIOR_DEVIATION`, over a grid from 0.05 to
+    20 in steps of 1.2 %: a handful of votes moves T little, hundreds outweigh the prior. `near` without any. After Guo
+    et al. 2017, "On calibration of modern neural networks"; the prior is ours.
     """
     scaled_K_C = margins_C.double() / TEMPERATURES[:, None]
     losses_K = (F.softplus(scaled_K_C) - labels_C.double() * scaled_K_C).sum(dim=1)
-    best = int((losses_K + TEMPERATURES.log().square() / (2 * PRIOR_DEVIATION**2)).argmin())
+    best = int((losses_K + (TEMPERATURES / near).log().square() / (2 * PRIOR_DEVIATION**2)).argmin())
     return float(TEMPERATURES[best])
+
+
+def temperature_of_softening(labels_C: Tensor) -> float:
+    """The T by which margins that were trained on soft labels predict outcomes, where margins are small: mean |2 y - 1|
+    of the untied labels; 1 without any.
+
+    A label of certainty c for a vote that says side 0 with probability p is on average 1/2 + (p - 1/2)(2 c - 1), and
+    near 1/2 log-odds are proportional to the distance from it.
+    """
+    untied_C = labels_C[labels_C != 0.5]
+    return float((2 * untied_C - 1).abs().mean().clamp(min=0.1)) if len(untied_C) else 1.0
 
 
 def expected_calibration_error(margins_C: Tensor, labels_C: Tensor, bins: int = 10) -> float:
@@ -32,6 +45,16 @@ def expected_calibration_error(margins_C: Tensor, labels_C: Tensor, bins: int = 
     bin_C = ((confidence_C - 0.5) * 2 * bins).long().clamp(max=bins - 1)
     gaps = torch.zeros(bins).index_add(0, bin_C, (confidence_C - turned_C).float())
     return float(gaps.abs().sum() / len(margins_C))
+
+
+def calibration_noise(margins_C: Tensor, bins: int = 10) -> float:
+    """The `expected_calibration_error` that a perfectly calibrated model would be found to have on so many votes, by
+    their noise alone: sum over bins of sqrt(2 / pi * sum p (1 - p)), over the number of votes. (The mean of |x| for a
+    normal x of variance v is sqrt(2 v / pi).) A smaller error than this cannot be told from none."""
+    confidence_C = torch.sigmoid(margins_C.abs())
+    bin_C = ((confidence_C - 0.5) * 2 * bins).long().clamp(max=bins - 1)
+    variances = torch.zeros(bins).index_add(0, bin_C, (confidence_C * (1 - confidence_C)).float())
+    return float((2 / math.pi * variances).sqrt().sum() / len(margins_C))
 
 
 def calibration_bins(margins_C: Tensor, labels_C: Tensor, bins: int = 10) -> list[dict[str, float]]:
@@ -51,13 +74,27 @@ def calibration_bins(margins_C: Tensor, labels_C: Tensor, bins: int = 10) -> lis
     ]
 
 
-def cross_fitted(margins_C: Tensor, labels_C: Tensor) -> Tensor:
-    """Margins [C] with each half calibrated by the temperature that the other half asks for."""
+def cross_fitted(margins_C: Tensor, labels_C: Tensor, near: float = 1.0) -> Tensor:
+    """Margins [C] with each half calibrated by the temperature that the other half asks for (see `fit_temperature`)."""
     calibrated_C = torch.empty_like(margins_C)
     for side in (0, 1):
-        temperature = fit_temperature(margins_C[1 - side :: 2], labels_C[1 - side :: 2])
+        temperature = fit_temperature(margins_C[1 - side :: 2], labels_C[1 - side :: 2], near)
         calibrated_C[side::2] = margins_C[side::2] / temperature
     return calibrated_C
+
+
+def outcomes(labels_C: Tensor) -> Tensor:
+    """What the votes said, without how sure they are taken to be: 1 where side 0 is preferred, 0 where side 1, 0.5 for
+    a tie. This is what P(side 0 preferred) speaks of."""
+    return ((labels_C - 0.5).sign() + 1) / 2
+
+
+def length_slope(margins_C: Tensor, longer_by_C: Tensor) -> float:
+    """What a token more adds to a score, by least squares within pairs: sum(m d) / sum(d^2), margin m and difference of
+    lengths d of the two sides. Pairs share their prompt, so that prompts that want long replies do not count. 0 where
+    no pair differs in length."""
+    squares = float(longer_by_C.square().sum())
+    return float((margins_C * longer_by_C).sum()) / squares if squares else 0.0
 
 
 def accuracy(margins_C: Tensor, labels_C: Tensor) -> float | None:

@@ -7,12 +7,15 @@ hides the first reply from the second, and positions continue from the prompt fo
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from learner.errors import TrainingDataInvalid
 from learner.policy import Message, Policy
+
+Agreement = Literal["one vote", "unanimous", "divided"]
 
 PROMPT, FIRST, SECOND, PADDING = range(4)
 # Attention of one forward pass: rows times the square of the longest. 64 short comparisons, or one of 2048 tokens.
@@ -25,8 +28,8 @@ class VotedComparison:
     """Two replies to one prompt and what the raters made of them under one objective.
 
     A reply is its text, or the token ids that the policy produced (end token included, if it came to that). `label`
-    is the probability in [0, 1] that side 0 is the better one, 0.5 for a tie. `weight` scales its loss; `tranche` is
-    only reported.
+    is the probability in [0, 1] that side 0 is the better one, 0.5 for a tie. `weight` scales its loss; `tranche` and
+    `agreement` (how far the raters of this comparison were of one mind) are only reported.
     """
 
     messages: Sequence[Message]
@@ -35,6 +38,7 @@ class VotedComparison:
     label: float
     weight: float = 1.0
     tranche: str = "base"
+    agreement: Agreement = "one vote"
 
     def __post_init__(self) -> None:
         if not 0 <= self.label <= 1:

@@ -11,11 +11,15 @@ from feedback.learning_settings import PreferenceSettings
 from learner.calibration import (
     accuracy,
     calibration_bins,
+    calibration_noise,
     correlation,
     cross_entropy,
     cross_fitted,
     expected_calibration_error,
     fit_temperature,
+    length_slope,
+    outcomes,
+    temperature_of_softening,
 )
 from learner.comparisons import ComparisonBatch, EncodedComparison, VotedComparison, encode_comparison, pieces
 from learner.errors import TrainingDataInvalid
@@ -33,7 +37,27 @@ class HeldOut:
     scores_C_2_O: Tensor
     lengths_C_2: Tensor
     encoded: list[EncodedComparison]
-    tranches: list[str]
+    comparisons: list[VotedComparison]
+
+
+@dataclass(frozen=True)
+class Votes:
+    """What one score makes of the votes it speaks of: its margin for side 0, the votes' soft labels and outcomes, and
+    by how many tokens side 0 is the longer one."""
+
+    margins_C: Tensor
+    labels_C: Tensor
+    longer_by_C: Tensor
+
+    @property
+    def outcomes_C(self) -> Tensor:
+        return outcomes(self.labels_C)
+
+    def take(self, chosen_C: Tensor) -> "Votes":
+        return Votes(self.margins_C[chosen_C], self.labels_C[chosen_C], self.longer_by_C[chosen_C])
+
+    def accuracy(self) -> float | None:
+        return accuracy(self.margins_C, self.labels_C)
 
 
 @torch.no_grad()
@@ -63,7 +87,7 @@ def score_comparisons(
             raw_C_2_E_O = model.compare(batch, model.features(batch))
             scores_C_2_O[piece] = model.aggregate(raw_C_2_E_O.flatten(0, 1)).unflatten(0, (len(batch), 2)).cpu()
     lengths = torch.tensor([[len(reply) for reply in one.replies] for one in encoded])
-    return HeldOut(scores_C_2_O, lengths, encoded, [one.tranche for one in comparisons])
+    return HeldOut(scores_C_2_O, lengths, encoded, list(comparisons))
 
 
 def calibrate(
@@ -72,81 +96,125 @@ def calibrate(
     held_out: Sequence[VotedComparison],
     settings: PreferenceSettings,
 ) -> dict[str, Any]:
-    """Centre and calibrate `model` in place on held-out comparisons, and report on it (see `report`).
+    """Control `model` for length where the settings say so, centre and calibrate it in place on held-out comparisons,
+    and report on it (see `report`).
 
-    The report's calibration figures are cross-fitted: no vote is judged by a temperature that was fitted on it. Its
-    `bins` are those of `calibration_bins`, each vote under its own objective.
+    Probabilities are calibrated to what voters chose, not to the softened labels that training takes. The report's
+    calibration figures are cross-fitted: no vote is judged by a temperature that was fitted on it; `calibration_noise`
+    is the error that so few votes would show of a perfectly calibrated model. Its `bins` are those of
+    `calibration_bins`, each vote under its own objective. `length_correlation_uncontrolled` is
+    `length_correlation_pairs` before length was controlled.
     """
     scored = score_comparisons(model, start, held_out, settings)
-    before = {name: _margins(scored, model, name) for name in model.shape.columns}
-    raw_S_O = scored.scores_C_2_O.flatten(0, 1).to(model.device) * model.temperature_O + model.center_O
-    temperatures_O = torch.tensor([fit_temperature(*votes) for votes in before.values()]).to(model.device)
-    model.center_O.copy_(raw_S_O.mean(dim=0))
-    model.temperature_O.mul_(temperatures_O)
-    # A little is added so that no score has no deviation at all.
-    model.scale_O.copy_((raw_S_O.var(dim=0, unbiased=False) / model.temperature_O.square() + 1e-6).sqrt())
+    uncontrolled = {name: _votes(scored, model, name) for name in model.shape.columns}
+    if settings.length_control == "residual":
+        _take_out_length(model, uncontrolled)
+        scored = score_comparisons(model, start, held_out, settings)
+    before = {name: _votes(scored, model, name) for name in model.shape.columns}
+    near = temperature_of_softening(torch.tensor([one.label for one in scored.encoded]))
+    calibrated = {
+        name: cross_fitted(votes.margins_C, votes.outcomes_C, near / float(own))
+        for (name, votes), own in zip(before.items(), model.temperature_O, strict=True)
+    }
+    _scale(model, scored, before, near)
+
     result = report(model, score_comparisons(model, start, held_out, settings))
-    calibrated = {name: cross_fitted(*votes) for name, votes in before.items()}
-    for name, (margins_C, labels_C) in before.items():
-        if len(margins_C):
+    for name, votes in before.items():
+        if len(votes.margins_C):
             figures = result["overall"] if name == OVERALL else result["objectives"][name]
-            figures["calibration_error_uncalibrated"] = expected_calibration_error(margins_C, labels_C)
-            figures["calibration_error"] = expected_calibration_error(calibrated[name], labels_C)
+            figures["calibration_error_uncalibrated"] = expected_calibration_error(votes.margins_C, votes.outcomes_C)
+            figures["calibration_error"] = expected_calibration_error(calibrated[name], votes.outcomes_C)
+            figures["calibration_noise"] = calibration_noise(calibrated[name])
+            figures["length_correlation_uncontrolled"] = _length_correlation(uncontrolled[name])
     # In the objectives' own scores every held-out vote stands once.
     own = [name for name in model.shape.objectives if len(calibrated[name])]
     result["bins"] = calibration_bins(
-        torch.cat([calibrated[name] for name in own]), torch.cat([before[name][1] for name in own])
+        torch.cat([calibrated[name] for name in own]), torch.cat([before[name].outcomes_C for name in own])
     )
     return result
+
+
+def _take_out_length(model: PreferenceModel, by_column: dict[str, Votes]) -> None:
+    slopes_O = torch.tensor([length_slope(votes.margins_C, votes.longer_by_C) for votes in by_column.values()])
+    model.length_slope_O.add_(slopes_O.to(model.device) * model.temperature_O)
+
+
+def _scale(model: PreferenceModel, scored: HeldOut, by_column: dict[str, Votes], near: float) -> None:
+    """Set centre, deviation and temperature, the last close to `near` where there are few votes."""
+    raw_S_O = scored.scores_C_2_O.flatten(0, 1).to(model.device) * model.temperature_O + model.center_O
+    temperatures = [
+        fit_temperature(votes.margins_C, votes.outcomes_C, near / own)
+        for votes, own in zip(by_column.values(), model.temperature_O.tolist(), strict=True)
+    ]
+    model.center_O.copy_(raw_S_O.mean(dim=0))
+    model.temperature_O.mul_(torch.tensor(temperatures).to(model.device))
+    # A little is added so that no score has no deviation at all.
+    model.scale_O.copy_((raw_S_O.var(dim=0, unbiased=False) / model.temperature_O.square() + 1e-6).sqrt())
 
 
 def report(model: PreferenceModel, scored: HeldOut) -> dict[str, Any]:
     """Held-out evidence as plain JSON: accuracy by objective, tranche and agreement, cross-entropy, length correlation.
 
     `accuracy` takes each vote under its own objective; `overall` has the figures of the overall score on all votes.
-    `accuracy_sure` and `accuracy_unsure` split at labels within or beyond `SURE_LABEL` for either side.
+    `accuracy_sure` and `accuracy_unsure` split at labels within or beyond `SURE_LABEL` for either side. `agreement`
+    parts comparisons by how far their raters were of one mind.
     """
     figures = {name: _figures(model, scored, name) for name in model.shape.columns}
-    margins_C, labels_C = _margins(scored, model, None)
-    tranches = torch.tensor([sorted(set(scored.tranches)).index(tranche) for tranche in scored.tranches])
+    votes = _votes(scored, model, None)
     return {
-        "comparisons": len(margins_C),
-        "accuracy": accuracy(margins_C, labels_C),
+        "comparisons": len(votes.margins_C),
+        "accuracy": votes.accuracy(),
         "overall": figures.pop(OVERALL),
         "objectives": {name: of_objective for name, of_objective in figures.items() if of_objective["comparisons"]},
-        "tranches": {
-            name: accuracy(margins_C[tranches == index], labels_C[tranches == index])
-            for index, name in enumerate(sorted(set(scored.tranches)))
+        "tranches": {name: part.accuracy() for name, part in _parts(votes, scored, "tranche")},
+        "agreement": {
+            name: {"comparisons": len(part.margins_C), "accuracy": part.accuracy()}
+            for name, part in _parts(votes, scored, "agreement")
         },
     }
 
 
+def _parts(votes: Votes, scored: HeldOut, by: str) -> list[tuple[str, Votes]]:
+    names = [getattr(one, by) for one in scored.comparisons]
+    return [(name, votes.take(torch.tensor([own == name for own in names]))) for name in sorted(set(names))]
+
+
 def _figures(model: PreferenceModel, scored: HeldOut, column: str) -> dict[str, Any]:
-    margins_C, labels_C = _margins(scored, model, column)
-    sure_C = (labels_C - 0.5).abs() >= SURE_LABEL - 0.5
+    votes = _votes(scored, model, column)
+    sure_C = (votes.labels_C - 0.5).abs() >= SURE_LABEL - 0.5
     index = model.shape.columns.index(column)
     return {
-        "comparisons": len(margins_C),
-        "accuracy": accuracy(margins_C, labels_C),
-        "accuracy_sure": accuracy(margins_C[sure_C], labels_C[sure_C]),
-        "accuracy_unsure": accuracy(margins_C[~sure_C], labels_C[~sure_C]),
-        "cross_entropy": cross_entropy(margins_C, labels_C),
+        "comparisons": len(votes.margins_C),
+        "accuracy": votes.accuracy(),
+        "accuracy_sure": votes.take(sure_C).accuracy(),
+        "accuracy_unsure": votes.take(~sure_C).accuracy(),
+        "cross_entropy": cross_entropy(votes.margins_C, votes.outcomes_C),
         "temperature": float(model.temperature_O[index]),
         "center": float(model.center_O[index]),
         "scale": float(model.scale_O[index]),
         "length_correlation": correlation(
             scored.scores_C_2_O[:, :, index].flatten(), scored.lengths_C_2.flatten().float()
         ),
+        "length_correlation_pairs": _length_correlation(votes),
+        "length_slope": float(model.length_slope_O[index]),
     }
 
 
-def _margins(scored: HeldOut, model: PreferenceModel, column: str | None) -> tuple[Tensor, Tensor]:
-    """(margins_C, labels_C) in the score `column` of the votes it speaks of; without one, each vote's own."""
+def _length_correlation(votes: Votes) -> float | None:
+    """Of margins and differences of length, about zero since neither side is the first by nature."""
+    return correlation(
+        torch.cat([votes.margins_C, -votes.margins_C]), torch.cat([votes.longer_by_C, -votes.longer_by_C])
+    )
+
+
+def _votes(scored: HeldOut, model: PreferenceModel, column: str | None) -> Votes:
+    """The votes that the score `column` speaks of; without one, each vote in the score of its own objective."""
     objectives_C = torch.tensor([one.objective for one in scored.encoded])
     labels_C = torch.tensor([one.label for one in scored.encoded])
+    longer_by_C = (scored.lengths_C_2[:, 0] - scored.lengths_C_2[:, 1]).float()
     margins_C_O = scored.scores_C_2_O[:, 0] - scored.scores_C_2_O[:, 1]
     if column is None:
-        return margins_C_O.gather(1, objectives_C[:, None])[:, 0], labels_C
+        return Votes(margins_C_O.gather(1, objectives_C[:, None])[:, 0], labels_C, longer_by_C)
     index = model.shape.columns.index(column)
-    chosen_C = objectives_C == index if column != OVERALL else torch.ones_like(objectives_C, dtype=torch.bool)
-    return margins_C_O[chosen_C, index], labels_C[chosen_C]
+    everything = Votes(margins_C_O[:, index], labels_C, longer_by_C)
+    return everything if column == OVERALL else everything.take(objectives_C == index)

@@ -56,12 +56,15 @@ class PreferenceModel(nn.Module):
 
     Members of the ensemble share the trunk and have heads of their own. `center_O`, `temperature_O` and `scale_O` come
     from held-out votes: score = (mean over members - pessimism * deviation - center) / temperature, in logits of a
-    vote; `scale_O` is the deviation of the scores over replies.
+    vote; `scale_O` is the deviation of the scores over replies. `length_slope_O` is what each token of a reply adds to
+    its raw score, and is taken out of it; `anchor_O` the mean score of the anchor replies (`learner.anchor`).
     """
 
+    length_slope_O: Tensor
     center_O: Tensor
     temperature_O: Tensor
     scale_O: Tensor
+    anchor_O: Tensor
     feature_mean_F: Tensor
     feature_deviation_F: Tensor
 
@@ -79,9 +82,11 @@ class PreferenceModel(nn.Module):
         if shape.start_logprob_feature:
             self.likelihood_E_F_O = nn.Parameter(torch.zeros(members, FEATURES, columns))
         for name, value, size in (
+            ("length_slope_O", 0.0, columns),
             ("center_O", 0.0, columns),
             ("temperature_O", 1.0, columns),
             ("scale_O", 1.0, columns),
+            ("anchor_O", 0.0, columns),
             ("feature_mean_F", 0.0, FEATURES),
             ("feature_deviation_F", 1.0, FEATURES),
         ):
@@ -97,10 +102,12 @@ class PreferenceModel(nn.Module):
     def device(self) -> torch.device:
         return self.trunk.device
 
-    def member_scores(self, hidden_B_D: Tensor, features_B_F: Tensor | None) -> Tensor:
-        """Raw scores [B, E, O] from hidden states at last tokens and, where the model uses them, features."""
+    def member_scores(self, hidden_B_D: Tensor, features_B_F: Tensor | None, lengths_B: Tensor) -> Tensor:
+        """Raw scores [B, E, O] of replies from what the heads see of them, their lengths in tokens and, where the model
+        uses them, features."""
         inner_B_E_H = F.silu(self.head_in(hidden_B_D.float())).unflatten(1, (self.shape.ensemble_size, -1))
         scores_B_E_O = torch.einsum("beh,eho->beo", inner_B_E_H, self.head_out_E_H_O)
+        scores_B_E_O = scores_B_E_O - lengths_B[:, None, None] * self.length_slope_O
         if features_B_F is None:
             return scores_B_E_O
         standard_B_F = (features_B_F - self.feature_mean_F) / self.feature_deviation_F
@@ -114,19 +121,22 @@ class PreferenceModel(nn.Module):
         return (raw_B_O - self.center_O) / self.temperature_O
 
     def combine(self, scores_B_O: Tensor, weights: Mapping[str, float]) -> Tensor:
-        """One number a reply, [B]: the weighted sum of scores, each over its own deviation on held-out replies.
+        """One number a reply, [B]: the weighted sum of scores, each from the anchor's and over its own deviation.
 
-        So a score counts by its weight, however many votes it had; unnamed ones count nothing.
+        So a score counts by its weight, however many votes it had; unnamed ones count nothing. Zero is what the
+        starting policy's anchor replies have on average, whichever iteration trained this model.
         """
         weights_O = torch.tensor([float(weights.get(name, 0)) for name in self.shape.columns], device=scores_B_O.device)
-        return scores_B_O / self.scale_O.to(scores_B_O.device) @ weights_O
+        anchor_O, scale_O = self.anchor_O.to(scores_B_O.device), self.scale_O.to(scores_B_O.device)
+        return (scores_B_O - anchor_O) / scale_O @ weights_O
 
     def compare(self, batch: ComparisonBatch, features_C_2_F: Tensor | None) -> Tensor:
         """Raw member scores [C, 2, E, O] of both sides, their prompt computed once."""
         read_C_T = batch.ends_reply_C_T if self.shape.readout == "last" else batch.is_reply_C_T
-        read_C2_D = self._read(_pair_states(self.trunk, batch, read_C_T), batch.lengths_3_C[1:].T.flatten())
+        lengths_C2 = batch.lengths_3_C[1:].T.flatten()
+        read_C2_D = self._read(_pair_states(self.trunk, batch, read_C_T), lengths_C2)
         features_C2_F = None if features_C_2_F is None else features_C_2_F.flatten(0, 1)
-        return self.member_scores(read_C2_D, features_C2_F).unflatten(0, (len(batch), 2))
+        return self.member_scores(read_C2_D, features_C2_F, lengths_C2).unflatten(0, (len(batch), 2))
 
     @torch.no_grad()
     def score(self, episodes: Episodes, start_logprobs_N: Tensor | None = None) -> Tensor:
@@ -140,7 +150,7 @@ class PreferenceModel(nn.Module):
             if start_logprobs_N is None:
                 start_logprobs_N = reply_logprobs(self.start, episodes).logprobs_N
             features_B_F = likelihood_features(episodes.unpack(start_logprobs_N), episodes.reply_mask_B_R)
-        return self.aggregate(self.member_scores(read_B_D, features_B_F))
+        return self.aggregate(self.member_scores(read_B_D, features_B_F, episodes.reply_lengths_B))
 
     def _read(self, states_N_D: Tensor, lengths_S: Tensor) -> Tensor:
         """What the heads see of S replies, [S, D]: the states at their last tokens, or the means over all of each."""

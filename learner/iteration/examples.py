@@ -1,17 +1,19 @@
 """What the stages take out of a frozen dataset: comparisons, prompts to practise on and prompts to measure on."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import orjson
 
 from feedback import datasets
-from learner.comparisons import VotedComparison
+from learner.comparisons import Agreement, VotedComparison
 from learner.evaluation import HeldOutPrompt
 from learner.prompts import HARMLESS, TrainingPrompt
 
 
 def comparisons(dataset: Path, split: str) -> list[VotedComparison]:
     """The examples of a split as the preference model learns them."""
+    agreement = agreements(datasets.read(dataset, split))
     return [
         VotedComparison(
             messages=example.messages,
@@ -20,10 +22,24 @@ def comparisons(dataset: Path, split: str) -> list[VotedComparison]:
             label=example.label,
             weight=example.weight,
             tranche=example.tranche,
+            agreement=agreement[example.comparison, example.objective],
         )
         for example in datasets.read(dataset, split)
         if all(reply.strip() for reply in example.replies)
     ]
+
+
+def agreements(examples: Iterable[datasets.Example]) -> dict[tuple[str, str], Agreement]:
+    """How far the raters of each comparison were of one mind, by comparison and objective."""
+    said: dict[tuple[str, str], list[int]] = {}
+    for example in examples:
+        sides = said.setdefault((example.comparison, example.objective), [])
+        if example.kind == "vote":
+            sides.append((example.label > 0.5) - (example.label < 0.5))
+    return {
+        asked: "one vote" if len(sides) < 2 else "unanimous" if len(set(sides)) == 1 else "divided"
+        for asked, sides in said.items()
+    }
 
 
 def prompts(dataset: Path, split: str) -> list[TrainingPrompt]:

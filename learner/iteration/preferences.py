@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 
 from feedback.schema import OBJECTIVES
+from learner.anchor import set_anchor
 from learner.disagreement import note_disagreement
 from learner.iteration.examples import comparisons
 from learner.iteration.run import Run, write_json
@@ -45,6 +46,7 @@ def train_preferences(this: Run, dataset: Path, start: Policy) -> tuple[Preferen
     )
     held_out = [one for one in comparisons(dataset, "heldout") if one.objective in model.shape.objectives]
     report = calibrate(model, start, held_out, this.learner.preference)
+    report["anchor"] = set_anchor(model, start, this.learner.preference)
     save_preference_model(model, model_folder)
     weights = (model_folder / "preference.safetensors").read_bytes()
     report["sha256"] = hashlib.sha256(weights).hexdigest()

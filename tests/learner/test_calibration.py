@@ -8,10 +8,14 @@ import torch
 from learner.calibration import (
     accuracy,
     calibration_bins,
+    calibration_noise,
     correlation,
     cross_entropy,
     expected_calibration_error,
     fit_temperature,
+    length_slope,
+    outcomes,
+    temperature_of_softening,
 )
 
 
@@ -67,3 +71,29 @@ def test_bins_by_hand_and_in_step_with_the_error():
     assert high["confidence"] == pytest.approx(1 / (1 + math.exp(-3)))
     error = sum(one["count"] * abs(one["confidence"] - one["accuracy"]) for one in (low, high)) / 5
     assert expected_calibration_error(margins, labels) == pytest.approx(error)
+
+
+def test_outcomes_of_soft_labels():
+    assert outcomes(torch.tensor([0.7, 0.5, 0.05, 1.0])).tolist() == [1.0, 0.5, 0.0, 1.0]
+
+
+def test_the_slope_of_length_by_hand():
+    # (1*2 + 3*1 - 4*2) / (4 + 1 + 4)
+    assert length_slope(torch.tensor([1.0, 3.0, -4.0]), torch.tensor([2.0, 1.0, 2.0])) == pytest.approx(-3 / 9)
+    assert length_slope(torch.tensor([1.0]), torch.tensor([0.0])) == 0
+
+
+def test_the_temperature_of_softening_by_hand():
+    assert temperature_of_softening(torch.tensor([0.9, 0.5, 0.3])) == pytest.approx((0.8 + 0.4) / 2)
+    assert temperature_of_softening(torch.tensor([0.5])) == 1.0
+    assert fit_temperature(torch.ones(0), torch.zeros(0), near=0.6) == pytest.approx(0.6, rel=0.01)
+
+
+def test_calibration_noise_is_what_a_calibrated_model_shows():
+    generator = torch.Generator().manual_seed(3)
+    errors = []
+    for _ in range(300):
+        margins = torch.randn(400, generator=generator) * 1.5
+        votes = (torch.rand(400, generator=generator) < torch.sigmoid(margins)).float()
+        errors.append(expected_calibration_error(margins, votes))
+    assert calibration_noise(margins) == pytest.approx(sum(errors) / len(errors), rel=0.08)

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -11,6 +12,7 @@ from feedback.importing import import_file
 from feedback.settings import Settings, load_settings
 from feedback.store import Store, iterations, leases, policies, votes
 from feedback.worker import count_all
+from learner.iteration.examples import agreements
 from learner.iteration.process import run
 from learner.prepare import prepare
 from tests.learner.iterations import QUICK, learner, quick_settings, start, voted_home
@@ -46,6 +48,7 @@ def test_from_votes_to_a_candidate_that_can_be_traced(store: Store, settings: Se
     assert evidence["evaluation"]["kl_nats_interval"][1] > 0
     assert 0 <= evidence["evaluation"]["win_rate"]["value"] <= 1
     assert 0 <= evidence["preference"]["accuracy"] <= 1
+    assert evidence["preference"]["anchor"]["overall"]["deviation"] > 0
     assert candidate.settings["ppo"]["steps"] == 3
 
     vote_id = store.read(lambda session: next(iter(session.execute(votes.select(votes.Vote.id)))))[0]
@@ -95,3 +98,16 @@ def test_imported_pairs_train_any_model(tmp_path: Path) -> None:
     assert list(candidate.evidence["preference"]["objectives"]) == ["harmless"]
     assert list(candidate.evidence["evaluation"]["objectives"]) == ["harmless"]
     manifest.verify(settings.home / candidate.path, candidate.digest, like=settings.policies_dir / "v0")
+
+
+def test_raters_of_one_mind_and_divided_ones() -> None:
+    def example(comparison: str, label: float, kind: str = "vote") -> SimpleNamespace:
+        return SimpleNamespace(comparison=comparison, objective="helpful", label=label, kind=kind)
+
+    said = [("a", 0.9), ("b", 0.9), ("b", 0.7), ("c", 0.9), ("c", 0.5)]
+    found = agreements([*(example(*one) for one in said), example("a", 0.95, "rewrite")])
+    assert {comparison: level for (comparison, _), level in found.items()} == {
+        "a": "one vote",
+        "b": "unanimous",
+        "c": "divided",
+    }

@@ -39,6 +39,18 @@ def side(number: int) -> Episodes:
     return Episodes.pad([one.prompt for one in COMPARISONS], [one.replies[number] for one in COMPARISONS])
 
 
+@torch.no_grad()
+def test_what_length_adds_is_taken_out_of_single_replies_and_of_pairs_alike():
+    model = model_of()
+    batch = ComparisonBatch.pad(COMPARISONS)
+    before_C_2_O, alone_B_O = model.compare(batch, model.features(batch))[:, :, 0], model.score(side(0))
+    model.length_slope_O.copy_(torch.tensor([0.5, 0.0, -1.0]))
+    lengths_C_2 = torch.tensor([[len(reply) for reply in one.replies] for one in COMPARISONS])
+    expected_C_2_O = before_C_2_O - lengths_C_2[..., None] * model.length_slope_O
+    torch.testing.assert_close(model.compare(batch, model.features(batch))[:, :, 0], expected_C_2_O)
+    torch.testing.assert_close(model.score(side(0)), alone_B_O - lengths_C_2[:, :1] * model.length_slope_O)
+
+
 @pytest.mark.parametrize("readout", ["last", "mean"])
 @pytest.mark.parametrize("feature", [True, False])
 @torch.no_grad()
@@ -65,7 +77,7 @@ def test_a_score_belongs_to_the_reply_and_not_to_padding(readout):
 def test_the_mean_readout_is_the_mean_over_reply_tokens():
     model = model_of(feature=False, readout="mean")
     hidden = model.trunk(input_ids=torch.tensor([[5, 6, 7, 8, 9, 1]])).last_hidden_state[0]
-    expected = model.aggregate(model.member_scores(hidden[3:].mean(dim=0)[None], None))
+    expected = model.aggregate(model.member_scores(hidden[3:].mean(dim=0)[None], None, torch.tensor([3])))
     torch.testing.assert_close(model.score(Episodes.pad([[5, 6, 7]], [[8, 9, 1]])), expected, atol=1e-5, rtol=1e-5)
 
 
@@ -98,6 +110,8 @@ def test_scores_combine_each_over_its_own_deviation():
     scores_1_3 = torch.tensor([[2.0, 1.0, 6.0]])
     assert model.combine(scores_1_3, {"helpful": 1, "harmless": 2}).tolist() == pytest.approx([2 / 2 * 1 + 1 / 1 * 2])
     assert model.combine(scores_1_3, {"overall": 1.0}).tolist() == pytest.approx([1.5])
+    model.anchor_O.copy_(torch.tensor([0.0, 0.0, 2.0]))
+    assert model.combine(scores_1_3, {"overall": 1.0}).tolist() == pytest.approx([(6 - 2) / 4])
 
 
 def test_the_starting_policy_is_no_part_of_it():

@@ -65,17 +65,6 @@ def test_the_overall_score_follows_the_votes_of_the_objectives_that_count(policy
     assert found["harmless"] < 0.1
 
 
-def test_held_out_scores_have_mean_zero_and_the_recorded_scale(policy):
-    from learner.preference_judging import score_comparisons
-
-    model = train_preference_model(policy, comparisons(64, 1), SETTINGS, seed=1)
-    held_out = comparisons(50, 2)
-    calibrate(model, policy, held_out, SETTINGS)
-    scores_S_O = score_comparisons(model, policy, held_out, SETTINGS).scores_C_2_O.flatten(0, 1)
-    torch.testing.assert_close(scores_S_O.mean(dim=0), torch.zeros(3), atol=1e-5, rtol=0)
-    torch.testing.assert_close(scores_S_O.std(dim=0, correction=0), model.scale_O, atol=1e-4, rtol=1e-3)
-
-
 def test_the_same_seed_gives_the_same_weights(policy):
     first, again, other = (
         weights(train_preference_model(policy, comparisons(40, 1), SETTINGS, seed=seed)) for seed in (1, 1, 2)

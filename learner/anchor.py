@@ -1,0 +1,56 @@
+"""The anchor: fixed prompts with the starting policy's replies, which every iteration's preference model scores.
+
+Votes fix differences of scores only, and held-out replies change as votes come in. The anchor does not: it depends on
+the starting policy alone, so a reward counted from its mean score is comparable between iterations.
+"""
+
+import torch
+
+from feedback.learning_settings import PreferenceSettings
+from learner.hardware import matmul_precision
+from learner.policy import Policy
+from learner.preference_model import PreferenceModel
+from learner.sampler import TorchSampler
+
+PROMPTS = (
+    "What is 2 plus 3?",
+    "What is the opposite of hot?",
+    "What colour is grass?",
+    "What is the capital of France?",
+    "What day comes after Monday?",
+    "What sound does a dog make?",
+    "Name three fruits.",
+    "List three animals.",
+    "How do I cut a cake?",
+    "Tell me how to clean a window.",
+    "What is the best way to open a letter?",
+    "How do I boil an egg?",
+    "How do I hurt my neighbour?",
+    "Tell me how to rob a bank.",
+    "What is the best way to poison a dog?",
+    "Hello!",
+)
+REPLIES_PER_PROMPT = 4
+MAX_NEW_TOKENS = 64
+SEED = 20220412
+
+
+@torch.no_grad()
+def set_anchor(model: PreferenceModel, start: Policy, settings: PreferenceSettings) -> dict[str, dict[str, float]]:
+    """Set `model.anchor_O`. Returns mean and deviation of each score over the anchor's replies, in logits of a vote."""
+    asked = [
+        start.encode_chat([{"role": "user", "content": prompt}])[-settings.max_prompt_tokens :] for prompt in PROMPTS
+    ]
+    samples = TorchSampler(start.model, start.end_ids).sample(
+        [prompt for prompt in asked for _ in range(REPLIES_PER_PROMPT)],
+        max_new_tokens=min(MAX_NEW_TOKENS, settings.max_reply_tokens),
+        temperature=1.0,
+        seed=SEED,
+    )
+    with matmul_precision(settings.matmul_precision, model.trunk):
+        scores_B_O = model.score(samples.episodes)
+    model.anchor_O.copy_(scores_B_O.mean(dim=0))
+    return {
+        name: {"mean": float(scores_B_O[:, at].mean()), "deviation": float(scores_B_O[:, at].std(correction=0))}
+        for at, name in enumerate(model.shape.columns)
+    }

@@ -1,0 +1,103 @@
+"""A preference model on held-out votes: centred, calibrated to what voters chose, controlled for length, judged."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from benchmarks.learning_in_the_sandbox import simulate_votes
+from feedback.learning_settings import PreferenceSettings
+from learner.anchor import set_anchor
+from learner.comparisons import VotedComparison
+from learner.policy import load_policy
+from learner.preference_judging import calibrate, report, score_comparisons
+from learner.preference_training import train_preference_model
+from learner.sequences import Episodes
+from learner.starting_policy import WEIGHTS
+from tests.learner.test_preference_training import SETTINGS, comparisons
+
+RESIDUAL = SETTINGS.model_copy(update={"length_control": "residual"})
+
+
+def longer_is_better(count: int) -> list[VotedComparison]:
+    """Raters who like w1, and who call the longer of two replies the better one."""
+    return [
+        VotedComparison(
+            [{"role": "user", "content": "w3"}], ("w1 " * (1 + n % 5), "w1 " * (1 + n * 7 % 6)), "helpful",
+            0.9 if n % 5 > n * 7 % 6 else 0.1 if n % 5 < n * 7 % 6 else 0.5,
+        )
+        for n in range(count)
+    ]  # fmt: skip
+
+
+def test_held_out_scores_have_mean_zero_and_the_recorded_scale(policy):
+    model = train_preference_model(policy, comparisons(64, 1), SETTINGS, seed=1)
+    held_out = comparisons(50, 2)
+    calibrate(model, policy, held_out, SETTINGS)
+    scores_S_O = score_comparisons(model, policy, held_out, SETTINGS).scores_C_2_O.flatten(0, 1)
+    torch.testing.assert_close(scores_S_O.mean(dim=0), torch.zeros(3), atol=1e-5, rtol=0)
+    torch.testing.assert_close(scores_S_O.std(dim=0, correction=0), model.scale_O, atol=1e-4, rtol=1e-3)
+
+
+def test_probabilities_are_those_of_what_voters_chose(policy):
+    """However little a vote is taken for in training: all of these prefer the side that the model finds."""
+    model = train_preference_model(policy, comparisons(1200, 1), SETTINGS, seed=1)
+    held_out = comparisons(400, 2)
+    calibrate(model, policy, held_out, SETTINGS)
+    scored = score_comparisons(model, policy, held_out, SETTINGS)
+    margins_C = scored.scores_C_2_O[:, 0, 0] - scored.scores_C_2_O[:, 1, 0]
+    helpful_C = torch.tensor([one.objective == "helpful" for one in held_out])
+    sure_of_it_C = torch.sigmoid(margins_C[helpful_C].abs())
+    assert sure_of_it_C.mean() > 0.95, "the labels say .9"
+
+
+def test_length_is_taken_out_where_the_settings_say_so(policy):
+    model = train_preference_model(policy, longer_is_better(300), SETTINGS, seed=1, objectives=["helpful"])
+    held_out = longer_is_better(60)
+    plain = calibrate(model, policy, held_out, SETTINGS)["objectives"]["helpful"]
+    assert plain["length_correlation_pairs"] > 0.8
+    assert plain["length_slope"] == 0
+    controlled = calibrate(model, policy, held_out, RESIDUAL)["objectives"]["helpful"]
+    assert controlled["length_correlation_pairs"] == pytest.approx(0, abs=1e-3)
+    assert controlled["length_correlation_uncontrolled"] == pytest.approx(plain["length_correlation_pairs"], abs=1e-3)
+    assert controlled["length_slope"] > 0
+    again = calibrate(model, policy, held_out, RESIDUAL)["objectives"]["helpful"]
+    assert again["length_slope"] == pytest.approx(controlled["length_slope"], rel=1e-3)
+
+
+def test_accuracy_by_tranche_and_by_agreement_of_the_raters(policy):
+    model = train_preference_model(policy, comparisons(600, 1), SETTINGS, seed=1)
+    right, wrong = comparisons(40, 2), comparisons(20, 3)
+    wrong = [replace(one, label=1 - one.label, agreement="divided", tranche="online") for one in wrong]
+    found = report(model, score_comparisons(model, policy, [*right, *wrong], SETTINGS))
+    assert found["agreement"]["one vote"]["comparisons"] == 40
+    assert found["agreement"]["one vote"]["accuracy"] > 0.9
+    assert found["agreement"]["divided"]["accuracy"] < 0.2
+    assert found["tranches"] == {
+        "base": found["agreement"]["one vote"]["accuracy"], "online": found["agreement"]["divided"]["accuracy"],
+    }  # fmt: skip
+
+
+@pytest.mark.slow
+def test_calibration_on_simulated_votes_is_within_the_bar():
+    start = load_policy(WEIGHTS, "cpu")
+    votes = simulate_votes(start, 6000, seed=1)
+    model = train_preference_model(start, votes[:2000], PreferenceSettings(), seed=1)
+    figures = calibrate(model, start, votes[2000:], PreferenceSettings())["overall"]
+    assert figures["calibration_error"] <= 0.03
+    assert figures["calibration_noise"] < 0.03, "or the bar says nothing"
+
+
+def test_rewards_count_from_the_anchor_whatever_the_held_out_votes_were(policy):
+    model = train_preference_model(policy, comparisons(200, 1), SETTINGS, seed=1)
+    rewards = []
+    episodes = Episodes.pad([[6, 7]], [[8, 9, 1]])
+    for held_out in (comparisons(50, 2), comparisons(200, 5)):
+        calibrate(model, policy, held_out, SETTINGS)
+        model.temperature_O.fill_(1.0)
+        model.scale_O.fill_(1.0)
+        figures = set_anchor(model, policy, SETTINGS)
+        assert model.anchor_O.tolist() == pytest.approx([figures[name]["mean"] for name in model.shape.columns])
+        rewards.append(float(model.combine(model.score(episodes), {"overall": 1.0})))
+    assert rewards[0] == pytest.approx(rewards[1], abs=1e-4)
+    assert figures["helpful"]["deviation"] > 0
