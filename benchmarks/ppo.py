@@ -1,0 +1,195 @@
+"""PPO beside TRL 1.12.0's: episodes per CPU-second of one thread, and reward, KL and gold figures after equal work.
+
+Same starting policy, the same function as reward (a preference model's overall score, read at the last token), the same
+prompts and settings, the peer's gradients clipped as ours are; both checked to score alike. `--policy` is the built-in
+one of half a million parameters, or a Llama of 30 million, trained for a few minutes on the world's dialogues and kept
+in `--folder`. Prints a line of JSON for each run, in turns, and the ratio of the medians.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import torch
+from safetensors.torch import save_file
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from benchmarks.learning_in_the_sandbox import gold_figures, replies, simulate_votes
+from benchmarks.peers import environment
+from feedback.learning_settings import PPOSettings, PreferenceSettings
+from feedback.sandbox.dialogues import dialogues
+from feedback.sandbox.world import held_out_prompts
+from learner.language_model import reply_logprobs
+from learner.policy import Policy, load_policy
+from learner.ppo import train_ppo
+from learner.preference_judging import calibrate
+from learner.preference_model import OVERALL, PreferenceModel
+from learner.preference_training import train_preference_model
+from learner.prompts import PromptPool, TrainingPrompt
+from learner.sequences import Episodes
+from learner.starting_policy import WEIGHTS
+from learner.starting_policy.train import encode, train
+
+TRL = "1.12.0"
+MAX_NEW_TOKENS = 48
+
+
+@dataclass(frozen=True)
+class Task:
+    """What both sides start from."""
+
+    start: Path
+    preference: PreferenceModel
+    prompts: list[TrainingPrompt]
+    folder: Path
+
+
+def make_task(start: Path, votes: int, folder: Path) -> Task:
+    """A preference model on the starting policy's trunk, from votes on the built-in policy's replies, and its export."""
+    policy = load_policy(start, device="cpu")
+    voted = simulate_votes(load_policy(WEIGHTS, device="cpu"), votes, seed=1)
+    learning_rate = 1e-3 if start == WEIGHTS else 1e-4
+    settings = PreferenceSettings(readout="last", start_logprob_feature=False, learning_rate=learning_rate)
+    model = train_preference_model(policy, [v for i, v in enumerate(voted) if i % 8], settings, seed=1)
+    calibrate(model, policy, voted[::8], settings)
+    task = Task(start, model, [TrainingPrompt(one.messages, one.objective) for one in voted], folder)
+    model.trunk.save_pretrained(folder / "reward")
+    save_file(_head(model), folder / "head.safetensors")
+    return task
+
+
+def _head(model: PreferenceModel) -> dict[str, torch.Tensor]:
+    """The overall score as PPO takes it, as two linear layers with a SiLU in between: centring and scales folded in."""
+    column = model.shape.columns.index(OVERALL)
+    scale = (model.temperature_O * model.scale_O)[column]
+    return {
+        "inner.weight": model.head_in.weight.detach().contiguous(),
+        "inner.bias": model.head_in.bias.detach().contiguous(),
+        "outer.weight": (model.head_out_E_H_O[0, :, column] / scale)[None].detach().contiguous(),
+        "outer.bias": (-model.center_O[column] / scale)[None].detach(),
+    }
+
+
+def rewards(model: PreferenceModel, episodes: Episodes) -> torch.Tensor:
+    return model.combine(model.score(episodes), {OVERALL: 1.0})
+
+
+def tandem(task: Task, settings: PPOSettings, seed: int) -> dict[str, Any]:
+    policy, start = load_policy(task.start, device="cpu"), load_policy(task.start, device="cpu")
+    steps: list[dict[str, float]] = []
+    before = time.process_time()
+    train_ppo(
+        policy, start.model, task.preference, task.prompts, settings, seed=seed,
+        on_step=lambda done, _: steps.append({"kl_nats": done.kl_nats, "reward": done.reward}),
+    )  # fmt: skip
+    return {"cpu_s": time.process_time() - before, "steps": steps, "policy": policy}
+
+
+def trl(python: Path, task: Task, settings: PPOSettings, seed: int, how: dict[str, Any]) -> dict[str, Any]:
+    start = load_policy(task.start, device="cpu")
+    pool = PromptPool(
+        task.prompts,
+        start,
+        harmless_share=settings.harmless_prompt_share,
+        max_tokens=settings.max_prompt_tokens,
+        seed=seed,
+    )
+    drawn = [pool.draw(step, settings.episodes_per_step) for step in range(settings.steps)]
+    probe = [[*prompt, *start.encode_reply("Paris.")] for prompt in drawn[0][:8]]
+    out = task.folder / "trl"
+    job = how | {
+        "start": str(task.start), "reward_trunk": str(task.folder / "reward"), "out": str(out), "seed": seed,
+        "reward_head": str(task.folder / "head.safetensors"), "settings": settings.model_dump(mode="json"),
+        "prompts": [prompt for step in drawn for prompt in step], "probe": probe,
+    }  # fmt: skip
+    result = environment.run(python, "trl_ppo.py", job)
+    ours = rewards(task.preference, Episodes.pad([tokens[:-1] for tokens in probe], [tokens[-1:] for tokens in probe]))
+    torch.testing.assert_close(torch.tensor(result["probe"]), ours, atol=1e-3, rtol=1e-3)
+    return result | {"policy": load_policy(out, device="cpu")}
+
+
+@torch.no_grad()
+def quality(task: Task, policy: Policy, seed: int) -> dict[str, Any]:
+    """Reward, KL and gold figures on held-out prompts, replies drawn the same way for both."""
+    start = load_policy(task.start, device="cpu")
+    prompts = [prompt for prompt in held_out_prompts() for _ in range(4)]
+    encoded = [policy.encode_chat(prompt.messages) for prompt in prompts]
+    episodes = Episodes.pad(encoded, replies(policy, prompts, seed))
+    logprobs_N, start_logprobs_N = (reply_logprobs(one.model, episodes).logprobs_N for one in (policy, start))
+    gold = gold_figures(policy, replies(start, prompts, seed + 1), seed + 2)
+    return {
+        "held_out_reward": float(rewards(task.preference, episodes).mean()),
+        "held_out_kl": float((logprobs_N - start_logprobs_N).sum()) / len(episodes),
+    } | {name: gold[name] for name in ("correct", "rude", "complies", "refuses", "win_rate")}
+
+
+def thirty_million(folder: Path, dialogue_count: int) -> Path:
+    """A Llama of 30M parameters that has seen the world's dialogues for a few minutes; made once."""
+    out = folder / f"llama-30m-{dialogue_count}"
+    if not (out / "config.json").exists():
+        torch.manual_seed(1)
+        tokenizer = load_policy(WEIGHTS, device="cpu").tokenizer
+        config = LlamaConfig.from_pretrained(
+            WEIGHTS, hidden_size=512, intermediate_size=1408, num_hidden_layers=9, num_attention_heads=8,
+            num_key_value_heads=8, head_dim=64,
+        )  # fmt: skip
+        model = LlamaForCausalLM(config).float()
+        sequences = encode(tokenizer, list(dialogues(dialogue_count, 1)))
+        torch.backends.mkldnn.matmul.fp32_precision = "bf16"
+        train(
+            model, tokenizer, sequences, epochs=1, batch_size=16, peak_lr=1e-3, seed=1,
+            on_step=lambda done, total, loss: print(done, total, round(loss, 3)) if done % 20 == 0 else None,
+        )  # fmt: skip
+        torch.backends.mkldnn.matmul.fp32_precision = "ieee"
+        tokenizer.save_pretrained(out)
+        model.save_pretrained(out)
+    return out
+
+
+def say(**figures: Any) -> None:
+    rounded = {name: round(value, 3) if isinstance(value, float) else value for name, value in figures.items()}
+    print(json.dumps(rounded), flush=True)
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--policy", choices=["built-in", "30m"], default="built-in")
+    parser.add_argument("--folder", type=Path, default=environment.ROOT / ".benchmarks")
+    parser.add_argument("--votes", type=int, default=600)
+    parser.add_argument("--dialogues", type=int, default=3000, help="that the 30M policy is trained on")
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--ppo", type=json.loads, default={}, help="PPO settings")
+    parser.add_argument("--attention", choices=["sdpa", "eager"], default="eager", help="of the peer")
+    parser.add_argument("--matmul", choices=["bf16", "ieee"], default="bf16", help="oneDNN's switch in the peer")
+    parser.add_argument("--rows", type=int, default=256, help="rollouts the peer draws and scores at once")
+    given = parser.parse_args()
+    python = environment.prepare(TRL)
+    given.folder.mkdir(parents=True, exist_ok=True)
+    start = WEIGHTS if given.policy == "built-in" else thirty_million(given.folder, given.dialogues)
+    settings = PPOSettings(**({"steps": 4, "max_new_tokens": MAX_NEW_TOKENS} | given.ppo))
+    task = make_task(start, given.votes, given.folder / given.policy)
+    how = {"attention": given.attention, "matmul": given.matmul, "rows": min(given.rows, settings.episodes_per_step)}
+    episodes = settings.steps * settings.episodes_per_step
+    speeds: dict[str, list[float]] = {"tandem": [], "trl": []}
+    for number in range(given.rounds):
+        for name in ("tandem", "trl") if number % 2 == 0 else ("trl", "tandem"):
+            seed = number + 1
+            done = tandem(task, settings, seed) if name == "tandem" else trl(python, task, settings, seed, how)
+            speeds[name].append(episodes / done["cpu_s"])
+            course = [[round(step["kl_nats"], 2), round(step["reward"], 2)] for step in done["steps"]]
+            say(round=number, who=name, episodes_per_cpu_s=speeds[name][-1], kl_and_reward_by_step=course)
+            say(round=number, who=name, **quality(task, done["policy"], seed * 10))
+    medians = {name: statistics.median(values) for name, values in speeds.items()}
+    say(policy=given.policy, episodes=episodes, **medians, ratio=medians["tandem"] / medians["trl"])
+
+
+if __name__ == "__main__":
+    main()
