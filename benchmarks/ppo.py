@@ -52,7 +52,7 @@ class Task:
 
 
 def make_task(start: Path, votes: int, folder: Path) -> Task:
-    """A preference model on the starting policy's trunk, from votes on the built-in policy's replies, and its export."""
+    """A preference model on the start's trunk, from votes on the built-in policy's replies, and its export."""
     policy = load_policy(start, device="cpu")
     voted = simulate_votes(load_policy(WEIGHTS, device="cpu"), votes, seed=1)
     learning_rate = 1e-3 if start == WEIGHTS else 1e-4
@@ -122,7 +122,7 @@ def quality(task: Task, policy: Policy, seed: int) -> dict[str, Any]:
     prompts = [prompt for prompt in held_out_prompts() for _ in range(4)]
     encoded = [policy.encode_chat(prompt.messages) for prompt in prompts]
     episodes = Episodes.pad(encoded, replies(policy, prompts, seed))
-    logprobs_N, start_logprobs_N = (reply_logprobs(one.model, episodes).logprobs_N for one in (policy, start))
+    logprobs_N, start_logprobs_N = (reply_logprobs(one.model, episodes) for one in (policy, start))
     gold = gold_figures(policy, replies(start, prompts, seed + 1), seed + 2)
     return {
         "held_out_reward": float(rewards(task.preference, episodes).mean()),

@@ -206,6 +206,6 @@ def _kl(candidate: Policy, reference: Policy, samples: Samples) -> Tensor:
     sums = []
     for index_B in rows.split(ROWS_PER_FORWARD):
         piece = samples.episodes.take(index_B)
-        own_N, other_N = (reply_logprobs(policy.model, piece).logprobs_N for policy in (candidate, reference))
+        own_N, other_N = (reply_logprobs(policy.model, piece) for policy in (candidate, reference))
         sums.append(piece.unpack(own_N - other_N).sum(dim=1).cpu())
     return torch.cat(sums)

@@ -20,8 +20,7 @@ LOGITS_PER_PIECE = 1 << 26
 
 @dataclass(frozen=True)
 class TokenLogprobs:
-    """Per reply token: its log-probability, and the entropy in nats of the distribution it was drawn from
-    (detached)."""
+    """Per reply token: its log-probability, and the entropy in nats of the distribution it was drawn from."""
 
     logprobs_N: Tensor
     entropies_N: Tensor
@@ -57,34 +56,51 @@ def logits(model: PreTrainedModel, hidden_N_D: Tensor) -> Tensor:
     return torch.tanh(logits_N_V / cap) * cap if cap else logits_N_V
 
 
-def token_logprobs(
-    model: PreTrainedModel, hidden_N_D: Tensor, targets_N: Tensor, temperature: float = 1.0
-) -> TokenLogprobs:
-    """Log-probabilities of `targets_N` under softmax(logits / temperature), from the hidden states that predict them.
+def token_logprobs(model: PreTrainedModel, hidden_N_D: Tensor, targets_N: Tensor, temperature: float = 1.0) -> Tensor:
+    """Log-probabilities [N] of `targets_N` under softmax(logits / temperature), from the states that predict them.
 
     With gradients on, and more than `LOGITS_PER_PIECE` logits, each piece is computed again in the backward pass.
     """
-    rows = max(1, LOGITS_PER_PIECE // model.config.get_text_config().vocab_size)
-    if len(targets_N) <= rows:
-        return TokenLogprobs(*_piece(model, hidden_N_D, targets_N, temperature))
-    pieces = [
-        checkpoint(_piece, model, hidden_n_D, targets_n, temperature, use_reentrant=False)
-        for hidden_n_D, targets_n in zip(hidden_N_D.split(rows), targets_N.split(rows), strict=True)
-    ]
-    return TokenLogprobs(*(torch.cat(parts) for parts in zip(*pieces, strict=True)))
+    pieces = _pieces(model, hidden_N_D, targets_N)
+    if len(pieces) == 1:
+        return _chosen(_all_logprobs(model, hidden_N_D, temperature), targets_N)
+
+    def of_piece(hidden_n_D: Tensor, targets_n: Tensor) -> Tensor:
+        return _chosen(_all_logprobs(model, hidden_n_D, temperature), targets_n)
+
+    return torch.cat([checkpoint(of_piece, *piece, use_reentrant=False) for piece in pieces])
 
 
-def reply_logprobs(model: PreTrainedModel, episodes: Episodes, temperature: float = 1.0) -> TokenLogprobs:
-    """Log-probabilities of the reply tokens of `episodes`, by one forward pass."""
+@torch.no_grad()
+def token_logprobs_and_entropies(
+    model: PreTrainedModel, hidden_N_D: Tensor, targets_N: Tensor, temperature: float = 1.0
+) -> TokenLogprobs:
+    """As `token_logprobs`, without gradients, and the entropies too, which take another pass over all logits."""
+    logprobs, entropies = [], []
+    for hidden_n_D, targets_n in _pieces(model, hidden_N_D, targets_N):
+        all_logprobs_n_V = _all_logprobs(model, hidden_n_D, temperature)
+        logprobs.append(_chosen(all_logprobs_n_V, targets_n))
+        entropies.append(-(all_logprobs_n_V.exp() * all_logprobs_n_V).sum(dim=1))
+    return TokenLogprobs(torch.cat(logprobs), torch.cat(entropies))
+
+
+def reply_logprobs(model: PreTrainedModel, episodes: Episodes, temperature: float = 1.0) -> Tensor:
+    """Log-probabilities [N] of the reply tokens of `episodes`, by one forward pass."""
     return token_logprobs(model, predicting_states(model, episodes), episodes.reply_tokens_N, temperature)
 
 
-def _piece(model: PreTrainedModel, hidden_n_D: Tensor, targets_n: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    all_logprobs_n_V = torch.log_softmax(logits(model, hidden_n_D) / temperature, dim=-1)
-    logprobs_n = all_logprobs_n_V.gather(1, targets_n[:, None]).squeeze(1)
-    with torch.no_grad():
-        entropies_n = -(all_logprobs_n_V.exp() * all_logprobs_n_V).sum(dim=1)
-    return logprobs_n, entropies_n
+def _pieces(model: PreTrainedModel, hidden_N_D: Tensor, targets_N: Tensor) -> list[tuple[Tensor, Tensor]]:
+    rows = max(1, LOGITS_PER_PIECE // model.config.get_text_config().vocab_size)
+    return list(zip(hidden_N_D.split(rows), targets_N.split(rows), strict=True))
+
+
+def _all_logprobs(model: PreTrainedModel, hidden_n_D: Tensor, temperature: float) -> Tensor:
+    logits_n_V = logits(model, hidden_n_D)
+    return torch.log_softmax(logits_n_V if temperature == 1 else logits_n_V / temperature, dim=-1)
+
+
+def _chosen(all_logprobs_n_V: Tensor, targets_n: Tensor) -> Tensor:
+    return all_logprobs_n_V.gather(1, targets_n[:, None]).squeeze(1)
 
 
 @torch.no_grad()

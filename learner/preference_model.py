@@ -148,7 +148,7 @@ class PreferenceModel(nn.Module):
         features_B_F = None
         if self.start is not None and self.shape.start_logprob_feature:
             if start_logprobs_N is None:
-                start_logprobs_N = reply_logprobs(self.start, episodes).logprobs_N
+                start_logprobs_N = reply_logprobs(self.start, episodes)
             features_B_F = likelihood_features(episodes.unpack(start_logprobs_N), episodes.reply_mask_B_R)
         return self.aggregate(self.member_scores(read_B_D, features_B_F, episodes.reply_lengths_B))
 
@@ -166,7 +166,7 @@ class PreferenceModel(nn.Module):
         if self.start is None or not self.shape.start_logprob_feature:
             return None
         hidden_N_D = batch.predicting(_pair_states(self.start.base_model, batch, batch.predicts_reply_C_T))
-        logprobs_N = token_logprobs(self.start, hidden_N_D, batch.reply_tokens_N).logprobs_N
+        logprobs_N = token_logprobs(self.start, hidden_N_D, batch.reply_tokens_N)
         return likelihood_features(batch.unpack(logprobs_N), batch.reply_mask_C_2_R)
 
 

@@ -1,4 +1,4 @@
-"""TRL's PPOTrainer on a job of `benchmarks.ppo`: policy, reward and prompts in; the trained policy and its course out."""
+"""TRL's PPOTrainer on a job of `benchmarks.ppo`: policy, reward and prompts in, trained policy and its course out."""
 
 import json
 import sys

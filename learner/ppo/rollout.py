@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from feedback.learning_settings import PPOSettings
 from learner.critic import Critic
 from learner.errors import TrainingDiverged
-from learner.language_model import predicting_states, reply_logprobs, token_logprobs
+from learner.language_model import predicting_states, reply_logprobs, token_logprobs_and_entropies
 from learner.losses import truncated_importance_weights
 from learner.preference_model import PreferenceModel
 from learner.sampler import Sampler, Samples
@@ -70,8 +70,8 @@ class Rollouts:
         for index_B in by_length(episodes, self.settings.episodes_per_forward):
             piece = episodes.take(index_B)
             hidden_N_D = predicting_states(self.model, piece)
-            now = token_logprobs(self.model, hidden_N_D, piece.reply_tokens_N, temperature)
-            start_logprobs_N = reply_logprobs(self.start, piece, temperature).logprobs_N
+            now = token_logprobs_and_entropies(self.model, hidden_N_D, piece.reply_tokens_N, temperature)
+            start_logprobs_N = reply_logprobs(self.start, piece, temperature)
             known_N = start_logprobs_N if self.start is self.preference_model.start and temperature == 1 else None
             values = {
                 "logprobs": piece.unpack(now.logprobs_N),

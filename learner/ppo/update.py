@@ -74,15 +74,15 @@ class Updater:
     def _loss(self, piece: Episodes, data: dict[str, Tensor], totals: UpdateTotals) -> Tensor:
         settings = self.settings
         hidden_N_D = predicting_states(self.model, piece)
-        now = token_logprobs(self.model, hidden_N_D, piece.reply_tokens_N, settings.temperature)
+        logprobs_N = token_logprobs(self.model, hidden_N_D, piece.reply_tokens_N, settings.temperature)
         policy_part = policy_loss(
-            now.logprobs_N,
+            logprobs_N,
             data["old_logprobs"],
             data["advantages"],
             settings.clip_range,
             data["importance_weights"],
         )
-        totals.tokens += len(now.logprobs_N)
+        totals.tokens += len(logprobs_N)
         totals.add(
             policy_loss=policy_part.total,
             clipped=policy_part.clipped,

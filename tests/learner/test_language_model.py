@@ -5,7 +5,12 @@ import torch
 
 from learner import language_model
 from learner.errors import ModelNotSupported
-from learner.language_model import reply_logprobs, require_plain_head
+from learner.language_model import (
+    predicting_states,
+    reply_logprobs,
+    require_plain_head,
+    token_logprobs_and_entropies,
+)
 from learner.sequences import Episodes
 
 PROMPTS, REPLIES = [[5, 6, 7], [8], [9, 10]], [[11, 1], [0, 12, 13, 1], [1]]
@@ -22,12 +27,16 @@ def plain_logprobs(model, prompt, reply, temperature):
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
 def test_reply_logprobs_are_those_of_unpadded_rows(llama, temperature):
+    episodes = Episodes.pad(PROMPTS, REPLIES)
     with torch.no_grad():
-        ours = reply_logprobs(llama, Episodes.pad(PROMPTS, REPLIES), temperature)
+        logprobs_N = reply_logprobs(llama, episodes, temperature)
+        states_N_D = predicting_states(llama, episodes)
+        both = token_logprobs_and_entropies(llama, states_N_D, episodes.reply_tokens_N, temperature)
         rows = zip(PROMPTS, REPLIES, strict=True)
         expected = [pair for prompt, reply in rows for pair in plain_logprobs(llama, prompt, reply, temperature)]
-    torch.testing.assert_close(ours.logprobs_N, torch.tensor([one for one, _ in expected]), atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(ours.entropies_N, torch.tensor([one for _, one in expected]), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(logprobs_N, torch.tensor([one for one, _ in expected]), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(both.logprobs_N, logprobs_N)
+    torch.testing.assert_close(both.entropies_N, torch.tensor([one for _, one in expected]), atol=1e-5, rtol=1e-5)
 
 
 def test_pieces_give_the_same_logprobs_and_gradients(llama, monkeypatch):
@@ -36,7 +45,7 @@ def test_pieces_give_the_same_logprobs_and_gradients(llama, monkeypatch):
     for limit in (1 << 26, 2 * llama.config.vocab_size):
         monkeypatch.setattr(language_model, "LOGITS_PER_PIECE", limit)
         llama.zero_grad()
-        reply_logprobs(llama, episodes).logprobs_N.square().sum().backward()
+        reply_logprobs(llama, episodes).square().sum().backward()
         grads.append([parameter.grad.clone() for parameter in llama.parameters()])
     for whole, pieces in zip(*grads, strict=True):
         torch.testing.assert_close(whole, pieces, atol=2e-4, rtol=1e-3)

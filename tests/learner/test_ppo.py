@@ -161,7 +161,7 @@ def test_the_loss_is_a_mean_over_tokens_not_over_replies(monkeypatch):
     )
     assert samples.episodes.reply_lengths_B.unique().numel() > 1
     expected = torch.autograd.grad(
-        -reply_logprobs(ppo.model, samples.episodes).logprobs_N.mean(), ppo.model.parameters()
+        -reply_logprobs(ppo.model, samples.episodes).mean(), ppo.model.parameters()
     )
     monkeypatch.setattr(
         training, "estimate_advantages", lambda rollout, *_: (torch.ones_like(rollout.logprobs_N), rollout.values_N)
@@ -220,7 +220,7 @@ def test_the_pad_token_is_an_ordinary_token():
 
     episodes = Episodes.pad(prompts, [[0, 0, END], [0, 8, 9, 0, END]])
     with torch.no_grad():
-        logprobs_N = reply_logprobs(ppo.model, episodes).logprobs_N
+        logprobs_N = reply_logprobs(ppo.model, episodes)
     rollout = ppo.rollouts.evaluate(Samples(episodes, episodes.unpack(logprobs_N), torch.tensor([True, True])))
     assert len(rollout.logprobs_N) == 8
 

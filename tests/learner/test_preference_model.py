@@ -86,7 +86,7 @@ def test_known_logprobs_of_the_start_spare_a_pass_and_change_nothing():
     from learner.language_model import reply_logprobs
 
     model, episodes = model_of(), side(1)
-    known_N = reply_logprobs(model.start, episodes).logprobs_N
+    known_N = reply_logprobs(model.start, episodes)
     torch.testing.assert_close(model.score(episodes, known_N), model.score(episodes))
 
 

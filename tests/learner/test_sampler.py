@@ -27,7 +27,7 @@ def test_logprobs_are_the_models(llama, temperature):
     samples = sample(llama, PROMPTS, temperature=temperature)
     mask = samples.episodes.reply_mask_B_R
     with torch.no_grad():
-        expected = reply_logprobs(llama, samples.episodes, temperature).logprobs_N
+        expected = reply_logprobs(llama, samples.episodes, temperature)
     torch.testing.assert_close(samples.logprobs_B_R[mask], expected, atol=1e-4, rtol=1e-4)
     assert not samples.logprobs_B_R[~mask].any()
 
