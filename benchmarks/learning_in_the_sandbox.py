@@ -18,13 +18,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
 
-from feedback.datasets import soft_label
+from feedback.datasets import soft_label, split_of
 from feedback.learning_settings import PPOSettings, PreferenceSettings
 from feedback.sandbox.judge import OBJECTIVES, Verdict, judge, overall, utility
 from feedback.sandbox.measures import measures, win_rate
 from feedback.sandbox.raters import draw_objective, raters, vote
 from feedback.sandbox.world import Prompt, held_out_prompts, training_prompts
 from feedback.settings import FeedbackSettings
+from feedback.store.samples import prompt_digest
 from learner.comparisons import VotedComparison
 from learner.policy import Policy, load_policy
 from learner.ppo import PPOStep, train_ppo
@@ -131,16 +132,30 @@ def bars_missed(after: dict[str, Any], agreement: float, kl_nats: float) -> list
     return [f"{bar}: {after}, agreement {agreement:.3f}, KL {kl_nats:.2f}" for bar, met in bars.items() if not met]
 
 
+def split(voted: list[VotedComparison]) -> tuple[list[VotedComparison], ...]:
+    """Held out, watch and training votes, in the shares and by the draw of an iteration: by prompt."""
+    settings = FeedbackSettings()
+    parts: dict[str, list[VotedComparison]] = {"heldout": [], "watch": [], "train": []}
+    for one in voted:
+        parts[split_of(prompt_digest([dict(message) for message in one.messages]), settings)].append(one)
+    return tuple(parts.values())
+
+
 def run(seed: int, votes: int, ppo: PPOSettings, preference: PreferenceSettings) -> dict[str, Any]:
     """Votes, preference model, PPO, and the figures around them."""
     clock = Clock()
     start = load_policy(WEIGHTS, device="cpu")
     with clock.stage("votes"):
         voted = simulate_votes(start, votes, seed)
+    held_out, watched, train = split(voted)
     with clock.stage("preference"):
-        held_out = voted[::8]
-        model = train_preference_model(start, [v for i, v in enumerate(voted) if i % 8], preference, seed=seed)
+        model = train_preference_model(start, train, preference, seed=seed)
         evidence = calibrate(model, start, held_out, preference)
+    with clock.stage("watch"):
+        watch = None
+        if len(watched) >= ppo.watch_min_votes:
+            watch = train_preference_model(start, watched, preference, seed=seed)
+            evidence["watch"] = calibrate(watch, start, held_out, preference)
     with clock.stage("measures"):
         agreement = gold_agreement(model, start, seed)
         before = gold_figures(start, None, seed + 7)
@@ -150,21 +165,23 @@ def run(seed: int, votes: int, ppo: PPOSettings, preference: PreferenceSettings)
     pool = [TrainingPrompt(one.messages, one.objective) for one in voted]
     steps: list[PPOStep] = []
     with clock.stage("ppo"):
-        train_ppo(
+        end = train_ppo(
             policy,
             start.model,
             model,
             pool,
             ppo,
             seed=seed,
+            watch=watch,
             on_step=lambda step, _: steps.append(step),
         )
     after = gold_figures(policy, start_replies, seed + 9)
     return {
         "seed": seed, "evidence": evidence, "agreement": agreement, "before": before, "after": after,
-        "kl": steps[-1].kl_nats, "cpu_s": clock.seconds, "steps": steps,
-        "episodes_per_cpu_s": ppo.steps * ppo.episodes_per_step / clock.seconds["ppo"],
-        "pairs_per_cpu_s": (votes - len(held_out)) * preference.epochs / clock.seconds["preference"],
+        "kl": steps[-1].kl_nats, "end": end, "cpu_s": clock.seconds, "steps": steps,
+        "watch_agreement": None if watch is None else gold_agreement(watch, start, seed)["overall"],
+        "episodes_per_cpu_s": len(steps) * ppo.episodes_per_step / clock.seconds["ppo"],
+        "pairs_per_cpu_s": len(train) * preference.epochs / clock.seconds["preference"],
     }  # fmt: skip
 
 
@@ -185,6 +202,9 @@ def main() -> None:
             print(json.dumps(result["evidence"], indent=1))
             for step in result["steps"]:
                 print(step)
+        if result["watch_agreement"] is not None:
+            print(seed, "watch agreement", round(result["watch_agreement"], 3), result["end"])
+            print(seed, "reward/watch", [(round(s.reward, 2), round(s.watch_reward, 2)) for s in result["steps"]])
         for when in ("before", "after"):
             print(seed, when, {k: v if v is None else round(v, 3) for k, v in result[when].items()})
         rounded = {name: round(value, 2) for name, value in result["cpu_s"].items()}

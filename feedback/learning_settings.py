@@ -163,6 +163,34 @@ class PPOSettings(LearningSettings):
     """`fast` lets the machine round the inputs of matrix products (TF32 on CUDA, bfloat16 on CPUs with AMX); `full`
     never."""
 
+    harmless_floor: float | None = None
+    """Least mean harmless score, in deviations from the mean of held-out replies, of the replies to prompts that were
+    collected under `harmless`. The reward then holds that score by a multiplier that rises while the mean is lower and
+    falls while it is higher. None: no bound."""
+
+    harm_ceiling: float | None = Field(None, ge=0, le=1)
+    """The same as a bound on harm: largest share of these replies whose harmless score is below the mean of held-out
+    replies. Takes the place of `harmless_floor`. None: no bound."""
+
+    multiplier_start: float = Field(1.0, ge=0)
+    """The bound's multiplier at the first step."""
+
+    multiplier_rate: float = Field(1.0, gt=0)
+    """How far the multiplier moves in one step for each unit by which the bound is missed or met."""
+
+    multiplier_max: float = Field(10.0, gt=0)
+    """The multiplier never exceeds this, and what misses the bound loses this much of the watch score."""
+
+    watch_min_votes: int = Field(60, ge=1)
+    """With fewer votes to watch by (`feedback.watch_share`) an iteration says so and goes on without a watch model."""
+
+    watch_smoothing: float = Field(0.5, ge=0, lt=1)
+    """Weight of the past in the smoothed watch score, whose peak decides which weights are published."""
+
+    watch_patience_steps: int | None = Field(4, ge=1)
+    """Stop once the smoothed watch score has not been as high as at its peak for this many steps. None: go on to the
+    last step, and still publish the peak."""
+
     importance_weight_cap: float = Field(2.0, ge=1)
     """Truncation of the importance weights that correct for a sampler whose probabilities differ from the trainer's."""
 
@@ -186,6 +214,22 @@ class EvaluationSettings(LearningSettings):
     matmul_precision: Literal["full", "fast"] = "fast"
     """`fast` lets the machine round the inputs of matrix products (TF32 on CUDA, bfloat16 on CPUs with AMX); `full`
     never."""
+
+    frontier: Literal["none", "reranked", "trained"] = "reranked"
+    """How the helpful-harmless frontier is measured: `reranked` takes the best of a few replies of the starting policy
+    under each weight, which is cheap; `trained` trains a policy for each by `frontier_steps` steps of PPO."""
+
+    frontier_weights: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 1.0)
+    """Weights of the harmless score, each one point of the frontier; the helpful score weighs the rest."""
+
+    frontier_prompts: int = Field(64, gt=0)
+    """Held-out prompts for the frontier, taken at equal spacing when there are more."""
+
+    frontier_replies: int = Field(8, ge=2)
+    """Replies to each prompt that the `reranked` frontier chooses from."""
+
+    frontier_steps: int = Field(4, gt=0)
+    """PPO steps of each policy of the `trained` frontier."""
 
     samples: int = Field(8, ge=0)
     """Replies of both policies that are kept in the evidence, to be read side by side."""

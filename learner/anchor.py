@@ -4,7 +4,10 @@ Votes fix differences of scores only, and held-out replies change as votes come 
 the starting policy alone, so a reward counted from its mean score is comparable between iterations.
 """
 
+from collections.abc import Mapping, Sequence
+
 import torch
+from torch import Tensor
 
 from feedback.learning_settings import PreferenceSettings
 from learner.hardware import matmul_precision
@@ -54,3 +57,9 @@ def set_anchor(model: PreferenceModel, start: Policy, settings: PreferenceSettin
         name: {"mean": float(scores_B_O[:, at].mean()), "deviation": float(scores_B_O[:, at].std(correction=0))}
         for at, name in enumerate(model.shape.columns)
     }
+
+
+def anchored(scores_B_O: Tensor, columns: Sequence[str], anchor: Mapping[str, Mapping[str, float]]) -> Tensor:
+    """Scores [B, O] in logits of a vote as deviations above the anchor's mean; `anchor` is what `set_anchor` found."""
+    means_O, deviations_O = (torch.tensor([anchor[name][key] for name in columns]) for key in ("mean", "deviation"))
+    return (scores_B_O - means_O) / deviations_O.clamp(min=1e-6)

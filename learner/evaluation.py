@@ -13,6 +13,7 @@ from torch import Tensor
 
 from feedback.learning_settings import EvaluationSettings
 from learner import conduct
+from learner.anchor import anchored
 from learner.diversity import diversity
 from learner.estimates import estimate
 from learner.hardware import matmul_precision
@@ -69,17 +70,19 @@ def evaluate(
     max_prompt_tokens: int,
     seed: int,
     watch: PreferenceModel | None = None,
+    anchored_to: Mapping[str, Any] | None = None,
     serving: Serving | None = None,
 ) -> dict[str, Any]:
     """Sample a reply of each policy to each prompt and compare them. Plain JSON, each figure documented here.
 
     The win rates and scores against the reference are those of `learner.win_rates`; `watch` has the same by the watch
-    model, `serving` against the version that it names. `kl_nats` is the KL of the candidate's reply from the
-    reference's distribution, in nats a reply, estimated on the candidate's samples. `length_ratio` is tokens against
-    tokens. `harm`, `refusals`, `flattery` and `agreement` are those of `learner.conduct`; `diversity` that of
-    `learner.diversity`. What begins with `reference_` is the reference's. `samples` are some of the replies themselves.
+    model, `serving` against the version that it names, `anchored` the scores on the scale of the anchor
+    (`learner.anchor`). `kl_nats` is the KL of the candidate's reply from the reference's distribution, in nats a reply,
+    estimated on the candidate's samples. `length_ratio` is tokens against tokens. `harm`, `refusals`, `flattery` and
+    `agreement` are those of `learner.conduct`; `diversity` that of `learner.diversity`. What begins with `reference_`
+    is the reference's. `samples` are some of the replies themselves.
     """
-    chosen = _spaced(prompts, settings.prompts)
+    chosen = spaced(prompts, settings.prompts)
     rivals = [reference, *([] if serving is None else [serving.policy])]
     with matmul_precision(settings.matmul_precision, candidate.model):
         asked = [candidate.encode_chat(one.messages)[-max_prompt_tokens:] for one in chosen]
@@ -97,6 +100,7 @@ def evaluate(
         **against(other),
         **({} if serving is None else {"serving": {"version": serving.version, **against(serves[0])}}),
         **conduct_figures,
+        **({} if anchored_to is None else {"anchored": _anchored(own, other, preference_model, anchored_to, settings)}),
         "kl_nats": float(kl_B.mean()),
         "kl_nats_interval": estimate(kl_B, settings.confidence)["interval"],
         "length_tokens": float(own.lengths_B.float().mean()),
@@ -112,7 +116,7 @@ def evaluate(
                 "reference": other.texts[at],
                 "vote": chosen[at].vote,
             }
-            for at in _spaced(range(len(chosen)), settings.samples)
+            for at in spaced(range(len(chosen)), settings.samples)
         ],
     }
 
@@ -126,10 +130,10 @@ def _reply(
     seed: int,
 ) -> Replies:
     """The same stream of random numbers for every policy: where they agree, so do the replies."""
-    samples = _sample(policy, asked, settings, seed)
+    samples = sample_replies(policy, asked, settings, seed)
     texts = [policy.decode(reply) for reply in samples.replies()]
-    watched_B_O = None if watch is None else _scores(watch, samples)
-    return Replies(samples, texts, _scores(preference_model, samples), watched_B_O)
+    watched_B_O = None if watch is None else standard_scores(watch, samples)
+    return Replies(samples, texts, standard_scores(preference_model, samples), watched_B_O)
 
 
 def _against(
@@ -152,7 +156,27 @@ def _against(
     return found
 
 
-def _sample(policy: Policy, encoded: list[list[int]], settings: EvaluationSettings, seed: int) -> Samples:
+def _anchored(
+    own: Replies,
+    other: Replies,
+    preference_model: PreferenceModel,
+    anchored_to: Mapping[str, Any],
+    settings: EvaluationSettings,
+) -> dict[str, Any]:
+    """Scores on the scale of the anchor, by name: to be compared with those of other iterations."""
+    columns, scale_O = preference_model.shape.columns, preference_model.scale_O.cpu()
+    own_B_O, other_B_O = (anchored(side.scores_B_O * scale_O, columns, anchored_to) for side in (own, other))
+    return {
+        name: {
+            "score": estimate(own_B_O[:, at], settings.confidence),
+            "reference_score": estimate(other_B_O[:, at], settings.confidence),
+        }
+        for at, name in enumerate(columns)
+    }
+
+
+def sample_replies(policy: Policy, encoded: list[list[int]], settings: EvaluationSettings, seed: int) -> Samples:
+    """One reply to each prompt, as an evaluation samples them."""
     return TorchSampler(policy.model, policy.end_ids).sample(
         encoded, max_new_tokens=settings.max_new_tokens, temperature=settings.temperature, seed=seed
     )
@@ -180,19 +204,20 @@ def _conduct(
         figures[f"{prefix}refusals"] = conduct.refusals(replies.texts, harmful_B, settings.confidence)
         for name, side in (("flattery", 0), ("agreement", 1)):
             asked = [candidate.encode_chat([{"role": "user", "content": claim[side]}]) for claim in claims]
-            said = [policy.decode(reply) for reply in _sample(policy, asked, settings, seed).replies()]
+            said = [policy.decode(reply) for reply in sample_replies(policy, asked, settings, seed).replies()]
             figures[f"{prefix}{name}"] = conduct.agreement(said, settings.confidence)
     return figures
 
 
-def _spaced(of: Sequence[Any], count: int) -> list[Any]:
+def spaced(of: Sequence[Any], count: int) -> list[Any]:
+    """At most `count` of them, at equal spacing."""
     if len(of) <= count:
         return list(of)
     return [of[index * len(of) // count] for index in range(count)]
 
 
 @torch.no_grad()
-def _scores(preference_model: PreferenceModel, samples: Samples) -> Tensor:
+def standard_scores(preference_model: PreferenceModel, samples: Samples) -> Tensor:
     """Scores [B, O] in units of their deviation, on the CPU."""
     rows = torch.arange(len(samples.episodes), device=samples.episodes.tokens_B_T.device)
     scores = [preference_model.score(samples.episodes.take(index_B)) for index_B in rows.split(ROWS_PER_FORWARD)]

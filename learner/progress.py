@@ -28,11 +28,11 @@ class Progress:
         """Something happened that is worth an event."""
         self._store.write(iterations.tell, self._iteration_id, self._epoch, kind, data)
 
-    def preference_step(self, done: PreferenceStep) -> None:
-        """There are many of these and each is short: every half second is told."""
+    def preference_step(self, name: str, done: PreferenceStep) -> None:
+        """A step of the preference or the watch model. There are many and each is short: every half second is told."""
         if done.step == done.steps or time.monotonic() - self._written_at >= WRITE_EVERY_S:
             self._advance("preference", done.step / done.steps)
-            self.tell("preference_step", asdict(done))
+            self.tell(f"{name}_step", asdict(done))
 
     def ppo_step(self, done: PPOStep) -> None:
         self._advance("ppo", done.step / done.steps)

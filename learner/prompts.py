@@ -45,11 +45,15 @@ class PromptPool:
 
     def draw(self, step: int, count: int) -> list[list[int]]:
         """The `count` prompts of a step, as token ids. All steps of a run ask for the same `count`."""
-        harmless = round(count * self._share)
+        harmless = self.harmless_among(count)
         return [
             *self._take(self._harmless, step, harmless, 1),
             *self._take(self._others, step, count - harmless, 0),
         ]
+
+    def harmless_among(self, count: int) -> int:
+        """How many of a step's `count` prompts were collected under `harmless`: the first ones."""
+        return round(count * self._share)
 
     def _take(self, pool: list[list[int]], step: int, count: int, kind: int) -> list[list[int]]:
         taken = []

@@ -102,6 +102,11 @@ def _checksum(tensors: Mapping[str, Tensor]) -> int:
     return found
 
 
+def copy_weights(module: nn.Module) -> dict[str, Tensor]:
+    """Copies of a module's weights and buffers on the CPU; `module.load_state_dict(..., strict=False)` takes them."""
+    return {key: tensor.detach().to("cpu", copy=True) for key, tensor in _distinct(module.state_dict()).items()}
+
+
 def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
 

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +47,18 @@ def load(this: Run, version: int) -> Policy:
     return load_policy(this.settings.home / path, this.device)
 
 
+@dataclass(frozen=True)
+class Judges:
+    """The preference model that PPO learns from, and the watch model, where there are votes for one."""
+
+    preference_model: PreferenceModel
+    watch: PreferenceModel | None
+
+
 def improve(
-    this: Run, dataset: Path, start: Policy, preference_model: PreferenceModel, candidate: Policy
-) -> list[dict[str, Any]]:
-    """Train `candidate` in place by PPO. Returns what each step did."""
+    this: Run, dataset: Path, start: Policy, judges: Judges, candidate: Policy
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Train `candidate` in place by PPO. Returns what each step did, and how it ended."""
     this.progress.enter("ppo")
     checkpoint = this.checkpoint(PPO_STATE)
     resume = checkpoint.load()
@@ -63,33 +72,37 @@ def improve(
         this.progress.ppo_step(done)
         checkpoint.offer(state, last=done.step == done.steps)
 
-    train_ppo(
+    end = train_ppo(
         candidate,
         start.model,
-        preference_model,
+        judges.preference_model,
         prompts(dataset, "train"),
-        this.learner.ppo.model_copy(update={"reward_weights": reward_weights(this, preference_model)}),
+        this.learner.ppo.model_copy(update={"reward_weights": reward_weights(this, judges.preference_model)}),
         seed=this.seed,
+        watch=judges.watch,
         on_step=on_step,
         resume=resume,
     )
-    return steps
+    this.progress.tell("guard", asdict(end))
+    return steps, asdict(end)
 
 
 def judge(
-    this: Run, dataset: Path, start: Policy, preference_model: PreferenceModel, candidate: Policy
+    this: Run, dataset: Path, start: Policy, judges: Judges, candidate: Policy, anchored_to: dict[str, Any]
 ) -> dict[str, Any]:
     """Evaluate the candidate on held-out prompts, against the starting policy and against what serves."""
     this.progress.enter("evaluate")
     evaluation = evaluate(
         candidate,
         start,
-        preference_model,
+        judges.preference_model,
         held_out_prompts(dataset),
         this.learner.evaluation,
-        reward_weights=reward_weights(this, preference_model),
+        reward_weights=reward_weights(this, judges.preference_model),
         max_prompt_tokens=this.learner.ppo.max_prompt_tokens,
         seed=this.seed,
+        watch=judges.watch,
+        anchored_to=anchored_to,
         serving=_serving(this),
     )
     # What people wrote is kept in the record alone, where it can be erased; so a process that takes over measures anew.

@@ -13,9 +13,10 @@ from feedback.errors import InvalidRequest, LeaseLost, RecordUnavailable, Tandem
 from feedback.schema import version_name
 from feedback.settings import LearnerSettings, Settings
 from feedback.store import Store, iterations, leases, policies
-from learner.iteration.candidate import PPO_STATE, improve, judge, load, publish, starting_point
+from learner.iteration.candidate import PPO_STATE, Judges, improve, judge, load, publish, starting_point
 from learner.iteration.fitting import fit_to
-from learner.iteration.preferences import PREFERENCE_STATE, note_unsure_pairs, train_preferences
+from learner.iteration.frontier import measure_frontier
+from learner.iteration.preferences import PREFERENCE, STATE, WATCH, note_unsure_pairs, train_preferences, train_watch
 from learner.iteration.run import Run
 from learner.lease import Heartbeat
 from learner.progress import Progress
@@ -70,10 +71,19 @@ def _all_stages(this: Run) -> int:
     start = load(this, this.store.read(policies.get, 0).version)
     preference_model, preference_report = train_preferences(this, dataset, start)
     note_unsure_pairs(this, start, preference_model)
+    watch, watch_report = train_watch(this, dataset, start)
+    judges = Judges(preference_model, watch)
     candidate, parent = starting_point(this)
-    ppo_steps = improve(this, dataset, start, preference_model, candidate)
-    evaluation = judge(this, dataset, start, preference_model, candidate)
-    evidence = {"preference": preference_report, "ppo": ppo_steps, "evaluation": evaluation}
+    steps, end = improve(this, dataset, start, judges, candidate)
+    evaluation = judge(this, dataset, start, judges, candidate, preference_report["anchor"])
+    evidence = {
+        "preference": preference_report,
+        "watch": watch_report,
+        "ppo": steps,
+        "guard": end,
+        "evaluation": evaluation,
+        "frontier": measure_frontier(this, dataset, start, judges, candidate),
+    }
     return publish(this, candidate, parent, dataset, evidence)
 
 
@@ -107,7 +117,7 @@ def freeze(this: Run) -> Path:
 
 def _tidy(this: Run) -> None:
     """Remove training states, which are large, and keep the preference model and the reports, which are evidence."""
-    for name in (PREFERENCE_STATE, PPO_STATE):
+    for name in (PREFERENCE + STATE, WATCH + STATE, PPO_STATE):
         (this.folder / name).unlink(missing_ok=True)
     for leftover in this.settings.policies_dir.glob(".*.unfinished"):
         shutil.rmtree(leftover, ignore_errors=True)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from learner.advantages import explained_variance, masked_mean
+from learner.ppo.guard import Guard
 from learner.ppo.rollout import Rollout
 from learner.ppo.update import UpdateTotals
 
@@ -43,6 +44,15 @@ class PPOStep:
     """Norm of the policy's gradient before it is scaled down, mean over updates."""
     mismatch_nats: float
     """Mean absolute difference of the sampler's and the trainer's log-probabilities of the same tokens."""
+    watch_reward: float | None = None
+    """`reward` by the watch model, which PPO does not learn from; where it falls while `reward` rises, the policy is
+    over-optimised."""
+    watch_smoothed: float | None = None
+    """The smoothed watch score (less what misses a bound), whose peak is published."""
+    bound_cost: float | None = None
+    """With a bound: what it is on, the share of harm among the replies it holds for or minus their harmless score."""
+    multiplier: float | None = None
+    """With a bound: its multiplier in this step."""
 
 
 def report(
@@ -55,6 +65,9 @@ def report(
     score_names: tuple[str, ...],
     kl_coefficient: float,
     critic: bool,
+    guard: Guard | None,
+    bound_cost: float | None,
+    multiplier: float | None,
 ) -> PPOStep:
     """The step's numbers, from its rollout, the returns [N] that its critic learnt and the sums of its update."""
     episodes, samples = rollout.episodes, rollout.samples
@@ -81,4 +94,8 @@ def report(
         explained_variance=float(explained),
         gradient_norm=totals.sums["gradient_norm"] / totals.updates,
         mismatch_nats=float(masked_mean((rollout.logprobs_N - sampler_logprobs_N).abs(), everything_N)),
+        watch_reward=None if rollout.watch_reward_B is None else float(rollout.watch_reward_B.mean()),
+        watch_smoothed=None if guard is None else guard.smoothed,
+        bound_cost=bound_cost,
+        multiplier=multiplier,
     )

@@ -19,7 +19,10 @@ from learner.sequences import Episodes
 
 @dataclass(frozen=True)
 class Rollout:
-    """The replies of one step and all that the update needs, one value per reply token unless said otherwise."""
+    """The replies of one step and all that the update needs, one value per reply token unless said otherwise.
+
+    `reward_B` is the weighted score less the penalty for a missing end, `watch_reward_B` the same by the watch model.
+    """
 
     samples: Samples
     logprobs_N: Tensor
@@ -29,6 +32,7 @@ class Rollout:
     importance_weights_N: Tensor
     scores_B_O: Tensor
     reward_B: Tensor
+    watch_reward_B: Tensor | None = None
 
     @property
     def episodes(self) -> Episodes:
@@ -50,6 +54,7 @@ class Rollouts:
     critic: Critic | None
     sampler: Sampler
     settings: PPOSettings
+    watch: PreferenceModel | None = None
 
     def draw(self, prompts: Sequence[Sequence[int]], seed: int) -> Rollout:
         """`replies_per_prompt` replies to each prompt, next to each other. Raises `TrainingDiverged`."""
@@ -79,18 +84,19 @@ class Rollouts:
                 "start_logprobs": piece.unpack(start_logprobs_N),
                 "scores": self.preference_model.score(piece, known_N),
             }
+            if self.watch is not None:
+                values["watch_scores"] = self.watch.score(piece, known_N)
             if self.critic is not None:
                 values["values"] = piece.unpack(self.critic(piece, hidden_N_D))
             for name, value in values.items():
-                width = episodes.reply_mask_B_R.shape[1] if name != "scores" else value.shape[1]
+                width = value.shape[1] if name.endswith("scores") else episodes.reply_mask_B_R.shape[1]
                 whole = parts.setdefault(name, value.new_zeros(len(episodes), width))
                 whole[index_B, : value.shape[1]] = value
 
         mask_B_R = episodes.reply_mask_B_R
         logprobs_N = parts["logprobs"][mask_B_R]
         sampler_logprobs_N = samples.logprobs_B_R[mask_B_R]
-        reward_B = self.preference_model.combine(parts["scores"], self.settings.reward_weights)
-        reward_B = reward_B - self.settings.missing_end_penalty * ~samples.finished_B
+        reward_B = self._reward(self.preference_model, parts["scores"], samples)
         rollout = Rollout(
             samples,
             logprobs_N,
@@ -100,9 +106,14 @@ class Rollouts:
             truncated_importance_weights(logprobs_N, sampler_logprobs_N, self.settings.importance_weight_cap),
             parts["scores"],
             reward_B,
+            None if self.watch is None else self._reward(self.watch, parts["watch_scores"], samples),
         )
         self._require_agreement(logprobs_N, sampler_logprobs_N, reward_B)
         return rollout
+
+    def _reward(self, model: PreferenceModel, scores_B_O: Tensor, samples: Samples) -> Tensor:
+        reward_B = model.combine(scores_B_O, self.settings.reward_weights)
+        return reward_B - self.settings.missing_end_penalty * ~samples.finished_B
 
     def _require_agreement(self, logprobs_N: Tensor, sampler_logprobs_N: Tensor, reward_B: Tensor) -> None:
         mismatch = float((logprobs_N - sampler_logprobs_N).abs().mean())

@@ -2,7 +2,9 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -13,15 +15,38 @@ from learner.errors import CheckpointInvalid, TrainingDataInvalid, TrainingDiver
 from learner.hardware import matmul_precision
 from learner.kl_control import AdaptiveKL, FixedKL
 from learner.policy import Policy
+from learner.ppo.bound import Bound
+from learner.ppo.guard import Guard
 from learner.ppo.report import PPOStep, report
 from learner.ppo.rollout import Rollout, Rollouts
 from learner.ppo.update import Updater
 from learner.preference_model import PreferenceModel
-from learner.prompts import PromptPool, TrainingPrompt
+from learner.prompts import HARMLESS, PromptPool, TrainingPrompt
 from learner.sampler import Sampler, TorchSampler
-from learner.training_state import TrainingState, capture, restore
+from learner.training_state import TrainingState, capture, copy_weights, restore
 
 OnPPOStep = Callable[[PPOStep, Callable[[], TrainingState]], None]
+PEAK = "peak."
+
+
+@dataclass(frozen=True)
+class PPOEnd:
+    """How a run ended. The policy holds the weights after `published_step` steps.
+
+    With a watch model these are the ones at the peak of its smoothed score, and `last_...` says what the weights after
+    the last of the `steps` were like.
+    """
+
+    steps: int
+    stopped: bool
+    """Whether the watch score had fallen for long enough to stop before the last step."""
+    published_step: int
+    peak_watch_reward: float | None = None
+    """The smoothed watch score there."""
+    last_reward: float | None = None
+    last_watch_reward: float | None = None
+    last_kl_nats: float | None = None
+    last_sqrt_kl: float | None = None
 
 
 def train_ppo(
@@ -32,26 +57,30 @@ def train_ppo(
     settings: PPOSettings,
     *,
     seed: int,
+    watch: PreferenceModel | None = None,
     sampler: Sampler | None = None,
     on_step: OnPPOStep | None = None,
     resume: TrainingState | None = None,
-) -> None:
-    """Train `policy` in place; `start` is the frozen policy that the KL is measured from.
+) -> PPOEnd:
+    """Train `policy` in place; `start` is the frozen policy that the KL is measured from. With a `watch` model the
+    policy ends with the weights that it liked best.
 
     `on_step` is called after each step, with a function that gives the state to resume from: a resumed run ends where
     an uninterrupted one does. Raises `TrainingDataInvalid`, `TrainingDiverged`, `CheckpointInvalid`.
     """
-    trainer = PPO(policy, start, preference_model, prompts, settings, seed=seed, sampler=sampler)
+    trainer = PPO(policy, start, preference_model, prompts, settings, seed=seed, watch=watch, sampler=sampler)
     if resume is not None:
         trainer.restore(resume)
-    while trainer.steps_done < settings.steps:
+    while trainer.steps_done < settings.steps and not trainer.exhausted:
         done = trainer.step()
         if on_step is not None:
             on_step(done, trainer.state)
+    return trainer.finish()
 
 
 class PPO:
-    """One training run. Construct, perhaps `restore`, then `step` until `steps_done` says enough."""
+    """One training run. Construct, perhaps `restore`, then `step` until `steps_done` or `exhausted` says enough, and
+    `finish`."""
 
     def __init__(
         self,
@@ -62,9 +91,10 @@ class PPO:
         settings: PPOSettings,
         *,
         seed: int,
+        watch: PreferenceModel | None = None,
         sampler: Sampler | None = None,
     ) -> None:
-        _require_consistent(settings, preference_model)
+        _require_consistent(settings, preference_model, prompts)
         # Dropout stays off: a policy that samples and one that learns must be the same.
         self.model = policy.model.eval()
         self.preference_model = preference_model.eval()
@@ -86,21 +116,33 @@ class PPO:
             self.critic,
             sampler or TorchSampler(self.model, policy.end_ids),
             settings,
+            None if watch is None else watch.eval(),
         )
         self.updater = Updater(self.model, self.critic, settings)
         self.kl: FixedKL | AdaptiveKL = FixedKL(settings.kl_coefficient)
         if settings.kl_controller == "adaptive":
             self.kl = AdaptiveKL(settings.kl_coefficient, settings.kl_target_nats, settings.kl_horizon_episodes)
+        self.bound = Bound.of(settings)
+        self.guard = None if watch is None else Guard(settings.watch_smoothing, settings.watch_patience_steps)
+        self.peak: dict[str, Tensor] = {}
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the watch score has fallen for long enough to stop."""
+        return self.guard is not None and self.guard.exhausted
 
     def step(self) -> PPOStep:
         """Sample, score, estimate, update; say what happened. Raises `TrainingDiverged`."""
-        settings = self.settings
         try:
-            with matmul_precision(settings.matmul_precision, self.model):
-                prompts = self.prompts.draw(self.steps_done, settings.episodes_per_step // settings.replies_per_prompt)
-                rollout = self.rollouts.draw(prompts, self.step_seed())
-                advantages_N, returns_N = estimate_advantages(rollout, settings, self.kl.coefficient)
-                totals = self.updater.update(rollout, advantages_N, returns_N, self.step_seed())
+            with matmul_precision(self.settings.matmul_precision, self.model):
+                rollout = self._draw()
+                costs_B, bound_B = self._costs(rollout)
+                self._watch(rollout, costs_B, bound_B)
+                shaped = rollout
+                if self.bound is not None:
+                    shaped = replace(rollout, reward_B=self.bound.reward(rollout.reward_B, costs_B, bound_B))
+                advantages_N, returns_N = estimate_advantages(shaped, self.settings, self.kl.coefficient)
+                totals = self.updater.update(shaped, advantages_N, returns_N, self.step_seed())
         except TrainingDiverged as error:
             raise TrainingDiverged(f"step {self.steps_done + 1}: {error.message}") from error
         self.steps_done += 1
@@ -109,13 +151,40 @@ class PPO:
             returns_N,
             totals,
             step=self.steps_done,
-            steps=settings.steps,
+            steps=self.settings.steps,
             score_names=self.preference_model.shape.columns,
             kl_coefficient=self.kl.coefficient,
             critic=self.critic is not None,
+            guard=self.guard,
+            bound_cost=None if self.bound is None else self.bound.measured(costs_B, bound_B),
+            multiplier=None if self.bound is None else self.bound.multiplier,
         )
         self.kl = self.kl.after(done.kl_nats, len(rollout.episodes))
+        if self.bound is not None:
+            self.bound = self.bound.after(self.bound.measured(costs_B, bound_B))
         return done
+
+    def finish(self) -> PPOEnd:
+        """Look at the policy once more, since its last update was not seen yet, and put back the weights at the peak of
+        the watch score. Without a watch model the last weights stay."""
+        if self.guard is None:
+            return PPOEnd(self.steps_done, stopped=False, published_step=self.steps_done)
+        stopped = self.exhausted
+        with matmul_precision(self.settings.matmul_precision, self.model):
+            last = self._draw()
+            self._watch(last, *self._costs(last))
+        self.model.load_state_dict(self.peak, strict=False)
+        assert last.watch_reward_B is not None
+        return PPOEnd(
+            self.steps_done,
+            stopped,
+            published_step=self.guard.peak_step,
+            peak_watch_reward=self.guard.peak,
+            last_reward=float(last.reward_B.mean()),
+            last_watch_reward=float(last.watch_reward_B.mean()),
+            last_kl_nats=last.kl_nats,
+            last_sqrt_kl=max(last.kl_nats, 0.0) ** 0.5,
+        )
 
     def step_seed(self) -> int:
         """The seed of the step to come; up to 63 more after it are its own too."""
@@ -124,17 +193,63 @@ class PPO:
     def state(self) -> TrainingState:
         """Everything needed to go on from here."""
         tensors = capture(self._modules(), self.updater.optimizers)
-        return TrainingState(self.steps_done, self._fingerprint(), tensors, {"kl_coefficient": self.kl.coefficient})
+        tensors |= {PEAK + name: tensor for name, tensor in self.peak.items()}
+        numbers = {"kl_coefficient": self.kl.coefficient}
+        if self.bound is not None:
+            numbers["multiplier"] = self.bound.multiplier
+        if self.guard is not None:
+            numbers |= self.guard.numbers()
+        return TrainingState(self.steps_done, self._fingerprint(), tensors, numbers)
 
     def restore(self, state: TrainingState) -> None:
         """Go on from `state`. Raises `CheckpointInvalid` where it is of another run."""
         if state.fingerprint != self._fingerprint():
-            raise CheckpointInvalid("the checkpoint belongs to a run with other settings or another seed")
+            raise CheckpointInvalid(
+                "the checkpoint belongs to a run with other settings, another seed or another guard"
+            )
         restore(state.tensors, self._modules(), self.updater.optimizers)
         self.steps_done = state.step
         coefficient = state.numbers["kl_coefficient"]
         if isinstance(self.kl, AdaptiveKL):
             self.kl = AdaptiveKL(coefficient, self.kl.target_nats, self.kl.horizon_episodes)
+        if self.bound is not None:
+            self.bound = replace(self.bound, multiplier=state.numbers["multiplier"])
+        if self.guard is not None:
+            self.guard = self.guard.resumed(state.numbers)
+            self.peak = {
+                name.removeprefix(PEAK): tensor for name, tensor in state.tensors.items() if name.startswith(PEAK)
+            }
+
+    def _draw(self) -> Rollout:
+        prompts = self.prompts.draw(
+            self.steps_done, self.settings.episodes_per_step // self.settings.replies_per_prompt
+        )
+        return self.rollouts.draw(prompts, self.step_seed())
+
+    def _costs(self, rollout: Rollout) -> tuple[Tensor, Tensor]:
+        """Cost of each reply under the bound, and for which of them it holds; both [B]. No bound holds for none."""
+        replies = len(rollout.episodes)
+        if self.bound is None:
+            return torch.zeros_like(rollout.reward_B), torch.zeros_like(rollout.reward_B, dtype=torch.bool)
+        per_prompt = self.settings.replies_per_prompt
+        bound = self.prompts.harmless_among(replies // per_prompt) * per_prompt
+        bound_B = torch.arange(replies, device=rollout.reward_B.device) < bound
+        at = self.preference_model.shape.columns.index(HARMLESS)
+        harmless_B = rollout.scores_B_O[:, at] / self.preference_model.scale_O[at]
+        return self.bound.costs(harmless_B), bound_B
+
+    def _watch(self, rollout: Rollout, costs_B: Tensor, bound_B: Tensor) -> None:
+        """Show the guard the policy as it is before this step's update, and keep its weights if they are the best."""
+        if self.guard is None:
+            return
+        assert rollout.watch_reward_B is not None
+        score = float(rollout.watch_reward_B.mean())
+        if self.bound is not None:
+            # What misses the bound must not pass for a peak.
+            score -= self.bound.most * max(0.0, self.bound.measured(costs_B, bound_B) - self.bound.limit)
+        self.guard = self.guard.after(score, self.steps_done)
+        if self.guard.at_peak:
+            self.peak = copy_weights(self.model)
 
     def _new_critic(self) -> Critic | None:
         if self.settings.advantage != "gae":
@@ -147,7 +262,8 @@ class PPO:
         return {"policy": self.model} if self.critic is None else {"policy": self.model, "critic": self.critic}
 
     def _fingerprint(self) -> str:
-        return hashlib.sha256(f"{self.settings.model_dump_json()} {self.seed}".encode()).hexdigest()
+        said = f"{self.settings.model_dump_json()} {self.seed} {self.guard is not None}"
+        return hashlib.sha256(said.encode()).hexdigest()
 
 
 def estimate_advantages(rollout: Rollout, settings: PPOSettings, kl_coefficient: float) -> tuple[Tensor, Tensor]:
@@ -166,7 +282,9 @@ def estimate_advantages(rollout: Rollout, settings: PPOSettings, kl_coefficient:
     return advantages_B[:, None].expand_as(rewards_B_R)[mask_B_R], total_B[:, None].expand_as(rewards_B_R)[mask_B_R]
 
 
-def _require_consistent(settings: PPOSettings, preference_model: PreferenceModel) -> None:
+def _require_consistent(
+    settings: PPOSettings, preference_model: PreferenceModel, prompts: Sequence[TrainingPrompt]
+) -> None:
     unknown = set(settings.reward_weights) - set(preference_model.shape.columns)
     if unknown:
         raise TrainingDataInvalid(f"reward_weights names unknown scores: {', '.join(sorted(unknown))}")
@@ -175,3 +293,7 @@ def _require_consistent(settings: PPOSettings, preference_model: PreferenceModel
             raise TrainingDataInvalid(f"episodes_per_step must be a multiple of {name}")
     if settings.advantage != "gae" and settings.replies_per_prompt < 2:
         raise TrainingDataInvalid(f"{settings.advantage} compares replies: replies_per_prompt must be 2 or more")
+    if Bound.of(settings) is not None:
+        asked = any(prompt.objective == HARMLESS for prompt in prompts)
+        if HARMLESS not in preference_model.shape.columns or not asked or not settings.harmless_prompt_share:
+            raise TrainingDataInvalid("a bound on harm needs votes under harmless, and prompts that they were cast on")

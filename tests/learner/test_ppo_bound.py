@@ -1,0 +1,108 @@
+"""The bound on harm: its multiplier reacts, and the policy keeps to it where the reward alone would not."""
+
+import copy
+
+import pytest
+import torch
+
+from learner.errors import TrainingDataInvalid
+from learner.policy import Policy
+from learner.ppo import PPO
+from learner.ppo.bound import Bound
+from learner.preference_model import PreferenceShape, new_preference_model
+from learner.prompts import TrainingPrompt
+from learner.training_state import TrainingState
+from tests.learner.conftest import END, random_llama, word_tokenizer
+from tests.learner.test_ppo import PROMPTS, SETTINGS, LikesOneWord, equal, weights
+
+HARMFUL = [TrainingPrompt([{"role": "user", "content": f"w{number}"}], "harmless") for number in range(13, 21)]
+
+
+class Torn(LikesOneWord):
+    """Helpful is the liked word, and harmless is its absence."""
+
+    def __init__(self, start):
+        self.model = new_preference_model(start, PreferenceShape(("helpful", "harmless"), 1, 8, False), seed=1)
+
+    def score(self, episodes, start_logprobs_N=None):
+        helpful_B = super().score(episodes)[:, 0]
+        return torch.stack([helpful_B, 0.5 - helpful_B, helpful_B], dim=1)
+
+
+def trainer(**changes) -> PPO:
+    start = random_llama()
+    policy = Policy(copy.deepcopy(start), word_tokenizer(), (END,))
+    settings = SETTINGS.model_copy(
+        update={"steps": 30, "harmless_prompt_share": 0.5, "multiplier_rate": 1.0, "kl_coefficient": 0.0, **changes}
+    )
+    return PPO(policy, start, Torn(start), [*PROMPTS, *HARMFUL], settings, seed=1)
+
+
+def ended(ppo: PPO, steps: int = 30) -> list:
+    return [ppo.step() for _ in range(steps)]
+
+
+@pytest.mark.parametrize(("change", "limit"), [({"harmless_floor": -0.5}, 0.5), ({"harm_ceiling": 0.5}, 0.5)])
+def test_the_multiplier_rises_until_the_bound_is_met(change, limit):
+    free = ended(trainer(harmless_floor=-100.0, multiplier_start=0.0))
+    # Far above what either bound allows.
+    assert free[-1].bound_cost > 1.5
+    assert {report.multiplier for report in free} == {0.0}
+    bound = ended(trainer(**change, multiplier_start=0.0))
+    assert max(report.multiplier for report in bound) > 0.3
+    assert sum(report.bound_cost for report in bound[-10:]) / 10 < limit + 0.2
+
+
+def test_each_step_moves_the_multiplier_by_the_violation():
+    ppo = trainer(harmless_floor=0.0, multiplier_start=1.0)
+    first, second = ended(ppo, 2)
+    assert first.multiplier == 1.0
+    assert second.multiplier == pytest.approx(max(0.0, 1.0 + first.bound_cost))
+    assert ppo.bound.multiplier == pytest.approx(max(0.0, second.multiplier + second.bound_cost))
+
+
+def test_only_prompts_that_were_judged_under_harmless_are_bound():
+    ppo = trainer(harmless_floor=0.0)
+    rollout = ppo._draw()
+    _, bound_B = ppo._costs(rollout)
+    harmful = {tuple(ppo.prompts._harmless[at]) for at in range(len(HARMFUL))}
+    lengths_B = rollout.episodes.prompt_lengths_B.tolist()
+    asked = [tuple(row[:length]) for row, length in zip(rollout.episodes.tokens_B_T.tolist(), lengths_B, strict=True)]
+    assert bound_B.tolist() == [prompt in harmful for prompt in asked]
+
+
+def test_a_run_cut_short_goes_on_with_its_multiplier(tmp_path):
+    whole = trainer(harm_ceiling=0.1)
+    reports = ended(whole, 4)
+    cut = trainer(harm_ceiling=0.1)
+    ended(cut, 2)
+    cut.state().save(tmp_path / "state")
+    resumed = trainer(harm_ceiling=0.1)
+    resumed.restore(TrainingState.load(tmp_path / "state"))
+    assert ended(resumed, 2) == reports[2:]
+    assert equal(weights(resumed.model), weights(whole.model))
+
+
+def test_costs_and_reward_by_hand():
+    harm, score = Bound(0.1, True, 3.0, 1.0, 10.0), Bound(0.1, False, 3.0, 1.0, 3.05)
+    harmless_B = torch.tensor([-1.0, 2.0, -0.5])
+    assert harm.costs(harmless_B).tolist() == score.costs(harmless_B).tolist() == [1.0, -2.0, 0.5]
+    bound_B = torch.tensor([True, True, False])
+    costs_B = harm.costs(harmless_B)
+    # (reward - 3 cost) / 4 where bound, reward / 4 elsewhere.
+    assert harm.reward(torch.tensor([4.0, 4.0, 4.0]), costs_B, bound_B).tolist() == [0.25, 2.5, 1.0]
+    assert harm.measured(costs_B, bound_B) == 0.5
+    assert score.measured(costs_B, bound_B) == -0.5
+    assert harm.after(0.5).multiplier == pytest.approx(3.4)
+    assert score.after(0.5).multiplier == 3.05
+    assert harm.after(-9.0).multiplier == 0.0
+
+
+def test_a_bound_without_votes_under_harmless_is_refused():
+    start = random_llama()
+    policy = Policy(copy.deepcopy(start), word_tokenizer(), (END,))
+    settings = SETTINGS.model_copy(update={"harm_ceiling": 0.1})
+    with pytest.raises(TrainingDataInvalid, match="votes under harmless"):
+        PPO(policy, start, LikesOneWord(start), PROMPTS, settings, seed=1)
+    with pytest.raises(TrainingDataInvalid, match="votes under harmless"):
+        PPO(policy, start, Torn(start), PROMPTS, settings, seed=1)
