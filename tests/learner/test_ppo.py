@@ -160,9 +160,7 @@ def test_the_loss_is_a_mean_over_tokens_not_over_replies(monkeypatch):
         ppo.prompts.draw(0, 32), max_new_tokens=8, temperature=1.0, seed=ppo.step_seed()
     )
     assert samples.episodes.reply_lengths_B.unique().numel() > 1
-    expected = torch.autograd.grad(
-        -reply_logprobs(ppo.model, samples.episodes).mean(), ppo.model.parameters()
-    )
+    expected = torch.autograd.grad(-reply_logprobs(ppo.model, samples.episodes).mean(), ppo.model.parameters())
     monkeypatch.setattr(
         training, "estimate_advantages", lambda rollout, *_: (torch.ones_like(rollout.logprobs_N), rollout.values_N)
     )
