@@ -24,7 +24,7 @@ from typing import IO, Any
 from sqlalchemy import URL, make_url
 
 from deploy.running import is_held
-from feedback import manifest
+from feedback import manifest, policy_weights
 from feedback.errors import Conflict, InvalidRequest, PolicyInvalid, TandemError
 from feedback.schema import version_name
 from feedback.settings import Settings
@@ -62,8 +62,8 @@ class Contents:
 def backup(settings: Settings, path: Path) -> Contents:
     """Write a backup of `settings.home` to `path`, readable by its owner alone; all of it or nothing.
 
-    Raises Conflict when the file is there already, BackupInvalid when a file goes while it is read, TandemError when
-    `pg_dump` fails.
+    Weights that are in object storage only are brought into the home first. Raises Conflict when the file is there
+    already, BackupInvalid when a file goes while it is read, StorageUnavailable, TandemError when `pg_dump` fails.
     """
     if path.exists():
         raise Conflict(f"{path} is there already; a backup overwrites nothing")
@@ -127,7 +127,7 @@ def _fill(tar: tarfile.TarFile, settings: Settings, scratch: Path) -> Contents:
     # Read from the snapshot itself where that can be opened; else from what is at least as new.
     store = Store(f"sqlite:///{snapshot}" if sqlite else settings.record_url)
     try:
-        for folder in _folders(store, settings.home, contents):
+        for folder in _folders(store, settings, contents):
             _add_folder(tar, contents, settings.home, folder)
     finally:
         store.close()
@@ -139,10 +139,12 @@ def _fill(tar: tarfile.TarFile, settings: Settings, scratch: Path) -> Contents:
     return contents
 
 
-def _folders(store: Store, home: Path, contents: Contents) -> Iterator[Path]:
+def _folders(store: Store, settings: Settings, contents: Contents) -> Iterator[Path]:
+    home, storage = settings.home, policy_weights.storage_of(settings)
     rows, _ = store.read(policies.list_page, limit=ALL, after=None, order="asc")
     for policy in rows:
-        if (home / policy.path).is_dir():
+        if (home / policy.path).is_dir() or (storage is not None and storage.manifest(policy.digest) is not None):
+            policy_weights.bring(settings, policy.path, policy.digest)
             contents.versions.append(version_name(policy.version))
             yield home / policy.path
         else:

@@ -2,6 +2,7 @@
 
 Never touched: the version that serves, every version that a chain of rollbacks leads to, the challenger, v0, whatever a
 running iteration may read, and each row of the record; so where a version came from stays known after its weights went.
+With object storage what goes here goes there too, whoever brought it.
 """
 
 import os
@@ -10,9 +11,10 @@ import socket
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from feedback import adapters
+from feedback import adapters, policy_weights
 from feedback.errors import Conflict
-from feedback.schema import version_name
+from feedback.policy_weights import Storage
+from feedback.schema import Policy, version_name
 from feedback.settings import Settings
 from feedback.store import Store, iterations, leases, policies, traffic
 
@@ -38,15 +40,20 @@ class Pruned:
 def prune(store: Store, settings: Settings, *, dry_run: bool = False) -> Pruned:
     """Remove what the settings in `[retention]` do not keep.
 
-    Raises Conflict while a promotion is under way; the other way round, promotions wait until this has ended.
+    Raises Conflict while a promotion is under way; the other way round, promotions wait until this has ended. Raises
+    StorageUnavailable, having removed nothing.
     """
+    storage = policy_weights.storage_of(settings)
     epoch = store.write(leases.acquire, ENGINES, f"prune:{socket.gethostname()}:{os.getpid()}", LEASE_TTL_S)
     if epoch is None:
         raise Conflict("what the engines hold is being changed; prune again when that has ended")
     try:
-        doomed = _choose(store, settings)
+        doomed = _choose(store, settings, storage)
         pruned = _describe(settings.home, doomed)
         if not dry_run:
+            for digest in doomed.stored.values():
+                assert storage is not None
+                storage.remove(digest)
             for path in (*doomed.versions, *doomed.iterations, *doomed.training_states, *_leftovers(settings.home)):
                 _remove(path)
     finally:
@@ -59,15 +66,17 @@ class _Doomed:
     versions: list[Path]
     iterations: list[Path]
     training_states: list[Path]
+    stored: dict[int, str]
+    """Version and digest of what goes from the object storage."""
 
 
-def _choose(store: Store, settings: Settings) -> _Doomed:
+def _choose(store: Store, settings: Settings, storage: Storage | None) -> _Doomed:
     home, keep = settings.home, settings.retention
     rows, _ = store.read(policies.list_page, limit=ALL, after=None, order="desc")
-    needed = {0, *store.read(policies.in_use)}
+    needed: set[int | None] = {0, *store.read(policies.in_use)}
     challenger = store.read(traffic.get).challenger
     needed |= {row.version for row in rows[: keep.versions]} | ({challenger} if challenger is not None else set())
-    needed |= {base.version for row in rows if row.version in needed and (base := adapters.base_of(home / row.path))}
+    needed |= {_base(settings, row) for row in rows if row.version in needed} - {None}
     kept_by_version = {row.iteration_id for row in rows if row.version in needed}
     begun, _ = store.read(iterations.list_page, limit=ALL, after=None, order="desc")
     kept = kept_by_version | {one.id for one in begun[: keep.iterations]}
@@ -83,13 +92,27 @@ def _choose(store: Store, settings: Settings) -> _Doomed:
             if name in kept and folders[name].is_dir()
             for state in sorted(folders[name].glob(TRAINING_STATES))
         ],
+        {} if storage is None else _stored(storage, rows, needed),
     )
+
+
+def _base(settings: Settings, row: Policy) -> int | None:
+    """The version that an adapter stands on; here or in the storage."""
+    here = settings.home / row.path
+    base = adapters.base_of(here) if here.is_dir() else policy_weights.base_of(settings, row.digest)
+    return None if base is None else base.version
+
+
+def _stored(storage: Storage, rows: list[Policy], needed: set[int | None]) -> dict[int, str]:
+    kept = {row.digest for row in rows if row.version in needed}
+    return {row.version: row.digest for row in rows if row.digest not in kept and storage.manifest(row.digest)}
 
 
 def _describe(home: Path, doomed: _Doomed) -> Pruned:
     removed = [*doomed.versions, *doomed.iterations, *doomed.training_states]
+    versions = {int(folder.name[1:]) for folder in doomed.versions} | {*doomed.stored}
     return Pruned(
-        [version_name(int(folder.name[1:])) for folder in doomed.versions],
+        [version_name(version) for version in sorted(versions, reverse=True)],
         [folder.name for folder in doomed.iterations],
         [state.relative_to(home).as_posix() for state in doomed.training_states],
         sum(_size(path) for path in removed),

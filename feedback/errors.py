@@ -75,6 +75,13 @@ class RecordUnavailable(TandemError):
     status = 503
 
 
+class StorageUnavailable(TandemError):
+    """The object storage of `policies_url` cannot be reached, or refuses what was asked."""
+
+    code = "storage_unavailable"
+    status = 503
+
+
 class PolicyInvalid(TandemError):
     """A policy folder that must not be served: a file missing, changed, not finite or of another shape."""
 

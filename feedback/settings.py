@@ -6,6 +6,7 @@ A value comes from, strongest first: the command line, the environment (`TANDEM_
 """
 
 import os
+import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -271,6 +272,10 @@ class Settings(BaseSettings):
     redis_url: str | None = None
     """Redis for the queue; by default `REDIS_URL`, else a private server in the home."""
 
+    policies_url: str | None = None
+    """Object storage that published weights are put into beside the home, and taken from by machines that have not got
+    them: `s3://bucket/prefix?region=...`, `gs://...`, `file:///...` or another URL of fsspec. None: the home alone."""
+
     serve: ServeSettings = ServeSettings()
     """The API process."""
 
@@ -299,6 +304,13 @@ class Settings(BaseSettings):
     @classmethod
     def _absolute(cls, home: Path) -> Path:
         return home.expanduser().absolute()
+
+    @field_validator("policies_url")
+    @classmethod
+    def _names_a_storage(cls, url: str | None) -> str | None:
+        if url is not None and not re.match(r"[a-z][a-z0-9+.-]*://.", url):
+            raise ValueError("not a URL; a folder is file:///path")
+        return url
 
     @property
     def record_url(self) -> str:

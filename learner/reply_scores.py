@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from feedback import policy_weights
 from feedback.errors import InvalidRequest, PolicyInvalid
 from feedback.schema import Policy as PolicyRow
 from feedback.schema import version_name
@@ -67,7 +68,7 @@ class Judges:
     def _load(self, policy: PolicyRow) -> Judge:
         folder = self._settings.home / "iterations" / str(policy.iteration_id) / PREFERENCE
         _check_digest(folder, policy)
-        start_folder = self._settings.policies_dir / version_name(0)
+        start_folder = policy_weights.folder_of(self._store, self._settings, 0)
         start = load_policy(start_folder, "cpu")
         learner = fit_to(LearnerSettings.model_validate(policy.settings), start_folder)
         return Judge(start, load_preference_model(folder, start.model), learner)

@@ -89,6 +89,23 @@ def rollback(
     change_serving("/v1/policies/rollback", reason, force, json, home, url, key)
 
 
+@app.command("upload")
+def upload(json: Json = False, home: Home = None) -> None:
+    """Put the weights that are in the home into the object storage of `policies_url`, checked; for a home that had none
+    before. What is there already is left as it is, and what the learner publishes goes there by itself.
+    """
+    from deploy.command.output import print_json, say, talk
+    from deploy.command.record import open_record
+    from feedback import policy_weights
+
+    with open_record(home, must_exist=True) as (store, settings), talk().status("putting weights into the storage"):
+        versions = policy_weights.upload(store, settings)
+    if json:
+        print_json({"versions": versions})
+    else:
+        say(f"in the object storage: {', '.join(versions) or 'nothing'}")
+
+
 def change_serving(path: str, reason: str, force: bool, json: bool, home: Home, url: Url, key: ApiKey) -> None:
     """Ask for another version to serve, and say which one does."""
     from deploy.command.api import open_api

@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 
+from feedback import policy_weights
 from feedback.schema import version_name
 from feedback.store import policies
 from learner.evaluation import Serving, evaluate
@@ -42,9 +43,8 @@ def _serving(this: Run) -> Serving | None:
 
 def load(this: Run, version: int) -> Policy:
     """A policy version, on the learner's device."""
-    path = this.store.read(policies.get, version).path
     log.info("loading %s", version_name(version))
-    return load_policy(this.settings.home / path, this.device)
+    return load_policy(policy_weights.folder_of(this.store, this.settings, version), this.device)
 
 
 @dataclass(frozen=True)
@@ -120,6 +120,7 @@ def publish(this: Run, candidate: Policy, parent: int, dataset: Path, evidence: 
         return known.version
     version = this.store.read(policies.next_version)
     folder, digest = publish_folder(candidate, this.settings.policies_dir, version)
+    policy_weights.publish(this.settings, folder, digest)
     this.store.write(
         policies.publish,
         version,

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import torch
 
-from feedback import datasets, rater_watch
-from feedback.errors import InvalidRequest, LeaseLost, RecordUnavailable, TandemError
-from feedback.schema import version_name
+from feedback import datasets, policy_weights, rater_watch
+from feedback.errors import InvalidRequest, LeaseLost, RecordUnavailable, StorageUnavailable, TandemError
 from feedback.settings import LearnerSettings, Settings
 from feedback.store import Store, iterations, leases, policies
 from learner.iteration.candidate import PPO_STATE, Judges, improve, judge, load, publish, starting_point
@@ -37,7 +36,7 @@ def run(store: Store, settings: Settings, iteration_id: str) -> None:
     this = Run(
         store,
         settings,
-        fit_to(LearnerSettings.model_validate(row.settings), settings.policies_dir / version_name(0)),
+        fit_to(LearnerSettings.model_validate(row.settings), policy_weights.folder_of(store, settings, 0)),
         iteration_id,
         row.seed,
         epoch,
@@ -49,8 +48,8 @@ def run(store: Store, settings: Settings, iteration_id: str) -> None:
         try:
             version = _all_stages(this)
             store.write(iterations.succeed, iteration_id, epoch, version)
-        except (LeaseLost, RecordUnavailable):
-            # Without the record this process cannot go on; the iteration can, in the next one.
+        except (LeaseLost, RecordUnavailable, StorageUnavailable):
+            # Without them this process cannot go on; the iteration can, in the next one.
             raise
         except TandemError as error:
             store.write(iterations.fail, iteration_id, epoch, error.message)

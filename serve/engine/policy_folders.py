@@ -43,14 +43,13 @@ class PolicyFolders:
         self._record = record
 
     async def of(self, version: int) -> PolicyFolder:
-        """Raises NotFound when there is no such version, PolicyInvalid when its folder is somewhere else."""
+        """It is brought here first where it is in object storage only.
+
+        Raises NotFound when there is no such version, PolicyInvalid when its folder is somewhere else or is not what
+        was published, StorageUnavailable.
+        """
         policy = await self._record.read(policies.get, version)
-        root = self._settings.policies_dir.resolve()
-        folder = (self._settings.home / policy.path).resolve()
-        if not folder.is_relative_to(root):
-            raise PolicyInvalid(f"the folder of {version_name(version)} is not inside {root}")
-        if not folder.is_dir():
-            raise PolicyInvalid(f"the folder of {version_name(version)} is missing")
+        folder = await asyncio.to_thread(_bring, self._settings, policy.path, policy.digest)
         return PolicyFolder(version, folder, policy.digest, adapters.base_of(folder))
 
     async def base_of(self, policy: PolicyFolder) -> PolicyFolder:
@@ -95,3 +94,10 @@ class PolicyFolders:
         if not probes:
             raise PolicyInvalid(f"{policy.folder.name}: probe.json holds no probe")
         return probes
+
+
+def _bring(settings: Settings, path: str, digest: str) -> Path:
+    # numpy comes with it: not before it is needed.
+    from feedback import policy_weights
+
+    return policy_weights.bring(settings, path, digest)

@@ -1,0 +1,221 @@
+"""Weights in object storage: put there when published, brought from there where they are missing, never unchecked."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from deploy.backup import backup, restore
+from deploy.pruning import prune
+from feedback import manifest, policy_weights
+from feedback.errors import PolicyInvalid, SettingsInvalid, StorageUnavailable
+from feedback.settings import RetentionSettings, Settings, load_settings
+from feedback.store import policies
+from tests.deploy.command_line import in_process
+from tests.deploy.homes import make_home, promote
+from tests.stack import free_port
+
+TOOLS = Path(sys.prefix) / "deployment"
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.delenv("TANDEM_DATABASE_URL", raising=False)
+    return load_settings(home=tmp_path / "home", policies_url=f"file://{tmp_path}/storage")
+
+
+def other_machine(settings: Settings, name: str = "other") -> Settings:
+    """The same record and storage, a home of its own."""
+    return load_settings(
+        home=settings.home.with_name(name), policies_url=settings.policies_url, database_url=settings.record_url
+    )
+
+
+def stored(settings: Settings) -> set[str]:
+    return {path.parent.name for path in settings.home.parent.glob("storage/*/manifest.json")}
+
+
+def test_another_machine_gets_what_was_published(settings: Settings) -> None:
+    store = make_home(settings, versions=2)
+    other = other_machine(settings)
+    assert policy_weights.upload(store, settings) == ["v0", "v1"]
+    folder = policy_weights.folder_of(store, other, 1)
+    assert folder == other.home.resolve() / "policies" / "v1"
+    manifest.verify(folder, store.read(policies.get, 1).digest)
+    # What is here is not asked for again.
+    shutil.rmtree(settings.home.parent / "storage")
+    assert policy_weights.folder_of(store, other, 1) == folder
+    with pytest.raises(PolicyInvalid, match="v0 are neither here nor in the object storage"):
+        policy_weights.folder_of(store, other, 0)
+    store.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("model.safetensors", b"other weights", "was changed"),
+        ("manifest.json", b"{}", "not the one that was published"),
+        ("config.json", None, "missing in the object storage"),
+    ],
+)
+def test_what_was_tampered_with_there_never_arrives(
+    settings: Settings, name: str, content: bytes | None, said: str
+) -> None:
+    store = make_home(settings, versions=1)
+    policy_weights.upload(store, settings)
+    file = settings.home.parent / "storage" / store.read(policies.get, 0).digest / name
+    file.unlink() if content is None else file.write_bytes(content)
+    other = other_machine(settings)
+    with pytest.raises(PolicyInvalid, match=said):
+        policy_weights.folder_of(store, other, 0)
+    assert [path.name for path in other.policies_dir.iterdir()] == [".arriving.lock"]
+    store.close()
+
+
+def test_a_manifest_that_leads_elsewhere_is_not_followed(settings: Settings, tmp_path: Path) -> None:
+    storage = policy_weights.Storage(str(settings.policies_url))
+    content = b'{"files": {"../../outside": {}}}'
+    digest = manifest.hashlib.sha256(content).hexdigest()
+    (tmp_path / "storage" / digest).mkdir(parents=True)
+    (tmp_path / "storage" / digest / "manifest.json").write_bytes(content)
+    (tmp_path / "here").mkdir()
+    with pytest.raises(PolicyInvalid, match="outside its folder"):
+        storage.get(digest, tmp_path / "here")
+
+
+def test_many_want_it_at_once_and_one_of_them_fetches_it(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = make_home(settings, versions=1)
+    policy_weights.upload(store, settings)
+    other, fetched, found = other_machine(settings), list[str](), list[Path]()
+    whole = policy_weights.Storage.get
+
+    def get(self: policy_weights.Storage, digest: str, folder: Path) -> bool:
+        fetched.append(digest)
+        time.sleep(0.1)
+        return whole(self, digest, folder)
+
+    monkeypatch.setattr(policy_weights.Storage, "get", get)
+    threads = [
+        threading.Thread(target=lambda: found.append(policy_weights.folder_of(store, other, 0))) for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 8 and len(set(found)) == 1 and len(fetched) == 1
+    store.close()
+
+
+def test_pruning_keeps_there_what_it_keeps_here(settings: Settings) -> None:
+    settings = settings.model_copy(update={"retention": RetentionSettings(versions=1, iterations=1)})
+    store = make_home(settings, versions=5)
+    promote(store, 2)
+    policy_weights.upload(store, settings)
+    # Not even here: what serves, the way back, v0 and the newest stay, wherever they are.
+    other = other_machine(settings).model_copy(update={"retention": settings.retention})
+    other.home.mkdir()
+    assert prune(store, other, dry_run=True).versions == ["v3", "v1"]
+    assert len(stored(settings)) == 5
+    assert prune(store, other).versions == ["v3", "v1"]
+    assert stored(settings) == {store.read(policies.get, version).digest for version in (0, 2, 4)}
+    assert prune(store, other).versions == []
+    store.close()
+
+
+def test_a_backup_holds_what_was_in_the_storage_only(settings: Settings, tmp_path: Path) -> None:
+    store = make_home(settings, versions=3)
+    policy_weights.upload(store, settings)
+    shutil.rmtree(settings.policies_dir / "v1")
+    assert backup(settings, tmp_path / "b.tar").versions == ["v0", "v1", "v2"]
+    restored = load_settings(home=tmp_path / "restored")
+    restore(restored, tmp_path / "b.tar")
+    assert (restored.policies_dir / "v1" / "model.safetensors").is_file()
+    store.close()
+
+
+def test_a_storage_that_is_not_to_be_had_says_so(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SettingsInvalid, match="policies_url"):
+        load_settings(home=settings.home, policies_url="/a/folder")
+    with pytest.raises(StorageUnavailable) as unknown:
+        policy_weights.Storage("nosuch://user:secret@there/prefix")
+    assert "secret" not in unknown.value.message
+    waited: list[float] = []
+    monkeypatch.setattr(policy_weights.time, "sleep", waited.append)
+    away = settings.model_copy(update={"policies_url": "nosuch://there/prefix"})
+    with pytest.raises(StorageUnavailable):
+        policy_weights.publish(away, settings.home, "digest")
+    assert sum(waited) >= 60
+
+
+def test_the_command_uploads(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    tandem = in_process(capfd)
+    make_home(settings, versions=2).close()
+    home = str(settings.home)
+    refused = tandem("policies", "upload", "--home", home)
+    assert refused.exit_code == 2 and "TANDEM_POLICIES_URL" in refused.err
+    monkeypatch.setenv("TANDEM_POLICIES_URL", str(settings.policies_url))
+    done = tandem("policies", "upload", "--home", home, "--json")
+    assert done.exit_code == 0 and json.loads(done.out) == {"versions": ["v0", "v1"]}
+    assert len(stored(settings)) == 2
+
+
+@pytest.fixture(scope="module")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a bucket of a server that speaks S3."""
+    if not (TOOLS / "moto").is_dir():
+        pytest.skip(f"no S3 server in {TOOLS}: `make check-deploy` installs one")
+    port = free_port()
+    environment = os.environ | {"PYTHONPATH": str(TOOLS)}
+    with (tmp_path_factory.mktemp("s3") / "log").open("wb") as log:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "moto.server", "-p", str(port)], env=environment, stdout=log, stderr=log
+        )
+    try:
+        deadline = time.monotonic() + 60
+        while not made_bucket(f"http://127.0.0.1:{port}/bucket"):
+            assert server.poll() is None and time.monotonic() < deadline
+            time.sleep(0.2)
+        yield f"s3://bucket/some/prefix?endpoint_override=127.0.0.1:{port}&scheme=http&region=us-east-1"
+    finally:
+        server.kill()
+        server.wait()
+
+
+def made_bucket(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, method="PUT"), timeout=5) as answer:
+            return bool(answer.status == 200)
+    except urllib.error.URLError:
+        return False
+
+
+def test_s3(settings: Settings, s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    settings = settings.model_copy(update={"policies_url": s3})
+    store = make_home(settings, versions=2)
+    for version in range(2):
+        policy = store.read(policies.get, version)
+        policy_weights.publish(settings, settings.home / policy.path, policy.digest)
+    folder = policy_weights.folder_of(store, other_machine(settings), 1)
+    manifest.verify(folder, store.read(policies.get, 1).digest)
+    storage = policy_weights.Storage(s3)
+    storage.remove(policy.digest)
+    assert storage.manifest(policy.digest) is None
+    with pytest.raises(PolicyInvalid, match="neither here nor"):
+        policy_weights.folder_of(store, other_machine(settings, "third"), 1)
+    with pytest.raises(StorageUnavailable):
+        policy_weights.Storage(s3.replace("bucket/", "no-such-bucket/")).put(folder, "digest")
+    store.close()
