@@ -1,4 +1,4 @@
-"""Settings of decisions: the gate that a promotion has to pass, and promotion by rule."""
+"""Settings of who operates a home: the gate that a promotion has to pass, promotion by rule, what is told outside."""
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -55,6 +55,24 @@ class GateSettings(OperatingSettings):
             except InvalidRequest as error:
                 raise ValueError(error.message) from error
         return rules
+
+
+class TracingSettings(OperatingSettings):
+    """Traces by OpenTelemetry, without texts. What else can be set is read from OpenTelemetry's own `OTEL_*` variables:
+    headers and certificates of the collector, limits."""
+
+    endpoint: str | None = None
+    """Where the collector takes traces by OTLP over HTTP, such as `http://127.0.0.1:4318`. None: no traces."""
+
+    sample_share: float = Field(1.0, ge=0, le=1)
+    """Share of the traces that is kept, drawn by their ids."""
+
+    @field_validator("endpoint")
+    @classmethod
+    def _is_http(cls, endpoint: str | None) -> str | None:
+        if endpoint is not None and not endpoint.startswith(("http://", "https://")):
+            raise ValueError("not an http:// or https:// address")
+        return endpoint
 
 
 class AutomaticSettings(OperatingSettings):

@@ -20,7 +20,7 @@ from pydantic_settings import (
 
 from feedback.errors import SettingsInvalid
 from feedback.learning_settings import EvaluationSettings, PPOSettings, PreferenceSettings
-from feedback.operating_settings import AutomaticSettings, GateSettings
+from feedback.operating_settings import AutomaticSettings, GateSettings, TracingSettings
 
 DEFAULT_HOME = Path(".tandem")
 
@@ -299,6 +299,9 @@ class Settings(BaseSettings):
 
     retention: RetentionSettings = RetentionSettings()
     """What `tandem prune` keeps."""
+
+    tracing: TracingSettings = TracingSettings()
+    """Traces."""
 
     @field_validator("home")
     @classmethod

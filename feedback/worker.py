@@ -3,6 +3,7 @@
 import functools
 import logging
 
+from feedback import tracing
 from feedback.errors import RecordUnavailable
 from feedback.queue import COUNT_VOTES, make_celery
 from feedback.settings import load_settings
@@ -16,8 +17,12 @@ app = make_celery(settings)
 @app.task(name=COUNT_VOTES)
 def count_votes() -> int:
     """Count every vote that is accepted and not counted yet. Returns how many."""
+    tracing.configure(settings.tracing, "votes")
     try:
-        return count_all(store_of_this_process())
+        with tracing.current("count votes", "consumer") as span:
+            counted = count_all(store_of_this_process())
+            span.set({"tandem.votes.counted": counted})
+            return counted
     except RecordUnavailable as error:
         # The rows wait; the scheduler announces them again.
         log.warning("%s", error.message)

@@ -1,9 +1,12 @@
 """Says in the record how far an iteration is: stage, share done, and events that clients follow live."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
+from feedback import tracing
 from feedback.store import Store, iterations
 from learner.ppo import PPOStep
 from learner.preference_training import PreferenceStep
@@ -19,10 +22,25 @@ class Progress:
         self._iteration_id = iteration_id
         self._epoch = epoch
         self._written_at = 0.0
+        self._span = tracing.NOTHING
 
     def enter(self, stage: str) -> None:
-        """A stage begins."""
+        """A stage begins, and the one before has ended."""
+        self._span.end()
+        self._span = tracing.begin(f"iteration {stage}", attributes={"tandem.iteration.id": self._iteration_id})
         self._advance(stage, 0.0)
+
+    @contextmanager
+    def traced(self) -> Iterator[None]:
+        """Have the trace show the whole of what follows, and each stage within."""
+        with tracing.current("iteration", attributes={"tandem.iteration.id": self._iteration_id}):
+            try:
+                yield
+            except BaseException as error:
+                self._span.fail(type(error).__name__)
+                raise
+            finally:
+                self._span.end()
 
     def tell(self, kind: str, data: dict[str, Any]) -> None:
         """Something happened that is worth an event."""

@@ -11,7 +11,7 @@ from types import FrameType
 import uvicorn
 import uvloop
 
-from feedback import logs
+from feedback import logs, tracing
 from feedback.settings import Settings, load_settings
 from serve.app import create_app
 
@@ -25,7 +25,11 @@ def main() -> None:
     settings = load_settings(home=arguments.parse_args().home)
     logs.configure()
     gc.set_threshold(*GARBAGE_THRESHOLDS)
-    uvloop.run(serve(settings))
+    tracing.configure(settings.tracing, "api")
+    try:
+        uvloop.run(serve(settings))
+    finally:
+        tracing.stop()
 
 
 class Server(uvicorn.Server):

@@ -10,6 +10,7 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from feedback import tracing
 from feedback.errors import TandemError
 from feedback.ids import new_id
 from serve import rendering
@@ -50,6 +51,11 @@ class Envelope:
         # The server's own `send`, for a stream that has begun: what lies between is paid on every chunk.
         scope.setdefault("state", {}).update(request_id=request_id, send=send)
         exchange = _Exchange(scope, send, request_id)
+        with tracing.current("request", "server", carrier=_trace_of(scope)) as span:
+            await self._answer(scope, receive, exchange)
+            exchange.describe(span)
+
+    async def _answer(self, scope: Scope, receive: Receive, exchange: "_Exchange") -> None:
         try:
             body = await self._read_body(scope, receive)
             if body is not None:
@@ -57,7 +63,7 @@ class Envelope:
         except TandemError as error:
             await exchange.answer(error)
         except Exception as error:  # noqa: BLE001 - the last resort: logged with its place, answered without its message
-            _log_failure(error, request_id)
+            _log_failure(error, exchange.request_id)
             await exchange.answer(TandemError("something broke here; the log has this request's id"))
         finally:
             self._account(exchange)
@@ -82,9 +88,7 @@ class Envelope:
                 return b"".join(parts)
 
     def _account(self, exchange: "_Exchange") -> None:
-        # 499 as in nginx: the client went away before there was an answer.
-        status = exchange.status or 499
-        route = exchange.route
+        status, route = exchange.final_status, exchange.route
         elapsed_s = time.perf_counter() - exchange.began
         self.metrics.requests.labels(exchange.method, route, str(status)).inc()
         self.metrics.request_seconds.labels(exchange.method, route).observe(elapsed_s)
@@ -112,6 +116,25 @@ class _Exchange:
         route = self.scope.get("route")
         return getattr(route, "path", None) or "unknown"
 
+    @property
+    def final_status(self) -> int:
+        """499 as in nginx: the client went away before there was an answer."""
+        return self.status or 499
+
+    def describe(self, span: tracing.Span) -> None:
+        """What has become of the request, by the names of OpenTelemetry's conventions for HTTP."""
+        span.name(f"{self.method} {self.route}")
+        span.set(
+            {
+                "http.request.method": self.method,
+                "http.route": self.route,
+                "http.response.status_code": self.final_status,
+                "tandem.request.id": self.request_id,
+            }
+        )
+        if self.final_status >= 500:
+            span.fail(str(self.final_status))
+
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
@@ -138,6 +161,15 @@ def _request_id(scope: Scope) -> str:
             if WELL_FORMED_ID.fullmatch(given):
                 return given
     return new_id("req")
+
+
+def _trace_of(scope: Scope) -> dict[str, str]:
+    """The trace that the client says its request belongs to."""
+    return {
+        name.decode(): value.decode("latin-1")
+        for name, value in scope["headers"]
+        if name in (b"traceparent", b"tracestate")
+    }
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

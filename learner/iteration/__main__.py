@@ -4,7 +4,7 @@ import logging
 import signal
 import sys
 
-from feedback import logs
+from feedback import logs, tracing
 from feedback.errors import TandemError
 from feedback.lifeline import die_with_parent
 from feedback.settings import load_settings
@@ -19,11 +19,14 @@ def main() -> int:
     logs.configure()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     settings = load_settings()
+    tracing.configure(settings.tracing, "learner")
     try:
         run(Store(settings.record_url), settings, sys.argv[1])
     except TandemError as error:
         log.error("%s", error.message)
         return error.exit_code
+    finally:
+        tracing.stop()
     return 0
 
 

@@ -44,7 +44,7 @@ def run(store: Store, settings: Settings, iteration_id: str) -> None:
         Progress(store, iteration_id, epoch),
     )
     torch.set_num_threads(this.learner.threads)
-    with Heartbeat(store, epoch, settings.loop.lease_ttl_s):
+    with Heartbeat(store, epoch, settings.loop.lease_ttl_s), this.progress.traced():
         try:
             version = _all_stages(this)
             store.write(iterations.succeed, iteration_id, epoch, version)

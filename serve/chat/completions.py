@@ -43,6 +43,7 @@ class Completion:
         self._charge = charge
         self._id = new_id("chatcmpl").replace("_", "-")
         self._created = int(time.time())
+        self._began = time.perf_counter()
         self.recorded_as: str | None = None
         self._cancelled = False
         self._expired = False
@@ -75,6 +76,8 @@ class Completion:
             await asyncio.gather(*begun, return_exceptions=True)
             self.stop()
             raise
+        if self._chat.stream:
+            self._gateway.metrics.first_token_seconds.observe(time.perf_counter() - self._began)
 
     def stop(self) -> None:
         for generation in self.generations:

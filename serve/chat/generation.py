@@ -5,7 +5,9 @@ from typing import Any
 
 import orjson
 
+from feedback import tracing
 from feedback.schema import version_name
+from serve.chat import chat_span
 from serve.chat.reply import Reply
 from serve.chat.request import ChatRequest
 from serve.engine.client import SERVED_NAME, EngineLost, OtherWeights, Transfer
@@ -32,6 +34,7 @@ class Generation:
         self._chat = chat
         self._version = version
         self._transfer: Transfer | None = None
+        self._span = tracing.NOTHING
 
     async def begin(self, key_id: str, *, record_logprobs: bool) -> None:
         """Have an engine begin: returns with the first token of a stream, or the whole of a reply that is not one.
@@ -50,6 +53,7 @@ class Generation:
                 await self._begin_on(seat, body)
                 return
             except EngineLost as error:
+                chat_span.close(self._span, self.reply, type(error).__name__)
                 self.stop()
                 self._pool.suspect(seat.slot)
                 if isinstance(error, OtherWeights):
@@ -58,7 +62,8 @@ class Generation:
                 if attempt == ATTEMPTS:
                     raise
                 self._metrics.retries.inc()
-            except BaseException:
+            except BaseException as error:
+                chat_span.close(self._span, self.reply, type(error).__name__)
                 self.stop()
                 raise
 
@@ -89,6 +94,7 @@ class Generation:
             self._transfer.close()
         if self.reply.seat is not None:
             self._pool.release(self.reply.seat)
+        chat_span.close(self._span, self.reply)
 
     async def _begin_on(self, seat: Seat, body: dict[str, Any]) -> None:
         transfer = await self._send(seat, body)
@@ -101,12 +107,14 @@ class Generation:
                 self.take()
         else:
             self._take_whole(await transfer.wait_for_end())
+            chat_span.close(self._span, self.reply)
 
     async def _send(self, seat: Seat, body: dict[str, Any]) -> Transfer:
         """Ask the engine; returns when it has begun to answer with 200."""
         if not body["stream"]:
             # Its tokens come all at once: what was there when it was asked counts as its first.
             seat.progress()
+        self._span = chat_span.open_for(self._chat, self.reply.choice, seat)
         transfer = self._transfer = await seat.slot.client.chat(
             # Not the request's id, which a client may give twice.
             body,
@@ -114,6 +122,7 @@ class Generation:
             seat.progress,
             lambda: self._pool.release(seat),
             weights=None if seat.weights is None else version_name(seat.weights),
+            trace=self._span.headers(),
             model=SERVED_NAME if seat.version is None else seat.slot.name_of(seat.version),
         )
         status = await transfer.wait_for_status()

@@ -155,13 +155,14 @@ class EngineClient:
         *,
         weights: str | None = None,
         model: str = SERVED_NAME,
+        trace: Mapping[str, str] = NO_HEADERS,
     ) -> Transfer:
         """Begin a chat; `on_end` is called in any case. The engine refuses it when it does not hold `weights` (412) or
         has no adapter of the name `model` (404).
 
         Raises EngineLost when the engine cannot be reached.
         """
-        headers = {"x-request-id": request_id} | ({} if weights is None else {WEIGHTS_HEADER: weights})
+        headers = {"x-request-id": request_id, **trace} | ({} if weights is None else {WEIGHTS_HEADER: weights})
         request = _request("POST", CHAT, {**body, "model": model}, headers)
         return await self._send(Transfer(request, on_progress, on_end))
 
