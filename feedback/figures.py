@@ -36,7 +36,7 @@ NAMES: dict[str, tuple[str, str]] = {
 }
 
 REFERENCE = "reference_"
-AGAINST_SERVING = "serving."
+EVALUATION, AGAINST_SERVING = "evaluation.", "serving."
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,11 @@ class Figure:
 def figures_of(evidence: Mapping[str, Any], live: Mapping[str, Figure] | None = None) -> dict[str, Figure]:
     """Every figure of the evidence under its path, and those of `NAMES` under their names too."""
     found = dict(_walk(evidence, ""))
+    found |= {
+        path.removeprefix(EVALUATION): figure
+        for path, figure in found.items()
+        if path.startswith(EVALUATION + AGAINST_SERVING)
+    }
     worst = [figure.value for path, figure in found.items() if _is_calibration(path) and figure.value is not None]
     if worst:
         found["preference.calibration_error"] = Figure(max(worst))
@@ -67,18 +72,18 @@ def figures_of(evidence: Mapping[str, Any], live: Mapping[str, Figure] | None = 
 
 
 def figures_against(evidence: Mapping[str, Any], serving: str, *, serves_the_start: bool) -> dict[str, Figure]:
-    """The evaluation's figures against what serves now (`vN`), as `serving.*`.
+    """What to put in the place of the evidence's `serving.*`, so that it is of what serves now (`vN`).
 
     Where the starting policy serves, what was measured against that is meant. Where the candidate was measured against
     another version than serves by now, each figure is missing and says so.
     """
     evaluation = evidence.get("evaluation") or {}
-    against = evaluation if serves_the_start else evaluation.get("serving") or {}
-    found = {f"{AGAINST_SERVING}{path}": figure for path, figure in _walk(against, "")}
-    if serves_the_start or against.get("version") == serving:
-        return found
-    was = f"it was measured against {against['version']}" if against else "it was measured against the start alone"
-    missing = Figure(note=f"{was}, {serving} serves now; evaluate it again")
+    if serves_the_start:
+        return {f"{AGAINST_SERVING}{path}": figure for path, figure in _walk(evaluation, "")}
+    measured = (evaluation.get("serving") or {}).get("version")
+    if measured == serving:
+        return {}
+    missing = Figure(note=f"it was measured against {measured or 'the start alone'}, {serving} serves now")
     return {path: missing for path, _ in NAMES.values() if path.startswith(AGAINST_SERVING)}
 
 

@@ -1,4 +1,4 @@
-"""`tandem evaluate`: measure what a version can still do, and show everything that is known of it."""
+"""`tandem evaluate`: measure a version again, and what it can still do, and show everything that is known of it."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -42,6 +42,13 @@ Limit = Annotated[
     int | None, typer.Option("--harness-limit", min=1, metavar="N", help="Only so many questions of each lm-eval task.")
 ]
 
+Replies = Annotated[
+    bool | None,
+    typer.Option(
+        "--replies/--no-replies",
+        help="Replies to held-out prompts, from the weights in the home; by default where it has all that takes.",
+    ),
+]
 Weights = Annotated[
     bool,
     typer.Option(
@@ -52,6 +59,7 @@ Weights = Annotated[
 
 def evaluate(
     version: Version,
+    replies: Replies = None,
     against: Against = None,
     task: Tasks = None,
     builtin: Builtin = None,
@@ -65,9 +73,11 @@ def evaluate(
     url: Url = None,
     key: ApiKey = None,
 ) -> None:
-    """Measure a version's alignment tax by asking the running engines, keep it with its evidence, and show all of that.
+    """Measure a version again, keep that with its evidence, and show all of it.
 
-    Before and after are asked the same questions, greedily, each loaded into an engine in turn; chats go on meanwhile.
+    Its replies to held-out prompts are compared with the starting policy's and with those of what serves by now, as at
+    the end of its iteration. Its alignment tax is asked of the running engines: before and after get the same
+    questions, greedily, each loaded into an engine in turn; chats go on meanwhile.
     """
     from deploy.command.api import home_of, open_api
     from deploy.command.output import print_json, say
@@ -79,6 +89,7 @@ def evaluate(
         if before is None or before == version:
             raise InvalidRequest(f"{version} came from no other version; name one to measure it --against")
         suite = chosen(api, task or [], builtin, bool(harness))
+        again = measure_replies(home_of(home), policy, replies)
         weights = home_of(home) / "policies" if harness_weights else None
         measured = Measuring(api, before, version, concurrency, weights)
         try:
@@ -95,10 +106,36 @@ def evaluate(
         print_tax(name, figures)
     print_figures(policy)
     print_gate(policy["gate"])
-    if not found:
+    if not found and not again:
         say(
             "nothing was measured anew: name a --task or a --harness task (the built-in suite is the built-in policy's)"
         )
+
+
+def measure_replies(home: Path, policy: dict[str, Any], wanted: bool | None) -> bool:
+    """Evaluate the replies of `policy` again in this home. Returns whether that was done.
+
+    Raises Conflict where it is `wanted` but the home lacks what it takes; where None is said, it is then left.
+    """
+    if wanted is False or not (wanted or (home / "policies" / policy["version"]).exists()):
+        return False
+    from deploy.command.output import say
+    from deploy.command.record import open_record
+    from feedback.schema import version_number
+    from feedback.store import audit, policies
+    from learner.measure_again import measure_again
+
+    number = version_number(policy["version"])
+    with open_record(home, must_exist=True) as (store, settings):
+        try:
+            evaluation = measure_again(store, settings, number)
+        except Conflict as error:
+            if wanted:
+                raise
+            say(error.message)
+            return False
+        store.write(policies.evaluated_again, number, evaluation, actor=audit.AT_THE_MACHINE)
+    return True
 
 
 def chosen(api: "Api", files: list[Path], builtin: bool | None, harness: bool) -> list["Task"]:

@@ -101,6 +101,14 @@ def add_evidence(session: Session, version: int, name: str, found: dict[str, Any
     return policy
 
 
+def evaluated_again(session: Session, version: int, evaluation: dict[str, Any], *, actor: str) -> Policy:
+    """Keep a second measurement of what its iteration measured, in place of the first; the audit says that it was."""
+    policy = get(session, version)
+    policy.evidence = {**policy.evidence, "evaluation": evaluation}
+    audit.add(session, actor, "policy.evidence", version_name(version), name="evaluation")
+    return policy
+
+
 def next_version(session: Session) -> int:
     return (session.scalars(select(func.max(Policy.version))).one() or 0) + 1
 

@@ -159,7 +159,7 @@ def test_a_win_rate_against_what_serves_counts_only_while_that_serves(store: Sto
         found = figures_of({"evaluation": against_v1}, figures)
         (verdict,) = gate.judge(["serving_win_rate >= 0.5"], found, {}).verdicts
         assert verdict.outcome == outcome, serving
-    assert verdict.note == "it was measured against v1, v2 serves now; evaluate it again"
+    assert verdict.note == "it was measured against v1, v2 serves now"
 
 
 def test_a_version_without_evidence_is_refused(store: Store) -> None:

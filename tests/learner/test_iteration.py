@@ -4,16 +4,20 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from feedback import manifest
+from feedback.errors import Conflict
 from feedback.importing import import_file
 from feedback.settings import Settings, load_settings
 from feedback.store import Store, iterations, leases, policies, votes
+from feedback.store.policies import Provenance
 from feedback.worker import count_all
 from learner.iteration.examples import agreements
 from learner.iteration.process import run
+from learner.measure_again import measure_again
 from learner.prepare import prepare
 from tests.learner.iterations import QUICK, learner, quick_settings, start, voted_home
 from tests.learner.test_prepare import model_folder
@@ -60,6 +64,20 @@ def test_from_votes_to_a_candidate_that_can_be_traced(store: Store, settings: Se
     assert not store.read(leases.held, leases.LEARNER)
     assert learner(settings, iteration).wait(timeout=240) == 0
     assert store.read(policies.next_version) == 2, "a redelivered task does nothing"
+    check_measured_again(store, settings, evidence["evaluation"])
+
+
+def check_measured_again(store: Store, settings: Settings, first: dict[str, Any]) -> None:
+    """The same while nothing has changed; against what serves once that is another version."""
+    assert measure_again(store, settings, 1) == first
+    made = Provenance(0, "itr_2", "none", {}, 1)
+    epoch = store.write(leases.acquire, leases.LEARNER, "test", 60.0)
+    store.write(policies.publish, 2, store.read(policies.get, 1).path, "sha256:2", made, epoch=epoch)
+    store.write(policies.set_serving, 2, kind="promote", reason="", force=False, actor="test")
+    against = measure_again(store, settings, 1)["serving"]
+    assert (against["version"], against["win_rate"]["value"]) == ("v2", 0.5), "v2 has the weights of v1"
+    with pytest.raises(Conflict, match="v2 cannot be measured again: this home has no"):
+        measure_again(store, settings, 2)
 
 
 def test_too_few_votes_fail_with_what_to_do(settings: Settings) -> None:

@@ -41,7 +41,8 @@ def test_the_gate_refuses_with_what_failed_and_force_needs_a_reason(quiet: Tande
         said = refused.json()
         assert (refused.status_code, said["code"]) == (409, "gate_refused")
         assert refused.headers["content-type"] == "application/problem+json"
-        assert [rule["rule"] for rule in said["rules"]] == ["win_rate_upper >= 0.5"]
+        failed = ["win_rate_upper >= 0.5", "serving_win_rate_upper >= 0.5"]
+        assert [rule["rule"] for rule in said["rules"]] == failed
         assert "win_rate_upper >= 0.5 (it is 0.4, interval 0.2 to 0.4)" in said["detail"]
         assert client.post("/v1/policies/v1/promote", json={"force": True}).status_code == 400
         # Past the gate; that there is no engine here is another matter.

@@ -146,7 +146,7 @@ def test_the_gate_says_what_speaks_against_a_version(quiet: Tandem, visitors: Vi
     page = visitors.visit(quiet, "/operate/v1")
     gate = page.get_by_role("region", name="Gate")
     expect(gate).to_contain_text("It does not pass")
-    row = gate.get_by_role("row", name="win_rate_upper >= 0.5 fails")
+    row = gate.get_by_role("row", name="serving_win_rate_upper >= 0.5 fails")
     expect(row).to_contain_text("fails")
     expect(row).to_contain_text("0.200 to 0.400")
     expect(gate.get_by_role("row", name="tax_drop_lower <= 0.02")).to_contain_text("not measured")

@@ -1,0 +1,76 @@
+"""Evaluates a version that there is already once more: against what serves by now, under the evaluation's settings of
+today, with the seed, the held-out prompts and the preference models of its own iteration.
+
+So a second measurement differs from the first only by what has changed since. It reads a home and writes nothing.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from feedback import datasets, policy_weights
+from feedback.errors import Conflict
+from feedback.schema import Policy, version_name
+from feedback.settings import LearnerSettings, Settings
+from feedback.store import Store, policies
+from learner.evaluation import Serving, evaluate
+from learner.iteration.examples import held_out_prompts
+from learner.iteration.fitting import fit_to
+from learner.iteration.preferences import PREFERENCE, WATCH
+from learner.policy import Policy as LoadedPolicy
+from learner.policy import load_policy
+from learner.preference_model import load_preference_model
+
+
+def measure_again(store: Store, settings: Settings, version: int) -> dict[str, Any]:
+    """The evaluation as `learner.evaluation` documents it.
+
+    Raises NotFound, and Conflict where the home no longer holds what it was measured with.
+    """
+    policy, start = store.read(policies.get, version), store.read(policies.get, 0)
+    serving = store.read(policies.serving)
+    needed = _needed(settings.home, policy)
+    missing = [path for path in needed.values() if not path.exists()]
+    if missing:
+        raise Conflict(f"{version_name(version)} cannot be measured again: this home has no {missing[0]}")
+    learner = fit_to(
+        LearnerSettings.model_validate(policy.settings | {"evaluation": settings.learner.evaluation}),
+        policy_weights.folder_of(store, settings, start.version),
+    )
+    torch.set_num_threads(learner.threads)
+    device = None if learner.device == "auto" else learner.device
+
+    def load(number: int) -> LoadedPolicy:
+        return load_policy(policy_weights.folder_of(store, settings, number), device)
+
+    candidate, reference = load(policy.version), load(start.version)
+    on = str(reference.model.device)
+    preference_model = load_preference_model(needed["preference"], reference.model, on)
+    watch = needed["preference"].with_name(WATCH)
+    against = None
+    if serving is not None and serving.version not in (policy.version, start.version):
+        against = Serving(version_name(serving.version), load(serving.version))
+    return evaluate(
+        candidate,
+        reference,
+        preference_model,
+        held_out_prompts(needed["dataset"].parent),
+        learner.evaluation,
+        reward_weights=learner.ppo.reward_weights,
+        max_prompt_tokens=learner.ppo.max_prompt_tokens,
+        seed=policy.seed or 0,
+        watch=load_preference_model(watch, reference.model, on) if watch.exists() else None,
+        anchored_to=policy.evidence.get("preference", {}).get("anchor"),
+        serving=against,
+    )
+
+
+def _needed(home: Path, policy: Policy) -> dict[str, Path]:
+    """What of an iteration must still be in the home. Raises Conflict for a version that no iteration made."""
+    if policy.iteration_id is None or policy.dataset_digest is None:
+        raise Conflict(f"{version_name(policy.version)} was made by no iteration: there is nothing to measure it with")
+    return {
+        "dataset": home / "datasets" / policy.dataset_digest / datasets.LINES,
+        "preference": home / "iterations" / policy.iteration_id / PREFERENCE,
+    }
