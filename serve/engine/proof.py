@@ -20,10 +20,12 @@ async def prove(client: EngineClient, probes: list[Probe], settings: EngineSetti
 
     Raises PolicyInvalid when the engine differs from the learner, EngineLost when it does not answer.
     """
-    worst = 0.0
-    for probe in probes:
-        worst = max(worst, await _largest_difference(client, probe, settings.swap_timeout_s, model))
-    allowed = settings.probe_tolerance or await _default_tolerance(client, settings.swap_timeout_s)
+    # All at once: where there is one engine only, everybody waits for this.
+    tolerance, *differences = await asyncio.gather(
+        _default_tolerance(client, settings.swap_timeout_s),
+        *[_largest_difference(client, probe, settings.swap_timeout_s, model) for probe in probes],
+    )
+    worst, allowed = max(differences, default=0.0), settings.probe_tolerance or tolerance
     if worst > allowed:
         raise PolicyInvalid(
             f"the engine's log-probabilities differ from the learner's by up to {worst:.3g} nats, "
