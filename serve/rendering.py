@@ -10,7 +10,7 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from feedback.errors import RecordUnavailable, TandemError
+from feedback.errors import TandemError
 from serve.errors import FieldInvalid, MalformedBody, MethodNotAllowed, Overloaded, UnknownRoute
 
 # What an OpenAI client may call: it understands no other form of error, on routes that we lack no less than on ours.
@@ -23,7 +23,8 @@ OPENAI_PREFIXES = (
     "/v1/moderations",
     "/v1/files",
 )
-RECORD_RETRY_AFTER_S = 1
+# The record or an engine is away: both come back by themselves.
+RETRY_AFTER_S = 1
 OPENAI_TYPES = {
     401: "authentication_error",
     403: "permission_error",
@@ -44,8 +45,8 @@ def response(error: TandemError, path: str, request_id: str) -> Response:
     headers: dict[str, str] = {}
     if isinstance(error, Overloaded):
         headers |= error.headers()
-    if isinstance(error, RecordUnavailable):
-        headers["retry-after"] = str(RECORD_RETRY_AFTER_S)
+    if error.status == HTTPStatus.SERVICE_UNAVAILABLE:
+        headers["retry-after"] = str(RETRY_AFTER_S)
     if error.status == HTTPStatus.UNAUTHORIZED:
         headers["www-authenticate"] = "Bearer"
     if path.startswith(OPENAI_PREFIXES):
