@@ -68,7 +68,17 @@ class PolicyFolders:
         return base
 
     async def verify(self, policy: PolicyFolder) -> None:
-        """Check digests, tensors and finiteness, and whether an adapter fits its base. Raises PolicyInvalid."""
+        """Check digests, tensors and finiteness, and whether an adapter fits its base. Raises PolicyInvalid, also when
+        the files cannot be read in `engine.start_timeout_s`.
+        """
+        timeout_s = self._settings.engine.start_timeout_s
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._verify(policy)
+        except TimeoutError:
+            raise PolicyInvalid(f"{policy.folder.name} could not be read within {timeout_s:g} s") from None
+
+    async def _verify(self, policy: PolicyFolder) -> None:
         # numpy comes with it: not before it is needed.
         from feedback import manifest
 
