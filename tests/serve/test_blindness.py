@@ -5,8 +5,11 @@ than chance, while the same guesser sees through a comparison that leaks.
 import json
 import math
 import time
+import zlib
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from feedback.schema import Comparison, Sample
@@ -19,41 +22,64 @@ TRIALS = 80
 MESSAGES = [{"role": "user", "content": "Name three colors."}]
 # What the policies write differs, of course, and the client is to judge just that: everything else is looked at.
 LENGTH = 12
+# Four standard deviations of a fair coin.
+CHANCE = 0.5 + 4 * math.sqrt(0.25 / TRIALS)
+SIDE = ("chunks", "first", "last", "order", "keys", "bytes", "longest_gap", "shortest_gap")
 
 
-def see(tandem: Tandem, client: Any) -> tuple[str, list[dict[str, float]]]:
-    """One comparison: its id, and for each side what can be told of it without reading the reply."""
+@dataclass(frozen=True)
+class Seen:
+    """One comparison: the version of its side 0, and what can be told of the sides and of the whole without reading the
+    replies.
+    """
+
+    left: int
+    sides: tuple[dict[str, float], dict[str, float]]
+    whole: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def hints(self) -> dict[str, float]:
+        """What may speak for side 0."""
+        return {name: self.sides[0][name] - self.sides[1][name] for name in SIDE} | self.whole
+
+
+def see(tandem: Tandem, client: Any) -> Seen:
     body = {
         "model": "tandem", "messages": MESSAGES, "n": 2, "stream": True, "max_tokens": LENGTH, "ignore_eos": True,
         "stream_options": {"include_usage": True},
     }  # fmt: skip
-    sides: list[dict[str, float]] = [{"chunks": 0, "first": 0, "last": 0, "order": 0, "keys": 0} for _ in range(2)]
-    comparison_id = ""
+    sides: tuple[dict[str, float], dict[str, float]] = ({}, {})
+    times: tuple[list[float], list[float]] = ([], [])
+    chunk: dict[str, Any] = {}
     began = time.perf_counter()
     with client.stream("POST", "/v1/chat/completions", json=body) as answer:
+        head = time.perf_counter() - began
         for number, line in enumerate(line for line in answer.iter_lines() if line.startswith("data: {")):
-            chunk, at = json.loads(line[6:]), time.perf_counter() - began
-            comparison_id = chunk["comparison_id"]
+            chunk = json.loads(line[6:])
             for choice in chunk["choices"]:
                 side = sides[choice["index"]]
-                side["first"] = side["first"] or at
-                side["last"] = at
-                side["chunks"] += 1
-                side["order"] += number
-                side["keys"] += len(chunk) * 100 + len(choice)
-    return comparison_id, sides
+                times[choice["index"]].append(time.perf_counter() - began)
+                side["chunks"] = side.get("chunks", 0) + 1
+                side["order"] = side.get("order", 0) + number
+                side["keys"] = side.get("keys", 0) + len(chunk) * 100 + len(choice)
+                side["bytes"] = side.get("bytes", 0) + len(line) - len(json.dumps(choice["delta"], ensure_ascii=False))
+    for side, at in zip(sides, times, strict=True):
+        gaps = np.diff(at)
+        side |= {"first": at[0], "last": at[-1], "longest_gap": gaps.max(), "shortest_gap": gaps.min()}
+    texts = [chunk["id"], chunk["comparison_id"], answer.headers["x-request-id"]]
+    whole = {f"text_{at}": float(zlib.crc32(text.encode())) for at, text in enumerate(texts)}
+    headers = zlib.crc32(repr(sorted(item for item in answer.headers.items() if item[0] != "x-request-id")).encode())
+    whole |= {"created": chunk["created"], "head": head, "took": time.perf_counter() - began, "headers": float(headers)}
+    return Seen(versions(tandem, chunk["comparison_id"])[0], sides, whole)
 
 
 @pytest.fixture(scope="module")
-def seen(tandem: Tandem) -> list[tuple[tuple[int, int], list[dict[str, float]]]]:
-    """Comparisons between v0 and v1, each with the versions of its sides and what was seen of them."""
+def seen(tandem: Tandem) -> list[Seen]:
+    """Comparisons between v0 and v1."""
     promote(tandem, "v0")
     promote(tandem, "v1")
-    found = []
     with tandem.client("vote") as client:
-        for _ in range(TRIALS):
-            comparison_id, sides = see(tandem, client)
-            found.append((versions(tandem, comparison_id), sides))
+        found = [see(tandem, client) for _ in range(TRIALS)]
     promote(tandem, "v0")
     return found
 
@@ -62,39 +88,58 @@ def versions(tandem: Tandem, comparison_id: str) -> tuple[int, int]:
     def read(session: Any) -> tuple[int, int]:
         row = session.get(Comparison, comparison_id)
         left, right = (session.get(Sample, id_).version_first for id_ in (row.sample_0, row.sample_1))
+        assert {left, right} == {0, 1}
         return left, right
 
     return tandem.store.read(read)
 
 
-def accuracy(seen: list[tuple[tuple[int, int], list[dict[str, float]]]], feature: str) -> float:
-    """How often the better of "the side with more of it is v1" and its opposite is right; ties count half."""
-    score = 0.0
-    for (left, right), sides in seen:
-        assert {left, right} == {0, 1}
-        more = sides[0][feature] - sides[1][feature]
-        score += 0.5 if more == 0 else float((more > 0) == (left == 1))
-    return max(score, len(seen) - score) / len(seen)
+def accuracy(seen: list[Seen], hint: str) -> float:
+    """How often the better of "more than usual: side 0 is v1" and its opposite is right; the usual counts half."""
+    usual = float(np.median([one.hints[hint] for one in seen]))
+    right = [0.5 if one.hints[hint] == usual else float((one.hints[hint] > usual) == (one.left == 1)) for one in seen]
+    return max(float(np.mean(right)), 1 - float(np.mean(right)))
 
 
-def test_no_feature_tells_the_versions_apart(seen: list[tuple[tuple[int, int], list[dict[str, float]]]]) -> None:
-    # Four standard deviations of a fair coin, for each feature.
-    bound = 0.5 + 4 * math.sqrt(0.25 / TRIALS)
-    for feature in ("chunks", "first", "last", "order", "keys"):
-        assert accuracy(seen, feature) < bound, feature
+def accuracy_of_all(seen: list[Seen]) -> float:
+    """How often a linear guesser is right that has seen every hint of the other half of the comparisons."""
+    hints = np.array([list(one.hints.values()) for one in seen], dtype=float)
+    hints = (hints - hints.mean(axis=0)) / np.maximum(hints.std(axis=0), 1e-9)
+    hints = np.column_stack([hints, np.ones(len(seen))])
+    truth = np.array([1.0 if one.left == 1 else -1.0 for one in seen])
+    right = 0
+    for part in (0, 1):
+        known, asked = np.arange(len(seen)) % 2 == part, np.arange(len(seen)) % 2 != part
+        ridge = hints[known].T @ hints[known] + np.eye(hints.shape[1])
+        weights = np.linalg.solve(ridge, hints[known].T @ truth[known])
+        right += int(((hints[asked] @ weights > 0) == (truth[asked] > 0)).sum())
+    return right / len(seen)
 
 
-def test_the_sides_are_drawn_evenly(seen: list[tuple[tuple[int, int], list[dict[str, float]]]]) -> None:
-    left = sum(pair[0] == 1 for pair, _ in seen)
+def test_no_hint_tells_the_versions_apart(seen: list[Seen]) -> None:
+    for hint in seen[0].hints:
+        assert accuracy(seen, hint) < CHANCE, hint
+
+
+def test_nor_do_all_hints_together(seen: list[Seen]) -> None:
+    assert accuracy_of_all(seen) < CHANCE
+
+
+def test_the_sides_are_drawn_evenly(seen: list[Seen]) -> None:
+    left = sum(one.left for one in seen)
     assert abs(left - TRIALS / 2) < 4 * math.sqrt(TRIALS / 4)
 
 
-def test_the_guesser_would_see_a_leak(seen: list[tuple[tuple[int, int], list[dict[str, float]]]]) -> None:
-    leaky = [
-        (pair, [side | {"chunks": side["chunks"] + version} for side, version in zip(sides, pair, strict=True)])
-        for pair, sides in seen
-    ]
-    assert accuracy(leaky, "chunks") > 0.9
+def leaking(one: Seen, hint: str, much: float) -> Seen:
+    """As if side 0 had more of it when it is v1's, and less when it is not."""
+    side = one.sides[0] | {hint: one.sides[0][hint] + (much if one.left == 1 else -much)}
+    return replace(one, sides=(side, one.sides[1]))
+
+
+@pytest.mark.parametrize(("hint", "much"), [("chunks", 1), ("bytes", 3), ("last", 0.05)])
+def test_the_guesser_would_see_a_leak(seen: list[Seen], hint: str, much: float) -> None:
+    leaks = [leaking(one, hint, much) for one in seen]
+    assert accuracy(leaks, hint) > 0.9 and accuracy_of_all(leaks) > 0.9
 
 
 def test_no_header_differs_between_comparisons_of_different_versions(tandem: Tandem) -> None:
