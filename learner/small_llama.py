@@ -70,12 +70,15 @@ def hidden_states(
         mixed_M_I = lift_queries.back(_attend(queries, _each_query(trunk, keys), _each_query(trunk, values), hidden))
         states_M_D = torch.addmm(states_M_D, mixed_M_I, layer.self_attn.o_proj.weight.T)
         states_M_D = _feed_forward(layer, states_M_D)
-    return _unit(states_M_D, trunk.norm).mul(trunk.norm.weight)
+    return _unit(states_M_D, trunk.norm).mul(trunk.norm.weight)[: int(read_B_T.sum())]
 
 
 @dataclass(frozen=True)
 class Lines:
-    """N tokens of B rows without padding, and how they line up for attention: those of a row side by side, L a row."""
+    """N tokens of B rows without padding, and how they line up for attention: those of a row side by side, L a row.
+
+    A few more than there are stand at the end of N, of which nothing is read.
+    """
 
     rows_N: Tensor
     columns_N: Tensor
@@ -87,6 +90,9 @@ class Lines:
     def of(cls, mask_B_T: Tensor) -> "Lines":
         """The tokens where `mask_B_T` is True."""
         rows_N, columns_N = mask_B_T.nonzero(as_tuple=True)
+        # The first token a few times more: oneDNN makes new code for each number of rows, so there must not be many.
+        again = rows_N.new_zeros(-len(rows_N) % (1 << max(0, len(rows_N).bit_length() - 4)))
+        rows_N, columns_N = torch.cat([rows_N, rows_N[again]]), torch.cat([columns_N, columns_N[again]])
         counts_B = mask_B_T.sum(dim=1)
         slots_N = (mask_B_T.cumsum(dim=1) - 1)[rows_N, columns_N]
         mask_B_L = torch.arange(int(counts_B.max())) < counts_B[:, None]
