@@ -16,13 +16,13 @@ from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import torch
 
 from benchmarks.record import count_all, fill
 from feedback import datasets
 from feedback.learning_settings import PPOSettings, PreferenceSettings
 from feedback.settings import FeedbackSettings
 from feedback.store import Store
+from learner.hardware import prepare_training
 from learner.iteration.examples import comparisons, prompts
 from learner.policy import load_policy
 from learner.ppo import train_ppo
@@ -67,7 +67,7 @@ def measure(old: int, new: int, kept: int, folder: Path) -> None:
 
 
 def main() -> None:
-    torch.set_num_threads(1)
+    prepare_training(threads=1)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--old", type=int, nargs="+", default=[10_000, 100_000])
     parser.add_argument("--new", type=int, default=2000)

@@ -26,6 +26,7 @@ from benchmarks.peers import environment
 from feedback.learning_settings import PPOSettings, PreferenceSettings
 from feedback.sandbox.dialogues import dialogues
 from feedback.sandbox.world import held_out_prompts
+from learner.hardware import prepare_training
 from learner.language_model import reply_logprobs
 from learner.policy import Policy, load_policy
 from learner.ppo import train_ppo
@@ -159,7 +160,7 @@ def say(**figures: Any) -> None:
 
 
 def main() -> None:
-    torch.set_num_threads(1)
+    prepare_training(threads=1)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--policy", choices=["built-in", "30m"], default="built-in")
     parser.add_argument("--folder", type=Path, default=environment.ROOT / ".benchmarks")

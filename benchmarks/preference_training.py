@@ -18,7 +18,6 @@ from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import torch
 
 from benchmarks.learning_in_the_sandbox import replies, simulate_votes
 from benchmarks.peers import environment
@@ -27,6 +26,7 @@ from feedback.sandbox.dialogues import dialogues
 from feedback.sandbox.judge import judge, overall
 from feedback.sandbox.world import held_out_prompts
 from learner.comparisons import VotedComparison
+from learner.hardware import prepare_training
 from learner.policy import Policy, load_policy
 from learner.preference_judging import score_comparisons
 from learner.preference_model import PreferenceShape
@@ -106,7 +106,7 @@ def say(**figures: Any) -> None:
 
 
 def main() -> None:
-    torch.set_num_threads(1)
+    prepare_training(threads=1)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--votes", type=int, default=2000)
     parser.add_argument("--turns", type=int, nargs="+", default=[0, 6])

@@ -1,5 +1,6 @@
-"""How exactly matrices are multiplied: fully in fp32, or as fast as the machine can for fp32 tensors."""
+"""How a process uses the machine: threads, memory, and how exactly matrices are multiplied."""
 
+import ctypes
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
@@ -8,6 +9,29 @@ import torch
 from transformers import PreTrainedModel
 
 from learner import small_llama
+
+# Of glibc's malloc.h.
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+LARGEST_FROM_HEAP_BYTES = 32 << 20
+KEPT_BYTES = 1 << 30
+
+
+def prepare_training(threads: int) -> None:
+    """Set this process up to train: `threads` of torch, and freed memory kept for the next tensor."""
+    torch.set_num_threads(threads)
+    keep_freed_memory()
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep up to `KEPT_BYTES` of freed memory, where it is the C library; elsewhere nothing happens.
+
+    By itself it gives tensors of some megabytes back to the system one by one, and is given them anew page by page: an
+    eighth of the time of a PPO step of the built-in policy.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(M_MMAP_THRESHOLD, LARGEST_FROM_HEAP_BYTES)
+        mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
 
 
 @contextmanager

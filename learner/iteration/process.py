@@ -6,12 +6,11 @@ import shutil
 import socket
 from pathlib import Path
 
-import torch
-
 from feedback import datasets, policy_weights, rater_watch
 from feedback.errors import InvalidRequest, LeaseLost, RecordUnavailable, StorageUnavailable, TandemError
 from feedback.settings import LearnerSettings, Settings
 from feedback.store import Store, iterations, leases, policies
+from learner.hardware import prepare_training
 from learner.iteration.candidate import PPO_STATE, Judges, improve, judge, load, publish, starting_point
 from learner.iteration.fitting import fit_to
 from learner.iteration.frontier import measure_frontier
@@ -43,7 +42,7 @@ def run(store: Store, settings: Settings, iteration_id: str) -> None:
         folder,
         Progress(store, iteration_id, epoch),
     )
-    torch.set_num_threads(this.learner.threads)
+    prepare_training(this.learner.threads)
     with Heartbeat(store, epoch, settings.loop.lease_ttl_s), this.progress.traced():
         try:
             version = _all_stages(this)
