@@ -64,7 +64,8 @@ class People:
         self._loop = asyncio.new_event_loop()
         self._stopping = asyncio.Event()
         self._failed: list[BaseException] = []
-        self._thread = threading.Thread(target=self._run)
+        # A test that fails before it stops them must still end.
+        self._thread = threading.Thread(target=self._run, daemon=True)
 
     def start(self) -> None:
         self._thread.start()
