@@ -14,7 +14,7 @@ from feedback.store import checks, insert, now, page, raters
 from feedback.store.checks import Shares
 
 IMPORTED = "import"
-COUNTED_EXACTLY = 500
+COUNTED_EXACTLY = 200
 READ_BATCH = 500
 NO_CHECKS = Shares()
 
@@ -93,7 +93,7 @@ def hand_out(
     the only one).
 
     Records for each pair, unless it is a check, with which probability it was chosen for its place, given those before
-    it; a vote on it will carry that. The number of open pairs is exact up to some hundred, and estimated within a few
+    it; a vote on it will carry that. The number of open pairs is exact up to two hundred, and estimated within some
     percent beyond.
     """
     rng = rng or random.Random()

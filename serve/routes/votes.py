@@ -68,6 +68,7 @@ class VoteView(BaseModel):
     strength: int | None
     reason: str | None
     ideal: str | None
+    success: int | None
     status: str
     revision: int
     created: int
@@ -174,6 +175,7 @@ def view_vote(vote: Vote) -> VoteView:
         strength=vote.strength,
         reason=vote.reason,
         ideal=vote.ideal,
+        success=vote.success,
         status=vote.state,
         revision=vote.revision,
         created=int(vote.created_at),
