@@ -1,0 +1,63 @@
+"""The benchmarks of learning run, at a size that measures nothing; the peers too where their environments are there."""
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks import age, ppo, preference_training
+from benchmarks.peers import environment
+from feedback.learning_settings import PPOSettings, PreferenceSettings
+from learner.policy import load_policy
+from learner.starting_policy import WEIGHTS
+
+pytestmark = pytest.mark.slow
+
+PREFERENCE = PreferenceSettings(epochs=1, readout="last", start_logprob_feature=False)
+PPO = PPOSettings(steps=1, episodes_per_step=16, episodes_per_minibatch=8, max_new_tokens=8)
+HOW = {"attention": "eager", "matmul": "ieee"}
+
+
+def peer(trl: str) -> Path:
+    folder = environment.ROOT / f".venv-trl-{trl}"
+    if not (folder / "complete").exists():
+        pytest.skip(f"no environment with TRL {trl}: the benchmark makes it")
+    return folder / "bin" / "python"
+
+
+@pytest.fixture(scope="module")
+def pairs() -> preference_training.Pairs:
+    return preference_training.make_pairs(load_policy(WEIGHTS, device="cpu"), votes=48, turns=1, seed=1)
+
+
+@pytest.fixture(scope="module")
+def task(tmp_path_factory: pytest.TempPathFactory) -> ppo.Task:
+    return ppo.make_task(WEIGHTS, 48, tmp_path_factory.mktemp("ppo"))
+
+
+def test_preference_training(pairs: preference_training.Pairs) -> None:
+    policy = load_policy(WEIGHTS, device="cpu")
+    assert all(len(pair.messages) == 3 for pair in pairs.train)
+    assert 0 < preference_training.tandem(policy, pairs, PREFERENCE, seed=1)["accuracy"] < 1
+
+
+def test_preference_training_of_the_peer(pairs: preference_training.Pairs) -> None:
+    job = preference_training.peer_job(load_policy(WEIGHTS, device="cpu"), pairs, PREFERENCE, 1)
+    assert 0 < environment.run(peer(preference_training.TRL), "trl_reward.py", job | HOW)["accuracy"] < 1
+
+
+def test_ppo(task: ppo.Task) -> None:
+    done = ppo.tandem(task, PPO, seed=1)
+    assert len(done["steps"]) == 1
+    assert ppo.quality(task, done["policy"], 1)["held_out_kl"] != 0
+
+
+def test_ppo_of_the_peer(task: ppo.Task) -> None:
+    """It refuses a peer whose reward scores otherwise than ours."""
+    done = ppo.trl(peer(ppo.TRL), task, PPO, 1, HOW | {"rows": 16})
+    assert len(done["steps"]) == 1
+    assert ppo.quality(task, done["policy"], 1)["held_out_kl"] != 0
+
+
+def test_age(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    age.measure(old=300, new=200, kept=50, folder=tmp_path)
+    assert '"learnt_from"' in capsys.readouterr().out
