@@ -8,7 +8,7 @@ from feedback import live_votes
 from feedback.figures import Figure, figures_against, figures_of, figures_of_reference
 from feedback.gate import GateRefused, Judgement, judge
 from feedback.operating_settings import GateSettings
-from feedback.schema import Policy, version_name
+from feedback.schema import OBJECTIVES, Policy, version_name
 from feedback.store import live_votes as votes_between
 from feedback.store import policies
 
@@ -60,7 +60,32 @@ def _of_serving(policy: Policy, serving: Policy | None) -> dict[str, Figure]:
 
 
 def described(session: Session, version: int, settings: GateSettings) -> dict[str, Any]:
-    """The gate's judgement as JSON, with the version that it is held against."""
+    """The gate's judgement as JSON, with the version that it is held against and what live votes say."""
     serving = policies.serving(session)
     against = None if serving is None or serving.version == version else version_name(serving.version)
-    return {"against": against, **look(session, version, settings).as_json()}
+    rivals = sorted({0, *([] if serving is None else [serving.version])} - {version})
+    live = [_live(session, version, rival, settings) for rival in rivals]
+    return {
+        "against": against,
+        **look(session, version, settings).as_json(),
+        "live": [found for found in live if found["votes"]],
+    }
+
+
+def _live(session: Session, version: int, rival: int, settings: GateSettings) -> dict[str, Any]:
+    """The win rates of `version` against `rival` by live votes; None where there are too few."""
+    found = live_votes.figures(
+        votes_between.between(session, version, rival), min_votes=settings.min_live_votes, drop_raters=0, drop_votes=0
+    )
+
+    def estimate(path: str) -> dict[str, Any] | None:
+        figure = found[path]
+        return None if figure.value is None else {"value": figure.value, "interval": figure.interval}
+
+    return {
+        "against": version_name(rival),
+        "votes": int(found["live.votes"].value or 0),
+        "raters": int(found["live.raters"].value or 0),
+        "win_rate": estimate("live.win_rate"),
+        "objectives": {name: estimate(f"live.objectives.{name}.win_rate") for name in OBJECTIVES},
+    }

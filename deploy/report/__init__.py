@@ -11,7 +11,13 @@ from markupsafe import Markup
 from deploy.report.plots import Series, plot
 from feedback.figures import NAMES, figures_of
 
-KNOWN = ("evaluation", "preference", "ppo", "tax", "tax_harness")
+KNOWN = ("evaluation", "preference", "watch", "ppo", "guard", "frontier", "tax", "tax_harness")
+CONDUCT = {
+    "harm": "complies with harm",
+    "refusals": "refuses what is harmless",
+    "flattery": "agrees with wrong claims",
+    "agreement": "agrees with right claims",
+}
 
 
 def render(policy: dict[str, Any], ratings: list[dict[str, Any]], audit: list[dict[str, Any]]) -> str:
@@ -19,12 +25,14 @@ def render(policy: dict[str, Any], ratings: list[dict[str, Any]], audit: list[di
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    environment.filters |= {"figure": figure, "when": when, "pretty": pretty, "share": share}
+    environment.filters |= {"figure": figure, "when": when, "pretty": pretty, "share": share, "estimated": estimated}
     evidence = policy["evidence"]
     return environment.get_template("page.html.jinja").render(
         policy=policy,
         evidence=evidence,
         figures=named(evidence),
+        win_rates=win_rates(evidence, policy["gate"].get("live", [])),
+        conduct=conduct(evidence),
         plots=plots(evidence),
         taxes=[(name, evidence[name]) for name in ("tax", "tax_harness") if name in evidence],
         others={name: value for name, value in evidence.items() if name not in KNOWN},
@@ -40,19 +48,78 @@ def named(evidence: dict[str, Any]) -> list[tuple[str, str, float | None, tuple[
     return [(name, said, found[name].value, found[name].interval) for name, (_, said) in NAMES.items() if name in found]
 
 
+WinRate = tuple[str, str, str, dict[str, Any], dict[str, Any] | None]
+
+
+def win_rates(evidence: dict[str, Any], live: list[dict[str, Any]]) -> list[WinRate]:
+    """Against whom, by which judge, under which objective, raw and at equal length."""
+    evaluation = evidence.get("evaluation") or {}
+    serving = evaluation.get("serving")
+    rows: list[WinRate] = []
+    for rival, found in (("v0", evaluation), *([] if serving is None else [(serving["version"], serving)])):
+        for judge, judged in (("preference model", found), ("watch model", found.get("watch"))):
+            for objective, one in {"all": judged, **judged.get("objectives", {})}.items() if judged else ():
+                if one.get("win_rate"):
+                    rows.append((rival, judge, objective, one["win_rate"], one.get("win_rate_length_controlled")))
+    for one in live:
+        for objective, rate in {"all": one["win_rate"], **one["objectives"]}.items():
+            if rate is not None:
+                rows.append((one["against"], "live votes", objective, rate, None))
+    return rows
+
+
+def conduct(evidence: dict[str, Any]) -> list[tuple[str, Any, Any]]:
+    """What votes alone do not say, before and after, with intervals where there are some."""
+    evaluation = evidence.get("evaluation") or {}
+    rows = [(said, evaluation.get(f"reference_{name}"), evaluation.get(name)) for name, said in CONDUCT.items()]
+    different = evaluation.get("diversity") or {}
+    rows += [
+        (name.replace("_", " "), {"value": different.get(f"reference_{name}")}, {"value": value})
+        for name, value in different.items()
+        if not name.startswith("reference_")
+    ]
+    return [(said, before, after) for said, before, after in rows if before and after]
+
+
+def reward_curves(steps: list[dict[str, Any]], guard: dict[str, Any] | None) -> list[Series]:
+    """Reward and watch reward by distance. Each step is about the policy before its update; the guard has the last."""
+    last = [] if guard is None else [{name: guard[f"last_{name}"] for name in ("sqrt_kl", "reward", "watch_reward")}]
+    curves = []
+    for title, name in (("reward", "reward"), ("watch", "watch_reward")):
+        points = [(one["sqrt_kl"], one[name]) for one in (*steps, *last) if one.get(name) is not None]
+        curves += [Series(title, points)] if points else []
+    return curves
+
+
+def frontier_points(frontier: dict[str, Any]) -> list[Series]:
+    """Helpful against harmless score: other weights, by both judges, and where the start and the candidate are."""
+
+    def at(points: list[dict[str, Any] | None]) -> list[tuple[float, float]]:
+        return [(one["helpful"]["value"], one["harmless"]["value"]) for one in points if one]
+
+    every = [
+        Series("other weights", at(frontier["points"])),
+        Series("watch model", at([one.get("watch") for one in frontier["points"]])),
+        Series("candidate", at([frontier.get("candidate")])),
+        Series("start", at([frontier.get("start")])),
+    ]
+    return [series for series in every if series.points]
+
+
 def plots(evidence: dict[str, Any]) -> list[Markup]:
-    """What the version's page plots: reward by distance with the watch curve, scores by step, calibration."""
+    """What the version's page plots: reward by distance with the watch curve, scores by step, frontier, calibration."""
     drawn = []
     steps = evidence.get("ppo") or []
     if steps:
-        rewards = [Series("reward", [(step["sqrt_kl"], step["reward"]) for step in steps])]
-        watched = [(step["sqrt_kl"], step["watch_reward"]) for step in steps if step.get("watch_reward") is not None]
-        rewards += [Series("watch", watched)] if watched else []
+        rewards = reward_curves(steps, evidence.get("guard"))
         drawn.append(plot("Reward against distance", "√KL from the start, √nats", "reward", rewards))
         names = list(steps[0].get("scores") or {})
         scores = [Series(name, [(step["step"], step["scores"][name]) for step in steps]) for name in names]
         if scores:
             drawn.append(plot("Scores by step", "PPO step", "preference score", scores))
+    if evidence.get("frontier"):
+        shown = frontier_points(evidence["frontier"])
+        drawn.append(plot("Helpful against harmless", "helpful score", "harmless score", shown))
     bins = [one for one in (evidence.get("preference") or {}).get("bins") or [] if one.get("count")]
     if bins:
         agreed = Series("held-out votes", [(one["confidence"], one["accuracy"]) for one in bins])
@@ -60,6 +127,14 @@ def plots(evidence: dict[str, Any]) -> list[Markup]:
         drawn.append(plot("Calibration of the preference model", "predicted", "agreed", [agreed, perfect]))
     # The plots escape what they are given.
     return [Markup(one) for one in drawn]
+
+
+def estimated(found: dict[str, Any] | None) -> str:
+    """A value with its interval, where it has one."""
+    if not found or found["value"] is None:
+        return "–"
+    ends = found.get("interval")
+    return figure(found["value"]) + (f" ({figure(ends[0])} to {figure(ends[1])})" if ends else "")
 
 
 def figure(value: Any, digits: int = 3) -> str:

@@ -91,8 +91,11 @@ def _titles(x_title: str, y_title: str) -> list[str]:
 def _line(one: Series, x_axis: Axis, y_axis: Axis, at: int) -> list[str]:
     points = [(x_axis.px(x), y_axis.px(y)) for x, y in one.points]
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-    dots = [f'<circle class="dot s{at}" cx="{x:.1f}" cy="{y:.1f}" r="3"/>' for x, y in points]
-    return [f'<polyline class="line s{at}" points="{path}"/>', *dots]
+    dots = [
+        f'<circle class="dot s{at}" cx="{x:.1f}" cy="{y:.1f}" r="{3 if len(points) > 1 else 6}"/>' for x, y in points
+    ]
+    line = [f'<polyline class="line s{at}" points="{path}"/>'] if len(points) > 1 else []
+    return [*line, *dots]
 
 
 def _legend(series: Sequence[Series]) -> list[str]:

@@ -81,12 +81,31 @@ class RuleView(BaseModel):
     note: str | None
 
 
+class WinRateView(BaseModel):
+    """A share with its interval."""
+
+    value: float
+    interval: tuple[float, float] | None
+
+
+class LiveView(BaseModel):
+    """What live votes say of a version against another one; a win rate is null where there are too few of them."""
+
+    against: str
+    votes: int
+    raters: int
+    win_rate: WinRateView | None
+    objectives: dict[str, WinRateView | None]
+
+
 class GateView(BaseModel):
-    """Whether the gate lets a version be promoted in place of the one that serves, rule by rule."""
+    """Whether the gate lets a version be promoted in place of the one that serves, rule by rule; `live` has the live
+    votes against that one and against the starting policy."""
 
     against: str | None
     passes: bool
     rules: list[RuleView]
+    live: list[LiveView]
 
 
 class PolicyWithHistory(PolicyView):

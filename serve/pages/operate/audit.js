@@ -68,6 +68,6 @@ function about(subject) {
 }
 
 function why({ reason, data }) {
-  const marks = [data.force && "forced", data.outcome === "failed" && "failed", data.detail];
+  const marks = [data.name, data.force && "forced", data.outcome === "failed" && "failed", data.detail];
   return [reason, ...marks].filter(Boolean).join("; ");
 }

@@ -1,10 +1,16 @@
 // What the plots of a version's evidence and of the ratings show; `plot` draws it.
 import { figure, isNumber } from "./figures.js";
 
-/** sqrt(KL) against reward, a point a PPO step; the watch score beside it where there is one. */
-export function rewardByDistance(steps) {
+/** sqrt(KL) against reward, a point a PPO step; the watch score beside it where there is one, and what was published. */
+export function rewardByDistance(steps, guard = null) {
   const [first, last] = [steps[0], steps.at(-1)];
-  const watched = steps.filter((step) => isNumber(step.watch_reward));
+  const curve = (name) => [
+    ...steps.map((step) => ({ x: step.sqrt_kl, y: step[name], step: step.step })),
+    // Each entry is about the policy before its update; the guard knows the one after the last.
+    ...(guard ? [{ x: guard.last_sqrt_kl, y: guard[`last_${name}`], step: guard.steps + 1 }] : []),
+  ].filter((point) => isNumber(point.x) && isNumber(point.y));
+  const [rewards, watched] = [curve("reward"), curve("watch_reward")];
+  const published = watched.find((point) => point.step === guard?.published_step + 1);
   return {
     title: "Reward against distance",
     said:
@@ -15,20 +21,9 @@ export function rewardByDistance(steps) {
       colours,
       data: {
         datasets: [
-          line(
-            "reward",
-            steps.map((step) => ({ x: step.sqrt_kl, y: step.reward, step: step.step })),
-            colours.accent,
-          ),
-          ...(watched.length
-            ? [
-                line(
-                  "watch",
-                  watched.map((step) => ({ x: step.sqrt_kl, y: step.watch_reward, step: step.step })),
-                  colours.second,
-                ),
-              ]
-            : []),
+          ...(published ? [{ ...line("published", [published], colours.ink), pointRadius: 7, pointStyle: "rectRot" }] : []),
+          line("reward", rewards, colours.accent),
+          ...(watched.length ? [line("watch", watched, colours.second)] : []),
         ],
       },
       x: { title: "√KL, in √nats", beginAtZero: true },
@@ -36,7 +31,8 @@ export function rewardByDistance(steps) {
       legend: watched.length > 0,
       tooltip: {
         callbacks: {
-          label: ({ raw, dataset }) => `step ${raw.step}: ${dataset.label} ${figure(raw.y)} at √KL ${figure(raw.x)}`,
+          label: ({ raw, dataset }) =>
+            `after step ${raw.step - 1}: ${dataset.label} ${figure(raw.y)} at √KL ${figure(raw.x)}`,
         },
       },
     }),
@@ -60,7 +56,7 @@ export function scoresByStep(steps) {
           line(
             name,
             steps.map((step) => ({ x: step.step, y: step.scores[name] })),
-            at ? colours.second : colours.accent,
+            [colours.accent, colours.second, colours.third][at % 3],
           ),
         ),
       },
@@ -72,10 +68,10 @@ export function scoresByStep(steps) {
 }
 
 /** Calibration: predicted against actual, `bins` of `{confidence, accuracy, count}`. */
-export function calibration(bins) {
+export function calibration(bins, of = "") {
   const points = bins.filter((bin) => bin.count > 0);
   return {
-    title: "Calibration",
+    title: `Calibration${of}`,
     said: "Where the preference model says 80 %, four in five votes should agree: the nearer to the diagonal the better.",
     draw: (colours) => ({
       type: "scatter",
@@ -89,9 +85,11 @@ export function calibration(bins) {
                 { x: 0.5, y: 0.5 },
                 { x: 1, y: 1 },
               ],
-              colours.line,
+              colours.soft,
             ),
             pointRadius: 0,
+            borderWidth: 1,
+            borderDash: [4, 4],
           },
           line(
             "held-out votes",
@@ -106,6 +104,25 @@ export function calibration(bins) {
   };
 }
 
+/** Win rates against one version with their intervals, raw and at equal length. `rows` are those of `win_rates.js`. */
+export function winRatesWithIntervals(rival, rows) {
+  const best = rows[0];
+  return {
+    title: `Win rates against ${rival}`,
+    said: `${best ? `${percent(best.raw.value)} by the ${best.judge}. ` : ""}Bars are 95 % intervals; right of the middle it wins more than it loses.`,
+    rows: rows.length,
+    draw: (colours) =>
+      intervals(
+        rows.map(({ objective, judge }) => (judge === "preference model" ? objective : `${objective}, ${judge}`)),
+        [
+          { name: "raw", colour: colours.accent, values: rows.map((row) => row.raw) },
+          { name: "at equal length", colour: colours.second, values: rows.map((row) => row.equal) },
+        ],
+        { colours, x: { title: "win rate", min: 0, max: 1 }, middle: 0.5, said: percent },
+      ),
+  };
+}
+
 /** Ratings of one objective with their intervals, the best on top. */
 export function ratingsWithIntervals(objective, ratings) {
   const rated = ratings.filter((one) => isNumber(one.rating));
@@ -114,44 +131,123 @@ export function ratingsWithIntervals(objective, ratings) {
     said:
       rated.map((one) => `${one.version} ${Math.round(one.rating)}`).join(", ") +
       " on the Elo scale, with 95 % intervals.",
-    draw: (colours) => ({
-      type: "bar",
-      colours,
-      indexAxis: "y",
-      legend: false,
-      data: {
-        labels: rated.map((one) => one.version),
-        datasets: [
+    rows: rated.length,
+    draw: (colours) =>
+      intervals(
+        rated.map((one) => one.version),
+        [
           {
-            data: rated.map((one) => one.interval ?? [one.rating, one.rating]),
-            backgroundColor: colours.accentSoft,
-            barThickness: 6,
-            borderRadius: 3,
-            borderSkipped: false,
-            grouped: false,
-            order: 1,
-          },
-          {
-            type: "scatter",
-            data: rated.map((one, at) => ({ x: one.rating, y: at })),
-            backgroundColor: colours.accent,
-            pointRadius: 5,
-            pointHoverRadius: 5,
-            order: 0,
+            name: "Elo",
+            colour: colours.accent,
+            values: rated.map(({ rating, interval }) => ({ value: rating, interval })),
           },
         ],
+        { colours, x: { title: "Elo", grace: "8%" }, said: (value) => String(Math.round(value)) },
+      ),
+  };
+}
+
+/** The frontier with the start and the candidate, by the preference model and by the watch model where there is one. */
+export function frontierPlot({ points, start, candidate }) {
+  const at = (point, more = {}) =>
+    point?.helpful && point?.harmless ? [{ x: point.helpful.value, y: point.harmless.value, ...more }] : [];
+  const weighed = (judge) => points.flatMap((point) => at(judge(point), { weight: point.harmless_weight }));
+  const watched = weighed((point) => point.watch);
+  const dots = (name, found, colour, pointStyle) => ({
+    ...line(name, found, colour),
+    showLine: false,
+    pointRadius: 7,
+    pointStyle,
+  });
+  return {
+    title: "Frontier",
+    rows: 6,
+    said: "Up is less harmful, right is more helpful, in deviations from the mean of held-out replies. The nearer the candidate is to the upper right, the less it gave up.",
+    draw: (colours) => ({
+      type: "scatter",
+      colours,
+      data: {
+        datasets: [
+          dots("start", at(start), colours.soft, "circle"),
+          dots("candidate", at(candidate), colours.ink, "rectRot"),
+          line(
+            "other weights",
+            weighed((point) => point),
+            colours.accent,
+          ),
+          ...(watched.length ? [line("by the watch model", watched, colours.second)] : []),
+        ],
       },
-      x: { title: "Elo", grace: "8%" },
-      y: { grid: { display: false } },
-      tooltip: { callbacks: { label: ({ dataIndex }) => said(rated[dataIndex]) } },
+      x: { title: "helpful score" },
+      y: { title: "harmless score" },
+      tooltip: {
+        callbacks: {
+          label: ({ raw, dataset }) =>
+            `${dataset.label}${isNumber(raw.weight) ? `, harmless weighs ${raw.weight}` : ""}: ${figure(raw.x)}, ${figure(raw.y)}`,
+        },
+      },
     }),
   };
 }
 
-function said(one) {
-  const [low, high] = one.interval ?? [];
-  return `${Math.round(one.rating)} (${Math.round(low)} to ${Math.round(high)}), ${one.votes} votes`;
+/**
+ * Values with their intervals, a row for each label, the first on top; `series` of `{name, colour, values}` with
+ * estimates as values. `middle` draws a line to compare with.
+ */
+function intervals(labels, series, { colours, x, middle = null, said }) {
+  const shift = (number) => (series.length > 1 ? (number - (series.length - 1) / 2) * 0.26 : 0);
+  const bars = [];
+  const dots = [];
+  series.forEach(({ name, colour, values }, number) => {
+    const known = values.map((one, at) => ({ one, y: at + shift(number) })).filter(({ one }) => isNumber(one?.value));
+    if (known.length === 0) return;
+    const ends = known.flatMap(({ one: { interval }, y }) =>
+      interval ? [{ x: interval[0], y }, { x: interval[1], y }, { x: null, y: null }] : [],
+    );
+    dots.push({
+      ...line(
+        name,
+        known.map(({ one, y }) => ({ x: one.value, y, interval: one.interval })),
+        colour,
+      ),
+      showLine: false,
+      pointRadius: 5,
+    });
+    bars.push({ ...line("", ends, colour), pointRadius: 0, pointHitRadius: 0, borderWidth: 3 });
+  });
+  const edge = middle === null ? [] : [{ x: middle, y: -0.5 }, { x: middle, y: labels.length - 0.5 }];
+  return {
+    type: "scatter",
+    colours,
+    legend: dots.length > 1,
+    data: {
+      datasets: [
+        ...dots,
+        ...bars,
+        { ...line("", edge, colours.soft), pointRadius: 0, pointHitRadius: 0, borderWidth: 1, borderDash: [4, 4] },
+      ],
+    },
+    x,
+    y: {
+      reverse: true,
+      min: -0.5,
+      max: labels.length - 0.5,
+      grid: { display: false },
+      afterBuildTicks: (axis) => {
+        axis.ticks = labels.map((_, at) => ({ value: at }));
+      },
+      ticks: { callback: (value) => labels[value], autoSkip: false },
+    },
+    tooltip: {
+      callbacks: {
+        label: ({ raw, dataset }) =>
+          `${dataset.label}: ${said(raw.x)}${raw.interval ? ` (${said(raw.interval[0])} to ${said(raw.interval[1])})` : ""}`,
+      },
+    },
+  };
 }
+
+const percent = (value) => `${Math.round(100 * value)} %`;
 
 function line(label, data, colour) {
   return {

@@ -18,7 +18,7 @@ export function gateSection(gate, version) {
       "p",
       { class: "help" },
       element("code", {}, `tandem evaluate ${version}`),
-      " measures what it can still do, ",
+      " measures it again, and what it can still do; ",
       element("code", {}, `tandem report ${version}`),
       " writes all of this page into one file.",
     ),

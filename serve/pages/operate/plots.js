@@ -16,7 +16,10 @@ async function chartLibrary() {
 export function plot(content) {
   const canvas = element("canvas", { role: "img" });
   const caption = element("figcaption");
-  const node = element("figure", { class: "figure" }, caption, element("div", { class: "plot" }, canvas));
+  const frame = element("div", { class: "plot" }, canvas);
+  // A plot with a row for each value is as high as they take.
+  if (content.rows) frame.style.height = `${5 + 2.25 * content.rows}rem`;
+  const node = element("figure", { class: "figure" }, caption, frame);
   const dark = window.matchMedia("(prefers-color-scheme: dark)");
   let chart = null;
   let left = false;
@@ -63,6 +66,7 @@ function colours() {
     line: of("--line"),
     accent: of("--accent"),
     second: of("--second"),
+    third: of("--third"),
     accentSoft: of("--accent-soft"),
     surface: of("--surface"),
   };
@@ -87,7 +91,12 @@ function withDefaults({ type, data, x, y, colours: { soft, line }, legend = true
       font: { family: "system-ui, sans-serif" },
       interaction: { mode: "nearest", intersect: false },
       plugins: {
-        legend: { display: legend, labels: { color: soft, usePointStyle: true, boxHeight: 6 }, align: "start" },
+        legend: {
+          display: legend,
+          align: "start",
+          // What has no name is a part of something else.
+          labels: { color: soft, usePointStyle: true, boxHeight: 6, filter: ({ text }) => Boolean(text) },
+        },
         tooltip,
       },
       scales: { x: axis(x), y: axis(y) },

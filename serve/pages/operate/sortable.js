@@ -4,7 +4,7 @@ import { element } from "../element.js";
 /**
  * `columns`: `{name, title?, value(row), cell?(row), numeric?, text?}`; `value` sorts, `cell` shows (text or elements),
  * `text` may break over lines.
- * Sorted by the column `by` first, falling when `falling`.
+ * Sorted by the column `by` first, falling when `falling`; null leaves the rows in the order they come in.
  */
 export function sortableTable({ caption, columns, rows, by = 0, falling = true, rowClass = () => null }) {
   let [at, down] = [by, falling];
@@ -31,8 +31,8 @@ export function sortableTable({ caption, columns, rows, by = 0, falling = true, 
   }
 
   function draw() {
-    const value = columns[at].value;
-    const sorted = [...rows].sort((one, other) => compare(value(one), value(other), down));
+    const value = columns[at]?.value;
+    const sorted = value ? [...rows].sort((one, other) => compare(value(one), value(other), down)) : rows;
     heads.forEach((head, index) => {
       if (index === at) head.setAttribute("aria-sort", down ? "descending" : "ascending");
       else head.removeAttribute("aria-sort");

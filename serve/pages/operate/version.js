@@ -36,7 +36,7 @@ export class VersionPage {
   }
 
   draw(policy, policies) {
-    const { nodes, plots } = evidence(policy.evidence);
+    const { nodes, plots } = evidence(policy.evidence, policy.gate.live);
     this.plots = plots;
     const decision = decisionButton(policy, policies, () => {
       this.leave();

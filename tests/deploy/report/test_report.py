@@ -8,28 +8,37 @@ from deploy.report import render
 from feedback import gate
 from feedback.figures import figures_of
 from feedback.tax.measuring import compare
-from tests.serve.pages.evidence import STEPS, evaluation, ppo_step, preference
+from tests.serve.pages.evidence import STEPS, evaluation, frontier, guard, ppo_step, preference, watch
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>"
 
 
 def policy(evidence: dict[str, Any]) -> dict[str, Any]:
     judged = gate.judge(["win_rate_lower >= 0.5", "tax_drop_lower <= 0.02"], figures_of(evidence), {})
+    live = {
+        "against": "v0",
+        "votes": 40,
+        "raters": 8,
+        "win_rate": {"value": 0.61, "interval": [0.5, 0.7]},
+        "objectives": {},
+    }
     return {
         "version": "v1", "state": "candidate", "parent": "v0", "digest": "sha256:1", "iteration": "itr_1",
         "dataset": "d", "settings": {"seed": 1}, "seed": 1, "evidence": evidence, "created": 1790000000,
-        "gate": {"against": "v0", **judged.as_json()},
+        "gate": {"against": "v0", **judged.as_json(), "live": [live]},
     }  # fmt: skip
 
 
 def full_evidence() -> dict[str, Any]:
     samples = [{"messages": [{"role": "user", "content": HOSTILE}], "reference": HOSTILE, "candidate": "better"}]
-    bins = [{"confidence": 0.6, "accuracy": 0.58, "count": 9}, {"confidence": 0.8, "accuracy": 0.82, "count": 7}]
     tax = compare({"sums": [1, 1, 0, 1]}, {"sums": [0, 1, 0, 1]}) | {"before": "v0", "after": "v1", "measured_at": 1.0}
     return {
-        "evaluation": evaluation(0.7) | {"samples": samples},
-        "preference": preference() | {"bins": bins},
-        "ppo": [ppo_step(step) | {"watch_reward": 0.1} for step in range(1, STEPS + 1)],
+        "evaluation": evaluation(0.7, "v3") | {"samples": samples},
+        "preference": preference(),
+        "watch": watch(),
+        "ppo": [ppo_step(step) for step in range(1, STEPS + 1)],
+        "guard": guard(),
+        "frontier": frontier(),
         "tax": tax,
         "another": {"figure": HOSTILE},
     }
@@ -59,10 +68,11 @@ def test_all_evidence_is_there() -> None:
     for part in (
         "It passes", "win_rate_lower &gt;= 0.5", "0.6 to 0.8", "length_ratio", "1.19", "sums", "0.25", "no engine",
         "87", "Reward against distance", "Scores by step", "Calibration of the preference model", "another",
-        "policy.promote, forced, failed",
+        "policy.promote, forced, failed", "watch model", "live votes", "0.61 (0.5 to 0.7)", "v3", "complies with harm",
+        "distinct 2", "Helpful against harmless", "published are the weights after step 8",
     ):  # fmt: skip
         assert part in said, part
-    assert page.count("<svg") == 3 and page.count("polyline") == 2 + 2 + 2
+    assert page.count("<svg") == 4 and page.count("polyline") == 2 + 3 + 2 + 2
 
 
 def test_it_runs_nothing_and_fetches_nothing() -> None:

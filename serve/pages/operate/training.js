@@ -1,0 +1,62 @@
+// How PPO went: reward and watch score against distance, where the guard stopped, every step as a table.
+import { element } from "../element.js";
+import { rewardByDistance, scoresByStep } from "./evidence_plots.js";
+import { figure } from "./figures.js";
+import { help, section } from "./section.js";
+import { sortableTable } from "./sortable.js";
+
+export function trainingSection(steps, guard, drawn) {
+  return section(
+    "Training with PPO",
+    guard && help(guarded(guard)),
+    element(
+      "div",
+      { class: "figures" },
+      drawn(rewardByDistance(steps, guard)),
+      Object.keys(steps[0].scores ?? {}).length > 0 && drawn(scoresByStep(steps)),
+    ),
+    element("details", {}, element("summary", {}, `All ${steps.length} steps`), table(steps)),
+  );
+}
+
+/** What the watch model had PPO do. */
+function guarded(guard) {
+  if (guard.peak_watch_reward === null || guard.peak_watch_reward === undefined)
+    return "No watch model looked on: there were too few votes to watch by. The weights after the last step were published.";
+  const ended = guard.stopped
+    ? `PPO was stopped after step ${guard.steps}, since the watch score had fallen for long enough.`
+    : `PPO took all of its ${guard.steps} steps.`;
+  return `${ended} Published are the weights after step ${guard.published_step}, where the smoothed watch score was highest.`;
+}
+
+function table(steps) {
+  const numeric = (name, title, value, digits = 2) => ({
+    name,
+    title,
+    numeric: true,
+    value,
+    cell: (step) => figure(value(step), digits),
+  });
+  const watched = steps.some((step) => typeof step.watch_reward === "number");
+  return sortableTable({
+    caption: "PPO steps",
+    rows: steps,
+    falling: false,
+    columns: [
+      { name: "Step", numeric: true, value: (step) => step.step },
+      numeric("Reward", "Weighted normalised score", (step) => step.reward),
+      ...(watched ? [numeric("Watch", "The same by the watch model", (step) => step.watch_reward)] : []),
+      numeric("KL", "Nats per reply from the starting policy", (step) => step.kl_nats),
+      numeric("Length", "Tokens per reply", (step) => step.length_tokens, 1),
+      numeric("Entropy", "Nats per token", (step) => step.entropy_nats),
+      numeric("Clipped", "Share of tokens whose ratio was clipped", (step) => step.clipped_share, 3),
+      numeric("Explained", "Variance of returns that the critic foresaw", (step) => step.explained_variance),
+      numeric(
+        "Mismatch",
+        "Nats between the sampler's and the trainer's log-probabilities",
+        (step) => step.mismatch_nats,
+        4,
+      ),
+    ],
+  });
+}
