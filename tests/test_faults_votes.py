@@ -45,6 +45,8 @@ FAULTS = {
 class Home:
     """A home with pairs to vote on and the key to vote with."""
 
+    voters_are = "voter"
+
     def __init__(self, folder: Path, database_url: str | None = None) -> None:
         self.folder = folder / "home"
         self.database_url = database_url
@@ -55,7 +57,7 @@ class Home:
         self.comparisons = [add_comparison(self.store, key_id=key.id) for _ in range(COMPARISONS)]
 
     def voters(self, url: str, ledger: Ledger, seed: int, pause_s: float) -> list[Voter]:
-        return [Voter(f"voter-{n}", url, self.secret, ledger, seed, pause_s) for n in range(VOTERS)]
+        return [Voter(f"{self.voters_are}-{n}", url, self.secret, ledger, seed, pause_s) for n in range(VOTERS)]
 
     def uncounted(self) -> int:
         return self.store.read(votes.count_by_state).get("accepted", 0)

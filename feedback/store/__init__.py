@@ -32,8 +32,14 @@ RETRIES = 5
 # Postgres: serialization failure, deadlock. Both mean "nothing happened, run the transaction again".
 RETRYABLE_SQLSTATES = frozenset({"40001", "40P01"})
 CONNECT_TIMEOUT_S = 5
+# A host that was cut off says nothing: each side must notice by itself, or it waits for hours, and holds its locks.
+# Seconds until silence is questioned, between questions, how many of them; milliseconds until what was sent is lost.
+SILENCE = {"keepalives_idle": 5, "keepalives_interval": 3, "keepalives_count": 3}
+UNANSWERED_MS = 15_000
+# And a process that stands still in a transaction must not hold up all others.
+IDLE_IN_TRANSACTION_MS = 60_000
 # Postgres: no connection, no room or memory, stopped or starting by an operator or after a crash.
-UNAVAILABLE_SQLSTATE_CLASSES = ("08", "53", "57")
+UNAVAILABLE_SQLSTATE_CLASSES = ("08", "53", "57", "25P03")
 UNAVAILABLE_SQLITE_CODES = frozenset(
     {
         sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL,
@@ -129,8 +135,18 @@ def open_engine(database_url: str) -> Engine:
         event.listen(engine, "connect", _configure_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
-    timeout = {"connect_timeout": CONNECT_TIMEOUT_S}
-    return create_engine(url, connect_args=timeout, pool_pre_ping=True, pool_size=8, max_overflow=8, **options)
+    noticing = {"connect_timeout": CONNECT_TIMEOUT_S, "tcp_user_timeout": UNANSWERED_MS, **SILENCE}
+    engine = create_engine(url, connect_args=noticing, pool_pre_ping=True, pool_size=8, max_overflow=8, **options)
+    event.listen(engine, "connect", _configure_postgres)
+    return engine
+
+
+def _configure_postgres(connection: Any, _record: object) -> None:
+    wanted = {f"tcp_{name}": value for name, value in SILENCE.items()}
+    wanted |= {"tcp_user_timeout": UNANSWERED_MS, "idle_in_transaction_session_timeout": IDLE_IN_TRANSACTION_MS}
+    with connection.cursor() as cursor:
+        cursor.execute("".join(f"SET {name} = {value};" for name, value in wanted.items()))
+    connection.commit()
 
 
 def _is_unavailable(error: DBAPIError) -> bool:
