@@ -8,10 +8,11 @@ import threading
 from typing import Any
 
 from celery import Celery
-from celery.signals import worker_process_init
+from celery.signals import setup_logging, worker_process_init
 from kombu.entity import Exchange, Queue
 from kombu.exceptions import OperationalError
 
+from feedback import logs
 from feedback.lifeline import die_with_parent
 from feedback.settings import Settings
 
@@ -26,6 +27,8 @@ HINT_INTERVAL_S = 0.25
 
 def make_celery(settings: Settings) -> Celery:
     """The Celery application of a worker or of a process that sends to one."""
+    # A worker's own way of logging would not be ours.
+    setup_logging.connect(lambda **_: logs.configure(settings), weak=False, dispatch_uid="tandem")
     app = Celery("tandem", broker=settings.broker_url, set_as_current=False)
     app.conf.update(
         task_serializer="json",

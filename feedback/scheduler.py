@@ -123,8 +123,8 @@ def _progress(session: Session) -> tuple[int, int, float]:
 def main() -> None:
     """Look again and again until SIGTERM."""
     die_with_parent()
-    logs.configure()
     settings = load_settings()
+    logs.configure(settings)
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())

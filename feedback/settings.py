@@ -276,6 +276,12 @@ class Settings(BaseSettings):
     """Object storage that published weights are put into beside the home, and taken from by machines that have not got
     them: `s3://bucket/prefix?region=...`, `gs://...`, `file:///...` or another URL of fsspec. None: the home alone."""
 
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    """What is too small to be logged."""
+
+    log_format: Literal["line", "json"] = "line"
+    """How a line of the log is written: for people, or as JSON with the fields of a request by themselves."""
+
     serve: ServeSettings = ServeSettings()
     """The API process."""
 

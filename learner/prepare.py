@@ -95,9 +95,9 @@ def _fetch(name: str) -> Path:
 
 def main() -> int:
     die_with_parent()
-    logs.configure()
     try:
         settings = load_settings()
+        logs.configure(settings)
         store = Store(settings.record_url)
         store.migrate()
         prepare(store, settings)

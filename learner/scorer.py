@@ -78,7 +78,7 @@ class Scorer:
 def main() -> None:
     os.umask(0o077)
     settings = load_settings()
-    logs.configure()
+    logs.configure(settings)
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(Scorer(settings).serve())
 

@@ -23,7 +23,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser(prog="python -m serve", description=__doc__)
     arguments.add_argument("--home", type=Path, help="folder of all state")
     settings = load_settings(home=arguments.parse_args().home)
-    logs.configure()
+    logs.configure(settings)
     gc.set_threshold(*GARBAGE_THRESHOLDS)
     tracing.configure(settings.tracing, "api")
     try:

@@ -92,7 +92,23 @@ class Envelope:
         elapsed_s = time.perf_counter() - exchange.began
         self.metrics.requests.labels(exchange.method, route, str(status)).inc()
         self.metrics.request_seconds.labels(exchange.method, route).observe(elapsed_s)
-        log.info("%s %s %d %.1f ms %s", exchange.method, route, status, 1000 * elapsed_s, exchange.request_id)
+        log.info(
+            "%s %s %d %.1f ms %s",
+            exchange.method,
+            route,
+            status,
+            1000 * elapsed_s,
+            exchange.request_id,
+            extra={
+                "fields": {
+                    "method": exchange.method,
+                    "route": route,
+                    "status": status,
+                    "elapsed_s": round(elapsed_s, 6),
+                    "request_id": exchange.request_id,
+                }
+            },
+        )
 
 
 class _Exchange:

@@ -32,6 +32,7 @@ from serve.engine.swap import Promoter
 from serve.metrics import Metrics
 from serve.record import Record
 from serve.recorder import Recorder
+from serve.redis_link import RedisLink
 from serve.scorer import Scorer
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ class Gateway:
         self.autopilot = Autopilot(settings.automatic, settings.gate, self.record, self.promoter, self.pool)
         self.stopping = asyncio.Event()
         self.retries = SharedRetries(settings.broker_url)
+        self.queue = RedisLink(settings.broker_url, "depths of the queues are not known")
         self.rate_limits = RateLimits(settings.serve, settings.broker_url)
         self._follow_after = 0.0
         self.made_at: dict[int, float] = {}
@@ -106,6 +108,7 @@ class Gateway:
             await asyncio.to_thread(self._vote_hints.stop)
         await self.retries.stop()
         await self.rate_limits.stop()
+        await self.queue.stop()
         await self.recorder.stop()
         self.record.close()
 

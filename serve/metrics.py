@@ -53,6 +53,10 @@ class Metrics:
             registry=self.registry,
         )
         self.queued = Gauge("tandem_chat_queued", "Chats that wait for an engine.", registry=self.registry)
+        self.queue_answers = Gauge("tandem_queue_answers", "1 while Redis answers.", registry=self.registry)
+        self.queue_tasks = Gauge(
+            "tandem_queue_tasks", "Tasks that wait in Redis for a worker.", ["queue"], registry=self.registry
+        )
         self.promotions = Counter(
             "tandem_promotions", "Attempts to change what serves.", ["kind", "outcome"], registry=self.registry
         )

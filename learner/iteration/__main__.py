@@ -16,9 +16,9 @@ log = logging.getLogger(__name__)
 
 def main() -> int:
     die_with_parent()
-    logs.configure()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     settings = load_settings()
+    logs.configure(settings)
     tracing.configure(settings.tracing, "learner")
     try:
         run(Store(settings.record_url), settings, sys.argv[1])

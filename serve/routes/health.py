@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from typing import Literal
+from typing import Any, Literal
 
 from fastapi import APIRouter
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -14,6 +14,8 @@ from feedback.store import iterations, votes
 from serve.auth import guarded
 from serve.gateway import Gateway
 from serve.routes.dependencies import Parts
+
+QUEUES = ("votes", "learner")
 
 router = APIRouter()
 metrics_router = APIRouter(route_class=guarded("operate"))
@@ -45,6 +47,10 @@ async def metrics(parts: Parts) -> Response:
     return Response(generate_latest(parts.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
 
+async def _depths(redis: Any) -> dict[str, int]:
+    return {queue: await redis.llen(queue) for queue in QUEUES}
+
+
 async def _look(parts: Gateway) -> None:
     """Bring the gauges up to date."""
     shown, pool = parts.metrics, parts.pool
@@ -53,6 +59,11 @@ async def _look(parts: Gateway) -> None:
         shown.engine_version.labels(str(slot.index)).set(-1 if slot.version is None else slot.version)
         shown.engine_in_flight.labels(str(slot.index)).set(slot.in_flight)
     shown.queued.set(pool.admission.queued)
+    depths = await parts.queue.ask(_depths)
+    shown.queue_answers.set(depths is not None)
+    shown.queue_tasks.clear()
+    for queue, depth in (depths or {}).items():
+        shown.queue_tasks.labels(queue).set(depth)
     counts = await parts.record.read(votes.count_by_state)
     for state in ("accepted", "counted", "quarantined", "retracted"):
         shown.votes.labels(state).set(counts.get(state, 0))

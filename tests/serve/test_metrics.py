@@ -3,8 +3,12 @@
 import re
 import shutil
 
+import pytest
+
+from feedback.queue import COUNT_VOTES, RUN_ITERATION, make_celery, send
 from feedback.store import iterations
 from tests.serve.conftest import Tandem
+from tests.serve.redis_server import redis_server
 
 
 def shown(quiet: Tandem) -> dict[str, float]:
@@ -35,3 +39,16 @@ def test_an_iteration_is_shown_in_its_stage_and_gone_when_it_has_ended(quiet: Ta
 def test_the_free_disk_is_that_of_the_home(quiet: Tandem) -> None:
     free = shutil.disk_usage(quiet.settings.home).free
     assert abs(shown(quiet)["tandem_home_free_bytes"] - free) < 0.2 * free
+
+
+def test_the_queues_are_as_deep_as_there_are_tasks(quiet: Tandem, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serve.redis_link.PAUSE_S", 0.0)
+    silent = shown(quiet)
+    assert silent["tandem_queue_answers"] == 0 and not any(name.startswith("tandem_queue_tasks") for name in silent)
+    with redis_server(quiet.settings.home):
+        celery = make_celery(quiet.settings)
+        assert send(celery, COUNT_VOTES) and send(celery, COUNT_VOTES) and send(celery, RUN_ITERATION, "itr_1")
+        celery.close()
+        known = shown(quiet)
+    assert known["tandem_queue_answers"] == 1
+    assert (known['tandem_queue_tasks{queue="votes"}'], known['tandem_queue_tasks{queue="learner"}']) == (2, 1)
