@@ -1,4 +1,4 @@
-"""The learner alone in the built-in world: simulated votes, a preference model, PPO, and gold figures before and after.
+"""The learner alone in the built-in world: simulated votes, a preference model, PPO or DPO, gold figures around them.
 
 Run `python -m benchmarks.learning_in_the_sandbox --seeds 3`. Prints one table row a seed and stage, in CPU-seconds of
 one thread, and the safe bars at the end.
@@ -19,7 +19,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import torch
 
 from feedback.datasets import soft_label, split_of
-from feedback.learning_settings import PPOSettings, PreferenceSettings
+from feedback.learning_settings import DPOSettings, PPOSettings, PreferenceSettings
 from feedback.sandbox.judge import OBJECTIVES, Verdict, judge, overall, utility
 from feedback.sandbox.measures import measures, win_rate
 from feedback.sandbox.raters import draw_objective, raters, vote
@@ -27,6 +27,8 @@ from feedback.sandbox.world import Prompt, held_out_prompts, training_prompts
 from feedback.settings import FeedbackSettings
 from feedback.store.samples import prompt_digest
 from learner.comparisons import VotedComparison
+from learner.dpo import DPOStep, train_dpo
+from learner.language_model import reply_logprobs
 from learner.policy import Policy, load_policy
 from learner.ppo import PPOStep, train_ppo
 from learner.preference_judging import calibrate
@@ -119,6 +121,15 @@ def gold_figures(
     return figures
 
 
+@torch.no_grad()
+def kl_nats(policy: Policy, start: Policy, seed: int) -> float:
+    """Mean KL of a reply from the starting policy's distribution, on replies to held-out prompts."""
+    prompts = [prompt for prompt in held_out_prompts() for _ in range(4)]
+    episodes = Episodes.pad([policy.encode_chat(prompt.messages) for prompt in prompts], replies(policy, prompts, seed))
+    own_N, start_N = (reply_logprobs(one.model, episodes) for one in (policy, start))
+    return float((own_N - start_N).sum() / len(prompts))
+
+
 def bars_missed(after: dict[str, Any], agreement: float, kl_nats: float) -> list[str]:
     """The safe bars of the built-in world after 600 votes and four steps that these figures do not meet."""
     bars = {
@@ -141,8 +152,10 @@ def split(voted: list[VotedComparison]) -> tuple[list[VotedComparison], ...]:
     return tuple(parts.values())
 
 
-def run(seed: int, votes: int, ppo: PPOSettings, preference: PreferenceSettings) -> dict[str, Any]:
-    """Votes, preference model, PPO, and the figures around them."""
+def run(
+    seed: int, votes: int, trainer: str, ppo: PPOSettings, dpo: DPOSettings, preference: PreferenceSettings
+) -> dict[str, Any]:
+    """Votes, preference model, PPO or DPO, and the figures around them."""
     clock = Clock()
     start = load_policy(WEIGHTS, device="cpu")
     with clock.stage("votes"):
@@ -163,24 +176,27 @@ def run(seed: int, votes: int, ppo: PPOSettings, preference: PreferenceSettings)
         start_replies = replies(start, prompts, seed + 8)
     policy = load_policy(WEIGHTS, device="cpu")
     pool = [TrainingPrompt(one.messages, one.objective) for one in voted]
-    steps: list[PPOStep] = []
-    with clock.stage("ppo"):
-        end = train_ppo(
-            policy,
-            start.model,
-            model,
-            pool,
-            ppo,
-            seed=seed,
-            watch=watch,
-            on_step=lambda step, _: steps.append(step),
-        )
+    steps: list[PPOStep | DPOStep] = []
+    end = None
+    with clock.stage("training"):
+        if trainer == "ppo":
+            end = train_ppo(
+                policy,
+                start.model,
+                model,
+                pool,
+                ppo,
+                seed=seed,
+                watch=watch,
+                on_step=lambda step, _: steps.append(step),
+            )
+        else:
+            train_dpo(policy, start.model, train, dpo, seed=seed, on_step=lambda step, _: steps.append(step))
     after = gold_figures(policy, start_replies, seed + 9)
     return {
         "seed": seed, "evidence": evidence, "agreement": agreement, "before": before, "after": after,
-        "kl": steps[-1].kl_nats, "end": end, "cpu_s": clock.seconds, "steps": steps,
+        "kl": kl_nats(policy, start, seed + 10), "end": end, "cpu_s": clock.seconds, "steps": steps,
         "watch_agreement": None if watch is None else gold_agreement(watch, start, seed)["overall"],
-        "episodes_per_cpu_s": len(steps) * ppo.episodes_per_step / clock.seconds["ppo"],
         "pairs_per_cpu_s": len(train) * preference.epochs / clock.seconds["preference"],
     }  # fmt: skip
 
@@ -190,14 +206,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--votes", type=int, default=600)
+    parser.add_argument("--trainer", choices=("ppo", "dpo"), default="ppo")
+    parser.add_argument("--dpo", type=json.loads, default={})
     parser.add_argument("--ppo", type=json.loads, default={"steps": 4, "max_new_tokens": MAX_NEW_TOKENS})
     parser.add_argument("--preference", type=json.loads, default={})
     parser.add_argument("--verbose", action="store_true")
     arguments = parser.parse_args()
     ppo, preference = PPOSettings(**arguments.ppo), PreferenceSettings(**arguments.preference)
+    dpo = DPOSettings(**arguments.dpo)
     missed = 0
     for seed in range(1, arguments.seeds + 1):
-        result = run(seed, arguments.votes, ppo, preference)
+        result = run(seed, arguments.votes, arguments.trainer, ppo, dpo, preference)
         if arguments.verbose:
             print(json.dumps(result["evidence"], indent=1))
             for step in result["steps"]:
@@ -209,8 +228,7 @@ def main() -> None:
             print(seed, when, {k: v if v is None else round(v, 3) for k, v in result[when].items()})
         rounded = {name: round(value, 2) for name, value in result["cpu_s"].items()}
         print(seed, "agreement", {k: round(v, 3) for k, v in result["agreement"].items()}, "kl", round(result["kl"], 2),
-              "cpu_s", rounded, "episodes/cpu-s", round(result["episodes_per_cpu_s"]),
-              "pairs/cpu-s", round(result["pairs_per_cpu_s"]), flush=True)  # fmt: skip
+              "cpu_s", rounded, "pairs/cpu-s", round(result["pairs_per_cpu_s"]), flush=True)  # fmt: skip
         for complaint in bars_missed(result["after"], result["agreement"]["overall"], result["kl"]):
             print(seed, "MISSED", complaint)
             missed += 1

@@ -63,7 +63,7 @@ def import_file(
     read, counts, set_aside = 0, Counter[str](), []
     seen: Counter[str] = Counter()
     batch: list[imports.Pair] = []
-    for number, line in _lines(path, on_progress):
+    for number, line in lines(path, on_progress):
         read += 1
         try:
             preference = file_format.parse(line)
@@ -96,7 +96,8 @@ def objective_of(path: Path) -> str:
     return named_in_path[0]
 
 
-def _lines(path: Path, on_progress: Callable[[int], None]) -> Iterator[tuple[int, bytes]]:
+def lines(path: Path, on_progress: Callable[[int], None] = lambda _bytes: None) -> Iterator[tuple[int, bytes]]:
+    """The lines of a file, gzip or plain, that are not blank, with their numbers. Raises InvalidRequest."""
     try:
         with path.open("rb") as raw:
             opened: BinaryIO | gzip.GzipFile = raw
@@ -145,10 +146,10 @@ def _pair(
     )
 
 
-def keep_set_aside(home: Path, path: Path, lines: list[Line]) -> Path | None:
-    if not lines:
+def keep_set_aside(home: Path, path: Path, set_aside: list[Line]) -> Path | None:
+    if not set_aside:
         return None
     kept = home / "imports" / f"{path.name}.set-aside.jsonl"
     kept.parent.mkdir(parents=True, exist_ok=True)
-    kept.write_bytes(b"".join(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE) for line in lines))
+    kept.write_bytes(b"".join(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE) for line in set_aside))
     return kept

@@ -1,5 +1,6 @@
 """Settings of learning: preference models, PPO and evaluation. Read without torch; `learner` imports them from here."""
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -9,6 +10,28 @@ class LearningSettings(BaseModel):
     """Frozen, strict about names, and every field described by the docstring below it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class PretrainingSettings(LearningSettings):
+    """What a preference model learns before it sees votes; nothing unless `file` or `from_record` says so."""
+
+    file: Path | None = None
+    """Ranked pairs, a JSON object a line, gzip or plain, on the learner's machine."""
+
+    format: Literal["hh", "trl", "openai"] = "trl"
+    """Format of the file, as for `tandem votes import`."""
+
+    from_record: list[Literal["rewrites", "imported"]] = []
+    """Training votes that are learnt as ranked pairs first: `rewrites` by raters, `imported` pairs."""
+
+    epochs: int = Field(1, gt=0)
+    """Passes over the pairs."""
+
+    label: float = Field(0.9, gt=0.5, le=1)
+    """Probability that the chosen reply of the file is the better one."""
+
+    heldout_one_in: int = Field(20, gt=1)
+    """Of the file's pairs, one in so many is kept from training, to measure on."""
 
 
 class PreferenceSettings(LearningSettings):
@@ -54,6 +77,9 @@ class PreferenceSettings(LearningSettings):
 
     pessimism: float = Field(0.0, ge=0)
     """Standard deviations of the ensemble that are subtracted from its mean score; 0 takes the plain mean."""
+
+    pretraining: PretrainingSettings = PretrainingSettings()
+    """Pre-training on ranked text."""
 
     length_control: Literal["none", "residual"] = "none"
     """`residual` takes the linear effect of a reply's length out of its scores: what a token more adds within a pair,
@@ -197,6 +223,41 @@ class PPOSettings(LearningSettings):
     mismatch_alarm_nats: float = Field(0.1, gt=0)
     """Mean absolute difference of sampler and trainer log-probabilities per token at which training stops with an
     error."""
+
+
+class DPOSettings(LearningSettings):
+    """How a policy is trained on the votes themselves, where `learner.trainer` is `dpo`."""
+
+    epochs: int = Field(4, gt=0)
+    """Passes over the votes."""
+
+    comparisons_per_batch: int = Field(32, gt=0)
+    """Comparisons in one optimiser step."""
+
+    beta: float = Field(0.1, gt=0)
+    """How strongly the policy is held to where it began: the larger, the less it moves for the same votes."""
+
+    objective_weights: dict[str, float] = Field({"helpful": 1.0, "harmless": 1.0})
+    """How much the votes under each objective, taken together, count, however many they are."""
+
+    learning_rate: float = Field(3e-4, gt=0)
+    """Peak learning rate of AdamW; suits the built-in policy, take 5e-7 for models of a billion parameters."""
+
+    warmup_share: float = Field(0.1, ge=0, lt=1)
+    """Share of the optimiser steps over which the learning rate rises; afterwards it falls on a cosine to a tenth."""
+
+    max_gradient_norm: float = Field(1.0, gt=0)
+    """Gradients are scaled down to this global norm."""
+
+    max_prompt_tokens: int = Field(1024, gt=0)
+    """Longer prompts lose their oldest tokens."""
+
+    max_reply_tokens: int = Field(512, gt=0)
+    """Longer replies are cut."""
+
+    matmul_precision: Literal["full", "fast"] = "fast"
+    """`fast` lets the machine round the inputs of matrix products (TF32 on CUDA, bfloat16 on CPUs with AMX); `full`
+    never."""
 
 
 class EvaluationSettings(LearningSettings):

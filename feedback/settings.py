@@ -19,7 +19,7 @@ from pydantic_settings import (
 )
 
 from feedback.errors import SettingsInvalid
-from feedback.learning_settings import EvaluationSettings, PPOSettings, PreferenceSettings
+from feedback.learning_settings import DPOSettings, EvaluationSettings, PPOSettings, PreferenceSettings
 from feedback.operating_settings import AutomaticSettings, GateSettings, TracingSettings
 
 DEFAULT_HOME = Path(".tandem")
@@ -239,11 +239,22 @@ class LearnerSettings(Section):
     checkpoint_interval_s: float = Field(5.0, ge=0)
     """At most this much training is lost when the learner is killed."""
 
+    trackers: list[Literal["tensorboard", "wandb", "mlflow"]] = ["tensorboard"]
+    """Where each step's numbers go beside the record: `tensorboard` writes into the iteration's folder; the others are
+    to be installed beside Tandem, and find their server and key by their own environment."""
+
     preference: PreferenceSettings = PreferenceSettings()
     """Preference model."""
 
+    trainer: Literal["ppo", "dpo"] = "ppo"
+    """What trains the candidate: `ppo` against the preference model, or `dpo` on the votes themselves. The preference
+    model is trained in either case: evaluation and best-of-k need it."""
+
     ppo: PPOSettings = PPOSettings()
     """PPO."""
+
+    dpo: DPOSettings = DPOSettings()
+    """DPO."""
 
     evaluation: EvaluationSettings = EvaluationSettings()
     """Evaluation of the candidate."""

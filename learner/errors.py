@@ -32,3 +32,9 @@ class CheckpointInvalid(TandemError):
     """A checkpoint that is incomplete or belongs to another run."""
 
     code = "checkpoint_invalid"
+
+
+class TrackerMissing(InvalidRequest):
+    """A tracker that the settings name and that is not installed."""
+
+    code = "tracker_missing"

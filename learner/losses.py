@@ -18,6 +18,19 @@ def preference_loss(margins_C: Tensor, labels_C: Tensor, weights_C: Tensor) -> T
     return (losses_C * weights_C).sum()
 
 
+def dpo_margins(logprobs_C_2: Tensor, reference_logprobs_C_2: Tensor, beta: float) -> Tensor:
+    """Margins [C] of the implicit rewards of direct preference optimisation: beta ((log p_0 - log q_0) - (log p_1 -
+    log q_1)).
+
+    `logprobs_C_2` are the summed log-probabilities of both replies under the policy p, `reference_logprobs_C_2` under
+    the policy q that it began from, in nats. The loss is `preference_loss` of the margins. Source: Rafailov et al.
+    2023, "Direct preference optimization", equation 7; with soft labels Mitchell 2023, "A note on DPO with noisy
+    preferences".
+    """
+    rewards_C_2 = beta * (logprobs_C_2 - reference_logprobs_C_2)
+    return rewards_C_2[:, 0] - rewards_C_2[:, 1]
+
+
 @dataclass(frozen=True)
 class PolicyLoss:
     """Summed loss of a batch, and what it did: both counts are of tokens."""

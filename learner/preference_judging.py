@@ -90,6 +90,15 @@ def score_comparisons(
     return HeldOut(scores_C_2_O, lengths, encoded, list(comparisons))
 
 
+def accuracy_of(
+    model: PreferenceModel, start: Policy, comparisons: Sequence[VotedComparison], settings: PreferenceSettings
+) -> float | None:
+    """Share of untied comparisons whose better side has the higher score of their objective; None without any."""
+    if not comparisons:
+        return None
+    return _votes(score_comparisons(model, start, comparisons, settings), model, None).accuracy()
+
+
 def calibrate(
     model: PreferenceModel,
     start: Policy,

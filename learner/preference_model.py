@@ -102,6 +102,15 @@ class PreferenceModel(nn.Module):
     def device(self) -> torch.device:
         return self.trunk.device
 
+    @torch.no_grad()
+    def take_over(self, before: "PreferenceModel") -> None:
+        """Begin from another model of the same make: from its trunk, and every score from its overall one."""
+        self.trunk.load_state_dict(before.trunk.state_dict())
+        self.head_in.load_state_dict(before.head_in.state_dict())
+        self.head_out_E_H_O.copy_(before.head_out_E_H_O[..., -1:].expand_as(self.head_out_E_H_O))
+        if self.shape.start_logprob_feature:
+            self.likelihood_E_F_O.copy_(before.likelihood_E_F_O[..., -1:].expand_as(self.likelihood_E_F_O))
+
     def member_scores(self, hidden_B_D: Tensor, features_B_F: Tensor | None, lengths_B: Tensor) -> Tensor:
         """Raw scores [B, E, O] of replies from what the heads see of them, their lengths in tokens and, where the model
         uses them, features."""
@@ -134,7 +143,7 @@ class PreferenceModel(nn.Module):
         """Raw member scores [C, 2, E, O] of both sides, their prompt computed once."""
         read_C_T = batch.ends_reply_C_T if self.shape.readout == "last" else batch.is_reply_C_T
         lengths_C2 = batch.lengths_3_C[1:].T.flatten()
-        read_C2_D = self._read(_pair_states(self.trunk, batch, read_C_T), lengths_C2)
+        read_C2_D = self._read(pair_states(self.trunk, batch, read_C_T), lengths_C2)
         features_C2_F = None if features_C_2_F is None else features_C_2_F.flatten(0, 1)
         return self.member_scores(read_C2_D, features_C2_F, lengths_C2).unflatten(0, (len(batch), 2))
 
@@ -165,7 +174,7 @@ class PreferenceModel(nn.Module):
         """Likelihood features [C, 2, F] of both sides under the starting policy, where the model uses them."""
         if self.start is None or not self.shape.start_logprob_feature:
             return None
-        hidden_N_D = batch.predicting(_pair_states(self.start.base_model, batch, batch.predicts_reply_C_T))
+        hidden_N_D = batch.predicting(pair_states(self.start.base_model, batch, batch.predicts_reply_C_T))
         logprobs_N = token_logprobs(self.start, hidden_N_D, batch.reply_tokens_N)
         return likelihood_features(batch.unpack(logprobs_N), batch.reply_mask_C_2_R)
 
@@ -207,13 +216,15 @@ def load_preference_model(
         shape = PreferenceShape(**{**fields, "objectives": tuple(fields["objectives"])})
         trunk = AutoModel.from_config(AutoConfig.from_pretrained(folder, local_files_only=True))
         model = PreferenceModel(trunk, shape, start)
-        model.load_state_dict(load_file(folder / "preference.safetensors"))
+        # Models of earlier homes have no length taken out, and no anchor.
+        later = {name: getattr(model, name) for name in ("length_slope_O", "anchor_O")}
+        model.load_state_dict(later | load_file(folder / "preference.safetensors"))
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise CheckpointInvalid(f"{folder}: not a preference model: {error}") from error
     return model.to(device).eval()
 
 
-def _pair_states(trunk: PreTrainedModel, batch: ComparisonBatch, read_C_T: Tensor) -> Tensor:
+def pair_states(trunk: PreTrainedModel, batch: ComparisonBatch, read_C_T: Tensor) -> Tensor:
     """Hidden states [N, D] where `read_C_T` is True, in rows that hold a prompt and both replies."""
     if small_llama.fits(trunk, *batch.tokens_C_T.shape):
         return small_llama.hidden_states(

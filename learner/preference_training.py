@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -16,6 +16,7 @@ from learner.hardware import matmul_precision
 from learner.losses import preference_loss
 from learner.policy import Policy
 from learner.preference_model import FEATURES, PreferenceModel, PreferenceShape, new_preference_model
+from learner.schedule import batch_of, set_learning_rates
 from learner.training_state import TrainingState, capture, restore
 
 OBJECTIVES = ("helpful", "harmless")
@@ -40,10 +41,12 @@ def train_preference_model(
     *,
     seed: int,
     objectives: Sequence[str] = OBJECTIVES,
+    before: PreferenceModel | None = None,
     on_step: OnPreferenceStep | None = None,
     resume: TrainingState | None = None,
 ) -> PreferenceModel:
-    """Train on `comparisons`, from the trunk of the starting policy. The result wants `calibrate` before it is used.
+    """Train on `comparisons`, from the trunk of the starting policy, or from a model that was trained `before` on other
+    data. The result wants `calibrate` before it is used.
 
     `on_step` is called after each optimiser step, with a function that gives the state to resume from. The same
     arguments give the same weights, resumed or not. Raises `TrainingDataInvalid` and `TrainingDiverged`.
@@ -55,7 +58,7 @@ def train_preference_model(
     ]
     if not encoded:
         raise TrainingDataInvalid("no comparison to train the preference model on")
-    shares_O = _shares(encoded, [settings.objective_weights.get(name, 0.0) for name in objectives])
+    shares_O = shares_of_objectives(encoded, objectives, settings.objective_weights)
     shape = PreferenceShape(
         objectives=tuple(objectives),
         ensemble_size=settings.ensemble_size,
@@ -64,9 +67,10 @@ def train_preference_model(
         readout=settings.readout,
     )
     model = new_preference_model(start.model, shape, seed)
+    if before is not None:
+        model.take_over(before)
     optimizer = _optimizer(model, settings)
-    steps_per_epoch = math.ceil(len(encoded) / settings.comparisons_per_batch)
-    steps = settings.epochs * steps_per_epoch
+    steps = settings.epochs * math.ceil(len(encoded) / settings.comparisons_per_batch)
     fingerprint = _fingerprint(encoded, settings, seed)
     modules: dict[str, nn.Module] = {"model": model}
     optimizers: dict[str, torch.optim.Optimizer] = {"optimizer": optimizer}
@@ -83,10 +87,8 @@ def train_preference_model(
             _standardise(model, features_C_2_F)
         votes_C_E = _bootstrap(len(encoded), settings.ensemble_size, seed)
         for step in range(first, steps):
-            order_C = torch.randperm(len(encoded), generator=_generator(seed, step // steps_per_epoch))
-            start_at = step % steps_per_epoch * settings.comparisons_per_batch
-            index = order_C[start_at : start_at + settings.comparisons_per_batch].tolist()
-            _schedule(optimizer, step, steps, settings.warmup_share)
+            index = batch_of(step, len(encoded), settings.comparisons_per_batch, seed)
+            set_learning_rates(optimizer, step, steps, settings.warmup_share)
             loss = _accumulate(
                 model, encoded, index, features_C_2_F, votes_C_E, shares_O, settings.score_center_penalty
             )
@@ -104,16 +106,19 @@ def _state(
     return TrainingState(step, fingerprint, capture(modules, optimizers))
 
 
-def _shares(encoded: Sequence[EncodedComparison], wanted_O: Sequence[float]) -> Tensor:
-    """What a vote under each objective weighs in the overall score, [O]: all votes of an objective together weigh as
-    wanted, however many they are, and a vote weighs one on average."""
+def shares_of_objectives(
+    encoded: Sequence[EncodedComparison], objectives: Sequence[str], wanted: Mapping[str, float]
+) -> Tensor:
+    """What a vote under each objective weighs where all are learnt together, [O]: all votes of an objective weigh as
+    wanted, however many they are, and a vote weighs one on average. Raises `TrainingDataInvalid`."""
+    wanted_O = [wanted.get(name, 0.0) for name in objectives]
     voted_O = torch.zeros(len(wanted_O))
     for one in encoded:
         voted_O[one.objective] += one.weight
     shares_O = torch.where(voted_O > 0, torch.tensor(wanted_O) / voted_O.clamp(min=1e-6), 0.0)
     total = float((shares_O * voted_O).sum())
     if total <= 0:
-        raise TrainingDataInvalid("preference.objective_weights gives no weight to any objective that was voted on")
+        raise TrainingDataInvalid("objective_weights gives no weight to any objective that was voted on")
     return shares_O * float(voted_O.sum()) / total
 
 
@@ -190,20 +195,6 @@ def _optimizer(model: PreferenceModel, settings: PreferenceSettings) -> torch.op
         }
         groups.append(likelihood)
     return torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.98), weight_decay=settings.weight_decay, fused=True)
-
-
-def _schedule(optimizer: torch.optim.Optimizer, step: int, steps: int, warmup_share: float) -> None:
-    warmup = max(1, round(warmup_share * steps))
-    if step < warmup:
-        share = (step + 1) / warmup
-    else:
-        share = 0.55 + 0.45 * math.cos(math.pi * (step - warmup) / max(1, steps - warmup))
-    for group in optimizer.param_groups:
-        group["lr"] = group["peak"] * share
-
-
-def _generator(seed: int, epoch: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed * 1_000_003 + epoch)
 
 
 def _bootstrap(comparisons: int, members: int, seed: int) -> Tensor:

@@ -4,12 +4,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Literal
 
 from feedback import tracing
 from feedback.store import Store, iterations
+from learner.dpo import DPOStep
 from learner.ppo import PPOStep
 from learner.preference_training import PreferenceStep
+from learner.tracking import Tracking
 
 WRITE_EVERY_S = 0.5
 
@@ -21,6 +23,7 @@ class Progress:
         self._store = store
         self._iteration_id = iteration_id
         self._epoch = epoch
+        self.tracking = Tracking([])
         self._written_at = 0.0
         self._span = tracing.NOTHING
 
@@ -46,15 +49,24 @@ class Progress:
         """Something happened that is worth an event."""
         self._store.write(iterations.tell, self._iteration_id, self._epoch, kind, data)
 
+    def report(self, kind: str, figures: dict[str, Any]) -> None:
+        """Something was measured: an event, and for the trackers."""
+        self.tell(kind, figures)
+        self.tracking.report(kind, figures)
+
     def preference_step(self, name: str, done: PreferenceStep) -> None:
         """A step of the preference or the watch model. There are many and each is short: every half second is told."""
+        self.tracking.step(name, done)
         if done.step == done.steps or time.monotonic() - self._written_at >= WRITE_EVERY_S:
             self._advance("preference", done.step / done.steps)
             self.tell(f"{name}_step", asdict(done))
 
-    def ppo_step(self, done: PPOStep) -> None:
-        self._advance("ppo", done.step / done.steps)
-        self.tell("ppo_step", asdict(done))
+    def training_step(self, trainer: Literal["ppo", "dpo"], done: PPOStep | DPOStep) -> None:
+        """Every step of PPO, which takes seconds; those of DPO are as many and short as the preference model's."""
+        self.tracking.step(trainer, done)
+        if trainer == "ppo" or done.step == done.steps or time.monotonic() - self._written_at >= WRITE_EVERY_S:
+            self._advance(trainer, done.step / done.steps)
+            self.tell(f"{trainer}_step", asdict(done))
 
     def _advance(self, stage: str, share: float) -> None:
         self._written_at = time.monotonic()

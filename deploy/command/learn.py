@@ -129,7 +129,7 @@ def show(event: "Event", bar: "Progress", task: "TaskID") -> None:
 
 def told(kind: str, data: dict[str, Any]) -> str | None:
     """An event as a line: its plain figures after its kind. None for what only moves the bar or is said at the end."""
-    if kind in ENDED or kind == "preference_step":
+    if kind in ENDED or kind in ("preference_step", "dpo_step"):
         return None
     if kind == "stage":
         return str(data["stage"])

@@ -1,4 +1,4 @@
-"""The candidate: trained by PPO, evaluated against the starting policy, published as a policy version."""
+"""The candidate: trained by PPO or DPO, evaluated against the starting policy, published as a policy version."""
 
 import logging
 from collections.abc import Callable
@@ -11,8 +11,9 @@ import orjson
 from feedback import policy_weights
 from feedback.schema import version_name
 from feedback.store import policies
+from learner.dpo import DPOStep, train_dpo
 from learner.evaluation import Serving, evaluate
-from learner.iteration.examples import held_out_prompts, prompts
+from learner.iteration.examples import comparisons, held_out_prompts, prompts
 from learner.iteration.run import Run, write_json
 from learner.policy import Policy, load_policy
 from learner.ppo import PPOStep, train_ppo
@@ -22,11 +23,12 @@ from learner.training_state import TrainingState
 
 log = logging.getLogger(__name__)
 
-PPO_STATE, PPO_STEPS, EVALUATION = "ppo.state.safetensors", "ppo.jsonl", "evaluation.json"
+TRAINING_STATE = {"ppo": "ppo.state.safetensors", "dpo": "dpo.state.safetensors"}
+EVALUATION = "evaluation.json"
 
 
 def starting_point(this: Run) -> tuple[Policy, int]:
-    """The policy that PPO begins from, to be trained, and its version."""
+    """The policy that training begins from, to be trained, and its version."""
     serving = this.store.read(policies.serving)
     from_last = this.learner.start_from == "last" and serving is not None
     version = serving.version if from_last and serving is not None else 0
@@ -56,22 +58,36 @@ class Judges:
 
 
 def improve(
-    this: Run, dataset: Path, start: Policy, judges: Judges, candidate: Policy
+    this: Run, dataset: Path, start: Policy, judges: Judges, candidate: Policy, parent: int
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Train `candidate` in place by PPO. Returns what each step did, and how it ended."""
-    this.progress.enter("ppo")
-    checkpoint = this.checkpoint(PPO_STATE)
+    """Train `candidate` in place by the trainer of the settings. Returns what each step did, and how it ended."""
+    trainer = this.learner.trainer
+    this.progress.enter(trainer)
+    checkpoint = this.checkpoint(TRAINING_STATE[trainer])
     resume = checkpoint.load()
-    steps_file = this.folder / PPO_STEPS
+    steps_file = this.folder / f"{trainer}.jsonl"
     known = [orjson.loads(line) for line in steps_file.read_bytes().splitlines()] if steps_file.exists() else []
     steps = [step for step in known if resume is not None and step["step"] <= resume.step]
 
-    def on_step(done: PPOStep, state: Callable[[], TrainingState]) -> None:
+    def on_step(done: PPOStep | DPOStep, state: Callable[[], TrainingState]) -> None:
         steps.append(orjson.loads(orjson.dumps(done)))
         steps_file.write_bytes(b"".join(orjson.dumps(step, option=orjson.OPT_APPEND_NEWLINE) for step in steps))
-        this.progress.ppo_step(done)
+        this.progress.training_step(trainer, done)
         checkpoint.offer(state, last=done.step == done.steps)
 
+    if trainer == "dpo":
+        objectives = judges.preference_model.shape.objectives
+        train_dpo(
+            candidate,
+            (start if parent == 0 else load(this, parent)).model,
+            [one for one in comparisons(dataset, "train") if one.objective in objectives],
+            this.learner.dpo,
+            seed=this.seed,
+            objectives=objectives,
+            on_step=on_step,
+            resume=resume,
+        )
+        return steps, {}
     end = train_ppo(
         candidate,
         start.model,
@@ -108,7 +124,7 @@ def judge(
     # What people wrote is kept in the record alone, where it can be erased; so a process that takes over measures anew.
     without_texts = {name: figure for name, figure in evaluation.items() if name != "samples"}
     write_json(this.folder / EVALUATION, without_texts)
-    this.progress.tell("evaluation", without_texts)
+    this.progress.report("evaluation", without_texts)
     return evaluation
 
 

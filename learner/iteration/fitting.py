@@ -24,6 +24,7 @@ def fit_to(learner: LearnerSettings, policy: Path) -> LearnerSettings:
         update={
             "preference": fitted(learner.preference, "max_reply_tokens"),
             "ppo": fitted(learner.ppo, "max_new_tokens"),
+            "dpo": fitted(learner.dpo, "max_reply_tokens"),
             "evaluation": learner.evaluation.model_copy(
                 update={"max_new_tokens": min(learner.evaluation.max_new_tokens, positions // 2)}
             ),

@@ -3,26 +3,31 @@ former is least sure of."""
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import orjson
 
+from feedback import datasets
 from feedback.learning_settings import PPOSettings
 from feedback.schema import OBJECTIVES
 from learner.anchor import set_anchor
 from learner.comparisons import VotedComparison
 from learner.disagreement import note_disagreement
+from learner.iteration.checkpoint import Checkpoint
 from learner.iteration.examples import comparisons
 from learner.iteration.run import Run, write_json
 from learner.policy import Policy
-from learner.preference_judging import calibrate
+from learner.preference_judging import accuracy_of, calibrate
 from learner.preference_model import PreferenceModel, load_preference_model, save_preference_model
-from learner.preference_training import PreferenceStep, train_preference_model
+from learner.preference_training import OnPreferenceStep, PreferenceStep, train_preference_model
+from learner.pretraining import RANKED, ranked_pairs
 from learner.training_state import TrainingState
 
 PREFERENCE, WATCH = "preference", "watch"
 STATE = ".state.safetensors"
+PRETRAINED = "pretrained"
 
 
 def train_preferences(this: Run, dataset: Path, start: Policy) -> tuple[PreferenceModel, dict[str, Any]]:
@@ -60,30 +65,72 @@ def _trained(
     if report_file.exists():
         model = load_preference_model(model_folder, start.model, str(start.model.device))
         return model, orjson.loads(report_file.read_bytes())
+    pretrained, pretraining_report = pretrain(this, dataset, start)
     checkpoint = this.checkpoint(name + STATE)
-
-    def on_step(done: PreferenceStep, state: Callable[[], TrainingState]) -> None:
-        this.progress.preference_step(name, done)
-        checkpoint.offer(state, last=done.step == done.steps)
-
     model = train_preference_model(
         start,
         train,
         this.learner.preference,
         seed=this.seed,
         objectives=[objective for objective in OBJECTIVES if any(one.objective == objective for one in train)],
-        on_step=on_step,
+        before=pretrained,
+        on_step=_on_step(this, name, checkpoint),
         resume=checkpoint.load(),
     )
     held_out = [one for one in comparisons(dataset, "heldout") if one.objective in model.shape.objectives]
     report = calibrate(model, start, held_out, this.learner.preference)
     report["anchor"] = set_anchor(model, start, this.learner.preference)
+    if pretraining_report is not None:
+        report["pretraining"] = pretraining_report
     save_preference_model(model, model_folder)
     weights = (model_folder / "preference.safetensors").read_bytes()
     report["sha256"] = hashlib.sha256(weights).hexdigest()
     write_json(report_file, report)
-    this.progress.tell(name, report)
+    this.progress.report(name, report)
     return model, report
+
+
+def pretrain(this: Run, dataset: Path, start: Policy) -> tuple[PreferenceModel | None, dict[str, Any] | None]:
+    """Train on ranked pairs where the settings name any, or load what was trained before. The report tells the accuracy
+    on ranked pairs that were kept aside, and on the held-out votes before any vote was learnt from."""
+    settings = this.learner.preference
+    if settings.pretraining.file is None and not settings.pretraining.from_record:
+        return None, None
+    folder, report_file = this.folder / PRETRAINED, this.folder / f"{PRETRAINED}.json"
+    if report_file.exists():
+        model = load_preference_model(folder, start.model, str(start.model.device))
+        return model, orjson.loads(report_file.read_bytes())
+    pairs = ranked_pairs(settings.pretraining, datasets.read(dataset, "train"), this.settings.feedback)
+    checkpoint = this.checkpoint(PRETRAINED + STATE)
+    model = train_preference_model(
+        start,
+        pairs.train,
+        settings.model_copy(update={"epochs": settings.pretraining.epochs, "objective_weights": {RANKED: 1.0}}),
+        seed=this.seed,
+        objectives=[RANKED],
+        on_step=_on_step(this, PREFERENCE, checkpoint),
+        resume=checkpoint.load(),
+    )
+    votes = [replace(one, objective=RANKED) for one in comparisons(dataset, "heldout")]
+    report = {
+        "pairs": len(pairs.train),
+        "set_aside": pairs.set_aside,
+        "left_out": pairs.left_out,
+        "accuracy": accuracy_of(model, start, pairs.held_out, settings),
+        "accuracy_on_votes": accuracy_of(model, start, votes, settings),
+    }
+    save_preference_model(model, folder)
+    write_json(report_file, report)
+    this.progress.report("pretraining", report)
+    return model, report
+
+
+def _on_step(this: Run, name: str, checkpoint: Checkpoint) -> OnPreferenceStep:
+    def on_step(done: PreferenceStep, state: Callable[[], TrainingState]) -> None:
+        this.progress.preference_step(name, done)
+        checkpoint.offer(state, last=done.step == done.steps)
+
+    return on_step
 
 
 def note_unsure_pairs(this: Run, start: Policy, preference_model: PreferenceModel) -> None:

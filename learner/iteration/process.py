@@ -11,13 +11,22 @@ from feedback.errors import InvalidRequest, LeaseLost, RecordUnavailable, Storag
 from feedback.settings import LearnerSettings, Settings
 from feedback.store import Store, iterations, leases, policies
 from learner.hardware import prepare_training
-from learner.iteration.candidate import PPO_STATE, Judges, improve, judge, load, publish, starting_point
+from learner.iteration.candidate import TRAINING_STATE, Judges, improve, judge, load, publish, starting_point
 from learner.iteration.fitting import fit_to
 from learner.iteration.frontier import measure_frontier
-from learner.iteration.preferences import PREFERENCE, STATE, WATCH, note_unsure_pairs, train_preferences, train_watch
+from learner.iteration.preferences import (
+    PREFERENCE,
+    PRETRAINED,
+    STATE,
+    WATCH,
+    note_unsure_pairs,
+    train_preferences,
+    train_watch,
+)
 from learner.iteration.run import Run
 from learner.lease import Heartbeat
 from learner.progress import Progress
+from learner.tracking import open_trackers
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +54,7 @@ def run(store: Store, settings: Settings, iteration_id: str) -> None:
     prepare_training(this.learner.threads)
     with Heartbeat(store, epoch, settings.loop.lease_ttl_s), this.progress.traced():
         try:
+            this.progress.tracking = open_trackers(this.learner.trackers, folder, iteration_id, row.settings)
             version = _all_stages(this)
             store.write(iterations.succeed, iteration_id, epoch, version)
         except (LeaseLost, RecordUnavailable, StorageUnavailable):
@@ -58,6 +68,7 @@ def run(store: Store, settings: Settings, iteration_id: str) -> None:
             store.write(iterations.fail, iteration_id, epoch, f"{type(error).__name__}: see the learner's log")
             raise
         finally:
+            this.progress.tracking.close()
             # On SIGTERM too: the next process may go on at once.
             store.write(leases.release, leases.LEARNER, epoch)
     _tidy(this)
@@ -72,12 +83,12 @@ def _all_stages(this: Run) -> int:
     watch, watch_report = train_watch(this, dataset, start)
     judges = Judges(preference_model, watch)
     candidate, parent = starting_point(this)
-    steps, end = improve(this, dataset, start, judges, candidate)
+    steps, end = improve(this, dataset, start, judges, candidate, parent)
     evaluation = judge(this, dataset, start, judges, candidate, preference_report["anchor"])
     evidence = {
         "preference": preference_report,
         "watch": watch_report,
-        "ppo": steps,
+        this.learner.trainer: steps,
         "guard": end,
         "evaluation": evaluation,
         "frontier": measure_frontier(this, dataset, start, judges, candidate),
@@ -115,7 +126,8 @@ def freeze(this: Run) -> Path:
 
 def _tidy(this: Run) -> None:
     """Remove training states, which are large, and keep the preference model and the reports, which are evidence."""
-    for name in (PREFERENCE + STATE, WATCH + STATE, PPO_STATE):
+    for name in (PRETRAINED + STATE, PREFERENCE + STATE, WATCH + STATE, *TRAINING_STATE.values()):
         (this.folder / name).unlink(missing_ok=True)
+    shutil.rmtree(this.folder / PRETRAINED, ignore_errors=True)
     for leftover in this.settings.policies_dir.glob(".*.unfinished"):
         shutil.rmtree(leftover, ignore_errors=True)

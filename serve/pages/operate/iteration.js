@@ -9,7 +9,7 @@ import { plot } from "./plots.js";
 export const STAGES = [
   ["freeze", "Freeze the votes"],
   ["preference", "Preference model"],
-  ["ppo", "PPO"],
+  ["ppo", "PPO or DPO"],
   ["evaluate", "Evaluate"],
   ["publish", "Publish"],
 ];
@@ -22,10 +22,13 @@ const KINDS = [
   "preference_step",
   "preference",
   "ppo_step",
+  "dpo_step",
   "evaluation",
   "succeeded",
   "failed",
 ];
+/** One row for whichever trainer the settings name. */
+const rowOf = (stage) => (stage === "dpo" ? "ppo" : stage);
 const ENDS = ["succeeded", "failed"];
 
 export class IterationCard {
@@ -69,7 +72,7 @@ export class IterationCard {
     this.leave();
     Object.assign(this, {
       id: iteration.id,
-      stage: iteration.stage,
+      stage: rowOf(iteration.stage),
       share: iteration.progress,
       steps: [],
       facts: {},
@@ -108,7 +111,7 @@ export class IterationCard {
 
   hear(kind, data) {
     if (kind === "stage") {
-      this.stage = data.stage;
+      this.stage = rowOf(data.stage);
       this.share = 0;
     }
     if (kind === "dataset")
@@ -120,6 +123,10 @@ export class IterationCard {
     }
     if (kind === "preference") this.facts.preference = `accuracy ${share(data.accuracy)} on held-out votes`;
     if (kind === "ppo_step") this.hearStep(data);
+    if (kind === "dpo_step") {
+      Object.assign(this, { stage: "ppo", share: data.step / data.steps });
+      this.facts.ppo = `DPO step ${data.step} of ${data.steps}, loss ${figure(data.loss)}`;
+    }
     if (kind === "evaluation") this.facts.evaluate = `win rate ${share(data.win_rate?.value)} by the preference model`;
     if (ENDS.includes(kind)) this.end(kind, data);
     else this.draw();
@@ -129,7 +136,7 @@ export class IterationCard {
     if (step.step <= (this.steps.at(-1)?.step ?? 0)) this.steps = this.steps.filter((one) => one.step < step.step);
     this.steps.push(step);
     Object.assign(this, { stage: "ppo", share: step.step / step.steps });
-    this.facts.ppo = `step ${step.step} of ${step.steps}, reward ${figure(step.reward)}, √KL ${figure(step.sqrt_kl)}`;
+    this.facts.ppo = `PPO step ${step.step} of ${step.steps}, reward ${figure(step.reward)}, √KL ${figure(step.sqrt_kl)}`;
     if (this.steps.length < 2) return;
     if (this.plot) {
       this.plot.change(rewardByDistance(this.steps));

@@ -1,0 +1,152 @@
+"""Direct preference optimisation: a policy trained on the votes themselves, held to the policy it began from.
+
+The second trainer, on the same datasets as PPO: no rollouts, no reward, no critic. Both replies of a comparison stand
+in one row after their prompt, as for the preference model. Each iteration takes all votes and begins from the starting
+policy, or from the last one by setting: then it is iterated DPO. It knows nothing of checkpoints' places or progress.
+"""
+
+import hashlib
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from feedback.learning_settings import DPOSettings
+from learner.comparisons import ComparisonBatch, EncodedComparison, VotedComparison, encode_comparison, pieces
+from learner.errors import CheckpointInvalid, TrainingDataInvalid, TrainingDiverged
+from learner.hardware import matmul_precision
+from learner.language_model import token_logprobs
+from learner.losses import dpo_margins, preference_loss
+from learner.policy import Policy
+from learner.preference_model import pair_states
+from learner.preference_training import OBJECTIVES, shares_of_objectives
+from learner.schedule import batch_of, set_learning_rates
+from learner.training_state import TrainingState, capture, restore
+
+
+@dataclass(frozen=True)
+class DPOStep:
+    """What one optimiser step saw, before it changed anything. Means are over its comparisons."""
+
+    step: int
+    steps: int
+    loss: float
+    """Mean cross-entropy of the votes' soft labels, in nats."""
+    accuracy: float
+    """Share of untied comparisons whose preferred reply has the higher implicit reward; an equal one counts half."""
+    margin: float
+    """Implicit reward of the preferred reply less that of the other, in logits of a vote; ties count nothing."""
+    preferred_nats: float
+    """How much more likely the preferred reply became since the beginning, in nats a reply."""
+    other_nats: float
+    """The same of the other reply."""
+    gradient_norm: float
+    """Norm of the gradient before it is scaled down."""
+
+
+OnDPOStep = Callable[[DPOStep, Callable[[], TrainingState]], None]
+
+
+def train_dpo(
+    policy: Policy,
+    reference: PreTrainedModel,
+    comparisons: Sequence[VotedComparison],
+    settings: DPOSettings,
+    *,
+    seed: int,
+    objectives: Sequence[str] = OBJECTIVES,
+    on_step: OnDPOStep | None = None,
+    resume: TrainingState | None = None,
+) -> None:
+    """Train `policy` in place; `reference` is the frozen policy that it began from.
+
+    `on_step` is called after each step, with a function that gives the state to resume from: a resumed run ends where
+    an uninterrupted one does. Raises `TrainingDataInvalid`, `TrainingDiverged`, `CheckpointInvalid`.
+    """
+    encoded = [
+        encode_comparison(one, policy, objectives, settings.max_prompt_tokens, settings.max_reply_tokens)
+        for one in comparisons
+        if one.weight > 0
+    ]
+    if not encoded:
+        raise TrainingDataInvalid("no comparison to train the policy on")
+    shares_O = shares_of_objectives(encoded, objectives, settings.objective_weights)
+    # Dropout stays off: the policy that is measured against the reference must be the one that is served.
+    model = policy.model.eval()
+    groups = [{"params": [one for one in model.parameters() if one.requires_grad], "peak": settings.learning_rate}]
+    optimizer = torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
+    modules: dict[str, nn.Module] = {"policy": model}
+    optimizers: dict[str, torch.optim.Optimizer] = {"policy": optimizer}
+    fingerprint = _fingerprint(encoded, settings, seed)
+    if resume is not None:
+        if resume.fingerprint != fingerprint:
+            raise CheckpointInvalid("the checkpoint belongs to other comparisons, settings or another seed")
+        restore(resume.tensors, modules, optimizers)
+    steps = settings.epochs * math.ceil(len(encoded) / settings.comparisons_per_batch)
+    with matmul_precision(settings.matmul_precision, model):
+        for step in range(0 if resume is None else resume.step, steps):
+            chosen = [encoded[at] for at in batch_of(step, len(encoded), settings.comparisons_per_batch, seed)]
+            set_learning_rates(optimizer, step, steps, settings.warmup_share)
+            sums = _accumulate(model, reference, chosen, shares_O, settings.beta)
+            norm = nn.utils.clip_grad_norm_(model.parameters(), settings.max_gradient_norm)
+            if not torch.isfinite(norm):
+                raise TrainingDiverged(f"the gradient of DPO is not finite in step {step + 1}")
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            if on_step is not None:
+                state = partial(_state, step + 1, fingerprint, modules, optimizers)
+                on_step(DPOStep(step + 1, steps, *sums, gradient_norm=float(norm)), state)
+
+
+def _accumulate(
+    model: PreTrainedModel,
+    reference: PreTrainedModel,
+    chosen: Sequence[EncodedComparison],
+    shares_O: Tensor,
+    beta: float,
+) -> tuple[float, float, float, float, float]:
+    """Gradients of the mean loss of the comparisons, in as many pieces as fit; answers the figures of the step."""
+    weight = sum(one.weight * float(shares_O[one.objective]) for one in chosen)
+    untied = max(1, sum(one.label != 0.5 for one in chosen))
+    loss, right, margin, preferred, other = 0.0, 0.0, 0.0, 0.0, 0.0
+    for piece in pieces(chosen):
+        batch = ComparisonBatch.pad([chosen[at] for at in piece], model.device)
+        with torch.no_grad():
+            reference_C_2 = _reply_logprobs(reference, batch)
+        logprobs_C_2 = _reply_logprobs(model, batch)
+        margins_C = dpo_margins(logprobs_C_2, reference_C_2, beta)
+        weights_C = batch.weights_C * shares_O.to(model.device)[batch.objectives_C]
+        piece_loss = preference_loss(margins_C, batch.labels_C, weights_C) / max(weight, 1e-6)
+        piece_loss.backward()
+        with torch.no_grad():
+            side_C = (batch.labels_C - 0.5).sign()
+            moved_C_2 = logprobs_C_2 - reference_C_2
+            loss += float(piece_loss)
+            right += float(((margins_C.sign() * side_C + 1) / 2)[side_C != 0].sum())
+            margin += float((margins_C * side_C).sum())
+            preferred += float(torch.where(side_C > 0, moved_C_2[:, 0], moved_C_2[:, 1])[side_C != 0].sum())
+            other += float(torch.where(side_C > 0, moved_C_2[:, 1], moved_C_2[:, 0])[side_C != 0].sum())
+    return loss, right / untied, margin / untied, preferred / untied, other / untied
+
+
+def _reply_logprobs(model: PreTrainedModel, batch: ComparisonBatch) -> Tensor:
+    """Summed log-probabilities [C, 2] of both replies of each comparison."""
+    hidden_N_D = batch.predicting(pair_states(model.base_model, batch, batch.predicts_reply_C_T))
+    return batch.unpack(token_logprobs(model, hidden_N_D, batch.reply_tokens_N)).sum(dim=2)
+
+
+def _state(
+    step: int, fingerprint: str, modules: dict[str, nn.Module], optimizers: dict[str, torch.optim.Optimizer]
+) -> TrainingState:
+    return TrainingState(step, fingerprint, capture(modules, optimizers))
+
+
+def _fingerprint(encoded: Sequence[EncodedComparison], settings: DPOSettings, seed: int) -> str:
+    digest = hashlib.sha256(f"{settings.model_dump_json()} {seed}".encode())
+    for one in encoded:
+        digest.update(repr(one).encode())
+    return digest.hexdigest()

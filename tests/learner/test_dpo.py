@@ -1,0 +1,85 @@
+"""DPO: its margins by hand, it prefers what voters prefer, resumes, and moves the built-in policy the right way."""
+
+import copy
+import math
+
+import pytest
+import torch
+
+from benchmarks.learning_in_the_sandbox import gold_figures, simulate_votes
+from feedback.learning_settings import DPOSettings
+from learner.comparisons import ComparisonBatch, encode_comparison
+from learner.dpo import _reply_logprobs, train_dpo
+from learner.errors import CheckpointInvalid, TrainingDataInvalid
+from learner.language_model import reply_logprobs
+from learner.losses import dpo_margins, preference_loss
+from learner.policy import load_policy
+from learner.sequences import Episodes
+from learner.starting_policy import WEIGHTS
+from learner.training_state import TrainingState
+from tests.learner.test_preference_training import comparisons, weights
+
+SETTINGS = DPOSettings(comparisons_per_batch=8, matmul_precision="full", epochs=1, learning_rate=1e-2)
+
+
+def test_the_loss_by_hand():
+    logprobs = torch.tensor([[-1.0, -2.0], [-3.0, -1.0]])
+    reference = torch.tensor([[-1.5, -1.0], [-3.0, -1.0]])
+    margins = dpo_margins(logprobs, reference, beta=0.5)
+    assert margins.tolist() == pytest.approx([0.5 * (0.5 - -1.0), 0.0])
+    right = 1 / (1 + math.exp(-0.75))
+    expected = -(0.9 * math.log(right) + 0.1 * math.log(1 - right)) + math.log(2)
+    assert float(preference_loss(margins, torch.tensor([0.9, 0.5]), torch.ones(2))) == pytest.approx(expected, abs=1e-6)
+
+
+@torch.no_grad()
+def test_a_reply_is_as_likely_beside_the_other_as_alone(policy):
+    encoded = [encode_comparison(one, policy, ("helpful", "harmless"), 64, 64) for one in comparisons(6, 1)]
+    together_C_2 = _reply_logprobs(policy.model, ComparisonBatch.pad(encoded))
+    for side in (0, 1):
+        episodes = Episodes.pad([one.prompt for one in encoded], [one.replies[side] for one in encoded])
+        alone_C = episodes.unpack(reply_logprobs(policy.model, episodes)).sum(dim=1)
+        torch.testing.assert_close(together_C_2[:, side], alone_C, atol=1e-4, rtol=1e-4)
+
+
+def test_it_comes_to_prefer_what_voters_prefer_and_says_so(policy):
+    reference, steps = copy.deepcopy(policy.model), []
+    train_dpo(policy, reference, comparisons(400, 1), SETTINGS, seed=1, on_step=lambda step, _: steps.append(step))
+    assert (steps[0].loss, steps[0].margin) == (pytest.approx(math.log(2), abs=1e-4), pytest.approx(0, abs=1e-4))
+    assert sum(step.accuracy for step in steps[-10:]) / 10 > 0.85
+    assert steps[-1].preferred_nats > steps[-1].other_nats
+    assert not any(torch.equal(a, b) for a, b in zip(weights(policy.model), weights(reference), strict=True))
+
+
+def test_a_run_cut_short_and_resumed_ends_where_the_whole_one_does(policy, tmp_path):
+    reference = copy.deepcopy(policy.model)
+    whole, cut = copy.deepcopy(policy), copy.deepcopy(policy)
+    train_dpo(whole, reference, comparisons(40, 1), SETTINGS, seed=1)
+
+    class Killed(Exception):
+        pass
+
+    def kill_after_three(done, state):
+        if done.step == 3:
+            state().save(tmp_path / "state")
+            raise Killed
+
+    with pytest.raises(Killed):
+        train_dpo(cut, reference, comparisons(40, 1), SETTINGS, seed=1, on_step=kill_after_three)
+    state = TrainingState.load(tmp_path / "state")
+    train_dpo(policy, reference, comparisons(40, 1), SETTINGS, seed=1, resume=state)
+    assert all(torch.equal(a, b) for a, b in zip(weights(whole.model), weights(policy.model), strict=True))
+    with pytest.raises(CheckpointInvalid, match="another seed"):
+        train_dpo(policy, reference, comparisons(40, 1), SETTINGS, seed=2, resume=state)
+    with pytest.raises(TrainingDataInvalid, match="no comparison"):
+        train_dpo(policy, reference, [], SETTINGS, seed=1)
+
+
+@pytest.mark.slow
+def test_in_the_sandbox_it_is_less_rude_and_complies_less():
+    start, policy = load_policy(WEIGHTS, "cpu"), load_policy(WEIGHTS, "cpu")
+    train_dpo(policy, start.model, simulate_votes(start, 600, seed=1), DPOSettings(), seed=1)
+    before, after = (gold_figures(one, None, seed=9) for one in (start, policy))
+    assert after["complies"] < before["complies"] / 2
+    assert after["rude"] < before["rude"]
+    assert after["refuses"] > before["refuses"]
