@@ -9,7 +9,6 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from learner.dpo import DPOStep
 from learner.errors import TrackerMissing
-from learner.ppo import PPOStep
 from learner.preference_training import PreferenceStep
 from learner.tracking import open_trackers
 
@@ -48,7 +47,7 @@ def test_a_tracker_that_is_not_installed_is_named(tmp_path: Path) -> None:
         open_trackers(["wandb"], tmp_path, "itr_1", {})
 
 
-@pytest.mark.parametrize(("part", "step"), [("ppo", PPOStep), ("dpo", DPOStep), ("preference", PreferenceStep)])
+@pytest.mark.parametrize(("part", "step"), [("dpo", DPOStep), ("preference", PreferenceStep)])
 def test_every_figure_of_a_step_is_documented(part: str, step: type) -> None:
     documented = set(re.findall(rf"^\| `{part}/(\w+)", PAGE.read_text(), re.MULTILINE))
     assert documented == {one.name for one in fields(step)} - {"step", "steps"}
