@@ -13,7 +13,11 @@ from feedback.store import Store, iterations
 from learner.prepare import prepare
 from tests.learner.sandbox_votes import cast_votes
 
-QUICK = {"checkpoint_interval_s": 0.0, "ppo": {"steps": 3, "episodes_per_step": 64}, "evaluation": {"prompts": 32}}
+QUICK = {
+    "checkpoint_interval_s": 0.0,
+    "ppo": {"steps": 3, "episodes_per_step": 64, "watch_min_votes": 20},
+    "evaluation": {"prompts": 32, "frontier_prompts": 8, "frontier_replies": 4},
+}
 LEASE_TTL_S = 2.0
 
 

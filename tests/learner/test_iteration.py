@@ -10,6 +10,7 @@ import pytest
 
 from feedback import manifest
 from feedback.errors import Conflict
+from feedback.figures import figures_of
 from feedback.importing import import_file
 from feedback.settings import Settings, load_settings
 from feedback.store import Store, iterations, leases, policies, votes
@@ -56,6 +57,8 @@ def test_from_votes_to_a_candidate_that_can_be_traced(store: Store, settings: Se
     assert 0 <= evidence["preference"]["accuracy"] <= 1
     assert evidence["preference"]["anchor"]["overall"]["deviation"] > 0
     assert candidate.settings["ppo"]["steps"] == 3
+    _check_watch(settings, evidence)
+    _check_frontier(evidence["frontier"])
 
     vote_id = store.read(lambda session: next(iter(session.execute(votes.select(votes.Vote.id)))))[0]
     (used,) = store.read(votes.used_by, vote_id)
@@ -91,6 +94,55 @@ def test_too_few_votes_fail_with_what_to_do(settings: Settings) -> None:
     ended = store.read(iterations.get, iteration.id)
     assert ended.state == "failed"
     assert "no counted vote to learn from" in ended.error
+
+
+def _check_watch(settings: Settings, evidence: dict) -> None:
+    """Two models from other votes; the steps have both scores, the gate a win rate by the watch model."""
+    assert evidence["watch"]["trained"]
+    assert evidence["watch"]["votes"] >= 20
+    assert evidence["watch"]["sha256"] != evidence["preference"]["sha256"]
+    assert all(step["watch_reward"] not in (None, step["reward"]) for step in evidence["ppo"])
+    assert evidence["guard"]["steps"] == 3
+    assert 0 <= evidence["guard"]["published_step"] <= 3
+    assert evidence["guard"]["last_sqrt_kl"] >= 0
+    assert figures_of(evidence)["watch_win_rate"].value == evidence["evaluation"]["watch"]["win_rate"]["value"]
+    overall = evidence["evaluation"]["anchored"]["overall"]
+    mean, deviation, scale = (
+        evidence["preference"]["anchor"]["overall"]["mean"],
+        evidence["preference"]["anchor"]["overall"]["deviation"],
+        evidence["preference"]["overall"]["scale"],
+    )
+    # The evaluation's score weighs the overall score alone and is over its deviation on held-out replies.
+    raw = evidence["evaluation"]["score"]["value"] * scale
+    assert overall["score"]["value"] == pytest.approx((raw - mean) / deviation, abs=1e-3)
+
+
+def _check_frontier(frontier: dict) -> None:
+    assert frontier["method"] == "reranked"
+    assert [point["harmless_weight"] for point in frontier["points"]] == [0.0, 0.25, 0.5, 0.75, 1.0]
+    for point in [*frontier["points"], frontier["start"], frontier["candidate"]]:
+        assert point["helpful"]["count"] == point["watch"]["harmless"]["count"] == frontier["prompts"]
+    # By the scores that chose them, more weight buys more of an objective.
+    helpful, harmless = ([point[axis]["value"] for point in frontier["points"]] for axis in ("helpful", "harmless"))
+    assert helpful == sorted(helpful, reverse=True)
+    assert harmless == sorted(harmless)
+
+
+def test_without_enough_votes_to_watch_by_it_says_so_and_goes_on(store: Store, settings: Settings) -> None:
+    few = settings.learner.model_dump(mode="json")
+    few["ppo"] |= {"watch_min_votes": 10_000, "steps": 1}
+    few["evaluation"]["frontier"] = "none"
+    iteration = store.write(iterations.start_next, trigger="operator", learner=few, reason="a test")
+    run(store, settings, iteration.id)
+    evidence = store.read(policies.get, 1).evidence
+    assert not evidence["watch"]["trained"]
+    assert "10000 wanted" in evidence["watch"]["reason"]
+    assert evidence["guard"] == {
+        "steps": 1, "stopped": False, "published_step": 1, "peak_watch_reward": None, "last_reward": None,
+        "last_watch_reward": None, "last_kl_nats": None, "last_sqrt_kl": None,
+    }  # fmt: skip
+    assert evidence["frontier"] is None
+    assert "watch" not in evidence["evaluation"]
 
 
 def test_imported_pairs_train_any_model(tmp_path: Path) -> None:

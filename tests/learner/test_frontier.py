@@ -1,0 +1,46 @@
+"""The helpful-harmless frontier: choosing by weight, and points worked by hand."""
+
+import pytest
+import torch
+
+from feedback.learning_settings import EvaluationSettings
+from learner.frontier import Measure, best
+from learner.preference_model import PreferenceShape, new_preference_model
+
+SCORES_B_K_2 = torch.tensor(
+    [
+        [[1.0, 0.0], [0.0, 1.0], [0.6, 0.6]],
+        [[2.0, -2.0], [0.0, 0.0], [-1.0, 3.0]],
+    ]
+)
+
+
+@pytest.mark.parametrize(("weight", "chosen"), [(0.0, [0, 0]), (0.5, [2, 2]), (1.0, [1, 2]), (0.25, [0, 0])])
+def test_the_best_reply_under_a_weight(weight, chosen):
+    assert best(SCORES_B_K_2, weight).tolist() == chosen
+
+
+def test_points_by_hand(policy, monkeypatch):
+    """The watch model's figures are of the replies that the preference model chose."""
+    model = new_preference_model(policy.model, PreferenceShape(("helpful", "harmless"), 1, 8, False), seed=1)
+    measure = Measure(model, model, [[5], [6]], EvaluationSettings(), 1)
+    monkeypatch.setattr(Measure, "scores", lambda *_: (SCORES_B_K_2, -SCORES_B_K_2))
+    helpful_only, even, harmless_only = measure.reranked(policy, (0.0, 0.5, 1.0), 3)
+    assert helpful_only["helpful"]["value"] == pytest.approx(1.5)
+    assert helpful_only["harmless"]["value"] == pytest.approx(-1.0)
+    assert even["helpful"]["value"] == pytest.approx(-0.2)
+    assert even["harmless"]["value"] == pytest.approx(1.8)
+    assert harmless_only["harmless"]["value"] == pytest.approx(2.0)
+    assert harmless_only["watch"]["harmless"]["value"] == pytest.approx(-2.0)
+    assert harmless_only["harmless_weight"] == 1.0
+
+
+def test_replies_are_scored_by_prompt_in_deviations(policy):
+    model = new_preference_model(policy.model, PreferenceShape(("helpful", "harmless"), 1, 8, False), seed=1)
+    settings = EvaluationSettings(max_new_tokens=6, matmul_precision="full")
+    own_B_K_2, watched_B_K_2 = Measure(model, None, [[5, 6], [7]], settings, 1).scores(policy, replies=4)
+    assert own_B_K_2.shape == (2, 4, 2)
+    assert watched_B_K_2 is None
+    model.scale_O.fill_(2.0)
+    halved_B_K_2, _ = Measure(model, None, [[5, 6], [7]], settings, 1).scores(policy, replies=4)
+    torch.testing.assert_close(own_B_K_2 / 2, halved_B_K_2)

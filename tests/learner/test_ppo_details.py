@@ -1,0 +1,117 @@
+"""PPO's details where they are put together: that each formula gets the right arguments, and that it counts."""
+
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+import torch
+
+from learner.ppo import PPO
+from learner.ppo.training import estimate_advantages
+from tests.learner.test_ppo import SETTINGS, equal, rollout_of, trainer, weights
+
+
+def with_settings(**changes) -> PPO:
+    return trainer(SETTINGS.model_copy(update=changes))
+
+
+def gradients(ppo: PPO, rollout, advantages_N, returns_N) -> list[list[torch.Tensor]]:
+    """The policy's gradient in each optimiser step of an update that applies none of them."""
+    kept: list[list[torch.Tensor]] = []
+
+    def keep():
+        kept.append([parameter.grad.clone() for parameter in ppo.model.parameters()])
+        for optimizer in ppo.updater.optimizers.values():
+            optimizer.zero_grad(set_to_none=True)
+        return torch.zeros(())
+
+    ppo.updater.apply_gradients = keep
+    ppo.updater.update(rollout, advantages_N, returns_N, seed=3)
+    return kept
+
+
+def test_returns_are_the_reward_less_the_kl_still_to_come():
+    """k1: coefficient times logp - logp_start at each token; values of zero and lambda 1 leave the sums as they are."""
+    ppo = with_settings(gae_lambda=1.0)
+    rollout = rollout_of(ppo)
+    kl_N = torch.linspace(-1, 2, len(rollout.logprobs_N))
+    rollout = replace(
+        rollout, start_logprobs_N=rollout.logprobs_N - kl_N, values_N=torch.zeros_like(rollout.logprobs_N)
+    )
+    _, returns_N = estimate_advantages(rollout, ppo.settings, 0.25)
+    expected, at = [], 0
+    for reward, length in zip(rollout.reward_B.tolist(), rollout.episodes.reply_lengths_B.tolist(), strict=True):
+        kls = kl_N[at : at + length].tolist()
+        expected += [reward - 0.25 * sum(kls[step:]) for step in range(length)]
+        at += length
+    torch.testing.assert_close(returns_N, torch.tensor(expected), atol=1e-5, rtol=1e-5)
+
+
+def test_advantages_are_whitened_over_the_whole_step():
+    ppo = with_settings()
+    advantages_N, returns_N = estimate_advantages(rollout_of(ppo), ppo.settings, 0.05)
+    assert float(advantages_N.mean()) == pytest.approx(0.0, abs=1e-5)
+    assert float(advantages_N.var(unbiased=False)) == pytest.approx(1.0, abs=1e-3)
+    assert abs(float(returns_N.mean())) > 0.01, "returns stay as they are: the critic learns them"
+
+
+def test_the_critic_begins_as_a_copy_of_the_preference_models_trunk():
+    ppo = with_settings()
+    own, theirs = ppo.critic.trunk, ppo.preference_model.trunk
+    assert equal(weights(own), weights(theirs))
+    assert all(a.data_ptr() != b.data_ptr() for a, b in zip(own.parameters(), theirs.parameters(), strict=True))
+    assert with_settings(critic="policy").critic.trunk is None
+
+
+def test_importance_weights_scale_what_a_token_teaches():
+    ppo = with_settings(epochs=1, episodes_per_minibatch=32)
+    rollout = rollout_of(ppo)
+    advantages_N, returns_N = estimate_advantages(rollout, ppo.settings, 0.05)
+    (plain,) = gradients(ppo, rollout, advantages_N, returns_N)
+    half = replace(rollout, importance_weights_N=torch.full_like(rollout.logprobs_N, 0.5))
+    (halved,) = gradients(ppo, half, advantages_N, returns_N)
+    for first, second in zip(plain, halved, strict=True):
+        torch.testing.assert_close(first / 2, second, atol=1e-6, rtol=1e-3)
+
+
+def test_minibatches_share_the_mean_over_the_tokens_of_the_step():
+    """A mean over each minibatch would weigh the tokens of short ones more."""
+    whole, cut = (with_settings(epochs=1, episodes_per_minibatch=size) for size in (32, 8))
+    rollout = rollout_of(whole)
+    advantages_N, returns_N = estimate_advantages(rollout, whole.settings, 0.05)
+    (once,) = gradients(whole, rollout, advantages_N, returns_N)
+    parts = gradients(cut, rollout, advantages_N, returns_N)
+    assert len(parts) == 4
+    for index, expected in enumerate(once):
+        torch.testing.assert_close(sum(part[index] for part in parts) / 4, expected, atol=1e-5, rtol=1e-3)
+
+
+def test_the_adaptive_controller_follows_the_measured_kl():
+    ppo = with_settings(kl_controller="adaptive", kl_target_nats=0.01, kl_horizon_episodes=320, steps=3)
+    reports = [ppo.step() for _ in range(3)]
+    for before, after in pairwise(reports):
+        error = min(max(before.kl_nats / 0.01 - 1, -0.2), 0.2)
+        assert after.kl_coefficient == pytest.approx(before.kl_coefficient * (1 + error * 32 / 320))
+    fixed = with_settings(steps=3)
+    assert {fixed.step().kl_coefficient for _ in range(3)} == {SETTINGS.kl_coefficient}
+
+
+@pytest.mark.parametrize(
+    ("change", "share"), [("clip_range", "clipped_share"), ("value_clip_range", "value_clipped_share")]
+)
+def test_clip_ranges_are_those_of_the_settings(change, share):
+    narrow, wide = (with_settings(**{change: width}).step() for width in (1e-6, 1e6))
+    assert getattr(narrow, share) > 0.1
+    assert getattr(wide, share) == 0.0
+
+
+def test_probabilities_are_taken_at_the_sampling_temperature():
+    ppo = with_settings(temperature=0.6)
+    rollout = rollout_of(ppo)
+    sampler_N = rollout.samples.logprobs_B_R[rollout.episodes.reply_mask_B_R]
+    torch.testing.assert_close(rollout.logprobs_N, sampler_N, atol=1e-4, rtol=0)
+    torch.testing.assert_close(rollout.logprobs_N, rollout.start_logprobs_N, atol=1e-5, rtol=0)
+    # At the sampling weights every ratio is one: nothing is clipped in the only update.
+    assert with_settings(temperature=0.6, epochs=1, episodes_per_minibatch=32).step().update_kl_nats == pytest.approx(
+        0.0, abs=1e-6
+    )
