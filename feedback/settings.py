@@ -48,6 +48,10 @@ class ServeSettings(Section):
     """Largest `best_of` of a chat completion: so many replies are written and the one that the preference model likes
     best is given. 1 allows none."""
 
+    older_share: float = Field(1.0, ge=0, le=1)
+    """Share of the comparisons without the challenger in which what serves meets another version that an engine holds,
+    as the one before it, so that pairs stay diverse; the others show two replies of what serves."""
+
     request_timeout_s: float = Field(300.0, gt=0)
     """A reply that takes longer is ended with an error."""
 

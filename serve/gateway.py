@@ -63,6 +63,7 @@ class Gateway:
             seats_per_slot=settings.engine.max_num_seqs,
             max_queued=settings.serve.max_queued_requests,
             take_adapters=settings.engine.adapters > 0,
+            older_share=settings.serve.older_share,
         )
         launcher = LauncherClient(settings.run_dir)
         self._folders = folders = PolicyFolders(settings, self.record)

@@ -24,7 +24,14 @@ class Pool:
     """`serving` is the version behind the plain model name; None until the first engine is asked for."""
 
     def __init__(
-        self, run_dir: Path, slots: int, *, seats_per_slot: int, max_queued: int, take_adapters: bool = False
+        self,
+        run_dir: Path,
+        slots: int,
+        *,
+        seats_per_slot: int,
+        max_queued: int,
+        take_adapters: bool = False,
+        older_share: float = 1.0,
     ) -> None:
         self.slots = [
             Slot(index, run_dir / f"engine-{index}.sock", takes_adapters=take_adapters) for index in range(slots)
@@ -35,6 +42,7 @@ class Pool:
         self.stale = asyncio.Event()
         self.admission = Admission(max_queued)
         self._seats_per_slot = seats_per_slot
+        self._older_share = older_share
 
     @property
     def ready(self) -> bool:
@@ -130,12 +138,13 @@ class Pool:
         )
 
     def _partner(self) -> int | None:
-        """What the serving version is compared with: the challenger by its share, else another that is loaded."""
+        """What the serving version is compared with: the challenger by its share, else another that is loaded by its;
+        None for itself."""
         challenger = self.shares.challenger
         if challenger is not None and self.holders(challenger) and random.random() < self.shares.comparison_share:
             return challenger
         others = [version for version in self.loaded() if version not in (self.serving, challenger)]
-        return others[-1] if others else None
+        return others[-1] if others and random.random() < self._older_share else None
 
     def _known(self, version: int) -> int:
         if version not in self.loaded():

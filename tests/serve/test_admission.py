@@ -94,6 +94,15 @@ def pool(tmp_path: Path) -> Pool:
     return pool
 
 
+def test_what_serves_is_compared_with_the_version_before_it_by_its_share(pool: Pool) -> None:
+    assert {pool.versions_for_comparison(None) for _ in range(64)} == {(None, 0), (0, None)}
+    pool._older_share = 0.0
+    assert {pool.versions_for_comparison(None) for _ in range(64)} == {(None, None)}
+    pool._older_share = 0.5
+    drawn = [pool.versions_for_comparison(None) for _ in range(400)]
+    assert 120 < drawn.count((None, None)) < 280
+
+
 async def test_a_chat_goes_to_what_serves_when_its_turn_comes(pool: Pool) -> None:
     seats = [await pool.seat(None, "a") for _ in range(2)]
     waiting = asyncio.create_task(pool.seat(None, "a"))
