@@ -143,9 +143,9 @@ def bars_missed(after: dict[str, Any], agreement: float, kl_nats: float) -> list
     return [f"{bar}: {after}, agreement {agreement:.3f}, KL {kl_nats:.2f}" for bar, met in bars.items() if not met]
 
 
-def split(voted: list[VotedComparison]) -> tuple[list[VotedComparison], ...]:
-    """Held out, watch and training votes, in the shares and by the draw of an iteration: by prompt."""
-    settings = FeedbackSettings()
+def split(voted: list[VotedComparison], watch_share: float) -> tuple[list[VotedComparison], ...]:
+    """Held out, watch and training votes, by the draw of an iteration: by prompt."""
+    settings = FeedbackSettings(watch_share=watch_share)
     parts: dict[str, list[VotedComparison]] = {"heldout": [], "watch": [], "train": []}
     for one in voted:
         parts[split_of(prompt_digest([dict(message) for message in one.messages]), settings)].append(one)
@@ -153,14 +153,20 @@ def split(voted: list[VotedComparison]) -> tuple[list[VotedComparison], ...]:
 
 
 def run(
-    seed: int, votes: int, trainer: str, ppo: PPOSettings, dpo: DPOSettings, preference: PreferenceSettings
+    seed: int,
+    votes: int,
+    watch_share: float,
+    trainer: str,
+    ppo: PPOSettings,
+    dpo: DPOSettings,
+    preference: PreferenceSettings,
 ) -> dict[str, Any]:
     """Votes, preference model, PPO or DPO, and the figures around them."""
     clock = Clock()
     start = load_policy(WEIGHTS, device="cpu")
     with clock.stage("votes"):
         voted = simulate_votes(start, votes, seed)
-    held_out, watched, train = split(voted)
+    held_out, watched, train = split(voted, watch_share)
     with clock.stage("preference"):
         model = train_preference_model(start, train, preference, seed=seed)
         evidence = calibrate(model, start, held_out, preference)
@@ -206,6 +212,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--votes", type=int, default=600)
+    parser.add_argument("--watch-share", type=float, default=FeedbackSettings().watch_share)
     parser.add_argument("--trainer", choices=("ppo", "dpo"), default="ppo")
     parser.add_argument("--dpo", type=json.loads, default={})
     parser.add_argument("--ppo", type=json.loads, default={"steps": 4, "max_new_tokens": MAX_NEW_TOKENS})
@@ -216,7 +223,7 @@ def main() -> None:
     dpo = DPOSettings(**arguments.dpo)
     missed = 0
     for seed in range(1, arguments.seeds + 1):
-        result = run(seed, arguments.votes, arguments.trainer, ppo, dpo, preference)
+        result = run(seed, arguments.votes, arguments.watch_share, arguments.trainer, ppo, dpo, preference)
         if arguments.verbose:
             print(json.dumps(result["evidence"], indent=1))
             for step in result["steps"]:
