@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from transformers import LlamaConfig, LlamaModel
 
 from learner import small_llama
@@ -118,6 +119,15 @@ def test_other_llamas_are_left_to_the_library(change, fits):
     assert small_llama.fits(trunk) == fits
     assert not small_llama.fits(trunk.bfloat16())
     assert not small_llama.fits(trunk.float(), 10_000, 1_000)
+
+
+def test_a_llama_with_adapters_is_left_to_the_library():
+    model = random_llama()
+    assert small_llama.fits(model.model)
+    adapted = get_peft_model(model, LoraConfig(r=2, target_modules=["down_proj"]))
+    trunk = adapted.get_base_model().model
+    assert type(trunk) is LlamaModel
+    assert not small_llama.fits(trunk)
 
 
 def test_the_decoder_is_chosen_by_what_fits():
