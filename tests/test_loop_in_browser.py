@@ -37,7 +37,7 @@ def test_once_round_the_loop(stack: Stack, visitors: Visitors) -> None:  # noqa:
     expect(card.get_by_role("img", name="Reward against distance")).to_be_visible(timeout=ITERATION_TIMEOUT_MS)
     expect(card).to_contain_text("The iteration made v1", timeout=ITERATION_TIMEOUT_MS)
     card.get_by_role("link", name="v1").click()
-    expect(page.get_by_role("region", name="Evaluation against the starting policy")).to_contain_text("Win rate")
+    expect(page.get_by_role("region", name="Evaluation", exact=True)).to_contain_text("Win rate")
     decide(page, "Promote…", "Promote v1", "Roll back…")
     page.get_by_role("link", name="Chat", exact=True).click()
     assert version_of_a_reply(page) == "v1"

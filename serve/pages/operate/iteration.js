@@ -2,7 +2,7 @@
 import { announce } from "../announce.js";
 import { call, Refused } from "../api.js";
 import { element } from "../element.js";
-import { figure, share } from "./figures.js";
+import { figure, isNumber, share } from "./figures.js";
 import { rewardByDistance } from "./evidence_plots.js";
 import { plot } from "./plots.js";
 
@@ -21,8 +21,11 @@ const KINDS = [
   "dataset",
   "preference_step",
   "preference",
+  "watch_step",
+  "watch",
   "ppo_step",
   "dpo_step",
+  "guard",
   "evaluation",
   "succeeded",
   "failed",
@@ -122,11 +125,15 @@ export class IterationCard {
       this.facts.preference = `loss ${figure(data.loss)}`;
     }
     if (kind === "preference") this.facts.preference = `accuracy ${share(data.accuracy)} on held-out votes`;
+    if (kind === "watch_step") this.facts.preference = `watch model, step ${data.step} of ${data.steps}`;
+    if (kind === "watch") this.facts.preference = watched(data);
     if (kind === "ppo_step") this.hearStep(data);
     if (kind === "dpo_step") {
       Object.assign(this, { stage: "ppo", share: data.step / data.steps });
       this.facts.ppo = `DPO step ${data.step} of ${data.steps}, loss ${figure(data.loss)}`;
     }
+    if (kind === "guard" && isNumber(data.peak_watch_reward))
+      this.facts.ppo = `${data.steps} steps; the weights after step ${data.published_step} go on, where the watch score peaked`;
     if (kind === "evaluation") this.facts.evaluate = `win rate ${share(data.win_rate?.value)} by the preference model`;
     if (ENDS.includes(kind)) this.end(kind, data);
     else this.draw();
@@ -184,4 +191,8 @@ export class IterationCard {
     this.problem.hidden = false;
     this.problem.textContent = text;
   }
+}
+
+function watched({ trained, accuracy, reason }) {
+  return trained ? `both models are trained; the watch model’s accuracy is ${share(accuracy)}` : `no watch model: ${reason}`;
 }

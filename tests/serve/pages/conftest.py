@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 CHROMIUM = shutil.which("chromium")
 ROOT_SANDBOX_ARGUMENTS = ["--no-sandbox"]
+# What is there at all comes within moments, unless the machine has much else to do.
+expect.set_options(timeout=20_000)
 
 
 # What every test module here says of itself.

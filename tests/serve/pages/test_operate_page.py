@@ -5,6 +5,8 @@ from playwright.sync_api import Page, expect
 
 from feedback.store import iterations, policies, votes
 from feedback.tax.measuring import compare
+from feedback.worker import count_all
+from tests.feedback.live import vote_between
 from tests.feedback.record import add_comparison, judgement
 from tests.serve.conftest import Tandem
 from tests.serve.pages.conftest import IN_CHROMIUM, Visitors
@@ -40,9 +42,7 @@ def test_versions_sort_and_lead_to_their_evidence(quiet: Tandem, visitors: Visit
     page.get_by_role("table", name="Versions").get_by_role("link", name="v2").click()
     expect(page).to_have_url(f"{quiet.url}/operate/v2")
     expect(page.get_by_role("heading", name="v2")).to_be_visible()
-    expect(page.get_by_role("region", name="Evaluation against the starting policy")).to_contain_text(
-        "81\u2009% (71–91)"
-    )
+    expect(page.get_by_role("region", name="Evaluation")).to_contain_text("81\u2009% (71–91)")
     plot = page.get_by_role("img", name="Reward against distance")
     expect(plot).to_be_visible()
     page.wait_for_timeout(500)
@@ -51,6 +51,30 @@ def test_versions_sort_and_lead_to_their_evidence(quiet: Tandem, visitors: Visit
     assert column(page, "PPO steps", 1) == [str(step) for step in range(1, STEPS + 1)]
     page.go_back()
     expect(page.get_by_role("heading", name="Operate")).to_be_visible()
+
+
+def test_the_evidence_of_every_judge_is_there(quiet: Tandem, visitors: Visitors) -> None:
+    add_versions(quiet.store)
+    quiet.store.write(policies.evaluated_again, 2, evaluation(0.74, "v1"), actor="test")
+    for rater in range(5):
+        for _ in range(5):
+            vote_between(quiet.store, winner=2, loser=0, rater=f"r{rater}")
+    count_all(quiet.store)
+    page = visitors.visit(quiet, "/operate/v2")
+    rates = page.get_by_role("table", name="Win rates")
+    for row in (
+        "v0 preference model all 74\u2009% (64–84) 69\u2009% (59–79)",
+        "v1 watch model harmless",
+        "v0 live votes all 100",
+    ):
+        expect(rates.get_by_role("row", name=row)).to_be_visible()
+    conduct = page.get_by_role("table", name="Conduct and diversity")
+    expect(conduct.get_by_role("row", name="Complies with harm 20\u2009% (12–28) 10\u2009% (2–18)")).to_be_visible()
+    expect(page.get_by_role("region", name="Training with PPO")).to_contain_text("the weights after step 8")
+    for plot in ("Win rates against v0", "Win rates against v1", "Frontier", "Calibration of the watch model"):
+        expect(page.get_by_role("img", name=plot)).to_be_visible()
+    page.wait_for_timeout(500)
+    assert drawn(page), "the plots are empty"
 
 
 def test_the_alignment_tax_has_a_table(quiet: Tandem, visitors: Visitors) -> None:
