@@ -9,7 +9,7 @@ BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help env run test test-browser test-all test-faults check check-deploy format docs bench policy lock clean
+.PHONY: help env run test test-browser test-all test-faults check check-deploy audit sbom format docs bench policy lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -41,6 +41,12 @@ check: env ## format, lint, types, import directions, docs in step
 
 check-deploy: env ## image, compose, Helm chart, systemd units and alert rules, by their own tools
 	@$(BIN)/python -m deploy.check
+
+audit: env ## ask an advisory database about every locked package
+	@$(BIN)/python -m deploy.dependencies audit
+
+sbom: env ## write bills of materials (CycloneDX) into build/
+	@$(BIN)/python -m deploy.dependencies sbom
 
 format: env ## put the code into the form that check wants
 	@$(BIN)/ruff format .

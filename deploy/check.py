@@ -20,7 +20,9 @@ def main() -> int:
     parser.add_argument("--strict", action="store_true", help="a check that was skipped counts as wrong")
     parser.add_argument("--tools", type=Path, default=ROOT / ".venv" / "deployment")
     options = parser.parse_args()
-    install(options.tools)
+    install(options.tools, LOCK)
+    # Last: what the environment has already comes from there.
+    sys.path.append(str(options.tools))
     findings = look(ROOT / "deploy")
     for finding in findings:
         print(f"{finding.verdict:8} {finding.what}{': ' if finding.detail else ''}{finding.detail}")  # noqa: T201
@@ -40,18 +42,16 @@ def look(deploy: Path) -> list[Finding]:
     ]
 
 
-def install(folder: Path) -> None:
-    """Have what the lock names in `folder`, and let this process import it. Where that fails, checks are skipped."""
-    stamp = folder / "deployment-lock"
-    wanted = hashlib.sha256(LOCK.read_bytes()).hexdigest()
+def install(folder: Path, lock: Path) -> None:
+    """Have what the lock names in `folder`. Where that fails, who wants it does not find it."""
+    stamp = folder / f"{lock.stem}-lock"
+    wanted = hashlib.sha256(lock.read_bytes()).hexdigest()
     if not stamp.exists() or stamp.read_text() != wanted:
         uv = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--target", str(folder)]
-        locked = ["--no-deps", "--require-hashes", "--requirements", str(LOCK)]
+        locked = ["--no-deps", "--require-hashes", "--requirements", str(lock)]
         done = subprocess.run([*uv, *index_options(sys.executable), *locked], check=False)
         if done.returncode == 0:
             stamp.write_text(wanted)
-    # Last: what the environment has already comes from there.
-    sys.path.append(str(folder))
 
 
 if __name__ == "__main__":

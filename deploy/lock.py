@@ -34,6 +34,7 @@ def main() -> None:
         compile_lock(uv, "cpu", [*without_torch, "--excludes", "cpu.excludes"])
         compile_lock(uv, "cuda", [])
         compile_lock(uv, "deployment", [])
+        compile_lock(uv, "audit", [])
 
 
 def compile_lock(uv: str, name: str, options: list[str]) -> None:
