@@ -42,6 +42,10 @@ def examine(settings: Settings) -> list[Finding]:
         _disk,
         _memory,
         _redis,
+        _record,
+        _weights,
+        _storage,
+        _collector,
         _home,
         _stack,
         _port,
@@ -142,6 +146,92 @@ def _redis(settings: Settings) -> Iterator[Finding]:
         yield Finding("ok", "redis", str(find_redis_server()))
     except RedisMissing as missing:
         yield Finding("wrong", "redis", "none", missing.message)
+
+
+def _record(settings: Settings) -> Iterator[Finding]:
+    from feedback.errors import RecordUnavailable
+    from feedback.store import Store
+
+    if settings.database_url is None and not (settings.home / "record.db").exists():
+        yield Finding("note", "record", "not there yet", "`tandem up` makes it")
+        return
+    store = Store(settings.record_url)
+    try:
+        store.ping()
+    except RecordUnavailable as error:
+        reason = str(getattr(error.__cause__, "orig", error.message)).strip().splitlines()[0]
+        yield Finding("wrong", "record", reason, "start the database, or correct database_url")
+    else:
+        yield Finding("ok", "record", "answers")
+    finally:
+        store.close()
+
+
+def _weights(settings: Settings) -> Iterator[Finding]:
+    """Whether what serves is here, or to be had, as it was published."""
+    from sqlalchemy.exc import DatabaseError
+
+    from feedback import manifest
+    from feedback.errors import PolicyInvalid, RecordUnavailable
+    from feedback.schema import version_name
+    from feedback.store import Store, policies
+
+    if settings.database_url is None and not (settings.home / "record.db").exists():
+        return
+    store = Store(settings.record_url)
+    try:
+        serving = store.read(policies.serving)
+    except (RecordUnavailable, DatabaseError):
+        # Said above, or tables of another release, which the next start brings up to date.
+        return
+    finally:
+        store.close()
+    if serving is None:
+        yield Finding("note", "weights", "no version serves yet", "`tandem up` makes v0")
+        return
+    name, folder = version_name(serving.version), settings.home / serving.path
+    if not folder.is_dir() and settings.policies_url is not None:
+        yield Finding("note", "weights", f"{name} is in the object storage", "it is brought here by the next start")
+        return
+    try:
+        manifest.verify(folder, serving.digest)
+    except PolicyInvalid as error:
+        advice = f"restore {folder} from a backup, or `tandem policies rollback`"
+        yield Finding("wrong", "weights", error.message, advice)
+    else:
+        yield Finding("ok", "weights", f"{name} is what was published")
+
+
+def _storage(settings: Settings) -> Iterator[Finding]:
+    from feedback.errors import StorageUnavailable
+    from feedback.policy_weights import storage_of
+
+    try:
+        storage = storage_of(settings)
+        if storage is not None:
+            storage.manifest("0" * 64)
+            yield Finding("ok", "storage", "answers")
+    except StorageUnavailable as error:
+        reason = str(error.__cause__).strip().splitlines()[0] if str(error.__cause__).strip() else error.message
+        yield Finding("wrong", "storage", reason, "start it, or correct policies_url and the keys to it")
+
+
+def _collector(settings: Settings) -> Iterator[Finding]:
+    from urllib.parse import urlsplit
+
+    if settings.tracing.endpoint is None:
+        return
+    address = urlsplit(settings.tracing.endpoint)
+    port = address.port or {"http": 80, "https": 443}[address.scheme]
+    try:
+        socket.create_connection((address.hostname or "", port), timeout=3).close()
+    except OSError as error:
+        found = f"{address.hostname}:{port} does not answer ({error.strerror or type(error).__name__})"
+        yield Finding(
+            "note", "traces", found, "start the collector, or unset tracing.endpoint; traces are lost meanwhile"
+        )
+    else:
+        yield Finding("ok", "traces", f"{address.hostname}:{port} answers")
 
 
 def _home(settings: Settings) -> Iterator[Finding]:

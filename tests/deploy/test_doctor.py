@@ -8,7 +8,9 @@ import pytest
 from deploy import doctor
 from deploy.doctor import Finding, examine
 from deploy.running import ProcessState, StackState, prepare_home, take_home, write_state
+from feedback.operating_settings import TracingSettings
 from feedback.settings import ServeSettings, Settings
+from tests.deploy.homes import make_home
 
 
 @pytest.fixture
@@ -73,3 +75,28 @@ def test_an_environment_that_is_not_as_locked_is_found(
     monkeypatch.setattr(doctor, "REQUIREMENTS", tmp_path)
     (tmp_path / "cpu.lock").write_text("pytest==1.0 \\\n    --hash=sha256:0\n")
     assert found(settings, "environment").found.startswith("not as locked: pytest ")
+
+
+def test_a_record_that_does_not_answer_is_found(settings: Settings) -> None:
+    assert found(settings, "record").verdict == "note"
+    away = settings.model_copy(update={"database_url": "postgresql+psycopg://tandem@127.0.0.1:1/tandem"})
+    said = found(away, "record")
+    assert said.verdict == "wrong" and "refused" in said.found and said.advice
+
+
+def test_weights_that_were_changed_are_found_before_they_are_to_serve(settings: Settings) -> None:
+    make_home(settings, versions=1).close()
+    assert (found(settings, "record").verdict, found(settings, "weights").found) == ("ok", "v0 is what was published")
+    (settings.policies_dir / "v0" / "config.json").write_text("{ }")
+    said = found(settings, "weights")
+    assert said.verdict == "wrong" and "config.json was changed" in said.found and said.advice
+
+
+def test_a_storage_and_a_collector_that_do_not_answer_are_found(settings: Settings, tmp_path: Path) -> None:
+    stored = settings.model_copy(update={"policies_url": f"file://{tmp_path}/storage"})
+    assert found(stored, "storage").verdict == "ok"
+    away = settings.model_copy(
+        update={"policies_url": "nosuch://there/x", "tracing": TracingSettings(endpoint="http://127.0.0.1:1")}
+    )
+    assert found(away, "storage").verdict == "wrong" and found(away, "storage").advice
+    assert found(away, "traces").verdict == "note" and "does not answer" in found(away, "traces").found
