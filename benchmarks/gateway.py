@@ -21,14 +21,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import litellm_proxy
-from benchmarks.gateway_load import Load, Target, load, wait_for
+from benchmarks.gateway_load import Load, Target, free_port, load, wait_for
 from benchmarks.policies import STARTING_POLICY, write_policies
 from feedback import manifest
 from feedback.settings import load_settings
 from feedback.store import Store, keys, policies
 
 ROOT = Path(__file__).parents[1]
-TANDEM_PORT, LITELLM_PORT, UPSTREAM_PORT, RELAY_PORT = 8765, 8763, 8764, 8766
 READY_TIMEOUT_S = 300.0
 RECORDED = {"logprobs": True, "top_logprobs": 0, "return_token_ids": True}
 CHAT = {"messages": [{"role": "user", "content": "How do I bake bread?"}]}
@@ -70,31 +69,32 @@ def python(log: Path, environment: dict[str, str], *arguments: str) -> "subproce
 
 
 @contextlib.contextmanager
-def upstream(home: Path, secret: str, kind: str, tokens: int, gap_ms: float) -> Iterator[dict[str, Target]]:
-    """Everything that is measured, by name, and the upstream itself under its own."""
+def upstream(home: Path, secret: str, kind: str, tokens: int, gap_ms: float, port: int) -> Iterator[dict[str, Target]]:
+    """Everything that is measured, by name, and the upstream itself, which listens on `port` too, under its own."""
+    api_port, relay_port = free_port(), free_port()
     environment = {
-        "TANDEM_HOME": str(home), "TANDEM_SERVE__PORT": str(TANDEM_PORT), "TANDEM_ENGINE__SLOTS": "1",
+        "TANDEM_HOME": str(home), "TANDEM_SERVE__PORT": str(api_port), "TANDEM_ENGINE__SLOTS": "1",
         "TANDEM_LOG_LEVEL": "WARNING", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT),
     }  # fmt: skip
     socket = home / "run" / "engine-0.sock"
     with contextlib.ExitStack() as stack:
         if kind == "mock":
-            arguments = ["-m", "benchmarks.mock_engine", str(home), str(tokens), str(gap_ms), str(UPSTREAM_PORT)]
+            arguments = ["-m", "benchmarks.mock_engine", str(home), str(tokens), str(gap_ms), str(port)]
             engine = stack.enter_context(running(python(home / "log", environment, *arguments)))
         else:
             engine = stack.enter_context(running(python(home / "log", environment, "-m", "serve.engine.launcher")))
-            before_it = ["-m", "benchmarks.relay", str(socket), str(UPSTREAM_PORT)]
+            before_it = ["-m", "benchmarks.relay", str(socket), str(port)]
             stack.enter_context(running(python(home / "log", environment, *before_it)))
-        arguments = ["-m", "benchmarks.relay", str(socket), str(RELAY_PORT)]
+        arguments = ["-m", "benchmarks.relay", str(socket), str(relay_port)]
         relay = stack.enter_context(running(python(home / "log", environment, *arguments)))
         api = stack.enter_context(running(python(home / "log", environment, "-m", "serve")))
-        url = f"http://127.0.0.1:{TANDEM_PORT}"
+        url = f"http://127.0.0.1:{api_port}"
         wait_for(url, "/readyz", secret, READY_TIMEOUT_S)
         yield {
             "engine": Target("engine", "", "", "", (engine,)),
             "direct": Target("direct", "http://engine", "", "policy", (), socket),
             "recorded": Target("recorded", "http://engine", "", "policy", (), socket),
-            "relay": Target("relay", f"http://127.0.0.1:{RELAY_PORT}", "", "policy", (relay,)),
+            "relay": Target("relay", f"http://127.0.0.1:{relay_port}", "", "policy", (relay,)),
             "tandem": Target("tandem", url, secret, "tandem", (api,)),
         }
 
@@ -149,11 +149,16 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             home = Path(folder) / "home"
             secret = make_home(home, mock=kind == "mock", large=given.large)
-            with upstream(home, secret, kind, given.tokens, given.gap_ms) as targets, contextlib.ExitStack() as stack:
+            port = free_port()
+            with (
+                upstream(home, secret, kind, given.tokens, given.gap_ms, port) as targets,
+                contextlib.ExitStack() as stack,
+            ):
                 if "litellm" in given.ways:
-                    peer = litellm_proxy.start(home, f"http://127.0.0.1:{UPSTREAM_PORT}/v1", LITELLM_PORT)
+                    litellm_port = free_port()
+                    peer = litellm_proxy.start(home, f"http://127.0.0.1:{port}/v1", litellm_port)
                     pid = stack.enter_context(running(peer))
-                    url = f"http://127.0.0.1:{LITELLM_PORT}"
+                    url = f"http://127.0.0.1:{litellm_port}"
                     wait_for(url, "/health/readiness", litellm_proxy.KEY, READY_TIMEOUT_S)
                     targets["litellm"] = Target("litellm", url, litellm_proxy.KEY, "tandem", (pid,))
                 time.sleep(2)

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import re
+import socket
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,6 +78,14 @@ def load(target: Target, engine: tuple[int, ...], body: dict[str, Any], streams:
     chunks, tokens = asyncio.run(_load(target, body, streams, requests))
     wall_s = time.perf_counter() - began
     return Load(chunks, tokens, wall_s, cpu_s(target.pids) - before, cpu_s(engine) - engine_before)
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def wait_for(url: str, path: str, key: str, timeout_s: float) -> None:

@@ -23,6 +23,7 @@ import aiohttp
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from benchmarks.gateway_load import free_port
 from benchmarks.policies import write_policies
 from feedback import manifest
 from feedback.schema import Sample
@@ -31,7 +32,8 @@ from feedback.store import Store, keys, leases, policies
 from feedback.store.policies import Provenance
 
 ROOT = Path(__file__).parents[1]
-URL = "http://127.0.0.1:8767"
+PORT = free_port()
+URL = f"http://127.0.0.1:{PORT}"
 BODY = {
     "model": "tandem", "stream": True, "max_tokens": 48, "ignore_eos": True,
     "messages": [{"role": "user", "content": "How do I bake bread?"}],
@@ -148,7 +150,7 @@ def main() -> None:
     home = folder / "home"
     store, secret = make_home(home, large=given.large)
     environment = os.environ | {
-        "TANDEM_HOME": str(home), "TANDEM_SERVE__PORT": "8767", "TANDEM_ENGINE__SLOTS": str(given.slots),
+        "TANDEM_HOME": str(home), "TANDEM_SERVE__PORT": str(PORT), "TANDEM_ENGINE__SLOTS": str(given.slots),
         "TANDEM_LOG_LEVEL": "WARNING", "OMP_NUM_THREADS": "1",
     }  # fmt: skip
     with (folder / "log").open("wb") as log:
