@@ -1,6 +1,7 @@
 """`POST /v1/chat/completions`: one reply, or a comparison of two whose versions are hidden; whole or as a stream."""
 
 import asyncio
+import operator
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -19,6 +20,8 @@ from serve.chat.request import ChatRequest
 from serve.chat.stepping import Alone, InStep
 from serve.gateway import Gateway
 from serve.rendering import openai_error
+
+FINISH_REASON = operator.attrgetter("reply.finish_reason")
 
 
 class ReplyTimedOut(TandemError):
@@ -188,8 +191,10 @@ class Completion:
                 if not choices:
                     await steps.wait()
                     continue
-                block = b"".join([frames.chunk(index, choice) for index, choice in choices])
-                if self._all_finished():
+                block = b""
+                for index, choice in choices:
+                    block += frames.chunk(index, choice)
+                if all(map(FINISH_REASON, self.generations)):
                     held += block
                 elif block:
                     yield block
@@ -204,9 +209,6 @@ class Completion:
         if self._chat.include_usage:
             held += frames.usage(self.usage())
         yield held + DONE
-
-    def _all_finished(self) -> bool:
-        return all(generation.reply.finish_reason for generation in self.generations)
 
 
 def conversation_number(messages: list[dict[str, Any]], key_id: str) -> float:

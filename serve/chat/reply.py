@@ -110,7 +110,8 @@ class Reply:
         self.token_ids += choice.get("token_ids") or ()
         logprobs = choice.get("logprobs")
         if logprobs:
-            self._logprobs += [entry["logprob"] for entry in logprobs.get("content") or ()]
+            for entry in logprobs.get("content") or ():
+                self._logprobs.append(entry["logprob"])
 
     def _join_tool_calls(self, pieces: list[dict[str, Any]]) -> None:
         for piece in pieces:

@@ -22,8 +22,9 @@ class Alone:
     def release(self) -> list[tuple[int, Chunk]]:
         """The chunks that have come, each with the index of its choice. Raises EngineLost, EngineRefused."""
         self._generation.take()
-        chunks = [(0, chunk) for chunk in self._generation.pending]
-        self._generation.pending.clear()
+        chunks, pending = [], self._generation.pending
+        while pending:
+            chunks.append((0, pending.popleft()))
         return chunks
 
     async def wait(self) -> None:
