@@ -22,8 +22,8 @@ TRIALS = 80
 MESSAGES = [{"role": "user", "content": "Name three colors."}]
 # What the policies write differs, of course, and the client is to judge just that: everything else is looked at.
 LENGTH = 12
-# Four standard deviations of a fair coin.
-CHANCE = 0.5 + 4 * math.sqrt(0.25 / TRIALS)
+# Four and a half standard deviations of a fair coin: there are many hints.
+CHANCE = 0.5 + 4.5 * math.sqrt(0.25 / TRIALS)
 SIDE = ("chunks", "first", "last", "order", "keys", "bytes", "longest_gap", "shortest_gap")
 
 
@@ -96,8 +96,12 @@ def versions(tandem: Tandem, comparison_id: str) -> tuple[int, int]:
 
 def accuracy(seen: list[Seen], hint: str) -> float:
     """How often the better of "more than usual: side 0 is v1" and its opposite is right; the usual counts half."""
-    usual = float(np.median([one.hints[hint] for one in seen]))
-    right = [0.5 if one.hints[hint] == usual else float((one.hints[hint] > usual) == (one.left == 1)) for one in seen]
+    hints = [one.hints[hint] for one in seen]
+    usual = float(np.mean(hints))
+    right = [
+        0.5 if math.isclose(value, usual) else float((value > usual) == (one.left == 1))
+        for value, one in zip(hints, seen, strict=True)
+    ]
     return max(float(np.mean(right)), 1 - float(np.mean(right)))
 
 
