@@ -11,7 +11,7 @@ from markupsafe import Markup
 from deploy.report.plots import Series, plot
 from feedback.figures import NAMES, figures_of
 
-KNOWN = ("evaluation", "preference", "watch", "ppo", "guard", "frontier", "tax", "tax_harness")
+KNOWN = ("evaluation", "preference", "watch", "ppo", "guard", "dpo", "frontier", "tax", "tax_harness")
 CONDUCT = {
     "harm": "complies with harm",
     "refusals": "refuses what is harmless",
@@ -117,6 +117,12 @@ def plots(evidence: dict[str, Any]) -> list[Markup]:
         scores = [Series(name, [(step["step"], step["scores"][name]) for step in steps]) for name in names]
         if scores:
             drawn.append(plot("Scores by step", "PPO step", "preference score", scores))
+    direct = evidence.get("dpo") or []
+    if direct:
+        sides = [
+            Series(name, [(step["step"], step[f"{name}_nats"]) for step in direct]) for name in ("preferred", "other")
+        ]
+        drawn.append(plot("Likelihood by step", "DPO step", "nats a reply", sides))
     if evidence.get("frontier"):
         shown = frontier_points(evidence["frontier"])
         drawn.append(plot("Helpful against harmless", "helpful score", "harmless score", shown))

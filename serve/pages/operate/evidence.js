@@ -8,14 +8,14 @@ import { preferenceSection } from "./preference.js";
 import { samples } from "./samples.js";
 import { headline, help, section } from "./section.js";
 import { taxSection } from "./tax.js";
-import { trainingSection } from "./training.js";
+import { directSection, trainingSection } from "./training.js";
 import { winRates } from "./win_rates.js";
 
 const START = "v0";
 
 /** `{nodes, plots}`: sections to show, and plots to give back later. `live` is what the gate says of live votes. */
 export function evidence(
-  { evaluation, preference, watch, ppo, guard, frontier, tax, tax_harness: harness, ...others },
+  { evaluation, preference, watch, ppo, guard, dpo, frontier, tax, tax_harness: harness, ...others },
   live = [],
 ) {
   const plots = [];
@@ -31,6 +31,7 @@ export function evidence(
     harness && taxSection(harness, ", lm-eval"),
     evaluation?.samples?.length && section("Before and after", samples(evaluation.samples)),
     ppo?.length && trainingSection(ppo, guard, drawn),
+    dpo?.length && directSection(dpo, drawn),
     frontier && frontierSection(frontier, drawn),
     preference && preferenceSection(preference, watch, drawn),
     ...Object.entries(others).map(([name, value]) => otherSection(name, value)),

@@ -39,15 +39,27 @@ export function rewardByDistance(steps, guard = null) {
   };
 }
 
-/** Each objective's score and the reply length by step. */
+/** Each objective's score by step. */
 export function scoresByStep(steps) {
-  const names = Object.keys(steps[0].scores ?? {});
+  return byStep("Scores by step", "PPO step", "preference score", Object.keys(steps[0].scores ?? {}), steps, (step) => step.scores);
+}
+
+/** How the votes pulled a policy that DPO trained. */
+export function likelihoodByStep(steps) {
+  const named = (step) => ({ preferred: step.preferred_nats, other: step.other_nats });
+  return byStep("Likelihood by step", "DPO step", "nats a reply", ["preferred", "other"], steps, named);
+}
+
+/** Loss and accuracy on the votes of each DPO step. */
+export function lossByStep(steps) {
+  return byStep("Loss and accuracy by step", "DPO step", "", ["loss", "accuracy"], steps, (step) => step);
+}
+
+function byStep(title, x, y, names, steps, of) {
+  const [first, last] = [of(steps[0]), of(steps.at(-1))];
   return {
-    title: "Scores by step",
-    said:
-      names
-        .map((name) => `${name} from ${figure(steps[0].scores[name])} to ${figure(steps.at(-1).scores[name])}`)
-        .join(", ") + ".",
+    title,
+    said: names.map((name) => `${name} from ${figure(first[name])} to ${figure(last[name])}`).join(", ") + ".",
     draw: (colours) => ({
       type: "scatter",
       colours,
@@ -55,13 +67,13 @@ export function scoresByStep(steps) {
         datasets: names.map((name, at) =>
           line(
             name,
-            steps.map((step) => ({ x: step.step, y: step.scores[name] })),
+            steps.map((step) => ({ x: step.step, y: of(step)[name] })),
             [colours.accent, colours.second, colours.third][at % 3],
           ),
         ),
       },
-      x: { title: "PPO step" },
-      y: { title: "preference score" },
+      x: { title: x },
+      y: { title: y },
       legend: names.length > 1,
     }),
   };

@@ -1,6 +1,6 @@
-// How PPO went: reward and watch score against distance, where the guard stopped, every step as a table.
+// How PPO or DPO went: reward and watch score against distance, where the guard stopped, every step as a table.
 import { element } from "../element.js";
-import { rewardByDistance, scoresByStep } from "./evidence_plots.js";
+import { likelihoodByStep, lossByStep, rewardByDistance, scoresByStep } from "./evidence_plots.js";
 import { figure } from "./figures.js";
 import { help, section } from "./section.js";
 import { sortableTable } from "./sortable.js";
@@ -16,6 +16,15 @@ export function trainingSection(steps, guard, drawn) {
       Object.keys(steps[0].scores ?? {}).length > 0 && drawn(scoresByStep(steps)),
     ),
     element("details", {}, element("summary", {}, `All ${steps.length} steps`), table(steps)),
+  );
+}
+
+/** Training on the votes themselves, without a preference model's reward. */
+export function directSection(steps, drawn) {
+  return section(
+    "Training with DPO",
+    help("On the votes themselves: the likelihoods of the preferred and of the other replies should part."),
+    element("div", { class: "figures" }, drawn(likelihoodByStep(steps)), drawn(lossByStep(steps))),
   );
 }
 

@@ -39,6 +39,7 @@ def full_evidence() -> dict[str, Any]:
         "ppo": [ppo_step(step) for step in range(1, STEPS + 1)],
         "guard": guard(),
         "frontier": frontier(),
+        "dpo": [{"step": step, "preferred_nats": step, "other_nats": -step} for step in (1, 2, 3)],
         "tax": tax,
         "another": {"figure": HOSTILE},
     }
@@ -72,7 +73,7 @@ def test_all_evidence_is_there() -> None:
         "distinct 2", "Helpful against harmless", "published are the weights after step 8",
     ):  # fmt: skip
         assert part in said, part
-    assert page.count("<svg") == 4 and page.count("polyline") == 2 + 3 + 2 + 2
+    assert page.count("<svg") == 5 and page.count("polyline") == 2 + 3 + 2 + 2 + 2
 
 
 def test_it_runs_nothing_and_fetches_nothing() -> None:
