@@ -36,8 +36,9 @@ CONNECT_TIMEOUT_S = 5
 # Seconds until silence is questioned, between questions, how many of them; milliseconds until what was sent is lost.
 SILENCE = {"keepalives_idle": 5, "keepalives_interval": 3, "keepalives_count": 3}
 UNANSWERED_MS = 15_000
-# And a process that stands still in a transaction must not hold up all others.
-IDLE_IN_TRANSACTION_MS = 60_000
+# And a process that stands still in a transaction must not hold up all others for ever. Freezing a large dataset may
+# compute for minutes between two statements of one snapshot.
+IDLE_IN_TRANSACTION_MS = 1_800_000
 # Postgres: no connection, no room or memory, stopped or starting by an operator or after a crash.
 UNAVAILABLE_SQLSTATE_CLASSES = ("08", "53", "57", "25P03")
 UNAVAILABLE_SQLITE_CODES = frozenset(

@@ -82,3 +82,16 @@ def test_what_is_read_is_one_snapshot(store: Store) -> None:
         return counts
 
     assert store.read(count_twice) == [1, 1]
+
+
+def test_postgres_gives_up_who_is_silent(store: Store) -> None:
+    """Otherwise a host that was cut off in a transaction holds its locks for the kernel's two hours."""
+    if store.engine.dialect.name == "sqlite":
+        pytest.skip("SQLite has no network")
+    names = ("idle_in_transaction_session_timeout", "tcp_user_timeout", "tcp_keepalives_idle")
+    with store.engine.connect() as connection:
+        said = [connection.exec_driver_sql(f"SHOW {name}").scalar_one() for name in names]
+        own = connection.connection.driver_connection.info.get_parameters()
+    # Over a unix socket Postgres has no use for the last two.
+    assert said == ["30min", "0", "0"]
+    assert own["tcp_user_timeout"] == "15000" and own["keepalives_idle"] == "5"
