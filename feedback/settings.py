@@ -137,7 +137,7 @@ class FeedbackSettings(Section):
     heldout_share: float = Field(0.1, ge=0, lt=1)
     """Share of the prompts whose votes are kept from training, to measure on."""
 
-    watch_share: float = Field(0.2, ge=0, lt=1)
+    watch_share: float = Field(0.15, ge=0, lt=1)
     """Share of the prompts whose votes train only the watch preference model, which tells when PPO over-optimises."""
 
     strength_labels: tuple[float, float, float, float] = (0.7, 0.82, 0.9, 0.95)

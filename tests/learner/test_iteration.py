@@ -9,16 +9,20 @@ from typing import Any
 import pytest
 
 from feedback import manifest
-from feedback.errors import Conflict
+from feedback.errors import Conflict, LeaseLost
 from feedback.figures import figures_of
 from feedback.importing import import_file
+from feedback.learning_settings import PPOSettings
 from feedback.settings import Settings, load_settings
 from feedback.store import Store, iterations, leases, policies, votes
 from feedback.store.policies import Provenance
 from feedback.worker import count_all
+from learner.iteration import frontier
 from learner.iteration.examples import agreements
 from learner.iteration.process import run
 from learner.measure_again import measure_again
+from learner.policy import Policy
+from learner.ppo import train_ppo
 from learner.prepare import prepare
 from tests.learner.iterations import QUICK, learner, quick_settings, start, voted_home
 from tests.learner.sandbox_votes import cast_votes
@@ -126,6 +130,36 @@ def _check_frontier(frontier: dict) -> None:
     helpful, harmless = ([point[axis]["value"] for point in frontier["points"]] for axis in ("helpful", "harmless"))
     assert helpful == sorted(helpful, reverse=True)
     assert harmless == sorted(harmless)
+
+
+@pytest.mark.slow
+def test_a_trained_frontier_has_a_policy_for_each_weight_and_keeps_the_points_before_a_kill(
+    store: Store, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained = settings.learner.model_dump(mode="json")
+    trained["ppo"] |= {"steps": 1}
+    trained["evaluation"] |= {"frontier": "trained", "frontier_weights": [0.0, 1.0], "frontier_steps": 2}
+    iteration = store.write(iterations.start_next, trigger="operator", learner=trained, reason="a test")
+    asked: list[dict[str, float]] = []
+
+    def train(policy: Policy, start: Any, model: Any, pool: Any, ppo: PPOSettings, **others: Any) -> None:
+        asked.append(ppo.reward_weights)
+        if len(asked) == 2:
+            raise LeaseLost("as if killed")
+        train_ppo(policy, start, model, pool, ppo, **others)
+
+    monkeypatch.setattr(frontier, "train_ppo", train)
+    with pytest.raises(LeaseLost):
+        run(store, settings, iteration.id)
+    (kept,) = json.loads((settings.home / "iterations" / iteration.id / "frontier.json").read_bytes())
+    run(store, settings, iteration.id)
+    found = store.read(policies.get, 1).evidence["frontier"]
+    assert found["method"] == "trained"
+    assert found["points"][0] == kept
+    assert [point["harmless_weight"] for point in found["points"]] == [0.0, 1.0]
+    assert found["points"][0]["harmless"]["value"] != found["points"][1]["harmless"]["value"]
+    helpful, harmless = {"helpful": 1.0, "harmless": 0.0}, {"helpful": 0.0, "harmless": 1.0}
+    assert asked == [helpful, harmless, harmless]
 
 
 def test_without_enough_votes_to_watch_by_it_says_so_and_goes_on(store: Store, settings: Settings) -> None:
