@@ -34,6 +34,27 @@ class PretrainingSettings(LearningSettings):
     """Of the file's pairs, one in so many is kept from training, to measure on."""
 
 
+class LoRASettings(LearningSettings):
+    """Training as a low-rank adapter."""
+
+    rank: int = Field(0, ge=0, le=256)
+    """Rank of the adapter; 0 trains all weights instead."""
+
+    alpha: float = Field(32.0, gt=0)
+    """What the adapter adds is scaled by `alpha` / `rank`."""
+
+    targets: list[str] | Literal["all-linear"] = "all-linear"
+    """Names of the layers that get an adapter, such as `q_proj`, or `all-linear`: all but embedding and output."""
+
+
+class PolicyLoRASettings(LoRASettings):
+    """The policy as a low-rank adapter."""
+
+    publish: Literal["merged", "adapter"] = "merged"
+    """`merged`: a version has weights of its own; `adapter`: it is a small file on top of the version that it was
+    trained from, which engines with `engine.adapters` of 1 or more serve beside others."""
+
+
 class PreferenceSettings(LearningSettings):
     """How a preference model is built and trained."""
 
@@ -99,6 +120,9 @@ class PreferenceSettings(LearningSettings):
 
     score_center_penalty: float = Field(0.01, ge=0)
     """Weight of the squared mean score in the loss: keeps scores near zero, which the votes alone do not determine."""
+
+    lora: LoRASettings = LoRASettings()
+    """The preference model's trunk as a low-rank adapter on the starting policy's."""
 
 
 class PPOSettings(LearningSettings):
@@ -223,6 +247,20 @@ class PPOSettings(LearningSettings):
     mismatch_alarm_nats: float = Field(0.1, gt=0)
     """Mean absolute difference of sampler and trainer log-probabilities per token at which training stops with an
     error."""
+
+    rollouts: Literal["auto", "torch", "vllm"] = "auto"
+    """What writes the replies of a step: PyTorch with the model that is trained, or a vLLM engine of the learner's own
+    that is given the new weights before each step. `auto` takes vLLM on a GPU from 100 million parameters on, and on a
+    CPU from 10 million."""
+
+    rollout_memory_share: float = Field(0.3, gt=0, le=1)
+    """Share of the GPU's memory that this engine may take, its copy of the weights included."""
+
+    rollout_cache_bytes: int = Field(536_870_912, gt=0)
+    """Memory of this engine's key-value cache on a CPU."""
+
+    lora: PolicyLoRASettings = PolicyLoRASettings()
+    """The policy as a low-rank adapter on the version that training starts from."""
 
 
 class DPOSettings(LearningSettings):

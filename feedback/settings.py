@@ -237,6 +237,19 @@ class LearnerSettings(Section):
     threads: int = Field(1, ge=1)
     """Threads of PyTorch on a CPU. More than one is slower on shared cores."""
 
+    processes: int = Field(1, ge=1, le=64)
+    """Processes on this machine that train together, each on a GPU of its own where there are GPUs: weights that are
+    trained, gradients and optimiser states are cut into so many shares. Several machines: docs/sizes.md."""
+
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """Number format of the forward passes in training. With `bf16` weights that are trained and their optimiser states
+    stay in fp32, and frozen models are held in the format they came in; `auto` takes it where a GPU has it, else
+    fp32."""
+
+    gradient_checkpointing: bool = False
+    """Keep only each layer's input for the backward pass and compute the rest again: a third more time, much less
+    memory."""
+
     start_from: Literal["start", "last"] = "start"
     """Train from the starting policy each time, as in the paper, or from the version that serves."""
 

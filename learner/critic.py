@@ -1,12 +1,12 @@
 """The critic: the expected return before each reply token."""
 
-import copy
-
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from learner.language_model import predicting_states
+from learner.lora import copy_sharing_frozen
+from learner.number_format import exactly
 from learner.sequences import Episodes
 
 
@@ -23,8 +23,8 @@ class Critic(nn.Module):
 
     @classmethod
     def on_copy_of(cls, trunk: PreTrainedModel) -> "Critic":
-        """A critic with its own trunk that starts as a copy of `trunk`."""
-        return cls(copy.deepcopy(trunk), trunk.config.get_text_config().hidden_size, trunk.device)
+        """A critic with its own trunk that starts as a copy of `trunk`, around its frozen weights if it has any."""
+        return cls(copy_sharing_frozen(trunk), trunk.config.get_text_config().hidden_size, trunk.device)
 
     @classmethod
     def on_policy(cls, policy: PreTrainedModel) -> "Critic":
@@ -36,4 +36,5 @@ class Critic(nn.Module):
         hidden_N_D = policy_hidden_N_D
         if self.trunk is not None:
             hidden_N_D = predicting_states(self.trunk, episodes)
-        return self.head(hidden_N_D.float()).squeeze(1)
+        with exactly(hidden_N_D.device):
+            return self.head(hidden_N_D.float()).sum(dim=1)

@@ -15,7 +15,8 @@ from learner import small_llama
 from learner.errors import ModelNotSupported
 from learner.sequences import Episodes
 
-LOGITS_PER_PIECE = 1 << 26
+# 64 MB in fp32; three such tensors live at a time.
+LOGITS_PER_PIECE = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -80,8 +81,25 @@ def token_logprobs_and_entropies(
     for hidden_n_D, targets_n in _pieces(model, hidden_N_D, targets_N):
         all_logprobs_n_V = _all_logprobs(model, hidden_n_D, temperature)
         logprobs.append(_chosen(all_logprobs_n_V, targets_n))
-        entropies.append(-(all_logprobs_n_V.exp() * all_logprobs_n_V).sum(dim=1))
+        entropies.append(-torch.linalg.vecdot(all_logprobs_n_V.exp(), all_logprobs_n_V))
     return TokenLogprobs(torch.cat(logprobs), torch.cat(entropies))
+
+
+def reply_pass(model: PreTrainedModel, episodes: Episodes, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
+    """By one forward pass, the hidden states [N, D] that the reply tokens of `episodes` are predicted from, and the
+    log-probabilities [N] of these tokens."""
+    hidden_N_D = predicting_states(model, episodes)
+    return hidden_N_D, token_logprobs(model, hidden_N_D, episodes.reply_tokens_N, temperature)
+
+
+@torch.no_grad()
+def reply_pass_with_entropies(
+    model: PreTrainedModel, episodes: Episodes, temperature: float = 1.0
+) -> tuple[Tensor, Tensor, Tensor]:
+    """As `reply_pass`, without gradients, and the entropies [N] too."""
+    hidden_N_D = predicting_states(model, episodes)
+    tokens = token_logprobs_and_entropies(model, hidden_N_D, episodes.reply_tokens_N, temperature)
+    return hidden_N_D, tokens.logprobs_N, tokens.entropies_N
 
 
 def reply_logprobs(model: PreTrainedModel, episodes: Episodes, temperature: float = 1.0) -> Tensor:

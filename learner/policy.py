@@ -115,7 +115,12 @@ def save_policy(policy: Policy, folder: Path | str) -> None:
     finally:
         model.config.tie_word_embeddings = tied
     policy.tokenizer.save_pretrained(folder)
-    (folder / "probe.json").write_text(json.dumps(probe(model, policy.tokenizer)))
+    write_probe(policy, folder)
+
+
+def write_probe(policy: Policy, folder: Path) -> None:
+    """Write `probe.json`, by which an engine that serves this policy is known to."""
+    (folder / "probe.json").write_text(json.dumps(probe(policy.model, policy.tokenizer)))
 
 
 @torch.no_grad()

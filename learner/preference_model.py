@@ -16,7 +16,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -24,10 +24,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 
+from feedback.learning_settings import LoRASettings
 from learner import small_llama
 from learner.comparisons import ComparisonBatch
 from learner.errors import CheckpointInvalid
 from learner.language_model import hidden_states, reply_logprobs, token_logprobs
+from learner.lora import copy_sharing_frozen, with_adapter
+from learner.number_format import exactly
 from learner.sequences import Episodes
 
 FEATURES = 2
@@ -44,6 +47,8 @@ class PreferenceShape:
     start_logprob_feature: bool = False
     pessimism: float = 0.0
     readout: Literal["mean", "last"] = "last"
+    lora: Mapping[str, Any] | None = None
+    """Settings of the adapter that the trunk is, around the starting policy's weights; None for a trunk of its own."""
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -114,13 +119,14 @@ class PreferenceModel(nn.Module):
     def member_scores(self, hidden_B_D: Tensor, features_B_F: Tensor | None, lengths_B: Tensor) -> Tensor:
         """Raw scores [B, E, O] of replies from what the heads see of them, their lengths in tokens and, where the model
         uses them, features."""
-        inner_B_E_H = F.silu(self.head_in(hidden_B_D.float())).unflatten(1, (self.shape.ensemble_size, -1))
-        scores_B_E_O = torch.einsum("beh,eho->beo", inner_B_E_H, self.head_out_E_H_O)
-        scores_B_E_O = scores_B_E_O - lengths_B[:, None, None] * self.length_slope_O
-        if features_B_F is None:
-            return scores_B_E_O
-        standard_B_F = (features_B_F - self.feature_mean_F) / self.feature_deviation_F
-        return scores_B_E_O + torch.einsum("bf,efo->beo", standard_B_F, self.likelihood_E_F_O)
+        with exactly(hidden_B_D.device):
+            inner_B_E_H = F.silu(self.head_in(hidden_B_D.float())).unflatten(1, (self.shape.ensemble_size, -1))
+            scores_B_E_O = torch.einsum("beh,eho->beo", inner_B_E_H, self.head_out_E_H_O)
+            scores_B_E_O = scores_B_E_O - lengths_B[:, None, None] * self.length_slope_O
+            if features_B_F is None:
+                return scores_B_E_O
+            standard_B_F = (features_B_F - self.feature_mean_F) / self.feature_deviation_F
+            return scores_B_E_O + torch.einsum("bf,efo->beo", standard_B_F, self.likelihood_E_F_O)
 
     def aggregate(self, scores_B_E_O: Tensor) -> Tensor:
         """Scores [B, O] of the ensemble: pessimistic mean, centred and calibrated."""
@@ -166,6 +172,7 @@ class PreferenceModel(nn.Module):
         if self.shape.readout == "last":
             return states_N_D
         replies_N = torch.arange(len(lengths_S), device=self.device).repeat_interleave(lengths_S)
+        states_N_D = states_N_D.float()
         sums_S_D = states_N_D.new_zeros(len(lengths_S), states_N_D.shape[1]).index_add(0, replies_N, states_N_D)
         return sums_S_D / lengths_S[:, None]
 
@@ -186,20 +193,26 @@ def likelihood_features(logprobs_xR: Tensor, mask_xR: Tensor) -> Tensor:
 
 
 def new_preference_model(start: PreTrainedModel, shape: PreferenceShape, seed: int) -> PreferenceModel:
-    """An untrained preference model on a copy of the starting policy's trunk, its heads drawn from `seed`."""
-    trunk = copy.deepcopy(start.base_model)
+    """An untrained preference model on a copy of the starting policy's trunk, its heads drawn from `seed`.
+
+    The copy is in fp32, however coarse the start, or an adapter on the start's own weights, which are frozen then.
+    """
+    if shape.lora is None:
+        trunk = copy.deepcopy(start.base_model).float().requires_grad_(True)
+    else:
+        trunk = _adapted(start, shape.lora, seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return PreferenceModel(trunk, shape, start).eval()
 
 
 def save_preference_model(model: PreferenceModel, folder: Path | str) -> None:
-    """Write weights (safetensors), shape and trunk configuration (JSON)."""
+    """Write weights (safetensors; without those of the start), shape and trunk configuration (JSON)."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     model.trunk.config.save_pretrained(folder)
     (folder / "preference.json").write_text(json.dumps(asdict(model.shape)))
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in _own_state(model).items()}
     save_file(state, folder / "preference.safetensors")
 
 
@@ -214,14 +227,33 @@ def load_preference_model(
     try:
         fields = json.loads((folder / "preference.json").read_text())
         shape = PreferenceShape(**{**fields, "objectives": tuple(fields["objectives"])})
-        trunk = AutoModel.from_config(AutoConfig.from_pretrained(folder, local_files_only=True))
+        if shape.lora is None:
+            trunk = AutoModel.from_config(AutoConfig.from_pretrained(folder, local_files_only=True)).float()
+        else:
+            trunk = _adapted(start, shape.lora, seed=0)
         model = PreferenceModel(trunk, shape, start)
         # Models of earlier homes have no length taken out, and no anchor.
         later = {name: getattr(model, name) for name in ("length_slope_O", "anchor_O")}
-        model.load_state_dict(later | load_file(folder / "preference.safetensors"))
+        state = later | load_file(folder / "preference.safetensors")
+        if state.keys() != _own_state(model).keys():
+            raise CheckpointInvalid(f"{folder}: not the weights of this preference model")
+        model.load_state_dict(state, strict=False)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise CheckpointInvalid(f"{folder}: not a preference model: {error}") from error
     return model.to(device).eval()
+
+
+def _adapted(start: PreTrainedModel | None, lora: Mapping[str, Any], seed: int) -> PreTrainedModel:
+    if start is None:
+        raise CheckpointInvalid("this preference model is an adapter: it needs the starting policy it was trained with")
+    start.requires_grad_(False)
+    return with_adapter(copy_sharing_frozen(start.base_model), LoRASettings.model_validate(lora), seed)
+
+
+def _own_state(model: PreferenceModel) -> dict[str, Tensor]:
+    """Weights and buffers that are not the starting policy's."""
+    shared = {f"trunk.{name}" for name, weight in model.trunk.named_parameters() if not weight.requires_grad}
+    return {name: tensor for name, tensor in model.state_dict().items() if name not in shared}
 
 
 def pair_states(trunk: PreTrainedModel, batch: ComparisonBatch, read_C_T: Tensor) -> Tensor:

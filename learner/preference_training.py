@@ -12,11 +12,14 @@ from torch import Tensor, nn
 from feedback.learning_settings import PreferenceSettings
 from learner.comparisons import ComparisonBatch, EncodedComparison, VotedComparison, encode_comparison, pieces
 from learner.errors import CheckpointInvalid, TrainingDataInvalid, TrainingDiverged
+from learner.gradient_checkpointing import checkpoint_layers
 from learner.hardware import matmul_precision
 from learner.losses import preference_loss
 from learner.policy import Policy
 from learner.preference_model import FEATURES, PreferenceModel, PreferenceShape, new_preference_model
+from learner.processes import ALONE, Processes
 from learner.schedule import batch_of, set_learning_rates
+from learner.sharding import clip_gradients, copy_trained, shard
 from learner.training_state import TrainingState, capture, restore
 
 OBJECTIVES = ("helpful", "harmless")
@@ -42,6 +45,8 @@ def train_preference_model(
     seed: int,
     objectives: Sequence[str] = OBJECTIVES,
     before: PreferenceModel | None = None,
+    processes: Processes = ALONE,
+    checkpoint_gradients: bool = False,
     on_step: OnPreferenceStep | None = None,
     resume: TrainingState | None = None,
 ) -> PreferenceModel:
@@ -65,10 +70,15 @@ def train_preference_model(
         start_logprob_feature=settings.start_logprob_feature,
         pessimism=settings.pessimism,
         readout=settings.readout,
+        lora=settings.lora.model_dump() if settings.lora.rank else None,
     )
     model = new_preference_model(start.model, shape, seed)
     if before is not None:
         model.take_over(before)
+    if checkpoint_gradients:
+        checkpoint_layers(model.trunk)
+    if processes.count > 1:
+        shard(model, compare=model.compare)
     optimizer = _optimizer(model, settings)
     steps = settings.epochs * math.ceil(len(encoded) / settings.comparisons_per_batch)
     fingerprint = _fingerprint(encoded, settings, seed)
@@ -82,7 +92,7 @@ def train_preference_model(
         first = resume.step
 
     with matmul_precision(settings.matmul_precision, model.trunk):
-        features_C_2_F = _all_features(model, encoded)
+        features_C_2_F = _all_features(model, encoded, processes)
         if features_C_2_F is not None and resume is None:
             _standardise(model, features_C_2_F)
         votes_C_E = _bootstrap(len(encoded), settings.ensemble_size, seed)
@@ -90,13 +100,19 @@ def train_preference_model(
             index = batch_of(step, len(encoded), settings.comparisons_per_batch, seed)
             set_learning_rates(optimizer, step, steps, settings.warmup_share)
             loss = _accumulate(
-                model, encoded, index, features_C_2_F, votes_C_E, shares_O, settings.score_center_penalty
+                model, encoded, index, features_C_2_F, votes_C_E, shares_O, settings.score_center_penalty, processes
             )
             _update(model, optimizer, settings.max_gradient_norm)
             if on_step is not None:
                 done = step + 1
                 state = partial(_state, done, fingerprint, modules, optimizers)
                 on_step(PreferenceStep(done, steps, loss), state)
+    if processes.count == 1:
+        return model.eval()
+    cut, model = model, new_preference_model(start.model, shape, seed)
+    copy_trained(cut, model)
+    for name, buffer in model.named_buffers():
+        buffer.copy_(cut.get_buffer(name))
     return model.eval()
 
 
@@ -130,21 +146,29 @@ def _accumulate(
     votes_C_E: Tensor,
     shares_O: Tensor,
     penalty: float,
+    processes: Processes,
 ) -> float:
-    """Gradients of the loss of the comparisons `index`, in as many pieces as fit; answers the loss."""
+    """Gradients of the loss of the comparisons `index`, in as many pieces as fit; answers the loss.
+
+    Of each piece every process does its share, and one that has none a row that counts nothing: all of them must make
+    the same passes.
+    """
     weight = sum(
         encoded[i].weight * float(votes_C_E[i].sum()) * float(1 + shares_O[encoded[i].objective]) for i in index
     )
-    total = 0.0
+    total = torch.zeros(())
     for piece in pieces([encoded[i] for i in index]):
-        rows = [index[place] for place in piece]
+        share = processes.share([index[place] for place in piece])
+        rows = share or [index[piece[0]]]
         batch = ComparisonBatch.pad([encoded[i] for i in rows], model.device)
         features = None if features_C_2_F is None else features_C_2_F[rows]
         loss_sum, center = _loss(model, batch, features, votes_C_E[rows].to(model.device), shares_O.to(model.device))
         loss = loss_sum / max(weight, 1e-6) + penalty * center * (len(rows) / len(index))
-        loss.backward()
-        total += float(loss.detach())
-    return total
+        loss = loss * bool(share)
+        # Over processes gradients are averaged, where their sum is wanted.
+        (loss * processes.count).backward()
+        total += loss.detach().cpu()
+    return float(processes.add_up(total))
 
 
 def _loss(
@@ -172,7 +196,7 @@ def _votes_loss(sides_C_2_E: Tensor, labels_C: Tensor, weights_C_E: Tensor) -> T
 
 
 def _update(model: nn.Module, optimizer: torch.optim.Optimizer, max_norm: float) -> None:
-    norm = nn.utils.clip_grad_norm_(model.parameters(), max_norm)
+    norm = clip_gradients(model.parameters(), max_norm)
     if not torch.isfinite(norm):
         raise TrainingDiverged("the preference model's gradient is not finite")
     optimizer.step()
@@ -181,7 +205,7 @@ def _update(model: nn.Module, optimizer: torch.optim.Optimizer, max_norm: float)
 
 def _optimizer(model: PreferenceModel, settings: PreferenceSettings) -> torch.optim.AdamW:
     heads = [*model.head_in.parameters(), model.head_out_E_H_O]
-    trunk = list(model.trunk.parameters())
+    trunk = [parameter for parameter in model.trunk.parameters() if parameter.requires_grad]
     groups = [
         {"params": [p for p in trunk if p.ndim > 1], "peak": settings.learning_rate},
         {"params": [p for p in trunk if p.ndim <= 1], "peak": settings.learning_rate, "weight_decay": 0.0},
@@ -206,15 +230,15 @@ def _bootstrap(comparisons: int, members: int, seed: int) -> Tensor:
     return torch.poisson(torch.ones(comparisons, members), generator=generator)
 
 
-def _all_features(model: PreferenceModel, encoded: Sequence[EncodedComparison]) -> Tensor | None:
+def _all_features(model: PreferenceModel, encoded: Sequence[EncodedComparison], processes: Processes) -> Tensor | None:
     if not model.shape.start_logprob_feature:
         return None
     features_C_2_F = torch.zeros(len(encoded), 2, FEATURES, device=model.device)
-    for piece in pieces(encoded):
+    for piece in processes.share(pieces(encoded)):
         features = model.features(ComparisonBatch.pad([encoded[i] for i in piece], model.device))
         assert features is not None
         features_C_2_F[piece] = features
-    return features_C_2_F
+    return processes.add_up(features_C_2_F)
 
 
 def _standardise(model: PreferenceModel, features_C_2_F: Tensor) -> None:

@@ -5,11 +5,16 @@ from pathlib import Path
 
 from feedback import manifest
 from feedback.schema import version_name
-from learner.policy import Policy, save_policy
+from learner.lora import save_adapter
+from learner.policy import Policy, save_policy, write_probe
 
 
-def publish_folder(policy: Policy, policies_dir: Path, version: int) -> tuple[Path, str]:
+def publish_folder(
+    policy: Policy, policies_dir: Path, version: int, *, base: tuple[str, str] | None = None
+) -> tuple[Path, str]:
     """Write `policy` as `policies_dir/vN` with its manifest. Returns the folder and the policy's digest.
+
+    With `base`, the name and digest of another version, the policy is an adapter on that one and is written as such.
 
     A folder of that name must not be in the record yet: what stands there is from a run that was killed, and goes.
     Raises PolicyInvalid for weights that are not finite.
@@ -20,7 +25,11 @@ def publish_folder(policy: Policy, policies_dir: Path, version: int) -> tuple[Pa
         if leftover.exists():
             shutil.rmtree(leftover)
     unfinished.mkdir(parents=True)
-    save_policy(policy, unfinished)
-    digest = manifest.write(unfinished)
+    if base is None:
+        save_policy(policy, unfinished)
+    else:
+        save_adapter(policy.model, unfinished)
+        write_probe(policy, unfinished)
+    digest = manifest.write(unfinished, base=base)
     unfinished.rename(folder)
     return folder, digest

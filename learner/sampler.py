@@ -47,8 +47,12 @@ class Sampler(Protocol):
         max_new_tokens: int,
         temperature: float,
         seed: int,
+        first_row: int = 0,
     ) -> Samples:
-        """One reply for each prompt (token ids). A `temperature` of 0 takes the likeliest token every time."""
+        """One reply for each prompt (token ids). A `temperature` of 0 takes the likeliest token every time.
+
+        A reply depends on the prompt, the weights, `seed` and its row; the rows are counted from `first_row`.
+        """
         ...
 
 
@@ -68,11 +72,12 @@ class TorchSampler:
         max_new_tokens: int,
         temperature: float,
         seed: int,
+        first_row: int = 0,
     ) -> Samples:
         """See `Sampler`. Prompts must hold at least one token each."""
         device = self.model.device
         generator = torch.Generator().manual_seed(seed)
-        uniforms_B_R = torch.rand(len(prompts), max_new_tokens, generator=generator).to(device)
+        uniforms_B_R = torch.rand(first_row + len(prompts), max_new_tokens, generator=generator)[first_row:].to(device)
         replies: list[list[int]] = []
         logprobs: list[list[float]] = []
         for start in range(0, len(prompts), self.rows_per_batch):

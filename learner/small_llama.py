@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import LlamaModel
+from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
 ATTENTION_LIMIT = 1 << 26
 
@@ -21,6 +22,8 @@ ATTENTION_LIMIT = 1 << 26
 def fits(trunk: Any, rows: int = 1, width: int = 1) -> bool:
     """Whether this module computes a trunk on rows of this width: a plain Llama in fp32 on a CPU, rows not too long."""
     if type(trunk) is not LlamaModel or trunk.device.type != "cpu" or trunk.dtype != torch.float32:
+        return False
+    if torch.is_autocast_enabled("cpu") or not all(map(_is_plain, trunk.layers)):
         return False
     config = trunk.config
     plain = (
@@ -45,6 +48,15 @@ def _is_as_the_library_made_it(trunk: LlamaModel) -> bool:
     )
 
 
+def _is_plain(layer: Any) -> bool:
+    """No adapter in it, not sharded, not checkpointed: nothing that only a call of the layer itself would do."""
+    if type(layer) is not LlamaDecoderLayer or "forward" in vars(layer):
+        return False
+    attention, mlp = layer.self_attn, layer.mlp
+    of_attention = attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj
+    return all(type(one) is nn.Linear for one in (*of_attention, mlp.gate_proj, mlp.up_proj, mlp.down_proj))
+
+
 def hidden_states(
     trunk: LlamaModel,
     tokens_B_T: Tensor,
@@ -66,7 +78,9 @@ def hidden_states(
     read = Lines.of(read_B_T)
     positions_B_T = torch.arange(width).expand(rows, width) if positions_B_T is None else positions_B_T
     turns_M_1_h = _turns(trunk, positions_B_T[present.rows_N, present.columns_N])
-    states_M_D = F.embedding(tokens_B_T[present.rows_N, present.columns_N], trunk.embed_tokens.weight)
+    states_M_D = F.embedding(
+        tokens_B_T[present.rows_N, present.columns_N], trunk.embed_tokens.weight, trunk.padding_idx
+    )
     lift_keys, lift_queries, hidden = present.lift(key_heads), present.lift(heads), present.hidden(width, visible_B_T_T)
     for layer in trunk.layers:
         units_M_D = _unit(states_M_D, layer.input_layernorm)

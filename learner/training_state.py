@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from learner.errors import CheckpointInvalid
+from learner.sharding import cut_like, whole
 
 
 @dataclass(frozen=True)
@@ -59,17 +60,18 @@ class TrainingState:
 
 
 def capture(modules: Mapping[str, nn.Module], optimizers: Mapping[str, Optimizer]) -> dict[str, Tensor]:
-    """Copies of all weights, buffers and optimiser moments, by name, on the CPU."""
+    """Copies of all trained weights, buffers and optimiser moments, by name, on the CPU.
+
+    Of modules that are cut into shares, whole: then all processes must call this.
+    """
     tensors = {
-        f"module.{name}.{key}": tensor
-        for name, module in modules.items()
-        for key, tensor in _distinct(module.state_dict()).items()
+        f"module.{name}.{key}": tensor for name, module in modules.items() for key, tensor in _changing(module).items()
     }
     for name, optimizer in optimizers.items():
         for index, moments in optimizer.state_dict()["state"].items():
             for key, value in moments.items():
                 tensors[f"optimizer.{name}.{index}.{key}"] = torch.as_tensor(value)
-    return {key: tensor.detach().to("cpu", copy=True).contiguous() for key, tensor in tensors.items()}
+    return {key: whole(tensor.detach()).to("cpu", copy=True).contiguous() for key, tensor in tensors.items()}
 
 
 def restore(
@@ -77,17 +79,20 @@ def restore(
     modules: Mapping[str, nn.Module],
     optimizers: Mapping[str, Optimizer],
 ) -> None:
-    """Put back what `capture` took, into modules and optimisers of the same make. Raises `CheckpointInvalid`."""
+    """Put back what `capture` took, into modules and optimisers of the same make, whether they are cut into shares or
+    not. Raises `CheckpointInvalid`."""
     for name, module in modules.items():
-        own = _under(tensors, f"module.{name}.")
-        if own.keys() != _distinct(module.state_dict()).keys():
+        saved, own = _under(tensors, f"module.{name}."), _changing(module)
+        if saved.keys() != own.keys():
             raise CheckpointInvalid(f"the checkpoint's {name} is of another make")
-        module.load_state_dict(own, strict=False)
+        module.load_state_dict({key: cut_like(tensor, own[key]) for key, tensor in saved.items()}, strict=False)
     for name, optimizer in optimizers.items():
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         state: dict[int, dict[str, Tensor]] = {}
         for key, tensor in _under(tensors, f"optimizer.{name}.").items():
             index, moment = key.split(".", 1)
-            state.setdefault(int(index), {})[moment] = tensor
+            of = parameters[int(index)]
+            state.setdefault(int(index), {})[moment] = cut_like(tensor, of) if tensor.shape == of.shape else tensor
         optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
@@ -103,22 +108,17 @@ def _checksum(tensors: Mapping[str, Tensor]) -> int:
 
 
 def copy_weights(module: nn.Module) -> dict[str, Tensor]:
-    """Copies of a module's weights and buffers on the CPU; `module.load_state_dict(..., strict=False)` takes them."""
-    return {key: tensor.detach().to("cpu", copy=True) for key, tensor in _distinct(module.state_dict()).items()}
+    """Copies of a module's trained weights and buffers on the CPU; `module.load_state_dict(..., strict=False)` takes
+    them. The module must not be cut."""
+    return {key: tensor.detach().to("cpu", copy=True) for key, tensor in _changing(module).items()}
 
 
 def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
 
 
-def _distinct(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Each tensor once: a tied output layer shares its storage with the embedding."""
-    seen: set[tuple[int, torch.Size]] = set()
-    kept = {}
-    for name, tensor in state.items():
-        key = (tensor.data_ptr(), tensor.shape)
-        if tensor.numel() and key in seen:
-            continue
-        seen.add(key)
-        kept[name] = tensor
-    return kept
+def _changing(module: nn.Module) -> dict[str, Tensor]:
+    """A module's buffers, and each trained parameter once: a tied output layer is the embedding under another name."""
+    trained = {name for name, parameter in module.named_parameters() if parameter.requires_grad}
+    others = {name for name, _ in module.named_parameters(remove_duplicate=False)} - trained
+    return {name: tensor for name, tensor in module.state_dict().items() if name not in others}

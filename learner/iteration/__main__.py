@@ -1,6 +1,10 @@
-"""The process of one iteration: `python -m learner.iteration ID`."""
+"""The process of one iteration: `python -m learner.iteration ID`, alone or under torchrun.
+
+With `learner.processes` above 1 it becomes torchrun, which starts so many of it.
+"""
 
 import logging
+import os
 import signal
 import sys
 
@@ -9,19 +13,34 @@ from feedback.errors import TandemError
 from feedback.lifeline import die_with_parent
 from feedback.settings import load_settings
 from feedback.store import Store
-from learner.iteration.process import run
+from learner.iteration.process import open_run, run
+from learner.iteration.together import follow
+from learner.processes import join, leave, under_torchrun
+
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1")
+MODULE = ("-m", "learner.iteration")
 
 log = logging.getLogger(__name__)
 
 
 def main() -> int:
     die_with_parent()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     settings = load_settings()
     logs.configure(settings)
+    count = settings.learner.processes
+    if count > 1 and not under_torchrun():
+        # What was asked of the kernel above holds for torchrun too.
+        os.execv(sys.executable, [sys.executable, *TORCHRUN, "--nproc-per-node", str(count), *MODULE, sys.argv[1]])
+    processes = join()
     tracing.configure(settings.tracing, "learner")
+    store = Store(settings.record_url)
     try:
-        run(Store(settings.record_url), settings, sys.argv[1])
+        if processes.first:
+            signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+            run(store, settings, sys.argv[1], processes)
+        else:
+            follow(store, settings, processes, open_run)
+        leave()
     except TandemError as error:
         log.error("%s", error.message)
         return error.exit_code

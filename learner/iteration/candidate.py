@@ -1,6 +1,5 @@
 """The candidate: trained by PPO or DPO, evaluated against the starting policy, published as a policy version."""
 
-import logging
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,26 +12,20 @@ from feedback.schema import version_name
 from feedback.store import policies
 from learner.dpo import DPOStep, train_dpo
 from learner.evaluation import Serving, evaluate
-from learner.iteration.examples import comparisons, held_out_prompts, prompts
+from learner.iteration.examples import comparisons, held_out_prompts
+from learner.iteration.preferences import PREFERENCE, WATCH
 from learner.iteration.run import Run, write_json
-from learner.policy import Policy, load_policy
-from learner.ppo import PPOStep, train_ppo
+from learner.iteration.together import train_ppo_together
+from learner.iteration.versions import Candidate, finish, load, published_base
+from learner.policy import Policy
+from learner.ppo import PPOStep
 from learner.preference_model import PreferenceModel
+from learner.processes import ALONE
 from learner.publishing import publish_folder
 from learner.training_state import TrainingState
 
-log = logging.getLogger(__name__)
-
 TRAINING_STATE = {"ppo": "ppo.state.safetensors", "dpo": "dpo.state.safetensors"}
 EVALUATION = "evaluation.json"
-
-
-def starting_point(this: Run) -> tuple[Policy, int]:
-    """The policy that training begins from, to be trained, and its version."""
-    serving = this.store.read(policies.serving)
-    from_last = this.learner.start_from == "last" and serving is not None
-    version = serving.version if from_last and serving is not None else 0
-    return load(this, version), version
 
 
 def _serving(this: Run) -> Serving | None:
@@ -41,12 +34,6 @@ def _serving(this: Run) -> Serving | None:
     if serving is None or serving.parent is None:
         return None
     return Serving(version_name(serving.version), load(this, serving.version))
-
-
-def load(this: Run, version: int) -> Policy:
-    """A policy version, on the learner's device."""
-    log.info("loading %s", version_name(version))
-    return load_policy(policy_weights.folder_of(this.store, this.settings, version), this.device)
 
 
 @dataclass(frozen=True)
@@ -58,49 +45,61 @@ class Judges:
 
 
 def improve(
-    this: Run, dataset: Path, start: Policy, judges: Judges, candidate: Policy, parent: int
+    this: Run, dataset: Path, start: Policy, judges: Judges, candidate: Candidate
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Train `candidate` in place by the trainer of the settings. Returns what each step did, and how it ended."""
+    """Train `candidate` in place by the trainer of the settings, and bring it into the form that is published. Returns
+    what each step did, and how it ended."""
     trainer = this.learner.trainer
     this.progress.enter(trainer)
-    checkpoint = this.checkpoint(TRAINING_STATE[trainer])
-    resume = checkpoint.load()
     steps_file = this.folder / f"{trainer}.jsonl"
     known = [orjson.loads(line) for line in steps_file.read_bytes().splitlines()] if steps_file.exists() else []
-    steps = [step for step in known if resume is not None and step["step"] <= resume.step]
+    steps = {step["step"]: step for step in known}
 
-    def on_step(done: PPOStep | DPOStep, state: Callable[[], TrainingState]) -> None:
-        steps.append(orjson.loads(orjson.dumps(done)))
-        steps_file.write_bytes(b"".join(orjson.dumps(step, option=orjson.OPT_APPEND_NEWLINE) for step in steps))
+    def on_step(done: PPOStep | DPOStep) -> None:
+        steps[done.step] = orjson.loads(orjson.dumps(done))
+        # Steps beyond a checkpoint that is gone on from were written before and are done again.
+        so_far = [step for number, step in sorted(steps.items()) if number <= done.step]
+        steps_file.write_bytes(b"".join(orjson.dumps(step, option=orjson.OPT_APPEND_NEWLINE) for step in so_far))
         this.progress.training_step(trainer, done)
-        checkpoint.offer(state, last=done.step == done.steps)
 
     if trainer == "dpo":
-        objectives = judges.preference_model.shape.objectives
-        train_dpo(
-            candidate,
-            (start if parent == 0 else load(this, parent)).model,
-            [one for one in comparisons(dataset, "train") if one.objective in objectives],
-            this.learner.dpo,
-            seed=this.seed,
-            objectives=objectives,
-            on_step=on_step,
-            resume=resume,
-        )
-        return steps, {}
-    end = train_ppo(
-        candidate,
-        start.model,
-        judges.preference_model,
-        prompts(dataset, "train"),
-        this.learner.ppo.model_copy(update={"reward_weights": reward_weights(this, judges.preference_model)}),
-        seed=this.seed,
-        watch=judges.watch,
-        on_step=on_step,
-        resume=resume,
-    )
+        _train_dpo(this, dataset, start, judges, candidate, on_step)
+        finish(this, candidate.policy)
+        return [step for _, step in sorted(steps.items())], {}
+    task = {
+        "dataset": str(dataset),
+        "preference": str(this.folder / PREFERENCE),
+        "watch": None if judges.watch is None else str(this.folder / WATCH),
+        "reward_weights": reward_weights(this, judges.preference_model),
+        "state": TRAINING_STATE["ppo"],
+    }
+    end = train_ppo_together(this, start, judges.preference_model, judges.watch, candidate, task, on_step)
+    finish(this, candidate.policy)
     this.progress.tell("guard", asdict(end))
-    return steps, asdict(end)
+    return [step for number, step in sorted(steps.items()) if number <= end.steps], asdict(end)
+
+
+def _train_dpo(
+    this: Run, dataset: Path, start: Policy, judges: Judges, candidate: Candidate, on_step: Callable[[DPOStep], None]
+) -> None:
+    """By this process alone."""
+    checkpoint = this.checkpoint(TRAINING_STATE["dpo"], ALONE)
+    objectives = judges.preference_model.shape.objectives
+
+    def after(done: DPOStep, state: Callable[[], TrainingState]) -> None:
+        on_step(done)
+        checkpoint.offer(state, last=done.step == done.steps)
+
+    train_dpo(
+        candidate.policy,
+        (start if candidate.parent == 0 else load(this, candidate.parent)).model,
+        [one for one in comparisons(dataset, "train") if one.objective in objectives],
+        this.learner.dpo,
+        seed=this.seed,
+        objectives=objectives,
+        on_step=after,
+        resume=checkpoint.load(),
+    )
 
 
 def judge(
@@ -128,14 +127,15 @@ def judge(
     return evaluation
 
 
-def publish(this: Run, candidate: Policy, parent: int, dataset: Path, evidence: dict[str, Any]) -> int:
+def publish(this: Run, candidate: Candidate, dataset: Path, evidence: dict[str, Any]) -> int:
     """Write the candidate's folder and record it. Returns its version number."""
     this.progress.enter("publish")
     known = this.store.read(policies.of_iteration, this.iteration_id)
     if known is not None:
         return known.version
     version = this.store.read(policies.next_version)
-    folder, digest = publish_folder(candidate, this.settings.policies_dir, version)
+    base = published_base(this, candidate)
+    folder, digest = publish_folder(candidate.policy, this.settings.policies_dir, version, base=base)
     policy_weights.publish(this.settings, folder, digest)
     this.store.write(
         policies.publish,
@@ -143,7 +143,7 @@ def publish(this: Run, candidate: Policy, parent: int, dataset: Path, evidence: 
         folder.relative_to(this.settings.home).as_posix(),
         digest,
         policies.Provenance(
-            parent=parent,
+            parent=candidate.parent,
             iteration_id=this.iteration_id,
             dataset_digest=dataset.name,
             settings=this.learner.model_dump(mode="json"),

@@ -6,30 +6,41 @@ from collections.abc import Callable
 from pathlib import Path
 
 from learner.errors import CheckpointInvalid
+from learner.processes import Processes
 from learner.training_state import TrainingState
 
 log = logging.getLogger(__name__)
 
 
 class Checkpoint:
-    """A training state on disk, written at most every `interval_s` and at the end.
+    """A training state on disk, written at most every `interval_s` and at the end, by the first of `processes` for all.
 
     `on_invalid` is told what is wrong with one that cannot be read: the stage begins anew then.
     """
 
-    def __init__(self, path: Path, interval_s: float, on_invalid: Callable[[str], None]) -> None:
+    def __init__(self, path: Path, interval_s: float, on_invalid: Callable[[str], None], processes: Processes) -> None:
         self._path = path
         self._interval_s = interval_s
         self._on_invalid = on_invalid
+        self._processes = processes
         self._written_at = time.monotonic()
 
     def offer(self, state: Callable[[], TrainingState], *, last: bool) -> None:
-        if last or time.monotonic() - self._written_at >= self._interval_s:
-            state().save(self._path)
+        # The clock of the first process decides: all of them must give their shares of the state.
+        if self._processes.tell(last or time.monotonic() - self._written_at >= self._interval_s):
+            taken = state()
+            if self._processes.first:
+                taken.save(self._path)
             self._written_at = time.monotonic()
 
     def load(self) -> TrainingState | None:
         """The state that was left, or None where there is none that is whole."""
+        state = self._read() if self._processes.first else None
+        if not self._processes.tell(state is not None):
+            return None
+        return state or TrainingState.load(self._path)
+
+    def _read(self) -> TrainingState | None:
         if not self._path.exists():
             return None
         try:

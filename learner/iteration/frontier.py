@@ -8,9 +8,10 @@ import orjson
 from learner.evaluation import spaced
 from learner.frontier import AXES, Measure
 from learner.hardware import matmul_precision
-from learner.iteration.candidate import Judges, load
+from learner.iteration.candidate import Judges
 from learner.iteration.examples import held_out_prompts, prompts
 from learner.iteration.run import Run, write_json
+from learner.iteration.versions import trainable
 from learner.policy import Policy
 from learner.ppo import train_ppo
 
@@ -53,7 +54,7 @@ def _trained(this: Run, dataset: Path, start: Policy, judges: Judges, measure: M
     points: list[dict[str, Any]] = orjson.loads(file.read_bytes()) if file.exists() else []
     pool = prompts(dataset, "train")
     for weight in settings.frontier_weights[len(points) :]:
-        policy = load(this, 0)
+        policy = trainable(this, start, 0)
         short = {
             "steps": settings.frontier_steps,
             "reward_weights": dict(zip(AXES, (1 - weight, weight), strict=True)),

@@ -4,6 +4,7 @@ former is least sure of."""
 import hashlib
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,17 @@ from learner.disagreement import note_disagreement
 from learner.iteration.checkpoint import Checkpoint
 from learner.iteration.examples import comparisons
 from learner.iteration.run import Run, write_json
+from learner.iteration.together import train_preference_model_together
 from learner.policy import Policy
 from learner.preference_judging import accuracy_of, calibrate
 from learner.preference_model import PreferenceModel, load_preference_model, save_preference_model
 from learner.preference_training import OnPreferenceStep, PreferenceStep, train_preference_model
 from learner.pretraining import RANKED, ranked_pairs
+from learner.processes import ALONE
 from learner.training_state import TrainingState
 
 PREFERENCE, WATCH = "preference", "watch"
+SPLITS = {PREFERENCE: "train", WATCH: "watch"}
 STATE = ".state.safetensors"
 PRETRAINED = "pretrained"
 
@@ -66,17 +70,15 @@ def _trained(
         model = load_preference_model(model_folder, start.model, str(start.model.device))
         return model, orjson.loads(report_file.read_bytes())
     pretrained, pretraining_report = pretrain(this, dataset, start)
-    checkpoint = this.checkpoint(name + STATE)
-    model = train_preference_model(
-        start,
-        train,
-        this.learner.preference,
-        seed=this.seed,
-        objectives=[objective for objective in OBJECTIVES if any(one.objective == objective for one in train)],
-        before=pretrained,
-        on_step=_on_step(this, name, checkpoint),
-        resume=checkpoint.load(),
-    )
+    task = {
+        "dataset": str(dataset),
+        "split": SPLITS[name],
+        "objectives": [objective for objective in OBJECTIVES if any(one.objective == objective for one in train)],
+        "before": None if pretrained is None else str(this.folder / PRETRAINED),
+        "state": name + STATE,
+    }
+    on_step = partial(this.progress.preference_step, name)
+    model = train_preference_model_together(this, start, pretrained, task, on_step)
     held_out = [one for one in comparisons(dataset, "heldout") if one.objective in model.shape.objectives]
     report = calibrate(model, start, held_out, this.learner.preference)
     report["anchor"] = set_anchor(model, start, this.learner.preference)
@@ -101,7 +103,7 @@ def pretrain(this: Run, dataset: Path, start: Policy) -> tuple[PreferenceModel |
         model = load_preference_model(folder, start.model, str(start.model.device))
         return model, orjson.loads(report_file.read_bytes())
     pairs = ranked_pairs(settings.pretraining, datasets.read(dataset, "train"), this.settings.feedback)
-    checkpoint = this.checkpoint(PRETRAINED + STATE)
+    checkpoint = this.checkpoint(PRETRAINED + STATE, ALONE)
     model = train_preference_model(
         start,
         pairs.train,

@@ -11,7 +11,7 @@ from feedback.errors import InvalidRequest, LeaseLost, RecordUnavailable, Storag
 from feedback.settings import LearnerSettings, Settings
 from feedback.store import Store, iterations, leases, policies
 from learner.hardware import prepare_training
-from learner.iteration.candidate import TRAINING_STATE, Judges, improve, judge, load, publish, starting_point
+from learner.iteration.candidate import TRAINING_STATE, Judges, improve, judge, publish
 from learner.iteration.fitting import fit_to
 from learner.iteration.frontier import measure_frontier
 from learner.iteration.preferences import (
@@ -24,37 +24,33 @@ from learner.iteration.preferences import (
     train_watch,
 )
 from learner.iteration.run import Run
+from learner.iteration.versions import load, starting_point
 from learner.lease import Heartbeat
+from learner.number_format import forward_format, forward_passes
+from learner.processes import ALONE, Processes
 from learner.progress import Progress
 from learner.tracking import open_trackers
 
 log = logging.getLogger(__name__)
 
 
-def run(store: Store, settings: Settings, iteration_id: str) -> None:
-    """Begin the iteration or go on with it; nothing happens when it has ended or another process works on it."""
+def run(store: Store, settings: Settings, iteration_id: str, processes: Processes = ALONE) -> None:
+    """Begin the iteration or go on with it; nothing happens when it has ended or another process works on it.
+
+    Of several `processes` this is the first; the others `follow`.
+    """
     holder = f"{socket.gethostname()}:{os.getpid()}"
     claimed = store.write(iterations.claim, iteration_id, holder, settings.loop.lease_ttl_s, settings.loop.max_attempts)
     if claimed is None:
         log.info("nothing to do for %s", iteration_id)
+        processes.tell(None)
         return
     row, epoch = claimed
-    folder = settings.home / "iterations" / iteration_id
-    folder.mkdir(parents=True, exist_ok=True)
-    this = Run(
-        store,
-        settings,
-        fit_to(LearnerSettings.model_validate(row.settings), policy_weights.folder_of(store, settings, 0)),
-        iteration_id,
-        row.seed,
-        epoch,
-        folder,
-        Progress(store, iteration_id, epoch),
-    )
-    prepare_training(this.learner.threads)
+    this = open_run(store, settings, iteration_id, epoch, processes)
+    processes.tell({"iteration": iteration_id})
     with Heartbeat(store, epoch, settings.loop.lease_ttl_s), this.progress.traced():
         try:
-            this.progress.tracking = open_trackers(this.learner.trackers, folder, iteration_id, row.settings)
+            this.progress.tracking = open_trackers(this.learner.trackers, this.folder, iteration_id, row.settings)
             version = _all_stages(this)
             store.write(iterations.succeed, iteration_id, epoch, version)
         except (LeaseLost, RecordUnavailable, StorageUnavailable):
@@ -71,29 +67,44 @@ def run(store: Store, settings: Settings, iteration_id: str) -> None:
             this.progress.tracking.close()
             # On SIGTERM too: the next process may go on at once.
             store.write(leases.release, leases.LEARNER, epoch)
+    processes.tell(None)
     _tidy(this)
+
+
+def open_run(store: Store, settings: Settings, iteration_id: str, epoch: int, processes: Processes) -> Run:
+    """What the stages share, in this process, which may use so many threads from now on."""
+    row = store.read(iterations.get, iteration_id)
+    folder = settings.home / "iterations" / iteration_id
+    folder.mkdir(parents=True, exist_ok=True)
+    learner = fit_to(LearnerSettings.model_validate(row.settings), policy_weights.folder_of(store, settings, 0))
+    prepare_training(learner.threads)
+    progress = Progress(store, iteration_id, epoch)
+    return Run(store, settings, learner, iteration_id, row.seed, epoch, folder, progress, processes)
 
 
 def _all_stages(this: Run) -> int:
     """Every stage in order. Returns the candidate's version number."""
     dataset = freeze(this)
     start = load(this, this.store.read(policies.get, 0).version)
-    preference_model, preference_report = train_preferences(this, dataset, start)
-    note_unsure_pairs(this, start, preference_model)
-    watch, watch_report = train_watch(this, dataset, start)
-    judges = Judges(preference_model, watch)
-    candidate, parent = starting_point(this)
-    steps, end = improve(this, dataset, start, judges, candidate, parent)
-    evaluation = judge(this, dataset, start, judges, candidate, preference_report["anchor"])
+    device = start.model.device
+    with forward_passes(forward_format(this.learner.precision, device), device):
+        preference_model, preference_report = train_preferences(this, dataset, start)
+        note_unsure_pairs(this, start, preference_model)
+        watch, watch_report = train_watch(this, dataset, start)
+        judges = Judges(preference_model, watch)
+        candidate = starting_point(this, start)
+        steps, end = improve(this, dataset, start, judges, candidate)
+        evaluation = judge(this, dataset, start, judges, candidate.policy, preference_report["anchor"])
+        frontier = measure_frontier(this, dataset, start, judges, candidate.policy)
     evidence = {
         "preference": preference_report,
         "watch": watch_report,
         this.learner.trainer: steps,
         "guard": end,
         "evaluation": evaluation,
-        "frontier": measure_frontier(this, dataset, start, judges, candidate),
+        "frontier": frontier,
     }
-    return publish(this, candidate, parent, dataset, evidence)
+    return publish(this, candidate, dataset, evidence)
 
 
 def freeze(this: Run) -> Path:

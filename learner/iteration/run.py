@@ -9,6 +9,7 @@ import orjson
 from feedback.settings import LearnerSettings, Settings
 from feedback.store import Store
 from learner.iteration.checkpoint import Checkpoint
+from learner.processes import ALONE, Processes
 from learner.progress import Progress
 
 
@@ -24,18 +25,22 @@ class Run:
     epoch: int
     folder: Path
     progress: Progress
+    processes: Processes = ALONE
 
     @property
     def device(self) -> str | None:
         return None if self.learner.device == "auto" else self.learner.device
 
-    def checkpoint(self, name: str) -> Checkpoint:
-        """The training state of that file name. One that is not whole is told of when it is loaded."""
+    def checkpoint(self, name: str, processes: Processes | None = None) -> Checkpoint:
+        """The training state of that file name, of all processes unless said otherwise. One that is not whole is told
+        of when it is loaded."""
 
         def on_invalid(what: str) -> None:
             self.progress.tell("checkpoint_invalid", {"checkpoint": name, "error": what})
 
-        return Checkpoint(self.folder / name, self.learner.checkpoint_interval_s, on_invalid)
+        return Checkpoint(
+            self.folder / name, self.learner.checkpoint_interval_s, on_invalid, processes or self.processes
+        )
 
 
 def write_json(path: Path, value: Any) -> None:

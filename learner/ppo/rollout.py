@@ -10,8 +10,9 @@ from transformers import PreTrainedModel
 from feedback.learning_settings import PPOSettings
 from learner.critic import Critic
 from learner.errors import TrainingDiverged
-from learner.language_model import predicting_states, reply_logprobs, token_logprobs_and_entropies
+from learner.language_model import reply_logprobs
 from learner.losses import truncated_importance_weights
+from learner.ppo.trained import Trained
 from learner.preference_model import PreferenceModel
 from learner.sampler import Sampler, Samples
 from learner.sequences import Episodes
@@ -46,9 +47,9 @@ class Rollout:
 
 @dataclass(frozen=True)
 class Rollouts:
-    """Whatever replies of the policy `model` are drawn with and looked at by."""
+    """Whatever replies of the policy are drawn with and looked at by."""
 
-    model: PreTrainedModel
+    policy: Trained
     start: PreTrainedModel
     preference_model: PreferenceModel
     critic: Critic | None
@@ -71,16 +72,17 @@ class Rollouts:
     def evaluate(self, samples: Samples) -> Rollout:
         """Log-probabilities (in the trainer, whoever sampled), values and scores of the replies."""
         episodes, temperature = samples.episodes, self.settings.temperature
+        processes = self.policy.processes
         parts: dict[str, Tensor] = {}
-        for index_B in by_length(episodes, self.settings.episodes_per_forward):
+        for rows_B in by_length(episodes, self.settings.episodes_per_forward * processes.count):
+            index_B = processes.share(rows_B)
             piece = episodes.take(index_B)
-            hidden_N_D = predicting_states(self.model, piece)
-            now = token_logprobs_and_entropies(self.model, hidden_N_D, piece.reply_tokens_N, temperature)
+            hidden_N_D, now_N, entropies_N = self.policy.reply_pass_with_entropies(piece, temperature)
             start_logprobs_N = reply_logprobs(self.start, piece, temperature)
             known_N = start_logprobs_N if self.start is self.preference_model.start and temperature == 1 else None
             values = {
-                "logprobs": piece.unpack(now.logprobs_N),
-                "entropies": piece.unpack(now.entropies_N),
+                "logprobs": piece.unpack(now_N),
+                "entropies": piece.unpack(entropies_N),
                 "start_logprobs": piece.unpack(start_logprobs_N),
                 "scores": self.preference_model.score(piece, known_N),
             }
@@ -92,6 +94,8 @@ class Rollouts:
                 width = value.shape[1] if name.endswith("scores") else episodes.reply_mask_B_R.shape[1]
                 whole = parts.setdefault(name, value.new_zeros(len(episodes), width))
                 whole[index_B, : value.shape[1]] = value
+        # Every row was looked at by one process and is zero in the others.
+        parts = {name: processes.add_up(value) for name, value in parts.items()}
 
         mask_B_R = episodes.reply_mask_B_R
         logprobs_N = parts["logprobs"][mask_B_R]

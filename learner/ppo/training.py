@@ -19,10 +19,14 @@ from learner.ppo.bound import Bound
 from learner.ppo.guard import Guard
 from learner.ppo.report import PPOStep, report
 from learner.ppo.rollout import Rollout, Rollouts
+from learner.ppo.trained import Trained
 from learner.ppo.update import Updater
 from learner.preference_model import PreferenceModel
+from learner.processes import ALONE, Processes
 from learner.prompts import HARMLESS, PromptPool, TrainingPrompt
 from learner.sampler import Sampler, TorchSampler
+from learner.sharding import shard
+from learner.shared_sampler import SharedSampler
 from learner.training_state import TrainingState, capture, copy_weights, restore
 
 OnPPOStep = Callable[[PPOStep, Callable[[], TrainingState]], None]
@@ -59,16 +63,27 @@ def train_ppo(
     seed: int,
     watch: PreferenceModel | None = None,
     sampler: Sampler | None = None,
+    processes: Processes = ALONE,
     on_step: OnPPOStep | None = None,
     resume: TrainingState | None = None,
 ) -> PPOEnd:
     """Train `policy` in place; `start` is the frozen policy that the KL is measured from. With a `watch` model the
-    policy ends with the weights that it liked best.
+    policy ends with the weights that it liked best. Weights that require no gradients stay as they are.
 
     `on_step` is called after each step, with a function that gives the state to resume from: a resumed run ends where
     an uninterrupted one does. Raises `TrainingDataInvalid`, `TrainingDiverged`, `CheckpointInvalid`.
     """
-    trainer = PPO(policy, start, preference_model, prompts, settings, seed=seed, watch=watch, sampler=sampler)
+    trainer = PPO(
+        policy,
+        start,
+        preference_model,
+        prompts,
+        settings,
+        seed=seed,
+        watch=watch,
+        sampler=sampler,
+        processes=processes,
+    )
     if resume is not None:
         trainer.restore(resume)
     while trainer.steps_done < settings.steps and not trainer.exhausted:
@@ -93,10 +108,12 @@ class PPO:
         seed: int,
         watch: PreferenceModel | None = None,
         sampler: Sampler | None = None,
+        processes: Processes = ALONE,
     ) -> None:
-        _require_consistent(settings, preference_model, prompts)
+        _require_consistent(settings, preference_model, prompts, processes)
         # Dropout stays off: a policy that samples and one that learns must be the same.
-        self.model = policy.model.eval()
+        self.policy = Trained(policy.model.eval(), processes)
+        self.model = self.policy.model
         self.preference_model = preference_model.eval()
         self.settings = settings
         self.seed = seed
@@ -109,16 +126,19 @@ class PPO:
             seed=seed,
         )
         self.critic = self._new_critic()
+        if self.critic is not None and processes.count > 1:
+            shard(self.critic)
+        sampler = sampler or TorchSampler(policy.model, policy.end_ids)
         self.rollouts = Rollouts(
-            self.model,
+            self.policy,
             start.eval(),
             self.preference_model,
             self.critic,
-            sampler or TorchSampler(self.model, policy.end_ids),
+            sampler if processes.count == 1 else SharedSampler(sampler, processes),
             settings,
             None if watch is None else watch.eval(),
         )
-        self.updater = Updater(self.model, self.critic, settings)
+        self.updater = Updater(self.policy, self.critic, settings)
         self.kl: FixedKL | AdaptiveKL = FixedKL(settings.kl_coefficient)
         if settings.kl_controller == "adaptive":
             self.kl = AdaptiveKL(settings.kl_coefficient, settings.kl_target_nats, settings.kl_horizon_episodes)
@@ -134,7 +154,7 @@ class PPO:
     def step(self) -> PPOStep:
         """Sample, score, estimate, update; say what happened. Raises `TrainingDiverged`."""
         try:
-            with matmul_precision(self.settings.matmul_precision, self.model):
+            with matmul_precision(self.settings.matmul_precision, self.policy.whole):
                 rollout = self._draw()
                 costs_B, bound_B = self._costs(rollout)
                 self._watch(rollout, costs_B, bound_B)
@@ -170,10 +190,10 @@ class PPO:
         if self.guard is None:
             return PPOEnd(self.steps_done, stopped=False, published_step=self.steps_done)
         stopped = self.exhausted
-        with matmul_precision(self.settings.matmul_precision, self.model):
+        with matmul_precision(self.settings.matmul_precision, self.policy.whole):
             last = self._draw()
             self._watch(last, *self._costs(last))
-        self.model.load_state_dict(self.peak, strict=False)
+        self.policy.whole.load_state_dict(self.peak, strict=False)
         assert last.watch_reward_B is not None
         return PPOEnd(
             self.steps_done,
@@ -208,6 +228,7 @@ class PPO:
                 "the checkpoint belongs to a run with other settings, another seed or another guard"
             )
         restore(state.tensors, self._modules(), self.updater.optimizers)
+        self.policy.make_whole()
         self.steps_done = state.step
         coefficient = state.numbers["kl_coefficient"]
         if isinstance(self.kl, AdaptiveKL):
@@ -249,7 +270,7 @@ class PPO:
             score -= self.bound.most * max(0.0, self.bound.measured(costs_B, bound_B) - self.bound.limit)
         self.guard = self.guard.after(score, self.steps_done)
         if self.guard.at_peak:
-            self.peak = copy_weights(self.model)
+            self.peak = copy_weights(self.policy.whole)
 
     def _new_critic(self) -> Critic | None:
         if self.settings.advantage != "gae":
@@ -283,7 +304,7 @@ def estimate_advantages(rollout: Rollout, settings: PPOSettings, kl_coefficient:
 
 
 def _require_consistent(
-    settings: PPOSettings, preference_model: PreferenceModel, prompts: Sequence[TrainingPrompt]
+    settings: PPOSettings, preference_model: PreferenceModel, prompts: Sequence[TrainingPrompt], processes: Processes
 ) -> None:
     unknown = set(settings.reward_weights) - set(preference_model.shape.columns)
     if unknown:
@@ -291,6 +312,8 @@ def _require_consistent(
     for name in ("episodes_per_minibatch", "replies_per_prompt"):
         if settings.episodes_per_step % getattr(settings, name):
             raise TrainingDataInvalid(f"episodes_per_step must be a multiple of {name}")
+    if settings.episodes_per_minibatch % processes.count:
+        raise TrainingDataInvalid(f"episodes_per_minibatch must be a multiple of the {processes.count} processes")
     if settings.advantage != "gae" and settings.replies_per_prompt < 2:
         raise TrainingDataInvalid(f"{settings.advantage} compares replies: replies_per_prompt must be 2 or more")
     if Bound.of(settings) is not None:

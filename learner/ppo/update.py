@@ -5,15 +5,16 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from feedback.learning_settings import PPOSettings
 from learner.critic import Critic
 from learner.errors import TrainingDiverged
-from learner.language_model import predicting_states, token_logprobs
 from learner.losses import policy_loss, value_loss
 from learner.ppo.rollout import Rollout, by_length
+from learner.ppo.trained import Trained
+from learner.processes import Processes
 from learner.sequences import Episodes
+from learner.sharding import clip_gradients
 
 
 @dataclass
@@ -28,6 +29,15 @@ class UpdateTotals:
         for name, value in values.items():
             self.sums[name] = self.sums.get(name, 0.0) + float(value.detach())
 
+    def over(self, processes: Processes) -> "UpdateTotals":
+        """The sums of all processes together; all of them made the same updates."""
+        per_update = {"gradient_norm": self.sums.pop("gradient_norm")}
+        names = sorted(self.sums)
+        # Of one length in all processes, in fp64: they hold counts too.
+        values = torch.tensor([self.tokens, *(self.sums[name] for name in names)], dtype=torch.float64)
+        tokens, *sums = processes.add_up(values).tolist()
+        return UpdateTotals(round(tokens), self.updates, dict(zip(names, sums, strict=True)) | per_update)
+
     def per_token(self, name: str) -> float:
         return self.sums.get(name, 0.0) / max(1, self.tokens)
 
@@ -35,11 +45,11 @@ class UpdateTotals:
 class Updater:
     """Policy and critic with their optimisers."""
 
-    def __init__(self, model: PreTrainedModel, critic: Critic | None, settings: PPOSettings) -> None:
-        self.model = model
+    def __init__(self, policy: Trained, critic: Critic | None, settings: PPOSettings) -> None:
+        self.policy = policy
         self.critic = critic
         self.settings = settings
-        self.optimizers: dict[str, torch.optim.Optimizer] = {"policy": _adam(model, settings.learning_rate)}
+        self.optimizers: dict[str, torch.optim.Optimizer] = {"policy": _adam(policy.model, settings.learning_rate)}
         if critic is not None:
             self.optimizers["critic"] = _adam(critic, settings.critic_learning_rate)
 
@@ -57,24 +67,26 @@ class Updater:
         padded = {name: episodes.unpack(values_N) for name, values_N in per_token.items()}
         minibatches = len(episodes) / settings.episodes_per_minibatch
         tokens_per_minibatch = len(advantages_N) / minibatches
+        processes = self.policy.processes
         totals = UpdateTotals()
         for index_B in self._minibatches(len(episodes), seed):
-            for places_B in by_length(episodes.take(index_B), settings.episodes_per_forward):
-                piece_B = index_B[places_B]
+            for places_B in by_length(episodes.take(index_B), settings.episodes_per_forward * processes.count):
+                piece_B = index_B[processes.share(places_B)]
                 piece = episodes.take(piece_B)
                 mask_B_R = piece.reply_mask_B_R
                 data = {name: value[piece_B, : mask_B_R.shape[1]][mask_B_R] for name, value in padded.items()}
                 loss = self._loss(piece, data, totals)
-                # Every token of the step weighs the same, however minibatches and pieces are cut.
-                (loss / tokens_per_minibatch).backward()
+                # Every token of the step weighs the same, however minibatches and pieces are cut. Over processes
+                # gradients are averaged, where their sum is wanted.
+                (loss * (processes.count / tokens_per_minibatch)).backward()
             totals.add(gradient_norm=self.apply_gradients())
             totals.updates += 1
-        return totals
+        self.policy.make_whole()
+        return totals.over(processes)
 
     def _loss(self, piece: Episodes, data: dict[str, Tensor], totals: UpdateTotals) -> Tensor:
         settings = self.settings
-        hidden_N_D = predicting_states(self.model, piece)
-        logprobs_N = token_logprobs(self.model, hidden_N_D, piece.reply_tokens_N, settings.temperature)
+        hidden_N_D, logprobs_N = self.policy.reply_pass(piece, settings.temperature)
         policy_part = policy_loss(
             logprobs_N,
             data["old_logprobs"],
@@ -102,10 +114,10 @@ class Updater:
 
     def apply_gradients(self) -> Tensor:
         """Scale down, check and apply the gradients of policy and critic; answers the policy's norm."""
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.max_gradient_norm)
+        norm = clip_gradients(self.policy.model.parameters(), self.settings.max_gradient_norm)
         critic_norm = torch.zeros_like(norm)
         if self.critic is not None:
-            critic_norm = nn.utils.clip_grad_norm_(self.critic.parameters(), self.settings.max_gradient_norm)
+            critic_norm = clip_gradients(self.critic.parameters(), self.settings.max_gradient_norm)
         if not torch.isfinite(norm + critic_norm):
             raise TrainingDiverged("the gradient is not finite")
         for optimizer in self.optimizers.values():
@@ -116,9 +128,10 @@ class Updater:
     def _minibatches(self, episodes: int, seed: int) -> Iterator[Tensor]:
         for epoch in range(self.settings.epochs):
             generator = torch.Generator().manual_seed(seed + 1 + epoch)
-            order_B = torch.randperm(episodes, generator=generator).to(self.model.device)
+            order_B = torch.randperm(episodes, generator=generator).to(self.policy.whole.device)
             yield from order_B.split(self.settings.episodes_per_minibatch)
 
 
 def _adam(module: nn.Module, learning_rate: float) -> torch.optim.Adam:
-    return torch.optim.Adam(module.parameters(), learning_rate, betas=(0.9, 0.95), eps=1e-8, fused=True)
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    return torch.optim.Adam(trained, learning_rate, betas=(0.9, 0.95), eps=1e-8, fused=True)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from learner import language_model
 from learner.errors import ModelNotSupported
@@ -12,6 +13,7 @@ from learner.language_model import (
     token_logprobs_and_entropies,
 )
 from learner.sequences import Episodes
+from tests.learner.conftest import random_llama
 
 PROMPTS, REPLIES = [[5, 6, 7], [8], [9, 10]], [[11, 1], [0, 12, 13, 1], [1]]
 
@@ -63,3 +65,38 @@ def test_a_model_with_another_head_is_refused(llama):
     llama.forward = scaled
     with pytest.raises(ModelNotSupported, match="llama"):
         require_plain_head(llama)
+
+
+class Largest(TorchDispatchMode):
+    """The most elements that any tensor had which was made meanwhile, forward or backward."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **(kwargs or {}))
+        for one in made if isinstance(made, (list, tuple)) else [made]:
+            if isinstance(one, torch.Tensor):
+                self.elements = max(self.elements, one.numel())
+        return made
+
+
+def test_no_tensor_of_all_places_times_all_words(monkeypatch):
+    """With a vocabulary of 50,000 words no tensor is larger than a piece, and what waits for the backward pass is
+    smaller still."""
+    words, limit = 50_000, 1 << 21
+    monkeypatch.setattr(language_model, "LOGITS_PER_PIECE", limit)
+    model = random_llama(vocabulary=words)
+    episodes = Episodes.pad([[5, 6, 7]] * 8, [[8] * 40] * 8)
+    kept = 0
+
+    def keep(tensor):
+        nonlocal kept
+        kept += tensor.numel() if tensor.untyped_storage().data_ptr() not in weights else 0
+        return tensor
+
+    weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    with Largest() as largest, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        loss = reply_logprobs(model, episodes).sum()
+        assert kept < limit
+        loss.backward()
+    assert largest.elements <= limit < 8 * 40 * words / 7
