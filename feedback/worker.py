@@ -12,6 +12,9 @@ from feedback.store import Store, counting
 log = logging.getLogger(__name__)
 settings = load_settings()
 app = make_celery(settings)
+# Two lines for each hint, four hints a second: a log of 60 MB a day that says nothing.
+for chatty in ("celery.worker.strategy", "celery.app.trace"):
+    logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
 @app.task(name=COUNT_VOTES)
