@@ -8,11 +8,6 @@ from pathlib import Path
 import httpx
 import pytest
 
-from feedback.schema import Lease
-from feedback.settings import load_settings
-from feedback.store import Store, iterations, leases, policies
-from learner.prepare import prepare
-from tests.learner.sandbox_votes import cast_votes
 from tests.postgres_server import BIN
 from tests.separate_hosts import API_PORT, Host, Network, network, why_not
 from tests.test_faults_votes import Home, voting
@@ -24,14 +19,6 @@ pytestmark = [
     pytest.mark.timeout(900),
     pytest.mark.skipif(BIN is None, reason="no Postgres on this machine (initdb not found)"),
 ]
-
-LEARNER = [part if part != "feedback.worker" else "learner.worker" for part in WORKER[1:]]
-LEARNER[LEARNER.index("votes")] = "learner"
-QUICK = {
-    "preference": {"epochs": 1},
-    "ppo": {"steps": 12, "batch_size": 32, "minibatch_size": 16},
-    "evaluation": {"prompts": 16},
-}
 
 
 @pytest.fixture
@@ -97,42 +84,3 @@ def test_a_host_that_is_cut_off_loses_no_vote_and_holds_nobody_up(wired: Network
     assert {code for _, _, code in there.refused} == {"record_unavailable"}
     assert not ledger.refused, ledger.refused
     home.store.close()
-
-
-def test_a_learner_that_is_cut_off_is_replaced_and_publishes_nothing(wired: Network) -> None:
-    shared = wired.folder / "shared"
-    settings = load_settings(home=shared, database_url=wired.database_url, learner=QUICK)
-    store = Store(settings.record_url)
-    store.migrate()
-    prepare(store, settings)
-    cast_votes(store, settings, 120)
-    for host in wired.hosts:
-        wired.start(host, shared, *LEARNER)
-        wired.start(host, shared, "-m", "feedback.scheduler")
-    iteration = store.write(
-        iterations.start, trigger="operator", seed=0, settings=settings.learner.model_dump(mode="json")
-    )
-
-    def state() -> iterations.Iteration:
-        return store.read(iterations.get, iteration.id)
-
-    until(lambda: state().stage == "ppo" and state().progress > 0, 240, "the iteration did not begin")
-    victim = next(host for host in wired.hosts if host.runs(holder(store)))
-    epoch = store.read(lambda session: session.get(Lease, leases.LEARNER).epoch)
-    victim.cut()
-    taken_s = until(lambda: not victim.runs(holder(store)), 120, "nobody took over")
-    until(lambda: state().state not in iterations.ACTIVE, 300, "the iteration did not end")
-    victim.mend()
-    # Time enough for what was cut off to say its word.
-    time.sleep(10)
-    ended = state()
-    print({"taken_over_s": round(taken_s, 1), "attempts": ended.attempts})
-    assert (ended.state, ended.candidate, ended.attempts) == ("succeeded", 1, 2)
-    assert store.read(lambda session: session.get(Lease, leases.LEARNER).epoch) == epoch + 1
-    assert store.read(policies.next_version) == 2
-    store.close()
-
-
-def holder(store: Store) -> int:
-    """The process that holds the learner lease."""
-    return int(store.read(lambda session: session.get(Lease, leases.LEARNER).holder).rpartition(":")[2])
