@@ -50,13 +50,14 @@ def tandem_programs(settings: Settings, environment: Mapping[str, str]) -> list[
         quiet = ("--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel", "INFO")
         return python(name, *node, "--pool", "prefork", "--concurrency", "1", *quiet, grace_s=grace_s)
 
+    scores = settings.serve.max_best_of > 1 or settings.serve.reject_strange_prompts != "off"
     return [
         python("engines", "-m", "serve.engine.launcher", grace_s=20),
         celery("votes", "feedback.worker", "votes", grace_s=10),
         # An iteration in progress goes on from its last checkpoint at the next start: nothing to wait for.
         celery("learner", "learner.worker", "learner", grace_s=3),
         python("scheduler", "-m", "feedback.scheduler", grace_s=5),
-        *([python("scorer", "-m", "learner.scorer", grace_s=3)] if settings.serve.max_best_of > 1 else []),
+        *([python("scorer", "-m", "learner.scorer", grace_s=3)] if scores else []),
         python("api", "-m", "serve", grace_s=settings.serve.drain_timeout_s + 5),
     ]
 

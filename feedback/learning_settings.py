@@ -298,6 +298,22 @@ class DPOSettings(LearningSettings):
     never."""
 
 
+class RejectionSettings(LearningSettings):
+    """The gate for strange prompts that an iteration leaves; `serve.reject_strange_prompts` has serving ask it."""
+
+    refused_share: float = Field(0.01, gt=0, lt=1)
+    """Share of ordinary held-out prompts above the threshold: of so many ordinary prompts one is refused wrongly."""
+
+    examples: int = Field(10, ge=0)
+    """Prompts judged under harmless that it is shown as known outliers."""
+
+    shrinkage: float = Field(0.01, ge=0, le=1)
+    """How far the covariance is moved towards its diagonal."""
+
+    min_prompts: int = Field(50, ge=2)
+    """With fewer ordinary prompts no gate is trained."""
+
+
 class EvaluationSettings(LearningSettings):
     """How a candidate is measured against a reference policy."""
 

@@ -19,7 +19,13 @@ from pydantic_settings import (
 )
 
 from feedback.errors import SettingsInvalid
-from feedback.learning_settings import DPOSettings, EvaluationSettings, PPOSettings, PreferenceSettings
+from feedback.learning_settings import (
+    DPOSettings,
+    EvaluationSettings,
+    PPOSettings,
+    PreferenceSettings,
+    RejectionSettings,
+)
 from feedback.operating_settings import AutomaticSettings, GateSettings, TracingSettings
 
 DEFAULT_HOME = Path(".tandem")
@@ -51,6 +57,17 @@ class ServeSettings(Section):
     older_share: float = Field(1.0, ge=0, le=1)
     """Share of the comparisons without the challenger in which what serves meets another version that an engine holds,
     as the one before it, so that pairs stay diverse; the others show two replies of what serves."""
+
+    reject_strange_prompts: Literal["off", "open", "closed"] = "off"
+    """Answer prompts that are unlike those people judged helpfulness on with a refusal, by the gate that the serving
+    version's iteration left. Where the scorer does not answer in time, `open` lets the prompt through and `closed`
+    refuses it. Without a gate (the starting policy serves, or there were too few prompts) nothing is refused."""
+
+    rejection_timeout_s: float = Field(1.0, gt=0)
+    """How long a prompt waits for the gate."""
+
+    rejection_reply: str = "I am sorry, but I would rather not answer that. Is there something else I can help with?"
+    """The refusal."""
 
     request_timeout_s: float = Field(300.0, gt=0)
     """A reply that takes longer is ended with an error."""
@@ -272,6 +289,9 @@ class LearnerSettings(Section):
 
     dpo: DPOSettings = DPOSettings()
     """DPO."""
+
+    rejection: RejectionSettings = RejectionSettings()
+    """Gate for strange prompts."""
 
     evaluation: EvaluationSettings = EvaluationSettings()
     """Evaluation of the candidate."""

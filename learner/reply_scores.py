@@ -1,4 +1,5 @@
-"""How well the preference model of a policy version likes replies: found through the record, verified, kept."""
+"""What the preference model of a policy version makes of replies, and its gate of prompts: found through the record,
+verified, kept."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -16,9 +17,11 @@ from feedback.settings import LearnerSettings, Settings
 from feedback.store import Store, policies
 from learner.iteration.fitting import fit_to
 from learner.iteration.preferences import PREFERENCE
+from learner.iteration.rejection import STRANGE_PROMPTS
 from learner.policy import Policy, load_policy
 from learner.preference_model import PreferenceModel, load_preference_model
 from learner.sequences import Episodes
+from learner.strange_prompts import StrangePrompts, digest, load_strange_prompts, said_last
 
 ROWS_PER_FORWARD = 32
 
@@ -46,13 +49,30 @@ class Judge:
         return scores
 
 
+@dataclass(frozen=True)
+class Gate:
+    """The gate for strange prompts of one iteration, or None where it left none, with the policy that it sees by."""
+
+    start: Policy
+    gate: StrangePrompts | None
+
+    def look(self, messages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """How strange the prompt is and whether that is too strange; nothing without a gate or a prompt."""
+        text = said_last(messages)
+        if self.gate is None or not text:
+            return {}
+        strangeness = float(self.gate.score(self.start, [text]))
+        return {"strangeness": strangeness, "strange": strangeness > self.gate.bounds.threshold}
+
+
 class Judges:
-    """The judge of each version, the one asked for last kept in memory."""
+    """Judge and gate of each version, those asked for last kept in memory."""
 
     def __init__(self, store: Store, settings: Settings) -> None:
         self._store = store
         self._settings = settings
         self._kept: tuple[str, Judge] | None = None
+        self._kept_gate: tuple[str | None, Gate] | None = None
 
     def of(self, version: int) -> Judge:
         """Raises NotFound, InvalidRequest for a version that no iteration made, PolicyInvalid for a preference model
@@ -64,6 +84,25 @@ class Judges:
         if self._kept is None or self._kept[0] != policy.iteration_id:
             self._kept = policy.iteration_id, self._load(policy)
         return self._kept[1]
+
+    def gate_of(self, version: int) -> Gate:
+        """Raises NotFound, PolicyInvalid for a gate that is not the one in the version's evidence, CheckpointInvalid
+        for one that cannot be read."""
+        policy = self._store.read(policies.get, version)
+        if self._kept_gate is None or self._kept_gate[0] != policy.iteration_id:
+            start = load_policy(policy_weights.folder_of(self._store, self._settings, 0), "cpu")
+            self._kept_gate = policy.iteration_id, Gate(start, self._load_gate(policy))
+        return self._kept_gate[1]
+
+    def _load_gate(self, policy: PolicyRow) -> StrangePrompts | None:
+        expected = policy.evidence.get(STRANGE_PROMPTS, {}).get("sha256")
+        if expected is None:
+            return None
+        folder = self._settings.home / "iterations" / str(policy.iteration_id) / STRANGE_PROMPTS
+        if not folder.is_dir() or digest(folder) != expected:
+            name = version_name(policy.version)
+            raise PolicyInvalid(f"the gate in the evidence of {name} is not in this home, or another one is")
+        return load_strange_prompts(folder)
 
     def _load(self, policy: PolicyRow) -> Judge:
         folder = self._settings.home / "iterations" / str(policy.iteration_id) / PREFERENCE

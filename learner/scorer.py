@@ -1,7 +1,8 @@
-"""The process that scores replies for "best of k": `python -m learner.scorer`. What it is asked: `feedback.scoring`.
+"""The process that scores replies for "best of k", and prompts: `python -m learner.scorer`. What it is asked:
+`feedback.scoring`.
 
 One question at a time: several would only share the processor. PyTorch and the models are loaded by the first one,
-since most homes never ask. It knows nothing of HTTP, engines or who asks.
+since most homes never ask; or at the start, where every chat asks. It knows nothing of HTTP, engines or who asks.
 """
 
 import asyncio
@@ -40,6 +41,8 @@ class Scorer:
         socket.unlink(missing_ok=True)
         server = await asyncio.start_unix_server(self._converse, socket, limit=LONGEST_LINE_BYTES)
         log.info("ready to score replies")
+        if self._settings.serve.reject_strange_prompts != "off":
+            asyncio.get_running_loop().run_in_executor(self._thread, self._warm)
         async with server:
             await server.serve_forever()
 
@@ -55,16 +58,23 @@ class Scorer:
 
     def _answer(self, line: bytes) -> dict[str, Any]:
         try:
-            return {"ok": True, "scores": self._scores(orjson.loads(line))}
+            return {"ok": True, **self._found(orjson.loads(line))}
         except TandemError as error:
             return {"ok": False, "code": error.code, "error": error.message}
         except Exception as error:  # noqa: BLE001 - one question must not end the process; texts stay out of the log
             log.error("a question failed by %s", type(error).__name__)
             return {"ok": False, "code": "internal_error", "error": f"the scorer failed by {type(error).__name__}"}
 
-    def _scores(self, question: dict[str, Any]) -> list[float]:
-        if not isinstance(question, dict) or question.keys() != {"version", "messages", "replies"}:
-            raise InvalidRequest("a question has a version, messages and replies")
+    def _found(self, question: dict[str, Any]) -> dict[str, Any]:
+        if not isinstance(question, dict) or question.keys() - {"replies"} != {"version", "messages"}:
+            raise InvalidRequest("a question has a version, messages and perhaps replies")
+        judges = self._loaded()
+        if "replies" in question:
+            judge = judges.of(question["version"])
+            return {"scores": judge.scores(question["messages"], question["replies"])}
+        return judges.gate_of(question["version"]).look(question["messages"])
+
+    def _loaded(self) -> "Judges":
         if self._judges is None:
             import torch
 
@@ -72,7 +82,11 @@ class Scorer:
 
             torch.set_num_threads(self._settings.learner.threads)
             self._judges = Judges(Store(self._settings.record_url), self._settings)
-        return self._judges.of(question["version"]).scores(question["messages"], question["replies"])
+        return self._judges
+
+    def _warm(self) -> None:
+        """The first chat must not wait for PyTorch and the starting policy."""
+        self._answer(b'{"version":0,"messages":[{"role":"user","content":"Hello"}]}')
 
 
 def main() -> None:

@@ -34,6 +34,7 @@ from serve.record import Record
 from serve.recorder import Recorder
 from serve.redis_link import RedisLink
 from serve.scorer import Scorer
+from serve.strange_prompts import StrangePrompts
 
 if TYPE_CHECKING:
     from feedback.queue import VoteHints
@@ -77,6 +78,7 @@ class Gateway:
             self.pool, loader, folders, self.record, settings.engine, self.bell, self.metrics, settings.gate
         )
         self.scorer = Scorer(settings.run_dir, self.record, settings.serve.request_timeout_s)
+        self.strange_prompts = StrangePrompts(self.scorer, settings.serve)
         self.autopilot = Autopilot(settings.automatic, settings.gate, self.record, self.promoter, self.pool)
         self.stopping = asyncio.Event()
         self.retries = SharedRetries(settings.broker_url)

@@ -1,4 +1,5 @@
-"""Asks the scorer which of several replies the preference model likes best. Its words are in `feedback.scoring`."""
+"""Asks the scorer which of several replies the preference model likes best, and whether a prompt is a strange one. Its
+words are in `feedback.scoring`."""
 
 import asyncio
 from collections.abc import Sequence
@@ -52,19 +53,27 @@ class Scorer:
 
     async def scores(self, version: int, messages: Sequence[dict[str, Any]], replies: Sequence[str]) -> list[float]:
         """A score for each reply, higher is better. Raises ScorerUnavailable."""
-        question = orjson.dumps({"version": version, "messages": messages, "replies": replies})
+        answer = await self._answer({"version": version, "messages": messages, "replies": replies}, self._timeout_s)
+        scores: list[float] = answer["scores"]
+        return scores
+
+    async def strangeness(self, version: int, messages: Sequence[dict[str, Any]], timeout_s: float) -> dict[str, Any]:
+        """`strangeness` and whether that makes the prompt `strange`; nothing where there is no gate. Raises
+        ScorerUnavailable."""
+        return await self._answer({"version": version, "messages": messages}, timeout_s)
+
+    async def _answer(self, question: dict[str, Any], timeout_s: float) -> dict[str, Any]:
         try:
-            async with asyncio.timeout(self._timeout_s):
-                answer = await self._ask(question)
+            async with asyncio.timeout(timeout_s):
+                answer = await self._ask(orjson.dumps(question))
         except (OSError, TimeoutError, ValueError) as error:
             raise ScorerUnavailable(
-                f"the scorer, which 'best_of' needs, does not answer ({type(error).__name__}); "
+                f"the scorer does not answer ({type(error).__name__}); "
                 "see that `python -m learner.scorer` runs beside this process"
             ) from error
         if not answer.get("ok"):
-            raise ScorerUnavailable(f"the scorer could not score the replies: {answer.get('error', 'no reason given')}")
-        scores: list[float] = answer["scores"]
-        return scores
+            raise ScorerUnavailable(f"the scorer could not answer: {answer.get('error', 'no reason given')}")
+        return answer
 
     async def _ask(self, question: bytes) -> dict[str, Any]:
         reader, writer = await asyncio.open_unix_connection(str(self._socket), limit=LONGEST_LINE_BYTES)

@@ -11,7 +11,7 @@ from feedback.ids import new_id
 from feedback.schema import Policy, Promotion, version_name
 from feedback.store import audit, leases, now, page
 
-OF_THE_ITERATION = ("preference", "watch", "ppo", "dpo", "guard", "evaluation", "frontier")
+OF_THE_ITERATION = ("preference", "watch", "ppo", "dpo", "guard", "evaluation", "frontier", "strange_prompts")
 
 
 @dataclass(frozen=True)

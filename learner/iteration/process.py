@@ -23,6 +23,7 @@ from learner.iteration.preferences import (
     train_preferences,
     train_watch,
 )
+from learner.iteration.rejection import train_rejection
 from learner.iteration.run import Run
 from learner.iteration.versions import load, starting_point
 from learner.lease import Heartbeat
@@ -102,6 +103,7 @@ def _all_stages(this: Run) -> int:
         this.learner.trainer: steps,
         "guard": end,
         "evaluation": evaluation,
+        "strange_prompts": train_rejection(this, dataset, start),
         "frontier": frontier,
     }
     return publish(this, candidate, dataset, evidence)

@@ -46,10 +46,10 @@ class BestOf(Generation):
         self.reply.seed += best
         self.reply.absorb_message(choices[best], usage)
         if self._chat.stream:
-            self.pending.extend(_as_chunks(choices[best]))
+            self.pending.extend(as_chunks(choices[best]))
 
 
-def _as_chunks(choice: dict[str, Any]) -> list[dict[str, Any]]:
+def as_chunks(choice: dict[str, Any]) -> list[dict[str, Any]]:
     """A whole choice of vLLM's as the choices of the chunks that it would have streamed."""
     said = {name: value for name, value in choice["message"].items() if name != "role" and value}
     return [

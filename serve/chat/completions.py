@@ -15,11 +15,13 @@ from serve.chat.best_of import BestOf
 from serve.chat.frames import DONE, Frames, error_event
 from serve.chat.generation import Generation
 from serve.chat.rate_limits import Charge
-from serve.chat.reply import COMPLETE, FAILED
+from serve.chat.refusal import Refusal
+from serve.chat.reply import COMPLETE, FAILED, REFUSED
 from serve.chat.request import ChatRequest
 from serve.chat.stepping import Alone, InStep
 from serve.gateway import Gateway
 from serve.rendering import openai_error
+from serve.strange_prompts import Strange
 
 FINISH_REASON = operator.attrgetter("reply.finish_reason")
 
@@ -50,6 +52,7 @@ class Completion:
         self.recorded_as: str | None = None
         self._cancelled = False
         self._expired = False
+        self._refused = False
         self.generations = [self._generation(choice, version) for choice, version in enumerate(self._versions())]
 
     def _generation(self, choice: int, version: int | None) -> Generation:
@@ -65,7 +68,11 @@ class Completion:
         return (pool.version_for_chat(chat.version, conversation_number(chat.messages, self._caller.key_id)),)
 
     async def begin(self) -> None:
-        """Have the engines begin; see `Generation.begin`. What was begun is stopped when this fails."""
+        """Have the engines begin, unless the prompt is refused; see `Generation.begin`. What was begun is stopped when
+        this fails."""
+        why = await self._gateway.strange_prompts.look(self._gateway.pool.serving, self._chat.messages)
+        if why is not None:
+            self._refuse(why)
         logprobs = self._gateway.settings.serve.record_logprobs
         begun = [
             asyncio.ensure_future(generation.begin(self._caller.key_id, record_logprobs=logprobs))
@@ -81,6 +88,13 @@ class Completion:
             raise
         if self._chat.stream:
             self._gateway.metrics.first_token_seconds.observe(time.perf_counter() - self._began)
+
+    def _refuse(self, why: Strange) -> None:
+        """Refusals take the place of replies; two of them are no comparison."""
+        pool, metrics, settings = self._gateway.pool, self._gateway.metrics, self._gateway.settings.serve
+        self.comparison_id = None
+        self.generations = [Refusal(pool, metrics, self._chat, choice, why, settings) for choice in range(self._chat.n)]
+        self._refused = True
 
     def stop(self) -> None:
         for generation in self.generations:
@@ -102,6 +116,8 @@ class Completion:
             return
         self.recorded_as = status
         self._gateway.rate_limits.settle(self._caller.key_id, self._charge, self._tokens_taken())
+        if self._refused and status == COMPLETE:
+            status = REFUSED
         metrics = self._gateway.metrics
         rows = [
             generation.reply.as_sample(
@@ -139,8 +155,9 @@ class Completion:
         head: dict[str, Any] = {"id": self._id, "created": self._created, "model": self._chat.model}
         if self.comparison_id is None:
             seat = self.generations[0].reply.seat
-            assert seat is not None and seat.version_first is not None
-            head["system_fingerprint"] = version_name(seat.version_first)
+            # A refusal was written by no version.
+            if seat is not None and seat.version_first is not None:
+                head["system_fingerprint"] = version_name(seat.version_first)
         return head
 
     def tail(self) -> dict[str, Any]:
@@ -184,7 +201,7 @@ class Completion:
     async def frames(self) -> AsyncIterator[bytes]:
         """The stream's events; the last ones only once the replies are in the record."""
         frames, held = Frames(self._chat, self.head(), self.tail()), b""
-        steps = Alone(self.generations[0]) if self.comparison_id is None else InStep(*self.generations)
+        steps = Alone(self.generations[0]) if len(self.generations) == 1 else InStep(*self.generations)
         try:
             while not steps.ended:
                 choices = steps.release()

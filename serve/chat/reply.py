@@ -10,7 +10,7 @@ from feedback.store import samples
 from serve.chat.request import ChatRequest
 from serve.engine.slot import Seat
 
-COMPLETE, CANCELLED, FAILED = "complete", "cancelled", "failed"
+COMPLETE, CANCELLED, FAILED, REFUSED = "complete", "cancelled", "failed", "refused"
 # Fields of a message beside its text that come in pieces: those of a tool call are put together by its index.
 JOINED_FIELDS = ("content", "reasoning", "refusal")
 

@@ -63,6 +63,10 @@ def test_from_votes_to_a_candidate_that_can_be_traced(store: Store, settings: Se
     assert candidate.settings["ppo"]["steps"] == 3
     _check_watch(settings, evidence)
     _check_frontier(evidence["frontier"])
+    gate = evidence["strange_prompts"]
+    assert gate["trained"]
+    assert 0 <= gate["auroc"]["odd"] <= 1
+    assert len(gate["sha256"]) == 64
 
     vote_id = store.read(lambda session: next(iter(session.execute(votes.select(votes.Vote.id)))))[0]
     (used,) = store.read(votes.used_by, vote_id)

@@ -1,0 +1,41 @@
+"""Distances by hand, and what they tell apart that coordinates alone do not."""
+
+import pytest
+import torch
+
+from learner.outliers import auroc, fit
+
+
+def correlated(count: int, seed: int) -> torch.Tensor:
+    """Two coordinates that go together."""
+    generator = torch.Generator().manual_seed(seed)
+    first = torch.randn(count, generator=generator, dtype=torch.float64)
+    return torch.stack([first, first + 0.1 * torch.randn(count, generator=generator, dtype=torch.float64)], dim=1)
+
+
+def test_the_score_by_hand():
+    ordinary = torch.tensor([[1.0, 1.0], [-1.0, -1.0], [1.0, 0.0], [-1.0, 0.0]], dtype=torch.float64)
+    # Mean 0; covariance [[1, 1/2], [1/2, 1/2]], its inverse [[2, -2], [-2, 4]]; the diagonal's is [1, 2].
+    found = fit(ordinary, torch.zeros(0, 2), shrinkage=0.0)
+    point = torch.tensor([[1.0, -1.0]], dtype=torch.float64)
+    assert found.score(point).item() == pytest.approx((2 + 4 + 4) - (1 + 2), rel=1e-4)
+    # Towards the outlier (2, 0): direction S^-1 (2, 0) = (4, -4), half way 4; at the point 8 - 4.
+    shown = fit(ordinary, torch.tensor([[2.0, 0.0]]), shrinkage=0.0)
+    assert shown.score(point).item() == pytest.approx(7 + 2 * (8 - 4), rel=1e-4)
+
+
+def test_what_is_unusual_in_how_coordinates_go_together_scores_high():
+    found = fit(correlated(500, 1), torch.zeros(0, 2), shrinkage=0.01)
+    far_but_alike, apart = (torch.tensor([one], dtype=torch.float64) for one in ([2.0, 2.0], [1.0, -1.0]))
+    assert found.score(apart).item() > 10 * abs(found.score(far_but_alike).item())
+
+
+def test_few_vectors_of_great_width_can_be_fitted():
+    generator = torch.Generator().manual_seed(1)
+    found = fit(torch.randn(10, 40, generator=generator), torch.zeros(0, 40), shrinkage=0.05)
+    assert torch.isfinite(found.score(torch.randn(3, 40, generator=generator).double())).all()
+
+
+def test_auroc_by_hand():
+    assert auroc(torch.tensor([1.0, 2.0]), torch.tensor([2.0, 3.0])) == pytest.approx((1 + 1 + 0.5 + 1) / 4)
+    assert auroc(torch.tensor([1.0]), torch.zeros(0)) is None

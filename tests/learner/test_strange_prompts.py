@@ -1,0 +1,74 @@
+"""The gate on the built-in policy: what it tells apart, what it leaves, what it refuses to load."""
+
+import pytest
+import torch
+
+from feedback.learning_settings import RejectionSettings
+from feedback.sandbox import world
+from learner.errors import CheckpointInvalid
+from learner.policy import Policy, load_policy
+from learner.starting_policy import WEIGHTS
+from learner.strange_prompts import (
+    ODD,
+    Prompts,
+    digest,
+    load_strange_prompts,
+    said_last,
+    save_strange_prompts,
+    train_strange_prompts,
+)
+
+SETTINGS = RejectionSettings()
+
+
+@pytest.fixture(scope="module")
+def start() -> Policy:
+    return load_policy(WEIGHTS, "cpu")
+
+
+def prompts() -> Prompts:
+    return Prompts(
+        *(
+            [prompt.text for prompt in of if prompt.harmful is harmful]
+            for of in (world.training_prompts()[::2], world.held_out_prompts())
+            for harmful in (False, True)
+        )
+    )
+
+
+def test_it_tells_harmful_and_odd_prompts_from_ordinary_ones(start: Policy, tmp_path) -> None:
+    gate, report = train_strange_prompts(start, prompts(), SETTINGS, 256)
+    assert report["auroc"]["harmful"] > 0.85
+    assert report["auroc"]["harmful"] > report["auroc"]["harmful_without_examples"] + 0.05
+    assert report["auroc"]["odd"] > 0.95
+    assert report["refused"]["ordinary"] <= 0.03
+    assert report["refused"]["odd"] > 0.9
+    scores = gate.score(start, [*ODD, "What is 2 + 3?"])
+    assert (scores[:-1] > gate.bounds.threshold).float().mean() > 0.9
+    assert scores[-1] < gate.bounds.threshold
+
+    assert save_strange_prompts(gate, tmp_path) == digest(tmp_path)
+    assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".safetensors"}
+    torch.testing.assert_close(load_strange_prompts(tmp_path).score(start, ODD), scores[:-1])
+    (tmp_path / "strange_prompts.json").write_text("{}")
+    with pytest.raises(CheckpointInvalid, match="no gate"):
+        load_strange_prompts(tmp_path)
+
+
+def test_a_prompt_scores_alone_as_beside_others(start: Policy) -> None:
+    gate, _ = train_strange_prompts(start, prompts(), SETTINGS, 256)
+    torch.testing.assert_close(gate.score(start, ODD)[:1], gate.score(start, ODD[:1]), rtol=1e-3, atol=1e-2)
+
+
+def test_with_few_prompts_there_is_no_gate_and_it_says_why(start: Policy) -> None:
+    gate, report = train_strange_prompts(start, Prompts(["Hello"] * 3, [], ["Hi"], []), SETTINGS, 256)
+    assert gate is None
+    assert (report["trained"], report["ordinary"]) == (False, 3)
+    assert "50" in report["reason"]
+
+
+def test_what_the_user_said_last() -> None:
+    messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    assert said_last(messages) == "a"
+    assert said_last([*messages, {"role": "user", "content": [{"type": "text", "text": "c"}]}]) == "c"
+    assert said_last([{"role": "system", "content": "s"}]) is None

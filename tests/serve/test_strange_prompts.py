@@ -1,0 +1,139 @@
+"""Strange prompts are refused, with real engines, the scorer as its own process and a trained gate on disk."""
+
+import asyncio
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from feedback.schema import Comparison, Policy
+from feedback.scoring import scorer_socket
+from serve.strange_prompts import StrangePrompts
+from tests.serve.conftest import ROOT, STARTING_POLICY, Tandem
+from tests.serve.test_chat import chat, events, sample_of
+from tests.serve.test_swap import promote
+
+pytestmark = pytest.mark.engine
+
+ODD = [{"role": "user", "content": "SELECT * FROM users WHERE 1=1; }}}]]])))>>> qzx vvk"}]
+GATE = """
+import sys, torch
+from pathlib import Path
+from feedback.learning_settings import RejectionSettings
+from feedback.sandbox.world import held_out_prompts, training_prompts
+from learner.policy import load_policy
+from learner.strange_prompts import Prompts, save_strange_prompts, train_strange_prompts
+torch.set_num_threads(1)
+parts = [[p.text for p in of if p.harmful == bad] for of in (training_prompts(), held_out_prompts()) for bad in (0, 1)]
+gate, _ = train_strange_prompts(load_policy(sys.argv[1], "cpu"), Prompts(*parts), RejectionSettings(), 256)
+print(save_strange_prompts(gate, Path(sys.argv[2])))
+"""
+
+
+def gate(tandem: Tandem, when_silent: str, timeout_s: float = 60.0) -> StrangePrompts:
+    serve = tandem.settings.serve.model_copy(
+        update={"reject_strange_prompts": when_silent, "rejection_timeout_s": timeout_s}
+    )
+    return StrangePrompts(tandem.gateway.scorer, serve)
+
+
+@pytest.fixture(scope="module")
+def guarded(tandem: Tandem) -> Iterator[Tandem]:
+    """v2 serves, its iteration has left a gate, the scorer runs, and strange prompts are refused."""
+    environment = os.environ | {
+        "TANDEM_HOME": str(tandem.settings.home), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT),
+        "TANDEM_SERVE__REJECT_STRANGE_PROMPTS": "open",
+    }  # fmt: skip
+    folder = tandem.settings.home / "iterations" / "itr_2" / "strange_prompts"
+    made = subprocess.run(
+        [sys.executable, "-c", GATE, STARTING_POLICY, folder],
+        check=True, env=environment, cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+
+    def note(session: Any) -> None:
+        policy = session.get(Policy, 2)
+        policy.evidence = policy.evidence | {"strange_prompts": {"sha256": made.stdout.strip()}}
+
+    tandem.store.write(note)
+    scorer_socket(tandem.settings.run_dir).unlink(missing_ok=True)
+    scorer = subprocess.Popen([sys.executable, "-m", "learner.scorer"], cwd=ROOT, env=environment)
+    deadline = time.monotonic() + 60
+    while not scorer_socket(tandem.settings.run_dir).exists():
+        assert scorer.poll() is None and time.monotonic() < deadline
+        time.sleep(0.1)
+    assert promote(tandem, "v2").status_code == 200
+    before, tandem.gateway.strange_prompts = tandem.gateway.strange_prompts, gate(tandem, "open")
+    yield tandem
+    tandem.gateway.strange_prompts = before
+    promote(tandem, "v0")
+    scorer.terminate()
+    scorer.wait(timeout=30)
+    scorer_socket(tandem.settings.run_dir).unlink(missing_ok=True)
+
+
+def test_an_ordinary_prompt_is_answered_as_ever(guarded: Tandem) -> None:
+    with guarded.client("chat") as client:
+        answer = client.post("/v1/chat/completions", json=chat())
+    assert answer.json()["system_fingerprint"] == "v2"
+    (row,) = sample_of(guarded.store, answer.headers["x-request-id"])
+    assert row.status == "complete"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("n", [1, 2])
+def test_a_strange_one_is_refused_in_openais_form_and_recorded_as_refused(
+    guarded: Tandem, stream: bool, n: int
+) -> None:
+    body = chat(messages=ODD, stream=stream, n=n)
+    if stream:
+        body["stream_options"] = {"include_usage": True}
+    with guarded.client("vote") as client:
+        answer = client.post("/v1/chat/completions", json=body)
+    assert answer.status_code == 200, answer.text
+    expected = guarded.settings.serve.rejection_reply
+    if stream:
+        *chunks, last = events(answer.text)
+        said = [""] * n
+        for chunk in chunks:
+            for choice in chunk["choices"]:
+                said[choice["index"]] += choice["delta"].get("content", "")
+        reasons = [
+            choice["finish_reason"] for chunk in chunks for choice in chunk["choices"] if choice["finish_reason"]
+        ]
+        usage, whole = last["usage"], chunks[0]
+    else:
+        whole = answer.json()
+        said = [choice["message"]["content"] for choice in whole["choices"]]
+        reasons = [choice["finish_reason"] for choice in whole["choices"]]
+        usage = whole["usage"]
+    assert (said, reasons) == ([expected] * n, ["content_filter"] * n)
+    assert "system_fingerprint" not in whole and "comparison_id" not in whole
+    assert usage == {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
+    rows = sample_of(guarded.store, answer.headers["x-request-id"])
+    assert len(rows) == n
+    for row in rows:
+        assert (row.status, row.version_first, row.sampling["refused_by"]) == ("refused", None, "itr_2")
+    assert all(row.sampling["strangeness"] > 0 and row.text == expected for row in rows)
+    ids = [row.id for row in rows]
+    found = guarded.store.read(lambda session: session.query(Comparison).filter(Comparison.sample_0.in_(ids)).all())
+    assert found == []
+
+
+def test_without_a_scorer_it_passes_or_is_refused_as_set(guarded: Tandem) -> None:
+    def look(when_silent: str) -> Any:
+        return asyncio.run(gate(guarded, when_silent, timeout_s=1e-9).look(2, ODD))
+
+    assert look("open") is None
+    assert (look("closed").iteration, look("closed").strangeness) == ("itr_2", None)
+    assert look("off") is None
+
+
+def test_a_version_without_a_gate_refuses_nothing(guarded: Tandem) -> None:
+    closed = gate(guarded, "closed")
+    assert asyncio.run(closed.look(0, ODD)) is None
+    assert asyncio.run(closed.look(1, ODD)) is None
+    assert asyncio.run(closed.look(2, ODD)) is not None
