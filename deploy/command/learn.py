@@ -120,7 +120,7 @@ def show(event: "Event", bar: "Progress", task: "TaskID") -> None:
 
     if event.kind == "stage":
         bar.update(task, description=event.data["stage"], completed=0.0)
-    elif "steps" in event.data:
+    elif "step" in event.data and "steps" in event.data:
         bar.update(task, completed=event.data["step"] / event.data["steps"])
     line = told(event.kind, event.data)
     if line is not None:

@@ -14,7 +14,8 @@ from tests.serve.conftest import ROOT
 
 pytestmark = pytest.mark.engine
 
-TOLERANCE_NATS = 1e-4
+# Rounding in fp32; weights of another step differ by a hundred times as much.
+TOLERANCE_NATS = 5e-4
 
 
 @pytest.fixture(scope="module")

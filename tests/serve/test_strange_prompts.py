@@ -65,7 +65,8 @@ def guarded(tandem: Tandem) -> Iterator[Tandem]:
     while not scorer_socket(tandem.settings.run_dir).exists():
         assert scorer.poll() is None and time.monotonic() < deadline
         time.sleep(0.1)
-    assert promote(tandem, "v2").status_code == 200
+    promoted = promote(tandem, "v2")
+    assert promoted.status_code == 200, promoted.text
     before, tandem.gateway.strange_prompts = tandem.gateway.strange_prompts, gate(tandem, "open")
     yield tandem
     tandem.gateway.strange_prompts = before
