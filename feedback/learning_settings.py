@@ -58,8 +58,8 @@ class PolicyLoRASettings(LoRASettings):
 class PreferenceSettings(LearningSettings):
     """How a preference model is built and trained."""
 
-    epochs: int = Field(2, gt=0)
-    """Passes over the votes. Two suit the built-in policy and soft labels; take one for a model of a billion
+    epochs: int = Field(3, gt=0)
+    """Passes over the votes. Three suit the built-in policy and soft labels; take one for a model of a billion
     parameters, as the paper does, where a second one overfits."""
 
     objective_weights: dict[str, float] = Field({"helpful": 1.0, "harmless": 1.0})

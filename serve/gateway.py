@@ -162,9 +162,13 @@ class Gateway:
         """Shares and what serves may have been changed through another process."""
         before = self.pool.serving
         self.pool.stale.clear()
+        self.pool.is_following = True
         try:
             self.pool.shares, serving = await self.record.read(_set_up)
-            if serving is None or self.promoter.busy or self.pool.serving != before or serving.version == before:
+            if serving is None or self.promoter.busy or self.pool.serving != before:
+                return
+            # The same may serve from another engine by now: it was promoted again since the last look.
+            if serving.version == before and self.pool.holders(before):
                 return
             if not self.pool.holders(serving.version):
                 await self.supervision.look_for(serving.version)
@@ -173,6 +177,7 @@ class Gateway:
             elif all(slot.state == "ready" for slot in self.pool.slots) and time.monotonic() > self._follow_after:
                 await self._load_here(serving.version)
         finally:
+            self.pool.is_following = False
             self.pool.admission.serve_waiting()
 
     async def _load_here(self, version: int) -> None:

@@ -40,6 +40,8 @@ class Pool:
         self.shares = Shares()
         # What serves may have changed through another process: chats for what is gone wait until the record was read.
         self.stale = asyncio.Event()
+        # The record is being read, and the engines are looked at for what it says.
+        self.is_following = False
         self.admission = Admission(max_queued)
         self._seats_per_slot = seats_per_slot
         self._older_share = older_share
@@ -131,10 +133,15 @@ class Pool:
         return Seat(min(free, key=lambda slot: slot.in_flight), wanted, size) if free else None
 
     def _expects(self, version: int) -> bool:
-        """True while a slot is being brought back that is to hold `version`, or that changes what serves in place."""
-        return self.stale.is_set() or any(
-            slot.state != "ready" and version in {slot.wanted, self.serving, *slot.versions, *slot.wanted_adapters}
-            for slot in self.slots
+        """True while a slot is being brought back that is to hold `version`, or that changes what serves in place, or
+        while it is being found out what serves and where."""
+        return (
+            self.stale.is_set()
+            or self.is_following
+            or any(
+                slot.state != "ready" and version in {slot.wanted, self.serving, *slot.versions, *slot.wanted_adapters}
+                for slot in self.slots
+            )
         )
 
     def _partner(self) -> int | None:
