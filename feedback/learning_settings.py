@@ -231,7 +231,7 @@ class PPOSettings(LearningSettings):
     multiplier_max: float = Field(10.0, gt=0)
     """The multiplier never exceeds this, and what misses the bound loses this much of the watch score."""
 
-    watch_min_votes: int = Field(60, ge=1)
+    watch_min_votes: int = Field(200, ge=1)
     """With fewer votes to watch by (`feedback.watch_share`) an iteration says so and goes on without a watch model."""
 
     watch_smoothing: float = Field(0.5, ge=0, lt=1)
