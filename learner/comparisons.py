@@ -4,12 +4,14 @@ Both replies of a comparison stand in one row after their common prompt, which i
 hides the first reply from the second, and positions continue from the prompt for both.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
 import torch
+from pydantic import BaseModel
 from torch import Tensor
 
 from learner.errors import TrainingDataInvalid
@@ -89,6 +91,14 @@ def pieces(encoded: Sequence[EncodedComparison]) -> list[list[int]]:
             cut.append([])
         cut[-1].append(place)
     return cut
+
+
+def fingerprint_of(encoded: Sequence[EncodedComparison], settings: BaseModel, seed: int) -> str:
+    """What a training run on votes is known by: its comparisons, settings and seed."""
+    digest = hashlib.sha256(f"{settings.model_dump_json()} {seed}".encode())
+    for one in encoded:
+        digest.update(repr(one).encode())
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True)

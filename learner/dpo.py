@@ -5,7 +5,6 @@ in one row after their prompt, as for the preference model. Each iteration takes
 policy, or from the last one by setting: then it is iterated DPO. It knows nothing of checkpoints' places or progress.
 """
 
-import hashlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,14 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from feedback.learning_settings import DPOSettings
-from learner.comparisons import ComparisonBatch, EncodedComparison, VotedComparison, encode_comparison, pieces
+from learner.comparisons import (
+    ComparisonBatch,
+    EncodedComparison,
+    VotedComparison,
+    encode_comparison,
+    fingerprint_of,
+    pieces,
+)
 from learner.errors import CheckpointInvalid, TrainingDataInvalid, TrainingDiverged
 from learner.hardware import matmul_precision
 from learner.language_model import token_logprobs
@@ -25,7 +31,7 @@ from learner.policy import Policy
 from learner.preference_model import pair_states
 from learner.preference_training import OBJECTIVES, shares_of_objectives
 from learner.schedule import batch_of, set_learning_rates
-from learner.training_state import TrainingState, capture, restore
+from learner.training_state import TrainingState, restore
 
 
 @dataclass(frozen=True)
@@ -81,7 +87,7 @@ def train_dpo(
     optimizer = torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
     modules: dict[str, nn.Module] = {"policy": model}
     optimizers: dict[str, torch.optim.Optimizer] = {"policy": optimizer}
-    fingerprint = _fingerprint(encoded, settings, seed)
+    fingerprint = fingerprint_of(encoded, settings, seed)
     if resume is not None:
         if resume.fingerprint != fingerprint:
             raise CheckpointInvalid("the checkpoint belongs to other comparisons, settings or another seed")
@@ -98,7 +104,7 @@ def train_dpo(
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             if on_step is not None:
-                state = partial(_state, step + 1, fingerprint, modules, optimizers)
+                state = partial(TrainingState.of, step + 1, fingerprint, modules, optimizers)
                 on_step(DPOStep(step + 1, steps, *sums, gradient_norm=float(norm)), state)
 
 
@@ -137,16 +143,3 @@ def _reply_logprobs(model: PreTrainedModel, batch: ComparisonBatch) -> Tensor:
     """Summed log-probabilities [C, 2] of both replies of each comparison."""
     hidden_N_D = batch.predicting(pair_states(model.base_model, batch, batch.predicts_reply_C_T))
     return batch.unpack(token_logprobs(model, hidden_N_D, batch.reply_tokens_N)).sum(dim=2)
-
-
-def _state(
-    step: int, fingerprint: str, modules: dict[str, nn.Module], optimizers: dict[str, torch.optim.Optimizer]
-) -> TrainingState:
-    return TrainingState(step, fingerprint, capture(modules, optimizers))
-
-
-def _fingerprint(encoded: Sequence[EncodedComparison], settings: DPOSettings, seed: int) -> str:
-    digest = hashlib.sha256(f"{settings.model_dump_json()} {seed}".encode())
-    for one in encoded:
-        digest.update(repr(one).encode())
-    return digest.hexdigest()

@@ -1,6 +1,5 @@
 """Training a preference model on voted comparisons. `learner.preference_judging` makes it fit for use."""
 
-import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from feedback.learning_settings import PreferenceSettings
-from learner.comparisons import ComparisonBatch, EncodedComparison, VotedComparison, encode_comparison, pieces
+from learner.comparisons import (
+    ComparisonBatch,
+    EncodedComparison,
+    VotedComparison,
+    encode_comparison,
+    fingerprint_of,
+    pieces,
+)
 from learner.errors import CheckpointInvalid, TrainingDataInvalid, TrainingDiverged
 from learner.gradient_checkpointing import checkpoint_layers
 from learner.hardware import matmul_precision
@@ -20,7 +26,7 @@ from learner.preference_model import FEATURES, PreferenceModel, PreferenceShape,
 from learner.processes import ALONE, Processes
 from learner.schedule import batch_of, set_learning_rates
 from learner.sharding import clip_gradients, copy_trained, shard
-from learner.training_state import TrainingState, capture, restore
+from learner.training_state import TrainingState, restore
 
 OBJECTIVES = ("helpful", "harmless")
 
@@ -81,7 +87,7 @@ def train_preference_model(
         shard(model, compare=model.compare)
     optimizer = _optimizer(model, settings)
     steps = settings.epochs * math.ceil(len(encoded) / settings.comparisons_per_batch)
-    fingerprint = _fingerprint(encoded, settings, seed)
+    fingerprint = fingerprint_of(encoded, settings, seed)
     modules: dict[str, nn.Module] = {"model": model}
     optimizers: dict[str, torch.optim.Optimizer] = {"optimizer": optimizer}
     first = 0
@@ -105,7 +111,7 @@ def train_preference_model(
             _update(model, optimizer, settings.max_gradient_norm)
             if on_step is not None:
                 done = step + 1
-                state = partial(_state, done, fingerprint, modules, optimizers)
+                state = partial(TrainingState.of, done, fingerprint, modules, optimizers)
                 on_step(PreferenceStep(done, steps, loss), state)
     if processes.count == 1:
         return model.eval()
@@ -114,12 +120,6 @@ def train_preference_model(
     for name, buffer in model.named_buffers():
         buffer.copy_(cut.get_buffer(name))
     return model.eval()
-
-
-def _state(
-    step: int, fingerprint: str, modules: dict[str, nn.Module], optimizers: dict[str, torch.optim.Optimizer]
-) -> TrainingState:
-    return TrainingState(step, fingerprint, capture(modules, optimizers))
 
 
 def shares_of_objectives(
@@ -245,10 +245,3 @@ def _standardise(model: PreferenceModel, features_C_2_F: Tensor) -> None:
     flat_F = features_C_2_F.flatten(0, 1)
     model.feature_mean_F.copy_(flat_F.mean(dim=0))
     model.feature_deviation_F.copy_(flat_F.std(dim=0, unbiased=False).clamp(min=1e-3))
-
-
-def _fingerprint(encoded: Sequence[EncodedComparison], settings: PreferenceSettings, seed: int) -> str:
-    digest = hashlib.sha256(f"{settings.model_dump_json()} {seed}".encode())
-    for one in encoded:
-        digest.update(repr(one).encode())
-    return digest.hexdigest()

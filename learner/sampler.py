@@ -26,6 +26,23 @@ class Samples:
     logprobs_B_R: Tensor
     finished_B: Tensor
 
+    @classmethod
+    def pad(
+        cls,
+        prompts: Sequence[Sequence[int]],
+        replies: Sequence[Sequence[int]],
+        logprobs: Sequence[Sequence[float]],
+        end_ids: Sequence[int],
+        device: torch.device | str,
+    ) -> "Samples":
+        """From token ids and log-probabilities, row by row."""
+        width = max(map(len, replies))
+        return cls(
+            Episodes.pad(prompts, replies, device),
+            torch.tensor([[*row, *[0.0] * (width - len(row))] for row in logprobs], device=device),
+            torch.tensor([reply[-1] in end_ids for reply in replies], device=device),
+        )
+
     def replies(self) -> list[list[int]]:
         """Token ids of each reply, its end token included."""
         rows = zip(
@@ -88,14 +105,7 @@ class TorchSampler:
             ):
                 replies.append(tokens_R[:length])
                 logprobs.append(logprobs_R[:length])
-        width = max(map(len, replies))
-        padded_B_R = [[*row, *[0.0] * (width - len(row))] for row in logprobs]
-        finished = [reply[-1] in self.end_ids for reply in replies]
-        return Samples(
-            Episodes.pad(prompts, replies, device),
-            torch.tensor(padded_B_R, device=device),
-            torch.tensor(finished, device=device),
-        )
+        return Samples.pad(prompts, replies, logprobs, self.end_ids, device)
 
     def _decode(
         self, prompts: Sequence[Sequence[int]], uniforms_B_R: Tensor, temperature: float

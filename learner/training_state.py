@@ -29,6 +29,13 @@ class TrainingState:
     tensors: Mapping[str, Tensor]
     numbers: Mapping[str, float] = field(default_factory=dict)
 
+    @classmethod
+    def of(
+        cls, step: int, fingerprint: str, modules: Mapping[str, nn.Module], optimizers: Mapping[str, Optimizer]
+    ) -> "TrainingState":
+        """The state of a run whose weights and moments are all there is to it."""
+        return cls(step, fingerprint, capture(modules, optimizers))
+
     def save(self, path: Path | str) -> None:
         """Write durably and all at once: a kill leaves the old file or the new one."""
         path = Path(path)

@@ -7,19 +7,17 @@ preference models or PPO; whether its probabilities are the trainer's, PPO measu
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 from transformers import PreTrainedModel
 
 from feedback.errors import PolicyInvalid
 from feedback.learning_settings import PPOSettings
 from learner.lora import merged_weights
 from learner.sampler import Samples
-from learner.sequences import Episodes
 
 # From so many parameters on an engine is worth its start and its memory; see docs/sizes.md for what was measured.
 WORTH_IT = {"cpu": 10_000_000, "cuda": 100_000_000}
@@ -75,16 +73,12 @@ class VLLMSampler:
         logprobs = [
             [place[token].logprob for token, place in zip(one.token_ids, one.logprobs, strict=True)] for one in written
         ]
-        width = max(map(len, replies))
-        device = self._model.device
-        return Samples(
-            Episodes.pad(prompts, replies, device),
-            torch.tensor([[*row, *[0.0] * (width - len(row))] for row in logprobs], device=device),
-            torch.tensor([reply[-1] in self._end_ids for reply in replies], device=device),
-        )
+        return Samples.pad(prompts, replies, logprobs, self._end_ids, self._model.device)
 
     def _give_weights(self) -> None:
-        self._engine.collective_rpc("reload_weights", kwargs={"weights_iterator": _weights(self._model)})
+        # The engine's output layer is untied, as in every published folder; a tied one is named twice here.
+        weights = merged_weights(self._model)
+        self._engine.collective_rpc("reload_weights", kwargs={"weights_iterator": weights})
         # What was computed with the old weights must not be continued.
         if not self._engine.reset_prefix_cache():
             raise PolicyInvalid("the rollout engine did not forget what it computed with old weights")
@@ -93,11 +87,6 @@ class VLLMSampler:
 def _seed_of(seed: int, row: int) -> int:
     """Neighbouring steps have neighbouring seeds, so that a sum would give rows of both the same one."""
     return int.from_bytes(hashlib.blake2b(f"{seed} {row}".encode(), digest_size=7).digest())
-
-
-def _weights(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
-    # The engine's output layer is untied, as in every published folder; a tied one is named twice here.
-    yield from merged_weights(model)
 
 
 def _start(model: PreTrainedModel, folder: Path, settings: PPOSettings, threads: int) -> Any:

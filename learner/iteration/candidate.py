@@ -22,7 +22,6 @@ from learner.ppo import PPOStep
 from learner.preference_model import PreferenceModel
 from learner.processes import ALONE
 from learner.publishing import publish_folder
-from learner.training_state import TrainingState
 
 TRAINING_STATE = {"ppo": "ppo.state.safetensors", "dpo": "dpo.state.safetensors"}
 EVALUATION = "evaluation.json"
@@ -85,11 +84,6 @@ def _train_dpo(
     """By this process alone."""
     checkpoint = this.checkpoint(TRAINING_STATE["dpo"], ALONE)
     objectives = judges.preference_model.shape.objectives
-
-    def after(done: DPOStep, state: Callable[[], TrainingState]) -> None:
-        on_step(done)
-        checkpoint.offer(state, last=done.step == done.steps)
-
     train_dpo(
         candidate.policy,
         (start if candidate.parent == 0 else load(this, candidate.parent)).model,
@@ -97,7 +91,7 @@ def _train_dpo(
         this.learner.dpo,
         seed=this.seed,
         objectives=objectives,
-        on_step=after,
+        on_step=checkpoint.after(on_step),
         resume=checkpoint.load(),
     )
 

@@ -4,10 +4,16 @@ import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
+from learner.dpo import DPOStep
 from learner.errors import CheckpointInvalid
+from learner.ppo import PPOStep
+from learner.preference_training import PreferenceStep
 from learner.processes import Processes
 from learner.training_state import TrainingState
+
+Step = TypeVar("Step", PreferenceStep, PPOStep, DPOStep)
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +38,15 @@ class Checkpoint:
             if self._processes.first:
                 taken.save(self._path)
             self._written_at = time.monotonic()
+
+    def after(self, on_step: Callable[[Step], None]) -> Callable[[Step, Callable[[], TrainingState]], None]:
+        """`on_step` as trainers call it: the state is offered after each step."""
+
+        def told(done: Step, state: Callable[[], TrainingState]) -> None:
+            on_step(done)
+            self.offer(state, last=done.step == done.steps)
+
+        return told
 
     def load(self) -> TrainingState | None:
         """The state that was left, or None where there is none that is whole."""

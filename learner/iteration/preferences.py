@@ -2,7 +2,6 @@
 former is least sure of."""
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,17 +15,15 @@ from feedback.schema import OBJECTIVES
 from learner.anchor import set_anchor
 from learner.comparisons import VotedComparison
 from learner.disagreement import note_disagreement
-from learner.iteration.checkpoint import Checkpoint
 from learner.iteration.examples import comparisons
 from learner.iteration.run import Run, write_json
 from learner.iteration.together import train_preference_model_together
 from learner.policy import Policy
 from learner.preference_judging import accuracy_of, calibrate
 from learner.preference_model import PreferenceModel, load_preference_model, save_preference_model
-from learner.preference_training import OnPreferenceStep, PreferenceStep, train_preference_model
+from learner.preference_training import train_preference_model
 from learner.pretraining import RANKED, ranked_pairs
 from learner.processes import ALONE
-from learner.training_state import TrainingState
 
 PREFERENCE, WATCH = "preference", "watch"
 SPLITS = {PREFERENCE: "train", WATCH: "watch"}
@@ -110,7 +107,7 @@ def pretrain(this: Run, dataset: Path, start: Policy) -> tuple[PreferenceModel |
         settings.model_copy(update={"epochs": settings.pretraining.epochs, "objective_weights": {RANKED: 1.0}}),
         seed=this.seed,
         objectives=[RANKED],
-        on_step=_on_step(this, PREFERENCE, checkpoint),
+        on_step=checkpoint.after(partial(this.progress.preference_step, PREFERENCE)),
         resume=checkpoint.load(),
     )
     votes = [replace(one, objective=RANKED) for one in comparisons(dataset, "heldout")]
@@ -125,14 +122,6 @@ def pretrain(this: Run, dataset: Path, start: Policy) -> tuple[PreferenceModel |
     write_json(report_file, report)
     this.progress.report("pretraining", report)
     return model, report
-
-
-def _on_step(this: Run, name: str, checkpoint: Checkpoint) -> OnPreferenceStep:
-    def on_step(done: PreferenceStep, state: Callable[[], TrainingState]) -> None:
-        this.progress.preference_step(name, done)
-        checkpoint.offer(state, last=done.step == done.steps)
-
-    return on_step
 
 
 def note_unsure_pairs(this: Run, start: Policy, preference_model: PreferenceModel) -> None:

@@ -88,11 +88,6 @@ def _preference(
     on_step: Callable[[PreferenceStep], None],
 ) -> PreferenceModel:
     checkpoint = this.checkpoint(task["state"])
-
-    def after(done: PreferenceStep, state: Any) -> None:
-        on_step(done)
-        checkpoint.offer(state, last=done.step == done.steps)
-
     return train_preference_model(
         start,
         comparisons(Path(task["dataset"]), task["split"]),
@@ -102,7 +97,7 @@ def _preference(
         before=before,
         processes=this.processes,
         checkpoint_gradients=this.learner.gradient_checkpointing,
-        on_step=after,
+        on_step=checkpoint.after(on_step),
         resume=checkpoint.load(),
     )
 
@@ -120,11 +115,6 @@ def _ppo(
     if this.learner.gradient_checkpointing:
         # The critic begins as a copy of it.
         checkpoint_layers(preference_model.trunk)
-
-    def after(done: PPOStep, state: Any) -> None:
-        on_step(done)
-        checkpoint.offer(state, last=done.step == done.steps)
-
     return train_ppo(
         candidate.policy,
         start.model,
@@ -135,6 +125,6 @@ def _ppo(
         watch=watch,
         sampler=sampler_for(this, candidate),
         processes=this.processes,
-        on_step=after,
+        on_step=checkpoint.after(on_step),
         resume=checkpoint.load(),
     )

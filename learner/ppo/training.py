@@ -166,6 +166,7 @@ class PPO:
         except TrainingDiverged as error:
             raise TrainingDiverged(f"step {self.steps_done + 1}: {error.message}") from error
         self.steps_done += 1
+        bound_cost = None if self.bound is None else self.bound.measured(costs_B, bound_B)
         done = report(
             rollout,
             returns_N,
@@ -176,12 +177,12 @@ class PPO:
             kl_coefficient=self.kl.coefficient,
             critic=self.critic is not None,
             guard=self.guard,
-            bound_cost=None if self.bound is None else self.bound.measured(costs_B, bound_B),
+            bound_cost=bound_cost,
             multiplier=None if self.bound is None else self.bound.multiplier,
         )
         self.kl = self.kl.after(done.kl_nats, len(rollout.episodes))
-        if self.bound is not None:
-            self.bound = self.bound.after(self.bound.measured(costs_B, bound_B))
+        if self.bound is not None and bound_cost is not None:
+            self.bound = self.bound.after(bound_cost)
         return done
 
     def finish(self) -> PPOEnd:
