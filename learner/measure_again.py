@@ -11,8 +11,9 @@ import torch
 
 from feedback import datasets, policy_weights
 from feedback.errors import Conflict
+from feedback.saved_settings import read_saved
 from feedback.schema import Policy, version_name
-from feedback.settings import LearnerSettings, Settings
+from feedback.settings import Settings
 from feedback.store import Store, policies
 from learner.evaluation import Serving, evaluate
 from learner.iteration.examples import held_out_prompts
@@ -35,7 +36,7 @@ def measure_again(store: Store, settings: Settings, version: int) -> dict[str, A
     if missing:
         raise Conflict(f"{version_name(version)} cannot be measured again: this home has no {missing[0]}")
     learner = fit_to(
-        LearnerSettings.model_validate(policy.settings | {"evaluation": settings.learner.evaluation}),
+        read_saved(policy.settings).model_copy(update={"evaluation": settings.learner.evaluation}),
         policy_weights.folder_of(store, settings, start.version),
     )
     torch.set_num_threads(learner.threads)

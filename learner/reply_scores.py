@@ -11,6 +11,7 @@ import torch
 
 from feedback import policy_weights
 from feedback.errors import InvalidRequest, PolicyInvalid
+from feedback.saved_settings import read_saved
 from feedback.schema import Policy as PolicyRow
 from feedback.schema import version_name
 from feedback.settings import LearnerSettings, Settings
@@ -109,7 +110,7 @@ class Judges:
         _check_digest(folder, policy)
         start_folder = policy_weights.folder_of(self._store, self._settings, 0)
         start = load_policy(start_folder, "cpu")
-        learner = fit_to(LearnerSettings.model_validate(policy.settings), start_folder)
+        learner = fit_to(read_saved(policy.settings), start_folder)
         return Judge(start, load_preference_model(folder, start.model), learner)
 
 

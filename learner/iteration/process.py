@@ -8,7 +8,8 @@ from pathlib import Path
 
 from feedback import datasets, policy_weights, rater_watch
 from feedback.errors import InvalidRequest, LeaseLost, RecordUnavailable, StorageUnavailable, TandemError
-from feedback.settings import LearnerSettings, Settings
+from feedback.saved_settings import read_saved
+from feedback.settings import Settings
 from feedback.store import Store, iterations, leases, policies
 from learner.hardware import prepare_training
 from learner.iteration.candidate import TRAINING_STATE, Judges, improve, judge, publish
@@ -77,7 +78,7 @@ def open_run(store: Store, settings: Settings, iteration_id: str, epoch: int, pr
     row = store.read(iterations.get, iteration_id)
     folder = settings.home / "iterations" / iteration_id
     folder.mkdir(parents=True, exist_ok=True)
-    learner = fit_to(LearnerSettings.model_validate(row.settings), policy_weights.folder_of(store, settings, 0))
+    learner = fit_to(read_saved(row.settings), policy_weights.folder_of(store, settings, 0))
     prepare_training(learner.threads)
     progress = Progress(store, iteration_id, epoch)
     return Run(store, settings, learner, iteration_id, row.seed, epoch, folder, progress, processes)

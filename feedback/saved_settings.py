@@ -1,0 +1,47 @@
+"""The learner's settings as an iteration or a version keeps them, which an earlier release may have written."""
+
+import copy
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import ValidationError
+
+from feedback.errors import SettingsInvalid
+from feedback.settings import LearnerSettings
+
+log = logging.getLogger(__name__)
+
+UNKNOWN = "extra_forbidden"
+
+
+def read_saved(saved: Mapping[str, Any]) -> LearnerSettings:
+    """The settings in `saved`. A setting that there is no longer is passed over with a warning, one that is new since
+    has its default.
+
+    Raises SettingsInvalid for a value that can no longer be had: to pass that over would be to do something else.
+    """
+    known = copy.deepcopy(dict(saved))
+    try:
+        return LearnerSettings.model_validate(known)
+    except ValidationError as error:
+        unknown = [problem["loc"] for problem in error.errors() if problem["type"] == UNKNOWN]
+    for path in unknown:
+        log.warning("the saved setting learner.%s is of another release and is passed over", _dotted(path))
+        _drop(known, path)
+    try:
+        return LearnerSettings.model_validate(known)
+    except ValidationError as error:
+        wrong = "; ".join(f"learner.{_dotted(problem['loc'])}: {problem['msg']}" for problem in error.errors())
+        raise SettingsInvalid(f"the saved settings are of another release: {wrong}") from error
+
+
+def _drop(settings: Any, path: Sequence[int | str]) -> None:
+    *above, name = path
+    for part in above:
+        settings = settings[part]
+    del settings[name]
+
+
+def _dotted(path: Sequence[int | str]) -> str:
+    return ".".join(map(str, path))

@@ -1,0 +1,35 @@
+"""Settings that an earlier release saved can be read, as far as there still are such settings."""
+
+import logging
+
+import pytest
+
+from feedback.errors import SettingsInvalid
+from feedback.saved_settings import read_saved
+from feedback.settings import LearnerSettings
+
+
+def test_what_this_release_saves_it_reads_back() -> None:
+    settings = LearnerSettings.model_validate({"seed": 3, "ppo": {"steps": 5}})
+    assert read_saved(settings.model_dump(mode="json")) == settings
+
+
+def test_settings_that_are_gone_are_passed_over_and_named(caplog: pytest.LogCaptureFixture) -> None:
+    saved = LearnerSettings().model_dump(mode="json") | {"seed": 3, "momentum": 0.5}
+    saved["ppo"] |= {"steps": 5, "lambda_decay": 0.1}
+    saved["ppo"]["lora"] |= {"scaling": "rank"}
+    del saved["evaluation"]
+    before = repr(saved)
+    with caplog.at_level(logging.WARNING):
+        settings = read_saved(saved)
+    assert (settings.seed, settings.ppo.steps) == (3, 5)
+    assert settings.evaluation == LearnerSettings().evaluation
+    named = " ".join(record.getMessage() for record in caplog.records)
+    for name in ("learner.momentum", "learner.ppo.lambda_decay", "learner.ppo.lora.scaling"):
+        assert name in named
+    assert repr(saved) == before
+
+
+def test_a_value_that_can_no_longer_be_had_is_refused_by_name() -> None:
+    with pytest.raises(SettingsInvalid, match=r"learner\.trainer"):
+        read_saved({"trainer": "reinforce", "momentum": 0.5})
