@@ -11,7 +11,7 @@ from starlette.types import Scope
 FOLDER = Path(__file__).parent / "pages"
 DOCUMENT = "index.html"
 # Where the document's own router (`pages/router.js`) takes over.
-PAGE = re.compile(r"\.|vote|operate|operate/v\d+")
+PAGE = re.compile(r"\.|red-team|vote|vote/vote_\w+|operate|operate/v\d+")
 
 
 class PageFiles(StaticFiles):

@@ -58,6 +58,42 @@ def show(version: Version, json: Json = False, home: Home = None, url: Url = Non
         print("\n".join(outline(policy | {"settings": settings})))
 
 
+@app.command("votes")
+def list_votes(
+    version: Version,
+    limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="The newest so many; all without it.")] = None,
+    json: Json = False,
+    home: Home = None,
+    url: Url = None,
+    key: ApiKey = None,
+) -> None:
+    """List the votes that a version was made of, the newest first, and what each was used for."""
+    from itertools import islice
+
+    from deploy.command.api import open_api
+    from deploy.command.output import print_json, print_table, when
+
+    with open_api(home, url, key) as api:
+        votes = list(islice(api.pages(f"/v1/policies/{version}/votes"), limit))
+    if json:
+        print_json(votes)
+        return
+    rows = [
+        (
+            vote["id"],
+            when(vote["created"]),
+            vote["objective"],
+            vote["preferred"],
+            vote["strength"],
+            vote["status"],
+            vote["split"],
+            f"{vote['used_revision']} of {vote['revision']}",
+        )
+        for vote in votes
+    ]
+    print_table(("VOTE", "CAST", "OBJECTIVE", "PREFERRED", "STRENGTH", "STATUS", "SPLIT", "REVISION"), rows)
+
+
 @app.command("promote")
 def promote(
     version: Version,

@@ -1,4 +1,4 @@
-"""`tandem votes`: import and export preference pairs, on the record itself, whether or not Tandem runs."""
+"""`tandem votes`: import and export preference pairs, on the record itself, whether or not Tandem runs; and one vote."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,10 +7,10 @@ from typing import Annotated, BinaryIO
 
 import typer
 
-from deploy.command.options import Home, Json, Objective, check_objective
+from deploy.command.options import ApiKey, Home, Json, Objective, Url, check_objective
 from feedback.errors import InvalidRequest
 
-app = typer.Typer(help="Import and export votes.", no_args_is_help=True)
+app = typer.Typer(help="Import and export votes, and see what one of them changed.", no_args_is_help=True)
 
 RED_TEAM = "red-team"
 Format = Annotated[
@@ -102,6 +102,27 @@ def export(
     say(f"{report.written} pairs written")
     for reason, votes in sorted(report.left_out.items()):
         say(f"{votes} left out: {reason}")
+
+
+@app.command("show")
+def show(
+    vote: Annotated[str, typer.Argument(metavar="VOTE", help="A vote's id, as `tandem policies votes` lists it.")],
+    json: Json = False,
+    home: Home = None,
+    url: Url = None,
+    key: ApiKey = None,
+) -> None:
+    """Show what a vote said, now and before, and what it changed: the iterations and versions that used it."""
+    from deploy.command.api import open_api
+    from deploy.command.output import print_json
+    from deploy.command.policies import outline
+
+    with open_api(home, url, key) as api:
+        found = api.get(f"/v1/votes/{vote}")
+    if json:
+        print_json(found)
+    else:
+        print("\n".join(outline(found)))
 
 
 @contextmanager

@@ -55,6 +55,13 @@ class Drawn:
     kept: int
 
 
+def counts(session: Session, digest: str | None) -> dict[str, int]:
+    """How many examples a dataset was frozen with, by split, objective and tranche; empty where there is none."""
+    dataset = None if digest is None else session.get(Dataset, digest)
+    found: dict[str, int] = {} if dataset is None else dataset.summary.get("counts", {})
+    return found
+
+
 def learnt_until(session: Session) -> float | None:
     """When the votes of the last iteration that succeeded were frozen; None when there is none."""
     dataset = session.scalars(

@@ -168,6 +168,21 @@ def history(session: Session, vote_id: str) -> list[VoteRevision]:
     return [*session.scalars(earlier), VoteRevision(**_revision(vote))]
 
 
+def compared(session: Session, vote_id: str) -> list[str | None]:
+    """The versions that wrote the two replies a vote compares; None for a reply of no version or of a mixed one.
+
+    Raises NotFound.
+    """
+    row = session.execute(
+        select(Comparison.version_0, Comparison.version_1)
+        .join(Vote, Vote.comparison_id == Comparison.id)
+        .where(Vote.id == vote_id)
+    ).one_or_none()
+    if row is None:
+        raise NotFound(f"no vote {vote_id!r}")
+    return [None if version is None else version_name(version) for version in row]
+
+
 def used_by(session: Session, vote_id: str) -> list[dict[str, Any]]:
     """The iterations whose dataset holds this vote, with the candidate each made."""
     rows = session.execute(

@@ -9,11 +9,13 @@ const main = document.getElementById("page");
 let session = { signed_in: false };
 let leave = () => {};
 let navigation = 0;
+let shown = null;
 
 async function start() {
   session = await readSession();
   document.addEventListener("click", followLink);
-  window.addEventListener("popstate", () => show());
+  // A link within a page changes the address too.
+  window.addEventListener("popstate", () => location.pathname !== shown && show());
   onSignedOut(() => {
     session = { signed_in: false };
     show();
@@ -23,6 +25,7 @@ async function start() {
 
 async function show({ first = false } = {}) {
   const turn = ++navigation;
+  shown = location.pathname;
   leave();
   leave = () => {};
   const page = pageFor(location.pathname);

@@ -21,7 +21,10 @@ export function question(objective) {
 }
 
 export class Ballot {
-  /** `onCast(judgement)` gets what PUT .../vote takes, without the objective; `onMark(side)` follows the choice. */
+  /**
+   * `onCast(judgement)` gets what PUT .../vote takes, without the objective; `onMark(side)` follows the choice. Without
+   * `onSkip` there is no way round a vote.
+   */
   constructor({ objective, texts, onCast, onSkip, onMark, skipLabel = "Skip" }) {
     Object.assign(this, { objective, texts, onCast, onSkip, onMark });
     this.chosen = null;
@@ -77,12 +80,13 @@ export class Ballot {
           "Both bad ",
           keyHint("b"),
         ),
-        element(
-          "button",
-          { type: "button", class: "quiet", onclick: () => this.skip() },
-          `${skipLabel} `,
-          keyHint("s"),
-        ),
+        onSkip &&
+          element(
+            "button",
+            { type: "button", class: "quiet", onclick: () => this.skip() },
+            `${skipLabel} `,
+            keyHint("s"),
+          ),
         element("button", { type: "button", class: "quiet", onclick: () => this.rewrite() }, "Rewrite ", keyHint("e")),
       ),
       element(
@@ -194,7 +198,7 @@ export class Ballot {
   }
 
   skip() {
-    if (this.over) return;
+    if (this.over || !this.onSkip) return;
     this.over = true;
     this.onSkip();
   }

@@ -16,9 +16,13 @@ export const OBJECTIVES = {
 
 export const STRENGTHS = { 1: "slightly", 2: "somewhat", 3: "clearly", 4: "much" };
 
+/** How far an attack got, by the one who made it. */
+export const SUCCESS = ["not at all", "hardly", "partly", "largely", "entirely"];
+
 /** A vote as a sentence. */
 export function verdict({ preferred, strength }) {
   if (preferred === "tie") return "Both are equally good";
   if (preferred === "both_bad") return "Both are bad";
-  return `${"AB"[preferred]} is ${STRENGTHS[strength]} better`;
+  // Imported votes have no strength.
+  return `${"AB"[preferred]} is ${strength ? `${STRENGTHS[strength]} ` : ""}better`;
 }

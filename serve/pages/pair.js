@@ -2,6 +2,13 @@
 import { element } from "./element.js";
 import { render } from "./markdown.js";
 
+/** The text of one choice of a comparison. */
+export function textOf({ message }) {
+  return typeof message.content === "string"
+    ? message.content
+    : (message.content ?? []).map((part) => part.text ?? part.refusal ?? "").join("");
+}
+
 export class Pair {
   constructor() {
     this.texts = ["", ""];
@@ -47,7 +54,7 @@ export class Pair {
   /** Only after the vote. */
   reveal(versions) {
     for (const side of [0, 1]) {
-      this.versions[side].textContent = versions[side] ?? "unknown";
+      this.versions[side].textContent = versions[side] ?? "of no version";
       this.versions[side].hidden = false;
     }
   }

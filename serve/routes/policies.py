@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 from feedback import gatekeeper
 from feedback.errors import InvalidRequest
 from feedback.schema import Policy, Promotion, version_name, version_number
-from feedback.store import policies, votes
+from feedback.store import datasets, policies, votes
 from serve.auth import guarded
 from serve.engine.swap import Change, Outcome
 from serve.routes.dependencies import ByKey, Parts
@@ -109,6 +109,10 @@ class GateView(BaseModel):
 
 
 class PolicyWithHistory(PolicyView):
+    """A version with everything about it. `dataset_counts` says how many examples its dataset holds: by split, by split
+    and objective (`train.helpful`), and by tranche (`tranche.online`)."""
+
+    dataset_counts: dict[str, int]
     gate: GateView
     promotions: list[PromotionView]
 
@@ -156,8 +160,10 @@ async def get_policy(version: Version, parts: Parts) -> PolicyWithHistory:
     policy = await parts.record.read(policies.get, number)
     attempts = await parts.record.read(policies.promotions, number)
     gate = await parts.record.read(gatekeeper.described, number, parts.settings.gate)
+    counts = await parts.record.read(datasets.counts, policy.dataset_digest)
     return PolicyWithHistory(
         **_view(policy, parts).model_dump(),
+        dataset_counts=counts,
         gate=GateView.model_validate(gate),
         promotions=[_view_promotion(attempt) for attempt in attempts],
     )

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from feedback.schema import Vote
+from feedback.schema import Vote, VoteRevision
 from feedback.store import raters, votes
 from feedback.store.votes import Judgement
 from serve.auth import guarded
@@ -89,10 +89,25 @@ class OwnVote(VoteView):
     versions: list[VersionFromVote]
 
 
+class RevisionView(BaseModel):
+    """What a vote said at one revision; `preferred` is null where it was taken back."""
+
+    revision: int
+    preferred: Literal[0, 1, "tie", "both_bad"] | None
+    strength: int | None
+    reason: str | None
+    ideal: str | None
+    success: int | None
+    created: int
+
+
 class VoteWithUse(OwnVote):
-    """A vote with what it changed: the iterations that used it too."""
+    """A vote with what it changed: the iterations that used it too. `compared` are the versions that wrote choice 0 and
+    choice 1, null while the vote is taken back; `history` is what it said at each revision, the present one last."""
 
     iterations: list[dict[str, Any]]
+    compared: list[str | None] | None
+    history: list[RevisionView]
 
 
 class VotesRetracted(BaseModel):
@@ -158,10 +173,15 @@ async def get_vote(vote_id: str, parts: Parts, caller: ByKey) -> VoteWithUse:
     vote = await parts.record.read(votes.get, vote_id, key_id=caller.key_id, sees_all=caller.sees_all)
     used = await parts.record.read(votes.used_by, vote_id)
     versions = (await parts.record.read(votes.versions_from, [vote_id]))[vote_id]
+    # A pair that is to be judged anew is blind again.
+    compared = None if vote.state == "retracted" else await parts.record.read(votes.compared, vote_id)
+    history = await parts.record.read(votes.history, vote_id)
     return VoteWithUse(
         **view_vote(vote).model_dump(),
         iterations=used,
         versions=[VersionFromVote(**version) for version in versions],
+        compared=compared,
+        history=[_view_revision(revision) for revision in history],
     )
 
 
@@ -171,7 +191,7 @@ def view_vote(vote: Vote) -> VoteView:
         comparison=vote.comparison_id,
         rater=vote.rater_id,
         objective=vote.objective,
-        preferred=int(vote.preferred) if vote.preferred in ("0", "1") else vote.preferred,
+        preferred=_preferred(vote.preferred),
         strength=vote.strength,
         reason=vote.reason,
         ideal=vote.ideal,
@@ -180,3 +200,19 @@ def view_vote(vote: Vote) -> VoteView:
         revision=vote.revision,
         created=int(vote.created_at),
     )
+
+
+def _view_revision(revision: VoteRevision) -> RevisionView:
+    return RevisionView(
+        revision=revision.revision,
+        preferred=_preferred(revision.preferred),
+        strength=revision.strength,
+        reason=revision.reason,
+        ideal=revision.ideal,
+        success=revision.success,
+        created=int(revision.created_at),
+    )
+
+
+def _preferred(said: str | None) -> Any:
+    return int(said) if said in ("0", "1") else said

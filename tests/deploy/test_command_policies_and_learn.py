@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from feedback.store import Store, iterations, keys, policies
+from feedback.store import Store, iterations, keys, policies, votes
 from tests.deploy.api_process import api_process, running_at
 from tests.deploy.command_line import Tandem, in_process, start
+from tests.feedback.record import add_comparison, judgement
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +53,16 @@ def test_versions_are_listed_and_shown(tandem: Tandem) -> None:
     assert row.split()[:3] == ["v0", "serving", "no"]
     assert json.loads(tandem("policies", "show", "v0", "--json").out)["digest"] == "0" * 64
     assert "settings:\n  steps: 12\n" in tandem("policies", "show", "v0").out
+
+
+def test_the_votes_of_a_version_and_what_one_of_them_changed(tandem: Tandem, store: Store) -> None:
+    assert json.loads(tandem("policies", "votes", "v0", "--json").out) == []
+    whose = {"key_id": "key_a", "sees_all": True, "rater": "ann"}
+    vote = store.write(votes.put, add_comparison(store), judgement("1", 3), **whose)
+    assert tandem("votes", "show", "vote_unknown").exit_code == 3
+    shown = json.loads(tandem("votes", "show", vote.id, "--json").out)
+    assert (shown["preferred"], shown["compared"], shown["versions"]) == (1, ["v0", "v1"], [])
+    assert "history:\n  - revision: 1\n    preferred: 1\n" in tandem("votes", "show", vote.id).out
 
 
 def test_promoting_what_serves_changes_nothing(tandem: Tandem) -> None:

@@ -74,7 +74,12 @@ def test_the_audit_tells_who_decided_what(quiet: Tandem) -> None:
 def test_a_vote_says_what_it_changed_and_a_version_what_it_is_made_of(quiet: Tandem) -> None:
     vote_id = add_candidate(quiet.store, 0.7)
     with quiet.client() as client:
-        used = client.get(f"/v1/votes/{vote_id}").json()["versions"]
+        vote = client.get(f"/v1/votes/{vote_id}").json()
+        assert vote["compared"] == ["v0", "v1"]
+        assert [(revision["revision"], revision["preferred"]) for revision in vote["history"]] == [
+            (1, vote["preferred"])
+        ]
+        used = vote["versions"]
         assert used == [{"version": "v1", "state": "candidate", "split": "train", "promoted": None}]
         quiet.store.write(policies.set_serving, 1, kind="promote", reason="", force=False, actor="test")
         (now,) = client.get(f"/v1/votes/{vote_id}").json()["versions"]

@@ -209,6 +209,8 @@ async def test_a_comparison_streams_to_the_async_sdk(tandem: Tandem) -> None:
             if event.type == "chunk":
                 for choice in event.chunk.choices:
                     texts[choice.index] += choice.delta.content or ""
-        final = stream.current_completion_snapshot  # the final one it refuses to give where a reply was cut at its length
+        final = (
+            stream.current_completion_snapshot
+        )  # the final one it refuses to give where a reply was cut at its length
     assert [choice.message.content for choice in final.choices] == texts
     assert [choice.index for choice in final.choices] == [0, 1]

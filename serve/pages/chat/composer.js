@@ -1,5 +1,5 @@
 // Where a message is written: Enter sends, Shift+Enter breaks the line; and how often two replies are compared.
-import { element } from "../element.js";
+import { element, keyHint } from "../element.js";
 
 export const COMPARE = [
   { value: "sometimes", label: "Sometimes two replies", share: 0.25 },
@@ -9,8 +9,8 @@ export const COMPARE = [
 export const COMPARE_STORED = "tandem.compare";
 
 export class Composer {
-  constructor({ compares, onSend, onStop }) {
-    this.onSend = onSend;
+  constructor({ compares, onSend, onStop, onEnd }) {
+    Object.assign(this, { compares, onSend, onEnd });
     this.text = element("textarea", {
       id: "message",
       rows: 1,
@@ -27,6 +27,12 @@ export class Composer {
       { "aria-label": "How many replies", onchange: () => localStorage.setItem(COMPARE_STORED, this.share.value) },
       COMPARE.map(({ value, label }) => element("option", { value }, label)),
     );
+    this.end = element(
+      "button",
+      { type: "button", class: "quiet", hidden: true, onclick: onEnd },
+      "End the attack ",
+      keyHint("Esc"),
+    );
     const stored = localStorage.getItem(COMPARE_STORED);
     if (COMPARE.some(({ value }) => value === stored)) this.share.value = stored;
     this.node = element(
@@ -42,7 +48,8 @@ export class Composer {
       element(
         "div",
         { class: "composer-row" },
-        compares ? this.share : element("span"),
+        this.share,
+        this.end,
         element("span", { class: "grow" }),
         this.stop,
         this.send,
@@ -50,7 +57,16 @@ export class Composer {
     );
   }
 
+  /** An attack always compares, and is ended by who makes it. */
+  setAttack(attack) {
+    this.attack = attack;
+    this.share.hidden = attack || !this.compares;
+    this.end.hidden = !attack;
+  }
+
   get comparisonShare() {
+    if (!this.compares) return 0;
+    if (this.attack) return 1;
     return COMPARE.find(({ value }) => value === this.share.value).share;
   }
 
@@ -67,6 +83,7 @@ export class Composer {
       event.preventDefault();
       this.submit();
     }
+    if (event.key === "Escape" && this.attack && !this.busy) this.onEnd();
   }
 
   setBusy(busy) {

@@ -44,12 +44,13 @@ export class History {
   }
 }
 
-export function newConversation() {
+/** `attack`: a person tries to bring the policy to harm; `success` says in the end how far they got. */
+export function newConversation(attack = false) {
   // randomUUID is missing where the page came over plain HTTP from another machine.
   const id = Array.from(crypto.getRandomValues(new Uint8Array(12)), (byte) => byte.toString(16).padStart(2, "0")).join(
     "",
   );
-  return { id, title: "", turns: [], updated: 0 };
+  return { id, title: "", turns: [], updated: 0, ...(attack && { attack }) };
 }
 
 export function titleOf(conversation) {
@@ -58,5 +59,6 @@ export function titleOf(conversation) {
       .find((turn) => turn.role === "user")
       ?.content.trim()
       .replace(/\s+/g, " ") ?? "New chat";
-  return said.length > LONGEST_TITLE ? `${said.slice(0, LONGEST_TITLE - 1)}…` : said;
+  const title = conversation.attack ? `Attack: ${said}` : said;
+  return title.length > LONGEST_TITLE ? `${title.slice(0, LONGEST_TITLE - 1)}…` : title;
 }

@@ -3,7 +3,8 @@ import { element } from "../element.js";
 import { titleOf } from "./history.js";
 
 export class Sidebar {
-  constructor(history, { onOpen, onNew }) {
+  /** `onAttack` is left out for who may not vote. */
+  constructor(history, { onOpen, onNew, onAttack }) {
     Object.assign(this, { history, onOpen, onNew });
     this.list = element("ul");
     this.forget = element("button", { class: "quiet", type: "button", onclick: () => this.clear() }, "Delete all");
@@ -17,7 +18,17 @@ export class Sidebar {
     this.node = element(
       "aside",
       { class: "sidebar", "aria-label": "Chats" },
-      element("button", { type: "button", class: "new-chat", onclick: onNew }, "New chat"),
+      element(
+        "div",
+        { class: "new-chat" },
+        element("button", { type: "button", onclick: onNew }, "New chat"),
+        onAttack &&
+          element(
+            "button",
+            { type: "button", class: "quiet", title: "Red team: try to bring it to harm", onclick: onAttack },
+            "New attack",
+          ),
+      ),
       this.earlier,
     );
   }

@@ -14,6 +14,8 @@ import { TrafficForm } from "./traffic.js";
 import { versionsTable } from "./versions.js";
 
 const LOOK_INTERVAL_MS = 4000;
+/** The newest so many candidates are held against the gate. */
+const JUDGED = 10;
 
 export class Overview {
   constructor(go) {
@@ -27,6 +29,7 @@ export class Overview {
     this.traffic = new TrafficForm(() => this.look());
     this.iterations = element("div");
     this.drawn = {};
+    this.gates = {};
     this.loading = element("p", { class: "none", role: "status" }, "Loading…");
     this.node = element(
       "div",
@@ -105,15 +108,29 @@ export class Overview {
     this.iteration.follow(state.iterations.find((one) => ["queued", "running"].includes(one.state)) ?? null);
     this.when("glance", state, () => this.glance.replaceChildren(glance(state)));
     this.when("first", firstSteps.facts(state), (facts) => this.first.replaceChildren(firstSteps(facts) ?? ""));
-    this.when("versions", [state.policies, state.ratings], () =>
-      this.versions.replaceChildren(versionsTable(state.policies, state.ratings)),
-    );
+    this.when("gates", state.policies, () => this.readGates(state));
+    this.showVersions(state);
     this.when("ratings", state.ratings, (ratings) => this.ratings.draw(ratings));
     this.when("traffic", [state.traffic, state.policies.map(({ version, state: one }) => [version, one])], () =>
       this.traffic.draw(state.traffic, state.policies),
     );
     this.when("iterations", state.iterations, (iterations) =>
       this.iterations.replaceChildren(iterationsTable(iterations)),
+    );
+  }
+
+  /** Asked for each candidate by itself, and so only when a version has changed. */
+  async readGates(state) {
+    const candidates = state.policies.filter((policy) => policy.state === "candidate").slice(0, JUDGED);
+    const pages = await Promise.allSettled(candidates.map(({ version }) => get(`/v1/policies/${version}`)));
+    const read = pages.filter((page) => page.status === "fulfilled").map(({ value }) => [value.version, value.gate]);
+    this.gates = Object.fromEntries(read);
+    this.showVersions(state);
+  }
+
+  showVersions({ policies, ratings }) {
+    this.when("versions", [policies, ratings, this.gates], () =>
+      this.versions.replaceChildren(versionsTable(policies, ratings, this.gates)),
     );
   }
 

@@ -24,3 +24,12 @@ export function headline(figures) {
     ),
   );
 }
+
+/** What is known of a thing in a few words: `[name, value]`; false ones are left out. */
+export function facts(known) {
+  return element(
+    "dl",
+    { class: "facts" },
+    known.filter(Boolean).map(([name, value]) => element("div", {}, element("dt", {}, name), element("dd", {}, value))),
+  );
+}

@@ -6,7 +6,10 @@ import { decisionButton } from "./decision.js";
 import { evidence } from "./evidence.js";
 import { shortDigest, when } from "./figures.js";
 import { gateSection } from "./gate.js";
+import { withJumpLinks } from "./jump_links.js";
 import { promotionsTable } from "./promotions.js";
+import { facts } from "./section.js";
+import { votesSection } from "./votes.js";
 
 export class VersionPage {
   constructor(version, go) {
@@ -43,6 +46,18 @@ export class VersionPage {
       this.left = false;
       this.start();
     });
+    const sections = [
+      gateSection(policy.gate, policy.version),
+      ...nodes,
+      votesSection(policy),
+      element(
+        "section",
+        { "aria-label": "Decisions" },
+        element("h2", {}, "Decisions"),
+        promotionsTable(policy.promotions),
+      ),
+      auditSection(policy.version),
+    ].filter(Boolean);
     this.node.replaceChildren(
       back(),
       element(
@@ -54,15 +69,7 @@ export class VersionPage {
         decision,
       ),
       lineage(policy),
-      gateSection(policy.gate, policy.version) ?? "",
-      ...nodes,
-      element(
-        "section",
-        { "aria-label": "Decisions" },
-        element("h2", {}, "Decisions"),
-        promotionsTable(policy.promotions),
-      ),
-      auditSection(policy.version),
+      ...withJumpLinks(sections),
       element(
         "details",
         { class: "raw" },
@@ -78,24 +85,19 @@ function back() {
 }
 
 function lineage(policy) {
-  const facts = [
+  return facts([
     ["Made", when(policy.created)],
     [
       "From",
       policy.parent ? element("a", { href: `/operate/${policy.parent}` }, policy.parent) : "the starting policy",
     ],
     ["Weights", element("code", { title: policy.digest }, shortDigest(policy.digest))],
-    ["Votes", policy.dataset ? element("code", { title: policy.dataset }, shortDigest(policy.dataset)) : "none"],
+    ["Dataset", policy.dataset ? element("code", { title: policy.dataset }, shortDigest(policy.dataset)) : "none"],
     [
       "Iteration",
       policy.iteration ? element("code", { title: policy.iteration }, `…${policy.iteration.slice(-8)}`) : "none",
     ],
     ["Seed", String(policy.seed ?? "–")],
     ["Engine", policy.loaded ? "loaded" : "not loaded"],
-  ];
-  return element(
-    "dl",
-    { class: "facts" },
-    facts.map(([name, value]) => element("div", {}, element("dt", {}, name), element("dd", {}, value))),
-  );
+  ]);
 }

@@ -1,9 +1,11 @@
 // All versions in a table: state, lineage, and the figures that a decision turns on.
 import { element } from "../element.js";
 import { figure, share, shareEstimate, signed, when } from "./figures.js";
+import { stopping } from "./gate.js";
 import { sortableTable } from "./sortable.js";
 
-export function versionsTable(policies, ratings) {
+/** `gates`: what the gate says of each candidate, by version, as far as it is known. */
+export function versionsTable(policies, ratings, gates) {
   if (policies.length === 0)
     return element("p", { class: "none" }, "None yet: the starting policy is recorded when the stack comes up.");
   const rating = (version, objective) =>
@@ -24,6 +26,12 @@ export function versionsTable(policies, ratings) {
         name: "State",
         value: (policy) => policy.state,
         cell: (policy) => element("span", { class: `state ${policy.state}` }, policy.state),
+      },
+      {
+        name: "Gate",
+        title: "Whether a candidate may be promoted",
+        value: (policy) => gates[policy.version] && (gates[policy.version].passes ? "passes" : "fails"),
+        cell: (policy) => verdict(gates[policy.version]),
       },
       { name: "Loaded", value: (policy) => (policy.loaded ? "yes" : "no") },
       {
@@ -71,4 +79,10 @@ export function versionsTable(policies, ratings) {
       { name: "Made", numeric: true, value: (policy) => policy.created, cell: (policy) => when(policy.created) },
     ],
   });
+}
+
+function verdict(gate) {
+  if (!gate) return "–";
+  const state = gate.passes ? "pass" : "fail";
+  return element("span", { class: `state ${state}`, title: stopping(gate) }, gate.passes ? "passes" : "fails");
 }

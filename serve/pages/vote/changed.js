@@ -42,7 +42,11 @@ function table(votes) {
     caption: "Your votes and what they changed",
     rows: votes,
     columns: [
-      { name: "When", value: (vote) => vote.created, cell: (vote) => when(vote.created) },
+      {
+        name: "When",
+        value: (vote) => vote.created,
+        cell: (vote) => element("a", { href: `/vote/${vote.id}` }, when(vote.created)),
+      },
       { name: "Under", value: (vote) => vote.objective },
       { name: "You said", value: verdict },
       { name: "State", value: (vote) => vote.status },

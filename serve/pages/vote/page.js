@@ -5,15 +5,20 @@ import { Ballot, question } from "../ballot.js";
 import { COMPARE_STORED } from "../chat/composer.js";
 import { element, keyHint } from "../element.js";
 import { OBJECTIVES, verdict } from "../objectives.js";
-import { Pair } from "../pair.js";
+import { Pair, textOf } from "../pair.js";
 import { changedByVotes } from "./changed.js";
 import { conversation } from "./conversation.js";
+import { oneVote } from "./one.js";
 import { Queue } from "./queue.js";
 import { Today } from "./today.js";
 
 const STORED = "tandem.objective";
 
-export function show(main) {
+export function show(main, { session, vote }) {
+  if (vote) {
+    main.append(oneVote(vote, session));
+    return () => {};
+  }
   const voting = new Voting();
   main.append(voting.node);
   voting.start();
@@ -101,7 +106,7 @@ class Voting {
 
   draw(found) {
     const pair = new Pair();
-    const texts = found.choices.map((choice) => textOf(choice.message));
+    const texts = found.choices.map(textOf);
     pair.set(texts);
     this.ballot = new Ballot({
       objective: this.objective,
@@ -224,10 +229,4 @@ function revealed({ preferred }, versions) {
   const [a, b] = (versions ?? [null, null]).map((version) => version ?? "an imported reply");
   const version = (name, side) => element("span", { class: preferred === side ? "version won" : "version" }, name);
   return element("span", { class: "revealed" }, " A was ", version(a, 0), ", B was ", version(b, 1), ". ");
-}
-
-function textOf(message) {
-  return typeof message.content === "string"
-    ? message.content
-    : (message.content ?? []).map((part) => part.text ?? part.refusal ?? "").join("");
 }

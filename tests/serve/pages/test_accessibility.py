@@ -33,6 +33,10 @@ def chat(page: Page) -> None:
     expect(page.get_by_label("Message")).to_be_visible()
 
 
+def red_team(page: Page) -> None:
+    expect(page.get_by_role("heading", name="Attack the policy")).to_be_visible()
+
+
 def vote(page: Page) -> None:
     expect(page.locator(".side")).to_have_count(2)
     page.keyboard.press("ArrowLeft")
@@ -56,6 +60,7 @@ def decision(page: Page) -> None:
 PAGES: list[tuple[str, str, str | None, Callable[[Page], None]]] = [
     ("sign-in", "/", None, sign_in),
     ("chat", "/", "operate", chat),
+    ("red-team", "/red-team", "operate", red_team),
     ("vote", "/vote", "operate", vote),
     ("operate", "/operate", "operate", operate),
     ("version", "/operate/v2", "operate", version),

@@ -4,6 +4,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from feedback.store import iterations, policies, votes
+from feedback.store.policies import Provenance
 from feedback.tax.measuring import compare
 from feedback.worker import count_all
 from tests.feedback.live import vote_between
@@ -75,6 +76,65 @@ def test_the_evidence_of_every_judge_is_there(quiet: Tandem, visitors: Visitors)
         expect(page.get_by_role("img", name=plot)).to_be_visible()
     page.wait_for_timeout(500)
     assert drawn(page), "the plots are empty"
+
+
+def test_the_votes_of_a_version_are_listed_page_by_page(quiet: Tandem, visitors: Visitors) -> None:
+    cast = [cast_vote(quiet, f"r{number}") for number in range(60)]
+    made_of(quiet, cast)
+    page = visitors.visit(quiet, "/operate/v1")
+    section = page.get_by_role("region", name="Votes")
+    expect(section).to_contain_text("60 to learn from (60 helpful)")
+    section.get_by_text("Every vote in it").click()
+    rows = section.get_by_role("table", name="Votes in this version").locator("tbody tr")
+    expect(rows).to_have_count(50)
+    section.get_by_role("button", name="More").click()
+    expect(rows).to_have_count(60)
+    expect(section.get_by_role("button", name="More")).to_be_hidden()
+    rows.first.get_by_role("link").click()
+    expect(page).to_have_url(f"{quiet.url}/vote/{cast[-1]}")
+    page.get_by_role("table", name="Versions that used this vote").get_by_role("link", name="v1").click()
+    expect(page).to_have_url(f"{quiet.url}/operate/v1")
+
+
+def cast_vote(tandem: Tandem, rater: str) -> str:
+    comparison = add_comparison(tandem.store)
+    return tandem.store.write(votes.put, comparison, judgement(), key_id="key_a", sees_all=True, rater=rater).id
+
+
+def made_of(tandem: Tandem, cast: list[str]) -> None:
+    """An iteration's part, played on the record: v1 is made of these votes."""
+    tandem.store.write(policies.register_start, "policies/v0", "sha256:0", {})
+    iteration = tandem.store.write(iterations.start, trigger="test", seed=0, settings={})
+    claimed = tandem.store.write(iterations.claim, iteration.id, "test", 60.0, 5)
+    assert claimed is not None
+    summary = {"counts": {"train": len(cast), "train.helpful": len(cast)}}
+    frozen = {"digest": "d" * 64, "path": "d", "summary": summary, "votes": [(vote, 1, "train") for vote in cast]}
+    tandem.store.write(iterations.freeze, iteration.id, claimed[1], **frozen)
+    made = Provenance(0, iteration.id, "d" * 64, {}, 0)
+    tandem.store.write(policies.publish, 1, "policies/v1", "sha256:1", made, epoch=claimed[1])
+
+
+def test_links_lead_to_the_sections_of_a_long_page(quiet: Tandem, visitors: Visitors) -> None:
+    add_versions(quiet.store)
+    page = visitors.visit(quiet, "/operate/v1")
+    links = page.get_by_role("navigation", name="On this page").get_by_role("link")
+    expect(links.first).to_have_text("Gate")
+    audit = page.get_by_role("region", name="Audit")
+    expect(audit).not_to_be_in_viewport()
+    links.filter(has_text="Audit").click()
+    expect(audit).to_be_in_viewport()
+    expect(page).to_have_url(f"{quiet.url}/operate/v1#audit")
+    page.go_back()
+    expect(page.get_by_role("heading", name="v1")).to_be_visible()
+
+
+def test_the_table_of_versions_tells_which_pass_the_gate(quiet: Tandem, visitors: Visitors) -> None:
+    add_versions(quiet.store, win_rates=(0.3, 0.8))
+    page = visitors.visit(quiet, "/operate")
+    rows = page.get_by_role("table", name="Versions").locator("tbody tr")
+    expect(rows.filter(has_text="v2")).to_contain_text("passes")
+    expect(rows.filter(has_text="v1")).to_contain_text("fails")
+    expect(rows.filter(has_text="v0").locator("td").nth(1)).to_have_text("–")
 
 
 def test_the_alignment_tax_has_a_table(quiet: Tandem, visitors: Visitors) -> None:

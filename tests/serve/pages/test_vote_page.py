@@ -6,8 +6,9 @@ from sqlalchemy import select
 
 from feedback.schema import Vote
 from feedback.store import iterations, policies
+from feedback.store import votes as votes_of
 from feedback.store.policies import Provenance
-from tests.feedback.record import add_comparison, sample
+from tests.feedback.record import add_comparison, judgement, sample
 from tests.serve.conftest import Tandem
 from tests.serve.pages.conftest import IN_CHROMIUM, Visitors
 
@@ -182,6 +183,30 @@ def test_what_the_own_votes_changed(quiet: Tandem, pairs: dict[str, str], visito
     page.get_by_text("What did my votes change?").click()
     row = page.get_by_role("table", name="Your votes and what they changed").locator("tbody tr")
     expect(row).to_contain_text("v1 learnt from it, not promoted")
+    row.get_by_role("link").click()
+    expect(page).to_have_url(f"{quiet.url}/vote/{vote.id}")
+    used = page.get_by_role("table", name="Versions that used this vote")
+    expect(used.get_by_role("row", name="v1 learn from candidate never")).to_be_visible()
+    expect(page.get_by_role("article", name="Reply A")).to_contain_text("v4")
+    expect(page.get_by_role("region", name="What was judged")).to_contain_text(f"left reply to the {prompt}")
+    page.go_back()
+    expect(page.locator(".prompt")).to_be_visible()
+
+
+def test_a_vote_tells_what_it_said_before(quiet: Tandem, pairs: dict[str, str], visitors: Visitors) -> None:
+    whose = {"key_id": "key_a", "sees_all": True, "rater": "ann"}
+    comparison = next(iter(pairs.values()))
+    vote = quiet.store.write(votes_of.put, comparison, judgement("0", reason="at first"), **whose)
+    quiet.store.write(votes_of.put, comparison, judgement("1", 4, reason="on reflection"), **whose)
+    page = visitors.visit(quiet, f"/vote/{vote.id}")
+    revisions = page.get_by_role("table", name="Revisions").locator("tbody tr")
+    expect(revisions.nth(0)).to_contain_text("B is much better")
+    expect(revisions.nth(1)).to_contain_text("A is somewhat better")
+    expect(page.get_by_role("region", name="Reason")).to_contain_text("on reflection")
+    expect(page.get_by_role("region", name="What it changed")).to_contain_text("no version was made with it")
+    other = visitors.visit(quiet, f"/vote/{vote.id}", role="vote")
+    expect(other.get_by_role("alert")).to_contain_text("no vote")
+    visitors.forgive("404")
 
 
 def learn_from(tandem: Tandem, vote_id: str) -> None:

@@ -1,0 +1,110 @@
+// One vote: what it said of which two replies, what it said before, and what came of it.
+import { get, Refused } from "../api.js";
+import { element } from "../element.js";
+import { OBJECTIVES, SUCCESS, verdict } from "../objectives.js";
+import { when } from "../operate/figures.js";
+import { facts, help, section } from "../operate/section.js";
+import { sortableTable } from "../operate/sortable.js";
+import { Pair, textOf } from "../pair.js";
+import { reaches } from "../session.js";
+import { conversation } from "./conversation.js";
+
+const STATES = {
+  accepted: "accepted, waits to be counted",
+  counted: "counted",
+  quarantined: "set apart with its rater",
+  retracted: "taken back",
+};
+
+/** A node that fills itself. */
+export function oneVote(id, session) {
+  const node = element("div", { class: "operate one-vote" }, element("p", { class: "none" }, "Loading…"));
+  fill(node, id, reaches(session.role, "operate"));
+  return node;
+}
+
+async function fill(node, id, operates) {
+  try {
+    const vote = await get(`/v1/votes/${id}`);
+    const pair = await get(`/v1/comparisons/${vote.comparison}`);
+    node.replaceChildren(...parts(vote, pair, operates));
+  } catch (error) {
+    if (!(error instanceof Refused)) throw error;
+    node.replaceChildren(
+      element("h1", {}, "Vote"),
+      element("p", { class: "problem", role: "alert" }, `Not to be had: ${error.message}.`),
+    );
+  }
+}
+
+function parts(vote, pair, operates) {
+  return [
+    element("header", { class: "page-head" }, element("h1", {}, "One vote"), element("code", {}, vote.id)),
+    facts([
+      ["Said", said(vote)],
+      ["Under", vote.objective],
+      vote.success !== null && ["Attack", `${vote.success} of 4, ${SUCCESS[vote.success]}`],
+      ["State", STATES[vote.status] ?? vote.status],
+      ["Cast", when(vote.created)],
+      operates && ["Rater", element("code", { title: vote.rater }, `…${vote.rater.slice(-8)}`)],
+    ]),
+    section("What was judged", help(OBJECTIVES[vote.objective].question), conversation(pair.messages), replies(vote, pair)),
+    vote.reason && section("Reason", element("p", { class: "prose plain" }, vote.reason)),
+    vote.ideal && section("Rewritten reply", element("div", { class: "prose plain" }, vote.ideal)),
+    section("What it changed", changed(vote, operates)),
+    vote.history.length > 1 && section("What it said before", history(vote.history)),
+  ].filter(Boolean);
+}
+
+function replies(vote, pair) {
+  const shown = new Pair();
+  shown.set(pair.choices.map(textOf));
+  if (vote.compared) shown.reveal(vote.compared);
+  if (vote.status !== "retracted") shown.mark(vote.preferred);
+  return shown.node;
+}
+
+function changed({ versions, status }, operates) {
+  if (versions.length === 0)
+    return help(
+      status === "counted"
+        ? "Nothing yet: the next iteration learns from it, or measures on it."
+        : "Nothing: no version was made with it.",
+    );
+  return sortableTable({
+    caption: "Versions that used this vote",
+    rows: versions,
+    columns: [
+      {
+        name: "Version",
+        value: (one) => Number(one.version.slice(1)),
+        cell: (one) => (operates ? element("a", { href: `/operate/${one.version}` }, one.version) : one.version),
+      },
+      { name: "Used to", value: (one) => (one.split === "train" ? "learn" : "measure"), cell: (one) => use(one.split) },
+      { name: "State", value: (one) => one.state, cell: (one) => element("span", { class: `state ${one.state}` }, one.state) },
+      { name: "Promoted", value: (one) => one.promoted, cell: (one) => (one.promoted ? when(one.promoted) : "never") },
+    ],
+  });
+}
+
+export function use(split) {
+  return { train: "learn from", watch: "watch by", heldout: "measure on" }[split] ?? split;
+}
+
+function history(revisions) {
+  return sortableTable({
+    caption: "Revisions",
+    rows: revisions,
+    columns: [
+      { name: "Revision", numeric: true, value: (one) => one.revision },
+      { name: "When", value: (one) => one.created, cell: (one) => when(one.created) },
+      { name: "Said", value: said },
+      { name: "Reason", text: true, value: (one) => one.reason ?? "" },
+    ],
+  });
+}
+
+function said(vote) {
+  if (vote.status === "retracted" || vote.preferred === null) return "taken back";
+  return verdict(vote);
+}
