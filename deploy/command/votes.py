@@ -1,4 +1,4 @@
-"""`tandem votes`: import and export preference pairs, on the record itself, whether or not Tandem runs; and one vote."""
+"""`tandem votes`: import and export of preference pairs, on the record itself, whether or not Tandem runs; one vote."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

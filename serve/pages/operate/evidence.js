@@ -7,6 +7,7 @@ import { plot } from "./plots.js";
 import { preferenceSection } from "./preference.js";
 import { samples } from "./samples.js";
 import { headline, help, section } from "./section.js";
+import { strangePromptsSection } from "./strange_prompts.js";
 import { taxSection } from "./tax.js";
 import { directSection, trainingSection } from "./training.js";
 import { winRates } from "./win_rates.js";
@@ -15,7 +16,19 @@ const START = "v0";
 
 /** `{nodes, plots}`: sections to show, and plots to give back later. `live` is what the gate says of live votes. */
 export function evidence(
-  { evaluation, preference, watch, ppo, guard, dpo, frontier, tax, tax_harness: harness, ...others },
+  {
+    evaluation,
+    preference,
+    watch,
+    ppo,
+    guard,
+    dpo,
+    frontier,
+    tax,
+    tax_harness: harness,
+    strange_prompts: strange,
+    ...others
+  },
   live = [],
 ) {
   const plots = [];
@@ -34,6 +47,7 @@ export function evidence(
     dpo?.length && directSection(dpo, drawn),
     frontier && frontierSection(frontier, drawn),
     preference && preferenceSection(preference, watch, drawn),
+    strange && strangePromptsSection(strange),
     ...Object.entries(others).map(([name, value]) => otherSection(name, value)),
   ].filter(Boolean);
   if (nodes.length === 0)

@@ -82,9 +82,10 @@ function byStep(title, x, y, names, steps, of) {
 /** Calibration: predicted against actual, `bins` of `{confidence, accuracy, count}`. */
 export function calibration(bins, of = "") {
   const points = bins.filter((bin) => bin.count > 0);
+  const most = Math.max(...points.map((bin) => bin.count));
   return {
     title: `Calibration${of}`,
-    said: "Where the preference model says 80 %, four in five votes should agree: the nearer to the diagonal the better.",
+    said: "Where the preference model says 80 %, four in five votes should agree: the nearer to the diagonal the better. A larger point stands for more votes.",
     draw: (colours) => ({
       type: "scatter",
       colours,
@@ -103,15 +104,24 @@ export function calibration(bins, of = "") {
             borderWidth: 1,
             borderDash: [4, 4],
           },
-          line(
-            "held-out votes",
-            points.map((bin) => ({ x: bin.confidence, y: bin.accuracy, count: bin.count })),
-            colours.accent,
-          ),
+          {
+            ...line(
+              "held-out votes",
+              points.map((bin) => ({ x: bin.confidence, y: bin.accuracy, count: bin.count })),
+              colours.accent,
+            ),
+            pointRadius: points.map((bin) => 2 + 6 * Math.sqrt(bin.count / most)),
+            borderWidth: 1,
+          },
         ],
       },
       x: { title: "predicted", min: 0.5, max: 1 },
       y: { title: "agreed", min: 0, max: 1 },
+      tooltip: {
+        callbacks: {
+          label: ({ raw }) => (raw.count ? `${percent(raw.x)} predicted, ${percent(raw.y)} of ${raw.count} votes agreed` : ""),
+        },
+      },
     }),
   };
 }
@@ -270,6 +280,8 @@ function line(label, data, colour) {
     backgroundColor: colour,
     borderWidth: 2,
     pointRadius: 3,
+    // A point at the edge is drawn whole.
+    clip: 10,
     tension: 0,
   };
 }

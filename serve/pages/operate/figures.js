@@ -9,7 +9,9 @@ export function share(value, digits = 0) {
 }
 
 export function figure(value, digits = 2) {
-  return isNumber(value) ? value.toFixed(digits).replace("-", "−") : "–";
+  if (!isNumber(value)) return "–";
+  // What rounds to nothing has no sign.
+  return value.toFixed(digits).replace(/^-(?=0(\.0*)?$)/, "").replace("-", "−");
 }
 
 export function whole(value) {

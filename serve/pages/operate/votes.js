@@ -42,7 +42,7 @@ class Votes {
     this.path = `/v1/policies/${version}/votes`;
     this.found = [];
     this.table = element("div");
-    this.moreButton = element("button", { type: "button", onclick: () => this.more() }, "More");
+    this.moreButton = element("button", { type: "button", class: "more", onclick: () => this.more() }, "More");
     this.said = element("p", { class: "help", role: "status" });
     place.append(this.table, this.said, this.moreButton);
   }
