@@ -34,8 +34,12 @@ def count_votes() -> int:
 
 @functools.cache
 def store_of_this_process() -> Store:
-    """Opened by the first task, so after the fork: connections must not be shared between processes."""
-    return Store(settings.record_url)
+    """Opened by the first task, so after the fork: connections must not be shared between processes.
+
+    It need not flush: a count that is lost with the power leaves its votes uncounted, and so to be counted. Flushing
+    would hold up all votes that come meanwhile, since SQLite has one writer at a time.
+    """
+    return Store(settings.record_url, flushes=False)
 
 
 def count_all(store: Store) -> int:

@@ -55,7 +55,7 @@ class Gateway:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.metrics = Metrics()
-        self.record = Record(Store(settings.record_url))
+        self.record = Record(Store(settings.record_url, checkpoints=False))
         self.recorder = Recorder(self.record)
         self.keyring = Keyring(self.record)
         self.pool = Pool(

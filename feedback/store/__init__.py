@@ -11,6 +11,7 @@ Nothing outside `feedback.store` writes SQL.
 import sqlite3
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -28,6 +29,10 @@ R = TypeVar("R")
 
 SQLITE_BUSY_TIMEOUT_S = 30.0
 SQLITE_TURN_POLL_S = 0.0005
+# A log of so many pages (of 4 KiB) is carried over into the database by the process whose commit made it so long, and
+# by one that leaves this to others where there are none.
+CHECKPOINT_PAGES = 1000
+LEFT_PAGES = 16_000
 RETRIES = 5
 # Postgres: serialization failure, deadlock. Both mean "nothing happened, run the transaction again".
 RETRYABLE_SQLSTATES = frozenset({"40001", "40P01"})
@@ -50,11 +55,16 @@ UNAVAILABLE_SQLITE_CODES = frozenset(
 
 
 class Store:
-    """The record behind a database URL (`sqlite:///...` or `postgresql+psycopg://...`)."""
+    """The record behind a database URL (`sqlite:///...` or `postgresql+psycopg://...`).
 
-    def __init__(self, database_url: str) -> None:
+    With `flushes=False` what is written outlives any process, but the last moment of it not a loss of power: for work
+    that is found undone then and done again. With `checkpoints=False` what SQLite wrote to its log is left to other
+    processes to carry over: for one whose writes people wait for.
+    """
+
+    def __init__(self, database_url: str, *, flushes: bool = True, checkpoints: bool = True) -> None:
         self.database_url = database_url
-        self.engine = open_engine(database_url)
+        self.engine = open_engine(database_url, flushes=flushes, checkpoints=checkpoints)
         # SQLite has one writer at a time: within a process they queue here, and share a commit. Postgres does both by
         # itself.
         self._together = GroupCommit(self.engine) if self.engine.dialect.name == "sqlite" else None
@@ -85,15 +95,19 @@ class Store:
     ) -> R:
         attempt = 1
         while True:
+            committing = False
             try:
                 with (
                     self.engine.connect().execution_options(**self._options(writes)) as connection,
                     Session(connection, expire_on_commit=False) as session,
                     session.begin(),
                 ):
-                    return operation(session, *args, **kwargs)
+                    result = operation(session, *args, **kwargs)
+                    session.flush()
+                    committing = writes
+                return result
             except DBAPIError as error:
-                if attempt == RETRIES or getattr(error.orig, "sqlstate", None) not in RETRYABLE_SQLSTATES:
+                if attempt == RETRIES or not _may_run_again(error, committing):
                     if _is_unavailable(error):
                         raise RecordUnavailable(
                             "the record's database does not answer now; send the request again in a moment"
@@ -121,7 +135,7 @@ class Store:
         self.engine.dispose()
 
 
-def open_engine(database_url: str) -> Engine:
+def open_engine(database_url: str, *, flushes: bool = True, checkpoints: bool = True) -> Engine:
     url = make_url(database_url)
     options: dict[str, Any] = {
         "json_serializer": lambda value: orjson.dumps(value).decode(),
@@ -133,21 +147,32 @@ def open_engine(database_url: str) -> Engine:
         if url.database:
             Path(url.database).parent.mkdir(parents=True, exist_ok=True)
         engine = create_engine(url, connect_args={"timeout": SQLITE_BUSY_TIMEOUT_S}, pool_size=8, **options)
-        event.listen(engine, "connect", _configure_sqlite)
+        event.listen(engine, "connect", partial(_configure_sqlite, flushes, checkpoints))
         event.listen(engine, "begin", _begin_sqlite)
         return engine
     noticing = {"connect_timeout": CONNECT_TIMEOUT_S, "tcp_user_timeout": UNANSWERED_MS, **SILENCE}
-    engine = create_engine(url, connect_args=noticing, pool_pre_ping=True, pool_size=8, max_overflow=8, **options)
-    event.listen(engine, "connect", _configure_postgres)
+    engine = create_engine(url, connect_args=noticing, pool_use_lifo=True, pool_size=8, max_overflow=8, **options)
+    event.listen(engine, "connect", partial(_configure_postgres, flushes))
     return engine
 
 
-def _configure_postgres(connection: Any, _record: object) -> None:
-    wanted = {f"tcp_{name}": value for name, value in SILENCE.items()}
+def _configure_postgres(flushes: bool, connection: Any, _record: object) -> None:
+    wanted: dict[str, int | str] = {f"tcp_{name}": value for name, value in SILENCE.items()}
     wanted |= {"tcp_user_timeout": UNANSWERED_MS, "idle_in_transaction_session_timeout": IDLE_IN_TRANSACTION_MS}
+    if not flushes:
+        wanted["synchronous_commit"] = "off"
     with connection.cursor() as cursor:
         cursor.execute("".join(f"SET {name} = {value};" for name, value in wanted.items()))
     connection.commit()
+
+
+def _may_run_again(error: DBAPIError, committing: bool) -> bool:
+    """Whether nothing of the transaction can have happened, and the next try may end otherwise."""
+    if getattr(error.orig, "sqlstate", None) in RETRYABLE_SQLSTATES:
+        return True
+    # The connection broke: most likely while it lay in the pool, since asking before each use whether it still stands
+    # would cost every vote a round trip. The pool gives no other one of its age now.
+    return error.connection_invalidated and not committing
 
 
 def _is_unavailable(error: DBAPIError) -> bool:
@@ -162,11 +187,17 @@ def _is_unavailable(error: DBAPIError) -> bool:
     return bool(sqlstate.startswith(UNAVAILABLE_SQLSTATE_CLASSES))
 
 
-def _configure_sqlite(connection: Any, _record: object) -> None:
+def _configure_sqlite(flushes: bool, checkpoints: bool, connection: Any, _record: object) -> None:
     # The driver's own transaction handling is off: `_begin_sqlite` says when a transaction starts and of which kind.
     connection.isolation_level = None
     # 32 MiB of pages: with the usual 2 a large record is read again and again.
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "cache_size=-32768"):
+    for pragma in (
+        "journal_mode=WAL",
+        f"synchronous={'FULL' if flushes else 'NORMAL'}",
+        f"wal_autocheckpoint={CHECKPOINT_PAGES if checkpoints else LEFT_PAGES}",
+        "foreign_keys=ON",
+        "cache_size=-32768",
+    ):
         connection.execute(f"PRAGMA {pragma}")
 
 

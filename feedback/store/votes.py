@@ -7,7 +7,8 @@ import functools
 from dataclasses import dataclass
 from typing import Any, cast
 
-from sqlalchemy import ColumnElement, Executable, String, Table, bindparam, func, literal, select, true
+from sqlalchemy import ColumnElement, Double, Executable, String, Table, bindparam, extract, func, literal, select, true
+from sqlalchemy import cast as sql_cast
 from sqlalchemy.orm import Session
 
 from feedback.errors import InvalidRequest, NotFound
@@ -68,7 +69,6 @@ def put(
     """
     if judgement.success is not None and judgement.objective != "harmless":
         raise InvalidRequest("success is that of a red-team attack, which is judged as harmless", param="success")
-    at = now(session)
     said = judgement.said()
     first = {
         "id": new_id("vote"),
@@ -78,23 +78,22 @@ def put(
         "left": judgement.left,
         "state": "accepted",
         "revision": 1,
-        "created_at": at,
-        "updated_at": at,
         "counted_at": None,
         **said,
     }
     whose = {"key_id": key_id, "rater": rater, "owner": None if sees_all else key_id}
     vote = None
-    rater_id = _insert(session, first, whose)
-    if rater_id is None:
+    inserted = _insert(session, first, whose)
+    if inserted is None:
         _check_visible(session, comparison_id, key_id, sees_all)
         vote = _standing(session, comparison_id, judgement.objective, key_id, rater)
         if vote is None:
             # A new rater, whom another of their votes may be making at this moment.
             raters.find_or_create(session, key_id, rater)
-            rater_id = _insert(session, first, whose)
-    if rater_id is not None:
-        return Vote(rater_id=rater_id, **first)
+            inserted = _insert(session, first, whose)
+    if inserted is not None:
+        rater_id, at = inserted
+        return Vote(rater_id=rater_id, created_at=at, updated_at=at, **first)
     vote = vote or _standing(session, comparison_id, judgement.objective, key_id, rater)
     assert vote is not None
     same = all(getattr(vote, field) == value for field, value in said.items())
@@ -110,7 +109,7 @@ def put(
     ).one()
     vote.state = "accepted"
     vote.revision += 1
-    vote.updated_at = at
+    vote.updated_at = now(session)
     return vote
 
 
@@ -293,17 +292,23 @@ def _standing(session: Session, comparison_id: str, objective: str, key_id: str,
     ).one_or_none()
 
 
-def _insert(session: Session, first: dict[str, Any], whose: dict[str, str | None]) -> str | None:
-    """Record a first vote in one statement. Returns the rater's id; None when there is no such comparison to see, no
-    such rater yet or a vote of theirs already."""
-    statement = _insert_statement(session.get_bind().dialect.name)
-    return session.connection().execute(statement, first | whose).scalar_one_or_none()
+def _insert(session: Session, first: dict[str, Any], whose: dict[str, str | None]) -> tuple[str, float] | None:
+    """Record a first vote in one statement. Returns the rater's id and the time; None when there is no such comparison
+    to see, no such rater yet or a vote of theirs already."""
+    dialect = session.get_bind().dialect.name
+    # A server's clock is read by the statement itself: asked for it, the server would be waited for once more.
+    at = {} if dialect == "postgresql" else {"at": now(session)}
+    row = session.connection().execute(_insert_statement(dialect), first | whose | at).one_or_none()
+    return None if row is None else (row.rater_id, row.created_at)
 
 
 @functools.cache
 def _insert_statement(dialect: str) -> Executable:
     # Built once, since this is what every vote runs: building and keying it costs more than running it.
     vote, comparison, rater, handout = (cast(Table, table.__table__) for table in (Vote, Comparison, Rater, Handout))
+    at: ColumnElement[Any] = bindparam("at", type_=Double)
+    if dialect == "postgresql":
+        at = sql_cast(extract("epoch", func.statement_timestamp()), Double)
     found: dict[str, ColumnElement[Any]] = {
         "comparison_id": comparison.c.id,
         "rater_id": rater.c.id,
@@ -311,6 +316,8 @@ def _insert_statement(dialect: str) -> Executable:
         .where(handout.c.comparison_id == comparison.c.id, handout.c.rater_id == rater.c.id)
         .scalar_subquery(),
         "is_check": checks.is_check(comparison.c, bindparam("objective", type_=String)),
+        "created_at": at,
+        "updated_at": at,
     }
     given: dict[str, ColumnElement[Any]] = {
         column.name: bindparam(column.name, type_=column.type) for column in vote.c if column.name not in found
@@ -330,7 +337,7 @@ def _insert_statement(dialect: str) -> Executable:
         insert_of(dialect)(vote)
         .from_select(list(found | given), source)
         .on_conflict_do_nothing(index_elements=["comparison_id", "rater_id", "objective"])
-        .returning(vote.c.rater_id)
+        .returning(vote.c.rater_id, vote.c.created_at)
     )
 
 
