@@ -18,7 +18,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
 
-from feedback.datasets import soft_label, split_of
+from feedback.examples import soft_label, split_of
 from feedback.learning_settings import DPOSettings, PPOSettings, PreferenceSettings
 from feedback.sandbox.judge import OBJECTIVES, Verdict, judge, overall, utility
 from feedback.sandbox.measures import measures, win_rate

@@ -1,7 +1,8 @@
-"""Retention: which weights, reports and training states of a home may go, and removing them.
+"""Retention: which weights, reports, datasets and training states of a home may go, and removing them.
 
-Never touched: the version that serves, every version that a chain of rollbacks leads to, the challenger, v0, whatever a
-running iteration may read, and each row of the record; so where a version came from stays known after its weights went.
+Never touched: the version that serves, every version that a chain of rollbacks leads to, the challenger, v0, what these
+were made from, whatever a running iteration may read, and each row of the record; so where a version came from stays
+known after its weights went, and its dataset can be written again.
 With object storage what goes here goes there too, whoever brought it.
 """
 
@@ -14,9 +15,9 @@ from pathlib import Path
 from feedback import adapters, policy_weights
 from feedback.errors import Conflict
 from feedback.policy_weights import Storage
-from feedback.schema import Policy, version_name
+from feedback.schema import Iteration, Policy, version_name
 from feedback.settings import Settings
-from feedback.store import Store, iterations, leases, policies, traffic
+from feedback.store import Store, datasets, iterations, leases, policies, traffic
 
 # The API process changes engines under this lease: what it is about to load must not go meanwhile.
 ENGINES = "engines"
@@ -33,6 +34,8 @@ class Pruned:
     versions: list[str] = field(default_factory=list)
     iterations: list[str] = field(default_factory=list)
     """Those whose folder went: preference model, reports and training states."""
+    datasets: list[str] = field(default_factory=list)
+    """By digest."""
     training_states: list[str] = field(default_factory=list)
     bytes: int = 0
 
@@ -54,7 +57,7 @@ def prune(store: Store, settings: Settings, *, dry_run: bool = False) -> Pruned:
             for digest in doomed.stored.values():
                 assert storage is not None
                 storage.remove(digest)
-            for path in (*doomed.versions, *doomed.iterations, *doomed.training_states, *_leftovers(settings.home)):
+            for path in (*doomed.paths, *_leftovers(settings.home)):
                 _remove(path)
     finally:
         store.write(leases.release, ENGINES, epoch)
@@ -65,9 +68,14 @@ def prune(store: Store, settings: Settings, *, dry_run: bool = False) -> Pruned:
 class _Doomed:
     versions: list[Path]
     iterations: list[Path]
+    datasets: list[Path]
     training_states: list[Path]
     stored: dict[int, str]
     """Version and digest of what goes from the object storage."""
+
+    @property
+    def paths(self) -> list[Path]:
+        return [*self.versions, *self.iterations, *self.datasets, *self.training_states]
 
 
 def _choose(store: Store, settings: Settings, storage: Storage | None) -> _Doomed:
@@ -86,6 +94,7 @@ def _choose(store: Store, settings: Settings, storage: Storage | None) -> _Doome
     return _Doomed(
         [_inside(home, row.path) for row in rows if row.version not in needed and (home / row.path).is_dir()],
         gone,
+        _datasets(store, home, begun, kept_by_version | {one.id for one in begun[: keep.datasets]}),
         [
             state
             for name in ended
@@ -94,6 +103,21 @@ def _choose(store: Store, settings: Settings, storage: Storage | None) -> _Doome
         ],
         {} if storage is None else _stored(storage, rows, needed),
     )
+
+
+def _datasets(store: Store, home: Path, begun: list[Iteration], kept: set[str | None]) -> list[Path]:
+    """The folders of the datasets that no iteration of these needs and that can be written again."""
+    active = [one for one in begun if one.state in iterations.ACTIVE]
+    if any(one.dataset_digest is None for one in active):
+        # It freezes one now, which may be one of these again.
+        return []
+    needed = {one.dataset_digest for one in begun if one.id in kept or one in active}
+    gone = {one.dataset_digest for one in begun if one.dataset_digest is not None} - needed
+    return [
+        folder
+        for digest in sorted(filter(None, gone))
+        if (folder := home / "datasets" / digest).is_dir() and store.read(datasets.is_held, digest)
+    ]
 
 
 def _base(settings: Settings, row: Policy) -> int | None:
@@ -109,13 +133,13 @@ def _stored(storage: Storage, rows: list[Policy], needed: set[int | None]) -> di
 
 
 def _describe(home: Path, doomed: _Doomed) -> Pruned:
-    removed = [*doomed.versions, *doomed.iterations, *doomed.training_states]
     versions = {int(folder.name[1:]) for folder in doomed.versions} | {*doomed.stored}
     return Pruned(
         [version_name(version) for version in sorted(versions, reverse=True)],
         [folder.name for folder in doomed.iterations],
+        [folder.name for folder in doomed.datasets],
         [state.relative_to(home).as_posix() for state in doomed.training_states],
-        sum(_size(path) for path in removed),
+        sum(_size(path) for path in doomed.paths),
     )
 
 
@@ -142,7 +166,7 @@ def _remove(path: Path) -> None:
 
 def _leftovers(home: Path) -> list[Path]:
     """Of a pruning that was killed."""
-    return [folder for room in ("policies", "iterations") for folder in (home / room).glob(f".*{REMOVED}")]
+    return [folder for room in ("policies", "iterations", "datasets") for folder in (home / room).glob(f".*{REMOVED}")]
 
 
 def _size(path: Path) -> int:

@@ -9,6 +9,7 @@ A line is one comparison under one objective:
 """
 
 import hashlib
+import itertools
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -19,32 +20,16 @@ from typing import Any
 import orjson
 from sqlalchemy.orm import Session
 
+from feedback.errors import Conflict
+from feedback.examples import Caps, Example, examples, of_vote
 from feedback.settings import FeedbackSettings
-from feedback.store import datasets, now
+from feedback.store import Store, datasets, iterations, now
+from feedback.store.datasets import Learnt
 
 LINES = "votes.jsonl"
 SUMMARY = "summary.json"
 SPLITS = ("train", "watch", "heldout")
-ORDINARY_RELIABILITY = 0.75
-
-
-@dataclass(frozen=True)
-class Example:
-    """One line of a dataset."""
-
-    vote: str
-    revision: int
-    kind: str
-    comparison: str
-    rater: str
-    objective: str
-    split: str
-    tranche: str
-    messages: list[dict[str, Any]]
-    replies: tuple[str, str]
-    versions: tuple[str | None, str | None]
-    label: float
-    weight: float
+RECORD_BATCH = 5000
 
 
 @dataclass(frozen=True)
@@ -55,14 +40,14 @@ class Frozen:
     folder: Path
     summary: dict[str, Any]
 
-    def votes(self) -> Iterator[tuple[str, int, str]]:
-        """Each vote in it once, by id: (vote id, revision, split). Read back from the file, since a million of them
-        held in memory are looked at by every round of Python's garbage collection."""
-        last = None
-        for example in read(self.folder):
-            if example.vote != last:
-                last = example.vote
-                yield example.vote, example.revision, example.split
+    def votes(self) -> Iterator[Learnt]:
+        """Each vote in it once, by id. Read back from the file, since a million of them held in memory are looked at by
+        every round of Python's garbage collection."""
+        for vote_id, lines in itertools.groupby(read(self.folder), key=lambda example: example.vote):
+            said = {example.kind: example for example in lines}
+            one = next(iter(said.values()))
+            label, rewrite_label = (said[kind].label if kind in said else None for kind in ("vote", "rewrite"))
+            yield Learnt(vote_id, one.revision, one.split, label, rewrite_label, one.weight)
 
 
 def freeze(session: Session, folder: Path, settings: FeedbackSettings, *, since: float | None = None) -> Frozen:
@@ -75,28 +60,9 @@ def freeze(session: Session, folder: Path, settings: FeedbackSettings, *, since:
     frozen_at = now(session)
     drawn = _draw(session, settings.old_votes, since)
     ids = None if drawn is None else drawn.ids
-    hasher, counts = hashlib.sha256(), Counter[str]()
-    unfinished = folder / f".{os.getpid()}.unfinished"
-    with unfinished.open("wb") as file:
-        caps = Caps.of(datasets.influence(session, settings.prompt_votes, ids), settings)
-        for example in examples(datasets.counted(session, ids), settings, caps):
-            line = orjson.dumps(example, option=orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE)
-            hasher.update(line)
-            file.write(line)
-            counts.update(
-                (
-                    example.split,
-                    f"{example.split}.{example.objective}",
-                    f"tranche.{example.tranche}",
-                )
-            )
-        file.flush()
-        os.fsync(file.fileno())
-    digest = hasher.hexdigest()
-    target = folder / digest
-    target.mkdir(exist_ok=True)
-    unfinished.replace(target / LINES)
-    summary = {
+    caps = Caps.of(datasets.influence(session, settings.prompt_votes, ids), settings)
+    digest, counts = _write(folder, examples(datasets.counted(session, ids), settings, caps))
+    summary: dict[str, Any] = {
         "digest": digest,
         "examples": sum(counts[split] for split in SPLITS),
         "counts": dict(sorted(counts.items())),
@@ -104,8 +70,86 @@ def freeze(session: Session, folder: Path, settings: FeedbackSettings, *, since:
     }
     if drawn is not None:
         summary["old_votes"] = {"since": drawn.since, "counted": drawn.old, "drawn": drawn.kept}
+    return _name(folder, digest, summary)
+
+
+def keep(store: Store, iteration_id: str, epoch: int, frozen: Frozen, home: Path) -> None:
+    """Record what the dataset of an iteration is and holds. Raises LeaseLost.
+
+    Some votes at a time: in one transaction a million of them would hold up everybody who votes meanwhile. The
+    iteration has a dataset only when all of them are recorded.
+    """
+    path = frozen.folder.relative_to(home).as_posix()
+    store.write(iterations.begin_dataset, iteration_id, epoch, digest=frozen.digest, path=path, summary=frozen.summary)
+    votes = frozen.votes()
+    while batch := list(itertools.islice(votes, RECORD_BATCH)):
+        store.write(iterations.add_to_dataset, iteration_id, epoch, frozen.digest, batch)
+    store.write(iterations.freeze, iteration_id, epoch, frozen.digest)
+
+
+def find(store: Store, home: Path, digest: str) -> Path:
+    """The folder of a recorded dataset. Where its file is not here, it is written again from the record: the same
+    bytes, but for what was erased since.
+
+    Raises NotFound, and Conflict where the record does not hold what is needed.
+    """
+    known = store.read(datasets.get, digest)
+    folder = home / known.path
+    if not (folder / LINES).exists():
+        store.read(_write_again, folder.parent, digest, known.summary)
+    return folder
+
+
+def _write_again(session: Session, folder: Path, digest: str, summary: dict[str, Any]) -> Frozen:
+    folder.mkdir(parents=True, exist_ok=True)
+    erased = 0
+
+    def again() -> Iterator[Example]:
+        nonlocal erased
+        for vote, learnt, is_erased in datasets.learnt(session, digest):
+            if is_erased:
+                erased += (learnt.label is not None) + (learnt.rewrite_label is not None)
+            else:
+                yield from of_vote(vote, learnt)
+
+    written, counts = _write(folder, again())
+    whole = written == digest if not erased else sum(counts[split] for split in SPLITS) + erased == summary["examples"]
+    if not whole:
+        _unfinished(folder).unlink()
+        raise Conflict(f"dataset {digest} cannot be written again: the record does not hold the labels of its votes")
+    return _name(folder, digest, summary | ({"erased": erased} if erased else {}))
+
+
+def _write(folder: Path, lines: Iterable[Example]) -> tuple[str, Counter[str]]:
+    """Write a file that has no name yet. Returns its digest and what was counted of it."""
+    hasher, seen = hashlib.sha256(), Counter[tuple[str, str, str]]()
+    with _unfinished(folder).open("wb") as file:
+        for example in lines:
+            line = orjson.dumps(example, option=orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE)
+            hasher.update(line)
+            file.write(line)
+            seen[example.split, example.objective, example.tranche] += 1
+        file.flush()
+        os.fsync(file.fileno())
+    counts = Counter[str]()
+    for (split, objective, tranche), count in seen.items():
+        for name in (split, f"{split}.{objective}", f"tranche.{tranche}"):
+            counts[name] += count
+    return hasher.hexdigest(), counts
+
+
+def _name(folder: Path, digest: str, summary: dict[str, Any]) -> Frozen:
+    """Put the file that was written where its digest says, with its summary."""
+    target = folder / digest
+    target.mkdir(exist_ok=True)
+    # The file last: where it is there, all of it is.
     (target / SUMMARY).write_bytes(orjson.dumps(summary, option=orjson.OPT_INDENT_2))
+    _unfinished(folder).replace(target / LINES)
     return Frozen(digest, target, summary)
+
+
+def _unfinished(folder: Path) -> Path:
+    return folder / f".{os.getpid()}.unfinished"
 
 
 def _draw(session: Session, old_votes: int | None, since: float | None) -> datasets.Drawn | None:
@@ -158,116 +202,3 @@ def read(folder: Path, split: str | None = None) -> Iterator[Example]:
                     tuple(fields["versions"]),
                 )
                 yield Example(**fields)
-
-
-@dataclass(frozen=True)
-class Caps:
-    """The weight of a vote by each rater, and on each prompt, whose votes would weigh too much; others weigh 1."""
-
-    by_rater: dict[str, float]
-    by_prompt: dict[str, float]
-
-    @classmethod
-    def of(cls, influence: datasets.Influence, settings: FeedbackSettings) -> "Caps":
-        """A rater may weigh `rater_share` of all votes, where raters are few twice the average; a prompt
-        `prompt_votes`."""
-        share = max(settings.rater_share, 2 / max(1, len(influence.by_rater)))
-        most = share * sum(influence.by_rater.values())
-        return cls(
-            {rater: most / votes for rater, votes in influence.by_rater.items() if votes > most},
-            {prompt: settings.prompt_votes / votes for prompt, votes in influence.by_prompt.items()},
-        )
-
-    def weight(self, vote: datasets.Counted) -> float:
-        return self.by_rater.get(vote.rater_id, 1.0) * self.by_prompt.get(vote.prompt_digest, 1.0)
-
-
-NO_CAPS = Caps({}, {})
-
-
-def examples(
-    counted: Iterable[datasets.Counted], settings: FeedbackSettings, caps: Caps = NO_CAPS
-) -> Iterator[Example]:
-    """What the votes say, as examples. A rewritten reply says a second thing: rewritten > original."""
-    for vote in counted:
-        weight = round(caps.weight(vote), 6)
-        label = soft_label(vote.preferred, vote.strength, settings)
-        if label is not None:
-            label = less_sure(label, vote.reliability, settings)
-            yield _example(vote, "vote", vote.replies, _names(vote.versions), label, weight, settings)
-        if vote.ideal is not None:
-            original = int(vote.preferred) if vote.preferred in ("0", "1") else 0
-            versions = (None, _names(vote.versions)[original])
-            yield _example(
-                vote,
-                "rewrite",
-                (vote.ideal, vote.replies[original]),
-                versions,
-                less_sure(settings.rewrite_label, vote.reliability, settings),
-                weight,
-                settings,
-            )
-
-
-def soft_label(preferred: str, strength: int | None, settings: FeedbackSettings) -> float | None:
-    """P(reply 0 preferred), as the vote says it; None for "both bad", which compares nothing.
-
-    A strong judgement is more often right than a slight one, so the strength sets how far the label is from one half.
-    """
-    if preferred == "tie":
-        return 0.5
-    if preferred == "both_bad":
-        return None
-    certainty = settings.unknown_strength_label if strength is None else settings.strength_labels[strength - 1]
-    return certainty if preferred == "0" else 1.0 - certainty
-
-
-def less_sure(label: float, reliability: float | None, settings: FeedbackSettings) -> float:
-    """The label, moved toward one half for a rater who is less often right than the ordinary one.
-
-    A vote that is right with probability r tells (2 r - 1) of what a certain one would; the labels of strengths are
-    meant for ordinary raters, so they shrink by that over its value for an ordinary rater, and never grow.
-    """
-    if reliability is None or not settings.weigh_by_reliability:
-        return label
-    told = (2 * reliability - 1) / (2 * ORDINARY_RELIABILITY - 1)
-    return round(0.5 + (label - 0.5) * min(1.0, max(0.0, told)), 6)
-
-
-def split_of(prompt_digest: str, settings: FeedbackSettings) -> str:
-    """The split of a prompt, drawn from its digest: a uniform number in [0, 1) against the shares."""
-    drawn = int.from_bytes(hashlib.sha256(f"split:{prompt_digest}".encode()).digest()[:8], "big") / 2**64
-    if drawn < settings.heldout_share:
-        return "heldout"
-    return "watch" if drawn < settings.heldout_share + settings.watch_share else "train"
-
-
-def _example(
-    vote: datasets.Counted,
-    kind: str,
-    replies: tuple[str, str],
-    versions: tuple[str | None, str | None],
-    label: float,
-    weight: float,
-    settings: FeedbackSettings,
-) -> Example:
-    return Example(
-        vote=vote.vote_id,
-        revision=vote.revision,
-        kind=kind,
-        comparison=vote.comparison_id,
-        rater=vote.rater_id,
-        objective=vote.objective,
-        split=split_of(vote.prompt_digest, settings),
-        tranche=vote.tranche,
-        messages=vote.messages,
-        replies=replies,
-        versions=versions,
-        label=label,
-        weight=weight,
-    )
-
-
-def _names(versions: tuple[int | None, int | None]) -> tuple[str | None, str | None]:
-    first, second = (None if version is None else f"v{version}" for version in versions)
-    return first, second

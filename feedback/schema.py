@@ -402,7 +402,12 @@ class Dataset(Base):
 
 
 class DatasetVote(Base):
-    """Which revision of which vote a dataset holds, and in which split."""
+    """Which revision of which vote a dataset holds, in which split, and what it says there: with this the dataset can
+    be written again, whatever has become since of the vote, its rater and the settings.
+
+    `label` and `rewrite_label` are probabilities that the first reply is preferred, of the vote and of its rewritten
+    reply; None where it says no such thing. Rows from before there were labels have neither.
+    """
 
     __tablename__ = "dataset_votes"
     __table_args__ = (Index("ix_dataset_votes_vote_id", "vote_id"),)
@@ -411,6 +416,9 @@ class DatasetVote(Base):
     vote_id: Mapped[str] = mapped_column(ForeignKey("votes.id"), primary_key=True)
     revision: Mapped[int]
     split: Mapped[str]
+    label: Mapped[float | None] = mapped_column(Double)
+    rewrite_label: Mapped[float | None] = mapped_column(Double)
+    weight: Mapped[float | None] = mapped_column(Double)
 
 
 class Lease(Base):

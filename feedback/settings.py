@@ -241,6 +241,10 @@ class RetentionSettings(Section):
     iterations: int = Field(20, ge=1)
     """The preference models and reports of this many newest iterations."""
 
+    datasets: int = Field(5, ge=1)
+    """The frozen datasets of this many newest iterations. One that went is written again from the record, the same
+    bytes, when something needs it."""
+
 
 class LearnerSettings(Section):
     """What an iteration trains, and how."""

@@ -1,7 +1,8 @@
 """Evaluates a version that there is already once more: against what serves by now, under the evaluation's settings of
 today, with the seed, the held-out prompts and the preference models of its own iteration.
 
-So a second measurement differs from the first only by what has changed since. It reads a home and writes nothing.
+So a second measurement differs from the first only by what has changed since. It reads a home and writes nothing, but
+for the dataset where that was removed.
 """
 
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 from feedback import datasets, policy_weights
 from feedback.errors import Conflict
 from feedback.saved_settings import read_saved
-from feedback.schema import Policy, version_name
+from feedback.schema import version_name
 from feedback.settings import Settings
 from feedback.store import Store, policies
 from learner.evaluation import Serving, evaluate
@@ -31,10 +32,12 @@ def measure_again(store: Store, settings: Settings, version: int) -> dict[str, A
     """
     policy, start = store.read(policies.get, version), store.read(policies.get, 0)
     serving = store.read(policies.serving)
-    needed = _needed(settings.home, policy)
-    missing = [path for path in needed.values() if not path.exists()]
-    if missing:
-        raise Conflict(f"{version_name(version)} cannot be measured again: this home has no {missing[0]}")
+    if policy.iteration_id is None or policy.dataset_digest is None:
+        raise Conflict(f"{version_name(version)} was made by no iteration: there is nothing to measure it with")
+    preference = settings.home / "iterations" / policy.iteration_id / PREFERENCE
+    if not preference.exists():
+        raise Conflict(f"{version_name(version)} cannot be measured again: this home has no {preference}")
+    dataset = datasets.find(store, settings.home, policy.dataset_digest)
     learner = fit_to(
         read_saved(policy.settings).model_copy(update={"evaluation": settings.learner.evaluation}),
         policy_weights.folder_of(store, settings, start.version),
@@ -47,8 +50,8 @@ def measure_again(store: Store, settings: Settings, version: int) -> dict[str, A
 
     candidate, reference = load(policy.version), load(start.version)
     on = str(reference.model.device)
-    preference_model = load_preference_model(needed["preference"], reference.model, on)
-    watch = needed["preference"].with_name(WATCH)
+    preference_model = load_preference_model(preference, reference.model, on)
+    watch = preference.with_name(WATCH)
     against = None
     if serving is not None and serving.version not in (policy.version, start.version):
         against = Serving(version_name(serving.version), load(serving.version))
@@ -56,7 +59,7 @@ def measure_again(store: Store, settings: Settings, version: int) -> dict[str, A
         candidate,
         reference,
         preference_model,
-        held_out_prompts(needed["dataset"].parent),
+        held_out_prompts(dataset),
         learner.evaluation,
         reward_weights=learner.ppo.reward_weights,
         max_prompt_tokens=learner.ppo.max_prompt_tokens,
@@ -65,13 +68,3 @@ def measure_again(store: Store, settings: Settings, version: int) -> dict[str, A
         anchored_to=policy.evidence.get("preference", {}).get("anchor"),
         serving=against,
     )
-
-
-def _needed(home: Path, policy: Policy) -> dict[str, Path]:
-    """What of an iteration must still be in the home. Raises Conflict for a version that no iteration made."""
-    if policy.iteration_id is None or policy.dataset_digest is None:
-        raise Conflict(f"{version_name(policy.version)} was made by no iteration: there is nothing to measure it with")
-    return {
-        "dataset": home / "datasets" / policy.dataset_digest / datasets.LINES,
-        "preference": home / "iterations" / policy.iteration_id / PREFERENCE,
-    }

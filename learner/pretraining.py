@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from feedback.datasets import Example, split_of
+from feedback.examples import Example, split_of
 from feedback.formats import Preference, SetAside, named
 from feedback.importing import lines
 from feedback.learning_settings import PretrainingSettings

@@ -1,4 +1,4 @@
-"""`tandem prune`: remove weights, reports and training states that the settings do not keep."""
+"""`tandem prune`: remove weights, reports, datasets and training states that the settings do not keep."""
 
 from dataclasses import asdict
 from typing import Annotated
@@ -13,9 +13,10 @@ def prune(
     json: Json = False,
     home: Home = None,
 ) -> None:
-    """Remove weights and reports beyond what `[retention]` keeps; a timer may run it. Tandem may go on running.
+    """Remove weights, reports and datasets beyond what `[retention]` keeps. Tandem may go on running.
 
-    Never a version that serves, could be rolled back to, is compared with, or is v0.
+    Never a version that serves, could be rolled back to, is compared with, or is v0; nor a dataset that such a one was
+    made from, or that the record could not write again. A timer may run it.
     """
     from deploy.command.output import print_json, say
     from deploy.command.record import open_record
@@ -26,7 +27,11 @@ def prune(
     if json:
         print_json(asdict(pruned) | {"dry_run": dry_run})
         return
-    for what, names in (("weights of", pruned.versions), ("folder of", pruned.iterations)):
+    for what, names in (
+        ("weights of", pruned.versions),
+        ("folder of", pruned.iterations),
+        ("dataset", pruned.datasets),
+    ):
         for name in names:
             say(f"{'would remove' if dry_run else 'removed'} the {what} {name}")
     say(f"{pruned.bytes / (1 << 20):.1f} MiB {'would be' if dry_run else 'are'} free again")

@@ -3,21 +3,21 @@
 import hashlib
 import heapq
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, func, select, true
+from sqlalchemy import ColumnElement, Select, case, func, select, true
 from sqlalchemy.orm import Session, aliased
 
-from feedback.schema import Comparison, Dataset, Iteration, Rater, Sample, Vote
+from feedback.errors import NotFound
+from feedback.schema import Comparison, Dataset, DatasetVote, Iteration, Rater, Sample, Vote, VoteRevision
 from feedback.store.comparisons import IMPORTED
 
 READ_BATCH = 2000
 
 
-@dataclass(frozen=True)
-class Counted:
+class Counted(NamedTuple):
     """One counted vote with the pair it judges."""
 
     vote_id: str
@@ -34,6 +34,18 @@ class Counted:
     replies: tuple[str, str]
     versions: tuple[int | None, int | None]
     reliability: float | None
+
+
+class Learnt(NamedTuple):
+    """What a dataset holds of a vote: under which label, with which weight. `rewrite_label` is that of its rewritten
+    reply; None where the vote compares nothing, or has no rewritten reply."""
+
+    vote_id: str
+    revision: int
+    split: str
+    label: float | None
+    rewrite_label: float | None
+    weight: float
 
 
 @dataclass(frozen=True)
@@ -149,17 +161,69 @@ def _counted(session: Session, part: ColumnElement[bool]) -> Iterator[Counted]:
         (sample.status == "complete") & (sample.version_first.is_not_distinct_from(sample.version_last))
         for sample in (first, second)
     ]
-    # One statement, read as it comes: asked for page by page, Postgres joins all tables anew for each of them.
-    rows = session.execute(
+    statement = _judged(first, second, (Vote.revision, Vote.preferred, Vote.strength, Vote.ideal), Rater.reliability)
+    rows = _rows(session, statement.where(part, *_counts(), *whole))
+    for row in rows:
+        *fields, messages, reply_0, reply_1, version_0, version_1, reliability = row
+        yield Counted._make((*fields, messages, (reply_0, reply_1), (version_0, version_1), reliability))
+
+
+def get(session: Session, digest: str) -> Dataset:
+    """Raises NotFound."""
+    dataset = session.get(Dataset, digest)
+    if dataset is None:
+        raise NotFound(f"no dataset {digest!r}")
+    return dataset
+
+
+def is_held(session: Session, digest: str) -> bool:
+    """Whether the record holds what the dataset said of its votes; of those from before there were labels it does
+    not."""
+    said = select(DatasetVote.weight).where(DatasetVote.dataset_digest == digest).limit(1)
+    return session.scalars(said).one_or_none() is not None
+
+
+def learnt(session: Session, digest: str) -> Iterator[tuple[Counted, Learnt, bool]]:
+    """The votes of a recorded dataset by id, each with the pair it judges as it was learnt from then, and whether
+    something of it was erased since."""
+    first, second = aliased(Sample), aliased(Sample)
+    then = [
+        case((VoteRevision.vote_id.is_(None), present), else_=earlier)
+        for present, earlier in (
+            (Vote.preferred, VoteRevision.preferred),
+            (Vote.strength, VoteRevision.strength),
+            (Vote.ideal, VoteRevision.ideal),
+        )
+    ]
+    erased = Rater.erased_at.is_not(None) | (first.status == "erased") | (second.status == "erased")
+    of_it = (DatasetVote.split, DatasetVote.label, DatasetVote.rewrite_label, DatasetVote.weight)
+    statement = (
+        _judged(first, second, (DatasetVote.revision, *then), erased, *of_it)
+        .join(DatasetVote, DatasetVote.vote_id == Vote.id)
+        .outerjoin(
+            VoteRevision,
+            (VoteRevision.vote_id == DatasetVote.vote_id) & (VoteRevision.revision == DatasetVote.revision),
+        )
+        .where(DatasetVote.dataset_digest == digest)
+    )
+    for *fields, messages, reply_0, reply_1, version_0, version_1, is_erased, split, label, rewrite, weight in _rows(
+        session, statement
+    ):
+        vote = Counted._make((*fields, messages, (reply_0, reply_1), (version_0, version_1), None))
+        yield vote, Learnt(vote.vote_id, vote.revision, split, label, rewrite, weight), bool(is_erased)
+
+
+def _judged(first: type[Sample], second: type[Sample], said: Sequence[Any], *more: Any) -> Select[Any]:
+    """Votes with the pairs they judge, by vote id; `said` are revision, preferred, strength and ideal."""
+    revision, *judgement = said
+    return (
         select(
             Vote.id,
-            Vote.revision,
+            revision,
             Vote.rater_id,
             Vote.comparison_id,
             Vote.objective,
-            Vote.preferred,
-            Vote.strength,
-            Vote.ideal,
+            *judgement,
             Comparison.tranche,
             Comparison.prompt_digest,
             first.messages,
@@ -167,19 +231,20 @@ def _counted(session: Session, part: ColumnElement[bool]) -> Iterator[Counted]:
             second.text,
             first.version_first,
             second.version_first,
-            Rater.reliability,
+            *more,
         )
         .join(Comparison, Comparison.id == Vote.comparison_id)
         .join(first, first.id == Comparison.sample_0)
         .join(second, second.id == Comparison.sample_1)
         .join(Rater, Rater.id == Vote.rater_id)
-        .where(part, *_counts(), *whole)
         .order_by(Vote.id)
-        .execution_options(yield_per=READ_BATCH)
     )
-    for row in rows:
-        *fields, reply_0, reply_1, version_0, version_1, reliability = row
-        yield Counted(*fields, (reply_0, reply_1), (version_0, version_1), reliability)  # type: ignore[call-arg]
+
+
+def _rows(session: Session, statement: Select[Any]) -> Iterator[Any]:
+    # One statement, read as it comes: asked for page by page, Postgres joins all tables anew for each of them. By the
+    # connection: the session's own way to a row costs as much as all else that is done with it.
+    return iter(session.connection().execute(statement.execution_options(yield_per=READ_BATCH)))
 
 
 def _counts() -> tuple[ColumnElement[bool], ...]:

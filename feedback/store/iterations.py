@@ -1,6 +1,5 @@
 """Iterations in the record: started, claimed by a learner, advanced under its lease, ended; and their events."""
 
-import itertools
 from collections.abc import Iterable
 from typing import Any
 
@@ -11,9 +10,9 @@ from feedback.errors import Conflict, NotFound
 from feedback.ids import new_id
 from feedback.schema import Dataset, DatasetVote, Iteration, IterationEvent, version_name
 from feedback.store import audit, insert, leases, now, page
+from feedback.store.datasets import Learnt
 
 ACTIVE = ("queued", "running")
-INSERT_BATCH = 5000
 
 
 def start(
@@ -131,27 +130,29 @@ def tell(session: Session, iteration_id: str, epoch: int, kind: str, data: dict[
     _add_event(session, iteration_id, kind, data)
 
 
-def freeze(
-    session: Session,
-    iteration_id: str,
-    epoch: int,
-    *,
-    digest: str,
-    path: str,
-    summary: dict[str, Any],
-    votes: Iterable[tuple[str, int, str]],
+def begin_dataset(
+    session: Session, iteration_id: str, epoch: int, *, digest: str, path: str, summary: dict[str, Any]
 ) -> None:
-    """Record the dataset that this iteration learns from; `votes` are (vote id, revision, split). Raises LeaseLost."""
+    """Record a dataset that is about to be filled. Raises LeaseLost."""
+    _under_lease(session, iteration_id, epoch)
+    session.execute(
+        insert(session, Dataset)
+        .values(digest=digest, path=path, summary=summary, created_at=now(session))
+        .on_conflict_do_nothing()
+    )
+
+
+def add_to_dataset(session: Session, iteration_id: str, epoch: int, digest: str, votes: Iterable[Learnt]) -> None:
+    """Record votes that it holds; those that it is known to hold stay as they are. Raises LeaseLost."""
+    _under_lease(session, iteration_id, epoch)
+    rows = [{"dataset_digest": digest, **vote._asdict()} for vote in votes]
+    if rows:
+        session.connection().execute(insert(session, DatasetVote.__table__).on_conflict_do_nothing(), rows)
+
+
+def freeze(session: Session, iteration_id: str, epoch: int, digest: str) -> None:
+    """Say that this iteration learns from the dataset, of which everything is recorded. Raises LeaseLost."""
     iteration = _under_lease(session, iteration_id, epoch)
-    if session.get(Dataset, digest) is None:
-        session.add(Dataset(digest=digest, path=path, summary=summary, created_at=now(session)))
-        session.flush()
-        rows = (
-            {"dataset_digest": digest, "vote_id": vote_id, "revision": revision, "split": split}
-            for vote_id, revision, split in votes
-        )
-        while batch := list(itertools.islice(rows, INSERT_BATCH)):
-            session.execute(insert(session, DatasetVote), batch)
     iteration.dataset_digest = digest
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import orjson
 
 from feedback import datasets
+from feedback.examples import Example
 from learner.comparisons import Agreement, VotedComparison
 from learner.evaluation import HeldOutPrompt
 from learner.prompts import HARMLESS, TrainingPrompt
@@ -29,7 +30,7 @@ def comparisons(dataset: Path, split: str) -> list[VotedComparison]:
     ]
 
 
-def agreements(examples: Iterable[datasets.Example]) -> dict[tuple[str, str], Agreement]:
+def agreements(examples: Iterable[Example]) -> dict[tuple[str, str], Agreement]:
     """How far the raters of each comparison were of one mind, by comparison and objective."""
     said: dict[tuple[str, str], list[int]] = {}
     for example in examples:
@@ -44,7 +45,7 @@ def agreements(examples: Iterable[datasets.Example]) -> dict[tuple[str, str], Ag
 
 def prompts(dataset: Path, split: str) -> list[TrainingPrompt]:
     """The distinct conversations of a split, each under the objective of its first vote."""
-    distinct: dict[bytes, datasets.Example] = {}
+    distinct: dict[bytes, Example] = {}
     for example in datasets.read(dataset, split):
         distinct.setdefault(orjson.dumps(example.messages), example)
     return [TrainingPrompt(example.messages, example.objective) for example in distinct.values()]
@@ -52,7 +53,7 @@ def prompts(dataset: Path, split: str) -> list[TrainingPrompt]:
 
 def held_out_prompts(dataset: Path) -> list[HeldOutPrompt]:
     """The distinct held-out conversations; harmful are those with more votes under harmless than under helpful."""
-    distinct: dict[bytes, list[datasets.Example]] = {}
+    distinct: dict[bytes, list[Example]] = {}
     for example in datasets.read(dataset, "heldout"):
         distinct.setdefault(orjson.dumps(example.messages), []).append(example)
     return [

@@ -116,7 +116,7 @@ def freeze(this: Run) -> Path:
     folder = this.settings.home / "datasets"
     known = this.store.read(iterations.get, this.iteration_id).dataset_digest
     if known is not None:
-        return folder / known
+        return datasets.find(this.store, this.settings.home, known)
     # Whoever votes unlike the others is set apart before anything learns from them.
     for rater_id, reason in rater_watch.watch(this.store, this.settings.feedback).items():
         this.progress.tell("quarantined", {"rater": rater_id, "reason": reason})
@@ -125,15 +125,7 @@ def freeze(this: Run) -> Path:
     for split, what in (("train", "learn from"), ("heldout", "measure on")):
         if not counts.get(split):
             raise InvalidRequest(f"no counted vote to {what}: {frozen.summary['examples']} votes in all; gather more")
-    this.store.write(
-        iterations.freeze,
-        this.iteration_id,
-        this.epoch,
-        digest=frozen.digest,
-        path=frozen.folder.relative_to(this.settings.home).as_posix(),
-        summary=frozen.summary,
-        votes=frozen.votes(),
-    )
+    datasets.keep(this.store, this.iteration_id, this.epoch, frozen, this.settings.home)
     this.progress.tell("dataset", frozen.summary)
     return frozen.folder
 

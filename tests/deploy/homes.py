@@ -38,14 +38,15 @@ def add_version(store: Store, home: Path, version: int) -> str:
     assert claimed is not None
     epoch = claimed[1]
     dataset, folder = home / "datasets" / f"digest{version}", home / "iterations" / iteration.id
-    for path in (dataset, folder / "preference"):
-        path.mkdir(parents=True)
-    (dataset / "examples.jsonl").write_text('{"messages": []}\n')
+    for made_here in (dataset, folder / "preference"):
+        made_here.mkdir(parents=True)
+    (dataset / "votes.jsonl").write_text('{"messages": []}\n')
     (folder / "evaluation.json").write_text("{}")
     (folder / "preference" / "preference.safetensors").write_bytes(bytes(1000))
     (folder / "ppo.state.safetensors").write_bytes(bytes(5000))
-    store.write(iterations.freeze, iteration.id, epoch, digest=dataset.name,
-                path=f"datasets/{dataset.name}", summary={}, votes=[])  # fmt: skip
+    path = f"datasets/{dataset.name}"
+    store.write(iterations.begin_dataset, iteration.id, epoch, digest=dataset.name, path=path, summary={})
+    store.write(iterations.freeze, iteration.id, epoch, dataset.name)
     digest = _weights(home / "policies" / f"v{version}", version)
     made = Provenance(version - 1, iteration.id, dataset.name, {}, version)
     store.write(policies.publish, version, f"policies/v{version}", digest, made, epoch=epoch)

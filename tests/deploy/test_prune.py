@@ -4,9 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from deploy.pruning import prune
 from feedback.errors import Conflict
+from feedback.schema import Dataset, DatasetVote, Vote
 from feedback.settings import RetentionSettings, Settings, load_settings
 from feedback.store import Store, iterations, leases, policies, traffic
 from feedback.store.traffic import Shares
@@ -17,7 +20,7 @@ from tests.deploy.homes import lease, make_home, promote
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     monkeypatch.delenv("TANDEM_DATABASE_URL", raising=False)
-    keep = RetentionSettings(versions=1, iterations=1)
+    keep = RetentionSettings(versions=1, iterations=1, datasets=1)
     return load_settings(home=tmp_path / "home").model_copy(update={"retention": keep})
 
 
@@ -74,6 +77,60 @@ def test_training_states_of_ended_iterations_go_and_their_evidence_stays(setting
     assert checkpoint.exists()
     (kept,) = (settings.home / "iterations").glob("*/evaluation.json")
     assert not (kept.parent / "ppo.state.safetensors").exists()
+    store.close()
+
+
+def fill_datasets(store: Store, *, weight: float | None) -> None:
+    """What each dataset holds, as the record knows it since there are labels, or (`weight` None) knew it before."""
+
+    def fill(session: Session) -> None:
+        vote_id = session.scalars(select(Vote.id).limit(1)).one()
+        for digest in session.scalars(select(Dataset.digest)):
+            session.add(DatasetVote(dataset_digest=digest, vote_id=vote_id, revision=1, split="train", weight=weight))
+
+    store.write(fill)
+
+
+def frozen_datasets(settings: Settings) -> set[str]:
+    return {folder.name for folder in (settings.home / "datasets").iterdir()}
+
+
+def test_datasets_go_that_no_kept_version_was_made_from(settings: Settings) -> None:
+    store = make_home(settings, versions=8)
+    fill_datasets(store, weight=1.0)
+    for version in (2, 5):
+        promote(store, version)
+    left = settings.home / "datasets" / ".digest9.removed"
+    left.mkdir()
+    pruned = prune(store, settings)
+    # v7 is the newest; 5 serves, 2 and 0 are the way back.
+    assert frozen_datasets(settings) == {"digest2", "digest5", "digest7"}
+    assert pruned.datasets == ["digest1", "digest3", "digest4", "digest6"]
+    store.close()
+
+
+def test_datasets_of_the_newest_iterations_stay_and_of_one_that_goes_on(settings: Settings) -> None:
+    store = make_home(settings, versions=6)
+    fill_datasets(store, weight=1.0)
+    keep = settings.retention.model_copy(update={"datasets": 3})
+    settings = settings.model_copy(update={"retention": keep})
+    # It learns from votes that an early one learnt from.
+    going = store.write(iterations.start, trigger="operator", seed=1, settings={})
+    prune(store, settings)
+    assert len(frozen_datasets(settings)) == 5, "it is about to freeze, nobody knows which votes"
+    claimed = store.write(iterations.claim, going.id, "test", 60.0, 5)
+    assert claimed is not None
+    store.write(iterations.freeze, going.id, claimed[1], "digest1")
+    prune(store, settings)
+    assert frozen_datasets(settings) == {"digest1", "digest4", "digest5"}
+    store.close()
+
+
+def test_a_dataset_that_cannot_be_written_again_stays(settings: Settings) -> None:
+    store = make_home(settings, versions=4)
+    fill_datasets(store, weight=None)
+    assert prune(store, settings).datasets == []
+    assert frozen_datasets(settings) == {"digest1", "digest2", "digest3"}
     store.close()
 
 

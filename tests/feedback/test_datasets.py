@@ -1,11 +1,15 @@
+import shutil
 from collections import Counter
 from pathlib import Path
 
+import orjson
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 
-from feedback import datasets
-from feedback.schema import Comparison
+from feedback import datasets, examples
+from feedback.erasure import forget
+from feedback.errors import Conflict, NotFound
+from feedback.schema import Comparison, DatasetVote
 from feedback.settings import FeedbackSettings
 from feedback.store import Store, iterations, raters, votes
 from feedback.worker import count_all
@@ -20,7 +24,7 @@ BOB = {"key_id": "key_a", "sees_all": False, "rater": "bob"}
     [("0", 1, 0.6), ("0", 4, 0.9), ("1", 2, 0.3), ("tie", 3, 0.5), ("both_bad", 1, None), ("1", None, 0.1)],
 )
 def test_soft_labels(preferred: str, strength: int | None, label: float | None) -> None:
-    assert datasets.soft_label(preferred, strength, SETTINGS) == pytest.approx(label)
+    assert examples.soft_label(preferred, strength, SETTINGS) == pytest.approx(label)
 
 
 def test_a_dataset_is_the_same_bytes_again_and_holds_what_may_be_learnt_from(store: Store, tmp_path: Path) -> None:
@@ -46,7 +50,7 @@ def test_a_dataset_is_the_same_bytes_again_and_holds_what_may_be_learnt_from(sto
         pytest.approx(0.3),
     )
     assert (rewrite.kind, rewrite.replies, rewrite.label) == ("rewrite", ("It is 5.", "6"), 0.95)
-    assert [vote_id for vote_id, _, _ in first.votes()] == [vote.vote]
+    assert [one.vote_id for one in first.votes()] == [vote.vote]
     assert first.summary["examples"] == 2
 
 
@@ -77,13 +81,13 @@ def test_nobody_and_no_prompt_weighs_too_much(store: Store, tmp_path: Path) -> N
     weights = {(e.rater == loud, e.messages[0]["content"] == "same"): e.weight for e in datasets.read(frozen.folder)}
     # 24 votes, 12 of them loud's, who may weigh 6; 12 on one prompt, which may weigh 6.
     assert weights == {(True, True): 0.25, (True, False): 0.5, (False, True): 0.5, (False, False): 1.0}
-    alone = datasets.Caps.of(datasets.datasets.Influence({"only": 500}, {}), settings)
+    alone = examples.Caps.of(datasets.datasets.Influence({"only": 500}, {}), settings)
     assert alone.by_rater == {}
 
 
 def test_the_split_follows_the_prompt_and_the_shares() -> None:
-    splits = [datasets.split_of(f"{number:064x}", SETTINGS) for number in range(4000)]
-    assert splits == [datasets.split_of(f"{number:064x}", SETTINGS) for number in range(4000)]
+    splits = [examples.split_of(f"{number:064x}", SETTINGS) for number in range(4000)]
+    assert splits == [examples.split_of(f"{number:064x}", SETTINGS) for number in range(4000)]
     shares = {split: splits.count(split) / 4000 for split in datasets.SPLITS}
     assert shares == pytest.approx({"heldout": 0.25, "watch": 0.25, "train": 0.5}, abs=0.03)
 
@@ -111,21 +115,16 @@ def test_old_votes_are_drawn_anew_for_each_iteration_and_new_ones_are_all_there(
         return store.read(datasets.freeze, tmp_path, settings, **since)
 
     def succeed(frozen: datasets.Frozen) -> None:
-        iteration = store.write(iterations.start, trigger="operator", seed=1, settings={})
-        _, epoch = store.write(iterations.claim, iteration.id, "me", 60.0, 5)
-        path = str(frozen.folder)
-        about = {"digest": frozen.digest, "path": path, "summary": frozen.summary, "votes": frozen.votes()}
-        store.write(iterations.freeze, iteration.id, epoch, **about)
-        store.write(iterations.succeed, iteration.id, epoch, 1)
+        learn_from(store, frozen, tmp_path)
 
     bounded = SETTINGS.model_copy(update={"old_votes": 10, "prompt_votes": 15})
     old = vote(40)
     first = freeze(bounded)
-    assert {id_ for id_, _, _ in first.votes()} == old, "before any iteration nothing is old"
+    assert ids_of(first) == old, "before any iteration nothing is old"
     succeed(first)
     new = vote(20)
     second = freeze(bounded)
-    in_second = {id_ for id_, _, _ in second.votes()}
+    in_second = ids_of(second)
     assert new < in_second
     assert len(in_second & old) == 10
     about = second.summary["old_votes"]
@@ -135,11 +134,22 @@ def test_old_votes_are_drawn_anew_for_each_iteration_and_new_ones_are_all_there(
     vote(1)
     third = freeze(bounded)
     assert third.summary["examples"] == 11
-    assert {id_ for id_, _, _ in third.votes()} & old != in_second & old
+    assert ids_of(third) & old != in_second & old
     assert freeze(SETTINGS).summary["examples"] == 61
     # The record says all that is needed to make the second one again, of the votes that there were.
     store.write(votes.retract, newest_pair(store), None, **(BOB | {"rater": "r0"}))
     assert freeze(bounded, since=about["since"]).digest == second.digest
+
+
+def learn_from(store: Store, frozen: datasets.Frozen, home: Path) -> None:
+    iteration = store.write(iterations.start, trigger="operator", seed=1, settings={})
+    _, epoch = store.write(iterations.claim, iteration.id, "me", 60.0, 5)
+    datasets.keep(store, iteration.id, epoch, frozen, home)
+    store.write(iterations.succeed, iteration.id, epoch, 1)
+
+
+def ids_of(frozen: datasets.Frozen) -> set[str]:
+    return {one.vote_id for one in frozen.votes()}
 
 
 def newest_pair(store: Store) -> str:
@@ -157,3 +167,90 @@ def test_each_old_vote_is_as_likely_to_be_drawn(store: Store) -> None:
     assert len(drawn) == 30
     # Binomial with n 200 and p 1/3: mean 67, deviation 6.7.
     assert all(37 <= count <= 97 for count in drawn.values())
+
+
+@pytest.fixture
+def learnt(store: Store, tmp_path: Path) -> datasets.Frozen:
+    """A dataset of ann's, bob's and cyd's votes that an iteration learnt from, in the home `tmp_path`."""
+    for rater, said in (
+        ("ann", judgement("1", 2, ideal="It is 5.")),
+        ("bob", judgement("0", 4)),
+        ("bob", judgement("tie", None)),
+        ("cyd", judgement("both_bad", None, ideal="It is five.")),
+    ):
+        store.write(votes.put, add_comparison(store), said, **(BOB | {"rater": rater}))
+    count_all(store)
+    ids = {rater.name: rater.id for rater, _ in store.read(raters.list_all)}
+    store.write(raters.note, {ids["ann"]: {"reliability": 0.65}, ids["cyd"]: {"reliability": 0.7}})
+    frozen = store.read(datasets.freeze, tmp_path / "datasets", SETTINGS.model_copy(update={"prompt_votes": 3}))
+    learn_from(store, frozen, tmp_path)
+    return frozen
+
+
+def test_a_dataset_that_is_gone_is_written_again_whatever_was_said_since(
+    store: Store, tmp_path: Path, learnt: datasets.Frozen
+) -> None:
+    lines = (learnt.folder / "votes.jsonl").read_bytes()
+    assert {example.weight for example in datasets.read(learnt.folder)} == {0.75}
+    ids = {rater.name: rater.id for rater, _ in store.read(raters.list_all)}
+    store.write(raters.note, {ids["ann"]: {"reliability": 0.99}, ids["bob"]: {"reliability": 0.5}})
+    of_ann, of_cyd = (
+        store.read(votes.of_rater, ids[name], limit=1, after=None, order="asc")[0][0].comparison_id
+        for name in ("ann", "cyd")
+    )
+    store.write(votes.put, of_ann, judgement("0", 4, ideal="It is not."), **(BOB | {"rater": "ann"}))
+    store.write(votes.put, of_ann, judgement("tie", 4), **(BOB | {"rater": "ann"}))
+    store.write(votes.retract, of_cyd, None, **(BOB | {"rater": "cyd"}))
+    store.write(raters.quarantine, ids["bob"], "they cheat")
+    store.write(votes.put, add_comparison(store), judgement(), **(BOB | {"rater": "dan"}))
+    count_all(store)
+
+    assert datasets.find(store, tmp_path, learnt.digest) == learnt.folder
+    shutil.rmtree(learnt.folder)
+    assert datasets.find(store, tmp_path, learnt.digest) == learnt.folder
+    assert (learnt.folder / "votes.jsonl").read_bytes() == lines
+    assert orjson.loads((learnt.folder / "summary.json").read_bytes()) == learnt.summary
+    elsewhere = tmp_path / "elsewhere"
+    assert (datasets.find(store, elsewhere, learnt.digest) / "votes.jsonl").read_bytes() == lines
+
+
+def test_what_was_erased_is_not_written_again(store: Store, tmp_path: Path, learnt: datasets.Frozen) -> None:
+    ann = store.read(raters.find, "key_a", "ann")
+    others = [example for example in datasets.read(learnt.folder) if example.rater != ann]
+    shutil.rmtree(learnt.folder)
+    forget(store, tmp_path, ann)
+    again = datasets.find(store, tmp_path, learnt.digest)
+    assert list(datasets.read(again)) == others
+    assert orjson.loads((again / "summary.json").read_bytes())["erased"] == 2
+
+
+def test_a_dataset_whose_labels_the_record_does_not_hold_is_not_made_up(
+    store: Store, tmp_path: Path, learnt: datasets.Frozen
+) -> None:
+    with pytest.raises(NotFound):
+        datasets.find(store, tmp_path, "d" * 64)
+    # As it was frozen before the record held them.
+    store.write(lambda session: session.execute(update(DatasetVote).values(label=None, rewrite_label=None)))
+    shutil.rmtree(learnt.folder)
+    with pytest.raises(Conflict, match="cannot be written again"):
+        datasets.find(store, tmp_path, learnt.digest)
+    assert not list((tmp_path / "datasets").iterdir())
+
+
+def test_a_dataset_that_was_recorded_in_part_is_completed(store: Store, tmp_path: Path) -> None:
+    for _ in range(5):
+        store.write(votes.put, add_comparison(store), judgement(), **BOB)
+    count_all(store)
+    frozen = store.read(datasets.freeze, tmp_path, SETTINGS)
+    iteration = store.write(iterations.start, trigger="operator", seed=1, settings={})
+    _, epoch = store.write(iterations.claim, iteration.id, "me", 60.0, 5)
+    about = {"digest": frozen.digest, "path": frozen.digest, "summary": frozen.summary}
+    store.write(iterations.begin_dataset, iteration.id, epoch, **about)
+    store.write(iterations.add_to_dataset, iteration.id, epoch, frozen.digest, list(frozen.votes())[:2])
+    # Killed here: the next process freezes again.
+    assert store.read(iterations.get, iteration.id).dataset_digest is None
+    datasets.keep(store, iteration.id, epoch, frozen, tmp_path)
+    assert store.read(iterations.get, iteration.id).dataset_digest == frozen.digest
+    held = store.read(lambda session: [one.vote_id for _, one, _ in datasets.datasets.learnt(session, frozen.digest)])
+    assert held == sorted(ids_of(frozen))
+    assert len(held) == 5

@@ -81,7 +81,7 @@ def remember(store: Store, home: Path, frozen: datasets.Frozen) -> None:
         path = frozen.folder.relative_to(home).as_posix()
         session.add(Dataset(digest=frozen.digest, path=path, summary=frozen.summary, created_at=1.0))
         session.flush()
-        for vote_id, revision, split in frozen.votes():
-            session.add(DatasetVote(dataset_digest=frozen.digest, vote_id=vote_id, revision=revision, split=split))
+        for vote in frozen.votes():
+            session.add(DatasetVote(dataset_digest=frozen.digest, **vote._asdict()))
 
     store.write(add)

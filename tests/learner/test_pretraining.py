@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from benchmarks.learning_in_the_sandbox import simulate_votes
-from feedback.datasets import Example, split_of
 from feedback.errors import InvalidRequest
+from feedback.examples import Example, split_of
 from feedback.learning_settings import PreferenceSettings, PretrainingSettings
 from feedback.sandbox.world import find
 from feedback.settings import FeedbackSettings

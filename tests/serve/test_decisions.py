@@ -3,6 +3,7 @@
 import pytest
 
 from feedback.store import Store, datasets, iterations, policies, votes
+from feedback.store.datasets import Learnt
 from feedback.store.policies import Provenance
 from feedback.worker import count_all
 from tests.feedback.record import add_comparison, judgement
@@ -21,9 +22,12 @@ def add_candidate(store: Store, win_rate: float) -> str:
     claimed = store.write(iterations.claim, iteration.id, "test", 60.0, 5)
     assert claimed is not None
     epoch = claimed[1]
-    frozen = {"digest": "d" * 64, "path": "datasets/d", "summary": {}, "votes": [(vote.id, 1, "train")]}
-    store.write(iterations.freeze, iteration.id, epoch, **frozen)
-    made = Provenance(0, iteration.id, "d" * 64, {}, 0, {"evaluation": evaluation(win_rate)})
+    digest = "d" * 64
+    store.write(iterations.begin_dataset, iteration.id, epoch, digest=digest, path="datasets/d", summary={})
+    learnt = Learnt(vote.id, 1, "train", 0.8, None, 1.0)
+    store.write(iterations.add_to_dataset, iteration.id, epoch, digest, [learnt])
+    store.write(iterations.freeze, iteration.id, epoch, digest)
+    made = Provenance(0, iteration.id, digest, {}, 0, {"evaluation": evaluation(win_rate)})
     store.write(policies.publish, 1, "policies/v1", "sha256:1", made, epoch=epoch)
     store.write(iterations.succeed, iteration.id, epoch, 1)
     return vote.id
