@@ -5,7 +5,6 @@ So a second measurement differs from the first only by what has changed since. I
 for the dataset where that was removed.
 """
 
-from pathlib import Path
 from typing import Any
 
 import torch
