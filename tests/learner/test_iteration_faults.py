@@ -2,6 +2,7 @@
 
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import time
@@ -44,6 +45,8 @@ def test_killed_and_resumed_ends_where_the_unkilled_one_does(store: Store, setti
             time.sleep(LEASE_TTL_S)
             process = learner(settings, iteration)
             kill_in_ppo(store, iteration, process)
+            # As on another host, which has the record alone.
+            shutil.rmtree(settings.home / "datasets")
             process = learner(settings, iteration)
         assert process.wait(timeout=200) == 0
         digests.append(outcome(store, settings, iteration))
