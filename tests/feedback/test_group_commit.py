@@ -3,6 +3,7 @@
 import sqlite3
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -30,6 +31,13 @@ def say(session: Session, word: str, commits: list[int]) -> str:
     return word.upper()
 
 
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
 def said(store: Store) -> set[str]:
     with sqlite3.connect(store.engine.url.database) as connection:
         return {word for (word,) in connection.execute("SELECT word FROM said")}
@@ -38,6 +46,8 @@ def said(store: Store) -> set[str]:
 def all_at_once(store: Store, words: list[str]) -> tuple[list[object], list[int]]:
     """Write all while the record is locked, so that they gather. Returns what each returned or raised."""
     commits: list[int] = []
+    gathered = store._together
+    assert gathered is not None
     holding = sqlite3.connect(store.engine.url.database, isolation_level=None)
     holding.execute("BEGIN IMMEDIATE")
 
@@ -49,9 +59,10 @@ def all_at_once(store: Store, words: list[str]) -> tuple[list[object], list[int]
 
     with ThreadPoolExecutor(len(words)) as threads:
         first = threads.submit(write, words[0])
-        time.sleep(0.2)
+        # It has taken its turn and waits for the lock; the others come while it does.
+        wait_until(lambda: gathered._turn.locked() and not gathered._waiting)
         rest = [threads.submit(write, word) for word in words[1:]]
-        time.sleep(0.2)
+        wait_until(lambda: len(gathered._waiting) == len(rest))
         holding.execute("ROLLBACK")
         answers = [future.result() for future in (first, *rest)]
     holding.close()

@@ -1,10 +1,12 @@
 import pytest
-from sqlalchemy import func, inspect, select
+from sqlalchemy import func, inspect, select, text
 from sqlalchemy.orm import Session
 
+from feedback.errors import RecordUnavailable
+from feedback.ids import new_id
 from feedback.migrations import downgrade, upgrade
-from feedback.schema import Base, Comparison
-from feedback.store import Store, page, votes
+from feedback.schema import Base, Comparison, Rater
+from feedback.store import Store, page, raters, votes
 from feedback.store.comparisons import open_for
 from feedback.worker import count_all
 from tests.feedback.record import add_comparison, judgement
@@ -95,3 +97,69 @@ def test_postgres_gives_up_who_is_silent(store: Store) -> None:
     # Over a unix socket Postgres has no use for the last two.
     assert said == ["30min", "0", "0"]
     assert own["tcp_user_timeout"] == "15000" and own["keepalives_idle"] == "5"
+
+
+def test_who_need_not_flush_does_not_and_who_leaves_the_log_to_others_does(store: Store) -> None:
+    def said(store: Store, *names: str) -> list[object]:
+        with store.engine.connect() as connection:
+            return [connection.exec_driver_sql(name).scalar_one() for name in names]
+
+    other = Store(store.database_url, flushes=False, checkpoints=False)
+    if store.engine.dialect.name == "sqlite":
+        names = ("PRAGMA synchronous", "PRAGMA wal_autocheckpoint")
+        assert said(store, *names) == [2, 1000]
+        assert said(other, *names) == [1, 16_000]
+    else:
+        assert said(store, "SHOW synchronous_commit") == ["on"]
+        assert said(other, "SHOW synchronous_commit") == ["off"]
+    other.close()
+
+
+class Breaking:
+    """An operation whose connection Postgres ends at each of its first `times` runs."""
+
+    def __init__(self, store: Store, times: int) -> None:
+        self.admin = Store(store.database_url)
+        self.times = times
+        self.runs = 0
+
+    def end(self, backend: int) -> None:
+        self.admin.read(lambda session: session.execute(select(func.pg_terminate_backend(backend, 10_000))))
+
+    def __call__(self, session: Session, *, before_the_commit: bool = False) -> str:
+        self.runs += 1
+        session.add(Rater(id=new_id("rtr"), key_id="key_a", name=f"r{self.runs}", created_at=1.0))
+        session.flush()
+        if self.runs <= self.times:
+            self.end(session.scalars(select(func.pg_backend_pid())).one())
+            if before_the_commit:
+                return "lost"
+        return session.execute(text("SELECT 'done'")).scalar_one()
+
+
+@pytest.fixture
+def on_postgres(store: Store) -> Store:
+    if store.engine.dialect.name == "sqlite":
+        pytest.skip("SQLite has no server")
+    return store
+
+
+def test_a_connection_that_broke_before_the_commit_is_replaced_unnoticed(on_postgres: Store) -> None:
+    store, breaking = on_postgres, Breaking(on_postgres, 1)
+    # One that lay in the pool.
+    breaking.end(store.read(lambda session: session.scalars(select(func.pg_backend_pid())).one()))
+    store.ping()
+    assert store.write(breaking) == "done"
+    assert breaking.runs == 2
+    names = [rater.name for rater, _ in store.read(raters.list_all)]
+    assert names == ["r2"], "nothing is left of the first run"
+    breaking.admin.close()
+
+
+def test_a_write_whose_commit_broke_is_not_run_again(on_postgres: Store) -> None:
+    breaking = Breaking(on_postgres, 1)
+    with pytest.raises(RecordUnavailable):
+        on_postgres.write(breaking, before_the_commit=True)
+    assert breaking.runs == 1
+    assert on_postgres.write(breaking) == "done"
+    breaking.admin.close()
