@@ -5,6 +5,7 @@ A task that is lost is sent again by the scheduler, one that comes twice finds n
 
 import logging
 import threading
+from collections import deque
 from typing import Any
 
 from celery import Celery
@@ -12,7 +13,7 @@ from celery.signals import setup_logging, worker_process_init
 from kombu.entity import Exchange, Queue
 from kombu.exceptions import OperationalError
 
-from feedback import logs
+from feedback import logs, tracing
 from feedback.lifeline import die_with_parent
 from feedback.settings import Settings
 
@@ -23,6 +24,7 @@ COUNT_VOTES = "feedback.count_votes"
 RUN_ITERATION = "learner.run_iteration"
 SOCKET_TIMEOUT_S = 2.0
 HINT_INTERVAL_S = 0.25
+MOST_LINKS = 32
 
 
 def make_celery(settings: Settings) -> Celery:
@@ -83,6 +85,8 @@ class VoteHints:
     def __init__(self, settings: Settings) -> None:
         self._celery = make_celery(settings)
         self._wanted = threading.Event()
+        # Of the votes that the next task announces, the newest ones: where each was cast, in the traces.
+        self._links: deque[str] = deque(maxlen=MOST_LINKS)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="vote-hints", daemon=True)
 
@@ -91,6 +95,9 @@ class VoteHints:
 
     def notify(self) -> None:
         """Say that a vote has become durable. Returns at once."""
+        link = tracing.here()
+        if link is not None:
+            self._links.append(link)
         self._wanted.set()
 
     def stop(self) -> None:
@@ -104,7 +111,7 @@ class VoteHints:
             if self._stopping.is_set():
                 return
             self._wanted.clear()
-            send(self._celery, COUNT_VOTES)
+            send(self._celery, COUNT_VOTES, [self._links.popleft() for _ in range(len(self._links))])
             # Votes that arrive meanwhile share the next task.
             self._stopping.wait(HINT_INTERVAL_S)
 

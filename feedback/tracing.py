@@ -5,7 +5,7 @@ Spans carry names, ids and numbers, never what anybody wrote: no prompt, no repl
 
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -83,11 +83,23 @@ def begin(
     kind: Kind = "internal",
     attributes: Mapping[str, Value | None] | None = None,
     carrier: Mapping[str, str] = NO_HEADERS,
+    links: Sequence[str] = (),
 ) -> Span:
     """A span below the current one, or below the one that a request's headers (`carrier`) name; the caller ends it."""
     if _tracer is None:
         return NOTHING
-    return _Recorded(name, kind, attributes or {}, carrier)
+    return _Recorded(name, kind, attributes or {}, carrier, links)
+
+
+def here() -> str | None:
+    """The `traceparent` of the current span, for a span of another process to be linked to; None without one."""
+    if _tracer is None:
+        return None
+    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+    carrier: dict[str, str] = {}
+    TraceContextTextMapPropagator().inject(carrier)
+    return carrier.get("traceparent")
 
 
 @contextmanager
@@ -96,9 +108,12 @@ def current(
     kind: Kind = "internal",
     attributes: Mapping[str, Value | None] | None = None,
     carrier: Mapping[str, str] = NO_HEADERS,
+    links: Sequence[str] = (),
 ) -> Iterator[Span]:
-    """The same for a block of code: spans begun within it stand below it, and an exception fails it."""
-    span = begin(name, kind, attributes, carrier)
+    """The same for a block of code: spans begun within it stand below it, and an exception fails it. `links` are what
+    `here` said where the block has its causes.
+    """
+    span = begin(name, kind, attributes, carrier, links)
     if not isinstance(span, _Recorded):
         yield span
         return
@@ -116,14 +131,21 @@ def current(
 
 class _Recorded(Span):
     def __init__(
-        self, name: str, kind: Kind, attributes: Mapping[str, Value | None], carrier: Mapping[str, str]
+        self,
+        name: str,
+        kind: Kind,
+        attributes: Mapping[str, Value | None],
+        carrier: Mapping[str, str],
+        links: Sequence[str],
     ) -> None:
-        from opentelemetry.trace import SpanKind
+        from opentelemetry.trace import Link, SpanKind, get_current_span
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
         self._propagator = TraceContextTextMapPropagator()
         context = self._propagator.extract(carrier) if carrier else None
-        self.span = _tracer.start_span(name, context, SpanKind[kind.upper()])
+        causes = [get_current_span(self._propagator.extract({"traceparent": link})) for link in links]
+        linked = [Link(cause.get_span_context()) for cause in causes]
+        self.span = _tracer.start_span(name, context, SpanKind[kind.upper()], links=linked)
         self.set(attributes)
 
     def name(self, name: str) -> None:

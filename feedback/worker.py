@@ -2,6 +2,7 @@
 
 import functools
 import logging
+from collections.abc import Sequence
 
 from feedback import tracing
 from feedback.errors import RecordUnavailable
@@ -18,11 +19,13 @@ for chatty in ("celery.worker.strategy", "celery.app.trace"):
 
 
 @app.task(name=COUNT_VOTES)
-def count_votes() -> int:
-    """Count every vote that is accepted and not counted yet. Returns how many."""
+def count_votes(links: Sequence[str] = ()) -> int:
+    """Count every vote that is accepted and not counted yet. Returns how many. `links` are the requests that some of
+    them came with, in the traces.
+    """
     tracing.configure(settings.tracing, "votes")
     try:
-        with tracing.current("count votes", "consumer") as span:
+        with tracing.current("count votes", "consumer", links=links) as span:
             counted = count_all(store_of_this_process())
             span.set({"tandem.votes.counted": counted})
             return counted

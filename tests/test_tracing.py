@@ -1,14 +1,17 @@
 """Traces by OpenTelemetry, held against a collector that takes what is really sent."""
 
+import base64
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import orjson
 import pytest
 from opentelemetry.semconv._incubating.attributes import gen_ai_attributes, http_attributes
 from opentelemetry.semconv.attributes import error_attributes
+from redis import Redis
 
 from feedback import tracing
 from feedback.operating_settings import TracingSettings
@@ -16,8 +19,11 @@ from feedback.store import Store, iterations
 from learner.progress import Progress
 from tests.deploy.homes import make_home
 from tests.feedback.conftest import postgres, store  # noqa: F401
-from tests.serve.conftest import Tandem, policy_folders, tandem  # noqa: F401
+from tests.feedback.record import add_comparison
+from tests.serve.conftest import Tandem, policy_folders, quiet, tandem  # noqa: F401
+from tests.serve.redis_server import redis_server
 from tests.serve.test_chat import chat
+from tests.stack import wait_for
 from tests.trace_collector import Collector, Seen
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -108,17 +114,34 @@ def test_an_iteration_shows_its_stages_and_which_one_failed(collector: Collector
     assert SECRET.encode() not in collector.raw
 
 
-def test_the_worker_shows_how_many_votes_it_counted(tmp_path: Path) -> None:
+def test_the_worker_shows_how_many_votes_it_counted_and_the_requests_that_they_came_with(tmp_path: Path) -> None:
     from feedback.settings import load_settings
 
     make_home(load_settings(home=tmp_path / "home"), versions=1).close()
     with Collector() as collector:
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("TANDEM_", "OTEL_"))}
         environment |= {"TANDEM_HOME": str(tmp_path / "home"), "TANDEM_TRACING__ENDPOINT": collector.url}
-        count = "from feedback.worker import count_votes; print(count_votes())"
+        count = f"from feedback.worker import count_votes; print(count_votes(['00-{TRACE}-{PARENT}-01']))"
         subprocess.run([sys.executable, "-c", count], check=True, env=environment, cwd=ROOT)
         (span,) = collector.wait_for(lambda span: span.name == "count votes")
     assert span.attributes["tandem.votes.counted"] == 2 and span.process == "votes" and not span.failed
+    assert span.links == [PARENT] and span.trace != TRACE
+
+
+def test_a_vote_is_announced_with_where_it_was_cast(collector: Collector, quiet: Tandem) -> None:  # noqa: F811
+    """What the worker gets in its task is the span of the vote's own request."""
+    pair = add_comparison(quiet.store)
+    path = f"/v1/comparisons/{pair}/vote"
+    with redis_server(quiet.settings.home), quiet.client() as client:
+        wait_for(lambda: quiet.gateway._vote_hints is not None, 30, "the queue's client")
+        vote = {"objective": "helpful", "preferred": 0, "strength": 1}
+        assert client.put(path, json=vote).status_code == 200
+        redis = Redis(unix_socket_path=str(quiet.settings.run_dir / "redis.sock"))
+        task = orjson.loads(redis.blpop("votes", timeout=30)[1])
+        redis.close()
+    (request,) = collector.wait_for(lambda span: span.name.startswith("PUT"))
+    (links,) = orjson.loads(base64.b64decode(task["body"]))[0]
+    assert [link.split("-")[1:3] for link in links] == [[request.trace, request.id]]
 
 
 def test_nothing_of_it_is_imported_while_it_is_off() -> None:

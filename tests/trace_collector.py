@@ -25,6 +25,8 @@ class Seen:
     attributes: dict[str, Any]
     failed: bool
     process: str
+    links: list[str]
+    """Ids of the spans that it is linked to."""
 
 
 class Collector:
@@ -84,6 +86,7 @@ def _spans(request: ExportTraceServiceRequest) -> Any:
                     {entry.key: _value(entry.value) for entry in span.attributes},
                     span.status.code == Status.STATUS_CODE_ERROR,
                     process,
+                    [link.span_id.hex() for link in span.links],
                 )
 
 
