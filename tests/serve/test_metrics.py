@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import time
 
 import pytest
 
@@ -9,6 +10,7 @@ from feedback.queue import COUNT_VOTES, RUN_ITERATION, make_celery, send
 from feedback.store import iterations
 from tests.serve.conftest import Tandem
 from tests.serve.redis_server import redis_server
+from tests.serve.test_chat import chat
 
 
 def shown(quiet: Tandem) -> dict[str, float]:
@@ -52,3 +54,15 @@ def test_the_queues_are_as_deep_as_there_are_tasks(quiet: Tandem, monkeypatch: p
         known = shown(quiet)
     assert known["tandem_queue_answers"] == 1
     assert (known['tandem_queue_tasks{queue="votes"}'], known['tandem_queue_tasks{queue="learner"}']) == (2, 1)
+
+
+@pytest.mark.engine
+def test_a_streamed_chats_first_token_is_timed(tandem: Tandem) -> None:
+    before, began = shown(tandem), time.perf_counter()
+    with tandem.client() as client:
+        for stream in (True, False, True):
+            assert client.post("/v1/chat/completions", json=chat(stream=stream, max_tokens=8)).status_code == 200
+    took_s, after = time.perf_counter() - began, shown(tandem)
+    name = "tandem_chat_first_token_seconds"
+    assert after[f"{name}_count"] - before.get(f"{name}_count", 0) == 2
+    assert 0 < after[f"{name}_sum"] - before.get(f"{name}_sum", 0) < took_s
