@@ -19,8 +19,6 @@ from feedback.schema import Iteration, Policy, version_name
 from feedback.settings import Settings
 from feedback.store import Store, datasets, iterations, leases, policies, traffic
 
-# The API process changes engines under this lease: what it is about to load must not go meanwhile.
-ENGINES = "engines"
 LEASE_TTL_S = 300.0
 TRAINING_STATES = "*.state.safetensors*"
 REMOVED = ".removed"
@@ -47,7 +45,8 @@ def prune(store: Store, settings: Settings, *, dry_run: bool = False) -> Pruned:
     StorageUnavailable, having removed nothing.
     """
     storage = policy_weights.storage_of(settings)
-    epoch = store.write(leases.acquire, ENGINES, f"prune:{socket.gethostname()}:{os.getpid()}", LEASE_TTL_S)
+    # API processes change engines under this lease: what one is about to load must not go meanwhile.
+    epoch = store.write(leases.acquire, leases.ENGINES, f"prune:{socket.gethostname()}:{os.getpid()}", LEASE_TTL_S)
     if epoch is None:
         raise Conflict("what the engines hold is being changed; prune again when that has ended")
     try:
@@ -60,7 +59,7 @@ def prune(store: Store, settings: Settings, *, dry_run: bool = False) -> Pruned:
             for path in (*doomed.paths, *_leftovers(settings.home)):
                 _remove(path)
     finally:
-        store.write(leases.release, ENGINES, epoch)
+        store.write(leases.release, leases.ENGINES, epoch)
     return pruned
 
 

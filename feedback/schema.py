@@ -443,3 +443,39 @@ class Traffic(Base):
     chat_share: Mapped[float]
     comparison_share: Mapped[float]
     updated_at: Mapped[Timestamp]
+
+
+class ApiProcess(Base):
+    """An API process whose engines serve: what they serve and hold, and how far it has come with a promotion that
+    another one leads. It may serve until `expires_at`; from then on it is left out (`feedback.store.presence`).
+
+    `engines` is the same for processes that drive the same engines. `held` are the versions in each slot that takes
+    chats. `epoch` names the promotion that `stage` and `error` speak of.
+    """
+
+    __tablename__ = "api_processes"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    host: Mapped[str]
+    engines: Mapped[str]
+    serving: Mapped[int]
+    held: Mapped[list[Any]]
+    epoch: Mapped[int | None]
+    stage: Mapped[str | None]
+    error: Mapped[Text | None]
+    expires_at: Mapped[Timestamp]
+
+
+class Preparation(Base):
+    """The one row that says which promotion all API processes are to prepare, and how far. It counts while the lease on
+    what the engines hold has the same epoch.
+    """
+
+    __tablename__ = "preparations"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    epoch: Mapped[int]
+    version: Mapped[int]
+    stage: Mapped[str]
+    process_id: Mapped[str]
+    engines: Mapped[str]

@@ -12,7 +12,8 @@ from sqlalchemy.orm import Session
 from feedback.errors import Conflict, RecordUnavailable, TandemError
 from feedback.schema import Iteration, Policy, version_name
 from feedback.settings import Settings
-from feedback.store import Store, audit, iterations, policies, traffic
+from feedback.store import Store, audit, iterations, policies, presence, traffic
+from feedback.store.presence import Asked
 from feedback.store.traffic import Shares
 from serve import background
 from serve.auth import Keyring
@@ -22,10 +23,15 @@ from serve.chat.shared_retries import SharedRetries
 from serve.engine.adapters import Adapters
 from serve.engine.bell import Bell
 from serve.engine.fence import Fence
+from serve.engine.flipping import Flipping
 from serve.engine.launcher_client import LauncherClient
 from serve.engine.loading import Loader
+from serve.engine.other_hosts import OtherHosts
+from serve.engine.participant import Participant
 from serve.engine.policy_folders import PolicyFolders
 from serve.engine.pool import Pool
+from serve.engine.presence import Presence
+from serve.engine.slots import engines_of
 from serve.engine.starting import Starter
 from serve.engine.supervision import Supervision
 from serve.engine.swap import Promoter
@@ -66,17 +72,22 @@ class Gateway:
             take_adapters=settings.engine.adapters > 0,
             older_share=settings.serve.older_share,
         )
-        launcher = LauncherClient(settings.run_dir)
+        launcher, engines = LauncherClient(settings.run_dir), engines_of(settings.run_dir)
         self._folders = folders = PolicyFolders(settings, self.record)
         adapters = Adapters(self.pool, folders, settings.run_dir, settings.engine)
-        self._starter = starter = Starter(launcher, folders, adapters, self.record, settings.engine)
+        self._starter = starter = Starter(launcher, folders, adapters, self.record, settings.engine, engines)
         loader = Loader(self.pool, starter, folders, adapters, settings.engine, self.metrics)
         fence = Fence(self.record)
         self.supervision = Supervision(self.pool, starter, loader, folders, fence, settings.engine, self.metrics)
         self.bell = Bell(settings.run_dir)
+        flipping = Flipping(self.pool, loader, folders, settings.engine, self.bell, self.metrics)
+        self.presence = Presence(self.record, self.pool, engines)
+        others = OtherHosts(self.record, self.presence, settings.engine, self.bell, self.metrics)
+        changing = asyncio.Lock()
         self.promoter = Promoter(
-            self.pool, loader, folders, self.record, settings.engine, self.bell, self.metrics, settings.gate
+            self.pool, flipping, self.record, self.presence, others, self.metrics, settings.gate, changing
         )
+        self.participant = Participant(self.pool, flipping, self.record, self.presence, self.supervision, changing)
         self.scorer = Scorer(settings.run_dir, self.record, settings.serve.request_timeout_s)
         self.strange_prompts = StrangePrompts(self.scorer, settings.serve)
         self.autopilot = Autopilot(settings.automatic, settings.gate, self.record, self.promoter, self.pool)
@@ -85,6 +96,8 @@ class Gateway:
         self.queue = RedisLink(settings.broker_url, "depths of the queues are not known")
         self.rate_limits = RateLimits(settings.serve, settings.broker_url)
         self._follow_after = 0.0
+        self._part: asyncio.Task[None] | None = None
+        self._last_part = 0
         self.made_at: dict[int, float] = {}
         self._vote_hints: VoteHints | None = None
         self._hint: asyncio.Task[None] | None = None
@@ -97,15 +110,18 @@ class Gateway:
         self._tasks = [
             background.start(self._start_hints(), "vote hints"),
             background.start(self._follow_the_record(), "following the record"),
+            background.start(self.presence.run(), "the lease on serving"),
         ]
         if self.settings.automatic.enabled:
             self._tasks.append(background.start(self.autopilot.run(), "promotion by rule"))
 
     async def stop(self) -> None:
         self.stopping.set()
-        for task in self._tasks:
+        tasks = self._tasks if self._part is None else [*self._tasks, self._part]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self.presence.stop()
         await self.supervision.stop()
         if self._vote_hints is not None:
             await asyncio.to_thread(self._vote_hints.stop)
@@ -159,26 +175,42 @@ class Gateway:
                 return
 
     async def _follow_changes(self) -> None:
-        """Shares and what serves may have been changed through another process."""
+        """Shares and what serves may have been changed through another process, or be about to."""
         before = self.pool.serving
         self.pool.stale.clear()
         self.pool.is_following = True
         try:
-            self.pool.shares, serving = await self.record.read(_set_up)
-            if serving is None or self.promoter.busy or self.pool.serving != before:
-                return
-            # The same may serve from another engine by now: it was promoted again since the last look.
-            if serving.version == before and self.pool.holders(before):
-                return
-            if not self.pool.holders(serving.version):
-                await self.supervision.look_for(serving.version)
-            if self.pool.holders(serving.version):
-                self.pool.serving = serving.version
-            elif all(slot.state == "ready" for slot in self.pool.slots) and time.monotonic() > self._follow_after:
-                await self._load_here(serving.version)
+            self.pool.shares, serving, asked = await self.record.read(_set_up)
+            if asked is not None:
+                self._take_part(asked)
+            if serving is not None and not self.promoter.busy and self.pool.serving == before:
+                await self._serve(serving.version)
         finally:
             self.pool.is_following = False
             self.pool.admission.serve_waiting()
+
+    def _take_part(self, asked: Asked) -> None:
+        """In a promotion that another process leads, once. Whoever gives nobody what serves is not waited for."""
+        if self.pool.is_open and not self.promoter.busy and asked.epoch != self._last_part:
+            self._last_part = asked.epoch
+            name = f"preparing {version_name(asked.version)}"
+            self._part = background.start(self.participant.take_part(asked), name)
+
+    async def _serve(self, version: int) -> None:
+        """What the record says serves."""
+        if version != self.pool.serving and self.pool.is_open:
+            self.presence.lapse()
+        # The same may serve from another engine by now: it was promoted again since the last look.
+        if not self.pool.holders(version):
+            await self.supervision.look_for(version)
+        if self.promoter.busy:
+            return
+        if self.pool.holders(version):
+            self.pool.serving = version
+            if not self.pool.is_open:
+                await self.presence.enter()
+        elif all(slot.state == "ready" for slot in self.pool.slots) and time.monotonic() > self._follow_after:
+            await self._load_here(version)
 
     async def _load_here(self, version: int) -> None:
         """It was promoted through a process that drives other engines than these."""
@@ -221,8 +253,8 @@ class Gateway:
         return version if policy.base is None else policy.base.version
 
 
-def _set_up(session: Session) -> tuple[Shares, Policy | None]:
-    return traffic.get(session), policies.serving(session)
+def _set_up(session: Session) -> tuple[Shares, Policy | None, Asked | None]:
+    return traffic.get(session), policies.serving(session), presence.asked_for(session)
 
 
 def assign(found: list[int | None], serving: int, other: int | None) -> list[int]:

@@ -154,6 +154,8 @@ def change_serving(path: str, reason: str, force: bool, json: bool, home: Home, 
         print_json(change)
     elif change["changed"]:
         print(f"{change['version']} serves, in place of {change['previous']}")
+        if change["behind"]:
+            print(f"not yet on {', '.join(change['behind'])}, which serves nothing until it does")
     else:
         print(f"{change['version']} serves already")
 

@@ -13,17 +13,12 @@ from feedback.store import insert, now
 
 LEARNER = "learner"
 SCHEDULER = "scheduler"
+ENGINES = "engines"
 
 
 def acquire(session: Session, name: str, holder: str, ttl_s: float) -> int | None:
     """Take the lease when it is free or has run out. Returns its new epoch, or None while somebody holds it."""
-    at = now(session)
-    session.execute(
-        insert(session, Lease)
-        .values(name=name, holder="", epoch=0, ttl_s=0.0, expires_at=0.0)
-        .on_conflict_do_nothing(index_elements=["name"])
-    )
-    lease = session.scalars(select(Lease).where(Lease.name == name).with_for_update()).one()
+    lease, at = lock(session, name), now(session)
     if _runs(lease, at) and lease.holder != holder:
         return None
     lease.holder = holder
@@ -31,6 +26,16 @@ def acquire(session: Session, name: str, holder: str, ttl_s: float) -> int | Non
     lease.ttl_s = ttl_s
     lease.expires_at = at + ttl_s
     return lease.epoch
+
+
+def lock(session: Session, name: str) -> Lease:
+    """The lease, whoever holds it or nobody, locked until the transaction ends."""
+    session.execute(
+        insert(session, Lease)
+        .values(name=name, holder="", epoch=0, ttl_s=0.0, expires_at=0.0)
+        .on_conflict_do_nothing(index_elements=["name"])
+    )
+    return session.scalars(select(Lease).where(Lease.name == name).with_for_update()).one()
 
 
 def check(session: Session, name: str, epoch: int) -> Lease:
@@ -55,10 +60,10 @@ def release(session: Session, name: str, epoch: int) -> None:
         lease.expires_at = 0.0
 
 
-def held(session: Session, name: str) -> bool:
-    """True while somebody holds the lease."""
+def held(session: Session, name: str, epoch: int | None = None) -> bool:
+    """True while somebody holds the lease; with `epoch`, while that holder does."""
     lease = session.scalars(select(Lease).where(Lease.name == name)).one_or_none()
-    return lease is not None and _runs(lease, now(session))
+    return lease is not None and epoch in (None, lease.epoch) and _runs(lease, now(session))
 
 
 def _runs(lease: Lease, at: float) -> bool:

@@ -14,7 +14,6 @@ from serve.record import Record
 
 log = logging.getLogger(__name__)
 
-ENGINES = "engines"
 TTL_S = 20.0
 RENEW_INTERVAL_S = 5.0
 
@@ -22,7 +21,7 @@ RENEW_INTERVAL_S = 5.0
 class Fence:
     """A lease of this record: on what engines hold, or (`engine-0@...`) on starting one of them."""
 
-    def __init__(self, record: Record, name: str = ENGINES) -> None:
+    def __init__(self, record: Record, name: str = leases.ENGINES) -> None:
         self._record = record
         self._name = name
         self._holder = new_id("api")

@@ -4,7 +4,9 @@ Knows nothing of weights on disk, of the record or of HTTP to clients.
 """
 
 import asyncio
+import math
 import random
+import time
 from pathlib import Path
 
 from feedback.errors import EngineUnavailable, NotFound
@@ -38,6 +40,10 @@ class Pool:
         ]
         self.serving: int | None = None
         self.shares = Shares()
+        # What serves is given until then (monotonic seconds); `serve.engine.presence` moves it on.
+        self.open_until = math.inf
+        # Being loaded to be promoted, and not decided on yet: nobody is shown it by chance.
+        self.prepared: int | None = None
         # What serves may have changed through another process: chats for what is gone wait until the record was read.
         self.stale = asyncio.Event()
         # The record is being read, and the engines are looked at for what it says.
@@ -48,8 +54,13 @@ class Pool:
 
     @property
     def ready(self) -> bool:
-        """True while at least one engine holds the serving version and takes chats."""
-        return self.serving is not None and any(slot.holds(self.serving) for slot in self.slots)
+        """True while at least one engine holds the serving version and takes chats, and it is sure that it serves."""
+        return self.is_open and self.serving is not None and bool(self.holders(self.serving))
+
+    @property
+    def is_open(self) -> bool:
+        """False while another version may serve by now, as far as this process knows."""
+        return time.monotonic() < self.open_until
 
     def loaded(self) -> list[int]:
         """The versions that chats can ask for now, oldest first."""
@@ -126,6 +137,9 @@ class Pool:
             return self._place(None, avoid, False, size)
         if not holders and not self._expects(wanted):
             raise EngineUnavailable(f"no engine holds {version_name(wanted)} now; try again shortly")
+        if version is None and not self.is_open:
+            self.stale.set()
+            return None
         holders = [slot for slot in holders if slot.index not in avoid] or holders
         # More replies than one engine writes at a time have it to themselves.
         size = min(size, self._seats_per_slot)
@@ -138,6 +152,7 @@ class Pool:
         return (
             self.stale.is_set()
             or self.is_following
+            or self.prepared is not None
             or any(
                 slot.state != "ready" and version in {slot.wanted, self.serving, *slot.versions, *slot.wanted_adapters}
                 for slot in self.slots
@@ -150,7 +165,7 @@ class Pool:
         challenger = self.shares.challenger
         if challenger is not None and self.holders(challenger) and random.random() < self.shares.comparison_share:
             return challenger
-        others = [version for version in self.loaded() if version not in (self.serving, challenger)]
+        others = [version for version in self.loaded() if version not in (self.serving, challenger, self.prepared)]
         return others[-1] if others and random.random() < self._older_share else None
 
     def _known(self, version: int) -> int:

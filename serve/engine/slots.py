@@ -16,6 +16,8 @@ Watchers get `{"event": "ended", "slot": {...}}` for each server that ends. `ask
 for; where it was not, the end is a failure whatever the exit code: a server whose engine died exits with 0.
 """
 
+import hashlib
+import socket
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -57,3 +59,8 @@ class SlotStatus:
 
 def engine_socket(run_dir: Path, slot: int) -> Path:
     return run_dir / f"engine-{slot}.sock"
+
+
+def engines_of(run_dir: Path) -> str:
+    """A name for the engines of a home on this machine: those of another machine or home go by another one."""
+    return hashlib.sha256(f"{socket.gethostname()}:{run_dir / COMMAND_SOCKET}".encode()).hexdigest()[:12]

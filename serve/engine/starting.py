@@ -1,8 +1,6 @@
 """Starting the engine of a slot with a policy version: verified, proved and warm before it may take a chat."""
 
 import asyncio
-import hashlib
-import socket
 import time
 
 from feedback.errors import Conflict, InvalidRequest
@@ -31,14 +29,14 @@ class Starter:
         adapters: Adapters,
         record: Record,
         settings: EngineSettings,
+        engines: str,
     ) -> None:
         self.launcher = launcher
         self._adapters = adapters
         self._folders = folders
         self._settings = settings
         # Engines of other machines, or of another home over the same record, are not these.
-        here = hashlib.sha256(f"{socket.gethostname()}:{launcher.path}".encode()).hexdigest()[:12]
-        self._fences = [Fence(record, f"engine-{index}@{here}") for index in range(settings.slots)]
+        self._fences = [Fence(record, f"engine-{index}@{engines}") for index in range(settings.slots)]
 
     async def start(self, slot: Slot, version: int, *, adopt: bool = False) -> None:
         """Start the slot's engine anew with `version`. With `adopt`, an engine that holds it already is kept; and so is

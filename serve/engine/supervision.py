@@ -131,6 +131,8 @@ class Supervision:
     def _open(self, slot: Slot) -> None:
         if slot.state == "doubted":
             slot.state = "ready"
+            if not self._pool.is_open:
+                self._pool.stale.set()
             self._pool.admission.serve_waiting()
 
     async def _rescue(self, dead: Slot) -> None:

@@ -134,13 +134,15 @@ class ChangeBody(BaseModel):
 
 
 class ChangeView(BaseModel):
-    """What serves now. `changed` is false when it served already."""
+    """What serves now. `changed` is false when it served already; `behind` are hosts that serve nothing yet, since they
+    have not come to hold it."""
 
     version: str
     state: Literal["serving"] = "serving"
     previous: str | None
     changed: bool
     elapsed_s: float
+    behind: list[str]
 
 
 @router.get("/v1/policies")
@@ -200,7 +202,7 @@ async def rollback(parts: Parts, caller: ByKey, body: ChangeBody | None = None) 
 
 @router.post("/v1/policies/{version}/promote")
 async def promote(version: Version, parts: Parts, caller: ByKey, body: ChangeBody | None = None) -> ChangeView:
-    """Have this version serve. Answers when it does; or with what failed, and then the old one serves on.
+    """Have this version serve. Answers when every host does; or with what failed, and then the old one serves on.
 
     409 with the `rules` that speak against it where it does not pass the gate; `force` with a reason overrules them.
     """
@@ -221,6 +223,7 @@ def _view_change(outcome: Outcome) -> ChangeView:
         previous=None if outcome.previous is None else version_name(outcome.previous),
         changed=outcome.changed,
         elapsed_s=outcome.elapsed_s,
+        behind=outcome.behind,
     )
 
 

@@ -165,13 +165,6 @@ def test_not_while_the_engines_are_being_changed(settings: Settings) -> None:
     store.close()
 
 
-def test_it_is_the_lease_that_promotions_take() -> None:
-    from deploy import pruning
-    from serve.engine import fence
-
-    assert pruning.ENGINES == fence.ENGINES
-
-
 def test_what_a_killed_pruning_left_goes(settings: Settings) -> None:
     store = make_home(settings, versions=2)
     left = settings.home / "policies" / ".v9.removed"

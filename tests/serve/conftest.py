@@ -79,10 +79,10 @@ def policy_folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def make_home(home: Path, folders: Path) -> tuple[Store, dict[str, str]]:
+def make_home(home: Path, folders: Path, database_url: str | None = None) -> tuple[Store, dict[str, str]]:
     """A home in which v0 serves and later versions are candidates, with a key of each role."""
     home.mkdir(parents=True)
-    store = Store(load_settings(home=home).record_url)
+    store = Store(load_settings(home=home, database_url=database_url).record_url)
     store.migrate()
     (home / "policies").mkdir()
     epoch = store.write(leases.acquire, leases.LEARNER, "test", 600.0)

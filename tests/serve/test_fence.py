@@ -6,7 +6,7 @@ import pytest
 
 from feedback.errors import Conflict, LeaseLost
 from feedback.store import Store, leases
-from serve.engine.fence import ENGINES, TTL_S, Fence
+from serve.engine.fence import TTL_S, Fence
 from serve.record import Record
 
 
@@ -21,10 +21,10 @@ async def test_one_at_a_time_and_the_loser_cannot_write(tmp_path: Path) -> None:
                 raise AssertionError("two hold it")
     async with other.held() as first:
         # The lease runs out under a process that was stopped, and another one takes it.
-        store.write(leases.release, ENGINES, first)
+        store.write(leases.release, leases.ENGINES, first)
         async with one.held() as second:
             assert second > first
             with pytest.raises(LeaseLost):
-                store.write(leases.check, ENGINES, first)
-            store.write(leases.renew, ENGINES, second, TTL_S)
+                store.write(leases.check, leases.ENGINES, first)
+            store.write(leases.renew, leases.ENGINES, second, TTL_S)
     record.close()

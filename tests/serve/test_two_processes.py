@@ -4,23 +4,20 @@ each follows what the other one changes, and no reply goes by another version th
 
 import asyncio
 import os
-import shutil
 import signal
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from feedback.errors import EngineUnavailable
-from feedback.settings import load_settings
 from serve.engine.client import EngineClient
 from serve.engine.door import OTHER_WEIGHTS
 from serve.engine.slots import engine_socket
-from tests.serve.conftest import LauncherProcess, Tandem, wait_until_ready
+from tests.serve.conftest import Tandem, wait_until_ready
 from tests.serve.test_chat import chat, sample_of
 from tests.serve.test_process import Process
 from tests.serve.test_swap import engine_pid, promote
@@ -153,28 +150,6 @@ def test_a_dead_engine_is_started_by_one_of_them(tandem: Tandem, other: Process)
 def fingerprint_of(tandem: Tandem) -> str:
     with tandem.client() as client:
         return str(client.post("/v1/chat/completions", json=chat(max_tokens=2)).json()["system_fingerprint"])
-
-
-@pytest.mark.slow
-def test_one_with_engines_of_its_own_follows_too(tandem: Tandem, tmp_path: Path) -> None:
-    """As on another machine: the record and the policies are the same, the engines are not."""
-    promote(tandem, "v0")
-    shutil.copytree(tandem.settings.policies_dir, tmp_path / "home" / "policies")
-    settings = load_settings(home=tmp_path / "home", engine={"slots": 1}, database_url=tandem.settings.record_url)
-    launcher = LauncherProcess(settings)
-    process = Process(settings, tandem.secrets["operate"], TANDEM_DATABASE_URL=tandem.settings.record_url)
-    try:
-        process.wait_until_ready(300)
-        assert fingerprint(process) == "v0"
-        for version in ("v1", "v0"):
-            assert promote(tandem, version).status_code == 200
-            deadline = time.monotonic() + 30
-            while fingerprint(process) != version:
-                assert time.monotonic() < deadline, "it did not follow"
-                time.sleep(0.1)
-    finally:
-        process.end()
-        launcher.stop()
 
 
 async def test_an_engine_lets_in_only_what_is_meant_for_its_weights(tandem: Tandem) -> None:

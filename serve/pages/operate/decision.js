@@ -5,6 +5,9 @@ import { element } from "../element.js";
 import { askReason } from "../reason_dialog.js";
 import { stopping } from "./gate.js";
 
+/** Hosts that serve nothing until they have come to hold the version. */
+const behind = (change) => (change.behind.length ? ` Not yet on ${change.behind.join(", ")}.` : "");
+
 /** The button of the decision that can be taken on `policy`; `onChange()` is called when what serves has changed. */
 export function decisionButton(policy, policies, onChange) {
   const serving = policies.find((one) => one.state === "serving")?.version ?? "nothing";
@@ -16,7 +19,7 @@ export function decisionButton(policy, policies, onChange) {
       const change = await call("POST", path, rollBack ? { reason } : { reason, force });
       announce(
         change.changed
-          ? `${change.version} serves now, in place of ${change.previous}.`
+          ? `${change.version} serves now, in place of ${change.previous}.${behind(change)}`
           : `${change.version} serves already.`,
       );
       onChange();

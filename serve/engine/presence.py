@@ -1,0 +1,93 @@
+"""This process's lease on serving, in the record: while it is renewed nothing is promoted without this process. When it
+ran out, what serves is given to nobody until the record has said that it still serves.
+"""
+
+import asyncio
+import contextlib
+import logging
+import socket
+import time
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from feedback.errors import RecordUnavailable
+from feedback.ids import new_id
+from feedback.store import presence
+from feedback.store.presence import Here
+from serve.engine.pool import Pool
+from serve.record import Record
+
+log = logging.getLogger(__name__)
+
+RENEW_INTERVAL_S = 3.0
+
+
+class Presence:
+    """`others` is how many other API processes served when the record was asked last."""
+
+    def __init__(self, record: Record, pool: Pool, engines: str) -> None:
+        self.id = new_id("api")
+        self.engines = engines
+        self.others = 0
+        self._record = record
+        self._pool = pool
+        self._has_entered = False
+        self._one_at_a_time = asyncio.Lock()
+        pool.open_until = 0.0
+
+    async def run(self) -> None:
+        """Renew again and again."""
+        while True:
+            await asyncio.sleep(RENEW_INTERVAL_S)
+            try:
+                await self.renew()
+            except (SQLAlchemyError, RecordUnavailable) as error:
+                log.warning("the lease on serving could not be renewed (%s)", type(error).__name__)
+
+    async def enter(self) -> None:
+        """Begin to give what serves, if what serves here is what the record says."""
+        async with self._one_at_a_time:
+            began = time.monotonic()
+            others = await self._record.write(presence.enter, self._here())
+            if others is not None:
+                self._has_entered, self.others = True, others
+                self._pool.open_until = began + presence.TTL_S
+                self._pool.admission.serve_waiting()
+
+    async def renew(self) -> None:
+        """Say what serves here and what the engines hold. A process whose engines are all away leaves."""
+        async with self._one_at_a_time:
+            if not self._has_entered:
+                return
+            if all(slot.state == "down" for slot in self._pool.slots):
+                await self._leave()
+                return
+            began = time.monotonic()
+            others = await self._record.write(presence.renew, self._here())
+            if others is None:
+                self.lapse()
+            elif time.monotonic() - began < presence.GRACE_S and self._has_entered:
+                self.others = others
+                self._pool.open_until = began + presence.TTL_S
+
+    def lapse(self) -> None:
+        """Something else may serve by now: it has to be looked up."""
+        self._has_entered = False
+        self._pool.open_until = 0.0
+        self._pool.stale.set()
+
+    async def stop(self) -> None:
+        """Nobody needs to wait for this process any more."""
+        with contextlib.suppress(SQLAlchemyError, RecordUnavailable):
+            async with self._one_at_a_time:
+                await self._leave()
+
+    async def _leave(self) -> None:
+        if self._has_entered:
+            self.lapse()
+            await self._record.write(presence.leave, self.id)
+
+    def _here(self) -> Here:
+        assert self._pool.serving is not None
+        held = [sorted(slot.versions) if slot.state == "ready" else [] for slot in self._pool.slots]
+        return Here(self.id, socket.gethostname(), self.engines, self._pool.serving, held)

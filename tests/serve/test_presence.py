@@ -1,0 +1,86 @@
+"""What serves is given only while the record has said lately that it does."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import update
+
+from feedback.schema import ApiProcess
+from feedback.store import Store, policies, presence
+from serve.engine.pool import Pool
+from serve.engine.presence import Presence
+from serve.record import Record
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> Iterator[Record]:
+    """One in which v0 serves."""
+    store = Store(f"sqlite:///{tmp_path / 'record.db'}")
+    store.migrate()
+    store.write(policies.register_start, "policies/v0", "digest_0", {})
+    record = Record(store)
+    yield record
+    record.close()
+
+
+def pool_with(tmp_path: Path, version: int) -> Pool:
+    """One engine that holds `version`, which serves here."""
+    pool = Pool(tmp_path, 1, seats_per_slot=4, max_queued=4)
+    (slot,) = pool.slots
+    pool.serving = slot.version = slot.wanted = version
+    slot.state = "ready"
+    return pool
+
+
+async def test_chats_wait_until_the_record_has_said_that_it_serves(record: Record, tmp_path: Path) -> None:
+    pool = pool_with(tmp_path, 0)
+    own = Presence(record, pool, "engines")
+    waiting = asyncio.create_task(pool.seat(None, "a"))
+    await asyncio.sleep(0)
+    assert not waiting.done() and not pool.ready and pool.stale.is_set()
+    # One that was asked for by its name is what it is, whatever serves.
+    assert (await pool.seat(0, "b")).version == 0
+    await own.renew()
+    assert not pool.is_open, "who has not entered has nothing to renew"
+    await own.enter()
+    assert (await waiting).version == 0 and pool.ready
+    await own.stop()
+    assert not pool.is_open and record.store.read(presence.behind, "leader", 1) == []
+
+
+async def test_who_holds_something_else_than_what_serves_stays_closed(record: Record, tmp_path: Path) -> None:
+    pool = pool_with(tmp_path, 1)
+    await Presence(record, pool, "engines").enter()
+    assert not pool.is_open
+
+
+async def test_a_lease_that_ran_out_closes(record: Record, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(presence, "TTL_S", 0.2)
+    pool = pool_with(tmp_path, 0)
+    own = Presence(record, pool, "engines")
+    await own.enter()
+    assert pool.is_open
+    await asyncio.sleep(0.21)
+    assert not pool.is_open
+    monkeypatch.setattr(presence, "TTL_S", 60.0)
+    await own.renew()
+    assert not pool.is_open, "it was renewed though it had run out"
+    await own.enter()
+    record.store.write(lambda session: session.execute(update(ApiProcess).values(expires_at=0.0)))
+    await own.renew()
+    assert not pool.is_open, "the record left it out, and it goes on"
+
+
+async def test_who_has_no_engine_left_leaves(record: Record, tmp_path: Path) -> None:
+    pool = pool_with(tmp_path, 0)
+    own, other = Presence(record, pool, "engines"), Presence(record, pool_with(tmp_path, 0), "others")
+    await own.enter()
+    await other.enter()
+    await own.renew()
+    assert (own.others, other.others) == (1, 1)
+    pool.slots[0].state = "down"
+    await own.renew()
+    await other.renew()
+    assert other.others == 0 and not pool.is_open
