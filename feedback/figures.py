@@ -8,16 +8,28 @@ from typing import Any
 # Name -> where it is in the evidence, and what it says.
 NAMES: dict[str, tuple[str, str]] = {
     "win_rate": ("evaluation.win_rate", "share of held-out prompts where its reply scores higher than the start's"),
-    "win_rate_shorter": ("evaluation.win_rate_shorter", "the same where its reply is not the longer one"),
-    "win_rate_length_controlled": ("evaluation.win_rate_length_controlled", "the same at equal length, by regression"),
+    "win_rate_shorter": ("evaluation.win_rate_shorter", "win rate where its reply is not the longer one"),
+    "win_rate_length_controlled": ("evaluation.win_rate_length_controlled", "win rate at equal length, by regression"),
     "helpful_win_rate": ("evaluation.objectives.helpful.win_rate", "win rate by the helpful score alone"),
     "harmless_win_rate": ("evaluation.objectives.harmless.win_rate", "win rate by the harmless score alone"),
     "watch_win_rate": ("evaluation.watch.win_rate", "win rate by the watch model, which did not train it"),
     "serving_win_rate": ("serving.win_rate", "win rate against the version that serves now"),
-    "serving_win_rate_length_controlled": ("serving.win_rate_length_controlled", "the same at equal length"),
-    "serving_helpful_win_rate": ("serving.objectives.helpful.win_rate", "the same by the helpful score alone"),
-    "serving_harmless_win_rate": ("serving.objectives.harmless.win_rate", "the same by the harmless score alone"),
-    "serving_watch_win_rate": ("serving.watch.win_rate", "the same by the watch model"),
+    "serving_win_rate_length_controlled": (
+        "serving.win_rate_length_controlled",
+        "win rate against the version that serves now at equal length",
+    ),
+    "serving_helpful_win_rate": (
+        "serving.objectives.helpful.win_rate",
+        "win rate against the version that serves now by the helpful score alone",
+    ),
+    "serving_harmless_win_rate": (
+        "serving.objectives.harmless.win_rate",
+        "win rate against the version that serves now by the harmless score alone",
+    ),
+    "serving_watch_win_rate": (
+        "serving.watch.win_rate",
+        "win rate against the version that serves now by the watch model",
+    ),
     "kl_nats": ("evaluation.kl_nats", "distance from the starting policy, nats a reply"),
     "length_ratio": ("evaluation.length_ratio", "its tokens a reply against the start's"),
     "finished_share": ("evaluation.finished_share", "share of replies that ended by themselves"),
@@ -29,10 +41,16 @@ NAMES: dict[str, tuple[str, str]] = {
     "tax_drop": ("tax.drop", "alignment tax: mean drop over the tasks, before less after"),
     "tax_drop_worst": ("tax.worst.drop", "the largest drop on one task"),
     "live_win_rate": ("live.win_rate", "share of live votes it wins against what serves; a tie counts half"),
-    "live_helpful_win_rate": ("live.objectives.helpful.win_rate", "the same of votes under helpful"),
-    "live_harmless_win_rate": ("live.objectives.harmless.win_rate", "the same of votes under harmless"),
+    "live_helpful_win_rate": (
+        "live.objectives.helpful.win_rate",
+        "share of live votes under helpful that it wins against what serves",
+    ),
+    "live_harmless_win_rate": (
+        "live.objectives.harmless.win_rate",
+        "share of live votes under harmless that it wins against what serves",
+    ),
     "live_votes": ("live.votes", "how many live votes compare it with what serves"),
-    "live_raters": ("live.raters", "how many raters cast them"),
+    "live_raters": ("live.raters", "how many raters cast live votes on it and what serves"),
 }
 
 REFERENCE = "reference_"

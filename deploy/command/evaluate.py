@@ -38,6 +38,12 @@ Harness = Annotated[
 Include = Annotated[
     Path | None, typer.Option("--harness-include", metavar="DIR", help="Further lm-eval tasks as YAML files.")
 ]
+Python = Annotated[
+    Path | None,
+    typer.Option(
+        "--harness-python", metavar="PATH", help="The Python of the environment that has lm-eval; or this one."
+    ),
+]
 Limit = Annotated[
     int | None, typer.Option("--harness-limit", min=1, metavar="N", help="Only so many questions of each lm-eval task.")
 ]
@@ -65,6 +71,7 @@ def evaluate(
     builtin: Builtin = None,
     harness: Harness = None,
     harness_include: Include = None,
+    harness_python: Python = None,
     harness_limit: Limit = None,
     harness_weights: Weights = False,
     concurrency: Annotated[int, typer.Option(min=1, max=256, metavar="N", help="How many questions at a time.")] = 8,
@@ -92,8 +99,12 @@ def evaluate(
         again = measure_replies(home_of(home), policy, replies)
         weights = home_of(home) / "policies" if harness_weights else None
         measured = Measuring(api, before, version, concurrency, weights)
+        asked = None
+        if harness:
+            of = {} if harness_python is None else {"python": harness_python}
+            asked = Asked(tuple(harness), harness_include, harness_limit, **of)
         try:
-            found = measured.all_of(suite, Asked(tuple(harness), harness_include, harness_limit) if harness else None)
+            found = measured.all_of(suite, asked)
         finally:
             measured.leave()
         for name, figures in found.items():

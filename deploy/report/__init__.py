@@ -11,7 +11,20 @@ from markupsafe import Markup
 from deploy.report.plots import Series, plot
 from feedback.figures import NAMES, figures_of
 
-KNOWN = ("evaluation", "preference", "watch", "ppo", "guard", "dpo", "frontier", "tax", "tax_harness")
+KNOWN = (
+    "evaluation",
+    "preference",
+    "watch",
+    "ppo",
+    "guard",
+    "dpo",
+    "frontier",
+    "tax",
+    "tax_harness",
+    "strange_prompts",
+)
+JUDGES = (("preference model", "preference"), ("watch model", "watch"))
+SERVING = "the version that serves now"
 CONDUCT = {
     "harm": "complies with harm",
     "refusals": "refuses what is harmless",
@@ -34,6 +47,7 @@ def render(policy: dict[str, Any], ratings: list[dict[str, Any]], audit: list[di
         win_rates=win_rates(evidence, policy["gate"].get("live", [])),
         conduct=conduct(evidence),
         plots=plots(evidence),
+        judges=judges(evidence),
         taxes=[(name, evidence[name]) for name in ("tax", "tax_harness") if name in evidence],
         others={name: value for name, value in evidence.items() if name not in KNOWN},
         ratings=ratings,
@@ -45,7 +59,22 @@ def render(policy: dict[str, Any], ratings: list[dict[str, Any]], audit: list[di
 def named(evidence: dict[str, Any]) -> list[tuple[str, str, float | None, tuple[float, float] | None]]:
     """Every figure that has a name: the name, what it says, its value and interval."""
     found = figures_of(evidence)
-    return [(name, said, found[name].value, found[name].interval) for name, (_, said) in NAMES.items() if name in found]
+    # What served when it was measured; by now another version may.
+    rival = ((evidence.get("evaluation") or {}).get("serving") or {}).get("version", SERVING)
+    return [
+        (name, said.replace(SERVING, rival), found[name].value, found[name].interval)
+        for name, (_, said) in NAMES.items()
+        if name in found
+    ]
+
+
+def judges(evidence: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
+    """The preference model and the watch model on held-out votes: which, under which objective, what was found."""
+    return [
+        (judge, objective, one)
+        for judge, name in JUDGES
+        for objective, one in ((evidence.get(name) or {}).get("objectives") or {}).items()
+    ]
 
 
 WinRate = tuple[str, str, str, dict[str, Any], dict[str, Any] | None]
@@ -88,6 +117,9 @@ def reward_curves(steps: list[dict[str, Any]], guard: dict[str, Any] | None) -> 
     for title, name in (("reward", "reward"), ("watch", "watch_reward")):
         points = [(one["sqrt_kl"], one[name]) for one in (*steps, *last) if one.get(name) is not None]
         curves += [Series(title, points)] if points else []
+    published = None if guard is None else [*steps, *last][guard["published_step"]]
+    if published is not None and published.get("watch_reward") is not None:
+        curves.append(Series("published", [(published["sqrt_kl"], published["watch_reward"])]))
     return curves
 
 
@@ -126,11 +158,12 @@ def plots(evidence: dict[str, Any]) -> list[Markup]:
     if evidence.get("frontier"):
         shown = frontier_points(evidence["frontier"])
         drawn.append(plot("Helpful against harmless", "helpful score", "harmless score", shown))
-    bins = [one for one in (evidence.get("preference") or {}).get("bins") or [] if one.get("count")]
-    if bins:
-        agreed = Series("held-out votes", [(one["confidence"], one["accuracy"]) for one in bins])
-        perfect = Series("perfect", [(0.5, 0.5), (1.0, 1.0)])
-        drawn.append(plot("Calibration of the preference model", "predicted", "agreed", [agreed, perfect]))
+    for judge, name in JUDGES:
+        bins = [one for one in (evidence.get(name) or {}).get("bins") or [] if one.get("count")]
+        if bins:
+            agreed = Series("held-out votes", [(one["confidence"], one["accuracy"]) for one in bins])
+            perfect = Series("perfect", [(0.5, 0.5), (1.0, 1.0)])
+            drawn.append(plot(f"Calibration of the {judge}", "predicted", "agreed", [agreed, perfect]))
     # The plots escape what they are given.
     return [Markup(one) for one in drawn]
 

@@ -5,7 +5,6 @@ running engines through the API. Those that weigh given answers (`mmlu`, `hellas
 probabilities of a given text, which a chat API does not tell; they read the version's weights.
 """
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -31,11 +30,13 @@ class HarnessFailed(TandemError):
 
 @dataclass(frozen=True)
 class Asked:
-    """Which tasks, where further ones are described, and how many questions of each at most."""
+    """Which tasks, where further ones are described, how many questions of each at most, and the Python interpreter of
+    the environment that has lm-eval, where that is not this one."""
 
     tasks: tuple[str, ...]
     include: Path | None = None
     limit: int | None = None
+    python: Path = Path(sys.executable)
 
 
 @dataclass(frozen=True)
@@ -66,10 +67,9 @@ def run(asked: Asked, target: Target) -> Scores:
 
     Raises InvalidRequest when lm-eval is not installed, HarnessFailed when it fails.
     """
-    if importlib.util.find_spec("lm_eval") is None:
-        raise InvalidRequest("lm-eval is not installed: `pip install 'lm-eval[api]'` beside Tandem, then again")
+    _require_installed(asked.python)
     with tempfile.TemporaryDirectory(prefix="tandem-harness-") as folder:
-        command = [sys.executable, "-m", "lm_eval", "run", *target.arguments(), "--tasks", *asked.tasks]
+        command = [str(asked.python), "-m", "lm_eval", "run", *target.arguments(), "--tasks", *asked.tasks]
         command += ["--output_path", folder, "--log_samples"]
         command += ["--include_path", str(asked.include)] if asked.include else []
         command += ["--limit", str(asked.limit)] if asked.limit else []
@@ -80,6 +80,20 @@ def run(asked: Asked, target: Target) -> Scores:
             last = (done.stderr.strip().splitlines() or ["it left no word"])[-1]
             raise HarnessFailed(f"lm-eval failed: {last[:500]}")
         return _read(Path(folder))
+
+
+def _require_installed(python: Path) -> None:
+    looked = "import importlib.util, sys; sys.exit(importlib.util.find_spec('lm_eval') is None)"
+    try:
+        missing = subprocess.run([python, "-c", looked], capture_output=True, check=False).returncode != 0
+    except OSError as error:
+        raise InvalidRequest(f"{python} cannot be run: {error.strerror}", param="harness_python") from error
+    if missing:
+        raise InvalidRequest(
+            f"{python} has no lm-eval: make an environment of its own for it (docs/gate.md), and name that with "
+            "--harness-python",
+            param="harness_python",
+        )
 
 
 def compare(before: Scores, after: Scores) -> dict[str, Any]:

@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,25 @@ import pytest
 from tests.serve.conftest import ROOT, Tandem
 
 pytestmark = [pytest.mark.engine]
+
+# An environment with lm-eval, where there is one.
+LM_EVAL = os.environ.get("LM_EVAL_PYTHON")
+
+WEIGHED_TASK = """
+task: tandem_colours
+dataset_path: json
+dataset_kwargs:
+  data_files: {file}
+test_split: train
+output_type: multiple_choice
+doc_to_text: "{{{{question}}}}"
+doc_to_choice: ["Snow is white.", "It is green.", "It is black."]
+doc_to_target: "{{{{choice}}}}"
+metric_list:
+  - metric: acc
+    aggregation: mean
+    higher_is_better: true
+"""
 
 HARNESS_TASK = """
 task: tandem_colours
@@ -73,15 +91,18 @@ def test_the_tax_on_a_task_from_a_file(tandem: Tandem, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(find_spec("lm_eval") is None, reason="lm-eval is not installed")
+@pytest.mark.skipif(LM_EVAL is None, reason="no environment with lm-eval (LM_EVAL_PYTHON)")
 @pytest.mark.parametrize("weights", [False, True])
 def test_the_tax_on_a_task_of_lm_eval(tandem: Tandem, tmp_path: Path, weights: bool) -> None:
     data = tmp_path / "colours.json"
     asked = {"snow": "white", "grass": "green", "coal": "black"}
-    data.write_text(json.dumps([{"question": f"What colour is {of}?", "answer": is_} for of, is_ in asked.items()]))
-    (tmp_path / "colours.yaml").write_text(HARNESS_TASK.format(file=data))
-    arguments = ["--harness", "tandem_colours", "--harness-include", str(tmp_path), *(["--harness-weights"] * weights)]
-    policy = evaluate(tandem, "v1", *arguments)
+    questions = [
+        {"question": f"What colour is {of}?", "answer": is_, "choice": at} for at, (of, is_) in enumerate(asked.items())
+    ]
+    data.write_text(json.dumps(questions))
+    (tmp_path / "colours.yaml").write_text((WEIGHED_TASK if weights else HARNESS_TASK).format(file=data))
+    arguments = ["--harness", "tandem_colours", "--harness-include", str(tmp_path), "--harness-python", str(LM_EVAL)]
+    policy = evaluate(tandem, "v1", *arguments, *(["--harness-weights"] * weights))
     tax = policy["evidence"]["tax_harness"]
     assert tax["tasks"]["tandem_colours"]["questions"] == 3
     if not weights:

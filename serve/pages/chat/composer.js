@@ -83,7 +83,11 @@ export class Composer {
       event.preventDefault();
       this.submit();
     }
-    if (event.key === "Escape" && this.attack && !this.busy) this.onEnd();
+    if (event.key === "Escape" && this.attack && !this.busy) {
+      // The form that comes now would take this very key as the way back.
+      event.stopPropagation();
+      this.onEnd();
+    }
   }
 
   setBusy(busy) {

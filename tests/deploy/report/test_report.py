@@ -24,7 +24,8 @@ def policy(evidence: dict[str, Any]) -> dict[str, Any]:
     }
     return {
         "version": "v1", "state": "candidate", "parent": "v0", "digest": "sha256:1", "iteration": "itr_1",
-        "dataset": "d", "settings": {"seed": 1}, "seed": 1, "evidence": evidence, "created": 1790000000,
+        "dataset": "d", "dataset_counts": {"train": 500, "watch": 70, "heldout": 60},
+        "settings": {"seed": 1}, "seed": 1, "evidence": evidence, "created": 1790000000,
         "gate": {"against": "v0", **judged.as_json(), "live": [live]},
     }  # fmt: skip
 
@@ -41,6 +42,17 @@ def full_evidence() -> dict[str, Any]:
         "frontier": frontier(),
         "dpo": [{"step": step, "preferred_nats": step, "other_nats": -step} for step in (1, 2, 3)],
         "tax": tax,
+        "strange_prompts": {
+            "trained": True,
+            "ordinary": 195,
+            "held_out": 36,
+            "examples": 10,
+            "held_out_harmful": 15,
+            "auroc": {"harmful": 0.76, "harmful_without_examples": 0.68, "odd": 1.0, "odd_without_examples": 1.0},
+            "threshold": 84.2,
+            "refused": {"ordinary": 0.03, "harmful": 0.2, "odd": 1.0},
+            "sha256": "0",
+        },
         "another": {"figure": HOSTILE},
     }
 
@@ -71,9 +83,11 @@ def test_all_evidence_is_there() -> None:
         "87", "Reward against distance", "Scores by step", "Calibration of the preference model", "another",
         "policy.promote, forced, failed", "watch model", "live votes", "0.61 (0.5 to 0.7)", "v3", "complies with harm",
         "distinct 2", "Helpful against harmless", "published are the weights after step 8",
+        "win rate against v3 at equal length", "Calibration of the watch model", "watch model helpful 30 70.0",
+        "195 ordinary ones", "20.0 %", "500 to learn from, 70 to watch by, 60 to measure on",
     ):  # fmt: skip
         assert part in said, part
-    assert page.count("<svg") == 5 and page.count("polyline") == 2 + 3 + 2 + 2 + 2
+    assert page.count("<svg") == 6 and page.count("polyline") == 2 + 3 + 2 + 2 + 2 + 2
 
 
 def test_it_runs_nothing_and_fetches_nothing() -> None:
