@@ -155,6 +155,10 @@ def plots(evidence: dict[str, Any]) -> list[Markup]:
             Series(name, [(step["step"], step[f"{name}_nats"]) for step in direct]) for name in ("preferred", "other")
         ]
         drawn.append(plot("Likelihood by step", "DPO step", "nats a reply", sides))
+        names = [name for name in ("loss", "accuracy") if name in direct[0]]
+        learnt = [Series(name, [(step["step"], step[name]) for step in direct]) for name in names]
+        if learnt:
+            drawn.append(plot("Loss and accuracy by step", "DPO step", "", learnt))
     if evidence.get("frontier"):
         shown = frontier_points(evidence["frontier"])
         drawn.append(plot("Helpful against harmless", "helpful score", "harmless score", shown))

@@ -9,6 +9,8 @@ WIDTH, HEIGHT = 560, 336
 LEFT, RIGHT, TOP, BOTTOM = 58, 16, 48, 46
 TICKS = 5
 LEGEND_STEP = 120
+# More points than this would hide their line.
+MANY = 40
 
 
 @dataclass(frozen=True)
@@ -91,9 +93,8 @@ def _titles(x_title: str, y_title: str) -> list[str]:
 def _line(one: Series, x_axis: Axis, y_axis: Axis, at: int) -> list[str]:
     points = [(x_axis.px(x), y_axis.px(y)) for x, y in one.points]
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-    dots = [
-        f'<circle class="dot s{at}" cx="{x:.1f}" cy="{y:.1f}" r="{3 if len(points) > 1 else 6}"/>' for x, y in points
-    ]
+    radius = 6 if len(points) == 1 else 3 if len(points) <= MANY else 0
+    dots = [f'<circle class="dot s{at}" cx="{x:.1f}" cy="{y:.1f}" r="{radius}"/>' for x, y in points if radius]
     line = [f'<polyline class="line s{at}" points="{path}"/>'] if len(points) > 1 else []
     return [*line, *dots]
 

@@ -1,6 +1,8 @@
 // What the plots of a version's evidence and of the ratings show; `plot` draws it.
 import { figure, isNumber } from "./figures.js";
 
+const MANY = 40;
+
 /** sqrt(KL) against reward, a point a PPO step; the watch score beside it where there is one, and what was published. */
 export function rewardByDistance(steps, guard = null) {
   const [first, last] = [steps[0], steps.at(-1)];
@@ -279,7 +281,8 @@ function line(label, data, colour) {
     borderColor: colour,
     backgroundColor: colour,
     borderWidth: 2,
-    pointRadius: 3,
+    // Many points would hide the line.
+    pointRadius: data.length > MANY ? 0 : 3,
     // A point at the edge is drawn whole.
     clip: 10,
     tension: 0,

@@ -7,6 +7,7 @@ import { firstSteps } from "./first_steps.js";
 import { glance } from "./glance.js";
 import { IterationCard } from "./iteration.js";
 import { iterationsTable } from "./iterations.js";
+import { withJumpLinks } from "./jump_links.js";
 import { readMetrics } from "./metrics.js";
 import { RatersSection } from "./raters.js";
 import { RatingsSection } from "./ratings.js";
@@ -93,12 +94,14 @@ export class Overview {
       this.glance,
       this.first,
       this.iteration.node,
-      section("Versions", this.versions),
-      this.ratings.node,
-      section("Traffic", this.traffic.node),
-      this.raters.node,
-      section("Iterations", this.iterations),
-      auditSection(),
+      ...withJumpLinks([
+        section("Versions", this.versions),
+        this.ratings.node,
+        section("Traffic", this.traffic.node),
+        this.raters.node,
+        section("Iterations", this.iterations),
+        auditSection(),
+      ]),
     );
   }
 

@@ -8,7 +8,7 @@ import { help, section } from "./section.js";
 import { sortableTable } from "./sortable.js";
 
 const AT_ONCE = 50;
-const SPLITS = ["train", "watch", "heldout"];
+const SPLITS = { train: "to learn from", watch: "to watch by", heldout: "to measure on" };
 
 /** A section that is filled when it is unfolded; null for a version that was made of no votes. */
 export function votesSection(policy) {
@@ -27,11 +27,13 @@ export function votesSection(policy) {
 }
 
 function made({ version, dataset_counts: counts }) {
-  const parts = SPLITS.filter((split) => counts[split]).map((split) => {
-    const under = Object.keys(OBJECTIVES).filter((objective) => counts[`${split}.${objective}`]);
-    const said = under.map((objective) => `${whole(counts[`${split}.${objective}`])} ${objective}`).join(", ");
-    return `${whole(counts[split])} to ${use(split)} (${said})`;
-  });
+  const parts = Object.keys(SPLITS)
+    .filter((split) => counts[split])
+    .map((split) => {
+      const under = Object.keys(OBJECTIVES).filter((objective) => counts[`${split}.${objective}`]);
+      const said = under.map((objective) => `${whole(counts[`${split}.${objective}`])} ${objective}`).join(", ");
+      return `${whole(counts[split])} ${SPLITS[split]} (${said})`;
+    });
   return parts.length
     ? `${version} was made of these judgements: ${parts.join("; ")}. A rewritten reply is a second judgement of its vote.`
     : `${version} was made of these votes.`;
@@ -82,7 +84,7 @@ function table(votes) {
       { name: "Under", value: (vote) => vote.objective },
       { name: "Says now", value: says },
       { name: "State", value: (vote) => vote.status },
-      { name: "Used to", value: (vote) => SPLITS.indexOf(vote.split), cell: (vote) => use(vote.split) },
+      { name: "Used for", value: (vote) => use(vote.split) },
       {
         name: "As of",
         title: "Which revision of the vote the version was made with",

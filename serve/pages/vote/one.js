@@ -39,6 +39,7 @@ async function fill(node, id, operates) {
 
 function parts(vote, pair, operates) {
   return [
+    element("p", { class: "back" }, element("a", { href: "/vote" }, "← Vote")),
     element("header", { class: "page-head" }, element("h1", {}, "One vote"), element("code", {}, vote.id)),
     facts([
       ["Said", said(vote)],
@@ -80,15 +81,16 @@ function changed({ versions, status }, operates) {
         value: (one) => Number(one.version.slice(1)),
         cell: (one) => (operates ? element("a", { href: `/operate/${one.version}` }, one.version) : one.version),
       },
-      { name: "Used to", value: (one) => (one.split === "train" ? "learn" : "measure"), cell: (one) => use(one.split) },
+      { name: "Used for", value: ({ split }) => use(split) },
       { name: "State", value: (one) => one.state, cell: (one) => element("span", { class: `state ${one.state}` }, one.state) },
       { name: "Promoted", value: (one) => one.promoted, cell: (one) => (one.promoted ? when(one.promoted) : "never") },
     ],
   });
 }
 
+/** What a version used a vote for. */
 export function use(split) {
-  return { train: "learn from", watch: "watch by", heldout: "measure on" }[split] ?? split;
+  return { train: "learning", watch: "watching for over-optimisation", heldout: "measuring" }[split] ?? split;
 }
 
 function history(revisions) {

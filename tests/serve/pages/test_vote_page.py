@@ -186,7 +186,7 @@ def test_what_the_own_votes_changed(quiet: Tandem, pairs: dict[str, str], visito
     row.get_by_role("link").click()
     expect(page).to_have_url(f"{quiet.url}/vote/{vote.id}")
     used = page.get_by_role("table", name="Versions that used this vote")
-    expect(used.get_by_role("row", name="v1 learn from candidate never")).to_be_visible()
+    expect(used.get_by_role("row", name="v1 learning candidate never")).to_be_visible()
     expect(page.get_by_role("article", name="Reply A")).to_contain_text("v4")
     expect(page.get_by_role("region", name="What was judged")).to_contain_text(f"left reply to the {prompt}")
     page.go_back()
