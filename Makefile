@@ -37,7 +37,7 @@ check: env ## format, lint, types, import directions, docs in step
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
-	@$(BIN)/python -m pytest -q tests/test_imports.py tests/test_docs.py
+	@$(BIN)/python -m pytest -q tests/test_imports.py tests/test_docs.py tests/feedback/test_migrations.py
 
 check-deploy: env ## image, compose, Helm chart, systemd units and alert rules, by their own tools
 	@$(BIN)/python -m deploy.check

@@ -65,6 +65,7 @@ class Presence:
             began = time.monotonic()
             others = await self._record.write(presence.renew, self._here())
             if others is None:
+                log.warning("the lease on serving ran out: nobody is given what serves before the record confirms it")
                 self.lapse()
             elif time.monotonic() - began < presence.GRACE_S and self._has_entered:
                 self.others = others
