@@ -1,6 +1,6 @@
 """What an iteration costs with a long record behind it: 2,000 new votes after 10,000 and after 100,000 old ones.
 
-With `feedback.old_votes` at 2,000 and without a bound. CPU-seconds of one thread: freezing the dataset, reading it,
+With `feedback.old_votes` as it comes and without a bound. CPU-seconds of one thread: freezing the dataset, reading it,
 training a preference model on it (with a bound only, since without one it is what a vote costs times all votes), and
 one PPO step on its prompts.
 """
@@ -71,7 +71,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--old", type=int, nargs="+", default=[10_000, 100_000])
     parser.add_argument("--new", type=int, default=2000)
-    parser.add_argument("--kept", type=int, default=2000, help="feedback.old_votes where it is bounded")
+    parser.add_argument(
+        "--kept", type=int, default=FeedbackSettings().old_votes, help="feedback.old_votes where it is bounded"
+    )
     given = parser.parse_args()
     for old in given.old:
         with tempfile.TemporaryDirectory() as folder:

@@ -26,6 +26,8 @@ from feedback.sandbox.raters import draw_objective, raters, vote
 from feedback.sandbox.world import Prompt, held_out_prompts, training_prompts
 from feedback.settings import FeedbackSettings
 from feedback.store.samples import prompt_digest
+from feedback.tax.measuring import MAX_REPLY_TOKENS, Right, compare
+from feedback.tax.tasks import builtin_suite
 from learner.comparisons import VotedComparison
 from learner.dpo import DPOStep, train_dpo
 from learner.language_model import reply_logprobs
@@ -121,6 +123,20 @@ def gold_figures(
     return figures
 
 
+def right_answers(policy: Policy) -> Right:
+    """Which questions of the built-in suite it answers right, greedily."""
+    tasks = builtin_suite()
+    encoded = [policy.encode_chat(item.messages) for task in tasks for item in task.items]
+    sampler = TorchSampler(policy.model, policy.end_ids)
+    given = iter(sampler.sample(encoded, max_new_tokens=MAX_REPLY_TOKENS, temperature=0, seed=0).replies())
+    return {task.name: [item.right(policy.decode(next(given))) for item in task.items] for task in tasks}
+
+
+def tax_drop(policy: Policy, start: Policy) -> float:
+    """The alignment tax on the built-in suite: mean drop over its tasks."""
+    return float(compare(right_answers(start), right_answers(policy))["drop"]["value"])
+
+
 @torch.no_grad()
 def kl_nats(policy: Policy, start: Policy, seed: int) -> float:
     """Mean KL of a reply from the starting policy's distribution, on replies to held-out prompts."""
@@ -201,7 +217,8 @@ def run(
     after = gold_figures(policy, start_replies, seed + 9)
     return {
         "seed": seed, "evidence": evidence, "agreement": agreement, "before": before, "after": after,
-        "kl": kl_nats(policy, start, seed + 10), "end": end, "cpu_s": clock.seconds, "steps": steps,
+        "kl": kl_nats(policy, start, seed + 10), "tax_drop": tax_drop(policy, start), "end": end,
+        "cpu_s": clock.seconds, "steps": steps,
         "watch_agreement": None if watch is None else gold_agreement(watch, start, seed)["overall"],
         "pairs_per_cpu_s": len(train) * preference.epochs / clock.seconds["preference"],
     }  # fmt: skip
@@ -235,7 +252,8 @@ def main() -> None:
             print(seed, when, {k: v if v is None else round(v, 3) for k, v in result[when].items()})
         rounded = {name: round(value, 2) for name, value in result["cpu_s"].items()}
         print(seed, "agreement", {k: round(v, 3) for k, v in result["agreement"].items()}, "kl", round(result["kl"], 2),
-              "cpu_s", rounded, "pairs/cpu-s", round(result["pairs_per_cpu_s"]), flush=True)  # fmt: skip
+              "tax drop", round(result["tax_drop"], 3), "cpu_s", rounded,
+              "pairs/cpu-s", round(result["pairs_per_cpu_s"]), flush=True)  # fmt: skip
         for complaint in bars_missed(result["after"], result["agreement"]["overall"], result["kl"]):
             print(seed, "MISSED", complaint)
             missed += 1

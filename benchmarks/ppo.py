@@ -175,7 +175,7 @@ def main() -> None:
     python = environment.prepare(TRL)
     given.folder.mkdir(parents=True, exist_ok=True)
     start = WEIGHTS if given.policy == "built-in" else thirty_million(given.folder, given.dialogues)
-    settings = PPOSettings(**({"steps": 4, "max_new_tokens": MAX_NEW_TOKENS} | given.ppo))
+    settings = PPOSettings(**({"steps": 4, "max_new_tokens": MAX_NEW_TOKENS, "rehearsal_weight": 0.0} | given.ppo))
     task = make_task(start, given.votes, given.folder / given.policy)
     how = {"attention": given.attention, "matmul": given.matmul, "rows": min(given.rows, settings.episodes_per_step)}
     episodes = settings.steps * settings.episodes_per_step

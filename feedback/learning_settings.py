@@ -143,6 +143,16 @@ class PPOSettings(LearningSettings):
     episodes_per_forward: int = Field(64, gt=0)
     """Episodes in one forward and backward pass; lower it when memory is short, the gradient stays the same."""
 
+    rehearsal_weight: float = Field(1.0, ge=0)
+    """How strongly the policy is held to what the starting policy replies by itself to prompts that were not judged
+    under harmless: weight of the KL, nats a token, that the starting policy has from it there. 0: not at all."""
+
+    rehearsal_replies: int = Field(512, gt=0)
+    """Replies of the starting policy that are drawn for this before the first step."""
+
+    rehearsal_episodes: int = Field(32, gt=0)
+    """Of these replies, how many count in one optimiser step."""
+
     clip_range: float = Field(0.2, gt=0)
     """PPO's clip range of the probability ratio."""
 
@@ -310,8 +320,9 @@ class RejectionSettings(LearningSettings):
     shrinkage: float = Field(0.01, ge=0, le=1)
     """How far the covariance is moved towards its diagonal."""
 
-    min_prompts: int = Field(50, ge=2)
-    """With fewer ordinary prompts no gate is trained."""
+    min_prompts: int = Field(150, ge=2)
+    """With fewer ordinary prompts no gate is trained. Suits the built-in policy, which is 128 wide; take the policy's
+    width or more, since fewer prompts do not tell what goes together in its activations."""
 
 
 class EvaluationSettings(LearningSettings):

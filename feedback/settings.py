@@ -197,10 +197,10 @@ class FeedbackSettings(Section):
     prompt_votes: int = Field(20, ge=1)
     """The votes on one prompt weigh no more than this many."""
 
-    old_votes: int | None = Field(None, ge=0)
+    old_votes: int | None = Field(10_000, ge=0)
     """At most so many of the votes that earlier iterations could learn from are in a dataset, drawn anew for each, so
-    that what an iteration costs does not grow with the age of the record. Newer ones are all in it. None: all of
-    them."""
+    that what an iteration costs does not grow with the age of the record. Newer ones are all in it. Take more after
+    importing a large set, which only the first iteration learns from whole. None: all of them."""
 
     retention_days: float | None = Field(None, gt=0)
     """Erase the texts of chats older than this that nobody has voted on. None: keep them."""

@@ -102,14 +102,40 @@ def reply_pass_with_entropies(
     return hidden_N_D, tokens.logprobs_N, tokens.entropies_N
 
 
+def forward_kl_pass(
+    model: PreTrainedModel,
+    episodes: Episodes,
+    start: PreTrainedModel,
+    start_hidden_N_D: Tensor,
+    temperature: float = 1.0,
+) -> Tensor:
+    """KL(start || model) [N] in nats of the next-token distributions at each reply token of `episodes`, with gradients
+    to `model`.
+
+    KL(p || q) = sum over words of p (log p - log q). `start_hidden_N_D` are the start's `predicting_states`. In pieces,
+    as in `token_logprobs`.
+    """
+    pieces = _pieces(model, predicting_states(model, episodes), start_hidden_N_D)
+
+    def of_piece(hidden_n_D: Tensor, start_hidden_n_D: Tensor) -> Tensor:
+        with torch.no_grad():
+            start_logprobs_n_V = _all_logprobs(start, start_hidden_n_D, temperature)
+        logprobs_n_V = _all_logprobs(model, hidden_n_D, temperature)
+        return torch.linalg.vecdot(start_logprobs_n_V.exp(), start_logprobs_n_V - logprobs_n_V)
+
+    if len(pieces) == 1:
+        return of_piece(*pieces[0])
+    return torch.cat([checkpoint(of_piece, *piece, use_reentrant=False) for piece in pieces])
+
+
 def reply_logprobs(model: PreTrainedModel, episodes: Episodes, temperature: float = 1.0) -> Tensor:
     """Log-probabilities [N] of the reply tokens of `episodes`, by one forward pass."""
     return token_logprobs(model, predicting_states(model, episodes), episodes.reply_tokens_N, temperature)
 
 
-def _pieces(model: PreTrainedModel, hidden_N_D: Tensor, targets_N: Tensor) -> list[tuple[Tensor, Tensor]]:
+def _pieces(model: PreTrainedModel, hidden_N_D: Tensor, others_N: Tensor) -> list[tuple[Tensor, Tensor]]:
     rows = max(1, LOGITS_PER_PIECE // model.config.get_text_config().vocab_size)
-    return list(zip(hidden_N_D.split(rows), targets_N.split(rows), strict=True))
+    return list(zip(hidden_N_D.split(rows), others_N.split(rows), strict=True))
 
 
 def _all_logprobs(model: PreTrainedModel, hidden_n_D: Tensor, temperature: float) -> Tensor:

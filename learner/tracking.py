@@ -4,6 +4,7 @@ Beside the record, never instead of it: events and evidence hold the same number
 `ppo/kl_nats`, `evaluation/win_rate/value`; docs/tracking.md says what each means. No text is among them.
 """
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from importlib import import_module
@@ -14,6 +15,8 @@ from learner.errors import TrackerMissing
 
 Name = Literal["tensorboard", "wandb", "mlflow"]
 PROJECT = "tandem"
+# What an MLflow server takes in one request.
+PARAMS_AT_A_TIME = 100
 
 
 class Tracker(Protocol):
@@ -65,8 +68,17 @@ class MLflow:
     def __init__(self, run: str, settings: Mapping[str, Any]) -> None:
         self._mlflow = _library("mlflow")
         self._mlflow.set_experiment(PROJECT)
+        # An iteration that goes on after a kill goes on with its run.
+        known = self._mlflow.search_runs(
+            filter_string=f"attributes.run_name = '{run}'", output_format="list", max_results=1
+        )
+        if known:
+            self._mlflow.start_run(run_id=known[0].info.run_id)
+            return
         self._mlflow.start_run(run_name=run)
-        self._mlflow.log_dict(dict(settings), "settings.json")
+        params = [(name, json.dumps(value)) for name, value in _flat("", settings)]
+        for first in range(0, len(params), PARAMS_AT_A_TIME):
+            self._mlflow.log_params(dict(params[first : first + PARAMS_AT_A_TIME]))
 
     def log(self, figures: Mapping[str, float], step: int) -> None:
         self._mlflow.log_metrics(dict(figures), step=step)
@@ -108,6 +120,15 @@ def open_trackers(names: Sequence[Name], folder: Path, run: str, settings: Mappi
         "mlflow": lambda: MLflow(run, settings),
     }
     return Tracking([trackers[name]() for name in names])
+
+
+def _flat(prefix: str, settings: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Settings by their dotted names."""
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _flat(f"{prefix}{name}.", value)
+        else:
+            yield prefix + name, value
 
 
 def _numbers(part: str, figures: Mapping[str, Any]) -> Iterator[tuple[str, float]]:

@@ -44,6 +44,9 @@ class PPOStep:
     """Norm of the policy's gradient before it is scaled down, mean over updates."""
     mismatch_nats: float
     """Mean absolute difference of the sampler's and the trainer's log-probabilities of the same tokens."""
+    rehearsal_kl_nats: float | None = None
+    """KL per token of the starting policy from this one on the starting policy's own replies, mean over updates; None
+    where the policy is not held to them."""
     watch_reward: float | None = None
     """`reward` by the watch model, which PPO does not learn from; where it falls while `reward` rises, the policy is
     over-optimised."""
@@ -92,8 +95,9 @@ def report(
         value_loss=totals.per_token("value_loss"),
         value_clipped_share=totals.per_token("value_clipped"),
         explained_variance=float(explained),
-        gradient_norm=totals.sums["gradient_norm"] / totals.updates,
+        gradient_norm=totals.per_update("gradient_norm"),
         mismatch_nats=float(masked_mean((rollout.logprobs_N - sampler_logprobs_N).abs(), everything_N)),
+        rehearsal_kl_nats=totals.per_update("rehearsal_kl") if "rehearsal_kl" in totals.sums else None,
         watch_reward=None if rollout.watch_reward_B is None else float(rollout.watch_reward_B.mean()),
         watch_smoothed=None if guard is None else guard.smoothed,
         bound_cost=bound_cost,

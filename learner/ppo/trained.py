@@ -24,7 +24,11 @@ class Trained:
         self.model = whole
         if processes.count > 1:
             self.model = copy_sharing_frozen(whole)
-            passes = (language_model.reply_pass, language_model.reply_pass_with_entropies)
+            passes = (
+                language_model.reply_pass,
+                language_model.reply_pass_with_entropies,
+                language_model.forward_kl_pass,
+            )
             shard(self.model, **{function.__name__: partial(function, self.model) for function in passes})
 
     def reply_pass(self, episodes: Episodes, temperature: float) -> tuple[Tensor, Tensor]:
@@ -39,6 +43,15 @@ class Trained:
         if self.model is self.whole:
             return language_model.reply_pass_with_entropies(self.model, episodes, temperature)
         answer: tuple[Tensor, Tensor, Tensor] = self.model.reply_pass_with_entropies(episodes, temperature)
+        return answer
+
+    def forward_kl_pass(
+        self, episodes: Episodes, start: PreTrainedModel, start_hidden_N_D: Tensor, temperature: float
+    ) -> Tensor:
+        """The same of `learner.language_model.forward_kl_pass`."""
+        if self.model is self.whole:
+            return language_model.forward_kl_pass(self.model, episodes, start, start_hidden_N_D, temperature)
+        answer: Tensor = self.model.forward_kl_pass(episodes, start, start_hidden_N_D, temperature)
         return answer
 
     def make_whole(self) -> None:

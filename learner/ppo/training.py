@@ -17,6 +17,7 @@ from learner.kl_control import AdaptiveKL, FixedKL
 from learner.policy import Policy
 from learner.ppo.bound import Bound
 from learner.ppo.guard import Guard
+from learner.ppo.rehearsal import Rehearsal
 from learner.ppo.report import PPOStep, report
 from learner.ppo.rollout import Rollout, Rollouts
 from learner.ppo.trained import Trained
@@ -128,17 +129,18 @@ class PPO:
         self.critic = self._new_critic()
         if self.critic is not None and processes.count > 1:
             shard(self.critic)
+        rehearsal = self._new_rehearsal(start.eval(), TorchSampler(start, policy.end_ids))
         sampler = sampler or TorchSampler(policy.model, policy.end_ids)
         self.rollouts = Rollouts(
             self.policy,
-            start.eval(),
+            start,
             self.preference_model,
             self.critic,
-            sampler if processes.count == 1 else SharedSampler(sampler, processes),
+            self._shared(sampler),
             settings,
             None if watch is None else watch.eval(),
         )
-        self.updater = Updater(self.policy, self.critic, settings)
+        self.updater = Updater(self.policy, self.critic, settings, rehearsal)
         self.kl: FixedKL | AdaptiveKL = FixedKL(settings.kl_coefficient)
         if settings.kl_controller == "adaptive":
             self.kl = AdaptiveKL(settings.kl_coefficient, settings.kl_target_nats, settings.kl_horizon_episodes)
@@ -280,6 +282,19 @@ class PPO:
             return Critic.on_policy(self.model)
         return Critic.on_copy_of(self.preference_model.trunk)
 
+    def _new_rehearsal(self, start: PreTrainedModel, sampler: Sampler) -> Rehearsal | None:
+        """None where the policy is not to be held, or nothing was asked but what was judged under harmless."""
+        settings, prompts = self.settings, self.prompts.others(self.settings.rehearsal_replies)
+        if not settings.rehearsal_weight or not prompts:
+            return None
+        with matmul_precision(settings.matmul_precision, start):
+            return Rehearsal.draw(start, self._shared(sampler), prompts, settings, self.step_seed() + 63)
+
+    def _shared(self, sampler: Sampler) -> Sampler:
+        """Each process draws its part of what is asked."""
+        processes = self.policy.processes
+        return sampler if processes.count == 1 else SharedSampler(sampler, processes)
+
     def _modules(self) -> dict[str, nn.Module]:
         return {"policy": self.model} if self.critic is None else {"policy": self.model, "critic": self.critic}
 
@@ -315,6 +330,10 @@ def _require_consistent(
             raise TrainingDataInvalid(f"episodes_per_step must be a multiple of {name}")
     if settings.episodes_per_minibatch % processes.count:
         raise TrainingDataInvalid(f"episodes_per_minibatch must be a multiple of the {processes.count} processes")
+    if settings.rehearsal_weight:
+        for name in ("rehearsal_replies", "rehearsal_episodes"):
+            if getattr(settings, name) % processes.count:
+                raise TrainingDataInvalid(f"{name} must be a multiple of the {processes.count} processes")
     if settings.advantage != "gae" and settings.replies_per_prompt < 2:
         raise TrainingDataInvalid(f"{settings.advantage} compares replies: replies_per_prompt must be 2 or more")
     if Bound.of(settings) is not None:

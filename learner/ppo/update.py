@@ -10,6 +10,7 @@ from feedback.learning_settings import PPOSettings
 from learner.critic import Critic
 from learner.errors import TrainingDiverged
 from learner.losses import policy_loss, value_loss
+from learner.ppo.rehearsal import Rehearsal
 from learner.ppo.rollout import Rollout, by_length
 from learner.ppo.trained import Trained
 from learner.processes import Processes
@@ -41,13 +42,19 @@ class UpdateTotals:
     def per_token(self, name: str) -> float:
         return self.sums.get(name, 0.0) / max(1, self.tokens)
 
+    def per_update(self, name: str) -> float:
+        return self.sums[name] / self.updates
+
 
 class Updater:
     """Policy and critic with their optimisers."""
 
-    def __init__(self, policy: Trained, critic: Critic | None, settings: PPOSettings) -> None:
+    def __init__(
+        self, policy: Trained, critic: Critic | None, settings: PPOSettings, rehearsal: Rehearsal | None = None
+    ) -> None:
         self.policy = policy
         self.critic = critic
+        self.rehearsal = rehearsal
         self.settings = settings
         self.optimizers: dict[str, torch.optim.Optimizer] = {"policy": _adam(policy.model, settings.learning_rate)}
         if critic is not None:
@@ -69,6 +76,7 @@ class Updater:
         tokens_per_minibatch = len(advantages_N) / minibatches
         processes = self.policy.processes
         totals = UpdateTotals()
+        rehearsed = torch.Generator().manual_seed(seed + 32)
         for index_B in self._minibatches(len(episodes), seed):
             for places_B in by_length(episodes.take(index_B), settings.episodes_per_forward * processes.count):
                 piece_B = index_B[processes.share(places_B)]
@@ -79,6 +87,8 @@ class Updater:
                 # Every token of the step weighs the same, however minibatches and pieces are cut. Over processes
                 # gradients are averaged, where their sum is wanted.
                 (loss * (processes.count / tokens_per_minibatch)).backward()
+            if self.rehearsal is not None:
+                totals.add(rehearsal_kl=self.rehearsal.add_gradients(self.policy, rehearsed))
             totals.add(gradient_norm=self.apply_gradients())
             totals.updates += 1
         self.policy.make_whole()

@@ -17,6 +17,7 @@ QUICK = {
     "checkpoint_interval_s": 0.0,
     "ppo": {"steps": 3, "episodes_per_step": 64, "watch_min_votes": 20},
     "evaluation": {"prompts": 32, "frontier_prompts": 8, "frontier_replies": 4},
+    "rejection": {"min_prompts": 50},
 }
 LEASE_TTL_S = 2.0
 

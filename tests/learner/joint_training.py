@@ -36,6 +36,7 @@ PPO = PPOSettings(
     learning_rate=1e-3,
     matmul_precision="full",
     reward_weights={"helpful": 1.0},
+    rehearsal_weight=0.0,
 )
 PREFERENCE = PreferenceSettings(
     epochs=1, comparisons_per_batch=7, matmul_precision="full", ensemble_size=2, learning_rate=1e-3
@@ -53,6 +54,8 @@ def ppo(folder: Path, what: str, processes: Processes) -> None:
         checkpoint_layers(model)
     if what == "ppo_shared_trunk":
         settings = PPO.model_copy(update={"critic": "policy"})
+    if what == "ppo_rehearsed":
+        settings = PPO.model_copy(update={"rehearsal_weight": 5.0, "rehearsal_replies": 16, "rehearsal_episodes": 8})
     scorer = new_preference_model(random_llama(seed=5), PreferenceShape(("helpful",), 1, 8), seed=1)
     prompts = [TrainingPrompt([{"role": "user", "content": f"w{number}"}], "helpful") for number in range(5, 13)]
     policy = Policy(model, word_tokenizer(), (END,))

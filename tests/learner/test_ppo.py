@@ -28,6 +28,7 @@ SETTINGS = PPOSettings(
     learning_rate=3e-3,
     matmul_precision="full",
     reward_weights={"helpful": 1.0},
+    rehearsal_weight=0.0,
 )
 PROMPTS = [TrainingPrompt([{"role": "user", "content": f"w{number}"}], "helpful") for number in range(5, 13)]
 
@@ -106,7 +107,7 @@ def test_the_same_seed_gives_the_same_run():
     assert not equal(runs[0][1], runs[2][1])
 
 
-@pytest.mark.parametrize("change", [{}, {"critic": "policy"}, {"kl_controller": "adaptive"}])
+@pytest.mark.parametrize("change", [{}, {"critic": "policy"}, {"kl_controller": "adaptive"}, {"rehearsal_weight": 1.0}])
 def test_a_run_cut_short_and_resumed_ends_where_the_whole_one_does(tmp_path, change):
     settings = SETTINGS.model_copy(update={"steps": 4, **change})
     whole = trainer(settings)

@@ -64,7 +64,7 @@ def test_with_few_prompts_there_is_no_gate_and_it_says_why(start: Policy) -> Non
     gate, report = train_strange_prompts(start, Prompts(["Hello"] * 3, [], ["Hi"], []), SETTINGS, 256)
     assert gate is None
     assert (report["trained"], report["ordinary"]) == (False, 3)
-    assert "50" in report["reason"]
+    assert "150" in report["reason"]
 
 
 def test_what_the_user_said_last() -> None:

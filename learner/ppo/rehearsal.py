@@ -1,0 +1,65 @@
+"""Rehearsal: holding the policy to what the starting policy says by itself, so that PPO does not unlearn the rest.
+
+Before the first step the starting policy replies to prompts that were not judged under harmless. Each optimiser step
+then also lowers the forward KL, KL(start || policy), of the next-token distributions in a few of these replies: it costs
+most where the policy gives up what the start would say. The penalty in the reward is the other way round and sees only
+what the policy still says, so it does not notice a fact that was lost. It takes the place of the pretraining gradients of
+Ouyang et al. 2022, "Training language models to follow instructions with human feedback", section 3.5, which want texts
+that few operators have; practising on a network's own outputs is the pseudo-rehearsal of Robins 1995, with the soft
+targets of Li and Hoiem 2016, "Learning without forgetting".
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from feedback.learning_settings import PPOSettings
+from learner.language_model import predicting_states
+from learner.ppo.rollout import by_length
+from learner.ppo.trained import Trained
+from learner.sampler import Sampler
+from learner.sequences import Episodes
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """The starting policy's own replies, and how strongly the policy is held to them."""
+
+    start: PreTrainedModel
+    replies: Episodes
+    settings: PPOSettings
+
+    @classmethod
+    def draw(
+        cls, start: PreTrainedModel, sampler: Sampler, prompts: Sequence[list[int]], settings: PPOSettings, seed: int
+    ) -> "Rehearsal":
+        """One reply to each of the prompts (token ids); `sampler` draws from `start`."""
+        samples = sampler.sample(
+            prompts,
+            max_new_tokens=settings.max_new_tokens,
+            temperature=settings.temperature,
+            seed=seed,
+        )
+        return cls(start, samples.episodes, settings)
+
+    def add_gradients(self, policy: Trained, generator: torch.Generator) -> Tensor:
+        """Add the gradient of the weighted KL, mean over the tokens of `rehearsal_episodes` of the replies, which
+        `generator` chooses. Answers this process's part of that mean, in nats."""
+        settings, processes = self.settings, policy.processes
+        order_B = torch.randperm(len(self.replies), generator=generator)[: settings.rehearsal_episodes]
+        chosen = self.replies.take(order_B.to(self.replies.tokens_B_T.device))
+        tokens = int(chosen.reply_lengths_B.sum())
+        mean = torch.zeros((), device=self.replies.tokens_B_T.device)
+        for places_B in by_length(chosen, settings.episodes_per_forward * processes.count):
+            piece = chosen.take(processes.share(places_B))
+            with torch.no_grad():
+                start_hidden_N_D = predicting_states(self.start, piece)
+            kl_N = policy.forward_kl_pass(piece, self.start, start_hidden_N_D, settings.temperature)
+            part = kl_N.sum() / tokens
+            # Over processes gradients are averaged, where their sum is wanted.
+            (part * (settings.rehearsal_weight * processes.count)).backward()
+            mean += part.detach()
+        return mean
