@@ -1,12 +1,12 @@
 """Rehearsal: holding the policy to what the starting policy says by itself, so that PPO does not unlearn the rest.
 
 Before the first step the starting policy replies to prompts that were not judged under harmless. Each optimiser step
-then also lowers the forward KL, KL(start || policy), of the next-token distributions in a few of these replies: it costs
-most where the policy gives up what the start would say. The penalty in the reward is the other way round and sees only
-what the policy still says, so it does not notice a fact that was lost. It takes the place of the pretraining gradients of
-Ouyang et al. 2022, "Training language models to follow instructions with human feedback", section 3.5, which want texts
-that few operators have; practising on a network's own outputs is the pseudo-rehearsal of Robins 1995, with the soft
-targets of Li and Hoiem 2016, "Learning without forgetting".
+then also lowers the forward KL, KL(start || policy), of the next-token distributions in a few of these replies: it
+costs most where the policy gives up what the start would say. The penalty in the reward is the other way round and sees
+only what the policy still says, so it does not notice a fact that was lost. It takes the place of the pretraining
+gradients of Ouyang et al. 2022, "Training language models to follow instructions with human feedback", section 3.5,
+which want texts that few operators have; practising on a network's own outputs is the pseudo-rehearsal of Robins 1995,
+with the soft targets of Li and Hoiem 2016, "Learning without forgetting".
 """
 
 from collections.abc import Sequence
