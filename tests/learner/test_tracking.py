@@ -1,6 +1,7 @@
 """Trackers are told each step's numbers, and each number is documented."""
 
 import re
+import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -42,9 +43,27 @@ def test_no_tracker_is_a_tracker_too(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_tracker_that_is_not_installed_is_named(tmp_path: Path) -> None:
+def test_a_tracker_that_is_not_installed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(TrackerMissing, match="wandb, which is not installed"):
         open_trackers(["wandb"], tmp_path, "itr_1", {})
+
+
+def test_mlflow_goes_on_with_the_run_of_an_iteration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run where MLflow is installed beside Tandem, which `make env` does not do."""
+    mlflow = pytest.importorskip("mlflow")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    monkeypatch.chdir(tmp_path)
+    settings = {"seed": 3, "ppo": {f"name{number}": number for number in range(150)}}
+    for step in (1, 2):
+        tracking = open_trackers(["mlflow"], tmp_path, "itr_1", settings)
+        tracking.step("ppo", Step(step, 2, 0.5 * step, {"helpful": -1.0}))
+        tracking.close()
+    (run,) = mlflow.search_runs(experiment_names=["tandem"], output_format="list")
+    assert (run.info.run_name, run.info.status) == ("itr_1", "FINISHED")
+    assert (run.data.params["seed"], run.data.params["ppo.name149"], len(run.data.params)) == ("3", "149", 151)
+    history = mlflow.MlflowClient().get_metric_history(run.info.run_id, "ppo/reward")
+    assert [(one.step, one.value) for one in history] == [(1, 0.5), (2, 1.0)]
 
 
 @pytest.mark.parametrize(("part", "step"), [("dpo", DPOStep), ("preference", PreferenceStep)])
