@@ -67,8 +67,9 @@ class Presence:
             if others is None:
                 log.warning("the lease on serving ran out: nobody is given what serves before the record confirms it")
                 self.lapse()
-            elif time.monotonic() - began < presence.GRACE_S and self._has_entered:
-                self.others = others
+                return
+            self.others = others
+            if time.monotonic() - began < presence.GRACE_S and self._has_entered:
                 self._pool.open_until = began + presence.TTL_S
 
     def lapse(self) -> None:

@@ -49,7 +49,8 @@ def test_who_serves_something_else_than_the_record_says_may_not_begin(serving: S
     assert serving.write(presence.renew, here("b")) == 0
 
 
-def test_a_lease_that_ran_out_is_not_renewed_but_taken_anew(serving: Store) -> None:
+def test_a_lease_that_ran_out_is_not_renewed_but_taken_anew(serving: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(presence, "GRACE_S", 60.0)
     serving.write(presence.enter, here("a"))
     serving.write(shift("a", -presence.TTL_S - 0.1))
     assert serving.write(presence.renew, here("a")) is None
