@@ -6,6 +6,7 @@ import { COMPARE_STORED } from "../chat/composer.js";
 import { element, keyHint } from "../element.js";
 import { OBJECTIVES, verdict } from "../objectives.js";
 import { Pair, textOf } from "../pair.js";
+import { RED_TEAM } from "../router.js";
 import { changedByVotes } from "./changed.js";
 import { conversation } from "./conversation.js";
 import { oneVote } from "./one.js";
@@ -135,6 +136,7 @@ class Voting {
           " with “Always two replies”, or have ",
           element("code", {}, "tandem simulate"),
           " do it.",
+          this.objective === "harmless" && [" Or ", element("a", { href: RED_TEAM }, "attack the policy"), " yourself."],
         ),
         element("button", { type: "button", onclick: () => this.start() }, "Look again"),
       ),
