@@ -89,7 +89,7 @@ function lineage(policy) {
     ["Made", when(policy.created)],
     [
       "From",
-      policy.parent ? element("a", { href: `/operate/${policy.parent}` }, policy.parent) : "the starting policy",
+      policy.parent ? element("a", { href: `/operate/${policy.parent}` }, policy.parent) : "nothing: the starting policy",
     ],
     ["Weights", element("code", { title: policy.digest }, shortDigest(policy.digest))],
     ["Dataset", policy.dataset ? element("code", { title: policy.dataset }, shortDigest(policy.dataset)) : "none"],
