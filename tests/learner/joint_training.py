@@ -55,7 +55,7 @@ def ppo(folder: Path, what: str, processes: Processes) -> None:
     if what == "ppo_shared_trunk":
         settings = PPO.model_copy(update={"critic": "policy"})
     if what == "ppo_rehearsed":
-        settings = PPO.model_copy(update={"rehearsal_weight": 5.0, "rehearsal_replies": 16, "rehearsal_episodes": 8})
+        settings = PPO.model_copy(update={"rehearsal_weight": 1.0, "rehearsal_replies": 16, "rehearsal_episodes": 8})
     scorer = new_preference_model(random_llama(seed=5), PreferenceShape(("helpful",), 1, 8), seed=1)
     prompts = [TrainingPrompt([{"role": "user", "content": f"w{number}"}], "helpful") for number in range(5, 13)]
     policy = Policy(model, word_tokenizer(), (END,))

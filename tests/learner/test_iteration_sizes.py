@@ -87,6 +87,7 @@ def test_adapters_that_engines_do_not_take_are_refused_before_anything_is_traine
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1000)  # its waits for iterations say what they may take
 @pytest.mark.parametrize("lora", [{}, LORA])
 def test_two_processes_killed_at_a_random_step_end_where_the_unkilled_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lora: dict
