@@ -72,3 +72,12 @@ class EngineRefused(TandemError):
     def __init__(self, message: str, *, status: int, param: str | None = None) -> None:
         super().__init__(message, param=param)
         self.status = status
+
+
+class PromptTooLong(EngineRefused):
+    """The messages, with the tokens that were asked for, are more than the policy can read."""
+
+    code = "context_length_exceeded"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, status=400, param="messages")

@@ -4,12 +4,11 @@ same again for a retry.
 
 import asyncio
 import contextlib
-from typing import Any
 
 import orjson
 from fastapi import Request
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Receive
 
 from serve.auth import Caller
 from serve.chat.completions import Completion, ReplyTimedOut
@@ -17,11 +16,11 @@ from serve.chat.rate_limits import Charge
 from serve.chat.reply import CANCELLED, COMPLETE
 from serve.chat.request import parse
 from serve.chat.retries import Attempt, attempt_of
+from serve.chat.streaming import EventStream
 from serve.gateway import Gateway
 
 # As in nginx: the client went away before there was an answer.
 CLIENT_GONE = 499
-EVENT_STREAM = "text/event-stream"
 
 
 async def answer(gateway: Gateway, request: Request, caller: Caller) -> Response:
@@ -78,49 +77,6 @@ def _limits(gateway: Gateway) -> dict[str, str]:
     """What there is room for in all, for everybody; a key's own limits take its place where they are set."""
     limit, remaining = gateway.pool.room()
     return {"x-ratelimit-limit-requests": str(limit), "x-ratelimit-remaining-requests": str(remaining)}
-
-
-class EventStream(Response):
-    """A stream of server-sent events that has begun, and that stops when the client goes away."""
-
-    media_type = EVENT_STREAM
-
-    def __init__(self, gateway: Gateway, completion: Completion, gone: "asyncio.Future[Any]", attempt: Attempt) -> None:
-        super().__init__(media_type=self.media_type)
-        del self.headers["content-length"]
-        self.headers["cache-control"] = "no-cache"
-        self.headers["x-accel-buffering"] = "no"
-        self._gateway = gateway
-        self._completion = completion
-        self._gone = gone
-        self._attempt = attempt
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        completion, gone = self._completion, self._gone
-        gone.add_done_callback(lambda _: completion.cancel())
-        timeout_s = self._gateway.settings.serve.request_timeout_s
-        deadline = asyncio.get_running_loop().call_later(timeout_s, completion.expire)
-        try:
-            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-            await self._send_all(scope["state"]["send"])
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
-        finally:
-            deadline.cancel()
-            gone.cancel()
-            completion.stop()
-            self._gateway.retries.drop(self._attempt)
-            await asyncio.shield(completion.record(CANCELLED))
-
-    async def _send_all(self, send: Send) -> None:
-        sent: list[bytes] = []
-        async for block in self._completion.frames():
-            if self._gone.done():
-                return
-            await send({"type": "http.response.body", "body": block, "more_body": True})
-            if self._attempt.named:
-                sent.append(block)
-        if self._attempt.named and self._completion.recorded_as == COMPLETE:
-            self._gateway.retries.keep(self._attempt, b"".join(sent), EVENT_STREAM)
 
 
 async def _begin_in_time(completion: Completion, timeout_s: float) -> None:

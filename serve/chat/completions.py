@@ -1,9 +1,7 @@
 """`POST /v1/chat/completions`: one reply, or a comparison of two whose versions are hidden; whole or as a stream."""
 
 import asyncio
-import operator
 import time
-from collections.abc import AsyncIterator
 from typing import Any
 
 from feedback.errors import TandemError
@@ -12,18 +10,13 @@ from feedback.schema import Sample, version_name
 from feedback.store import samples
 from serve.auth import Caller
 from serve.chat.best_of import BestOf
-from serve.chat.frames import DONE, Frames, error_event
 from serve.chat.generation import Generation
 from serve.chat.rate_limits import Charge
 from serve.chat.refusal import Refusal
-from serve.chat.reply import COMPLETE, FAILED, REFUSED
+from serve.chat.reply import COMPLETE, REFUSED
 from serve.chat.request import ChatRequest
-from serve.chat.stepping import Alone, InStep
 from serve.gateway import Gateway
-from serve.rendering import openai_error
 from serve.strange_prompts import Strange
-
-FINISH_REASON = operator.attrgetter("reply.finish_reason")
 
 
 class ReplyTimedOut(TandemError):
@@ -42,7 +35,7 @@ class Completion:
     def __init__(self, gateway: Gateway, chat: ChatRequest, caller: Caller, request_id: str, charge: Charge) -> None:
         self.comparison_id = new_id("cmp") if chat.n == 2 else None
         self._gateway = gateway
-        self._chat = chat
+        self.chat = chat
         self._caller = caller
         self._request_id = request_id
         self._charge = charge
@@ -50,19 +43,19 @@ class Completion:
         self._created = int(time.time())
         self._began = time.perf_counter()
         self.recorded_as: str | None = None
-        self._cancelled = False
-        self._expired = False
+        self.cancelled = False
+        self.expired = False
         self._refused = False
         self.generations = [self._generation(choice, version) for choice, version in enumerate(self._versions())]
 
     def _generation(self, choice: int, version: int | None) -> Generation:
         pool, metrics = self._gateway.pool, self._gateway.metrics
-        if self._chat.best_of > 1:
-            return BestOf(pool, metrics, self._chat, choice, version, self._gateway.scorer)
-        return Generation(pool, metrics, self._chat, choice, version)
+        if self.chat.best_of > 1:
+            return BestOf(pool, metrics, self.chat, choice, version, self._gateway.scorer)
+        return Generation(pool, metrics, self.chat, choice, version)
 
     def _versions(self) -> tuple[int | None, ...]:
-        pool, chat = self._gateway.pool, self._chat
+        pool, chat = self._gateway.pool, self.chat
         if chat.n == 2:
             return pool.versions_for_comparison(chat.version)
         return (pool.version_for_chat(chat.version, conversation_number(chat.messages, self._caller.key_id)),)
@@ -70,7 +63,7 @@ class Completion:
     async def begin(self) -> None:
         """Have the engines begin, unless the prompt is refused; see `Generation.begin`. What was begun is stopped when
         this fails."""
-        why = await self._gateway.strange_prompts.look(self._gateway.pool.serving, self._chat.messages)
+        why = await self._gateway.strange_prompts.look(self._gateway.pool.serving, self.chat.messages)
         if why is not None:
             self._refuse(why)
         logprobs = self._gateway.settings.serve.record_logprobs
@@ -86,14 +79,14 @@ class Completion:
             await asyncio.gather(*begun, return_exceptions=True)
             self.stop()
             raise
-        if self._chat.stream:
+        if self.chat.stream:
             self._gateway.metrics.first_token_seconds.observe(time.perf_counter() - self._began)
 
     def _refuse(self, why: Strange) -> None:
         """Refusals take the place of replies; two of them are no comparison."""
         pool, metrics, settings = self._gateway.pool, self._gateway.metrics, self._gateway.settings.serve
         self.comparison_id = None
-        self.generations = [Refusal(pool, metrics, self._chat, choice, why, settings) for choice in range(self._chat.n)]
+        self.generations = [Refusal(pool, metrics, self.chat, choice, why, settings) for choice in range(self.chat.n)]
         self._refused = True
 
     def stop(self) -> None:
@@ -102,12 +95,12 @@ class Completion:
 
     def cancel(self) -> None:
         """The client is gone: the engines stop."""
-        self._cancelled = True
+        self.cancelled = True
         self.stop()
 
     def expire(self) -> None:
         """The replies took too long: the engines stop."""
-        self._expired = True
+        self.expired = True
         self.stop()
 
     async def record(self, status: str) -> None:
@@ -146,13 +139,13 @@ class Completion:
 
     def _tranche(self, pair: tuple[Sample, Sample]) -> str:
         """As in the paper: drawn from the starting policy, by rejection sampling, or from policies trained since."""
-        if self._chat.best_of > 1:
+        if self.chat.best_of > 1:
             return "rejection-sampled"
         return "base" if all(row.version_first == 0 for row in pair) else "online"
 
     def head(self) -> dict[str, Any]:
         """What the answer and every chunk begin with. Of a comparison it says nothing that tells the versions apart."""
-        head: dict[str, Any] = {"id": self._id, "created": self._created, "model": self._chat.model}
+        head: dict[str, Any] = {"id": self._id, "created": self._created, "model": self.chat.model}
         if self.comparison_id is None:
             seat = self.generations[0].reply.seat
             # A refusal was written by no version.
@@ -191,41 +184,12 @@ class Completion:
         choice: dict[str, Any] = {
             "index": reply.choice,
             "message": reply.message(),
-            "logprobs": {"content": reply.logprobs_content, "refusal": None} if self._chat.logprobs else None,
+            "logprobs": {"content": reply.logprobs_content, "refusal": None} if self.chat.logprobs else None,
             "finish_reason": reply.finish_reason,
         }
-        if self._chat.return_token_ids:
+        if self.chat.return_token_ids:
             choice["token_ids"] = reply.token_ids
         return choice
-
-    async def frames(self) -> AsyncIterator[bytes]:
-        """The stream's events; the last ones only once the replies are in the record."""
-        frames, held = Frames(self._chat, self.head(), self.tail()), b""
-        steps = Alone(self.generations[0]) if len(self.generations) == 1 else InStep(*self.generations)
-        try:
-            while not steps.ended:
-                choices = steps.release()
-                if not choices:
-                    await steps.wait()
-                    continue
-                block = b""
-                for index, choice in choices:
-                    block += frames.chunk(index, choice)
-                if all(map(FINISH_REASON, self.generations)):
-                    held += block
-                elif block:
-                    yield block
-            await self.record(COMPLETE)
-        except TandemError as error:
-            if self._cancelled:
-                return
-            self.stop()
-            await self.record(FAILED)
-            yield error_event(openai_error(ReplyTimedOut() if self._expired else error))
-            return
-        if self._chat.include_usage:
-            held += frames.usage(self.usage())
-        yield held + DONE
 
 
 def conversation_number(messages: list[dict[str, Any]], key_id: str) -> float:

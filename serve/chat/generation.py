@@ -1,6 +1,7 @@
 """One reply being written by an engine: begun with fail-over, followed as it grows, stopped when nobody reads on."""
 
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -14,11 +15,13 @@ from serve.engine.client import SERVED_NAME, EngineLost, OtherWeights, Transfer
 from serve.engine.door import OTHER_WEIGHTS
 from serve.engine.pool import Pool
 from serve.engine.slot import Seat
-from serve.errors import EngineRefused
+from serve.errors import EngineRefused, PromptTooLong
 from serve.metrics import Metrics
 
 ATTEMPTS = 3
 NO_SUCH_ADAPTER = 404
+# What vLLM calls a prompt that does not fit, counted in characters or in tokens.
+TOO_LONG = frozenset({"input_text", "input_tokens"})
 
 
 class Generation:
@@ -35,6 +38,7 @@ class Generation:
         self._version = version
         self._transfer: Transfer | None = None
         self._span = tracing.NOTHING
+        self._failed = False
 
     async def begin(self, key_id: str, *, record_logprobs: bool) -> None:
         """Have an engine begin: returns with the first token of a stream, or the whole of a reply that is not one.
@@ -80,13 +84,13 @@ class Generation:
         for event in transfer.take_events():
             if event != b"[DONE]":
                 self._take_chunk(orjson.loads(event))
-        if transfer.lost and not self.pending:
+        if (self._failed or transfer.lost) and not self.pending:
             raise EngineLost("the engine broke off in the middle of the reply")
 
-    async def wait(self) -> None:
-        """Until something has come since `take`, or the end."""
-        assert self._transfer is not None
-        await self._transfer.wait()
+    def follow(self, on_news: Callable[[], None]) -> None:
+        """Have `on_news` called whenever there may be something to take, from now on."""
+        if self._transfer is not None:
+            self._transfer.on_news = on_news
 
     def stop(self) -> None:
         """Have the engine give up. At the end, or again, this changes nothing."""
@@ -137,9 +141,11 @@ class Generation:
 
     def _take_chunk(self, chunk: dict[str, Any]) -> None:
         if "error" in chunk:
-            raise EngineLost("the engine failed in the middle of the reply")
-        if chunk.get("usage"):
-            self.reply.absorb_usage(chunk["usage"])
+            self._failed = True
+            return
+        usage = chunk.get("usage")
+        if usage:
+            self.reply.absorb_usage(usage)
         for choice in chunk["choices"]:
             self.reply.absorb_delta(choice)
             self.pending.append(choice)
@@ -153,9 +159,12 @@ def _refusal(status: int, content: bytes) -> EngineRefused:
     """vLLM's own words about what is wrong with the request; nothing else of its answer."""
     try:
         error = orjson.loads(content)["error"]
-        message, param = str(error["message"]), error.get("param")
+        # vLLM says the field once more at the end of its message, by its own name.
+        message, param = str(error["message"]).partition(" (parameter=")[0], error.get("param")
     except (orjson.JSONDecodeError, KeyError, TypeError):
         message, param = "the engine refused the request", None
+    if param in TOO_LONG:
+        return PromptTooLong(message)
     if status == 404:
         status = 400
     return EngineRefused(message, status=status, param=param if isinstance(param, str) else None)

@@ -1,6 +1,7 @@
 """The chunks of one reply, or of two that are shown side by side, in the order in which they are released."""
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 from serve.chat.generation import Generation
@@ -19,17 +20,15 @@ class Alone:
     def ended(self) -> bool:
         return self._generation.ended
 
-    def release(self) -> list[tuple[int, Chunk]]:
-        """The chunks that have come, each with the index of its choice. Raises EngineLost, EngineRefused."""
+    def blocks(self) -> Iterable[list[tuple[int, Chunk]]]:
+        """What may be released now, each chunk with the index of its choice. Raises EngineLost, EngineRefused."""
         self._generation.take()
-        chunks, pending = [], self._generation.pending
-        while pending:
-            chunks.append((0, pending.popleft()))
-        return chunks
-
-    async def wait(self) -> None:
-        """After `release` gave nothing: until it may."""
-        await self._generation.wait()
+        pending = self._generation.pending
+        if not pending:
+            return ()
+        block = [(0, chunk) for chunk in pending]
+        pending.clear()
+        return (block,)
 
 
 class InStep:
@@ -40,11 +39,14 @@ class InStep:
 
     def __init__(self, left: Generation, right: Generation) -> None:
         self._left, self._right = Side(left), Side(right)
-        self._waits_for = left
 
     @property
     def ended(self) -> bool:
         return self._left.generation.ended and self._right.generation.ended
+
+    def blocks(self) -> Iterable[list[tuple[int, Chunk]]]:
+        """One after the other, as long as each is taken before it is asked for the next. Raises as `release`."""
+        return iter(self.release, [])
 
     def release(self) -> list[tuple[int, Chunk]]:
         """The next block, each chunk with the index of its choice; empty while it is not whole, and at the end.
@@ -58,15 +60,10 @@ class InStep:
             return self._of_both()
         for side, other in ((left, right), (right, left)):
             if not side.generation.pending and not side.generation.ended:
-                self._waits_for = side.generation
                 return []
             if side.generation.ended and other.generation.pending:
                 return other.take(math.inf)
         return []
-
-    async def wait(self) -> None:
-        """After `release` gave nothing: until it may."""
-        await self._waits_for.wait()
 
     def _of_both(self) -> list[tuple[int, Chunk]]:
         left, right = self._left, self._right
@@ -75,7 +72,6 @@ class InStep:
             return left.take(up_to) + right.take(up_to)
         behind, ahead = sorted((left, right), key=lambda side: side.arrived)
         if not behind.generation.is_whole:
-            self._waits_for = behind.generation
             return []
         # It has ended in the middle of what the other has sent as one chunk.
         first = ahead.released + tokens(ahead.generation.pending[0])

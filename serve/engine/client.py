@@ -40,25 +40,26 @@ def nothing() -> None:
 class Transfer(asyncio.Protocol):
     """One request to an engine and the answer as far as it has come.
 
-    `on_progress` is called for each piece of the body as it arrives, `on_end` once, when nothing more will come. Both
-    are there from the beginning: an answer may be whole before whoever asked runs again.
+    `on_progress` is called for each read that brought some of the body, `on_end` once, when nothing more will come.
+    Both are there from the beginning: an answer may be whole before whoever asked runs again. `on_news` is called after
+    either, and may be set later.
     """
 
     def __init__(self, request: bytes, on_progress: Callable[[], None], on_end: Callable[[], None]) -> None:
         self.status = 0
-        self.body = bytearray()
-        self.complete = False
+        self.ended = False
         self.lost = False
+        self.on_news = nothing
+        self._pieces: list[bytes] = []
+        # The parser calls it for each token: nothing of ours lies between.
+        self.on_body = self._pieces.append
+        self._is_whole = False
         self._on_progress = on_progress
         self._on_end = on_end
         self._request = request
         self._parser = httptools.HttpResponseParser(self)
         self._transport: asyncio.Transport | None = None
         self._waiter: asyncio.Future[None] | None = None
-
-    @property
-    def ended(self) -> bool:
-        return self.complete or self.lost
 
     async def wait(self) -> None:
         """Until something has come since the last look, or the end."""
@@ -81,17 +82,16 @@ class Transfer(asyncio.Protocol):
             await self.wait()
         if self.lost:
             raise EngineLost("the engine's answer broke off")
-        return bytes(self.body)
+        return b"".join(self._pieces)
 
     def take_events(self) -> list[bytes]:
         """The data of the server-sent events that are complete by now, each taken once."""
-        if self.body.endswith(b"\n\n"):
-            # Nearly always: an engine sends whole events.
-            block = bytes(self.body)
-            self.body.clear()
-        else:
-            block, _, rest = bytes(self.body).rpartition(b"\n\n")
-            self.body[:] = rest
+        block = b"".join(self._pieces)
+        self._pieces.clear()
+        # Nearly always they are: an engine sends whole events.
+        if block and not block.endswith(b"\n\n"):
+            block, _, rest = block.rpartition(b"\n\n")
+            self._pieces.append(rest)
         return [event[6:] for event in block.split(b"\n\n") if event.startswith(b"data: ")]
 
     def close(self) -> None:
@@ -109,9 +109,16 @@ class Transfer(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError:
-            self.close()
-            return
-        self._wake()
+            if not self._is_whole:
+                self.close()
+                return
+        if self._pieces:
+            self._on_progress()
+        if self._is_whole and self._transport is not None:
+            self._transport.close()
+            self._end(lost=False)
+        else:
+            self._tell()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end(lost=True)
@@ -119,25 +126,20 @@ class Transfer(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         self.status = self._parser.get_status_code()
 
-    def on_body(self, body: bytes) -> None:
-        self.body += body
-        self._on_progress()
-
     def on_message_complete(self) -> None:
-        self._end(lost=False)
-        if self._transport is not None:
-            self._transport.close()
+        self._is_whole = True
 
     def _end(self, *, lost: bool) -> None:
         if self.ended:
             return
-        self.complete, self.lost = not lost, lost
+        self.ended, self.lost = True, lost
         self._on_end()
-        self._wake()
+        self._tell()
 
-    def _wake(self) -> None:
+    def _tell(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+        self.on_news()
 
 
 class EngineClient:
@@ -259,15 +261,16 @@ class EngineClient:
             await self.name_weights(held, timeout_s)
             raise EngineUnavailable("the replies in flight did not end in time; nothing was changed") from None
 
-    async def reload(self, folder: Path, timeout_s: float) -> None:
+    async def reload(self, folder: Path, timeout_s: float, *, gently: bool = False) -> None:
         """Load the weights in `folder` in place of those it has; it is drained, and goes by no version's name until
-        `name_weights`. Raises EngineLost.
+        `name_weights`. With `gently` it gives way to other engines meanwhile. Raises EngineLost.
 
         The prefix cache is emptied before anything new is written: it holds what the old weights made of a prompt.
         """
+        method = "reload_weights_gently" if gently else "reload_weights"
         await self._call(
             "/collective_rpc",
-            {"method": "reload_weights", "kwargs": {"weights_path": str(folder)}, "timeout": timeout_s},
+            {"method": method, "kwargs": {"weights_path": str(folder)}, "timeout": timeout_s},
             timeout_s,
         )
         emptied = await self._call("/reset_prefix_cache", {}, timeout_s)

@@ -55,7 +55,7 @@ async def test_events_come_whole_however_the_bytes_are_cut(tmp_path: Path, piece
         transfer = await client.chat({}, "r")
         assert await transfer.wait_for_status() == 200
         assert await all_events(transfer) == [b'{"n": %d}' % number for number in range(20)] + [b"[DONE]"]
-        assert transfer.complete and not transfer.lost
+        assert transfer.ended and not transfer.lost
 
 
 async def test_an_answer_that_is_there_at_once_is_told_of(tmp_path: Path) -> None:

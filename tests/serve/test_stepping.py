@@ -1,6 +1,5 @@
 """Two streams in step, whatever the engines send when."""
 
-import asyncio
 from collections import deque
 from typing import Any
 
@@ -39,9 +38,6 @@ class Scripted:
         if self._coming and not (self._pauses and self._pauses.popleft()):
             self.pending.append(self._coming.popleft())
 
-    async def wait(self) -> None:
-        await asyncio.sleep(0)
-
 
 sizes = st.lists(st.integers(1, 3), min_size=1, max_size=12)
 pauses = st.lists(st.booleans(), max_size=12)
@@ -52,17 +48,11 @@ pauses = st.lists(st.booleans(), max_size=12)
 def test_neither_side_is_ahead_and_nothing_is_lost(
     left: list[int], right: list[int], left_pauses: list[bool], right_pauses: list[bool]
 ) -> None:
-    async def run() -> list[list[tuple[int, dict[str, Any]]]]:
-        sides = [Scripted(0, left, left_pauses), Scripted(1, right, right_pauses)]
-        steps, blocks = InStep(*sides), []  # type: ignore[arg-type]
-        while not steps.ended:
-            block = steps.release()
-            blocks += [block] if block else []
-            if not block:
-                await steps.wait()
-        return blocks
-
-    blocks, released, ended = asyncio.run(run()), [0, 0], (sum(left), sum(right))
+    steps = InStep(Scripted(0, left, left_pauses), Scripted(1, right, right_pauses))  # type: ignore[arg-type]
+    blocks: list[list[tuple[int, dict[str, Any]]]] = []
+    while not steps.ended:
+        blocks += steps.blocks()
+    released, ended = [0, 0], (sum(left), sum(right))
     assert [["role" in chunk["delta"] for _, chunk in block] for block in blocks].count([True, True]) == 1
     for block in blocks:
         both_went_on = all(count < end for count, end in zip(released, ended, strict=True))

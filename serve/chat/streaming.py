@@ -1,0 +1,151 @@
+"""A stream on its way to the client: what an engine has sent goes out in the very callback that brought it, since
+waking a task for each token costs more than all that is done with the token.
+"""
+
+import asyncio
+import operator
+import types
+from collections.abc import Awaitable, Coroutine, Generator
+from typing import Any, cast
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from feedback.errors import TandemError
+from serve.chat.completions import Completion, ReplyTimedOut
+from serve.chat.frames import DONE, Frames, error_event
+from serve.chat.reply import CANCELLED, COMPLETE, FAILED
+from serve.chat.retries import Attempt
+from serve.chat.stepping import Alone, InStep
+from serve.gateway import Gateway
+from serve.rendering import openai_error
+
+EVENT_STREAM = "text/event-stream"
+FINISH_REASON = operator.attrgetter("finish_reason")
+
+
+class EventStream(Response):
+    """Server-sent events of a reply that has begun. They stop when the client goes away."""
+
+    media_type = EVENT_STREAM
+
+    def __init__(self, gateway: Gateway, completion: Completion, gone: "asyncio.Future[Any]", attempt: Attempt) -> None:
+        super().__init__(media_type=self.media_type)
+        del self.headers["content-length"]
+        self.headers["cache-control"] = "no-cache"
+        self.headers["x-accel-buffering"] = "no"
+        self._gateway = gateway
+        self._completion = completion
+        self._gone = gone
+        self._attempt = attempt
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        completion, gone = self._completion, self._gone
+        gone.add_done_callback(lambda _: completion.cancel())
+        timeout_s = self._gateway.settings.serve.request_timeout_s
+        deadline = asyncio.get_running_loop().call_later(timeout_s, completion.expire)
+        events = Events(completion, scope["state"]["send"], keep=self._attempt.named)
+        try:
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            await events.send_all()
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            if self._attempt.named and completion.recorded_as == COMPLETE:
+                self._gateway.retries.keep(self._attempt, b"".join(events.kept), EVENT_STREAM)
+        finally:
+            deadline.cancel()
+            gone.cancel()
+            completion.stop()
+            self._gateway.retries.drop(self._attempt)
+            await asyncio.shield(completion.record(CANCELLED))
+
+
+class Events:
+    """The events of one stream: sent as they come, the last ones only once the replies are in the record. With `keep`
+    they are `kept`, too.
+    """
+
+    def __init__(self, completion: Completion, send: Send, *, keep: bool) -> None:
+        generations = completion.generations
+        self.kept: list[bytes] = []
+        self._keep = keep
+        self._completion = completion
+        self._send = send
+        self._frames = Frames(completion.chat, completion.head(), completion.tail())
+        self._replies = [generation.reply for generation in generations]
+        self._steps = Alone(generations[0]) if len(generations) == 1 else InStep(*generations)
+        # What ends the replies, kept back until they are recorded.
+        self._held = b""
+        # What is left to do of sending an event that the client is too slow for.
+        self._unsent: Awaitable[None] | None = None
+        self._stopped: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def send_all(self) -> None:
+        """Returns when everything was sent, or the client is gone."""
+        completion = self._completion
+        for generation in completion.generations:
+            generation.follow(self._pass_on)
+        try:
+            await self._pass_all_on()
+            await completion.record(COMPLETE)
+            usage = self._frames.usage(completion.usage()) if completion.chat.include_usage else b""
+            last = self._held + usage + DONE
+        except TandemError as error:
+            if completion.cancelled:
+                return
+            completion.stop()
+            await completion.record(FAILED)
+            last = error_event(openai_error(ReplyTimedOut() if completion.expired else error))
+        await self._send(self._message(last))
+
+    async def _pass_all_on(self) -> None:
+        """Returns at the end of the replies. Raises EngineLost, EngineRefused."""
+        while True:
+            self._pass_on()
+            await self._stopped
+            if self._unsent is None:
+                return
+            self._stopped = asyncio.get_running_loop().create_future()
+            await self._unsent
+            self._unsent = None
+
+    def _pass_on(self) -> None:
+        """Send what has come, as far as the client takes it."""
+        if self._stopped.done():
+            return
+        try:
+            for chunks in self._steps.blocks():
+                block = b"".join([self._frames.chunk(index, chunk) for index, chunk in chunks])
+                if all(map(FINISH_REASON, self._replies)):
+                    self._held += block
+                elif block:
+                    self._unsent = begin(self._send(self._message(block)))
+                    if self._unsent is not None:
+                        break
+            if self._unsent is not None or self._steps.ended:
+                self._stopped.set_result(None)
+        except Exception as error:  # noqa: BLE001 - raised where it is waited for, not into the event loop
+            self._stopped.set_exception(error)
+
+    def _message(self, block: bytes) -> dict[str, Any]:
+        if self._keep:
+            self.kept.append(block)
+        return {"type": "http.response.body", "body": block, "more_body": True}
+
+
+def begin(awaitable: Awaitable[None]) -> Awaitable[None] | None:
+    """Run a coroutine up to where it waits for something. None when it never did, else the rest, to be awaited."""
+    call = cast("Coroutine[Any, Any, None]", awaitable)
+    try:
+        waits_for = call.send(None)
+    except StopIteration:
+        return None
+    return _rest(call, waits_for)
+
+
+@types.coroutine
+def _rest(call: Coroutine[Any, Any, None], waits_for: Any) -> Generator[Any, Any, None]:
+    try:
+        yield waits_for
+        yield from call.__await__()
+    finally:
+        call.close()
