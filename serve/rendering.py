@@ -25,12 +25,8 @@ OPENAI_PREFIXES = (
 )
 # The record or an engine is away: both come back by themselves.
 RETRY_AFTER_S = 1
-OPENAI_TYPES = {
-    401: "authentication_error",
-    403: "permission_error",
-    404: "not_found_error",
-    429: "rate_limit_error",
-}
+# OpenAI's own answers to an unknown key and to an unknown model are of the type of any wrong request.
+OPENAI_TYPES = {403: "permission_error", 429: "rate_limit_error"}
 
 
 def install(app: FastAPI) -> None:

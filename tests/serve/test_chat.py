@@ -141,10 +141,11 @@ def test_the_openai_sdk_understands_all_of_it(tandem: Tandem) -> None:
         with pytest.raises(openai.NotFoundError) as missing:
             sdk.chat.completions.create(model="tandem@v77", messages=MESSAGES)
         assert missing.value.code == "model_not_found"
-        with pytest.raises(openai.BadRequestError):
-            sdk.chat.completions.create(model="tandem", messages=[{"role": "user", "content": "word " * 4000}])
-        with pytest.raises(openai.AuthenticationError):
+        with pytest.raises(openai.AuthenticationError) as unknown:
             openai.OpenAI(base_url=f"{tandem.url}/v1", api_key="nope", max_retries=0).models.list()
+        assert unknown.value.code == "invalid_api_key"
+        for error in (missing.value, unknown.value):
+            assert error.type == "invalid_request_error"
 
 
 def test_a_version_can_be_asked_for(tandem: Tandem) -> None:
@@ -201,6 +202,22 @@ def test_what_cannot_be_is_refused_in_openais_form(tandem: Tandem, body: dict[st
     assert error.keys() == {"message", "type", "param", "code"}
     assert error["type"] == "invalid_request_error" and error["message"]
     assert error["param"] == param or (error["param"] is None and param in error["message"])
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("words", "fields"), [(900, {}), (40_000, {}), (1, {"max_tokens": 510})], ids=["tokens", "characters", "with reply"]
+)
+def test_what_does_not_fit_is_refused_as_openai_does(
+    tandem: Tandem, words: int, fields: dict[str, Any], stream: bool
+) -> None:
+    messages = [{"role": "user", "content": "word " * words}]
+    with tandem.client("chat") as client:
+        answer = client.post("/v1/chat/completions", json=chat(messages=messages, stream=stream, **fields))
+    error = answer.json()["error"]
+    assert (answer.status_code, error["type"]) == (400, "invalid_request_error")
+    assert (error["code"], error["param"]) == ("context_length_exceeded", "messages")
+    assert "maximum context length" in error["message"] and "parameter" not in error["message"]
 
 
 def test_malformed_json_is_refused_in_openais_form(tandem: Tandem) -> None:
