@@ -144,7 +144,8 @@ class Loader:
     async def _take(self, slot: Slot, policy: PolicyFolder) -> None:
         """Have the drained engine load the weights and prove them."""
         await self._adapters.remove_all(slot)
-        await slot.client.reload(policy.folder, self._settings.swap_timeout_s)
+        others_write = any(other.state == "ready" for other in self._pool.slots if other is not slot)
+        await slot.client.reload(policy.folder, self._settings.swap_timeout_s, gently=others_write)
         await self._adapters.serve_base(slot, policy)
         probes = await self._folders.probes(policy)
         await prove(slot.client, probes, self._settings, slot.name_of(policy.version))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import orjson
 
-from feedback import adapters
+from feedback import adapters, verification
 from feedback.adapters import Base
 from feedback.errors import PolicyInvalid
 from feedback.schema import version_name
@@ -71,27 +71,10 @@ class PolicyFolders:
         """Check digests, tensors and finiteness, and whether an adapter fits its base. Raises PolicyInvalid, also when
         the files cannot be read in `engine.start_timeout_s`.
         """
-        timeout_s = self._settings.engine.start_timeout_s
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self._verify(policy)
-        except TimeoutError:
-            raise PolicyInvalid(f"{policy.folder.name} could not be read within {timeout_s:g} s") from None
-
-    async def _verify(self, policy: PolicyFolder) -> None:
-        # numpy comes with it: not before it is needed.
-        from feedback import manifest
-
-        base = await self.base_of(policy)
-        await asyncio.to_thread(manifest.verify, policy.folder, policy.digest)
+        base, engine = await self.base_of(policy), self._settings.engine
+        await asyncio.to_thread(verification.verify, policy.folder, policy.digest, engine.start_timeout_s)
         if policy.base is not None:
-            await asyncio.to_thread(
-                adapters.check_fits,
-                policy.folder,
-                manifest.read(policy.folder)["tensors"],
-                manifest.read(base.folder, base.digest)["tensors"],
-                self._settings.engine.max_adapter_rank,
-            )
+            await asyncio.to_thread(_check_fits, policy, base, engine.max_adapter_rank)
 
     async def probes(self, policy: PolicyFolder) -> list[Probe]:
         """What the learner computed for this version, to hold the engine to. Raises PolicyInvalid."""
@@ -104,6 +87,14 @@ class PolicyFolders:
         if not probes:
             raise PolicyInvalid(f"{policy.folder.name}: probe.json holds no probe")
         return probes
+
+
+def _check_fits(policy: PolicyFolder, base: PolicyFolder, max_rank: int) -> None:
+    # numpy comes with it: not before it is needed.
+    from feedback import manifest
+
+    tensors, of_base = manifest.read(policy.folder)["tensors"], manifest.read(base.folder, base.digest)["tensors"]
+    adapters.check_fits(policy.folder, tensors, of_base, max_rank)
 
 
 def _bring(settings: Settings, path: str, digest: str) -> Path:

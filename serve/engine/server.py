@@ -95,6 +95,7 @@ def server_arguments(settings: EngineSettings, policy: Path, socket: Path, devic
         *("--disable-uvicorn-access-log", "--uvicorn-log-level", "warning"),
         "--disable-fastapi-docs",
         *("--middleware", "serve.engine.door.Door"),
+        *("--worker-extension-cls", "serve.engine.gentle_loading.GentleLoading"),
     ]
     if device == "cpu":
         # Without it one engine takes most of the machine.
