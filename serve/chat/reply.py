@@ -38,12 +38,13 @@ class Reply:
 
     def absorb_delta(self, choice: dict[str, Any]) -> None:
         """Take in one choice of one streamed chunk of the engine's."""
-        for name, value in choice["delta"].items():
+        delta = choice["delta"]
+        for name in delta:
             if name in JOINED_FIELDS:
-                if value:
-                    self._texts[name].append(value)
+                if delta[name]:
+                    self._texts[name].append(delta[name])
             elif name == "tool_calls":
-                self._join_tool_calls(value)
+                self._join_tool_calls(delta[name])
         self._absorb(choice)
 
     def absorb_message(self, choice: dict[str, Any], usage: dict[str, Any]) -> None:
@@ -106,12 +107,13 @@ class Reply:
         )
 
     def _absorb(self, choice: dict[str, Any]) -> None:
-        self.finish_reason = choice.get("finish_reason") or self.finish_reason
-        self.token_ids += choice.get("token_ids") or ()
-        logprobs = choice.get("logprobs")
-        if logprobs:
-            for entry in logprobs.get("content") or ():
-                self._logprobs.append(entry["logprob"])
+        if choice.get("finish_reason"):
+            self.finish_reason = choice["finish_reason"]
+        token_ids, logprobs = choice.get("token_ids"), choice.get("logprobs")
+        if token_ids:
+            self.token_ids += token_ids
+        if logprobs and logprobs.get("content"):
+            self._logprobs += [entry["logprob"] for entry in logprobs["content"]]
 
     def _join_tool_calls(self, pieces: list[dict[str, Any]]) -> None:
         for piece in pieces:

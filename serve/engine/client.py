@@ -86,10 +86,12 @@ class Transfer(asyncio.Protocol):
 
     def take_events(self) -> list[bytes]:
         """The data of the server-sent events that are complete by now, each taken once."""
+        if not self._pieces:
+            return []
         block = b"".join(self._pieces)
         self._pieces.clear()
         # Nearly always they are: an engine sends whole events.
-        if block and not block.endswith(b"\n\n"):
+        if not block.endswith(b"\n\n"):
             block, _, rest = block.rpartition(b"\n\n")
             self._pieces.append(rest)
         return [event[6:] for event in block.split(b"\n\n") if event.startswith(b"data: ")]

@@ -47,10 +47,11 @@ def post(tandem: Tandem, body: dict[str, Any], **headers: str) -> Any:
 
 
 def test_stop_strings_end_a_reply(tandem: Tandem) -> None:
-    whole = post(tandem, chat(temperature=0)).json()["choices"][0]["message"]["content"]
-    word = whole.split()[1]
-    stopped = post(tandem, chat(temperature=0, stop=[word])).json()["choices"][0]
-    assert stopped["message"]["content"] == whole[: whole.index(word)] and stopped["finish_reason"] == "stop"
+    body = chat(temperature=0, ignore_eos=True)
+    whole = post(tandem, body).json()["choices"][0]["message"]["content"]
+    piece = whole[len(whole) // 2 :][:3]
+    stopped = post(tandem, body | {"stop": [piece]}).json()["choices"][0]
+    assert stopped["message"]["content"] == whole[: whole.index(piece)] and stopped["finish_reason"] == "stop"
 
 
 @pytest.mark.parametrize("field", ["max_tokens", "max_completion_tokens"])
