@@ -104,9 +104,9 @@ class Events:
             await self._stopped
             if self._unsent is None:
                 return
-            self._stopped = asyncio.get_running_loop().create_future()
             await self._unsent
-            self._unsent = None
+            # Not before: whatever comes meanwhile waits behind it.
+            self._unsent, self._stopped = None, asyncio.get_running_loop().create_future()
 
     def _pass_on(self) -> None:
         """Send what has come, as far as the client takes it."""

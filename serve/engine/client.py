@@ -116,8 +116,7 @@ class Transfer(asyncio.Protocol):
                 return
         if self._pieces:
             self._on_progress()
-        if self._is_whole and self._transport is not None:
-            self._transport.close()
+        if self._is_whole:
             self._end(lost=False)
         else:
             self._tell()
@@ -135,6 +134,8 @@ class Transfer(asyncio.Protocol):
         if self.ended:
             return
         self.ended, self.lost = True, lost
+        if self._transport is not None:
+            self._transport.close()
         self._on_end()
         self._tell()
 

@@ -1,0 +1,168 @@
+"""A stream on its way out: clients of any speed, engines that break off; nothing is lost, doubled or overtaken."""
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import orjson
+import pytest
+
+from serve.chat.generation import Generation
+from serve.chat.request import parse
+from serve.chat.streaming import Events, begin
+from serve.engine.client import Transfer
+
+HEAD = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+WORDS = [f"word{number} " for number in range(40)]
+
+
+def chunk(said: dict[str, Any]) -> bytes:
+    event = b"data: " + orjson.dumps(said) + b"\n\n"
+    return b"%x\r\n%s\r\n" % (len(event), event)
+
+
+def word(number: int) -> bytes:
+    end = "length" if number == len(WORDS) - 1 else None
+    return chunk({"choices": [{"delta": {"content": WORDS[number]}, "finish_reason": end, "token_ids": [number]}]})
+
+
+class Completion:
+    """What a stream wants of a completion, with one reply whose engine's answer the test plays."""
+
+    cancelled = expired = False
+
+    def __init__(self) -> None:
+        body = {"model": "tandem", "stream": True, "messages": [{"role": "user", "content": "x"}]}
+        self.chat = parse(orjson.dumps(body), 2, 1)
+        generation = Generation(SimpleNamespace(), SimpleNamespace(), self.chat, 0, None)  # type: ignore[arg-type]
+        self.engine = generation._transfer = Transfer(b"", lambda: None, lambda: None)
+        self.engine.data_received(HEAD)
+        self.generations = [generation]
+        self.recorded: list[str] = []
+
+    def head(self) -> dict[str, Any]:
+        return {"id": "chatcmpl-1"}
+
+    def tail(self) -> dict[str, Any]:
+        return {}
+
+    def stop(self) -> None:
+        self.engine.close()
+
+    async def record(self, status: str) -> None:
+        self.recorded.append(status)
+
+
+class Client:
+    """Takes `quick` events at once, then one each time the loop comes round some times."""
+
+    def __init__(self, quick: int) -> None:
+        self.quick = quick
+        self.events: list[bytes] = []
+        self.taking = False
+
+    async def send(self, message: dict[str, Any]) -> None:
+        assert not self.taking, "one event overtakes another"
+        self.taking = True
+        if len(self.events) >= self.quick:
+            for _ in range(3):
+                await asyncio.sleep(0)
+        self.taking = False
+        self.events.append(message["body"])
+
+    @property
+    def text(self) -> str:
+        found = [event for event in b"".join(self.events).split(b"\n\n") if b'"delta"' in event]
+        return "".join(orjson.loads(event[6:])["choices"][0]["delta"]["content"] for event in found)
+
+
+@pytest.mark.parametrize("quick", [0, 5, 1000])
+@pytest.mark.parametrize("burst", [1, 7, 40])
+async def test_everything_arrives_in_order_however_slow_the_client(quick: int, burst: int) -> None:
+    completion, client = Completion(), Client(quick)
+    events = Events(completion, client.send, keep=True)  # type: ignore[arg-type]
+    sending = asyncio.create_task(events.send_all())
+    for at in range(0, len(WORDS), burst):
+        await asyncio.sleep(0)
+        completion.engine.data_received(b"".join(map(word, range(at, min(at + burst, len(WORDS))))))
+    completion.engine.data_received(b"0\r\n\r\n")
+    await sending
+    assert client.text == "".join(WORDS) and completion.recorded == ["complete"]
+    assert client.events[-1].endswith(b"data: [DONE]\n\n") and events.kept == client.events
+
+
+async def test_the_last_token_waits_for_the_record() -> None:
+    completion, client, durable = Completion(), Client(1000), asyncio.Event()
+
+    async def record(_: str) -> None:
+        await durable.wait()
+
+    completion.record = record  # type: ignore[assignment,method-assign]
+    sending = asyncio.create_task(Events(completion, client.send, keep=False).send_all())  # type: ignore[arg-type]
+    await asyncio.sleep(0)
+    completion.engine.data_received(b"".join(map(word, range(len(WORDS) - 1))))
+    completion.engine.data_received(word(len(WORDS) - 1) + b"0\r\n\r\n")
+    await asyncio.sleep(0)
+    assert client.text == "".join(WORDS[:-1])
+    durable.set()
+    await sending
+    assert client.text == "".join(WORDS)
+
+
+@pytest.mark.parametrize("by", ["connection", "event"])
+async def test_a_break_comes_after_all_that_was_written_before_it(by: str) -> None:
+    completion, client = Completion(), Client(1000)
+    sending = asyncio.create_task(Events(completion, client.send, keep=False).send_all())  # type: ignore[arg-type]
+    await asyncio.sleep(0)
+    completion.engine.data_received(word(0))
+    completion.engine.data_received(word(1) + (chunk({"error": {"message": "no"}}) if by == "event" else b""))
+    completion.engine.connection_lost(None)
+    await sending
+    assert client.text == "".join(WORDS[:2]) and completion.recorded == ["failed"]
+    assert orjson.loads(client.events[-1][6:]).keys() == {"error"}
+
+
+async def test_a_client_that_left_is_sent_no_more() -> None:
+    completion, client = Completion(), Client(1000)
+    sending = asyncio.create_task(Events(completion, client.send, keep=False).send_all())  # type: ignore[arg-type]
+    await asyncio.sleep(0)
+    completion.engine.data_received(word(0))
+    completion.cancelled = True
+    completion.stop()
+    await sending
+    assert len(client.events) == 1 and completion.recorded == []
+
+
+async def test_what_never_waits_has_ended_at_once() -> None:
+    done: list[int] = []
+
+    async def quick() -> None:
+        done.append(1)
+
+    assert begin(quick()) is None and done == [1]
+
+
+async def test_the_rest_of_what_waits_can_be_awaited_and_cancelled() -> None:
+    seen: list[str] = []
+
+    async def slow() -> None:
+        try:
+            await asyncio.sleep(0)
+            await asyncio.sleep(0.001)
+            seen.append("through")
+            await asyncio.sleep(60)
+        finally:
+            seen.append("ended")
+
+    rest = begin(slow())
+    assert rest is not None and seen == []
+    waiting = asyncio.ensure_future(_awaited(rest))
+    while seen != ["through"]:
+        await asyncio.sleep(0.001)
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    assert seen == ["through", "ended"]
+
+
+async def _awaited(rest: Any) -> None:
+    await rest
