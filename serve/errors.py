@@ -75,7 +75,7 @@ class EngineRefused(TandemError):
 
 
 class PromptTooLong(EngineRefused):
-    """The messages, with the tokens that were asked for, are more than the policy can read."""
+    """The messages are more than the policy can read."""
 
     code = "context_length_exceeded"
 
