@@ -4,7 +4,8 @@ import math
 from typing import Any
 
 from feedback.schema import OBJECTIVES
-from feedback.store import Store, leases, policies
+from feedback.store import Store, iterations, leases, policies
+from feedback.store.datasets import Learnt
 from feedback.store.policies import Provenance
 
 STEPS = 12
@@ -127,3 +128,19 @@ def add_versions(store: Store, win_rates: tuple[float, ...] = (0.62, 0.81)) -> N
         made = Provenance(0, f"itr_{version}", f"{version}" * 64, {"seed": version}, version, shown)
         store.write(policies.publish, version, f"policies/v{version}", f"{version}" * 64, made, epoch=epoch)
     store.write(leases.release, leases.LEARNER, epoch)
+
+
+def learn_from(store: Store, cast: list[str]) -> None:
+    """An iteration's part, played on the record: v1 is made of these votes, which are under helpful."""
+    store.write(policies.register_start, "policies/v0", "sha256:0", {})
+    iteration = store.write(iterations.start, trigger="test", seed=0, settings={})
+    claimed = store.write(iterations.claim, iteration.id, "test", 60.0, 5)
+    assert claimed is not None
+    epoch, digest = claimed[1], "d" * 64
+    summary = {"counts": {"train": len(cast), "train.helpful": len(cast)}}
+    store.write(iterations.begin_dataset, iteration.id, epoch, digest=digest, path="datasets/d", summary=summary)
+    learnt = [Learnt(vote, 1, "train", 0.8, None, 1.0) for vote in cast]
+    store.write(iterations.add_to_dataset, iteration.id, epoch, digest, learnt)
+    store.write(iterations.freeze, iteration.id, epoch, digest)
+    made = Provenance(0, iteration.id, digest, {}, 0)
+    store.write(policies.publish, 1, "policies/v1", "sha256:1", made, epoch=epoch)

@@ -4,14 +4,13 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from feedback.store import iterations, policies, votes
-from feedback.store.policies import Provenance
 from feedback.tax.measuring import compare
 from feedback.worker import count_all
 from tests.feedback.live import vote_between
 from tests.feedback.record import add_comparison, judgement
 from tests.serve.conftest import Tandem
 from tests.serve.pages.conftest import IN_CHROMIUM, Visitors
-from tests.serve.pages.evidence import STEPS, add_versions, evaluation, ppo_step, preference
+from tests.serve.pages.evidence import STEPS, add_versions, evaluation, learn_from, ppo_step, preference
 
 pytestmark = IN_CHROMIUM
 
@@ -80,7 +79,7 @@ def test_the_evidence_of_every_judge_is_there(quiet: Tandem, visitors: Visitors)
 
 def test_the_votes_of_a_version_are_listed_page_by_page(quiet: Tandem, visitors: Visitors) -> None:
     cast = [cast_vote(quiet, f"r{number}") for number in range(60)]
-    made_of(quiet, cast)
+    learn_from(quiet.store, cast)
     page = visitors.visit(quiet, "/operate/v1")
     section = page.get_by_role("region", name="Votes")
     expect(section).to_contain_text("60 to learn from (60 helpful)")
@@ -99,19 +98,6 @@ def test_the_votes_of_a_version_are_listed_page_by_page(quiet: Tandem, visitors:
 def cast_vote(tandem: Tandem, rater: str) -> str:
     comparison = add_comparison(tandem.store)
     return tandem.store.write(votes.put, comparison, judgement(), key_id="key_a", sees_all=True, rater=rater).id
-
-
-def made_of(tandem: Tandem, cast: list[str]) -> None:
-    """An iteration's part, played on the record: v1 is made of these votes."""
-    tandem.store.write(policies.register_start, "policies/v0", "sha256:0", {})
-    iteration = tandem.store.write(iterations.start, trigger="test", seed=0, settings={})
-    claimed = tandem.store.write(iterations.claim, iteration.id, "test", 60.0, 5)
-    assert claimed is not None
-    summary = {"counts": {"train": len(cast), "train.helpful": len(cast)}}
-    frozen = {"digest": "d" * 64, "path": "d", "summary": summary, "votes": [(vote, 1, "train") for vote in cast]}
-    tandem.store.write(iterations.freeze, iteration.id, claimed[1], **frozen)
-    made = Provenance(0, iteration.id, "d" * 64, {}, 0)
-    tandem.store.write(policies.publish, 1, "policies/v1", "sha256:1", made, epoch=claimed[1])
 
 
 def test_links_lead_to_the_sections_of_a_long_page(quiet: Tandem, visitors: Visitors) -> None:

@@ -5,12 +5,11 @@ from playwright.sync_api import Page, expect
 from sqlalchemy import select
 
 from feedback.schema import Vote
-from feedback.store import iterations, policies
 from feedback.store import votes as votes_of
-from feedback.store.policies import Provenance
 from tests.feedback.record import add_comparison, judgement, sample
 from tests.serve.conftest import Tandem
 from tests.serve.pages.conftest import IN_CHROMIUM, Visitors
+from tests.serve.pages.evidence import learn_from
 
 pytestmark = IN_CHROMIUM
 
@@ -179,7 +178,7 @@ def test_what_the_own_votes_changed(quiet: Tandem, pairs: dict[str, str], visito
     moved_on(page, prompt)
     last_vote(page, "A was")
     (vote,) = votes(quiet)
-    learn_from(quiet, vote.id)
+    learn_from(quiet.store, [vote.id])
     page.get_by_text("What did my votes change?").click()
     row = page.get_by_role("table", name="Your votes and what they changed").locator("tbody tr")
     expect(row).to_contain_text("v1 learnt from it, not promoted")
@@ -207,15 +206,3 @@ def test_a_vote_tells_what_it_said_before(quiet: Tandem, pairs: dict[str, str], 
     other = visitors.visit(quiet, f"/vote/{vote.id}", role="vote")
     expect(other.get_by_role("alert")).to_contain_text("no vote")
     visitors.forgive("404")
-
-
-def learn_from(tandem: Tandem, vote_id: str) -> None:
-    """An iteration's part, played on the record: v1 is made of this vote."""
-    tandem.store.write(policies.register_start, "policies/v0", "sha256:0", {})
-    iteration = tandem.store.write(iterations.start, trigger="test", seed=0, settings={})
-    claimed = tandem.store.write(iterations.claim, iteration.id, "test", 60.0, 5)
-    assert claimed is not None
-    frozen = {"digest": "d" * 64, "path": "datasets/d", "summary": {}, "votes": [(vote_id, 1, "train")]}
-    tandem.store.write(iterations.freeze, iteration.id, claimed[1], **frozen)
-    made = Provenance(0, iteration.id, "d" * 64, {}, 0)
-    tandem.store.write(policies.publish, 1, "policies/v1", "sha256:1", made, epoch=claimed[1])
