@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from feedback import datasets, policy_weights
-from feedback.errors import Conflict
+from feedback.errors import Conflict, NotFound
 from feedback.saved_settings import read_saved
 from feedback.schema import version_name
 from feedback.settings import Settings
@@ -36,7 +36,10 @@ def measure_again(store: Store, settings: Settings, version: int) -> dict[str, A
     preference = settings.home / "iterations" / policy.iteration_id / PREFERENCE
     if not preference.exists():
         raise Conflict(f"{version_name(version)} cannot be measured again: this home has no {preference}")
-    dataset = datasets.find(store, settings.home, policy.dataset_digest)
+    try:
+        dataset = datasets.find(store, settings.home, policy.dataset_digest)
+    except NotFound as error:
+        raise Conflict(f"{version_name(version)} cannot be measured again: {error.message}") from error
     learner = fit_to(
         read_saved(policy.settings).model_copy(update={"evaluation": settings.learner.evaluation}),
         policy_weights.folder_of(store, settings, start.version),

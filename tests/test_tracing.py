@@ -93,7 +93,7 @@ def test_what_an_engine_refuses_is_an_error_without_its_words(collector: Collect
         body = chat(messages=[{"role": "user", "content": SECRET * 5000}])
         assert client.post("/v1/chat/completions", json=body).status_code == 400
     (asked,) = collector.wait_for(lambda span: span.kind == "client")
-    assert asked.failed and asked.attributes["error.type"] == "EngineRefused"
+    assert asked.failed and asked.attributes["error.type"] == "PromptTooLong"
     assert SECRET.encode() not in collector.raw
 
 

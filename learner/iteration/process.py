@@ -4,6 +4,8 @@ import logging
 import os
 import shutil
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from feedback import datasets, policy_weights, rater_watch
@@ -48,29 +50,38 @@ def run(store: Store, settings: Settings, iteration_id: str, processes: Processe
         processes.tell(None)
         return
     row, epoch = claimed
-    this = open_run(store, settings, iteration_id, epoch, processes)
-    processes.tell({"iteration": iteration_id})
-    with Heartbeat(store, epoch, settings.loop.lease_ttl_s), this.progress.traced():
-        try:
-            this.progress.tracking = open_trackers(this.learner.trackers, this.folder, iteration_id, row.settings)
-            version = _all_stages(this)
-            store.write(iterations.succeed, iteration_id, epoch, version)
-        except (LeaseLost, RecordUnavailable, StorageUnavailable):
-            # Without them this process cannot go on; the iteration can, in the next one.
-            raise
-        except TandemError as error:
-            store.write(iterations.fail, iteration_id, epoch, error.message)
-            raise
-        except Exception as error:
-            # Left as running, an iteration that cannot end would be begun again for ever.
-            store.write(iterations.fail, iteration_id, epoch, f"{type(error).__name__}: see the learner's log")
-            raise
-        finally:
-            this.progress.tracking.close()
-            # On SIGTERM too: the next process may go on at once.
-            store.write(leases.release, leases.LEARNER, epoch)
+    with Heartbeat(store, epoch, settings.loop.lease_ttl_s), _its_end_is_told(store, iteration_id, epoch):
+        this = open_run(store, settings, iteration_id, epoch, processes)
+        processes.tell({"iteration": iteration_id})
+        with this.progress.traced():
+            try:
+                this.progress.tracking = open_trackers(this.learner.trackers, this.folder, iteration_id, row.settings)
+                version = _all_stages(this)
+                store.write(iterations.succeed, iteration_id, epoch, version)
+            finally:
+                this.progress.tracking.close()
     processes.tell(None)
     _tidy(this)
+
+
+@contextmanager
+def _its_end_is_told(store: Store, iteration_id: str, epoch: int) -> Iterator[None]:
+    """What breaks the iteration off is in its row, unless the next process can go on; the lease is given back."""
+    try:
+        yield
+    except (LeaseLost, RecordUnavailable, StorageUnavailable):
+        # Without them this process cannot go on; the iteration can, in the next one.
+        raise
+    except TandemError as error:
+        store.write(iterations.fail, iteration_id, epoch, error.message)
+        raise
+    except Exception as error:
+        # Left as running, an iteration that cannot end would be begun again for ever.
+        store.write(iterations.fail, iteration_id, epoch, f"{type(error).__name__}: see the learner's log")
+        raise
+    finally:
+        # On SIGTERM too: the next process may go on at once.
+        store.write(leases.release, leases.LEARNER, epoch)
 
 
 def open_run(store: Store, settings: Settings, iteration_id: str, epoch: int, processes: Processes) -> Run:

@@ -20,6 +20,7 @@ from feedback.store.policies import Provenance
 from feedback.worker import count_all
 from learner.iteration import frontier
 from learner.iteration.examples import agreements
+from learner.iteration.preferences import PREFERENCE
 from learner.iteration.process import run
 from learner.measure_again import measure_again
 from learner.policy import Policy
@@ -93,6 +94,9 @@ def check_measured_again(store: Store, settings: Settings, first: dict[str, Any]
     assert (against["version"], against["win_rate"]["value"]) == ("v2", 0.5), "v2 has the weights of v1"
     with pytest.raises(Conflict, match="v2 cannot be measured again: this home has no"):
         measure_again(store, settings, 2)
+    (settings.home / "iterations" / "itr_2" / PREFERENCE).mkdir(parents=True)
+    with pytest.raises(Conflict, match="v2 cannot be measured again: no dataset 'none'"):
+        measure_again(store, settings, 2)
 
 
 def test_too_few_votes_fail_with_what_to_do(settings: Settings) -> None:
@@ -104,6 +108,17 @@ def test_too_few_votes_fail_with_what_to_do(settings: Settings) -> None:
     ended = store.read(iterations.get, iteration.id)
     assert ended.state == "failed"
     assert "no counted vote to learn from" in ended.error
+
+
+def test_settings_that_can_no_longer_be_had_fail_by_name(settings: Settings) -> None:
+    store = Store(settings.record_url)
+    store.migrate()
+    prepare(store, settings)
+    saved = settings.learner.model_dump(mode="json") | {"trainer": "reinforce"}
+    iteration = store.write(iterations.start_next, trigger="operator", learner=saved, reason="of another release")
+    assert learner(settings, iteration).wait(timeout=240) != 0
+    ended = store.read(iterations.get, iteration.id)
+    assert ended.state == "failed" and "learner.trainer" in ended.error
 
 
 def _check_watch(settings: Settings, evidence: dict) -> None:
