@@ -12,7 +12,7 @@ from pathlib import Path
 from feedback.errors import PolicyInvalid
 
 ROOT = Path(__file__).parents[1]
-# It gets a tenth of what a process of usual priority gets that competes with it.
+# Of whatever gives way: it gets a tenth of what a competitor of usual priority gets.
 NICENESS = 10
 
 

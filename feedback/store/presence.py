@@ -5,7 +5,7 @@ A process serves by a lease of its own. One that let it run out is left out of p
 the lease on what the engines hold, so that one of the two sees the other.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from sqlalchemy import delete, func, select, update
@@ -64,11 +64,12 @@ def enter(session: Session, here: Here) -> int | None:
         return None
     at = now(session)
     session.execute(delete(ApiProcess).where(ApiProcess.expires_at < at - FORGOTTEN_AFTER_S))
-    values = {"serving": here.serving, "held": here.held, "expires_at": at + TTL_S, "epoch": None, "stage": None}
+    nothing_prepared = {"epoch": None, "stage": None, "error": None}
+    values = {"serving": here.serving, "held": here.held, "expires_at": at + TTL_S} | nothing_prepared
     session.execute(
         insert(session, ApiProcess)
-        .values(id=here.id, host=here.host, engines=here.engines, error=None, **values)
-        .on_conflict_do_update(index_elements=["id"], set_={**values, "error": None})
+        .values(id=here.id, host=here.host, engines=here.engines, **values)
+        .on_conflict_do_update(index_elements=["id"], set_=values)
     )
     return _others(session, here.id)
 
@@ -93,16 +94,7 @@ def leave(session: Session, process_id: str) -> None:
 def ask(session: Session, asked: Asked) -> None:
     """Have all processes prepare, up to a stage. Raises LeaseLost."""
     leases.check(session, leases.ENGINES, asked.epoch)
-    session.merge(
-        Preparation(
-            id=1,
-            epoch=asked.epoch,
-            version=asked.version,
-            stage=asked.stage,
-            process_id=asked.process_id,
-            engines=asked.engines,
-        )
-    )
+    session.merge(Preparation(id=1, **asdict(asked)))
 
 
 def withdraw(session: Session, epoch: int) -> None:

@@ -10,8 +10,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-# It gets a tenth of what a thread of usual priority gets that competes with it.
-NICENESS = 10
+from feedback.verification import NICENESS
 
 
 class GentleLoading:

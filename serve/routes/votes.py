@@ -181,7 +181,7 @@ async def get_vote(vote_id: str, parts: Parts, caller: ByKey) -> VoteWithUse:
         iterations=used,
         versions=[VersionFromVote(**version) for version in versions],
         compared=compared,
-        history=[_view_revision(revision) for revision in history],
+        history=[RevisionView(**_said(revision)) for revision in history],
     )
 
 
@@ -191,28 +191,19 @@ def view_vote(vote: Vote) -> VoteView:
         comparison=vote.comparison_id,
         rater=vote.rater_id,
         objective=vote.objective,
-        preferred=_preferred(vote.preferred),
-        strength=vote.strength,
-        reason=vote.reason,
-        ideal=vote.ideal,
-        success=vote.success,
         status=vote.state,
-        revision=vote.revision,
-        created=int(vote.created_at),
+        **_said(vote),
     )
 
 
-def _view_revision(revision: VoteRevision) -> RevisionView:
-    return RevisionView(
-        revision=revision.revision,
-        preferred=_preferred(revision.preferred),
-        strength=revision.strength,
-        reason=revision.reason,
-        ideal=revision.ideal,
-        success=revision.success,
-        created=int(revision.created_at),
-    )
-
-
-def _preferred(said: str | None) -> Any:
-    return int(said) if said in ("0", "1") else said
+def _said(one: Vote | VoteRevision) -> dict[str, Any]:
+    """What a vote says, now or at an earlier revision, and when it was said."""
+    return {
+        "revision": one.revision,
+        "preferred": int(one.preferred) if one.preferred in ("0", "1") else one.preferred,
+        "strength": one.strength,
+        "reason": one.reason,
+        "ideal": one.ideal,
+        "success": one.success,
+        "created": int(one.created_at),
+    }

@@ -2,6 +2,7 @@
 import { get, Refused } from "../api.js";
 import { element } from "../element.js";
 import { when } from "./figures.js";
+import { shortId } from "./section.js";
 import { sortableTable } from "./sortable.js";
 
 const SHOWN = 50;
@@ -64,7 +65,7 @@ function who(actor) {
 
 function about(subject) {
   if (/^v\d+$/.test(subject)) return element("a", { href: `/operate/${subject}` }, subject);
-  return subject.length > 16 ? element("code", { title: subject }, `…${subject.slice(-8)}`) : subject;
+  return subject.length > 16 ? shortId(subject) : subject;
 }
 
 function why({ reason, data }) {

@@ -1,6 +1,7 @@
 // Every attempt to change what serves, by whom and why.
 import { element } from "../element.js";
 import { when } from "./figures.js";
+import { shortId } from "./section.js";
 import { sortableTable } from "./sortable.js";
 
 export function promotionsTable(promotions) {
@@ -23,7 +24,7 @@ export function promotionsTable(promotions) {
       {
         name: "By",
         value: (one) => one.actor,
-        cell: (one) => element("code", { title: one.actor }, `…${one.actor.slice(-8)}`),
+        cell: (one) => shortId(one.actor),
       },
       { name: "Reason", text: true, value: (one) => [one.reason, one.detail].filter(Boolean).join("; ") },
     ],

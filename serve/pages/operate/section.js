@@ -33,3 +33,8 @@ export function facts(known) {
     known.filter(Boolean).map(([name, value]) => element("div", {}, element("dt", {}, name), element("dd", {}, value))),
   );
 }
+
+/** The end of an id, which tells it from others; the whole of it as its title. */
+export function shortId(id) {
+  return element("code", { title: id }, `…${id.slice(-8)}`);
+}

@@ -8,7 +8,7 @@ import { shortDigest, when } from "./figures.js";
 import { gateSection } from "./gate.js";
 import { withJumpLinks } from "./jump_links.js";
 import { promotionsTable } from "./promotions.js";
-import { facts } from "./section.js";
+import { facts, shortId } from "./section.js";
 import { votesSection } from "./votes.js";
 
 export class VersionPage {
@@ -95,7 +95,7 @@ function lineage(policy) {
     ["Dataset", policy.dataset ? element("code", { title: policy.dataset }, shortDigest(policy.dataset)) : "none"],
     [
       "Iteration",
-      policy.iteration ? element("code", { title: policy.iteration }, `…${policy.iteration.slice(-8)}`) : "none",
+      policy.iteration ? shortId(policy.iteration) : "none",
     ],
     ["Seed", String(policy.seed ?? "–")],
     ["Engine", policy.loaded ? "loaded" : "not loaded"],

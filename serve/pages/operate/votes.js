@@ -1,10 +1,10 @@
 // The votes that a version is made of, page by page, each with the way to it.
 import { get, Refused } from "../api.js";
 import { element } from "../element.js";
-import { OBJECTIVES, verdict } from "../objectives.js";
-import { use } from "../vote/one.js";
+import { OBJECTIVES } from "../objectives.js";
+import { said, use } from "../vote/one.js";
 import { whole, when } from "./figures.js";
-import { help, section } from "./section.js";
+import { help, section, shortId } from "./section.js";
 import { sortableTable } from "./sortable.js";
 
 const AT_ONCE = 50;
@@ -31,8 +31,8 @@ function made({ version, dataset_counts: counts }) {
     .filter((split) => counts[split])
     .map((split) => {
       const under = Object.keys(OBJECTIVES).filter((objective) => counts[`${split}.${objective}`]);
-      const said = under.map((objective) => `${whole(counts[`${split}.${objective}`])} ${objective}`).join(", ");
-      return `${whole(counts[split])} ${SPLITS[split]} (${said})`;
+      const kinds = under.map((objective) => `${whole(counts[`${split}.${objective}`])} ${objective}`).join(", ");
+      return `${whole(counts[split])} ${SPLITS[split]} (${kinds})`;
     });
   return parts.length
     ? `${version} was made of these judgements: ${parts.join("; ")}. A rewritten reply is a second judgement of its vote.`
@@ -82,7 +82,7 @@ function table(votes) {
         cell: (vote) => element("a", { href: `/vote/${vote.id}` }, when(vote.created)),
       },
       { name: "Under", value: (vote) => vote.objective },
-      { name: "Says now", value: says },
+      { name: "Says now", value: said },
       { name: "State", value: (vote) => vote.status },
       { name: "Used for", value: (vote) => use(vote.split) },
       {
@@ -95,12 +95,8 @@ function table(votes) {
       {
         name: "Rater",
         value: (vote) => vote.rater,
-        cell: (vote) => element("code", { title: vote.rater }, `…${vote.rater.slice(-8)}`),
+        cell: (vote) => shortId(vote.rater),
       },
     ],
   });
-}
-
-function says(vote) {
-  return vote.status === "retracted" ? "taken back" : verdict(vote);
 }

@@ -3,7 +3,7 @@ import { get, Refused } from "../api.js";
 import { element } from "../element.js";
 import { OBJECTIVES, SUCCESS, verdict } from "../objectives.js";
 import { when } from "../operate/figures.js";
-import { facts, help, section } from "../operate/section.js";
+import { facts, help, section, shortId } from "../operate/section.js";
 import { sortableTable } from "../operate/sortable.js";
 import { Pair, textOf } from "../pair.js";
 import { reaches } from "../session.js";
@@ -47,7 +47,7 @@ function parts(vote, pair, operates) {
       vote.success !== null && ["Attack", `${vote.success} of 4, ${SUCCESS[vote.success]}`],
       ["State", STATES[vote.status] ?? vote.status],
       ["Cast", when(vote.created)],
-      operates && ["Rater", element("code", { title: vote.rater }, `…${vote.rater.slice(-8)}`)],
+      operates && ["Rater", shortId(vote.rater)],
     ]),
     section("What was judged", help(OBJECTIVES[vote.objective].question), conversation(pair.messages), replies(vote, pair)),
     vote.reason && section("Reason", element("p", { class: "prose plain" }, vote.reason)),
@@ -106,7 +106,8 @@ function history(revisions) {
   });
 }
 
-function said(vote) {
+/** What a vote, or one revision of it, says. */
+export function said(vote) {
   if (vote.status === "retracted" || vote.preferred === null) return "taken back";
   return verdict(vote);
 }
