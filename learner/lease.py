@@ -37,8 +37,8 @@ class Heartbeat:
             try:
                 self._store.write(leases.renew, leases.LEARNER, self._epoch, self._ttl_s)
             except LeaseLost:
-                # Whoever holds it now does the same work; this process could write nothing more, so it ends.
-                log.warning("the learner lease went to another process; this one ends")
+                # Another process does the same work now, or the iteration was cancelled: nothing more could be written.
+                log.warning("the learner lease was taken away; this process ends")
                 os._exit(LEASE_LOST_EXIT_CODE)
             except (SQLAlchemyError, RecordUnavailable) as error:
                 # The lease holds until it runs out, and whatever is written is checked against it.

@@ -15,6 +15,7 @@ from deploy.command import (
     db,
     doctor,
     evaluate,
+    iterations,
     keys,
     learn,
     policies,
@@ -49,6 +50,7 @@ app.command()(report.report)
 app.command()(backup.backup)
 app.command()(backup.restore)
 app.command()(prune.prune)
+app.add_typer(iterations.app, name="iterations")
 app.add_typer(policies.app, name="policies")
 app.add_typer(votes.app, name="votes")
 app.add_typer(raters.app, name="raters")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 RECONNECT_S = 1.0
 PATIENCE_S = 60.0
-ENDED = ("succeeded", "failed")
+ENDED = ("succeeded", "failed", "cancelled")
 CONFLICT = 409
 SHOWN = (str, int, float)
 PPO_FIGURES = ("step", "reward", "kl_nats", "length_tokens")
@@ -33,7 +33,8 @@ def learn(
 ) -> None:
     """Start an iteration and follow it. It freezes the votes, trains, evaluates, and publishes a candidate.
 
-    When one is under way already, that one is followed. Exit code 1 when it fails. Ctrl-C stops only the following.
+    When one is under way already, that one is followed. Exit code 1 when it makes no candidate. Ctrl-C stops only the
+    following; `tandem iterations cancel` stops the iteration.
     """
     from deploy.command.api import open_api
     from deploy.command.output import print_json, say
@@ -56,9 +57,11 @@ def learn(
         print(
             f"{iteration['candidate']} is a candidate; `tandem policies promote {iteration['candidate']}` has it serve"
         )
+    elif iteration["state"] == "cancelled":
+        say(f"iteration {iteration_id} was cancelled")
     else:
         say(f"iteration {iteration_id} failed: {iteration.get('error') or 'for a reason that it did not tell'}")
-    if iteration["state"] == "failed":
+    if iteration["state"] in ("failed", "cancelled"):
         raise typer.Exit(1)
 
 

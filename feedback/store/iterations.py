@@ -13,6 +13,7 @@ from feedback.store import audit, insert, leases, now, page
 from feedback.store.datasets import Learnt
 
 ACTIVE = ("queued", "running")
+ENDED = ("succeeded", "failed", "cancelled")
 
 
 def start(
@@ -97,6 +98,8 @@ def claim(
     Returns the row and the lease's epoch; None when it has ended or another learner holds the lease. The attempt
     after `max_attempts` ends it as failed: what kills every process that works on it will kill the next one too.
     """
+    # The lease before the row, as wherever both are locked: who cancels meanwhile is seen.
+    leases.lock(session, leases.LEARNER)
     iteration = get(session, iteration_id)
     if iteration.state not in ACTIVE:
         return None
@@ -169,6 +172,24 @@ def fail(session: Session, iteration_id: str, epoch: int, error: str) -> None:
     _end(session, _under_lease(session, iteration_id, epoch), epoch, "failed", {"error": error})
 
 
+def cancel(session: Session, iteration_id: str, reason: str, actor: str) -> Iteration:
+    """End it without a candidate, whoever works on it: that process can write nothing more, and ends when it notices.
+
+    Nothing changes when it was cancelled already. Raises NotFound, and Conflict when it has ended otherwise.
+    """
+    leases.lock(session, leases.LEARNER)
+    iteration = get(session, iteration_id)
+    if iteration.state == "cancelled":
+        return iteration
+    if iteration.state not in ACTIVE:
+        raise Conflict(f"iteration {iteration_id} has {iteration.state} already; nothing is left to cancel")
+    if iteration.epoch is not None:
+        leases.revoke(session, leases.LEARNER, iteration.epoch)
+    _conclude(session, iteration, "cancelled", {"reason": reason} if reason else {})
+    audit.add(session, actor, "iteration.cancel", iteration_id, reason)
+    return iteration
+
+
 def events_after(session: Session, iteration_id: str, seq: int, limit: int = 200) -> list[IterationEvent]:
     return list(
         session.scalars(
@@ -190,11 +211,15 @@ def last_began_at(session: Session) -> float | None:
 
 
 def _end(session: Session, iteration: Iteration, epoch: int, state: str, data: dict[str, Any]) -> None:
+    _conclude(session, iteration, state, data)
+    leases.release(session, leases.LEARNER, epoch)
+
+
+def _conclude(session: Session, iteration: Iteration, state: str, data: dict[str, Any]) -> None:
     iteration.state = state
     iteration.error = data.get("error")
     iteration.finished_at = now(session)
     _add_event(session, iteration.id, state, data)
-    leases.release(session, leases.LEARNER, epoch)
 
 
 def _under_lease(session: Session, iteration_id: str, epoch: int) -> Iteration:

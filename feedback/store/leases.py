@@ -42,7 +42,7 @@ def check(session: Session, name: str, epoch: int) -> Lease:
     """The lease, locked until the transaction ends. Raises LeaseLost when it went to a later holder."""
     lease = session.scalars(select(Lease).where(Lease.name == name).with_for_update()).one_or_none()
     if lease is None or lease.epoch != epoch:
-        raise LeaseLost(f"the {name} lease of epoch {epoch} went to another process; this one writes nothing more")
+        raise LeaseLost(f"the {name} lease of epoch {epoch} was taken away; this process writes nothing more")
     return lease
 
 
@@ -57,6 +57,14 @@ def release(session: Session, name: str, epoch: int) -> None:
     """Let the next holder in at once. Nothing happens when the lease is lost already."""
     lease = session.get(Lease, name)
     if lease is not None and lease.epoch == epoch:
+        lease.expires_at = 0.0
+
+
+def revoke(session: Session, name: str, epoch: int) -> None:
+    """Take the lease from the holder of `epoch`, who writes nothing more. Nothing happens when it is lost already."""
+    lease = session.scalars(select(Lease).where(Lease.name == name).with_for_update()).one_or_none()
+    if lease is not None and lease.epoch == epoch:
+        lease.epoch += 1
         lease.expires_at = 0.0
 
 

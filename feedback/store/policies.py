@@ -59,7 +59,7 @@ def register_start(session: Session, path: str, digest: str, settings: dict[str,
 def publish(session: Session, version: int, path: str, digest: str, made: Provenance, *, epoch: int) -> Policy:
     """Record candidate `version`. Again for the same iteration and digest changes nothing.
 
-    Raises LeaseLost when the learner lease went to another process, Conflict when the number is taken.
+    Raises LeaseLost when the learner lease was taken away, Conflict when the number is taken.
     """
     leases.check(session, leases.LEARNER, epoch)
     known = of_iteration(session, made.iteration_id)

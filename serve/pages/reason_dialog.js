@@ -3,9 +3,9 @@ import { element } from "./element.js";
 
 /**
  * `act({reason, force})` does it and answers what went wrong, or null; the dialog stays until it went well. With `force`
- * (its label) there is a box to tick.
+ * (its label) there is a box to tick. `leave` is what the button says that does nothing.
  */
-export function askReason({ title, said, action, doing, force = null, act }) {
+export function askReason({ title, said, action, doing, force = null, leave = "Cancel", act }) {
   const reason = element("textarea", { id: "dialog-reason", rows: 3, required: true, maxlength: 10000 });
   const forced = element("input", { type: "checkbox", id: "dialog-force" });
   const problem = element("p", { class: "problem", role: "alert", hidden: true });
@@ -27,7 +27,7 @@ export function askReason({ title, said, action, doing, force = null, act }) {
       "div",
       { class: "choices" },
       submit,
-      element("button", { type: "button", class: "quiet", onclick: () => dialog.close() }, "Cancel"),
+      element("button", { type: "button", class: "quiet", onclick: () => dialog.close() }, leave),
     ),
   );
   const dialog = element("dialog", { "aria-labelledby": "dialog-title", onclose: () => dialog.remove() }, form);

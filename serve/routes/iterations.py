@@ -20,11 +20,10 @@ router = APIRouter(route_class=guarded("operate"))
 
 LOOK_INTERVAL_S = 0.5
 KEEP_ALIVE_INTERVAL_S = 15.0
-ENDED = ("succeeded", "failed")
 
 
 class IterationBody(BaseModel):
-    """Why it is started."""
+    """Why it is started, or cancelled."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -74,6 +73,15 @@ async def get_iteration(iteration_id: str, parts: Parts) -> IterationView:
     return _view(await parts.record.read(iterations.get, iteration_id))
 
 
+@router.post("/v1/iterations/{iteration_id}/cancel")
+async def cancel_iteration(
+    iteration_id: str, parts: Parts, caller: ByKey, body: IterationBody | None = None
+) -> IterationView:
+    """End one without a candidate. 409 when it has ended otherwise."""
+    reason = (body or IterationBody()).reason or ""
+    return _view(await parts.record.write(iterations.cancel, iteration_id, reason, caller.key_id))
+
+
 @router.get(
     "/v1/iterations/{iteration_id}/events",
     response_class=Response,
@@ -101,7 +109,7 @@ async def _events(parts: Gateway, iteration_id: str, seq: int) -> AsyncIterator[
         for event in found:
             seq = event.seq
             yield _sse(event)
-        if not found and iteration.state in ENDED:
+        if not found and iteration.state in iterations.ENDED:
             return
         quiet_s = 0.0 if found else quiet_s + LOOK_INTERVAL_S
         if quiet_s >= KEEP_ALIVE_INTERVAL_S:

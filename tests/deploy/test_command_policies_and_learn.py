@@ -116,6 +116,22 @@ def test_learn_ends_with_1_when_the_iteration_fails(tandem: Tandem, store: Store
     assert "failed: no counted vote" in ran.err
 
 
+def test_an_iteration_is_cancelled_while_it_is_followed(tandem: Tandem, home: Path, store: Store) -> None:
+    assert tandem("iterations", "cancel").exit_code == 3
+    with learner(store, be_cancelled):
+        ran = tandem("learn")
+    assert ran.exit_code == 1
+    assert ran.err.endswith("was cancelled\n")
+    queued = tandem("learn", "--detach").out.strip()
+    listed = json.loads(tandem("iterations", "list", "--json").out)
+    assert (listed[0]["id"], listed[0]["state"], listed[1]["state"]) == (queued, "queued", "cancelled")
+    assert tandem("iterations", "cancel", "--reason", "wrong settings").err == f"iteration {queued} is cancelled\n"
+    heading, newest, *_ = tandem("iterations", "list").out.splitlines()
+    assert heading.split()[:3] == ["ITERATION", "STATE", "STAGE"]
+    assert newest.split()[:2] == [queued, "cancelled"]
+    assert "wrong settings" in tandem("audit", "list").out
+
+
 def test_learn_follows_what_is_under_way(tandem: Tandem, home: Path, store: Store) -> None:
     queued = tandem("learn", "--detach").out.strip()
     assert tandem("learn", "--detach").out.strip() == queued
@@ -175,6 +191,10 @@ def succeed(store: Store, iteration_id: str, epoch: int) -> None:
 
 def fail(store: Store, iteration_id: str, epoch: int) -> None:
     store.write(iterations.fail, iteration_id, epoch, "no counted vote")
+
+
+def be_cancelled(store: Store, iteration_id: str, epoch: int) -> None:
+    store.write(iterations.cancel, iteration_id, "", "test")
 
 
 def wait_until(condition: Callable[[], bool], timeout_s: float = 30.0) -> None:

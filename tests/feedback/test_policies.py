@@ -1,7 +1,7 @@
 import pytest
 
 from feedback.errors import Conflict, LeaseLost, NotFound
-from feedback.store import Store, iterations, leases, policies
+from feedback.store import Store, audit, iterations, leases, policies
 from feedback.store.policies import Provenance
 
 BECAUSE = {"reason": "better", "force": False, "actor": "key_op"}
@@ -84,6 +84,43 @@ def test_one_iteration_at_a_time(store: Store) -> None:
         "stage",
         "failed",
     ]
+
+
+def test_a_cancelled_iteration_lets_its_learner_write_nothing_more(store: Store) -> None:
+    iteration = store.write(iterations.start, trigger="count", seed=0, settings={})
+    _, epoch = store.write(iterations.claim, iteration.id, "one", 60.0, 5)
+    for _ in range(2):
+        assert store.write(iterations.cancel, iteration.id, "wrong settings", "key_a").state == "cancelled"
+    for forbidden in (
+        lambda: store.write(iterations.advance, iteration.id, epoch, stage="ppo", progress=0.5),
+        lambda: store.write(iterations.succeed, iteration.id, epoch, 1),
+        lambda: store.write(leases.renew, leases.LEARNER, epoch, 60.0),
+    ):
+        with pytest.raises(LeaseLost):
+            forbidden()
+    store.write(leases.release, leases.LEARNER, epoch)
+    assert store.write(iterations.claim, iteration.id, "two", 60.0, 5) is None
+    events = store.read(iterations.events_after, iteration.id, 0)
+    assert [(event.kind, event.data) for event in events[2:]] == [("cancelled", {"reason": "wrong settings"})]
+    newest = store.read(audit.newest)
+    assert (newest.action, newest.reason) == ("iteration.cancel", "wrong settings")
+    # The next one may start at once, and is another's.
+    following = store.write(iterations.start, trigger="count", seed=0, settings={})
+    _, later = store.write(iterations.claim, following.id, "two", 60.0, 5)
+    assert later > epoch
+
+
+def test_a_queued_iteration_can_be_cancelled_and_an_ended_one_cannot(store: Store) -> None:
+    iteration = store.write(iterations.start, trigger="count", seed=0, settings={})
+    assert store.write(iterations.cancel, iteration.id, "", "key_a").state == "cancelled"
+    assert store.read(iterations.active) is None
+    iteration = store.write(iterations.start, trigger="count", seed=0, settings={})
+    _, epoch = store.write(iterations.claim, iteration.id, "one", 60.0, 5)
+    store.write(iterations.fail, iteration.id, epoch, "diverged")
+    with pytest.raises(Conflict, match="has failed already"):
+        store.write(iterations.cancel, iteration.id, "", "key_a")
+    with pytest.raises(NotFound):
+        store.write(iterations.cancel, "itr_unknown", "", "key_a")
 
 
 def test_each_iteration_has_its_own_seed(store: Store) -> None:

@@ -69,6 +69,21 @@ def test_a_zombie_ends_and_publishes_nothing(store: Store, settings: Settings) -
     assert store.read(policies.next_version) == 2
 
 
+def test_a_cancelled_one_ends_soon_and_publishes_nothing(store: Store, settings: Settings) -> None:
+    iteration = start(store, settings)
+    process = learner(settings, iteration)
+    wait_until(lambda: store.read(iterations.get, iteration.id).stage == "ppo", process)
+    store.write(iterations.cancel, iteration.id, "wrong settings", "key_a")
+    assert process.wait(timeout=60) != 0
+    ended = store.read(iterations.get, iteration.id)
+    assert (ended.state, ended.candidate) == ("cancelled", None)
+    nothing_was_published(store, settings)
+    # Nobody waits for the cancelled one's lease to run out.
+    again = start(store, settings)
+    assert learner(settings, again).wait(timeout=200) == 0
+    assert store.read(iterations.get, again.id).candidate == 1
+
+
 @pytest.mark.parametrize("harm", ["a bit flipped", "cut short", "emptied"])
 def test_a_corrupt_checkpoint_is_told_of_and_its_stage_begun_anew(store: Store, settings: Settings, harm: str) -> None:
     digests = []

@@ -1,7 +1,7 @@
 // Four figures in the order of the loop.
 import { element } from "../element.js";
 import { lasting, whole } from "./figures.js";
-import { STAGES } from "./iteration.js";
+import { ended, STAGES } from "./iteration.js";
 import { startedBy } from "./iterations.js";
 
 const LATE_S = 30;
@@ -17,7 +17,7 @@ export function glance({ metrics, policies, iterations }) {
     part(
       "Learning",
       running ? stageName(running) : "idle",
-      running ? `started by ${startedBy(running)}` : ended(iterations[0]),
+      running ? `started by ${startedBy(running)}` : lastEnd(iterations[0]),
     ),
     part(
       "Candidates",
@@ -60,10 +60,11 @@ function enginesSaid({ engines, queued }) {
   return ready.length ? said + waiting : element("em", { class: "bad" }, said + waiting);
 }
 
-function ended(iteration) {
+function lastEnd(iteration) {
   if (!iteration) return "no iteration yet";
   if (iteration.state === "succeeded") return ["last made ", link(iteration.candidate)];
-  return element("em", { class: "bad" }, "the last iteration failed");
+  const said = `the last iteration ${ended(iteration.state)}`;
+  return iteration.state === "failed" ? element("em", { class: "bad" }, said) : said;
 }
 
 function link(version) {

@@ -1,7 +1,8 @@
-// The iteration that runs, followed live by its events; and the button that starts one.
+// The iteration that runs, followed live by its events; and the buttons that start one and cancel it.
 import { announce } from "../announce.js";
 import { call, Refused } from "../api.js";
 import { element } from "../element.js";
+import { askReason } from "../reason_dialog.js";
 import { figure, isNumber, share } from "./figures.js";
 import { rewardByDistance } from "./evidence_plots.js";
 import { plot } from "./plots.js";
@@ -29,10 +30,11 @@ const KINDS = [
   "evaluation",
   "succeeded",
   "failed",
+  "cancelled",
 ];
 /** One row for whichever trainer the settings name. */
 const rowOf = (stage) => (stage === "dpo" ? "ppo" : stage);
-const ENDS = ["succeeded", "failed"];
+const ENDS = ["succeeded", "failed", "cancelled"];
 
 export class IterationCard {
   /** `onChange()` is called when an iteration began or ended. */
@@ -68,6 +70,26 @@ export class IterationCard {
     }
   }
 
+  askToCancel() {
+    const id = this.id;
+    askReason({
+      title: "Cancel the iteration",
+      said: "It ends without a candidate, and what it trained so far is lost. Its votes are learnt from by the next one.",
+      action: "Cancel the iteration",
+      doing: "Cancelling…",
+      leave: "Let it run",
+      act: async ({ reason }) => {
+        try {
+          await call("POST", `/v1/iterations/${id}/cancel`, { reason });
+          return null;
+        } catch (error) {
+          if (!(error instanceof Refused)) throw error;
+          return `Not cancelled: ${error.message}.`;
+        }
+      },
+    });
+  }
+
   /** Follow `iteration`; null when none runs. Again with the same one changes nothing. */
   follow(iteration) {
     this.startButton.disabled = iteration !== null;
@@ -96,6 +118,11 @@ export class IterationCard {
     });
     this.head = element("h2", {}, "Iteration");
     this.plotPlace = element("div");
+    this.cancelButton = element(
+      "button",
+      { type: "button", class: "quiet", onclick: () => this.askToCancel() },
+      "Cancel it…",
+    );
     this.card.replaceChildren(
       element(
         "section",
@@ -107,6 +134,7 @@ export class IterationCard {
           this.rows.map((row) => row.node),
         ),
         this.plotPlace,
+        this.cancelButton,
       ),
     );
     this.draw();
@@ -165,6 +193,7 @@ export class IterationCard {
 
   end(kind, data) {
     this.source.close();
+    this.cancelButton.remove();
     const done = kind === "succeeded";
     this.rows.forEach(({ bar, node }) => {
       if (done) {
@@ -179,10 +208,11 @@ export class IterationCard {
             element("a", { href: `/operate/${data.candidate}` }, data.candidate),
             ". Look at its evidence.",
           ]
-        : ["The iteration failed"]),
+        : [`The iteration ${ended(kind)}`]),
     );
-    if (!done) this.say(`The iteration failed: ${data.error}`);
-    announce(done ? `The iteration made ${data.candidate}.` : `The iteration failed: ${data.error}`);
+    if (kind === "failed") this.say(`The iteration failed: ${data.error}`);
+    const why = data.error ?? data.reason;
+    announce(done ? `The iteration made ${data.candidate}.` : `The iteration ${ended(kind)}${why ? `: ${why}` : "."}`);
     this.startButton.disabled = false;
     this.onChange();
   }
@@ -191,6 +221,11 @@ export class IterationCard {
     this.problem.hidden = false;
     this.problem.textContent = text;
   }
+}
+
+/** How one that made nothing ended. */
+export function ended(state) {
+  return state === "cancelled" ? "was cancelled" : "failed";
 }
 
 function watched({ trained, accuracy, reason }) {

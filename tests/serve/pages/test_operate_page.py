@@ -194,6 +194,23 @@ def test_an_iteration_that_fails_says_why(quiet: Tandem, visitors: Visitors) -> 
     expect(page.get_by_role("button", name="Start an iteration")).to_be_enabled()
 
 
+def test_an_iteration_is_cancelled_with_a_reason(quiet: Tandem, visitors: Visitors) -> None:
+    page = visitors.visit(quiet, "/operate")
+    page.get_by_role("button", name="Start an iteration").click()
+    card = page.get_by_role("region", name="The running iteration")
+    card.get_by_role("button", name="Cancel it…").click()
+    page.get_by_role("button", name="Let it run").click()
+    assert quiet.store.read(iterations.active) is not None
+    card.get_by_role("button", name="Cancel it…").click()
+    page.get_by_label("Reason").fill("wrong settings")
+    page.get_by_role("dialog").get_by_role("button", name="Cancel the iteration").click()
+    expect(card).to_contain_text("The iteration was cancelled")
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    expect(page.get_by_role("button", name="Start an iteration")).to_be_enabled()
+    expect(page.get_by_role("region", name="Iterations")).to_contain_text("cancelled")
+    assert quiet.store.read(iterations.active) is None
+
+
 def test_a_promotion_that_cannot_be_is_said_and_nothing_changes(quiet: Tandem, visitors: Visitors) -> None:
     add_versions(quiet.store)
     page = visitors.visit(quiet, "/operate/v1")
