@@ -1,16 +1,23 @@
-"""Erasure of a person from a whole home: the record, and the datasets that were frozen from it."""
+"""Erasure of a person: from the record and from the datasets that were frozen from it, in every home that has them."""
 
+import logging
+import time
 from pathlib import Path
 
 from feedback import datasets
 from feedback.store import Store, audit, raters
+from feedback.store import datasets as recorded
+
+log = logging.getLogger(__name__)
+
+AGAIN_S = 60.0
 
 
 def forget(store: Store, home: Path, rater_id: str, *, actor: str = audit.AT_THE_MACHINE) -> list[int]:
     """Erase a rater. Returns the policy versions that had learnt from their data: those cannot unlearn it.
 
-    The files come first, since what is to be erased from them is found by the record: when this is cut off, running it
-    again does the rest. Raises NotFound when there is no such rater, or it was erased before.
+    The files of this home come first: when this is cut off, running it again does the rest. Other homes follow the
+    record (`Erasures`). Raises NotFound when there is no such rater, or it was erased before.
     """
     for path, votes in store.read(raters.in_datasets, rater_id).items():
         folder = home / path
@@ -18,3 +25,37 @@ def forget(store: Store, home: Path, rater_id: str, *, actor: str = audit.AT_THE
         if (folder / datasets.LINES).exists():
             datasets.forget(folder, votes)
     return store.write(raters.erase, rater_id, actor=actor)
+
+
+class Erasures:
+    """What was erased from the record through another machine, or while a dataset was being frozen, goes from the
+    datasets of this home too. `look` costs one question while nothing new was erased or frozen.
+    """
+
+    def __init__(self, store: Store, home: Path) -> None:
+        self._store = store
+        self._home = home
+        self._done: dict[str, int] = {}
+        self._not_before = 0.0
+
+    def look(self) -> int:
+        """Returns how many lines went."""
+        erased = self._store.read(raters.count_erased)
+        if not erased or time.monotonic() < self._not_before:
+            return 0
+        lines = 0
+        for digest, path in self._store.read(recorded.complete).items():
+            folder = self._home / path
+            if self._done.get(digest) == erased or not (folder / datasets.LINES).exists():
+                continue
+            votes = self._store.read(recorded.erased, digest)
+            try:
+                lines += datasets.forget(folder, votes) if votes else 0
+            except OSError as error:
+                self._not_before = time.monotonic() + AGAIN_S
+                log.warning("what was erased is still in %s, which cannot be written: %s", folder, error.strerror)
+                continue
+            self._done[digest] = erased
+        if lines:
+            log.info("%d lines of people who were erased are gone from the datasets here", lines)
+        return lines

@@ -1,6 +1,7 @@
 """The scheduler: `python -m feedback.scheduler`. Sends again what was lost, and starts iterations when they are due.
 
-Any number may run; the one that holds the scheduler lease acts. What it knows is in the record, so one that is killed
+Any number may run, one on each machine that has a home of its own; the one that holds the scheduler lease acts, but for
+what concerns its own home. What it knows is in the record, so one that is killed
 takes nothing along.
 """
 
@@ -15,6 +16,7 @@ from celery import Celery
 from sqlalchemy.orm import Session
 
 from feedback import logs, rater_watch
+from feedback.erasure import Erasures
 from feedback.errors import RecordUnavailable
 from feedback.lifeline import die_with_parent
 from feedback.queue import COUNT_VOTES, RUN_ITERATION, make_celery, send
@@ -35,12 +37,16 @@ class Scheduler:
         self.store = store
         self.celery = celery
         self.holder = f"{socket.gethostname()}:{os.getpid()}"
+        self.erasures = Erasures(store, settings.home)
         self._sent_at: dict[str, float] = {}
         self._watched_at = 0
         self._expire_at = 0.0
 
     def look(self) -> None:
-        """Count what was left, start an iteration if one is due, hand on an iteration that nobody works on."""
+        """Erase here what was erased elsewhere; count what was left, start an iteration if one is due, hand on one that
+        nobody works on.
+        """
+        self.erasures.look()
         ttl_s = 5 * max(self.settings.loop.check_interval_s, self.settings.feedback.sweep_interval_s)
         if self.store.write(leases.acquire, leases.SCHEDULER, self.holder, ttl_s) is None:
             return

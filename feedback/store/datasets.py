@@ -188,6 +188,30 @@ def is_held(session: Session, digest: str) -> bool:
     return session.scalars(said).one_or_none() is not None
 
 
+def complete(session: Session) -> dict[str, str]:
+    """The path of each dataset, by digest, all of whose votes are recorded."""
+    rows = session.execute(
+        select(Dataset.digest, Dataset.path).join(Iteration, Iteration.dataset_digest == Dataset.digest).distinct()
+    )
+    return {row.digest: row.path for row in rows}
+
+
+def erased(session: Session, digest: str) -> set[str]:
+    """The votes of a dataset whose rater, or whose pair's texts, were erased since."""
+    first, second = aliased(Sample), aliased(Sample)
+    return set(
+        session.scalars(
+            select(Vote.id)
+            .join(DatasetVote, DatasetVote.vote_id == Vote.id)
+            .join(Comparison, Comparison.id == Vote.comparison_id)
+            .join(first, first.id == Comparison.sample_0)
+            .join(second, second.id == Comparison.sample_1)
+            .join(Rater, Rater.id == Vote.rater_id)
+            .where(DatasetVote.dataset_digest == digest, _is_erased(first, second))
+        )
+    )
+
+
 def learnt(session: Session, digest: str) -> Iterator[tuple[Counted, Learnt, bool]]:
     """The votes of a recorded dataset by id, each with the pair it judges as it was learnt from then, and whether
     something of it was erased since."""
@@ -200,10 +224,9 @@ def learnt(session: Session, digest: str) -> Iterator[tuple[Counted, Learnt, boo
             (Vote.ideal, VoteRevision.ideal),
         )
     ]
-    erased = Rater.erased_at.is_not(None) | (first.status == "erased") | (second.status == "erased")
     of_it = (DatasetVote.split, DatasetVote.label, DatasetVote.rewrite_label, DatasetVote.weight)
     statement = (
-        _judged(first, second, (DatasetVote.revision, *then), erased, *of_it)
+        _judged(first, second, (DatasetVote.revision, *then), _is_erased(first, second), *of_it)
         .join(DatasetVote, DatasetVote.vote_id == Vote.id)
         .outerjoin(
             VoteRevision,
@@ -216,6 +239,10 @@ def learnt(session: Session, digest: str) -> Iterator[tuple[Counted, Learnt, boo
     ):
         vote = Counted._make((*fields, messages, (reply_0, reply_1), (version_0, version_1), None))
         yield vote, Learnt(vote.vote_id, vote.revision, split, label, rewrite, weight), bool(is_erased)
+
+
+def _is_erased(first: type[Sample], second: type[Sample]) -> ColumnElement[bool]:
+    return Rater.erased_at.is_not(None) | (first.status == "erased") | (second.status == "erased")
 
 
 def _judged(first: type[Sample], second: type[Sample], said: Sequence[Any], *more: Any) -> Select[Any]:

@@ -175,6 +175,10 @@ def release(session: Session, rater_id: str, *, actor: str = audit.AT_THE_MACHIN
     return released
 
 
+def count_erased(session: Session) -> int:
+    return session.execute(select(func.count()).where(Rater.erased_at.is_not(None))).scalar_one()
+
+
 def in_datasets(session: Session, rater_id: str) -> dict[str, set[str]]:
     """The votes that hold something of this person, by the path of each frozen dataset they are in. Raises NotFound."""
     rater = known(session, rater_id)

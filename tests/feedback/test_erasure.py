@@ -1,0 +1,96 @@
+"""Erasure in homes that are not shared: each machine takes out of its own datasets what the record says was erased."""
+
+import logging
+import shutil
+from pathlib import Path
+
+import orjson
+import pytest
+
+from feedback import datasets
+from feedback.erasure import Erasures, forget
+from feedback.queue import make_celery
+from feedback.scheduler import Scheduler
+from feedback.settings import load_settings
+from feedback.store import Store, iterations, leases, raters, votes
+from feedback.worker import count_all
+from tests.feedback.record import add_comparison, judgement
+
+SETTINGS = load_settings().feedback
+
+
+@pytest.fixture
+def frozen(store: Store, tmp_path: Path) -> datasets.Frozen:
+    """A dataset of two raters; in `here`, where the learner is, and copied to `there`."""
+    for rater in ("ann", "bob"):
+        vote = {"key_id": "key_a", "sees_all": False, "rater": rater}
+        # A chat that nobody's erasure touches but the rater's own.
+        store.write(votes.put, add_comparison(store), judgement("0", 4, ideal="As I say."), **vote)
+    count_all(store)
+    made = store.read(datasets.freeze, tmp_path / "here" / "datasets", SETTINGS)
+    record(store, tmp_path / "here", made)
+    shutil.copytree(tmp_path / "here", tmp_path / "there")
+    return made
+
+
+def record(store: Store, home: Path, made: datasets.Frozen) -> None:
+    iteration = store.write(iterations.start, trigger="operator", seed=1, settings={})
+    _, epoch = store.write(iterations.claim, iteration.id, "me", 60.0, 5)
+    datasets.keep(store, iteration.id, epoch, made, home)
+    store.write(iterations.fail, iteration.id, epoch, "on purpose")
+
+
+def raters_in(folder: Path) -> list[str]:
+    return sorted({example.rater for example in datasets.read(folder)})
+
+
+def test_who_is_erased_through_one_machine_goes_from_the_datasets_of_the_others(
+    store: Store, tmp_path: Path, frozen: datasets.Frozen
+) -> None:
+    ann, bob = (store.read(raters.find, "key_a", name) for name in ("ann", "bob"))
+    there = tmp_path / "there" / "datasets" / frozen.digest
+    erasures = Erasures(store, tmp_path / "there")
+    assert erasures.look() == 0 and raters_in(there) == sorted([ann, bob])
+    forget(store, tmp_path / "here", ann)
+    assert raters_in(frozen.folder) == [bob]
+    assert erasures.look() == 2, "the vote and the rewritten reply"
+    assert raters_in(there) == [bob]
+    assert orjson.loads((there / "summary.json").read_bytes())["erased"] == 2
+    # Once more, also by a process that was started since, changes nothing.
+    assert erasures.look() == Erasures(store, tmp_path / "there").look() == 0
+    forget(store, tmp_path / "here", bob)
+    assert erasures.look() == 2 and raters_in(there) == []
+
+
+def test_who_is_erased_while_a_dataset_is_frozen_does_not_stay_in_it(store: Store, tmp_path: Path) -> None:
+    vote = {"key_id": "key_a", "sees_all": False, "rater": "ann"}
+    store.write(votes.put, add_comparison(store), judgement(), **vote)
+    count_all(store)
+    made = store.read(datasets.freeze, tmp_path / "datasets", SETTINGS)
+    erasures = Erasures(store, tmp_path)
+    forget(store, tmp_path, store.read(raters.find, "key_a", "ann"))
+    assert erasures.look() == 0, "nobody knows of the dataset yet"
+    record(store, tmp_path, made)
+    assert erasures.look() == 1 and raters_in(made.folder) == []
+
+
+def test_the_scheduler_of_each_machine_does_it_whoever_holds_the_lease(
+    store: Store, tmp_path: Path, frozen: datasets.Frozen
+) -> None:
+    settings = load_settings(home=tmp_path / "there", redis_url=f"redis+socket://{tmp_path}/no.sock")
+    forget(store, tmp_path / "here", store.read(raters.find, "key_a", "ann"))
+    assert store.write(leases.acquire, leases.SCHEDULER, "another machine", 60.0) is not None
+    Scheduler(settings, store, make_celery(settings)).look()
+    there = tmp_path / "there" / "datasets" / frozen.digest
+    assert raters_in(there) == [store.read(raters.find, "key_a", "bob")]
+
+
+def test_a_dataset_that_cannot_be_written_is_told_of_and_the_rest_goes_on(
+    store: Store, tmp_path: Path, frozen: datasets.Frozen, caplog: pytest.LogCaptureFixture
+) -> None:
+    there = tmp_path / "there" / "datasets" / frozen.digest
+    (there / "summary.json").unlink()
+    forget(store, tmp_path / "here", store.read(raters.find, "key_a", "ann"))
+    with caplog.at_level(logging.WARNING):
+        assert Erasures(store, tmp_path / "there").look() == 0
+    assert str(there) in caplog.text
