@@ -14,6 +14,7 @@ from deploy.announcer import Announcer
 from deploy.operator_key import ensure_operator_key
 from deploy.processes import Supervised, redis_program, tandem_programs
 from deploy.running import StackState, forget_state, prepare_home, take_home, write_state
+from feedback import log_files
 from feedback.errors import Conflict, NotFound, PolicyInvalid, SettingsInvalid, TandemError
 from feedback.lifeline import tied
 from feedback.settings import Settings
@@ -22,6 +23,7 @@ from feedback.store import Store, policies
 REDIS_TIMEOUT_S = 20.0
 # A process that ends this often while the stack starts will not come up by itself.
 HOPELESS_ENDS = 4
+LOGS_INTERVAL_S = 30.0
 
 
 class StartFailed(TandemError):
@@ -67,6 +69,7 @@ class Stack:
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, self._asked_to_end)
         try:
+            bounding = asyncio.create_task(self._bound_logs())
             starting = asyncio.create_task(self._start())
             stopping = asyncio.create_task(self.stopping.wait())
             await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
@@ -79,7 +82,18 @@ class Stack:
                 await starting
             return False
         finally:
+            bounding.cancel()
             await self._end()
+
+    async def _bound_logs(self) -> None:
+        """Set aside, again and again, what has grown too large."""
+        while True:
+            for file in sorted((self.settings.home / "logs").glob("*.log")):
+                try:
+                    await asyncio.to_thread(log_files.bound, file, self.settings.log_bytes)
+                except OSError as error:
+                    self.announcer.warn(f"{file} is larger than log_bytes and cannot be set aside: {error.strerror}")
+            await asyncio.sleep(LOGS_INTERVAL_S)
 
     def _asked_to_end(self) -> None:
         if self.stopping.is_set():  # asked twice: at once

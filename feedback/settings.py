@@ -334,6 +334,9 @@ class Settings(BaseSettings):
     log_format: Literal["line", "json"] = "line"
     """How a line of the log is written: for people, or as JSON with the fields of a request by themselves."""
 
+    log_bytes: int = Field(64 << 20, ge=1 << 16)
+    """A file in `logs` that has grown larger is set aside as `NAME.log.1`, in place of the one before."""
+
     serve: ServeSettings = ServeSettings()
     """The API process."""
 

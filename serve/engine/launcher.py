@@ -20,6 +20,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from feedback import log_files
 from feedback.errors import Conflict, InvalidRequest, TandemError
 from feedback.lifeline import die_with_parent
 from feedback.settings import Settings, load_settings
@@ -253,6 +254,8 @@ class Launcher:
 def vllm_server(settings: Settings, device: str, status: SlotStatus) -> None:
     """What a fork becomes: vLLM's server, writing to a log of its own."""
     log_path = settings.home / "logs" / f"engine-{status.slot}.log"
+    # While it runs the supervisor does it; in a container nobody does.
+    log_files.bound(log_path, settings.log_bytes)
     output = os.open(log_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     os.dup2(output, sys.stdout.fileno())
     os.dup2(output, sys.stderr.fileno())

@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from deploy.running import StackState, is_held, read_state
+from feedback.settings import Settings
 from tests.deploy.command_line import start
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
@@ -126,6 +127,14 @@ def test_what_is_killed_comes_back(home: Path, name: str) -> None:
             return False
 
     until(serves)
+
+
+def test_a_log_that_grew_too_large_is_set_aside_while_its_process_runs(home: Path) -> None:
+    log, aside = home / "logs" / "api.log", home / "logs" / "api.log.1"
+    os.truncate(log, Settings().log_bytes + 1)
+    until(lambda: aside.exists() and log.stat().st_size < aside.stat().st_size)
+    assert chat(home).status_code == 200
+    until(lambda: "POST /v1/chat/completions" in log.read_text())
 
 
 def test_nothing_outlives_a_kill_and_the_next_start_takes_down_in_order(home: Path) -> None:
