@@ -15,9 +15,9 @@ from feedback.errors import Conflict, EngineUnavailable, TandemError
 from feedback.ids import new_id
 from feedback.operating_settings import AutomaticSettings, GateSettings
 from feedback.schema import version_name
-from feedback.store import audit, leases, traffic
+from feedback.store import audit, leases
 from feedback.store.traffic import Shares
-from serve.engine.pool import Pool
+from serve.engine.challengers import Challengers
 from serve.engine.swap import Change, Promoter
 from serve.record import Record
 
@@ -28,13 +28,18 @@ class Autopilot:
     """`look` does what is due now."""
 
     def __init__(
-        self, settings: AutomaticSettings, gate: GateSettings, record: Record, promoter: Promoter, pool: Pool
+        self,
+        settings: AutomaticSettings,
+        gate: GateSettings,
+        record: Record,
+        promoter: Promoter,
+        challengers: Challengers,
     ) -> None:
         self._settings = settings
         self._gate = gate
         self._record = record
         self._promoter = promoter
-        self._pool = pool
+        self._challengers = challengers
         self._holder = new_id("api")
 
     async def run(self) -> None:
@@ -66,7 +71,6 @@ class Autopilot:
     async def _take(self, step: Step) -> None:
         try:
             if step.do == "stage":
-                await self._promoter.load_challenger(step.version)
                 shares = Shares(step.version, step.share, max(step.share, self._settings.comparison_share))
                 await self._share(shares, step.reason)
             elif step.do == "promote":
@@ -88,7 +92,7 @@ class Autopilot:
         await self._share(Shares(), step.reason)
 
     async def _share(self, shares: Shares, reason: str) -> None:
-        self._pool.shares = await self._record.write(traffic.put, shares, actor=audit.RULE, reason=reason)
+        await self._challengers.put(shares, actor=audit.RULE, reason=reason)
 
 
 def _note_given_up(session: Session, step: Step) -> None:

@@ -22,6 +22,8 @@ from serve.chat.rate_limits import RateLimits
 from serve.chat.shared_retries import SharedRetries
 from serve.engine.adapters import Adapters
 from serve.engine.bell import Bell
+from serve.engine.challengers import Challengers
+from serve.engine.changing import Changing
 from serve.engine.fence import Fence
 from serve.engine.flipping import Flipping
 from serve.engine.launcher_client import LauncherClient
@@ -81,16 +83,19 @@ class Gateway:
         self.supervision = Supervision(self.pool, starter, loader, folders, fence, settings.engine, self.metrics)
         self.bell = Bell(settings.run_dir)
         flipping = Flipping(self.pool, loader, folders, settings.engine, self.bell, self.metrics)
-        self.presence = Presence(self.record, self.pool, engines)
+        self.presence = Presence(self.record, self.pool, engines, settings.run_dir)
         others = OtherHosts(self.record, self.presence, settings.engine, self.bell, self.metrics)
-        changing = asyncio.Lock()
+        changing = Changing()
         self.promoter = Promoter(
             self.pool, flipping, self.record, self.presence, others, self.metrics, settings.gate, changing
+        )
+        self.challengers = Challengers(
+            self.pool, flipping, self.record, self.presence, self.supervision, self.bell, changing
         )
         self.participant = Participant(self.pool, flipping, self.record, self.presence, self.supervision, changing)
         self.scorer = Scorer(settings.run_dir, self.record, settings.serve.request_timeout_s)
         self.strange_prompts = StrangePrompts(self.scorer, settings.serve)
-        self.autopilot = Autopilot(settings.automatic, settings.gate, self.record, self.promoter, self.pool)
+        self.autopilot = Autopilot(settings.automatic, settings.gate, self.record, self.promoter, self.challengers)
         self.stopping = asyncio.Event()
         self.retries = SharedRetries(settings.broker_url)
         self.queue = RedisLink(settings.broker_url, "depths of the queues are not known")
@@ -105,6 +110,7 @@ class Gateway:
 
     async def start(self) -> None:
         await asyncio.to_thread(self.record.store.migrate)
+        await self.presence.end_leases_of_the_dead()
         for name, section in (("gate", self.settings.gate), ("automatic", self.settings.automatic)):
             await self.record.write(audit.note_settings, name, section.model_dump(mode="json"))
         self._tasks = [
@@ -121,6 +127,7 @@ class Gateway:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self.challengers.stop()
         await self.presence.stop()
         await self.supervision.stop()
         if self._vote_hints is not None:
@@ -180,11 +187,13 @@ class Gateway:
         self.pool.stale.clear()
         self.pool.is_following = True
         try:
-            self.pool.shares, serving, asked = await self.record.read(_set_up)
+            self.pool.shares, self.pool.candidates, serving, asked = await self.record.read(_set_up)
             if asked is not None:
                 self._take_part(asked)
             if serving is not None and not self.promoter.busy and self.pool.serving == before:
                 await self._serve(serving.version)
+            if asked is None and serving is not None and serving.version == self.pool.serving:
+                self.challengers.look()
         finally:
             self.pool.is_following = False
             self.pool.admission.serve_waiting()
@@ -253,8 +262,9 @@ class Gateway:
         return version if policy.base is None else policy.base.version
 
 
-def _set_up(session: Session) -> tuple[Shares, Policy | None, Asked | None]:
-    return traffic.get(session), policies.serving(session), presence.asked_for(session)
+def _set_up(session: Session) -> tuple[Shares, frozenset[int], Policy | None, Asked | None]:
+    shares, candidates = traffic.get(session), policies.candidates(session)
+    return shares, candidates, policies.serving(session), presence.asked_for(session)
 
 
 def assign(found: list[int | None], serving: int, other: int | None) -> list[int]:

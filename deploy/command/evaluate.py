@@ -234,7 +234,7 @@ class Measuring:
         self.api.call("PUT", "/v1/traffic", json=body, timeout=LOAD_TIMEOUT_S)
 
     def leave(self) -> None:
-        """Leave the shares as they were found; which version the other engine holds changes only if it has to."""
+        """Leave the shares as they were found; the other engine goes back to what it holds by them."""
         if self.shares_before is not None:
             self.api.call("PUT", "/v1/traffic", json=self.shares_before, timeout=LOAD_TIMEOUT_S)
 

@@ -74,6 +74,12 @@ def held(session: Session, name: str, epoch: int | None = None) -> bool:
     return lease is not None and epoch in (None, lease.epoch) and _runs(lease, now(session))
 
 
+def holder(session: Session, name: str) -> str | None:
+    """Who holds the lease; None while nobody does."""
+    lease = session.scalars(select(Lease).where(Lease.name == name)).one_or_none()
+    return lease.holder if lease is not None and _runs(lease, now(session)) else None
+
+
 def _runs(lease: Lease, at: float) -> bool:
     # One that ends later than a fresh one would was taken before the clock was turned back: its holder, if it lives,
     # renews it by the new clock.

@@ -133,6 +133,11 @@ def serving(session: Session) -> Policy | None:
     return session.scalars(select(Policy).where(Policy.state == "serving")).one_or_none()
 
 
+def candidates(session: Session) -> frozenset[int]:
+    """Versions that were never promoted."""
+    return frozenset(session.scalars(select(Policy.version).where(Policy.state == "candidate")))
+
+
 def list_page(session: Session, *, limit: int, after: int | None, order: str) -> tuple[list[Policy], bool]:
     return page(session, select(Policy), Policy.version, limit=limit, after=after, order=order)
 

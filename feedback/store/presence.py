@@ -133,6 +133,11 @@ def behind(session: Session, leader: str, version: int) -> list[str]:
     return [row.host for row in _serving(session, leader) if row.serving != version]
 
 
+def who_serves(session: Session) -> list[ApiProcess]:
+    """All processes that hold their lease, by host."""
+    return _serving(session, "")
+
+
 def _serving(session: Session, but: str) -> list[ApiProcess]:
     serving = select(ApiProcess).where(ApiProcess.id != but, _serves(now(session)))
     return list(session.scalars(serving.order_by(ApiProcess.host, ApiProcess.id)))

@@ -16,15 +16,21 @@ log = logging.getLogger(__name__)
 
 TTL_S = 20.0
 RENEW_INTERVAL_S = 5.0
+PASSING = "passing"
+PASSING_INTERVAL_S = 0.1
 
 
 class Fence:
-    """A lease of this record: on what engines hold, or (`engine-0@...`) on starting one of them."""
+    """A lease of this record: on what engines hold, or (`engine-0@...`) on starting one of them.
 
-    def __init__(self, record: Record, name: str = leases.ENGINES) -> None:
+    Who holds it in passing does what nobody waits for: whoever else wants it waits until that has ended.
+    """
+
+    def __init__(self, record: Record, name: str = leases.ENGINES, *, in_passing: bool = False) -> None:
         self._record = record
         self._name = name
-        self._holder = new_id("api")
+        self._in_passing = in_passing
+        self._holder = new_id(PASSING if in_passing else "api")
 
     @contextlib.asynccontextmanager
     async def held(self) -> AsyncIterator[int]:
@@ -33,8 +39,12 @@ class Fence:
         Raises Conflict while another process holds it.
         """
         epoch = await self._record.write(leases.acquire, self._name, self._holder, TTL_S)
-        if epoch is None:
-            raise Conflict("another process is changing what the engines hold; wait until it has ended")
+        while epoch is None:
+            holder = await self._record.read(leases.holder, self._name)
+            if self._in_passing or (holder is not None and not holder.startswith(PASSING)):
+                raise Conflict("another process is changing what the engines hold; wait until it has ended")
+            await asyncio.sleep(PASSING_INTERVAL_S)
+            epoch = await self._record.write(leases.acquire, self._name, self._holder, TTL_S)
         renewing = asyncio.create_task(self._renew(epoch))
         try:
             yield epoch

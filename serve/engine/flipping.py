@@ -110,6 +110,10 @@ class Flipping:
         await self._loader.load(slot, policy)
         return loaded
 
+    async def give(self, slot: Slot, policy: PolicyFolder) -> None:
+        """Have this engine hold the version, and no longer what it holds. Raises as `load`."""
+        await self._loader.load(slot, policy)
+
     async def spread(self, policy: PolicyFolder) -> None:
         """Where there are more than two engines, all but one are to serve; one after the other. The last one keeps what
         served, to compare with and to go back to; an adapter on what it holds it takes beside that.

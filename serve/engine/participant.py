@@ -14,6 +14,7 @@ from feedback.errors import Conflict, RecordUnavailable, TandemError
 from feedback.schema import version_name
 from feedback.store import policies, presence
 from feedback.store.presence import Asked
+from serve.engine.changing import Changing
 from serve.engine.fence import Fence
 from serve.engine.flipping import Flipping, Loaded
 from serve.engine.policy_folders import PolicyFolder
@@ -52,7 +53,7 @@ class Participant:
         record: Record,
         own: Presence,
         supervision: Supervision,
-        changing: asyncio.Lock,
+        changing: Changing,
     ) -> None:
         self._changing = changing
         self._pool = pool
@@ -64,7 +65,7 @@ class Participant:
 
     async def take_part(self, asked: Asked) -> None:
         """Returns when the promotion was made, or is not going to be."""
-        async with self._changing, contextlib.AsyncExitStack() as holding:
+        async with self._changing.claimed(wait=True), contextlib.AsyncExitStack() as holding:
             log.info("%s is prepared here, as another process asked", version_name(asked.version))
             self._pool.prepared = asked.version
             try:

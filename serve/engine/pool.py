@@ -44,6 +44,8 @@ class Pool:
         self.open_until = math.inf
         # Being loaded to be promoted, and not decided on yet: nobody is shown it by chance.
         self.prepared: int | None = None
+        # Never promoted: only as the challenger somebody is shown one by chance.
+        self.candidates: frozenset[int] = frozenset()
         # What serves may have changed through another process: chats for what is gone wait until the record was read.
         self.stale = asyncio.Event()
         # The record is being read, and the engines are looked at for what it says.
@@ -165,7 +167,8 @@ class Pool:
         challenger = self.shares.challenger
         if challenger is not None and self.holders(challenger) and random.random() < self.shares.comparison_share:
             return challenger
-        others = [version for version in self.loaded() if version not in (self.serving, challenger, self.prepared)]
+        hidden = {self.serving, challenger, self.prepared} | self.candidates
+        others = [version for version in self.loaded() if version not in hidden]
         return others[-1] if others and random.random() < self._older_share else None
 
     def _known(self, version: int) -> int:

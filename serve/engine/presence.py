@@ -7,6 +7,7 @@ import contextlib
 import logging
 import socket
 import time
+from pathlib import Path
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -14,6 +15,7 @@ from feedback.errors import RecordUnavailable
 from feedback.ids import new_id
 from feedback.store import presence
 from feedback.store.presence import Here
+from serve.engine.life import Life
 from serve.engine.pool import Pool
 from serve.record import Record
 
@@ -25,8 +27,9 @@ RENEW_INTERVAL_S = 3.0
 class Presence:
     """`others` is how many other API processes served when the record was asked last."""
 
-    def __init__(self, record: Record, pool: Pool, engines: str) -> None:
+    def __init__(self, record: Record, pool: Pool, engines: str, run_dir: Path) -> None:
         self.id = new_id("api")
+        self._life = Life(run_dir, self.id)
         self.engines = engines
         self.others = 0
         self._record = record
@@ -34,6 +37,12 @@ class Presence:
         self._has_entered = False
         self._one_at_a_time = asyncio.Lock()
         pool.open_until = 0.0
+
+    async def end_leases_of_the_dead(self) -> None:
+        """Nobody needs to wait for processes of this machine that were killed."""
+        for process_id in await asyncio.to_thread(self._life.ended):
+            await self._record.write(presence.leave, process_id)
+            self._life.forget(process_id)
 
     async def run(self) -> None:
         """Renew again and again."""
@@ -83,6 +92,7 @@ class Presence:
         with contextlib.suppress(SQLAlchemyError, RecordUnavailable):
             async with self._one_at_a_time:
                 await self._leave()
+                self._life.end()
 
     async def _leave(self) -> None:
         if self._has_entered:

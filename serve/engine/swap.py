@@ -2,7 +2,6 @@
 serves; then the record and the routing change in one step. Whatever fails before it leaves the old version serving.
 """
 
-import asyncio
 import logging
 import time
 from dataclasses import dataclass, field, replace
@@ -15,6 +14,7 @@ from feedback.gate import GateRefused
 from feedback.operating_settings import GateSettings
 from feedback.schema import version_name
 from feedback.store import leases, policies, presence
+from serve.engine.changing import Changing
 from serve.engine.fence import Fence
 from serve.engine.flipping import Flipping, Loaded
 from serve.engine.other_hosts import OtherHosts
@@ -62,7 +62,7 @@ class Promoter:
         others: OtherHosts,
         metrics: Metrics,
         gate: GateSettings,
-        changing: asyncio.Lock,
+        changing: Changing,
     ) -> None:
         self._gate = gate
         self._pool = pool
@@ -77,7 +77,7 @@ class Promoter:
     @property
     def busy(self) -> bool:
         """True while this process changes what the engines hold."""
-        return self._changing.locked()
+        return self._changing.busy
 
     async def promote(self, version: int, change: Change) -> Outcome:
         """Make `version` serve. Promoting what serves already changes nothing.
@@ -85,9 +85,7 @@ class Promoter:
         Raises NotFound, GateRefused, PolicyInvalid, EngineUnavailable, or Conflict while another promotion is under
         way; the old version serves on.
         """
-        if self._changing.locked():
-            raise Conflict("another promotion is under way; wait until it has ended")
-        async with self._changing:
+        async with self._changing.claimed():
             began = time.monotonic()
             policy = await self._record.read(policies.get, version)
             previous = self._pool.serving
@@ -106,18 +104,6 @@ class Promoter:
             log.info("%s serves after %.2f s", version_name(version), elapsed_s)
             return Outcome(version, previous, changed=True, elapsed_s=elapsed_s, behind=behind)
 
-    async def load_challenger(self, version: int) -> None:
-        """Have some engine hold `version`, beside the serving one. Raises as `promote`."""
-        if self._changing.locked():
-            raise Conflict("a promotion is under way; wait until it has ended")
-        async with self._changing, self._fence.held():
-            policy = await self._flipping.fetch(version)
-            if self._flipping.needs_the_only_engine(policy):
-                raise Conflict(
-                    "there is one engine only, and it serves; a challenger needs another", param="challenger"
-                )
-            await self._flipping.have_held(policy)
-
     async def rollback(self, change: Change) -> Outcome:
         """Go back to the version that served before. Raises Conflict when there is none, else as `promote`."""
         return await self.promote(await self._record.read(policies.rollback_target), change)
@@ -126,9 +112,9 @@ class Promoter:
         """Have the engines of this process serve what the record says serves: it was promoted while this process was
         away. Raises as `promote`.
         """
-        if self._changing.locked():
+        if self._changing.busy:
             return
-        async with self._changing, self._fence.held():
+        async with self._changing.claimed(), self._fence.held():
             policy = await self._flipping.fetch(version)
             loaded = await self._flipping.load(policy)
             try:

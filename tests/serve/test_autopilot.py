@@ -39,7 +39,7 @@ def test_from_candidate_to_serving_and_back(tandem: Tandem) -> None:
     tandem.store.write(traffic.put, Shares())
     newest = tandem.store.read(policies.next_version) - 1
     gate = GateSettings(rules=["win_rate_lower >= 0.5"])
-    autopilot = Autopilot(SETTINGS, gate, gateway.record, gateway.promoter, gateway.pool)
+    autopilot = Autopilot(SETTINGS, gate, gateway.record, gateway.promoter, gateway.challengers)
 
     assert look(tandem, autopilot) == ("stage", newest)
     shares = tandem.store.read(traffic.get)

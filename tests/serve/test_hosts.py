@@ -56,22 +56,22 @@ class Hosts:
         return None if serving is None else serving.version
 
 
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory, policy_folders: Path) -> Iterator[Hosts]:
-    folder = tmp_path_factory.mktemp("hosts")
+@contextmanager
+def hosts_with_engines(folder: Path, policy_folders: Path, slots: tuple[int, ...]) -> Iterator[Hosts]:
+    """A host for each number of engines, over one Postgres; nothing serves yet."""
     with PostgresServer() as server:
         url = server.new_database()
         store, secrets = make_home(folder / "host-0", policy_folders, url)
-        (folder / "host-1").mkdir()
-        shutil.copytree(folder / "host-0" / "policies", folder / "host-1" / "policies")
-        launchers, processes = [], []
+        launchers, processes = list[LauncherProcess](), list[Process]()
         try:
-            for number, slots in enumerate(SLOTS):
-                settings = load_settings(home=folder / f"host-{number}", engine={"slots": slots}, database_url=url)
+            for number, engines in enumerate(slots):
+                home = folder / f"host-{number}"
+                if number:
+                    home.mkdir()
+                    shutil.copytree(folder / "host-0" / "policies", home / "policies")
+                settings = load_settings(home=home, engine={"slots": engines}, database_url=url)
                 launchers.append(LauncherProcess(settings))
-                processes.append(Process(settings, secrets["operate"], slots=slots, TANDEM_DATABASE_URL=url))
-            for process in processes:
-                process.wait_until_ready(300)
+                processes.append(Process(settings, secrets["operate"], slots=engines, TANDEM_DATABASE_URL=url))
             yield Hosts(store, processes, launchers)
         finally:
             for process in processes:
@@ -81,6 +81,14 @@ def running(tmp_path_factory: pytest.TempPathFactory, policy_folders: Path) -> I
             for launcher in launchers:
                 launcher.stop()
             store.close()
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory, policy_folders: Path) -> Iterator[Hosts]:
+    with hosts_with_engines(tmp_path_factory.mktemp("hosts"), policy_folders, SLOTS) as started:
+        for process in started.processes:
+            process.wait_until_ready(300)
+        yield started
 
 
 @pytest.fixture

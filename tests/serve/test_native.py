@@ -239,9 +239,11 @@ def end_iteration(quiet: Tandem, iteration_id: str) -> None:
 
 def test_traffic_shares(quiet: Tandem) -> None:
     with quiet.client() as client:
-        assert client.get("/v1/traffic").json() == {
-            "object": "traffic", "challenger": None, "chat_share": 0.0, "comparison_share": 0.0,
+        shares = client.get("/v1/traffic").json()
+        assert shares == {
+            "object": "traffic", "challenger": None, "chat_share": 0.0, "comparison_share": 0.0, "processes": [],
         }  # fmt: skip
+        assert client.put("/v1/traffic", json=shares).json() == shares, "what was read can be sent back"
         assert client.put("/v1/traffic", json={"chat_share": 1.5}).status_code == 422
         assert client.put("/v1/traffic", json={"challenger": "new"}).status_code == 422
         assert client.put("/v1/traffic", json={"challenger": "v9"}).status_code == 404

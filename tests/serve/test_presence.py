@@ -36,7 +36,7 @@ def pool_with(tmp_path: Path, version: int) -> Pool:
 
 async def test_chats_wait_until_the_record_has_said_that_it_serves(record: Record, tmp_path: Path) -> None:
     pool = pool_with(tmp_path, 0)
-    own = Presence(record, pool, "engines")
+    own = Presence(record, pool, "engines", tmp_path)
     waiting = asyncio.create_task(pool.seat(None, "a"))
     await asyncio.sleep(0)
     assert not waiting.done() and not pool.ready and pool.stale.is_set()
@@ -52,14 +52,14 @@ async def test_chats_wait_until_the_record_has_said_that_it_serves(record: Recor
 
 async def test_who_holds_something_else_than_what_serves_stays_closed(record: Record, tmp_path: Path) -> None:
     pool = pool_with(tmp_path, 1)
-    await Presence(record, pool, "engines").enter()
+    await Presence(record, pool, "engines", tmp_path).enter()
     assert not pool.is_open
 
 
 async def test_a_lease_that_ran_out_closes(record: Record, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(presence, "TTL_S", 0.05)
     pool = pool_with(tmp_path, 0)
-    own = Presence(record, pool, "engines")
+    own = Presence(record, pool, "engines", tmp_path)
     await own.enter()
     await asyncio.sleep(0.06)
     assert not pool.is_open
@@ -75,7 +75,8 @@ async def test_a_lease_that_ran_out_closes(record: Record, tmp_path: Path, monke
 
 async def test_who_has_no_engine_left_leaves(record: Record, tmp_path: Path) -> None:
     pool = pool_with(tmp_path, 0)
-    own, other = Presence(record, pool, "engines"), Presence(record, pool_with(tmp_path, 0), "others")
+    own = Presence(record, pool, "engines", tmp_path)
+    other = Presence(record, pool_with(tmp_path, 0), "others", tmp_path)
     await own.enter()
     await other.enter()
     await own.renew()

@@ -11,6 +11,7 @@ export class TrafficForm {
     this.chat = slider("chat-share");
     this.comparison = slider("comparison-share");
     this.said = element("p", { class: "said", role: "status" });
+    this.held = element("p", { class: "help" });
     this.submit = element("button", { type: "submit" }, "Set the shares");
     this.node = element(
       "form",
@@ -38,11 +39,16 @@ export class TrafficForm {
         this.submit,
       ),
       this.said,
+      this.held,
     );
   }
 
   /** Show the shares as they are; a choice that is half made stays as it is. */
   draw(traffic, policies) {
+    const holding = traffic.processes.filter((process) => process.holds_challenger).length;
+    this.held.textContent = traffic.challenger
+      ? `${traffic.challenger} is served by ${holding} of ${traffic.processes.length} API processes.`
+      : "";
     const chosen = this.touched ? this.challenger.value : (traffic.challenger ?? "");
     const choices = policies.map((policy) => policy.version);
     const serving = policies.find((policy) => policy.state === "serving")?.version;

@@ -304,6 +304,7 @@ def test_shares_for_a_challenger(tandem: Tandem, visitors: Visitors) -> None:
     with tandem.client() as client:
         shares = client.get("/v1/traffic").json()
     assert (shares["challenger"], shares["chat_share"], shares["comparison_share"]) == ("v1", 0.1, 0.5)
+    expect(page.get_by_text("v1 is served by 1 of 1 API processes.")).to_be_visible()
     page.get_by_label("Challenger").select_option("")
     for share in ("Of the chats", "Of the comparisons"):
         page.get_by_label(share).fill("0")

@@ -1,0 +1,40 @@
+"""A file that the kernel keeps locked for as long as its API process lives, however that ends: by it the others of this
+machine know that they need not wait for its lease.
+"""
+
+import fcntl
+from pathlib import Path
+
+
+class Life:
+    """This process's file in `run/api`, locked until the process is gone."""
+
+    def __init__(self, run_dir: Path, process_id: str) -> None:
+        self._folder = run_dir / "api"
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._own = (self._folder / process_id).open("w")
+        fcntl.flock(self._own, fcntl.LOCK_EX)
+
+    def ended(self) -> list[str]:
+        """The processes of this machine and home that are gone, and were not forgotten yet."""
+        return sorted(path.name for path in self._folder.iterdir() if path.name != self._own_name and _is_free(path))
+
+    def forget(self, process_id: str) -> None:
+        (self._folder / process_id).unlink(missing_ok=True)
+
+    def end(self) -> None:
+        self.forget(self._own_name)
+        self._own.close()
+
+    @property
+    def _own_name(self) -> str:
+        return Path(self._own.name).name
+
+
+def _is_free(path: Path) -> bool:
+    try:
+        with path.open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except (BlockingIOError, FileNotFoundError):
+        return False
+    return True

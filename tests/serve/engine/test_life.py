@@ -1,0 +1,76 @@
+"""The lease of an API process that was killed ends when the next one of its machine starts; no living one's does."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from feedback.store import Store, policies, presence
+from feedback.store.presence import Here
+from serve.engine.life import Life
+from serve.engine.pool import Pool
+from serve.engine.presence import Presence
+from serve.record import Record
+
+ROOT = Path(__file__).parents[3]
+LIVES = """
+import sys, time
+from pathlib import Path
+from serve.engine.life import Life
+life = Life(Path(sys.argv[1]), sys.argv[2])
+print("lives", flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> Iterator[Record]:
+    store = Store(f"sqlite:///{tmp_path}/record.db")
+    store.migrate()
+    store.write(policies.register_start, "policies/v0", "digest", {})
+    record = Record(store)
+    yield record
+    record.close()
+
+
+@pytest.fixture
+def killed_and_living(tmp_path: Path, record: Record) -> Iterator[None]:
+    """Two processes that serve; one of them is killed."""
+    processes = {}
+    for process_id in ("api_killed", "api_lives"):
+        started = subprocess.Popen(
+            [sys.executable, "-c", LIVES, tmp_path / "run", process_id],
+            env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE,
+        )  # fmt: skip
+        assert started.stdout is not None and started.stdout.readline() == b"lives\n"
+        processes[process_id] = started
+        record.store.write(presence.enter, Here(process_id, "host", "engines", 0, [[0]]))
+    processes["api_killed"].kill()
+    processes["api_killed"].wait()
+    # One that stands still lives.
+    processes["api_lives"].send_signal(signal.SIGSTOP)
+    yield
+    processes["api_lives"].kill()
+    for process in processes.values():
+        process.communicate()
+
+
+async def test_a_start_ends_the_leases_of_those_that_are_gone(
+    tmp_path: Path, record: Record, killed_and_living: None
+) -> None:
+    own = Presence(record, Pool(tmp_path, 1, seats_per_slot=1, max_queued=1), "engines", tmp_path / "run")
+    await own.end_leases_of_the_dead()
+    assert [one.id for one in record.store.read(presence.who_serves)] == ["api_lives"]
+    assert sorted(path.name for path in (tmp_path / "run" / "api").iterdir()) == [own.id, "api_lives"]
+    await own.stop()
+    assert [path.name for path in (tmp_path / "run" / "api").iterdir()] == ["api_lives"]
+
+
+def test_a_process_is_not_its_own_dead(tmp_path: Path) -> None:
+    life = Life(tmp_path, "api_own")
+    assert life.ended() == []
+    life.end()

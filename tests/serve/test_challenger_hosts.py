@@ -1,0 +1,91 @@
+"""A challenger is set for all hosts: those with an engine to spare load it, whoever was asked, also one that was away
+when it was set; and none keeps it when it is set no more.
+"""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from feedback.store import leases
+from serve.engine.fence import PASSING
+from tests.postgres_server import BIN
+from tests.serve.test_hosts import Hosts, fingerprint, hosts_with_engines, models, until
+from tests.serve.test_process import Process, promote
+
+pytestmark = [
+    pytest.mark.engine,
+    pytest.mark.slow,
+    pytest.mark.timeout(600),
+    pytest.mark.skipif(BIN is None, reason="no Postgres on this machine (initdb not found)"),
+]
+
+LOADING_S = 60
+
+
+@pytest.fixture(scope="module")
+def hosts(tmp_path_factory: pytest.TempPathFactory, policy_folders: Path) -> Iterator[Hosts]:
+    """Two with an engine to spare, one without."""
+    with hosts_with_engines(tmp_path_factory.mktemp("hosts"), policy_folders, (2, 2, 1)) as started:
+        for process in started.processes:
+            process.wait_until_ready(300)
+        yield started
+
+
+def put(process: Process, challenger: str | None, share: float = 1.0) -> dict[str, Any]:
+    with process.client() as client:
+        shares = {"challenger": challenger, "chat_share": share, "comparison_share": share}
+        answer = client.put("/v1/traffic", json=shares)
+        assert answer.status_code == 200, answer.text
+        return dict(answer.json())
+
+
+def holders(process: Process) -> list[bool]:
+    """As any host is asked, of each."""
+    with process.client() as client:
+        return sorted(one["holds_challenger"] for one in client.get("/v1/traffic").json()["processes"])
+
+
+def test_it_is_loaded_on_all_hosts_with_an_engine_to_spare_and_leaves_them_again(hosts: Hosts) -> None:
+    first, second, small = hosts.processes
+    until(lambda: len(holders(first)) == 3, 60, "not all hosts serve")
+    assert put(first, "v1")["challenger"] == "v1"
+    assert fingerprint(first) == "v1", "who was asked has it when it answers"
+    until(lambda: fingerprint(second) == "v1", LOADING_S, "the other host did not load it")
+    until(lambda: holders(second) == holders(small) == [False, True, True], 10, "it is not told who holds it")
+    assert fingerprint(small) == "v0", "where there is no engine to spare its share goes to what serves"
+    assert "there is one engine only" in small.log
+
+    put(second, None)
+    until(lambda: models(first) == models(second) == ["tandem", "tandem@v0"], LOADING_S, "it was not given back")
+    assert hosts.fingerprints() == ["v0"] * 3
+
+
+def test_a_host_that_was_away_when_it_was_set_has_it_when_it_is_back(hosts: Hosts) -> None:
+    first, second, _ = hosts.processes
+    put(first, "v1")
+    until(lambda: fingerprint(second) == "v1", LOADING_S, "the other host did not load it")
+    second.process.kill()
+    second.process.wait()
+    put(first, "v2")
+    second.start()
+    second.wait_until_ready(120)
+    until(lambda: fingerprint(second) == "v2", LOADING_S, "it keeps what was set before")
+    put(first, None)
+    until(lambda: models(second) == ["tandem", "tandem@v0"], LOADING_S, "it was not given back")
+
+
+def test_a_promotion_waits_until_a_host_has_loaded_it_and_is_not_refused(hosts: Hosts) -> None:
+    first, second, _ = hosts.processes
+    for asked, version in ((first, "v1"), (second, "v0")):
+        put(first, "v2", 0.0)
+        deadline = time.monotonic() + LOADING_S
+        while not (hosts.store.read(leases.holder, leases.ENGINES) or "").startswith(PASSING):
+            assert time.monotonic() < deadline, "no other host loaded it"
+        answer = promote(asked, version)
+        assert (answer.status_code, answer.json().get("behind")) == (200, []), answer.text
+        until(lambda: holders(first) == [False, True, True], LOADING_S, "the promotion took the challenger's engine")
+        put(first, None)
+        until(lambda: "tandem@v2" not in models(first) + models(second), LOADING_S, "it was not given back")
