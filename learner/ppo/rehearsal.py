@@ -26,10 +26,15 @@ from learner.sequences import Episodes
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """The starting policy's own replies, and how strongly the policy is held to them."""
+    """The starting policy's own replies, and how strongly the policy is held to them.
+
+    `start_states` are the hidden states [R, D] that the start predicts each reply from, on the CPU: they never change,
+    and are a small part of what the logits would take.
+    """
 
     start: PreTrainedModel
     replies: Episodes
+    start_states: tuple[Tensor, ...]
     settings: PPOSettings
 
     @classmethod
@@ -37,27 +42,34 @@ class Rehearsal:
         cls, start: PreTrainedModel, sampler: Sampler, prompts: Sequence[list[int]], settings: PPOSettings, seed: int
     ) -> "Rehearsal":
         """One reply to each of the prompts (token ids); `sampler` draws from `start`."""
-        samples = sampler.sample(
+        replies = sampler.sample(
             prompts,
             max_new_tokens=settings.max_new_tokens,
             temperature=settings.temperature,
             seed=seed,
-        )
-        return cls(start, samples.episodes, settings)
+        ).episodes
+        states: dict[int, Tensor] = {}
+        with torch.no_grad():
+            for rows_B in by_length(replies, settings.episodes_per_forward):
+                piece = replies.take(rows_B)
+                states_N_D = predicting_states(start, piece).cpu()
+                of_rows = states_N_D.split(piece.reply_lengths_B.tolist())
+                states |= dict(zip(rows_B.tolist(), of_rows, strict=True))
+        return cls(start, replies, tuple(states[row] for row in range(len(replies))), settings)
 
     def add_gradients(self, policy: Trained, generator: torch.Generator) -> Tensor:
         """Add the gradient of the weighted KL, mean over the tokens of `rehearsal_episodes` of the replies, which
         `generator` chooses. Answers this process's part of that mean, in nats."""
         settings, processes = self.settings, policy.processes
-        order_B = torch.randperm(len(self.replies), generator=generator)[: settings.rehearsal_episodes]
-        chosen = self.replies.take(order_B.to(self.replies.tokens_B_T.device))
+        device = self.replies.tokens_B_T.device
+        order_B = torch.randperm(len(self.replies), generator=generator)[: settings.rehearsal_episodes].to(device)
+        chosen = self.replies.take(order_B)
         tokens = int(chosen.reply_lengths_B.sum())
-        mean = torch.zeros((), device=self.replies.tokens_B_T.device)
+        mean = torch.zeros((), device=device)
         for places_B in by_length(chosen, settings.episodes_per_forward * processes.count):
-            piece = chosen.take(processes.share(places_B))
-            with torch.no_grad():
-                start_hidden_N_D = predicting_states(self.start, piece)
-            kl_N = policy.forward_kl_pass(piece, self.start, start_hidden_N_D, settings.temperature)
+            rows_B = order_B[processes.share(places_B)]
+            start_hidden_N_D = torch.cat([self.start_states[row] for row in rows_B.tolist()]).to(device)
+            kl_N = policy.forward_kl_pass(self.replies.take(rows_B), self.start, start_hidden_N_D, settings.temperature)
             part = kl_N.sum() / tokens
             # Over processes gradients are averaged, where their sum is wanted.
             (part * (settings.rehearsal_weight * processes.count)).backward()

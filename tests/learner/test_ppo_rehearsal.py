@@ -70,6 +70,14 @@ def test_the_gradient_is_that_of_the_weighted_mean_over_tokens(at_a_time):
     assert all(parameter.grad is None for parameter in rehearsal.start.parameters())
 
 
+def test_what_the_start_predicts_from_is_computed_once_for_each_reply():
+    rehearsal = trainer(HELD.model_copy(update={"episodes_per_forward": 5})).updater.rehearsal
+    for row, states_R_D in enumerate(rehearsal.start_states):
+        reply = rehearsal.replies.take(torch.tensor([row]))
+        torch.testing.assert_close(states_R_D, predicting_states(rehearsal.start, reply), atol=1e-5, rtol=1e-4)
+    assert len(rehearsal.start_states) == len(rehearsal.replies)
+
+
 def test_a_held_policy_keeps_more_of_the_start_and_still_learns():
     ends = []
     for weight in (0.0, 3.0):
