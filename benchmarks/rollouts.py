@@ -1,8 +1,8 @@
 """Replies per second by PyTorch, by vLLM in the learner's process and by Hugging Face's generate, weights updated.
 
-Run `python -m benchmarks.rollouts [--model builtin|30m] [--rounds 3]`: the built-in policy, or a Llama of 30 million
-random parameters. Every round changes the weights first, as a PPO step does, so that feeding them to the engine counts.
-Seconds are of this process's processor time, one thread; the engine's start stands apart.
+Run `python -m benchmarks.rollouts [--model builtin|5m|10m|30m] [--rounds 3]`: the built-in policy, or a Llama of so
+many million random parameters. Every round changes the weights first, as a PPO step does, so that feeding them to the
+engine counts. Seconds are of this process's processor time, one thread; the engine's start stands apart.
 """
 
 import argparse
@@ -25,14 +25,17 @@ from learner.starting_policy import WEIGHTS
 from learner.vllm_sampler import VLLMSampler
 
 NEW_TOKENS = 48
+# Width, layers, heads.
+SHAPES = {"5m": (256, 6, 8), "10m": (384, 6, 12), "30m": (512, 9, 8)}
 
 
-def thirty_million(like: Policy) -> Policy:
-    """A Llama of about 30 million random parameters with the built-in policy's words."""
+def random_llama(name: str, like: Policy) -> Policy:
+    """A Llama of random parameters with the built-in policy's words."""
     torch.manual_seed(0)
+    width, layers, heads = SHAPES[name]
     config = LlamaConfig(
-        vocab_size=len(like.tokenizer), hidden_size=512, intermediate_size=1408, num_hidden_layers=9,
-        num_attention_heads=8, num_key_value_heads=8, max_position_embeddings=512, tie_word_embeddings=False,
+        vocab_size=len(like.tokenizer), hidden_size=width, intermediate_size=width * 11 // 4, num_hidden_layers=layers,
+        num_attention_heads=heads, num_key_value_heads=heads, max_position_embeddings=512, tie_word_embeddings=False,
         eos_token_id=like.end_ids[0],
     )  # fmt: skip
     return Policy(LlamaForCausalLM(config).eval(), like.tokenizer, like.end_ids)
@@ -53,14 +56,14 @@ def measure(name: str, policy: Policy, rounds: int, draw: Callable[[int], int]) 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", choices=("builtin", "30m"), default="builtin")
+    parser.add_argument("--model", choices=("builtin", *SHAPES), default="builtin")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--episodes", type=int, default=256)
     asked = parser.parse_args()
     torch.set_num_threads(1)
     policy = load_policy(WEIGHTS, "cpu")
-    if asked.model == "30m":
-        policy = thirty_million(policy)
+    if asked.model != "builtin":
+        policy = random_llama(asked.model, policy)
     prompts = [policy.encode_chat(prompt.messages) for prompt in training_prompts()]
     prompts = [prompts[number % len(prompts)] for number in range(asked.episodes)]
     size = sum(parameter.numel() for parameter in policy.model.parameters())
