@@ -1,10 +1,12 @@
 """What votes say, as examples to learn from: label, weight and split of each."""
 
+import functools
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from feedback.schema import version_name
 from feedback.settings import FeedbackSettings
 from feedback.store import datasets
 from feedback.store.datasets import Counted, Learnt
@@ -72,13 +74,13 @@ def learnt(vote: Counted, settings: FeedbackSettings, caps: Caps = NO_CAPS) -> L
         split_of(vote.prompt_digest, settings),
         None if label is None else less_sure(label, vote.reliability, settings),
         None if vote.ideal is None else less_sure(settings.rewrite_label, vote.reliability, settings),
-        round(caps.weight(vote), 6),
+        _rounded(caps.weight(vote)),
     )
 
 
 def of_vote(vote: Counted, learnt: Learnt) -> Iterator[Example]:
     """The examples of one vote: none, where it compares nothing, one or two."""
-    versions = _names(vote.versions)
+    versions = _name(vote.versions[0]), _name(vote.versions[1])
     if learnt.label is not None:
         yield _example(vote, learnt, "vote", vote.replies, versions, learnt.label)
     if learnt.rewrite_label is not None:
@@ -110,7 +112,7 @@ def less_sure(label: float, reliability: float | None, settings: FeedbackSetting
     if reliability is None or not settings.weigh_by_reliability:
         return label
     told = (2 * reliability - 1) / (2 * ORDINARY_RELIABILITY - 1)
-    return round(0.5 + (label - 0.5) * min(1.0, max(0.0, told)), 6)
+    return _rounded(0.5 + (label - 0.5) * min(1.0, max(0.0, told)))
 
 
 def split_of(prompt_digest: str, settings: FeedbackSettings) -> str:
@@ -146,6 +148,12 @@ def _example(
     )
 
 
-def _names(versions: tuple[int | None, int | None]) -> tuple[str | None, str | None]:
-    first, second = (None if version is None else f"v{version}" for version in versions)
-    return first, second
+# Rounding takes longer than all else that makes a label, and a million votes have few different ones.
+@functools.lru_cache(10_000)
+def _rounded(number: float) -> float:
+    return round(number, 6)
+
+
+@functools.cache
+def _name(version: int | None) -> str | None:
+    return None if version is None else version_name(version)
