@@ -101,7 +101,8 @@ def _add(session: Session, model: type[Comparison] | type[Rater], counts: Mappin
     in_order = sorted(counts)
     for first in range(0, len(in_order), COUNT_BATCH):
         ids = in_order[first : first + COUNT_BATCH]
-        session.execute(select(model.id).where(model.id.in_(ids)).order_by(model.id).with_for_update())
+        # With the lock of a change that leaves the key: votes that come meanwhile refer to the row and need not wait.
+        session.execute(select(model.id).where(model.id.in_(ids)).order_by(model.id).with_for_update(key_share=True))
         same: dict[int, list[str]] = {}
         for id_ in ids:
             same.setdefault(counts[id_], []).append(id_)
