@@ -10,7 +10,8 @@ Nothing outside `feedback.store` writes SQL.
 
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from enum import Enum, auto
 from functools import partial
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -22,7 +23,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import Session
 
 from feedback.errors import RecordUnavailable
-from feedback.store.group_commit import GroupCommit
+from feedback.store.group_commit import GroupCommit, Write
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -54,6 +55,14 @@ UNAVAILABLE_SQLITE_CODES = frozenset(
 )  # fmt: skip
 
 
+class Kind(Enum):
+    """How an operation is run."""
+
+    READ = auto()
+    WRITE = auto()
+    WRITE_ONCE = auto()
+
+
 class Store:
     """The record behind a database URL (`sqlite:///...` or `postgresql+psycopg://...`).
 
@@ -76,19 +85,44 @@ class Store:
         connection broke between its commit and the answer.
         """
         if self._together is None:
-            return self._transact(True, operation, *args, **kwargs)
-        return self._together.run(
-            lambda session: operation(session, *args, **kwargs),
-            lambda: self._transact(True, operation, *args, **kwargs),
-        )
+            return self._transact(Kind.WRITE, operation, *args, **kwargs)
+        (written,) = self.write_together([partial(_given, operation, args, kwargs)])
+        if written.error is not None:
+            raise written.error
+        result: R = written.result
+        return result
+
+    @property
+    def has_one_writer(self) -> bool:
+        """Whether the database has one writer at a time: then several writes are best handed over together."""
+        return self._together is not None
+
+    def write_together(self, operations: Sequence[Callable[[Session], Any]]) -> list[Write]:
+        """Run each as `write` does and as if it were alone, most likely with one commit; where there is one writer.
+
+        Returns how each ended, in the same order.
+        """
+        assert self._together is not None, "this database takes writes side by side"
+        writes = [Write(operation, partial(self._transact, Kind.WRITE, operation)) for operation in operations]
+        self._together.run(writes)
+        return writes
+
+    def write_once(self, operation: Callable[Concatenate[Session, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """`write` for an operation of one statement that does no harm when it is run again after it was committed.
+
+        A statement that commits by itself saves a server's client two of three round trips.
+        """
+        if self._together is not None:
+            return self.write(operation, *args, **kwargs)
+        return self._transact(Kind.WRITE_ONCE, operation, *args, **kwargs)
 
     def read(self, operation: Callable[Concatenate[Session, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run `operation(session, ...)` on one consistent snapshot. It must not write. Raises RecordUnavailable."""
-        return self._transact(False, operation, *args, **kwargs)
+        return self._transact(Kind.READ, operation, *args, **kwargs)
 
     def _transact(
         self,
-        writes: bool,
+        kind: Kind,
         operation: Callable[Concatenate[Session, P], R],
         *args: P.args,
         **kwargs: P.kwargs,
@@ -98,13 +132,13 @@ class Store:
             committing = False
             try:
                 with (
-                    self.engine.connect().execution_options(**self._options(writes)) as connection,
+                    self.engine.connect().execution_options(**self._options(kind)) as connection,
                     Session(connection, expire_on_commit=False) as session,
                     session.begin(),
                 ):
                     result = operation(session, *args, **kwargs)
                     session.flush()
-                    committing = writes
+                    committing = kind is Kind.WRITE
                 return result
             except DBAPIError as error:
                 if attempt == RETRIES or not _may_run_again(error, committing):
@@ -115,11 +149,11 @@ class Store:
                     raise
                 attempt += 1
 
-    def _options(self, writes: bool) -> dict[str, Any]:
-        if writes or self.engine.dialect.name == "sqlite":
-            return {"tandem_writes": writes}
+    def _options(self, kind: Kind) -> dict[str, Any]:
+        if kind is Kind.WRITE or self.engine.dialect.name == "sqlite":
+            return {"tandem_writes": kind is not Kind.READ}
         # By default each statement of Postgres sees what others have committed meanwhile.
-        return {"isolation_level": "REPEATABLE READ"}
+        return {"isolation_level": "REPEATABLE READ" if kind is Kind.READ else "AUTOCOMMIT"}
 
     def migrate(self) -> None:
         """Bring the schema up to date. Safe to run by several processes at once and on every start."""
@@ -133,6 +167,10 @@ class Store:
 
     def close(self) -> None:
         self.engine.dispose()
+
+
+def _given(operation: Callable[..., R], args: tuple[Any, ...], kwargs: dict[str, Any], session: Session) -> R:
+    return operation(session, *args, **kwargs)
 
 
 def open_engine(database_url: str, *, flushes: bool = True, checkpoints: bool = True) -> Engine:

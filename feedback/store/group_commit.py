@@ -1,4 +1,4 @@
-"""Writers of one process that wait for each other share a commit, and so one flush of the disk.
+"""Writes of one process that wait for each other share a commit, and so one flush of the disk.
 
 SQLite has one writer at a time, and each commit waits until the disk has it: a disk that takes ten milliseconds for
 that lets no more than a hundred writers through in a second, one by one.
@@ -6,17 +6,16 @@ that lets no more than a hundred writers through in a second, one by one.
 
 import threading
 from collections import deque
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
-R = TypeVar("R")
 
-
-class _Waiting:
-    """A write that waits for its turn, and how it ended: None of the two is set until it has."""
+class Write:
+    """A write that waits for its turn, and how it ended: neither `result` nor `error` is set until it has. `alone` does
+    what `operation` does in a transaction of its own."""
 
     def __init__(self, operation: Callable[[Session], Any], alone: Callable[[], Any]) -> None:
         self.operation = operation
@@ -39,24 +38,19 @@ class GroupCommit:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._turn = threading.Lock()
-        self._waiting: deque[_Waiting] = deque()
+        self._waiting: deque[Write] = deque()
 
-    def run(self, operation: Callable[[Session], R], alone: Callable[[], R]) -> R:
-        """What `operation` returns, when it is durable. `alone` does the same in a transaction of its own.
+    def run(self, writes: Sequence[Write]) -> None:
+        """Returns when each of them is durable, or has its error.
 
         Whoever's turn it is does the work of all that wait. Where anything is raised among several, nothing of them is
         kept and each is run alone: so each fails by itself, and it does not matter whether the database gave the
         transaction up.
         """
-        mine = _Waiting(operation, alone)
-        self._waiting.append(mine)
+        self._waiting.extend(writes)
         with self._turn:
-            if not mine.ended:
+            if not all(write.ended for write in writes):
                 self._run_all()
-        if mine.error is not None:
-            raise mine.error
-        result: R = mine.result
-        return result
 
     def _run_all(self) -> None:
         together = []
@@ -70,7 +64,7 @@ class GroupCommit:
             # Where this thread was interrupted the others are not forgotten.
             self._waiting.extendleft(reversed([waiting for waiting in together if not waiting.ended]))
 
-    def _run_together(self, together: list[_Waiting]) -> bool:
+    def _run_together(self, together: list[Write]) -> bool:
         """Whether all are durable."""
         try:
             with self._engine.connect().execution_options(tandem_writes=True) as connection, connection.begin():

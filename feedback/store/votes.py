@@ -5,6 +5,7 @@ The row is the outbox. `put` commits it as `accepted`; `feedback.store.counting`
 
 import functools
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 from sqlalchemy import ColumnElement, Double, Executable, String, Table, bindparam, extract, func, literal, select, true
@@ -53,6 +54,39 @@ class Judgement:
         return {name: getattr(self, name) for name in SAID}
 
 
+def put_first(
+    session: Session,
+    comparison_id: str,
+    judgement: Judgement,
+    *,
+    key_id: str,
+    sees_all: bool,
+    rater: str,
+) -> Vote | None:
+    """Accept the first vote of a known rater, in one statement. None, and nothing done, where it is anything else.
+
+    Raises InvalidRequest when the success of an attack is told under another objective than `harmless`.
+    """
+    if judgement.success is not None and judgement.objective != "harmless":
+        raise InvalidRequest("success is that of a red-team attack, which is judged as harmless", param="success")
+    first = {
+        "id": new_id("vote"),
+        "comparison_id": comparison_id,
+        "objective": judgement.objective,
+        "elapsed_s": judgement.elapsed_s,
+        "left": judgement.left,
+        "state": "accepted",
+        "revision": 1,
+        "counted_at": None,
+        **judgement.said(),
+    }
+    inserted = _insert(session, first, {"key_id": key_id, "rater": rater, "owner": None if sees_all else key_id})
+    if inserted is None:
+        return None
+    rater_id, at = inserted
+    return Vote(rater_id=rater_id, created_at=at, updated_at=at, **first)
+
+
 def put(
     session: Session,
     comparison_id: str,
@@ -67,35 +101,22 @@ def put(
     Raises NotFound when there is no such comparison or it belongs to somebody else, InvalidRequest when the success of
     an attack is told under another objective than `harmless`.
     """
-    if judgement.success is not None and judgement.objective != "harmless":
-        raise InvalidRequest("success is that of a red-team attack, which is judged as harmless", param="success")
+    first = partial(put_first, session, comparison_id, judgement, key_id=key_id, sees_all=sees_all, rater=rater)
+    new = first()
+    if new is not None:
+        return new
+    _check_visible(session, comparison_id, key_id, sees_all)
+    standing = partial(_standing, session, comparison_id, judgement.objective, key_id, rater)
+    vote = standing()
+    if vote is None:
+        # A new rater, whom another of their votes may be making at this moment.
+        raters.find_or_create(session, key_id, rater)
+        new = first()
+        if new is not None:
+            return new
+        vote = standing()
+        assert vote is not None
     said = judgement.said()
-    first = {
-        "id": new_id("vote"),
-        "comparison_id": comparison_id,
-        "objective": judgement.objective,
-        "elapsed_s": judgement.elapsed_s,
-        "left": judgement.left,
-        "state": "accepted",
-        "revision": 1,
-        "counted_at": None,
-        **said,
-    }
-    whose = {"key_id": key_id, "rater": rater, "owner": None if sees_all else key_id}
-    vote = None
-    inserted = _insert(session, first, whose)
-    if inserted is None:
-        _check_visible(session, comparison_id, key_id, sees_all)
-        vote = _standing(session, comparison_id, judgement.objective, key_id, rater)
-        if vote is None:
-            # A new rater, whom another of their votes may be making at this moment.
-            raters.find_or_create(session, key_id, rater)
-            inserted = _insert(session, first, whose)
-    if inserted is not None:
-        rater_id, at = inserted
-        return Vote(rater_id=rater_id, created_at=at, updated_at=at, **first)
-    vote = vote or _standing(session, comparison_id, judgement.objective, key_id, rater)
-    assert vote is not None
     same = all(getattr(vote, field) == value for field, value in said.items())
     if same and vote.state != "retracted":
         return vote

@@ -1,5 +1,6 @@
 import pytest
 from sqlalchemy import func, inspect, select, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from feedback.errors import RecordUnavailable
@@ -163,3 +164,22 @@ def test_a_write_whose_commit_broke_is_not_run_again(on_postgres: Store) -> None
     assert breaking.runs == 1
     assert on_postgres.write(breaking) == "done"
     breaking.admin.close()
+
+
+def test_a_write_that_may_be_done_twice_is_run_again_after_its_statement_was_committed(on_postgres: Store) -> None:
+    breaking = Breaking(on_postgres, 1)
+    assert on_postgres.write_once(breaking) == "done"
+    assert breaking.runs == 2
+    names = [rater.name for rater, _ in on_postgres.read(raters.list_all)]
+    assert sorted(names) == ["r1", "r2"], "each statement commits by itself"
+    on_postgres.read(lambda session: session.execute(text("SELECT 1")))
+    with pytest.raises(DBAPIError):
+        on_postgres.write(_add_and_fail)
+    assert len(on_postgres.read(raters.list_all)) == 2, "the connection is one of transactions again"
+    breaking.admin.close()
+
+
+def _add_and_fail(session: Session) -> None:
+    session.add(Rater(id=new_id("rtr"), key_id="key_a", name="undone", created_at=1.0))
+    session.flush()
+    session.execute(text("SELECT nothing FROM nowhere"))

@@ -3,9 +3,10 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import event
+from sqlalchemy.orm import Session
 
 from feedback.errors import NotFound
-from feedback.store import Store, comparisons, votes
+from feedback.store import Store, comparisons, counting, votes
 from feedback.worker import count_all
 from tests.feedback.record import add_comparison, judgement
 
@@ -21,6 +22,23 @@ def test_the_same_vote_again_answers_the_same(store: Store) -> None:
     first = store.write(votes.put, comparison_id, judgement(), **ME)
     again = store.write(votes.put, comparison_id, judgement(), **ME)
     assert (again.id, again.revision, again.state) == (first.id, 1, "accepted")
+
+
+def test_a_first_vote_is_one_statement_and_anything_else_is_left_to_put(store: Store) -> None:
+    first, second = add_comparison(store), add_comparison(store)
+    assert store.write_once(votes.put_first, first, judgement(), **ME) is None, "nobody knows this rater yet"
+    known = store.write(votes.put, first, judgement(), **ME)
+    assert store.write_once(votes.put_first, first, judgement("1"), **ME) is None, "they have voted"
+    said: list[str] = []
+    event.listen(store.engine, "before_cursor_execute", lambda _conn, _cursor, statement, *_: said.append(statement))
+    vote = store.write_once(votes.put_first, second, judgement(), **ME)
+    assert vote is not None
+    assert len(said) == 1
+    # Durable, and in a transaction of its own: another connection sees it.
+    other = Store(store.engine.url.render_as_string(hide_password=False))
+    assert other.read(votes.get, vote.id, key_id="key_a", sees_all=False).rater_id == known.rater_id
+    other.close()
+    assert store.read(votes.history, known.id)[-1].preferred == "0"
 
 
 def test_a_different_vote_replaces_and_keeps_the_history(store: Store) -> None:
@@ -73,6 +91,29 @@ def test_two_workers_count_each_vote_once(store: Store) -> None:
         thread.join()
     assert sum(counted) == 60
     assert {votes_counted(store, comparison_id) for comparison_id in ids} == {1}
+
+
+def test_a_vote_does_not_wait_until_others_on_its_pair_and_of_its_rater_are_counted(store: Store) -> None:
+    if store.engine.dialect.name == "sqlite":
+        pytest.skip("SQLite has one writer at a time")
+    comparison_id = add_comparison(store)
+    store.write(votes.put, comparison_id, judgement(), **ME)
+    put = threading.Event()
+
+    def count(session: Session) -> int:
+        counted = counting.count_accepted(session)
+        other = threading.Thread(target=lambda: (vote(), put.set()))
+        other.start()
+        assert put.wait(20), "it waits for this transaction"
+        other.join()
+        return counted
+
+    def vote() -> None:
+        store.write_once(votes.put_first, comparison_id, judgement(objective="harmless"), **ME)
+
+    assert store.write(count) == 1
+    assert store.write(counting.count_accepted) == 1
+    assert votes_counted(store, comparison_id) == 2
 
 
 def test_retracting(store: Store) -> None:
