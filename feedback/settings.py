@@ -8,9 +8,9 @@ A value comes from, strongest first: the command line, the environment (`TANDEM_
 import os
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -259,8 +259,15 @@ class LearnerSettings(Section):
     """Threads of PyTorch on a CPU. More than one is slower on shared cores."""
 
     processes: int = Field(1, ge=1, le=64)
-    """Processes on this machine that train together, each on a GPU of its own where there are GPUs: weights that are
-    trained, gradients and optimiser states are cut into so many shares. Several machines: docs/sizes.md."""
+    """Processes of a machine that train together, each on a GPU of its own where there are GPUs: weights that are
+    trained, gradients and optimiser states are cut into so many shares."""
+
+    nodes: int = Field(1, ge=1, le=64)
+    """Machines that train together, with `processes` on each: the first is the learner worker's, on each of the others
+    runs `python -m learner.node N`."""
+
+    rendezvous: str | None = Field(None, pattern=r"^[^\s/]+:\d{1,5}$")
+    """`address:port` of the first of several machines, where the others meet it."""
 
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """Number format of the forward passes in training. With `bf16` weights that are trained and their optimiser states
@@ -299,6 +306,12 @@ class LearnerSettings(Section):
 
     evaluation: EvaluationSettings = EvaluationSettings()
     """Evaluation of the candidate."""
+
+    @model_validator(mode="after")
+    def _machines_can_meet(self) -> Self:
+        if (self.nodes > 1) != (self.rendezvous is not None):
+            raise ValueError("nodes above 1 need rendezvous, the address:port where they meet; one node has none")
+        return self
 
 
 class Settings(BaseSettings):

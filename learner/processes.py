@@ -74,6 +74,14 @@ def join() -> Processes:
     return Processes(dist.get_rank(), dist.get_world_size())
 
 
+def other_is_gone(error: Exception) -> bool:
+    """Whether this is how a collective says that another process, or the way to it, is no more."""
+    if isinstance(error, dist.DistError):
+        return True
+    # Gloo's own errors come as plain ones that name the file they were raised in.
+    return dist.is_initialized() and isinstance(error, RuntimeError) and "gloo/transport" in str(error)
+
+
 def leave() -> None:
     if dist.is_initialized():
         dist.destroy_process_group()

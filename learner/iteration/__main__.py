@@ -1,6 +1,6 @@
 """The process of one iteration: `python -m learner.iteration ID`, alone or under torchrun.
 
-With `learner.processes` above 1 it becomes torchrun, which starts so many of it.
+With `learner.processes` or `learner.nodes` above 1 it becomes torchrun, which starts so many of it.
 """
 
 import logging
@@ -16,9 +16,7 @@ from feedback.store import Store
 from learner.iteration.process import open_run, run
 from learner.iteration.together import follow
 from learner.processes import join, leave, under_torchrun
-
-TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1")
-MODULE = ("-m", "learner.iteration")
+from learner.torchrun import torchrun
 
 log = logging.getLogger(__name__)
 
@@ -27,10 +25,9 @@ def main() -> int:
     die_with_parent()
     settings = load_settings()
     logs.configure(settings)
-    count = settings.learner.processes
-    if count > 1 and not under_torchrun():
+    if settings.learner.processes * settings.learner.nodes > 1 and not under_torchrun():
         # What was asked of the kernel above holds for torchrun too.
-        os.execv(sys.executable, [sys.executable, *TORCHRUN, "--nproc-per-node", str(count), *MODULE, sys.argv[1]])
+        os.execv(sys.executable, torchrun(settings.learner, 0, sys.argv[1]))
     processes = join()
     tracing.configure(settings.tracing, "learner")
     store = Store(settings.record_url)

@@ -31,7 +31,7 @@ from learner.iteration.run import Run
 from learner.iteration.versions import load, starting_point
 from learner.lease import Heartbeat
 from learner.number_format import forward_format, forward_passes
-from learner.processes import ALONE, Processes
+from learner.processes import ALONE, Processes, other_is_gone
 from learner.progress import Progress
 from learner.tracking import open_trackers
 
@@ -52,7 +52,7 @@ def run(store: Store, settings: Settings, iteration_id: str, processes: Processe
     row, epoch = claimed
     with Heartbeat(store, epoch, settings.loop.lease_ttl_s), _its_end_is_told(store, iteration_id, epoch):
         this = open_run(store, settings, iteration_id, epoch, processes)
-        processes.tell({"iteration": iteration_id})
+        processes.tell({"iteration": iteration_id, "epoch": epoch})
         with this.progress.traced():
             try:
                 this.progress.tracking = open_trackers(this.learner.trackers, this.folder, iteration_id, row.settings)
@@ -76,6 +76,9 @@ def _its_end_is_told(store: Store, iteration_id: str, epoch: int) -> Iterator[No
         store.write(iterations.fail, iteration_id, epoch, error.message)
         raise
     except Exception as error:
+        if other_is_gone(error):
+            log.warning("another process of the learner is gone; the next ones go on")
+            raise
         # Left as running, an iteration that cannot end would be begun again for ever.
         store.write(iterations.fail, iteration_id, epoch, f"{type(error).__name__}: see the learner's log")
         raise

@@ -15,6 +15,7 @@ from learner.iteration.examples import comparisons, prompts
 from learner.iteration.rollouts import sampler_for
 from learner.iteration.run import Run
 from learner.iteration.versions import Candidate, load, starting_point
+from learner.lease import Watch
 from learner.number_format import forward_format, forward_passes
 from learner.policy import Policy
 from learner.ppo import PPOEnd, PPOStep, train_ppo
@@ -64,7 +65,12 @@ def follow(store: Store, settings: Settings, processes: Processes, open_run: Cal
     begun = processes.tell()
     if begun is None:
         return
-    this = open_run(store, settings, begun["iteration"], 0, processes)
+    with Watch(store, begun["epoch"], settings.loop.lease_ttl_s):
+        _join_in(open_run(store, settings, begun["iteration"], 0, processes))
+
+
+def _join_in(this: Run) -> None:
+    processes = this.processes
     start = load(this, 0)
     with forward_passes(forward_format(this.learner.precision, start.model.device), start.model.device):
         while (task := processes.tell()) is not None:

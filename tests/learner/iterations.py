@@ -44,9 +44,13 @@ def start(store: Store, settings: Settings) -> Iteration:
 
 
 def learner(settings: Settings, iteration: Iteration) -> subprocess.Popen[bytes]:
-    env = os.environ | {
+    return subprocess.Popen([sys.executable, "-m", "learner.iteration", iteration.id], env=environment(settings))
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """Of a process that works for a home with quick settings."""
+    return os.environ | {
         "TANDEM_HOME": str(settings.home),
         "TANDEM_LOOP__LEASE_TTL_S": str(LEASE_TTL_S),
         "OMP_NUM_THREADS": "1",
     }
-    return subprocess.Popen([sys.executable, "-m", "learner.iteration", iteration.id], env=env)
