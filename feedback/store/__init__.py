@@ -195,6 +195,10 @@ def open_engine(database_url: str, *, flushes: bool = True, checkpoints: bool = 
 
 
 def _configure_postgres(flushes: bool, connection: Any, _record: object) -> None:
+    # The driver is imported where there is such a record only.
+    from feedback.store import postgres_text
+
+    postgres_text.register(connection)
     wanted: dict[str, int | str] = {f"tcp_{name}": value for name, value in SILENCE.items()}
     wanted |= {"tcp_user_timeout": UNANSWERED_MS, "idle_in_transaction_session_timeout": IDLE_IN_TRANSACTION_MS}
     if not flushes:
