@@ -54,7 +54,9 @@ class Contents:
     created_at: float = 0.0
     versions: list[str] = field(default_factory=list)
     without_weights: list[str] = field(default_factory=list)
-    """Versions whose weights had been pruned."""
+    """Versions whose weights had been pruned, or were damaged."""
+    damaged: list[str] = field(default_factory=list)
+    """Versions whose weights here are not what was published: they are left out, since no restore would take them."""
     files: dict[str, str] = field(default_factory=dict)
     """SHA-256 by name."""
 
@@ -62,14 +64,18 @@ class Contents:
 def backup(settings: Settings, path: Path) -> Contents:
     """Write a backup of `settings.home` to `path`, readable by its owner alone; all of it or nothing.
 
-    Weights that are in object storage only are brought into the home first. Raises Conflict when the file is there
-    already, BackupInvalid when a file goes while it is read, StorageUnavailable, TandemError when `pg_dump` fails.
+    Weights that are in object storage only are brought into the home first; those that are damaged are left out and
+    named. Raises Conflict when the file is there already or cannot be written, BackupInvalid when a file goes while it
+    is read, StorageUnavailable, TandemError when `pg_dump` fails.
     """
     if path.exists():
         raise Conflict(f"{path} is there already; a backup overwrites nothing")
     unfinished = path.with_name(path.name + ".part")
-    unfinished.unlink(missing_ok=True)
-    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        unfinished.unlink(missing_ok=True)
+        descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError as error:
+        raise Conflict(f"{path} cannot be written: {error.strerror}") from error
     try:
         with (
             os.fdopen(descriptor, "wb") as file,
@@ -97,7 +103,7 @@ def restore(settings: Settings, path: Path) -> Contents:
     taken = [name for name in (SQLITE_RECORD, *FOLDERS) if (home / name).exists()]
     if taken:
         raise Conflict(f"{home} holds {taken[0]} already; restore into a new --home")
-    home.mkdir(parents=True, exist_ok=True)
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
     unpacked = home / ".restoring"
     shutil.rmtree(unpacked, ignore_errors=True)
     unpacked.mkdir(mode=0o700)
@@ -108,6 +114,7 @@ def restore(settings: Settings, path: Path) -> Contents:
         for name in (SQLITE_RECORD, *FOLDERS, SETTINGS_FILE):
             # What was set on this machine stays.
             if (unpacked / name).exists() and not (home / name).exists():
+                (unpacked / name).chmod(0o700 if name in FOLDERS else 0o600)
                 (unpacked / name).rename(home / name)
     finally:
         shutil.rmtree(unpacked)
@@ -145,6 +152,13 @@ def _folders(store: Store, settings: Settings, contents: Contents) -> Iterator[P
     for policy in rows:
         if (home / policy.path).is_dir() or (storage is not None and storage.manifest(policy.digest) is not None):
             policy_weights.bring(settings, policy.path, policy.digest)
+            try:
+                manifest.verify(home / policy.path, policy.digest)
+            except PolicyInvalid:
+                # Or pruned while it was read.
+                contents.damaged += [version_name(policy.version)] if (home / policy.path).is_dir() else []
+                contents.without_weights.append(version_name(policy.version))
+                continue
             contents.versions.append(version_name(policy.version))
             yield home / policy.path
         else:

@@ -18,6 +18,8 @@ from deploy.redis_server import RedisMissing, find_redis_server
 from deploy.running import is_held, read_state
 from feedback.settings import Settings
 
+# The first two whatever the home's own mode is.
+HELD_CLOSED = ("run", "operator.key", "record.db", "datasets", "iterations", "policies", "logs")
 DISK_WANTED_BYTES = 5 << 30
 MEMORY_PER_SLOT_BYTES = 1 << 30
 
@@ -242,15 +244,16 @@ def _home(settings: Settings) -> Iterator[Finding]:
     if not os.access(home, os.W_OK | os.X_OK):
         yield Finding("wrong", "home", f"{home} cannot be written", "change its owner, or choose another --home")
         return
-    open_to_others = [
-        path
-        for path, allowed in ((home / "run", 0o700), (home / "operator.key", 0o600))
-        if path.exists() and stat.S_IMODE(path.stat().st_mode) & ~allowed
-    ]
+    within = HELD_CLOSED if _is_open(home) else HELD_CLOSED[:2]
+    open_to_others = [home / name for name in within if (home / name).exists() and _is_open(home / name)]
     for path in open_to_others:
         yield Finding("wrong", "home", f"{path} is open to others", f"chmod go-rwx {path}")
     if not open_to_others:
         yield Finding("ok", "home", str(home))
+
+
+def _is_open(path: Path) -> bool:
+    return bool(stat.S_IMODE(path.stat().st_mode) & 0o077)
 
 
 def _stack(settings: Settings) -> Iterator[Finding]:

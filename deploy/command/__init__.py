@@ -61,6 +61,8 @@ app.add_typer(db.app, name="db")
 
 def main() -> None:
     """The entry point: runs the command line and ends the process with its exit code."""
+    # What it writes is people's chats and votes, or made from them: for whoever runs it alone.
+    os.umask(0o077)
     sys.exit(run())
 
 

@@ -18,17 +18,24 @@ def backup(
 ) -> None:
     """Write record, policies, datasets and evidence into one file. Tandem may go on running.
 
-    No key is in it, only digests of keys; but it holds what people wrote, so keep it as you keep the home.
+    No key is in it, only digests of keys; but it holds what people wrote, so keep it as you keep the home. Weights that
+    are damaged are left out, and it ends with an error that names them.
     """
     from deploy.backup import backup as write_backup
     from deploy.command.output import print_json, say
+    from feedback.errors import PolicyInvalid
     from feedback.settings import load_settings
 
     contents = write_backup(load_settings(home=home), file)
     if json:
         print_json(described(file, contents))
     else:
-        say(f"{len(contents.files)} files, {len(contents.versions)} versions with weights, in {file}")
+        say(f"{len(contents.files)} files, with the weights of {len(contents.versions)} versions, in {file}")
+    if contents.damaged:
+        raise PolicyInvalid(
+            f"the backup is whole but for the weights of {', '.join(contents.damaged)}, which are not what was "
+            "published: put them back from an earlier backup"
+        )
 
 
 def restore(
@@ -62,4 +69,5 @@ def described(file: Path, contents: "Contents") -> dict[str, Any]:
         "files": len(contents.files),
         "versions": contents.versions,
         "without_weights": contents.without_weights,
+        "damaged": contents.damaged,
     }

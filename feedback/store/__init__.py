@@ -183,8 +183,9 @@ def open_engine(database_url: str, *, flushes: bool = True, checkpoints: bool = 
     }
     if url.get_backend_name() == "sqlite":
         if url.database:
-            Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+            Path(url.database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         engine = create_engine(url, connect_args={"timeout": SQLITE_BUSY_TIMEOUT_S}, pool_size=8, **options)
+        event.listen(engine, "do_connect", _make_sqlite)
         event.listen(engine, "connect", partial(_configure_sqlite, flushes, checkpoints))
         event.listen(engine, "begin", _begin_sqlite)
         return engine
@@ -227,6 +228,13 @@ def _is_unavailable(error: DBAPIError) -> bool:
     if sqlstate is None:
         return isinstance(error, OperationalError) or error.connection_invalidated
     return bool(sqlstate.startswith(UNAVAILABLE_SQLSTATE_CLASSES))
+
+
+def _make_sqlite(_dialect: object, _record: object, arguments: list[Any], _options: object) -> None:
+    # Closed to others from its first byte on; its log takes over the mode.
+    path = Path(arguments[0])
+    if path.parent.is_dir() and not path.exists():
+        path.touch(mode=0o600)
 
 
 def _configure_sqlite(flushes: bool, checkpoints: bool, connection: Any, _record: object) -> None:

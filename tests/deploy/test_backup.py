@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import sqlite3
 import tarfile
 import threading
@@ -132,6 +133,42 @@ def test_pruned_weights_are_named_and_missed_ones_refused(settings: Settings, tm
     written = backup(settings, tmp_path / "b.tar")
     assert (written.versions, written.without_weights) == (["v0", "v2"], ["v1"])
     restore(elsewhere(settings), tmp_path / "b.tar")
+    store.close()
+
+
+def test_damaged_weights_are_left_out_and_named_and_the_rest_can_be_restored(
+    settings: Settings, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    store = make_home(settings, versions=3)
+    weights = settings.home / "policies" / "v1" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    said = in_process(capfd)("backup", tmp_path / "b.tar", "--home", settings.home)
+    assert said.exit_code != 0 and "whole but for the weights of v1" in said.err
+    written = restore(elsewhere(settings), tmp_path / "b.tar")
+    assert (written.versions, written.without_weights, written.damaged) == (["v0", "v2"], ["v1"], ["v1"])
+    store.close()
+
+
+def test_where_a_backup_cannot_be_written_it_is_said_in_a_line(settings: Settings, tmp_path: Path) -> None:
+    store = make_home(settings, versions=1)
+    with pytest.raises(Conflict, match="cannot be written: No such file or directory"):
+        backup(settings, tmp_path / "none" / "b.tar")
+    store.close()
+
+
+def test_what_is_restored_is_closed_to_others(settings: Settings, tmp_path: Path) -> None:
+    """Whatever the umask of who restores it."""
+    store = make_home(settings, versions=1)
+    backup(settings, tmp_path / "b.tar")
+    there = elsewhere(settings)
+    before = os.umask(0o022)
+    try:
+        restore(there, tmp_path / "b.tar")
+        Store(f"sqlite:///{tmp_path}/fresh/record.db").migrate()
+    finally:
+        os.umask(before)
+    for path in (there.home, there.home / "record.db", there.home / "policies", tmp_path / "fresh" / "record.db"):
+        assert path.stat().st_mode & 0o077 == 0, path
     store.close()
 
 

@@ -51,6 +51,12 @@ def test_what_is_open_to_others_is_found(settings: Settings) -> None:
     (settings.home / "operator.key").chmod(0o644)
     opened = found(settings, "home")
     assert (opened.verdict, opened.advice) == ("wrong", f"chmod go-rwx {settings.home / 'operator.key'}")
+    (settings.home / "operator.key").chmod(0o600)
+    (settings.home / "record.db").touch(0o644)
+    settings.home.chmod(0o700)
+    assert found(settings, "home").verdict == "ok", "the home itself is closed"
+    settings.home.chmod(0o755)
+    assert found(settings, "home").advice == f"chmod go-rwx {settings.home / 'record.db'}"
 
 
 def test_a_process_that_does_not_stay_up_is_found(settings: Settings) -> None:
