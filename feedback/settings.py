@@ -44,6 +44,10 @@ class ServeSettings(Section):
     port: int = Field(8080, ge=0, le=65535)
     """Port to listen on; 0 takes a free one."""
 
+    allowed_origins: list[str] = []
+    """Sites whose pages may call the API from a browser, with a key in `Authorization`: `https://app.example.com`, or
+    `*` for all. Signing in with a cookie stays with Tandem's own pages."""
+
     max_body_bytes: int = Field(1_000_000, gt=0)
     """Larger request bodies are refused with 413."""
 

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
 
 from feedback.settings import Settings
 from serve import openapi, rendering
@@ -24,6 +25,14 @@ from serve.routes import (
     traffic,
     votes,
 )
+
+# What a page of another site may read of an answer, beside its body.
+EXPOSED_HEADERS = [
+    "x-request-id",
+    "retry-after",
+    "idempotent-replayed",
+    *(f"x-ratelimit-{what}-{of}" for what in ("limit", "remaining", "reset") for of in ("requests", "tokens")),
+]
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -69,4 +78,13 @@ def create_app(settings: Settings) -> FastAPI:
     # Last, so that no file can stand in for a route.
     app.mount("/", PageFiles(), name="pages")
     app.add_middleware(Envelope, metrics=gateway.metrics, max_body_bytes=settings.serve.max_body_bytes)
+    if settings.serve.allowed_origins:
+        # Around everything, so that errors carry it too. Cookies are not allowed: a key must be sent.
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.serve.allowed_origins,
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=EXPOSED_HEADERS,
+        )
     return app
