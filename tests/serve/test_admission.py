@@ -142,6 +142,15 @@ def test_a_challenger_gets_its_share_of_conversations_and_keeps_them(pool: Pool)
     assert set(pool.versions_for_comparison(None)) == {None}
 
 
+def test_a_version_that_was_never_promoted_is_shown_by_chance_as_the_challenger_only(pool: Pool) -> None:
+    from feedback.store.traffic import Shares
+
+    pool.candidates = frozenset({0})
+    assert {pool.versions_for_comparison(None) for _ in range(40)} == {(None, None)}
+    pool.shares = Shares(challenger=0, comparison_share=1.0)
+    assert set(pool.versions_for_comparison(None)) == {None, 0}
+
+
 def test_conversations_spread_evenly_and_stay() -> None:
     from serve.chat.completions import conversation_number
 
