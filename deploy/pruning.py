@@ -1,8 +1,8 @@
 """Retention: which weights, reports, datasets and training states of a home may go, and removing them.
 
-Never touched: the version that serves, every version that a chain of rollbacks leads to, the challenger, v0, what these
-were made from, whatever a running iteration may read, and each row of the record; so where a version came from stays
-known after its weights went, and its dataset can be written again.
+Never touched: the version that serves, those that the next rollbacks lead to, the challenger, v0, what these were made
+from, whatever a running iteration may read, and each row of the record; so where a version came from stays known after
+its weights went, and its dataset can be written again.
 With object storage what goes here goes there too, whoever brought it.
 """
 
@@ -80,7 +80,7 @@ class _Doomed:
 def _choose(store: Store, settings: Settings, storage: Storage | None) -> _Doomed:
     home, keep = settings.home, settings.retention
     rows, _ = store.read(policies.list_page, limit=ALL, after=None, order="desc")
-    needed: set[int | None] = {0, *store.read(policies.in_use)}
+    needed: set[int | None] = {0, *store.read(policies.in_use, keep.rollbacks)}
     challenger = store.read(traffic.get).challenger
     needed |= {row.version for row in rows[: keep.versions]} | ({challenger} if challenger is not None else set())
     needed |= {_base(settings, row) for row in rows if row.version in needed} - {None}

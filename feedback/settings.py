@@ -242,6 +242,9 @@ class RetentionSettings(Section):
     versions: int = Field(5, ge=1)
     """The weights of this many newest policy versions."""
 
+    rollbacks: int = Field(10, ge=1)
+    """The weights of this many versions that rollbacks, one after the other, lead back to; those of v0 stay anyway."""
+
     iterations: int = Field(20, ge=1)
     """The preference models and reports of this many newest iterations."""
 

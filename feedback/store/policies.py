@@ -162,13 +162,13 @@ def rollback_target(session: Session) -> int:
     return previous
 
 
-def in_use(session: Session) -> set[int]:
-    """The version that serves, and every one that rollbacks, one after the other, lead to."""
+def in_use(session: Session, rollbacks: int) -> set[int]:
+    """The version that serves, and those that so many rollbacks, one after the other, lead to."""
     current = serving(session)
     before = {attempt.version: attempt.previous for attempt in promotions(session) if _moved_forward(attempt)}
     found: set[int] = set()
     version = None if current is None else current.version
-    while version is not None and version not in found:
+    while version is not None and version not in found and len(found) <= rollbacks:
         found.add(version)
         version = before.get(version)
     return found

@@ -58,6 +58,20 @@ def test_what_serves_and_the_whole_way_back_stay(settings: Settings) -> None:
     store.close()
 
 
+def test_no_more_rollbacks_are_kept_than_are_wanted(settings: Settings) -> None:
+    """Or each promotion's weights would stay for ever."""
+    keep = settings.retention.model_copy(update={"rollbacks": 2})
+    settings = settings.model_copy(update={"retention": keep})
+    store = make_home(settings, versions=8)
+    for version in (1, 2, 4, 5, 6):
+        promote(store, version)
+    prune(store, settings)
+    # 6 serves, 5 and 4 are two steps back; 7 is the newest.
+    assert weights(settings) == {"v0", "v4", "v5", "v6", "v7"}
+    assert folders_by_version(store, settings) == {4, 5, 6, 7}
+    store.close()
+
+
 def test_the_challenger_stays(settings: Settings) -> None:
     store = make_home(settings, versions=4)
     store.write(traffic.put, Shares(1, 0.1, 0.5))
