@@ -6,6 +6,7 @@ What cannot be taken is set aside: reported with its line, and kept in a file in
 import gzip
 import hashlib
 import random
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -108,7 +109,7 @@ def lines(path: Path, on_progress: Callable[[int], None] = lambda _bytes: None) 
                 if line.strip():
                     yield number, line
                 on_progress(raw.tell())
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise InvalidRequest(f"{path} cannot be read: {error}", param="file") from error
 
 

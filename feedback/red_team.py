@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ import orjson
 
 from feedback.errors import InvalidRequest
 from feedback.exporting import Report as Exported
-from feedback.formats import SetAside, red_team
+from feedback.formats import SetAside, load, red_team
 from feedback.importing import BATCH, Line, Report, keep_set_aside
 from feedback.store import Store, transcripts
 
@@ -28,7 +29,7 @@ def import_transcripts(
     for number, line in _records(path):
         read += 1
         try:
-            attack = red_team.read(_loaded(line))
+            attack = red_team.read(load(line))
         except SetAside as error:
             set_aside.append(Line(number, error.message, line.decode(errors="replace")))
             continue
@@ -68,7 +69,7 @@ def _records(path: Path) -> Iterator[tuple[int, bytes]]:
     try:
         content = path.read_bytes()
         content = gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise InvalidRequest(f"{path} cannot be read: {error}", param="file") from error
     if content.lstrip()[:1] == b"[":
         try:
@@ -80,10 +81,3 @@ def _records(path: Path) -> Iterator[tuple[int, bytes]]:
     for number, line in enumerate(content.splitlines(), start=1):
         if line.strip():
             yield number, line
-
-
-def _loaded(line: bytes) -> Any:
-    try:
-        return orjson.loads(line)
-    except orjson.JSONDecodeError as error:
-        raise SetAside(f"not JSON: {error}") from None

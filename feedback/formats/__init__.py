@@ -3,7 +3,7 @@
 A `Preference` is what all of them can say: a conversation, a chosen and a rejected reply.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -54,12 +54,33 @@ def named(name: str) -> Format:
     return formats[name]
 
 
-def load_object(line: bytes) -> dict[str, Any]:
-    """The JSON object of a line. Raises SetAside."""
+def load(line: bytes) -> Any:
+    """The JSON of a line. Raises SetAside."""
     try:
         record = orjson.loads(line)
     except orjson.JSONDecodeError as error:
         raise SetAside(f"not JSON: {error}") from None
+    # Looked for in the line first, which hardly ever has it.
+    if b"\\u0000" in line and "\0" in "".join(_texts(record)):
+        raise SetAside("it holds a NUL character, which Postgres cannot keep")
+    return record
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for name, one in value.items():
+            yield name
+            yield from _texts(one)
+    elif isinstance(value, list):
+        for one in value:
+            yield from _texts(one)
+
+
+def load_object(line: bytes) -> dict[str, Any]:
+    """The JSON object of a line. Raises SetAside."""
+    record = load(line)
     if not isinstance(record, dict):
         raise SetAside("not a JSON object")
     return record

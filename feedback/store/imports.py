@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session, aliased
 
 from feedback.ids import new_id
 from feedback.schema import Comparison, Sample, Vote
-from feedback.store import insert, now, raters
+from feedback.store import bulk, now, raters
 from feedback.store.comparisons import IMPORTED
 from feedback.store.samples import prompt_digest
 
@@ -107,12 +107,8 @@ def _insert(session: Session, pairs: list[Pair], rater_id: str) -> None:
                 **said,
             }
         )
-    for table, rows in (
-        (Sample, samples),
-        (Comparison, comparisons),
-        (Vote, votes),
-    ):
-        session.execute(insert(session, table), rows)
+    for model, rows in ((Sample, samples), (Comparison, comparisons), (Vote, votes)):
+        bulk.insert_all(session, model, rows)
 
 
 def _sample(pair: Pair, reply: dict[str, Any], digest: str, at: float) -> dict[str, Any]:

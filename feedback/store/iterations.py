@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from feedback.errors import Conflict, NotFound
 from feedback.ids import new_id
 from feedback.schema import Dataset, DatasetVote, Iteration, IterationEvent, version_name
-from feedback.store import audit, insert, leases, now, page
+from feedback.store import audit, bulk, insert, leases, now, page
 from feedback.store.datasets import Learnt
 
 ACTIVE = ("queued", "running")
@@ -149,8 +149,7 @@ def add_to_dataset(session: Session, iteration_id: str, epoch: int, digest: str,
     """Record votes that it holds; those that it is known to hold stay as they are. Raises LeaseLost."""
     _under_lease(session, iteration_id, epoch)
     rows = [{"dataset_digest": digest, **vote._asdict()} for vote in votes]
-    if rows:
-        session.connection().execute(insert(session, DatasetVote.__table__).on_conflict_do_nothing(), rows)
+    bulk.insert_all(session, DatasetVote, rows, known_stay=True)
 
 
 def freeze(session: Session, iteration_id: str, epoch: int, digest: str) -> None:

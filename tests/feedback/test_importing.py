@@ -35,6 +35,7 @@ BAD = {
     "not JSON": b"{",
     "not a JSON object": b"[]",
     "no transcript 'rejected'": b'{"chosen": "x"}',
+    "NUL": hh(turns("Hi", "a\0"), turns("Hi", "b")),
 }
 
 
@@ -46,8 +47,8 @@ def test_hh_comes_back_byte_for_byte_and_is_imported_once(store: Store, tmp_path
     path.write_bytes(gzip.compress(content) if compressed else content)
 
     report = import_file(store, path, "hh", home=tmp_path)
-    assert (report.read, report.imported, report.known) == (10, 4, 0)
-    assert [line.number for line in report.set_aside] == [2, 3, 4, 5, 6, 7]
+    assert (report.read, report.imported, report.known) == (11, 4, 0)
+    assert [line.number for line in report.set_aside] == [2, 3, 4, 5, 6, 7, 8]
     for line, reason in zip(report.set_aside, BAD, strict=True):
         assert reason in line.reason
     kept = [json.loads(line) for line in report.set_aside_file.read_bytes().splitlines()]
@@ -112,3 +113,11 @@ def test_a_file_whose_objective_nobody_says(store: Store, tmp_path: Path) -> Non
         import_file(store, tmp_path / "none-harmless.jsonl", "hh", home=tmp_path)
     with pytest.raises(InvalidRequest, match="unknown format"):
         import_file(store, tmp_path / "pairs.jsonl", "csv", home=tmp_path)
+
+
+def test_a_file_that_is_damaged_inside(store: Store, tmp_path: Path) -> None:
+    path = tmp_path / "harmless.jsonl.gz"
+    whole = gzip.compress(b"\n".join(GOOD))
+    path.write_bytes(whole[:20] + b"\xff\xff\xff\xff" + whole[24:])
+    with pytest.raises(InvalidRequest, match="cannot be read"):
+        import_file(store, path, "hh", home=tmp_path)
