@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from feedback import adapters, policy_weights
+from feedback import datasets as frozen
 from feedback.errors import Conflict
 from feedback.policy_weights import Storage
 from feedback.schema import Iteration, Policy, version_name
@@ -164,8 +165,9 @@ def _remove(path: Path) -> None:
 
 
 def _leftovers(home: Path) -> list[Path]:
-    """Of a pruning that was killed."""
-    return [folder for room in ("policies", "iterations", "datasets") for folder in (home / room).glob(f".*{REMOVED}")]
+    """Of a pruning or a freezing that was killed."""
+    removed = [path for room in ("policies", "iterations", "datasets") for path in (home / room).glob(f".*{REMOVED}")]
+    return [*removed, *frozen.abandoned(home / "datasets")]
 
 
 def _size(path: Path) -> int:

@@ -11,6 +11,7 @@ A line is one comparison under one objective:
 import hashlib
 import itertools
 import os
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ LINES = "votes.jsonl"
 SUMMARY = "summary.json"
 SPLITS = ("train", "watch", "heldout")
 RECORD_BATCH = 5000
+UNFINISHED = ".unfinished"
+ABANDONED_AFTER_S = 3600.0
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,8 @@ def freeze(session: Session, folder: Path, settings: FeedbackSettings, *, since:
     most; the summary says which time that was, so that the very same dataset can be made again.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    for left in abandoned(folder):
+        left.unlink(missing_ok=True)
     frozen_at = now(session)
     drawn = _draw(session, settings.old_votes, since)
     ids = None if drawn is None else drawn.ids
@@ -149,7 +154,35 @@ def _name(folder: Path, digest: str, summary: dict[str, Any]) -> Frozen:
 
 
 def _unfinished(folder: Path) -> Path:
-    return folder / f".{os.getpid()}.unfinished"
+    return folder / f".{os.getpid()}{UNFINISHED}"
+
+
+def abandoned(folder: Path) -> list[Path]:
+    """The files below the folder of datasets whose process was killed while it wrote them: old ones, since another
+    machine may share this folder, and a process of its own have that number."""
+    files = sorted((*folder.glob(f".*{UNFINISHED}"), *folder.glob(f"*/.*{UNFINISHED}")))
+    return [file for file in files if _is_old(file) and not _is_being_written(file)]
+
+
+def _is_old(file: Path) -> bool:
+    try:
+        return time.time() - file.stat().st_mtime > ABANDONED_AFTER_S
+    except FileNotFoundError:
+        return False
+
+
+def _is_being_written(file: Path) -> bool:
+    """Whether the process that an unfinished file is named after is there, and another one than this."""
+    process = int(file.name.removesuffix(UNFINISHED).rpartition(".")[2])
+    if process == os.getpid():
+        return False
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _draw(session: Session, old_votes: int | None, since: float | None) -> datasets.Drawn | None:
@@ -183,7 +216,7 @@ def forget(folder: Path, votes: set[str]) -> int:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}{UNFINISHED}")
     with unfinished.open("wb") as file:
         file.write(content)
         file.flush()

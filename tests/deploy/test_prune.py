@@ -1,6 +1,8 @@
 """Retention: what is not kept goes, what is in use never does."""
 
 import json
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -185,6 +187,32 @@ def test_what_a_killed_pruning_left_goes(settings: Settings) -> None:
     left.mkdir()
     prune(store, settings)
     assert not left.exists()
+    store.close()
+
+
+def ended_process() -> int:
+    """The number of a process that is gone."""
+    process = subprocess.Popen(["true"])
+    process.wait()
+    return process.pid
+
+
+def test_what_a_killed_freezing_left_goes_when_it_is_old(settings: Settings) -> None:
+    store = make_home(settings, versions=2)
+    folder = settings.home / "datasets"
+    (folder / "digest").mkdir(parents=True, exist_ok=True)
+    gone, lives = ended_process(), os.getppid()
+    old = [folder / f".{gone}.unfinished", folder / "digest" / f".votes.jsonl.{gone}.unfinished"]
+    kept = [folder / f".{lives}.unfinished", folder / f".{gone}0.unfinished", folder / "digest" / "votes.jsonl"]
+    for file in (*old, *kept):
+        file.write_bytes(b"{}")
+        if file != kept[1]:
+            os.utime(file, (0, 0))
+    prune(store, settings, dry_run=True)
+    assert all(file.exists() for file in old)
+    prune(store, settings)
+    assert not any(file.exists() for file in old)
+    assert all(file.exists() for file in kept)
     store.close()
 
 

@@ -1,4 +1,6 @@
+import os
 import shutil
+import subprocess
 from collections import Counter
 from pathlib import Path
 
@@ -235,6 +237,20 @@ def test_a_dataset_whose_labels_the_record_does_not_hold_is_not_made_up(
     with pytest.raises(Conflict, match="cannot be written again"):
         datasets.find(store, tmp_path, learnt.digest)
     assert not list((tmp_path / "datasets").iterdir())
+
+
+def test_the_next_freezing_removes_what_a_killed_one_left(store: Store, tmp_path: Path) -> None:
+    process = subprocess.Popen(["true"])
+    process.wait()
+    folder = tmp_path / "datasets"
+    folder.mkdir()
+    left = folder / f".{process.pid}.unfinished"
+    left.write_bytes(b"{}")
+    store.read(datasets.freeze, folder, SETTINGS)
+    assert left.exists(), "it may be another machine's, which writes it now"
+    os.utime(left, (0, 0))
+    frozen = store.read(datasets.freeze, folder, SETTINGS)
+    assert [path.name for path in folder.iterdir()] == [frozen.digest]
 
 
 def test_a_dataset_that_was_recorded_in_part_is_completed(store: Store, tmp_path: Path) -> None:
