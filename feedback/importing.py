@@ -3,6 +3,7 @@
 What cannot be taken is set aside: reported with its line, and kept in a file in the home.
 """
 
+import codecs
 import gzip
 import hashlib
 import random
@@ -59,6 +60,8 @@ def import_file(
     Raises InvalidRequest when the file cannot be read or the objective is not known.
     """
     file_format = named(format_name)
+    if not path.exists():
+        raise InvalidRequest(f"{path} cannot be read: there is no such file", param="file")
     objective = objective or objective_of(path)
     tranche = next((name for name in TRANCHES if name in path.name), "import")
     read, counts, set_aside = 0, Counter[str](), []
@@ -99,18 +102,26 @@ def objective_of(path: Path) -> str:
 
 def lines(path: Path, on_progress: Callable[[int], None] = lambda _bytes: None) -> Iterator[tuple[int, bytes]]:
     """The lines of a file, gzip or plain, that are not blank, with their numbers. Raises InvalidRequest."""
+    number = 0
     try:
         with path.open("rb") as raw:
             opened: BinaryIO | gzip.GzipFile = raw
             if raw.read(2) == b"\x1f\x8b":
                 opened = gzip.GzipFile(fileobj=raw)
             raw.seek(0)
-            for number, line in enumerate(opened, start=1):
+            for number, read in enumerate(opened, start=1):
+                line = read.removeprefix(codecs.BOM_UTF8) if number == 1 else read
                 if line.strip():
                     yield number, line
                 on_progress(raw.tell())
     except (OSError, EOFError, zlib.error) as error:
-        raise InvalidRequest(f"{path} cannot be read: {error}", param="file") from error
+        where = f" beyond line {number}" if number else ""
+        again = "; what was imported before that stays, and is known when the whole file is imported" if number else ""
+        raise InvalidRequest(f"{path} cannot be read{where}: {_reason(error)}{again}", param="file") from error
+
+
+def _reason(error: Exception) -> str:
+    return (isinstance(error, OSError) and error.strerror) or str(error)
 
 
 def _digest(format_name: str, objective: str, preference: Preference) -> str:
@@ -150,7 +161,9 @@ def _pair(
 def keep_set_aside(home: Path, path: Path, set_aside: list[Line]) -> Path | None:
     if not set_aside:
         return None
-    kept = home / "imports" / f"{path.name}.set-aside.jsonl"
+    content = b"".join(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE) for line in set_aside)
+    # Many files are called train.jsonl: what one import set aside must not take the place of another's.
+    kept = home / "imports" / f"{path.name}.{hashlib.sha256(content).hexdigest()[:8]}.set-aside.jsonl"
     kept.parent.mkdir(parents=True, exist_ok=True)
-    kept.write_bytes(b"".join(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE) for line in set_aside))
+    kept.write_bytes(content)
     return kept

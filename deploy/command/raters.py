@@ -134,10 +134,12 @@ def erase(
     from deploy.command.record import open_record
     from feedback.erasure import forget
     from feedback.schema import version_name
+    from feedback.store import raters
 
-    if not yes:
-        typer.confirm(f"Erase everything of {rater}?", abort=True, err=True)
     with open_record(home, must_exist=True) as (store, settings):
+        known = store.read(raters.known, rater)
+        if not yes:
+            typer.confirm(f"Erase everything of {' '.join(filter(None, (rater, known.name)))}?", abort=True, err=True)
         used_by = [version_name(version) for version in forget(store, settings.home, rater)]
     if json:
         print_json({"id": rater, "status": "erased", "used_by": used_by})

@@ -13,6 +13,7 @@ from feedback.errors import InvalidRequest
 app = typer.Typer(help="Import and export votes, and see what one of them changed.", no_args_is_help=True)
 
 RED_TEAM = "red-team"
+MOST_SHOWN = 20
 Format = Annotated[
     str,
     typer.Option(
@@ -46,6 +47,7 @@ def import_votes(
     from feedback.red_team import import_transcripts
 
     check_objective(objective)
+    check_format(format_name)
     with open_record(home) as (store, settings), progress_bar() as bar:
         task = bar.add_task(file.name, total=file.stat().st_size if file.is_file() else None)
 
@@ -58,8 +60,10 @@ def import_votes(
             report = import_file(
                 store, file, format_name, home=settings.home, objective=objective, on_progress=on_progress
             )
-    for line in report.set_aside:
+    for line in report.set_aside[:MOST_SHOWN]:
         say(f"{file}:{line.number}: set aside: {line.reason}")
+    if len(report.set_aside) > MOST_SHOWN:
+        say(f"... and {len(report.set_aside) - MOST_SHOWN} more")
     if report.set_aside_file is not None:
         say(f"What was set aside is kept in {report.set_aside_file}")
     counts = {name: value for name, value in asdict(report).items() if isinstance(value, int)}
@@ -89,6 +93,7 @@ def export(
     from feedback.red_team import export_transcripts
 
     check_objective(objective)
+    check_format(format_name)
     if json and file == "-":
         raise InvalidRequest("with --json name a FILE for the pairs; stdout is taken by the account of them")
     with open_record(home, must_exist=True) as (store, _), opened_for_pairs(file) as out:
@@ -125,6 +130,13 @@ def show(
         print("\n".join(outline(found)))
 
 
+def check_format(name: str) -> None:
+    """Raises InvalidRequest."""
+    formats = ("hh", "trl", "openai", RED_TEAM)
+    if name not in formats:
+        raise InvalidRequest(f"unknown format {name!r}; choose one of {', '.join(formats)}", param="format")
+
+
 @contextmanager
 def opened_for_pairs(file: str) -> Iterator[BinaryIO]:
     """Stdout for `-`; else a file that appears only when it is complete."""
@@ -144,6 +156,7 @@ def opened_for_pairs(file: str) -> Iterator[BinaryIO]:
         if replaced:
             written.replace(path)
     except OSError as error:
+        raise InvalidRequest(f"{path} cannot be written: {error.strerror}") from error
+    finally:
         if replaced:
             written.unlink(missing_ok=True)
-        raise InvalidRequest(f"{path} cannot be written: {error.strerror}") from error

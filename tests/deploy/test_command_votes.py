@@ -128,3 +128,23 @@ def test_a_reader_that_wants_the_first_pair_only_sees_no_traceback(tandem: Tande
     _, errors = process.communicate(timeout=60)
     assert "Traceback" not in errors
     assert process.returncode == 1
+
+
+def test_of_many_records_that_cannot_be_taken_the_first_are_said(tandem: Tandem, tmp_path: Path) -> None:
+    path, home = tmp_path / "helpful.jsonl", tmp_path / "home"
+    path.write_bytes(lines([EMPTY_REPLY]) * 50)
+    said = tandem("votes", "import", path, "--format", "hh", "--home", home).err.splitlines()
+    assert len([line for line in said if ": set aside: " in line]) == 20
+    assert "... and 30 more" in said
+    (kept,) = (home / "imports").iterdir()
+    assert len(kept.read_bytes().splitlines()) == 50
+
+
+def test_a_format_that_is_not_known_leaves_nothing_behind(tandem: Tandem, hh_file: Path, tmp_path: Path) -> None:
+    home, out = tmp_path / "home", tmp_path / "out" / "pairs.jsonl"
+    out.parent.mkdir()
+    tandem("votes", "import", hh_file, "--format", "hh", "--home", home)
+    ran = tandem("votes", "export", out, "--format", "csv", "--home", home)
+    assert ran.exit_code == 2
+    assert "red-team" in ran.err
+    assert list(out.parent.iterdir()) == []

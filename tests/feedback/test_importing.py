@@ -121,3 +121,21 @@ def test_a_file_that_is_damaged_inside(store: Store, tmp_path: Path) -> None:
     path.write_bytes(whole[:20] + b"\xff\xff\xff\xff" + whole[24:])
     with pytest.raises(InvalidRequest, match="cannot be read"):
         import_file(store, path, "hh", home=tmp_path)
+    with pytest.raises(InvalidRequest, match="no such file"):
+        import_file(store, tmp_path / "other.jsonl", "hh", home=tmp_path)
+
+
+def test_what_two_files_of_one_name_had_set_aside_is_kept(store: Store, tmp_path: Path) -> None:
+    kept = set()
+    for number, folder in enumerate(("helpful-base", "helpful-online")):
+        path = tmp_path / folder / "train.jsonl"
+        path.parent.mkdir()
+        path.write_bytes(
+            b"\xef\xbb\xbf" + hh(turns("Hi", f"{number}"), turns("Hi", "x")) + b"\n{" + str(number).encode()
+        )
+        for _ in range(2):
+            report = import_file(store, path, "hh", home=tmp_path)
+            assert len(report.set_aside) == 1, "a mark of the byte order is no error"
+            kept.add(report.set_aside_file)
+    assert len(kept) == 2
+    assert sorted(json.loads(file.read_bytes())["record"] for file in kept) == ["{0", "{1"]
