@@ -125,7 +125,25 @@ class PreferenceSettings(LearningSettings):
     """The preference model's trunk as a low-rank adapter on the starting policy's."""
 
 
-class PPOSettings(LearningSettings):
+class RehearsalSettings(LearningSettings):
+    """How a policy is held to what the starting policy says by itself: for DPO, the policy that it begins from."""
+
+    rehearsal_weight: float = Field(1.0, ge=0)
+    """How strongly the policy is held to what the starting policy replies by itself to prompts that were not judged
+    under harmless: weight of the KL, nats a token, that the starting policy has from it there. 0: not at all."""
+
+    rehearsal_replies: int = Field(512, gt=0)
+    """Replies of the starting policy that are drawn for this before the first step."""
+
+    rehearsal_episodes: int = Field(32, gt=0)
+    """Of these replies, how many count in one optimiser step."""
+
+    rehearsal_temperature: float = Field(0.5, gt=0)
+    """Temperature of these replies, and of the probabilities that the policy is held to: below 1 it is held to what the
+    starting policy says most often, and not to all that it might say."""
+
+
+class PPOSettings(RehearsalSettings):
     """How a policy is trained against a preference model."""
 
     steps: int = Field(12, gt=0)
@@ -142,16 +160,6 @@ class PPOSettings(LearningSettings):
 
     episodes_per_forward: int = Field(64, gt=0)
     """Episodes in one forward and backward pass; lower it when memory is short, the gradient stays the same."""
-
-    rehearsal_weight: float = Field(1.0, ge=0)
-    """How strongly the policy is held to what the starting policy replies by itself to prompts that were not judged
-    under harmless: weight of the KL, nats a token, that the starting policy has from it there. 0: not at all."""
-
-    rehearsal_replies: int = Field(512, gt=0)
-    """Replies of the starting policy that are drawn for this before the first step."""
-
-    rehearsal_episodes: int = Field(32, gt=0)
-    """Of these replies, how many count in one optimiser step."""
 
     clip_range: float = Field(0.2, gt=0)
     """PPO's clip range of the probability ratio."""
@@ -273,7 +281,7 @@ class PPOSettings(LearningSettings):
     """The policy as a low-rank adapter on the version that training starts from."""
 
 
-class DPOSettings(LearningSettings):
+class DPOSettings(RehearsalSettings):
     """How a policy is trained on the votes themselves, where `learner.trainer` is `dpo`."""
 
     epochs: int = Field(4, gt=0)
@@ -282,13 +290,16 @@ class DPOSettings(LearningSettings):
     comparisons_per_batch: int = Field(32, gt=0)
     """Comparisons in one optimiser step."""
 
+    rehearsal_weight: float = Field(0.3, ge=0)
+    """The same as PPO's, of the policy that DPO begins from; votes pull less than rewards, so there is less of it."""
+
     beta: float = Field(0.1, gt=0)
     """How strongly the policy is held to where it began: the larger, the less it moves for the same votes."""
 
     objective_weights: dict[str, float] = Field({"helpful": 1.0, "harmless": 1.0})
     """How much the votes under each objective, taken together, count, however many they are."""
 
-    learning_rate: float = Field(3e-4, gt=0)
+    learning_rate: float = Field(1e-3, gt=0)
     """Peak learning rate of AdamW; suits the built-in policy, take 5e-7 for models of a billion parameters."""
 
     warmup_share: float = Field(0.1, ge=0, lt=1)

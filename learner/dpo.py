@@ -1,8 +1,9 @@
 """Direct preference optimisation: a policy trained on the votes themselves, held to the policy it began from.
 
-The second trainer, on the same datasets as PPO: no rollouts, no reward, no critic. Both replies of a comparison stand
-in one row after their prompt, as for the preference model. Each iteration takes all votes and begins from the starting
-policy, or from the last one by setting: then it is iterated DPO. It knows nothing of checkpoints' places or progress.
+The second trainer, on the same datasets as PPO: no rollouts, no reward, no critic; the same rehearsal. Both replies of
+a comparison stand in one row after their prompt, as for the preference model. Each iteration takes all votes and begins
+from the starting policy, or from the last one by setting: then it is iterated DPO. It knows nothing of checkpoints'
+places or progress.
 """
 
 import math
@@ -30,8 +31,15 @@ from learner.losses import dpo_margins, preference_loss
 from learner.policy import Policy
 from learner.preference_model import pair_states
 from learner.preference_training import OBJECTIVES, shares_of_objectives
+from learner.processes import ALONE
+from learner.prompts import PromptPool, TrainingPrompt
+from learner.rehearsal import Rehearsal
+from learner.sampler import TorchSampler
 from learner.schedule import batch_of, set_learning_rates
+from learner.trained import Trained
 from learner.training_state import TrainingState, restore
+
+REHEARSED_PER_FORWARD = 16
 
 
 @dataclass(frozen=True)
@@ -52,6 +60,8 @@ class DPOStep:
     """The same of the other reply."""
     gradient_norm: float
     """Norm of the gradient before it is scaled down."""
+    rehearsal_kl_nats: float | None = None
+    """KL per token of the policy that it began from, on that one's own replies; None where it is not held to them."""
 
 
 OnDPOStep = Callable[[DPOStep, Callable[[], TrainingState]], None]
@@ -87,6 +97,7 @@ def train_dpo(
     optimizer = torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
     modules: dict[str, nn.Module] = {"policy": model}
     optimizers: dict[str, torch.optim.Optimizer] = {"policy": optimizer}
+    rehearsal, trained = _new_rehearsal(policy, reference, comparisons, settings, seed), Trained(model, ALONE)
     fingerprint = fingerprint_of(encoded, settings, seed)
     if resume is not None:
         if resume.fingerprint != fingerprint:
@@ -98,6 +109,10 @@ def train_dpo(
             chosen = [encoded[at] for at in batch_of(step, len(encoded), settings.comparisons_per_batch, seed)]
             set_learning_rates(optimizer, step, steps, settings.warmup_share)
             sums = _accumulate(model, reference, chosen, shares_O, settings.beta)
+            rehearsed = None
+            if rehearsal is not None:
+                drawn = torch.Generator().manual_seed(seed * 1_000_003 + step)
+                rehearsed = float(rehearsal.add_gradients(trained, drawn))
             norm = nn.utils.clip_grad_norm_(model.parameters(), settings.max_gradient_norm)
             if not torch.isfinite(norm):
                 raise TrainingDiverged(f"the gradient of DPO is not finite in step {step + 1}")
@@ -105,7 +120,33 @@ def train_dpo(
             optimizer.zero_grad(set_to_none=True)
             if on_step is not None:
                 state = partial(TrainingState.of, step + 1, fingerprint, modules, optimizers)
-                on_step(DPOStep(step + 1, steps, *sums, gradient_norm=float(norm)), state)
+                on_step(DPOStep(step + 1, steps, *sums, float(norm), rehearsed), state)
+
+
+def _new_rehearsal(
+    policy: Policy,
+    reference: PreTrainedModel,
+    comparisons: Sequence[VotedComparison],
+    settings: DPOSettings,
+    seed: int,
+) -> Rehearsal | None:
+    """None where the policy is not to be held, or all votes are under harmless."""
+    prompts = [TrainingPrompt(one.messages, one.objective) for one in comparisons]
+    pool = PromptPool(prompts, policy, harmless_share=0.0, max_tokens=settings.max_prompt_tokens, seed=seed)
+    asked = pool.others(settings.rehearsal_replies) if settings.rehearsal_weight else []
+    if not asked:
+        return None
+    with matmul_precision(settings.matmul_precision, reference):
+        return Rehearsal.draw(
+            reference,
+            TorchSampler(reference, policy.end_ids),
+            asked,
+            settings,
+            max_new_tokens=settings.max_reply_tokens,
+            temperature=1.0,
+            rows=REHEARSED_PER_FORWARD,
+            seed=seed,
+        )
 
 
 def _accumulate(

@@ -108,9 +108,10 @@ def forward_kl_pass(
     start: PreTrainedModel,
     start_hidden_N_D: Tensor,
     temperature: float = 1.0,
+    start_temperature: float = 1.0,
 ) -> Tensor:
-    """KL(start || model) [N] in nats of the next-token distributions at each reply token of `episodes`, with gradients
-    to `model`.
+    """KL(start || model) [N] in nats of the next-token distributions at each reply token of `episodes`, each at its own
+    temperature, with gradients to `model`.
 
     KL(p || q) = sum over words of p (log p - log q). `start_hidden_N_D` are the start's `predicting_states`. In pieces,
     as in `token_logprobs`.
@@ -119,7 +120,7 @@ def forward_kl_pass(
 
     def of_piece(hidden_n_D: Tensor, start_hidden_n_D: Tensor) -> Tensor:
         with torch.no_grad():
-            start_logprobs_n_V = _all_logprobs(start, start_hidden_n_D, temperature)
+            start_logprobs_n_V = _all_logprobs(start, start_hidden_n_D, start_temperature)
         logprobs_n_V = _all_logprobs(model, hidden_n_D, temperature)
         return torch.linalg.vecdot(start_logprobs_n_V.exp(), start_logprobs_n_V - logprobs_n_V)
 

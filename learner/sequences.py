@@ -48,6 +48,10 @@ class Episodes:
         width = int((prompt_lengths_B + reply_lengths_B).max())
         return Episodes(self.tokens_B_T[index_B, :width], prompt_lengths_B, reply_lengths_B)
 
+    def by_length(self, size: int) -> tuple[Tensor, ...]:
+        """Row numbers in batches of `size`, rows of like length together, so that little padding is computed."""
+        return (self.prompt_lengths_B + self.reply_lengths_B).argsort().split(size)
+
     @cached_property
     def reply_mask_B_R(self) -> Tensor:
         """True on reply tokens; R is the longest reply."""

@@ -45,8 +45,8 @@ class PPOStep:
     mismatch_nats: float
     """Mean absolute difference of the sampler's and the trainer's log-probabilities of the same tokens."""
     rehearsal_kl_nats: float | None = None
-    """KL per token of the starting policy from this one on the starting policy's own replies, mean over updates; None
-    where the policy is not held to them."""
+    """KL per token of the starting policy, at `rehearsal_temperature`, from this one on the starting policy's own
+    replies, mean over updates; None where the policy is not held to them."""
     watch_reward: float | None = None
     """`reward` by the watch model, which PPO does not learn from; where it falls while `reward` rises, the policy is
     over-optimised."""

@@ -12,10 +12,10 @@ from learner.critic import Critic
 from learner.errors import TrainingDiverged
 from learner.language_model import reply_logprobs
 from learner.losses import truncated_importance_weights
-from learner.ppo.trained import Trained
 from learner.preference_model import PreferenceModel
 from learner.sampler import Sampler, Samples
 from learner.sequences import Episodes
+from learner.trained import Trained
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Rollouts:
         episodes, temperature = samples.episodes, self.settings.temperature
         processes = self.policy.processes
         parts: dict[str, Tensor] = {}
-        for rows_B in by_length(episodes, self.settings.episodes_per_forward * processes.count):
+        for rows_B in episodes.by_length(self.settings.episodes_per_forward * processes.count):
             index_B = processes.share(rows_B)
             piece = episodes.take(index_B)
             hidden_N_D, now_N, entropies_N = self.policy.reply_pass_with_entropies(piece, temperature)
@@ -125,8 +125,3 @@ class Rollouts:
             raise TrainingDiverged(f"sampler and trainer differ by {mismatch:.3g} nats a token at the same weights")
         if not torch.isfinite(reward_B).all():
             raise TrainingDiverged("the preference model's scores are not finite")
-
-
-def by_length(episodes: Episodes, size: int) -> tuple[Tensor, ...]:
-    """Row numbers in batches of `size`, rows of like length together, so that little padding is computed."""
-    return (episodes.prompt_lengths_B + episodes.reply_lengths_B).argsort().split(size)

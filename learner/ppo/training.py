@@ -17,17 +17,17 @@ from learner.kl_control import AdaptiveKL, FixedKL
 from learner.policy import Policy
 from learner.ppo.bound import Bound
 from learner.ppo.guard import Guard
-from learner.ppo.rehearsal import Rehearsal
 from learner.ppo.report import PPOStep, report
 from learner.ppo.rollout import Rollout, Rollouts
-from learner.ppo.trained import Trained
 from learner.ppo.update import Updater
 from learner.preference_model import PreferenceModel
 from learner.processes import ALONE, Processes
 from learner.prompts import HARMLESS, PromptPool, TrainingPrompt
+from learner.rehearsal import Rehearsal
 from learner.sampler import Sampler, TorchSampler
 from learner.sharding import shard
 from learner.shared_sampler import SharedSampler
+from learner.trained import Trained
 from learner.training_state import TrainingState, capture, copy_weights, restore
 
 OnPPOStep = Callable[[PPOStep, Callable[[], TrainingState]], None]
@@ -288,7 +288,16 @@ class PPO:
         if not settings.rehearsal_weight or not prompts:
             return None
         with matmul_precision(settings.matmul_precision, start):
-            return Rehearsal.draw(start, self._shared(sampler), prompts, settings, self.step_seed() + 63)
+            return Rehearsal.draw(
+                start,
+                self._shared(sampler),
+                prompts,
+                settings,
+                max_new_tokens=settings.max_new_tokens,
+                temperature=settings.temperature,
+                rows=settings.episodes_per_forward,
+                seed=self.step_seed() + 63,
+            )
 
     def _shared(self, sampler: Sampler) -> Sampler:
         """Each process draws its part of what is asked."""

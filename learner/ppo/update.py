@@ -10,12 +10,12 @@ from feedback.learning_settings import PPOSettings
 from learner.critic import Critic
 from learner.errors import TrainingDiverged
 from learner.losses import policy_loss, value_loss
-from learner.ppo.rehearsal import Rehearsal
-from learner.ppo.rollout import Rollout, by_length
-from learner.ppo.trained import Trained
+from learner.ppo.rollout import Rollout
 from learner.processes import Processes
+from learner.rehearsal import Rehearsal
 from learner.sequences import Episodes
 from learner.sharding import clip_gradients
+from learner.trained import Trained
 
 
 @dataclass
@@ -78,7 +78,7 @@ class Updater:
         totals = UpdateTotals()
         rehearsed = torch.Generator().manual_seed(seed + 32)
         for index_B in self._minibatches(len(episodes), seed):
-            for places_B in by_length(episodes.take(index_B), settings.episodes_per_forward * processes.count):
+            for places_B in episodes.take(index_B).by_length(settings.episodes_per_forward * processes.count):
                 piece_B = index_B[processes.share(places_B)]
                 piece = episodes.take(piece_B)
                 mask_B_R = piece.reply_mask_B_R

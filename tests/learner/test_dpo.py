@@ -9,13 +9,15 @@ import torch
 from benchmarks.learning_in_the_sandbox import gold_figures, simulate_votes
 from feedback.learning_settings import DPOSettings
 from learner.comparisons import ComparisonBatch, encode_comparison
-from learner.dpo import _reply_logprobs, train_dpo
+from learner.dpo import _new_rehearsal, _reply_logprobs, train_dpo
 from learner.errors import CheckpointInvalid, TrainingDataInvalid
 from learner.language_model import reply_logprobs
 from learner.losses import dpo_margins, preference_loss
 from learner.policy import load_policy
+from learner.processes import ALONE
 from learner.sequences import Episodes
 from learner.starting_policy import WEIGHTS
+from learner.trained import Trained
 from learner.training_state import TrainingState
 from tests.learner.test_preference_training import comparisons, weights
 
@@ -49,6 +51,29 @@ def test_it_comes_to_prefer_what_voters_prefer_and_says_so(policy):
     assert sum(step.accuracy for step in steps[-10:]) / 10 > 0.85
     assert steps[-1].preferred_nats > steps[-1].other_nats
     assert not any(torch.equal(a, b) for a, b in zip(weights(policy.model), weights(reference), strict=True))
+
+
+def test_held_to_its_own_replies_it_changes_less_of_them_and_still_learns(policy):
+    reference, last = copy.deepcopy(policy.model), []
+    for weight in (0.0, 10.0):
+        held = SETTINGS.model_copy(update={"rehearsal_weight": weight, "rehearsal_replies": 64})
+        trained, steps = copy.deepcopy(policy), []
+        train_dpo(
+            trained,
+            reference,
+            comparisons(400, 1),
+            held,
+            seed=1,
+            on_step=lambda step, _, steps=steps: steps.append(step),
+        )
+        own = _new_rehearsal(policy, reference, comparisons(400, 2), SETTINGS, seed=2)
+        lost = own.add_gradients(Trained(trained.model, ALONE), torch.Generator().manual_seed(1))
+        last.append((float(lost), sum(step.accuracy for step in steps[-10:]) / 10, steps[-1].rehearsal_kl_nats))
+    (free, _, none), (held_to, accuracy, kl_nats) = last
+    assert held_to < free / 2
+    assert accuracy > 0.85
+    assert none is None
+    assert 0 < kl_nats < free / 2
 
 
 def test_a_run_cut_short_and_resumed_ends_where_the_whole_one_does(policy, tmp_path):

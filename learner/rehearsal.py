@@ -1,12 +1,13 @@
-"""Rehearsal: holding the policy to what the starting policy says by itself, so that PPO does not unlearn the rest.
+"""Rehearsal: holding the policy to what the starting policy says by itself, so that training does not unlearn the rest.
 
 Before the first step the starting policy replies to prompts that were not judged under harmless. Each optimiser step
 then also lowers the forward KL, KL(start || policy), of the next-token distributions in a few of these replies: it
-costs most where the policy gives up what the start would say. The penalty in the reward is the other way round and sees
-only what the policy still says, so it does not notice a fact that was lost. It takes the place of the pretraining
-gradients of Ouyang et al. 2022, "Training language models to follow instructions with human feedback", section 3.5,
-which want texts that few operators have; practising on a network's own outputs is the pseudo-rehearsal of Robins 1995,
-with the soft targets of Li and Hoiem 2016, "Learning without forgetting".
+costs most where the policy gives up what the start would say. At a temperature below 1 that is what the start would say
+most often, and the policy need not keep the rest. The penalty in PPO's reward is the other way round and sees only what
+the policy still says, so it does not notice a fact that was lost. It takes the place of the pretraining gradients of
+Ouyang et al. 2022, "Training language models to follow instructions with human feedback", section 3.5, which want texts
+that few operators have; practising on a network's own outputs is the pseudo-rehearsal of Robins 1995, with the soft
+targets of Li and Hoiem 2016, "Learning without forgetting".
 """
 
 from collections.abc import Sequence
@@ -16,12 +17,11 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from feedback.learning_settings import PPOSettings
+from feedback.learning_settings import RehearsalSettings
 from learner.language_model import predicting_states
-from learner.ppo.rollout import by_length
-from learner.ppo.trained import Trained
 from learner.sampler import Sampler
 from learner.sequences import Episodes
+from learner.trained import Trained
 
 
 @dataclass(frozen=True)
@@ -29,33 +29,45 @@ class Rehearsal:
     """The starting policy's own replies, and how strongly the policy is held to them.
 
     `start_states` are the hidden states [R, D] that the start predicts each reply from, on the CPU: they never change,
-    and are a small part of what the logits would take.
+    and are a small part of what the logits would take. `temperature` is the policy's, `rows` go through one pass.
     """
 
     start: PreTrainedModel
     replies: Episodes
     start_states: tuple[Tensor, ...]
-    settings: PPOSettings
+    settings: RehearsalSettings
+    temperature: float
+    rows: int
 
     @classmethod
     def draw(
-        cls, start: PreTrainedModel, sampler: Sampler, prompts: Sequence[list[int]], settings: PPOSettings, seed: int
+        cls,
+        start: PreTrainedModel,
+        sampler: Sampler,
+        prompts: Sequence[list[int]],
+        settings: RehearsalSettings,
+        *,
+        max_new_tokens: int,
+        temperature: float,
+        rows: int,
+        seed: int,
     ) -> "Rehearsal":
         """One reply to each of the prompts (token ids); `sampler` draws from `start`."""
         replies = sampler.sample(
             prompts,
-            max_new_tokens=settings.max_new_tokens,
-            temperature=settings.temperature,
+            max_new_tokens=max_new_tokens,
+            temperature=settings.rehearsal_temperature,
             seed=seed,
         ).episodes
         states: dict[int, Tensor] = {}
         with torch.no_grad():
-            for rows_B in by_length(replies, settings.episodes_per_forward):
+            for rows_B in replies.by_length(rows):
                 piece = replies.take(rows_B)
                 states_N_D = predicting_states(start, piece).cpu()
                 of_rows = states_N_D.split(piece.reply_lengths_B.tolist())
                 states |= dict(zip(rows_B.tolist(), of_rows, strict=True))
-        return cls(start, replies, tuple(states[row] for row in range(len(replies))), settings)
+        in_order = tuple(states[row] for row in range(len(replies)))
+        return cls(start, replies, in_order, settings, temperature, rows)
 
     def add_gradients(self, policy: Trained, generator: torch.Generator) -> Tensor:
         """Add the gradient of the weighted KL, mean over the tokens of `rehearsal_episodes` of the replies, which
@@ -66,10 +78,16 @@ class Rehearsal:
         chosen = self.replies.take(order_B)
         tokens = int(chosen.reply_lengths_B.sum())
         mean = torch.zeros((), device=device)
-        for places_B in by_length(chosen, settings.episodes_per_forward * processes.count):
+        for places_B in chosen.by_length(self.rows * processes.count):
             rows_B = order_B[processes.share(places_B)]
             start_hidden_N_D = torch.cat([self.start_states[row] for row in rows_B.tolist()]).to(device)
-            kl_N = policy.forward_kl_pass(self.replies.take(rows_B), self.start, start_hidden_N_D, settings.temperature)
+            kl_N = policy.forward_kl_pass(
+                self.replies.take(rows_B),
+                self.start,
+                start_hidden_N_D,
+                self.temperature,
+                settings.rehearsal_temperature,
+            )
             part = kl_N.sum() / tokens
             # Over processes gradients are averaged, where their sum is wanted.
             (part * (settings.rehearsal_weight * processes.count)).backward()

@@ -14,16 +14,19 @@ from learner.sequences import Episodes
 from tests.learner.conftest import END, random_llama, word_tokenizer
 from tests.learner.test_ppo import PROMPTS, SETTINGS, LikesOneWord, equal, trainer, weights
 
-HELD = SETTINGS.model_copy(update={"rehearsal_weight": 3.0, "rehearsal_replies": 24, "rehearsal_episodes": 8})
+HELD = SETTINGS.model_copy(
+    update={"rehearsal_weight": 3.0, "rehearsal_replies": 24, "rehearsal_episodes": 8, "rehearsal_temperature": 1.0}
+)
 EPISODES = Episodes.pad([[5, 6], [7]], [[8, 9, END], [10, END]])
 
 
-def kl_by_hand(model, start, temperature: float) -> torch.Tensor:
+def kl_by_hand(model, start, temperatures: tuple[float, float]) -> torch.Tensor:
     """KL(start || model) token by token and word by word, from the models' own logits."""
     rows = []
     for row in range(len(EPISODES)):
         tokens_1_T = EPISODES.tokens_B_T[row : row + 1]
-        own, its = (torch.softmax(one(tokens_1_T).logits[0].double() / temperature, -1) for one in (model, start))
+        logits = (one(tokens_1_T).logits[0].double() for one in (model, start))
+        own, its = (torch.softmax(one / t, -1) for one, t in zip(logits, temperatures, strict=True))
         first = int(EPISODES.prompt_lengths_B[row]) - 1
         for place in range(first, first + int(EPISODES.reply_lengths_B[row])):
             words = zip(its[place], own[place], strict=True)
@@ -37,8 +40,8 @@ def test_the_formula_word_by_word(monkeypatch, words_at_a_time):
     monkeypatch.setattr(language_model, "LOGITS_PER_PIECE", words_at_a_time)
     with torch.no_grad():
         states_N_D = predicting_states(start, EPISODES)
-    kl_N = forward_kl_pass(model, EPISODES, start, states_N_D, 0.7)
-    by_hand_N = kl_by_hand(model, start, 0.7)
+    kl_N = forward_kl_pass(model, EPISODES, start, states_N_D, 0.7, 0.4)
+    by_hand_N = kl_by_hand(model, start, (0.7, 0.4))
     torch.testing.assert_close(kl_N, by_hand_N, atol=1e-5, rtol=1e-4)
     found, expected = (torch.autograd.grad(kl.sum(), model.parameters()) for kl in (kl_N, by_hand_N))
     for ours, theirs in zip(found, expected, strict=True):
@@ -57,12 +60,17 @@ def moved(settings) -> PPO:
 
 @pytest.mark.parametrize("at_a_time", [16, 3])
 def test_the_gradient_is_that_of_the_weighted_mean_over_tokens(at_a_time):
-    ppo = moved(HELD.model_copy(update={"episodes_per_forward": at_a_time, "rehearsal_episodes": 24}))
+    ppo = moved(
+        HELD.model_copy(
+            update={"episodes_per_forward": at_a_time, "rehearsal_episodes": 24, "rehearsal_temperature": 0.5}
+        )
+    )
     rehearsal = ppo.updater.rehearsal
     found = rehearsal.add_gradients(ppo.policy, torch.Generator().manual_seed(1))
     replies = rehearsal.replies
     assert replies.reply_lengths_B.unique().numel() > 1
-    expected = forward_kl_pass(ppo.model, replies, rehearsal.start, predicting_states(rehearsal.start, replies)).mean()
+    states_N_D = predicting_states(rehearsal.start, replies)
+    expected = forward_kl_pass(ppo.model, replies, rehearsal.start, states_N_D, 1.0, 0.5).mean()
     torch.testing.assert_close(found, expected.detach(), atol=1e-6, rtol=1e-4)
     gradients = torch.autograd.grad(3.0 * expected, ppo.model.parameters())
     for parameter, gradient in zip(ppo.model.parameters(), gradients, strict=True):

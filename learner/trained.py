@@ -1,4 +1,4 @@
-"""The policy that PPO trains: one model in one process, or shares of a copy of it in several."""
+"""The policy in training: one model in one process, or shares of a copy of it in several."""
 
 from functools import partial
 
@@ -46,12 +46,18 @@ class Trained:
         return answer
 
     def forward_kl_pass(
-        self, episodes: Episodes, start: PreTrainedModel, start_hidden_N_D: Tensor, temperature: float
+        self,
+        episodes: Episodes,
+        start: PreTrainedModel,
+        start_hidden_N_D: Tensor,
+        temperature: float,
+        start_temperature: float,
     ) -> Tensor:
         """The same of `learner.language_model.forward_kl_pass`."""
+        given = episodes, start, start_hidden_N_D, temperature, start_temperature
         if self.model is self.whole:
-            return language_model.forward_kl_pass(self.model, episodes, start, start_hidden_N_D, temperature)
-        answer: Tensor = self.model.forward_kl_pass(episodes, start, start_hidden_N_D, temperature)
+            return language_model.forward_kl_pass(self.model, *given)
+        answer: Tensor = self.model.forward_kl_pass(*given)
         return answer
 
     def make_whole(self) -> None:
