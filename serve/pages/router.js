@@ -1,6 +1,5 @@
 // Which page an address means, who may see it, and where its code is.
-/** A chat in which a person attacks the policy. */
-export const RED_TEAM = "/red-team";
+import { RED_TEAM } from "./addresses.js";
 
 export const PAGES = [
   {

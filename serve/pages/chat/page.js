@@ -1,4 +1,5 @@
 // The chat: a conversation whose replies stream, sometimes two at once; the chosen one goes on. In an attack always two.
+import { RED_TEAM } from "../addresses.js";
 import { announce } from "../announce.js";
 import { call, get, Refused } from "../api.js";
 import { Ballot, question } from "../ballot.js";
@@ -7,7 +8,6 @@ import { element } from "../element.js";
 import { engineNotice } from "../engines.js";
 import { Pair } from "../pair.js";
 import { reaches } from "../session.js";
-import { RED_TEAM } from "../router.js";
 import { Composer } from "./composer.js";
 import { History, newConversation } from "./history.js";
 import { attackEnded, attackWelcome, Rating } from "./red_team.js";

@@ -1,4 +1,5 @@
 // Voting: one blind pair after the other under one objective, by keys; the versions are told afterwards.
+import { RED_TEAM } from "../addresses.js";
 import { announce } from "../announce.js";
 import { call, get, Refused } from "../api.js";
 import { Ballot, question } from "../ballot.js";
@@ -6,7 +7,6 @@ import { COMPARE_STORED } from "../chat/composer.js";
 import { element, keyHint } from "../element.js";
 import { OBJECTIVES, verdict } from "../objectives.js";
 import { Pair, textOf } from "../pair.js";
-import { RED_TEAM } from "../router.js";
 import { changedByVotes } from "./changed.js";
 import { conversation } from "./conversation.js";
 import { oneVote } from "./one.js";
