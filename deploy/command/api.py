@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import urlsplit
 
 from feedback.errors import InvalidRequest, TandemError
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     import httpx
 
 CONNECT_TIMEOUT_S = 5.0
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 EXIT_CODES = {400: 2, 404: 3, 413: 2, 422: 2}
 
 
@@ -122,15 +124,25 @@ def not_running(url: str | None = None) -> NotRunning:
 
 
 def open_api(home: Path | None = None, url: str | None = None, key: str | None = None) -> Api:
-    """The API of a home, or the one at `url`. Raises NotRunning when there is no key to call it with."""
+    """The API of a home, or the one at `url`. The home's own key is sent to this machine alone.
+
+    Raises NotRunning, or with `url` InvalidRequest, when there is no key to call it with.
+    """
     home = home_of(home)
-    key = key or os.environ.get("TANDEM_KEY") or operator_key(home)
     url = url or os.environ.get("TANDEM_URL")
+    key = key or os.environ.get("TANDEM_KEY")
+    if key is None and (url is None or _is_here(url, home)):
+        key = operator_key(home)
     if key is None:
         if url is not None:
             raise InvalidRequest("no key for the API; pass --key or set TANDEM_KEY", param="key")
         raise not_running()
     return Api((url or address_of(home)).rstrip("/"), key)
+
+
+def _is_here(url: str, home: Path) -> bool:
+    check_address(url)
+    return urlsplit(url).hostname in LOOPBACK or url.rstrip("/") == address_of(home)
 
 
 def home_of(home: Path | None) -> Path:
@@ -190,6 +202,8 @@ def refusal(answer: "httpx.Response") -> ApiRefused:
     if isinstance(said.get("error"), dict):
         said = said["error"]
     message = said.get("detail") or said.get("message") or f"{answer.request.url} answered {answer.status_code}"
+    if answer.status_code == 401:
+        message = f"{message} (it is from --key, TANDEM_KEY or the home's operator.key, in this order)"
     return ApiRefused(str(message), status=answer.status_code, code=said.get("code"))
 
 

@@ -59,6 +59,16 @@ def test_a_home_without_a_key_does_not_run(tmp_path: Path) -> None:
         open_api(tmp_path, "http://elsewhere")
 
 
+def test_the_homes_own_key_is_sent_to_this_machine_alone(home: Path) -> None:
+    for here in ("http://127.0.0.1:1", "http://localhost:1/", "http://[::1]:1"):
+        assert open_api(home, here).key == "tdm_operator"
+    for elsewhere in ("http://10.0.0.7:8080", "https://example.org", "http://127.0.0.1.example.org"):
+        with pytest.raises(InvalidRequest, match="no key for the API; pass --key"):
+            open_api(home, elsewhere)
+    (home / "tandem.toml").write_text('[serve]\nhost = "10.0.0.7"\nport = 8080\n')
+    assert open_api(home, "http://10.0.0.7:8080/").key == "tdm_operator", "it listens there itself"
+
+
 @pytest.mark.parametrize("command", [["policies", "list"], ["learn"], ["simulate", "--votes", "1"], ["chat"]])
 def test_without_an_api_there_is_one_line_and_exit_code_4(
     tandem: Tandem, home: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
@@ -89,6 +99,12 @@ def test_an_address_to_listen_on_becomes_one_to_call(host: str, called: str) -> 
 @pytest.mark.parametrize(
     ("status", "body", "message", "exit_code"),
     [
+        (
+            401,
+            b'{"detail": "unknown"}',
+            "unknown (it is from --key, TANDEM_KEY or the home's operator.key, in this order)",
+            1,
+        ),
         (404, b'{"detail": "no policy version v9", "code": "not_found"}', "no policy version v9", 3),
         (400, b'{"error": {"message": "too long", "code": "context_length_exceeded"}}', "too long", 2),
         (503, b'{"error": {"message": "no engine", "code": "engine_unavailable"}}', "no engine", 1),
