@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from feedback import datasets, policy_weights, rater_watch
+from feedback.erasure import Erasures
 from feedback.errors import InvalidRequest, LeaseLost, RecordUnavailable, StorageUnavailable, TandemError
 from feedback.saved_settings import read_saved
 from feedback.settings import Settings
@@ -140,6 +141,8 @@ def freeze(this: Run) -> Path:
         if not counts.get(split):
             raise InvalidRequest(f"no counted vote to {what}: {frozen.summary['examples']} votes in all; gather more")
     datasets.keep(this.store, this.iteration_id, this.epoch, frozen, this.settings.home)
+    # Who was erased while it was frozen is in it.
+    Erasures(this.store, this.settings.home).look()
     this.progress.tell("dataset", frozen.summary)
     return frozen.folder
 
