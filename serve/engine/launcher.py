@@ -35,6 +35,8 @@ from serve.engine.slots import (
 
 log = logging.getLogger("tandem.engines")
 
+TIDY_INTERVAL_S = 30.0
+
 # Runs the server of a slot in the process it is called in, and returns when the server has ended.
 ServerMain = Callable[[SlotStatus], None]
 
@@ -58,8 +60,12 @@ class Slot:
 class Launcher:
     """Slots, the servers in them, and the connections that ask about them."""
 
-    def __init__(self, run_dir: Path, slots: int, server_main: ServerMain) -> None:
+    def __init__(
+        self, run_dir: Path, slots: int, server_main: ServerMain, tidy: Callable[[], None] = lambda: None
+    ) -> None:
+        """`tidy` is called every TIDY_INTERVAL_S, and must be quick."""
         self.server_main = server_main
+        self._tidy, self._tidy_at = tidy, 0.0
         self.slots = [Slot(SlotStatus(number, str(engine_socket(run_dir, number)))) for number in range(slots)]
         self.connections: list[Connection] = []
         self.selector = selectors.DefaultSelector()
@@ -70,10 +76,13 @@ class Launcher:
     def run(self) -> None:
         """Serve requests until SIGTERM; return when every server has ended."""
         while not (self.ending and not any(slot.status.alive for slot in self.slots)):
-            for key, _ in self.selector.select(self._seconds_to_next_kill()):
+            for key, _ in self.selector.select(self._seconds_to_what_is_due()):
                 key.data()
             self._reap()
             self._kill_overdue()
+            if self._tidy_at <= time.monotonic():
+                self._tidy_at = time.monotonic() + TIDY_INTERVAL_S
+                self._tidy()
 
     def _listen(self, path: Path) -> None:
         path.unlink(missing_ok=True)
@@ -220,9 +229,9 @@ class Launcher:
         kill_at = time.monotonic() + grace_s
         slot.kill_at = min(kill_at, slot.kill_at or kill_at)
 
-    def _seconds_to_next_kill(self) -> float | None:
-        times = [slot.kill_at for slot in self.slots if slot.kill_at is not None]
-        return max(0.0, min(times) - time.monotonic()) if times else None
+    def _seconds_to_what_is_due(self) -> float:
+        times = [self._tidy_at, *(slot.kill_at for slot in self.slots if slot.kill_at is not None)]
+        return max(0.0, min(times) - time.monotonic())
 
     def _kill_overdue(self) -> None:
         for slot in self.slots:
@@ -253,10 +262,7 @@ class Launcher:
 
 def vllm_server(settings: Settings, device: str, status: SlotStatus) -> None:
     """What a fork becomes: vLLM's server, writing to a log of its own."""
-    log_path = settings.home / "logs" / f"engine-{status.slot}.log"
-    # While it runs the supervisor does it; in a container nobody does.
-    log_files.bound(log_path, settings.log_bytes)
-    output = os.open(log_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    output = os.open(_log_of(settings, status.slot), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     os.dup2(output, sys.stdout.fileno())
     os.dup2(output, sys.stderr.fileno())
     policy = Path(status.policy or "")
@@ -289,13 +295,25 @@ def _prepare_and_serve(settings: Settings) -> None:
         _serve_requests(settings)
 
 
+def _log_of(settings: Settings, slot: int) -> Path:
+    return settings.home / "logs" / f"engine-{slot}.log"
+
+
 def _serve_requests(settings: Settings) -> None:
+    def bound_logs() -> None:
+        for slot in range(settings.engine.slots):
+            try:
+                log_files.bound(_log_of(settings, slot), settings.log_bytes)
+            except OSError as error:
+                log.warning("the log of engine %d cannot be set aside: %s", slot, error.strerror)
+
     device = server.engine_device(settings.engine.device)
     server.import_server(device)
     gc.collect()
     gc.freeze()  # what is imported stays shared with the forks
     log.info("ready to start engines on %s", device)
-    Launcher(settings.run_dir, settings.engine.slots, lambda status: vllm_server(settings, device, status)).run()
+    slots = settings.engine.slots
+    Launcher(settings.run_dir, slots, lambda status: vllm_server(settings, device, status), bound_logs).run()
 
 
 if __name__ == "__main__":
