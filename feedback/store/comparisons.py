@@ -182,8 +182,10 @@ def list_all(
 ) -> tuple[list[Pair], bool]:
     """All pairs visible to the key, by time; those shown again once."""
     pages = []
+    # An expression: by the column itself SQLite would take all pairs from its index, and sort them for a page.
+    is_repeat = Comparison.repeat_of.concat("").is_not(None)
     for owner in _owners(key_id, sees_all):
-        statement = select(Comparison).where(Comparison.repeat_of.is_(None))
+        statement = select(Comparison).where(~is_repeat)
         if owner is not None:
             statement = statement.where(Comparison.key_id == owner)
         pages.append(page(session, statement, Comparison.id, limit=limit, after=after, order=order))

@@ -1,7 +1,9 @@
 import random
 from collections import Counter
+from pathlib import Path
 
 import pytest
+from sqlalchemy import event
 
 from feedback.errors import NotFound
 from feedback.store import Store, checks, comparisons, samples, votes
@@ -112,3 +114,24 @@ def test_a_conversation_knows_the_sample_it_goes_on_with(store: Store) -> None:
     ):
         store.write(samples.add, [later])
         assert store.read(samples.get, later.id).parent == parent
+
+
+def test_a_page_of_all_pairs_is_read_from_an_index_and_not_sorted(tmp_path: Path) -> None:
+    store = Store(f"sqlite:///{tmp_path / 'record.db'}")
+    store.migrate()
+    add_comparison(store)
+    plans: list[str] = []
+
+    def explain(connection: object, _cursor: object, statement: str, parameters: object, *_: object) -> None:
+        if statement.startswith("SELECT comparisons.id"):
+            rows = connection.connection.cursor().execute(f"EXPLAIN QUERY PLAN {statement}", parameters)
+            plans.extend(row[3] for row in rows)
+
+    event.listen(store.engine, "before_cursor_execute", explain)
+    for sees_all in (True, False):
+        who = {"key_id": "key_a", "sees_all": sees_all, "rater": ""}
+        found, _ = store.read(comparisons.list_all, **who, limit=20, after=None, order="desc")
+        assert len(found) == 1
+    assert plans
+    assert not [step for step in plans if "TEMP B-TREE" in step]
+    store.close()
