@@ -126,6 +126,7 @@ class Store:
         self,
         kind: Kind,
         operation: Callable[Concatenate[Session, P], R],
+        /,
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> R:

@@ -32,6 +32,16 @@ def test_the_models_and_the_migrations_agree(store: Store) -> None:
         assert compare_metadata(context, Base.metadata) == []
 
 
+def test_an_operation_may_call_its_arguments_what_it_likes(store: Store) -> None:
+    """`policies.keep_failure` has a `kind`."""
+
+    def said(_: Session, *, kind: str, args: str) -> str:
+        return kind + args
+
+    for run in (store.write, store.write_once, store.read):
+        assert run(said, kind="a", args="b") == "ab"
+
+
 def test_what_raises_leaves_nothing(store: Store) -> None:
     comparison_id = add_comparison(store)
 
