@@ -1,5 +1,6 @@
 """OpenAI's chunks as bytes: server-sent events that are put together from parts made once for each stream."""
 
+import re
 from typing import Any
 
 import orjson
@@ -7,6 +8,11 @@ import orjson
 from serve.chat.request import ChatRequest
 
 DONE = b"data: [DONE]\n\n"
+# An engine's event that brings nothing but text, a string of JSON, while more is to come. (A quote within a string has
+# a backslash before it: so no text can look like what stands around it here.)
+ONLY_TEXT = re.compile(
+    rb'[^[]*\[\{"index":0,"delta":\{"content":("[^"\\]*(?:\\.[^"\\]*)*")\},"logprobs":.*,"finish_reason":null'
+)
 
 
 class Frames:
@@ -21,6 +27,7 @@ class Frames:
         self._usage_yet = b',"usage":null' if chat.include_usage else b""
         self._paired = chat.n == 2
         self._plain = not chat.logprobs and not chat.return_token_ids
+        self.splices = self._plain and not self._paired
         self._plain_head = [self._head + b',"choices":[{"index":%d,"delta":{"content":' % index for index in range(2)]
         self._plain_end = b'},"logprobs":null,"finish_reason":null}]' + self._usage_yet + self._tail + b"}\n\n"
 
@@ -42,6 +49,13 @@ class Frames:
         if self._token_ids:
             said["token_ids"] = choice.get("token_ids")
         return self._whole(b',"choices":[' + orjson.dumps(said) + b"]" + self._usage_yet)
+
+    def splice(self, event: bytes) -> bytes | None:
+        """An engine's event as choice 0 of ours, its text as it stands there; for who `splices`. None when it must be
+        read first: it says something else than text, or the reply ends with it.
+        """
+        found = ONLY_TEXT.match(event)
+        return None if found is None else self._plain_head[0] + found[1] + self._plain_end
 
     def usage(self, usage: dict[str, int]) -> bytes:
         """The one chunk with no choices that ends a stream for which usage was asked."""

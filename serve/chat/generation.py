@@ -20,15 +20,18 @@ from serve.metrics import Metrics
 
 ATTEMPTS = 3
 NO_SUCH_ADAPTER = 404
+# So many events that went to the client are read together: one by one, each on its own wake-up, they cost several times
+# as much.
+READ_TOGETHER = 64
 # What vLLM calls a prompt that does not fit, counted in characters or in tokens.
 TOO_LONG = frozenset({"input_text", "input_tokens"})
 
 
 class Generation:
-    """`reply` is what has come so far; `pending` are the chunks of a stream that have not been passed on yet."""
+    """`pending` are the chunks of a stream that have not been passed on yet."""
 
     def __init__(self, pool: Pool, metrics: Metrics, chat: ChatRequest, choice: int, version: int | None) -> None:
-        self.reply = Reply(chat, choice)
+        self._reply = Reply(chat, choice)
         self.pending: deque[dict[str, Any]] = deque()
         # As of the last `take`: nothing more will come.
         self.is_whole = False
@@ -37,6 +40,7 @@ class Generation:
         self._chat = chat
         self._version = version
         self._transfer: Transfer | None = None
+        self._unread: list[bytes] = []
         self._span = tracing.NOTHING
         self._failed = False
 
@@ -72,6 +76,16 @@ class Generation:
                 raise
 
     @property
+    def reply(self) -> Reply:
+        """What has come so far."""
+        if self._unread:
+            events = orjson.loads(b"[" + b",".join(self._unread) + b"]")
+            self._unread.clear()
+            for chunk in events:
+                self._absorb(chunk)
+        return self._reply
+
+    @property
     def ended(self) -> bool:
         """All that came has been passed on, and nothing more will come."""
         return self.is_whole and not self.pending
@@ -81,11 +95,29 @@ class Generation:
         transfer = self._transfer
         assert transfer is not None
         self.is_whole = transfer.ended
-        for event in transfer.take_events():
-            if event != b"[DONE]":
-                self._take_chunk(orjson.loads(event))
+        self._take(transfer.take_events())
         if (self._failed or transfer.lost) and not self.pending:
             raise EngineLost("the engine broke off in the middle of the reply")
+
+    def take_spliced(self, splice: Callable[[bytes], bytes | None]) -> bytes:
+        """What has come, made the client's by `splice` before any of it is read. Empty, with all in `pending`, when
+        there is something that `splice` cannot make; empty, too, when nothing has come and at the end.
+        """
+        transfer = self._transfer
+        if transfer is None or transfer.ended or self.pending:
+            return b""
+        events = transfer.take_events()
+        made = b""
+        for event in events:
+            ours = splice(event)
+            if ours is None:
+                self._take(events)
+                return b""
+            made += ours
+        self._unread += events
+        if len(self._unread) >= READ_TOGETHER:
+            _ = self.reply
+        return made
 
     def follow(self, on_news: Callable[[], None]) -> None:
         """Have `on_news` called whenever there may be something to take, from now on."""
@@ -139,16 +171,23 @@ class Generation:
             raise _refusal(status, await transfer.wait_for_end())
         return transfer
 
-    def _take_chunk(self, chunk: dict[str, Any]) -> None:
+    def _take(self, events: list[bytes]) -> None:
+        for event in events:
+            if event != b"[DONE]":
+                self.pending.extend(self._absorb(orjson.loads(event)))
+
+    def _absorb(self, chunk: dict[str, Any]) -> list[dict[str, Any]]:
+        """The choices of a chunk that the reply has grown by."""
         if "error" in chunk:
             self._failed = True
-            return
+            return []
         usage = chunk.get("usage")
         if usage:
             self.reply.absorb_usage(usage)
-        for choice in chunk["choices"]:
+        choices: list[dict[str, Any]] = chunk["choices"]
+        for choice in choices:
             self.reply.absorb_delta(choice)
-            self.pending.append(choice)
+        return choices
 
     def _take_whole(self, content: bytes) -> None:
         answer = orjson.loads(content)

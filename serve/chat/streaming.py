@@ -6,7 +6,7 @@ import asyncio
 import operator
 import types
 from collections.abc import Awaitable, Coroutine, Generator
-from typing import Any, cast
+from typing import Any
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -73,6 +73,7 @@ class Events:
         self._frames = Frames(completion.chat, completion.head(), completion.tail())
         self._replies = [generation.reply for generation in generations]
         self._steps = Alone(generations[0]) if len(generations) == 1 else InStep(*generations)
+        self._alone = generations[0] if self._frames.splices else None
         # What ends the replies, kept back until they are recorded.
         self._held = b""
         # What is left to do of sending an event that the client is too slow for.
@@ -113,6 +114,13 @@ class Events:
         if self._stopped.done():
             return
         try:
+            if self._alone is not None:
+                spliced = self._alone.take_spliced(self._frames.splice)
+                if spliced:
+                    self._unsent = begin(self._send(self._message(spliced)))
+                    if self._unsent is not None:
+                        self._stopped.set_result(None)
+                    return
             for chunks in self._steps.blocks():
                 block = b"".join([self._frames.chunk(index, chunk) for index, chunk in chunks])
                 if all(map(FINISH_REASON, self._replies)):
@@ -132,9 +140,8 @@ class Events:
         return {"type": "http.response.body", "body": block, "more_body": True}
 
 
-def begin(awaitable: Awaitable[None]) -> Awaitable[None] | None:
+def begin(call: Any) -> Awaitable[None] | None:
     """Run a coroutine up to where it waits for something. None when it never did, else the rest, to be awaited."""
-    call = cast("Coroutine[Any, Any, None]", awaitable)
     try:
         waits_for = call.send(None)
     except StopIteration:

@@ -94,7 +94,8 @@ class Transfer(asyncio.Protocol):
         if not block.endswith(b"\n\n"):
             block, _, rest = block.rpartition(b"\n\n")
             self._pieces.append(rest)
-        return [event[6:] for event in block.split(b"\n\n") if event.startswith(b"data: ")]
+        # A line at a time: a single byte is found much faster than two.
+        return [line[6:] for line in block.split(b"\n") if line.startswith(b"data: ")]
 
     def close(self) -> None:
         """Stop the request: the engine gives up on a reply that nobody reads."""
@@ -118,8 +119,10 @@ class Transfer(asyncio.Protocol):
             self._on_progress()
         if self._is_whole:
             self._end(lost=False)
-        else:
+        elif self._waiter is not None:
             self._tell()
+        else:
+            self.on_news()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end(lost=True)
@@ -140,8 +143,10 @@ class Transfer(asyncio.Protocol):
         self._tell()
 
     def _tell(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        if self._waiter is not None:
+            if not self._waiter.done():
+                self._waiter.set_result(None)
+            self._waiter = None
         self.on_news()
 
 

@@ -7,13 +7,13 @@ from typing import Any
 import orjson
 import pytest
 
-from serve.chat.generation import Generation
+from serve.chat.generation import READ_TOGETHER, Generation
 from serve.chat.request import parse
 from serve.chat.streaming import Events, begin
 from serve.engine.client import Transfer
 
 HEAD = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
-WORDS = [f"word{number} " for number in range(40)]
+WORDS = [f"word{number} " for number in range(2 * READ_TOGETHER)]
 
 
 def chunk(said: dict[str, Any]) -> bytes:
@@ -22,8 +22,11 @@ def chunk(said: dict[str, Any]) -> bytes:
 
 
 def word(number: int) -> bytes:
+    """As vLLM writes it; each seventh says something else than text, too, so that it has to be read."""
     end = "length" if number == len(WORDS) - 1 else None
-    return chunk({"choices": [{"delta": {"content": WORDS[number]}, "finish_reason": end, "token_ids": [number]}]})
+    delta = {"content": WORDS[number]} | ({"reasoning": None} if number % 7 == 6 else {})
+    said = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": end, "token_ids": [number]}
+    return chunk({"id": "chatcmpl-0", "choices": [said]})
 
 
 class Completion:
@@ -77,7 +80,7 @@ class Client:
 
 
 @pytest.mark.parametrize("quick", [0, 5, 1000])
-@pytest.mark.parametrize("burst", [1, 7, 40])
+@pytest.mark.parametrize("burst", [1, 3, 1000])
 async def test_everything_arrives_in_order_however_slow_the_client(quick: int, burst: int) -> None:
     completion, client = Completion(), Client(quick)
     events = Events(completion, client.send, keep=True)  # type: ignore[arg-type]
@@ -89,6 +92,8 @@ async def test_everything_arrives_in_order_however_slow_the_client(quick: int, b
     await sending
     assert client.text == "".join(WORDS) and completion.recorded == ["complete"]
     assert client.events[-1].endswith(b"data: [DONE]\n\n") and events.kept == client.events
+    reply = completion.generations[0].reply
+    assert reply.text == "".join(WORDS) and reply.token_ids == list(range(len(WORDS)))
 
 
 async def test_the_last_token_waits_for_the_record() -> None:
