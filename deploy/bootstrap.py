@@ -23,7 +23,7 @@ REQUIREMENTS = ROOT / "deploy" / "requirements"
 OLDEST_PYTHON = (3, 11)
 # The modules that a stack's processes run.
 STARTED = [
-    "serve.__main__",
+    "serve.process",
     "feedback.worker",
     "feedback.scheduler",
     "learner.worker",

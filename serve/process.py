@@ -1,28 +1,24 @@
-"""`python -m serve`: the API process of one home."""
+"""The API process of one home, from its settings until its last reply has ended."""
 
-import argparse
 import asyncio
 import gc
 import socket
 from collections.abc import Callable
-from pathlib import Path
 from types import FrameType
 
 import uvicorn
 import uvloop
 
 from feedback import logs, tracing
-from feedback.settings import Settings, load_settings
+from feedback.settings import Settings
 from serve.app import create_app
 
 # Little of what a chat leaves behind is cyclic: Python's own 700 has it searched every few dozen tokens.
 GARBAGE_THRESHOLDS = (20_000, 20, 20)
 
 
-def main() -> None:
-    arguments = argparse.ArgumentParser(prog="python -m serve", description=__doc__)
-    arguments.add_argument("--home", type=Path, help="folder of all state")
-    settings = load_settings(home=arguments.parse_args().home)
+def run(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT."""
     logs.configure(settings)
     gc.set_threshold(*GARBAGE_THRESHOLDS)
     tracing.configure(settings.tracing, "api")
@@ -65,7 +61,3 @@ async def serve(settings: Settings) -> None:
     )
     loop, gateway = asyncio.get_running_loop(), app.state.gateway
     await Server(config, lambda: loop.call_soon_threadsafe(gateway.stopping.set)).serve()
-
-
-if __name__ == "__main__":
-    main()
