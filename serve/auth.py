@@ -115,14 +115,22 @@ def _check_own_page(request: Request, secret: str) -> None:
         raise NotAllowed(f"a change with a cookie needs the {CSRF_HEADER} that GET /v1/session gives")
 
 
-def guarded(role: str) -> type[APIRoute]:
+class Direct(APIRoute):
+    """A route whose function takes the request and gives the response: nothing is looked up or checked for it."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        endpoint: Callable[[Request], Coroutine[Any, Any, Response]] = self.endpoint
+        return endpoint
+
+
+def guarded(role: str, kind: type[APIRoute] = APIRoute) -> type[APIRoute]:
     """A route class that asks for a key of at least `role` before anything of the request is looked at."""
 
-    class Guarded(APIRoute):
+    class Guarded(kind):  # type: ignore[misc,valid-type]
         needs_role = role
 
         def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-            handle = super().get_route_handler()
+            handle: Callable[[Request], Coroutine[Any, Any, Response]] = super().get_route_handler()
 
             async def handle_for_a_key(request: Request) -> Response:
                 keyring: Keyring = request.app.state.gateway.keyring

@@ -37,8 +37,8 @@ class Recorder:
         self._waiting.append(entry)
         if self._writer is None or self._writer.done():
             self._writer = asyncio.create_task(self._write_all(), name="recorder")
-        # A caller that goes away leaves its replies to be written all the same.
-        await asyncio.shield(entry.durable)
+        # A caller that goes away takes this future along, and leaves its replies to be written all the same.
+        await entry.durable
 
     async def stop(self) -> None:
         """Returns when everything that was handed in is written."""

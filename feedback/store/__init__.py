@@ -189,7 +189,9 @@ def open_engine(database_url: str, *, flushes: bool = True, checkpoints: bool = 
     if url.get_backend_name() == "sqlite":
         if url.database:
             Path(url.database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        engine = create_engine(url, connect_args={"timeout": SQLITE_BUSY_TIMEOUT_S}, pool_size=8, **options)
+        # The connection that wrote last goes first: any other has to read again what that one has changed.
+        waiting = {"timeout": SQLITE_BUSY_TIMEOUT_S}
+        engine = create_engine(url, connect_args=waiting, pool_use_lifo=True, pool_size=8, **options)
         event.listen(engine, "do_connect", _make_sqlite)
         event.listen(engine, "connect", partial(_configure_sqlite, flushes, checkpoints))
         event.listen(engine, "begin", _begin_sqlite)

@@ -3,7 +3,6 @@ same again for a retry.
 """
 
 import asyncio
-import contextlib
 
 import orjson
 from fastapi import Request
@@ -48,19 +47,12 @@ async def _answer_anew(
     gateway: Gateway, request: Request, completion: Completion, attempt: Attempt, *, stream: bool
 ) -> Response:
     gone = asyncio.ensure_future(_disconnected(request.receive))
-    begun = asyncio.ensure_future(_begin_in_time(completion, gateway.settings.serve.request_timeout_s))
     try:
-        await asyncio.wait({begun, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not begun.done():
-            begun.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await begun
+        if not await _begins(completion, gone, gateway.settings.serve.request_timeout_s):
             await completion.record(CANCELLED)
             gateway.retries.drop(attempt)
             return Response(status_code=CLIENT_GONE)
-        begun.result()
     except BaseException:
-        begun.cancel()
         gone.cancel()
         raise
     if stream:
@@ -79,12 +71,25 @@ def _limits(gateway: Gateway) -> dict[str, str]:
     return {"x-ratelimit-limit-requests": str(limit), "x-ratelimit-remaining-requests": str(remaining)}
 
 
-async def _begin_in_time(completion: Completion, timeout_s: float) -> None:
+async def _begins(completion: Completion, gone: "asyncio.Future[None]", timeout_s: float) -> bool:
+    """False when the client went away before. Raises ReplyTimedOut, and what `Completion.begin` raises."""
+
+    def give_up(_: "asyncio.Future[None]") -> None:
+        if not bound.expired():
+            bound.reschedule(0)
+
     try:
-        async with asyncio.timeout(timeout_s):
-            await completion.begin()
+        async with asyncio.timeout(timeout_s) as bound:
+            gone.add_done_callback(give_up)
+            try:
+                await completion.begin()
+            finally:
+                gone.remove_done_callback(give_up)
     except TimeoutError:
+        if gone.done():
+            return False
         raise ReplyTimedOut from None
+    return True
 
 
 async def _disconnected(receive: Receive) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Coroutine
 from typing import Any
 
 from feedback.errors import TandemError
@@ -67,16 +68,10 @@ class Completion:
         if why is not None:
             self._refuse(why)
         logprobs = self._gateway.settings.serve.record_logprobs
-        begun = [
-            asyncio.ensure_future(generation.begin(self._caller.key_id, record_logprobs=logprobs))
-            for generation in self.generations
-        ]
+        begun = [generation.begin(self._caller.key_id, record_logprobs=logprobs) for generation in self.generations]
         try:
-            await asyncio.gather(*begun)
+            await (begun[0] if len(begun) == 1 else _all(begun))
         except BaseException:
-            for task in begun:
-                task.cancel()
-            await asyncio.gather(*begun, return_exceptions=True)
             self.stop()
             raise
         if self.chat.stream:
@@ -190,6 +185,18 @@ class Completion:
         if self.chat.return_token_ids:
             choice["token_ids"] = reply.token_ids
         return choice
+
+
+async def _all(work: list[Coroutine[Any, Any, None]]) -> None:
+    """At the same time; when one fails, the others are cancelled."""
+    tasks = [asyncio.ensure_future(one) for one in work]
+    try:
+        await asyncio.gather(*tasks)
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise
 
 
 def conversation_number(messages: list[dict[str, Any]], key_id: str) -> float:
