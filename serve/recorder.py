@@ -3,7 +3,6 @@
 import asyncio
 from dataclasses import dataclass, field
 
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from feedback.errors import RecordUnavailable
@@ -32,7 +31,7 @@ class Recorder:
         self._writer: asyncio.Task[None] | None = None
 
     async def add(self, rows: list[Sample], comparison: Comparison | None = None) -> None:
-        """Durable when this returns. Raises what the database raises."""
+        """Durable when this returns. Raises whatever kept them from being written."""
         entry = Entry(rows, comparison)
         self._waiting.append(entry)
         if self._writer is None or self._writer.done():
@@ -53,13 +52,13 @@ class Recorder:
             except RecordUnavailable as error:
                 for entry in batch:
                     _settle(entry, error)
-            except SQLAlchemyError as error:
+            except Exception as error:  # noqa: BLE001 - raised again where each is waited for
                 await self._write_apart(batch, error)
             else:
                 for entry in batch:
                     _settle(entry, None)
 
-    async def _write_apart(self, batch: list[Entry], error: SQLAlchemyError) -> None:
+    async def _write_apart(self, batch: list[Entry], error: Exception) -> None:
         """One that cannot be written must not take the others with it."""
         if len(batch) == 1:
             _settle(batch[0], error)
@@ -67,13 +66,13 @@ class Recorder:
         for entry in batch:
             try:
                 await self._record.write(_add, [entry])
-            except (SQLAlchemyError, RecordUnavailable) as own:
+            except Exception as own:  # noqa: BLE001 - the same
                 _settle(entry, own)
             else:
                 _settle(entry, None)
 
 
-def _settle(entry: Entry, error: SQLAlchemyError | RecordUnavailable | None) -> None:
+def _settle(entry: Entry, error: Exception | None) -> None:
     if entry.durable.done():
         return
     if error is None:

@@ -15,7 +15,7 @@ from deploy.redis_server import find_redis_server, redis_command
 @contextlib.contextmanager
 def redis_server(home: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """Its URL and its process."""
-    (home / "run").mkdir(parents=True)
+    (home / "run").mkdir(parents=True, exist_ok=True)
     process = subprocess.Popen(redis_command(find_redis_server(), home), stdout=subprocess.DEVNULL)
     socket = home / "run" / "redis.sock"
     try:

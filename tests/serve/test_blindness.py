@@ -64,7 +64,8 @@ def see(tandem: Tandem, client: Any) -> Seen:
                 side["keys"] = side.get("keys", 0) + len(chunk) * 100 + len(choice)
                 side["bytes"] = side.get("bytes", 0) + len(line) - len(json.dumps(choice["delta"], ensure_ascii=False))
     for side, at in zip(sides, times, strict=True):
-        gaps = np.diff(at)
+        # An engine that falls behind hands over a whole reply at once.
+        gaps = np.diff(at) if len(at) > 1 else np.zeros(1)
         side |= {"first": at[0], "last": at[-1], "longest_gap": gaps.max(), "shortest_gap": gaps.min()}
     texts = [chunk["id"], chunk["comparison_id"], answer.headers["x-request-id"]]
     whole = {f"text_{at}": float(zlib.crc32(text.encode())) for at, text in enumerate(texts)}

@@ -51,8 +51,8 @@ def test_the_queues_are_as_deep_as_there_are_tasks(quiet: Tandem, monkeypatch: p
         celery = make_celery(quiet.settings)
         assert send(celery, COUNT_VOTES) and send(celery, COUNT_VOTES) and send(celery, RUN_ITERATION, "itr_1")
         celery.close()
-        known = shown(quiet)
-    assert known["tandem_queue_answers"] == 1
+        # A machine that is busy lets the quarter of a second pass in which Redis has to answer.
+        known = next(known for _ in range(50) if (known := shown(quiet))["tandem_queue_answers"] == 1)
     assert (known['tandem_queue_tasks{queue="votes"}'], known['tandem_queue_tasks{queue="learner"}']) == (2, 1)
 
 

@@ -27,6 +27,7 @@ NATIVE_ROUTES = [
     ("POST", "/v1/iterations", "operate"),
     ("GET", "/v1/iterations", "operate"),
     ("GET", "/v1/iterations/itr_x", "operate"),
+    ("POST", "/v1/iterations/itr_x/cancel", "operate"),
     ("GET", "/v1/iterations/itr_x/events", "operate"),
     ("GET", "/v1/audit", "operate"),
     ("GET", "/v1/audit/chain", "operate"),
