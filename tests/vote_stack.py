@@ -1,11 +1,13 @@
 """The processes that a vote goes through, as real ones that can be killed: API, Redis, worker, scheduler."""
 
+import contextlib
 import os
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from urllib.error import URLError
@@ -34,7 +36,11 @@ def free_port() -> int:
 
 
 class VoteStack:
-    """All processes of one home without engines. `with` ends them, whatever state they are in."""
+    """All processes of one home without engines. `with` ends them, whatever state they are in.
+
+    One that ends by itself is started again, as `tandem up` does: a worker whose child is killed while it starts gives
+    up. One that was killed here stays down until it is started here.
+    """
 
     def __init__(self, home: Path, database_url: str | None = None, **environment: str) -> None:
         self.home = home
@@ -68,27 +74,45 @@ class VoteStack:
         if database_url is not None:
             self.environment["TANDEM_DATABASE_URL"] = database_url
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._wanted: set[str] = set()
+        self._lock = threading.RLock()
+        self._leaving = threading.Event()
+        self._keeper = threading.Thread(target=self._keep_up, daemon=True)
         self.log = (home / "processes.log").open("ab")
 
     def __enter__(self) -> "VoteStack":
         for name in self.commands:
             self.start(name)
+        self._keeper.start()
         return self
 
+    def _keep_up(self) -> None:
+        while not self._leaving.wait(0.5):
+            with self._lock:
+                for name in list(self._wanted):
+                    if self.processes[name].poll() is not None:
+                        self.start(name)
+
     def __exit__(self, *_: object) -> None:
+        self._leaving.set()
+        self._keeper.join()
         for name in self.processes:
             self.kill(name)
         self.log.close()
 
     def start(self, name: str) -> None:
-        self.processes[name] = subprocess.Popen(
-            self.commands[name], env=self.environment, cwd=self.home, stdout=self.log, stderr=self.log,
-            start_new_session=True,
-        )  # fmt: skip
+        with self._lock:
+            self.processes[name] = subprocess.Popen(
+                self.commands[name], env=self.environment, cwd=self.home, stdout=self.log, stderr=self.log,
+                start_new_session=True,
+            )  # fmt: skip
+            self._wanted.add(name)
 
     def kill(self, name: str) -> None:
         """SIGKILL, stopped or not, and its children with it."""
-        process = self.processes[name]
+        with self._lock:
+            self._wanted.discard(name)
+            process = self.processes[name]
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
         process.wait(timeout=30)
@@ -99,18 +123,21 @@ class VoteStack:
 
     def kill_main_process(self, name: str) -> None:
         """SIGKILL to the process alone; what it started has to notice by itself."""
-        self.processes[name].kill()
-        self.processes[name].wait(timeout=30)
-        self.start(name)
+        with self._lock:
+            self.processes[name].kill()
+            self.processes[name].wait(timeout=30)
+            self.start(name)
 
     def kill_a_child(self, name: str) -> bool:
         """SIGKILL to a child, as the kernel does when memory runs out. False when there is none for ten seconds."""
-        process, deadline = psutil.Process(self.processes[name].pid), time.monotonic() + 10
-        while not (children := process.children()) and time.monotonic() < deadline:
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                for child in psutil.Process(self.processes[name].pid).children()[:1]:
+                    child.kill()
+                    return True
             time.sleep(0.05)
-        for child in children[:1]:
-            child.kill()
-        return bool(children)
+        return False
 
     def wipe_redis(self) -> None:
         """Redis comes back as if new."""
