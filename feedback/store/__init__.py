@@ -22,7 +22,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import Session
 
-from feedback.errors import InvalidRequest, RecordUnavailable
+from feedback.errors import RecordUnavailable
 from feedback.store.group_commit import GroupCommit, Write
 
 P = ParamSpec("P")
@@ -47,8 +47,6 @@ UNANSWERED_MS = 15_000
 IDLE_IN_TRANSACTION_MS = 1_800_000
 # Postgres: no connection, no room or memory, stopped or starting by an operator or after a crash.
 UNAVAILABLE_SQLSTATE_CLASSES = ("08", "53", "57", "25P03")
-# Said by the driver of Postgres before it asks the server.
-HOLDS_NUL = "cannot contain NUL"
 UNAVAILABLE_SQLITE_CODES = frozenset(
     {
         sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL,
@@ -144,8 +142,6 @@ class Store:
                     committing = kind is Kind.WRITE
                 return result
             except DBAPIError as error:
-                if HOLDS_NUL in str(error.orig):
-                    raise InvalidRequest("a text holds a NUL character, which the record cannot keep") from None
                 if attempt == RETRIES or not _may_run_again(error, committing):
                     if _is_unavailable(error):
                         raise RecordUnavailable(

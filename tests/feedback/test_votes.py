@@ -5,7 +5,7 @@ import pytest
 from sqlalchemy import event
 from sqlalchemy.orm import Session
 
-from feedback.errors import InvalidRequest, NotFound
+from feedback.errors import NotFound
 from feedback.store import Store, comparisons, counting, votes
 from feedback.worker import count_all
 from tests.feedback.record import add_comparison, judgement
@@ -114,18 +114,6 @@ def test_a_vote_does_not_wait_until_others_on_its_pair_and_of_its_rater_are_coun
     assert store.write(count) == 1
     assert store.write(counting.count_accepted) == 1
     assert votes_counted(store, comparison_id) == 2
-
-
-def test_a_text_that_postgres_cannot_keep_is_the_callers_mistake(store: Store) -> None:
-    if store.engine.dialect.name == "sqlite":
-        pytest.skip("SQLite keeps it")
-    comparison_id = add_comparison(store)
-    with pytest.raises(InvalidRequest, match="NUL"):
-        store.write(votes.put, comparison_id, judgement(reason="a\0b"), **ME)
-    store.write(votes.put, comparison_id, judgement(), **ME)
-    for run in (store.write_once, store.write):
-        with pytest.raises(InvalidRequest, match="NUL"):
-            run(votes.put_first, comparison_id, judgement(reason="a\0b", objective="harmless"), **ME)
 
 
 def test_retracting(store: Store) -> None:
