@@ -155,14 +155,14 @@ def fingerprint_of(tandem: Tandem) -> str:
 async def test_an_engine_lets_in_only_what_is_meant_for_its_weights(tandem: Tandem) -> None:
     slot = tandem.gateway.pool.slots[0]
     held, client = f"v{slot.version}", EngineClient(engine_socket(tandem.settings.run_dir, 0))
-    body = {**GREEDY, "stream": True, "max_tokens": 200, "ignore_eos": True}
+    body = {**GREEDY, "stream": True, "max_tokens": 450, "ignore_eos": True}
     stale = await client.chat(body, "stale", weights="v99")
     assert await stale.wait_for_status() == OTHER_WEIGHTS
     # A chat of another process in mid-reply holds a change up; when that takes too long all is as before.
     long = await client.chat(body, "long", weights=held)
     assert await long.wait_for_status() == 200
     with pytest.raises(EngineUnavailable, match="nothing was changed"):
-        await client.drain(held, 0.05)
+        await client.drain(held, 0.5)
     again = await client.chat(body | {"max_tokens": 2}, "again", weights=held)
     assert await again.wait_for_status() == 200
     await again.wait_for_end()
