@@ -127,14 +127,13 @@ export class IterationCard {
       element(
         "section",
         { class: "card live", "aria-label": "The running iteration" },
-        this.head,
+        element("header", { class: "page-head" }, this.head, element("span", { class: "grow" }), this.cancelButton),
         element(
           "ol",
           { class: "stages" },
           this.rows.map((row) => row.node),
         ),
         this.plotPlace,
-        this.cancelButton,
       ),
     );
     this.draw();
