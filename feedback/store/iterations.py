@@ -176,14 +176,13 @@ def cancel(session: Session, iteration_id: str, reason: str, actor: str) -> Iter
 
     Nothing changes when it was cancelled already. Raises NotFound, and Conflict when it has ended otherwise.
     """
-    leases.lock(session, leases.LEARNER)
+    lease = leases.lock(session, leases.LEARNER)
     iteration = get(session, iteration_id)
     if iteration.state == "cancelled":
         return iteration
     if iteration.state not in ACTIVE:
         raise Conflict(f"iteration {iteration_id} has {iteration.state} already; nothing is left to cancel")
-    if iteration.epoch is not None:
-        leases.revoke(session, leases.LEARNER, iteration.epoch)
+    leases.revoke(lease, iteration.epoch)
     _conclude(session, iteration, "cancelled", {"reason": reason} if reason else {})
     audit.add(session, actor, "iteration.cancel", iteration_id, reason)
     return iteration

@@ -60,10 +60,9 @@ def release(session: Session, name: str, epoch: int) -> None:
         lease.expires_at = 0.0
 
 
-def revoke(session: Session, name: str, epoch: int) -> None:
-    """Take the lease from the holder of `epoch`, who writes nothing more. Nothing happens when it is lost already."""
-    lease = session.scalars(select(Lease).where(Lease.name == name).with_for_update()).one_or_none()
-    if lease is not None and lease.epoch == epoch:
+def revoke(lease: Lease, epoch: int | None) -> None:
+    """Take a locked lease from the holder of `epoch`, who writes nothing more. Nothing happens when it is lost."""
+    if lease.epoch == epoch:
         lease.epoch += 1
         lease.expires_at = 0.0
 

@@ -40,8 +40,7 @@ def test_two_machines_make_what_one_makes_also_when_one_of_them_was_gone(
     # The second iteration is to be the first one again, so it takes its seed.
     settings = settings.model_copy(update={"learner": settings.learner.model_copy(update={"seed": -1})})
     monkeypatch.setenv("TANDEM_LEARNER__PROCESSES", "1")
-    monkeypatch.setenv("TANDEM_LEARNER__NODES", "2")
-    monkeypatch.setenv("TANDEM_LEARNER__RENDEZVOUS", f"127.0.0.1:{free_port()}")
+    on_two_machines(monkeypatch)
     with further_machine(settings) as machine:
         iteration = start(store, settings)
         process = learner(settings, iteration)
@@ -64,8 +63,7 @@ def test_a_further_machine_ends_what_it_does_when_the_first_one_is_gone_without_
 ) -> None:
     monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
     store, settings = home(tmp_path, {"ppo": PPO})
-    monkeypatch.setenv("TANDEM_LEARNER__NODES", "2")
-    monkeypatch.setenv("TANDEM_LEARNER__RENDEZVOUS", f"127.0.0.1:{free_port()}")
+    on_two_machines(monkeypatch)
     with further_machine(settings) as machine:
         iteration = start(store, settings)
         process = learner(settings, iteration)
@@ -99,6 +97,12 @@ def test_a_machine_that_has_no_number_is_told_what_to_say(tmp_path: Path) -> Non
 def test_machines_that_could_not_meet_are_refused(tmp_path: Path, learner: dict) -> None:
     with pytest.raises(SettingsInvalid, match="rendezvous"):
         load_settings(home=tmp_path, learner=learner)
+
+
+def on_two_machines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is started from now on is the learner of two machines, which meet on this one."""
+    monkeypatch.setenv("TANDEM_LEARNER__NODES", "2")
+    monkeypatch.setenv("TANDEM_LEARNER__RENDEZVOUS", f"127.0.0.1:{free_port()}")
 
 
 @contextmanager
