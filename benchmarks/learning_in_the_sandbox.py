@@ -19,7 +19,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import torch
 
 from feedback.examples import soft_label, split_of
-from feedback.learning_settings import DPOSettings, PPOSettings, PreferenceSettings
+from feedback.learning_settings import DPOSettings, PPOSettings, PreferenceSettings, RehearsalSettings
 from feedback.sandbox.judge import OBJECTIVES, Verdict, judge, overall, utility
 from feedback.sandbox.measures import measures, win_rate
 from feedback.sandbox.raters import draw_objective, raters, vote
@@ -37,6 +37,7 @@ from learner.preference_judging import calibrate
 from learner.preference_model import OVERALL, PreferenceModel
 from learner.preference_training import train_preference_model
 from learner.prompts import TrainingPrompt
+from learner.rehearsal_prompts import Chosen, UnvotedPrompt, choose
 from learner.sampler import TorchSampler
 from learner.sequences import Episodes
 from learner.starting_policy import WEIGHTS
@@ -159,6 +160,21 @@ def bars_missed(after: dict[str, Any], agreement: float, kl_nats: float) -> list
     return [f"{bar}: {after}, agreement {agreement:.3f}, KL {kl_nats:.2f}" for bar, met in bars.items() if not met]
 
 
+def rehearsed(
+    start: Policy, voted: list[VotedComparison], chats: int, settings: RehearsalSettings, seed: int
+) -> Chosen:
+    """The prompts that an iteration would rehearse, had as many chats gone on beside the votes."""
+    asked = draw_prompts(chats, random.Random(f"chats-{seed}"))
+    unvoted = [
+        UnvotedPrompt(str(at), prompt.messages)
+        for at, prompt in enumerate(asked)
+        if split_of(prompt_digest(prompt.messages), FeedbackSettings()) != "heldout"
+    ]
+    pool = [TrainingPrompt(one.messages, one.objective) for one in voted]
+    count = settings.rehearsal_replies
+    return choose(start, pool, unvoted, count=count, max_tokens=settings.max_prompt_tokens, seed=seed)
+
+
 def split(voted: list[VotedComparison], watch_share: float) -> tuple[list[VotedComparison], ...]:
     """Held out, watch and training votes, by the draw of an iteration: by prompt."""
     settings = FeedbackSettings(watch_share=watch_share)
@@ -176,8 +192,9 @@ def run(
     ppo: PPOSettings,
     dpo: DPOSettings,
     preference: PreferenceSettings,
+    chats: int = 0,
 ) -> dict[str, Any]:
-    """Votes, preference model, PPO or DPO, and the figures around them."""
+    """`chats` are those that nobody voted on. Votes, preference model, PPO or DPO, and the figures around them."""
     clock = Clock()
     start = load_policy(WEIGHTS, device="cpu")
     with clock.stage("votes"):
@@ -201,6 +218,7 @@ def run(
     steps: list[PPOStep | DPOStep] = []
     end = None
     with clock.stage("training"):
+        chosen = rehearsed(start, train + watched, chats, ppo if trainer == "ppo" else dpo, seed)
         if trainer == "ppo":
             end = train_ppo(
                 policy,
@@ -210,14 +228,24 @@ def run(
                 ppo,
                 seed=seed,
                 watch=watch,
+                rehearse_on=chosen.prompts,
                 on_step=lambda step, _: steps.append(step),
             )
         else:
-            train_dpo(policy, start.model, train, dpo, seed=seed, on_step=lambda step, _: steps.append(step))
+            train_dpo(
+                policy,
+                start.model,
+                train,
+                dpo,
+                seed=seed,
+                rehearse_on=chosen.prompts,
+                on_step=lambda step, _: steps.append(step),
+            )
     after = gold_figures(policy, start_replies, seed + 9)
     return {
         "seed": seed, "evidence": evidence, "agreement": agreement, "before": before, "after": after,
         "kl": kl_nats(policy, start, seed + 10), "tax_drop": tax_drop(policy, start), "end": end,
+        "rehearsal": chosen.report,
         "cpu_s": clock.seconds, "steps": steps,
         "watch_agreement": None if watch is None else gold_agreement(watch, start, seed)["overall"],
         "pairs_per_cpu_s": len(train) * preference.epochs / clock.seconds["preference"],
@@ -229,6 +257,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--votes", type=int, default=600)
+    parser.add_argument("--chats", type=int, default=0, help="further chats, which nobody votes on")
     parser.add_argument("--watch-share", type=float, default=FeedbackSettings().watch_share)
     parser.add_argument("--trainer", choices=("ppo", "dpo"), default="ppo")
     parser.add_argument("--dpo", type=json.loads, default={})
@@ -240,7 +269,9 @@ def main() -> None:
     dpo = DPOSettings(**arguments.dpo)
     missed = 0
     for seed in range(1, arguments.seeds + 1):
-        result = run(seed, arguments.votes, arguments.watch_share, arguments.trainer, ppo, dpo, preference)
+        result = run(
+            seed, arguments.votes, arguments.watch_share, arguments.trainer, ppo, dpo, preference, arguments.chats
+        )
         if arguments.verbose:
             print(json.dumps(result["evidence"], indent=1))
             for step in result["steps"]:
@@ -252,7 +283,7 @@ def main() -> None:
             print(seed, when, {k: v if v is None else round(v, 3) for k, v in result[when].items()})
         rounded = {name: round(value, 2) for name, value in result["cpu_s"].items()}
         print(seed, "agreement", {k: round(v, 3) for k, v in result["agreement"].items()}, "kl", round(result["kl"], 2),
-              "tax drop", round(result["tax_drop"], 3), "cpu_s", rounded,
+              "tax drop", round(result["tax_drop"], 3), "rehearsed", result["rehearsal"], "cpu_s", rounded,
               "pairs/cpu-s", round(result["pairs_per_cpu_s"]), flush=True)  # fmt: skip
         for complaint in bars_missed(result["after"], result["agreement"]["overall"], result["kl"]):
             print(seed, "MISSED", complaint)

@@ -128,14 +128,18 @@ class PreferenceSettings(LearningSettings):
 class RehearsalSettings(LearningSettings):
     """How a policy is held to what the starting policy says by itself: for DPO, the policy that it begins from."""
 
-    rehearsal_weight: float = Field(1.0, ge=0)
-    """How strongly the policy is held to what the starting policy replies by itself to prompts that were not judged
-    under harmless: weight of the KL, nats a token, that the starting policy has from it there. 0: not at all."""
+    rehearsal_weight: float = Field(4.0, ge=0)
+    """How strongly the policy is held to what the starting policy replies by itself to prompts that ask for no harm:
+    weight of the KL, nats a token, that the starting policy has from it there. 0: not at all."""
+
+    rehearsal_chats: int = Field(2000, ge=0)
+    """So many of the newest chats are looked at for such prompts, beside those of the votes. What people wrote there is
+    not learnt: the starting policy is asked it again. 0: prompts of votes alone."""
 
     rehearsal_replies: int = Field(512, gt=0)
     """Replies of the starting policy that are drawn for this before the first step."""
 
-    rehearsal_episodes: int = Field(32, gt=0)
+    rehearsal_episodes: int = Field(64, gt=0)
     """Of these replies, how many count in one optimiser step."""
 
     rehearsal_temperature: float = Field(0.5, gt=0)
@@ -290,8 +294,11 @@ class DPOSettings(RehearsalSettings):
     comparisons_per_batch: int = Field(32, gt=0)
     """Comparisons in one optimiser step."""
 
-    rehearsal_weight: float = Field(0.3, ge=0)
+    rehearsal_weight: float = Field(1.0, ge=0)
     """The same as PPO's, of the policy that DPO begins from; votes pull less than rewards, so there is less of it."""
+
+    rehearsal_episodes: int = Field(32, gt=0)
+    """Of the replies that are rehearsed, how many count in one optimiser step."""
 
     beta: float = Field(0.1, gt=0)
     """How strongly the policy is held to where it began: the larger, the less it moves for the same votes."""

@@ -421,6 +421,15 @@ class DatasetVote(Base):
     weight: Mapped[float | None] = mapped_column(Double)
 
 
+class RehearsedSample(Base):
+    """A chat whose prompt an iteration had the policy rehearse, though no vote of its dataset is on it."""
+
+    __tablename__ = "rehearsed_samples"
+
+    iteration_id: Mapped[str] = mapped_column(ForeignKey("iterations.id"), primary_key=True)
+    sample_id: Mapped[str] = mapped_column(ForeignKey("samples.id"), primary_key=True, index=True)
+
+
 class Lease(Base):
     """Who may do a thing that only one process may do. `epoch` grows with each holder and fences the earlier ones."""
 

@@ -75,10 +75,12 @@ def train_dpo(
     *,
     seed: int,
     objectives: Sequence[str] = OBJECTIVES,
+    rehearse_on: Sequence[list[int]] | None = None,
     on_step: OnDPOStep | None = None,
     resume: TrainingState | None = None,
 ) -> None:
-    """Train `policy` in place; `reference` is the frozen policy that it began from.
+    """Train `policy` in place; `reference` is the frozen policy that it began from. `rehearse_on` are the prompts, as
+    token ids, on which it is held to it; None for all that were not judged under harmless.
 
     `on_step` is called after each step, with a function that gives the state to resume from: a resumed run ends where
     an uninterrupted one does. Raises `TrainingDataInvalid`, `TrainingDiverged`, `CheckpointInvalid`.
@@ -97,7 +99,9 @@ def train_dpo(
     optimizer = torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
     modules: dict[str, nn.Module] = {"policy": model}
     optimizers: dict[str, torch.optim.Optimizer] = {"policy": optimizer}
-    rehearsal, trained = _new_rehearsal(policy, reference, comparisons, settings, seed), Trained(model, ALONE)
+    if rehearse_on is None:
+        rehearse_on = _judged_otherwise(policy, comparisons, settings, seed)
+    rehearsal, trained = _new_rehearsal(policy, reference, rehearse_on, settings, seed), Trained(model, ALONE)
     fingerprint = fingerprint_of(encoded, settings, seed)
     if resume is not None:
         if resume.fingerprint != fingerprint:
@@ -123,18 +127,23 @@ def train_dpo(
                 on_step(DPOStep(step + 1, steps, *sums, float(norm), rehearsed), state)
 
 
+def _judged_otherwise(
+    policy: Policy, comparisons: Sequence[VotedComparison], settings: DPOSettings, seed: int
+) -> list[list[int]]:
+    """The prompts that were not judged under harmless."""
+    prompts = [TrainingPrompt(one.messages, one.objective) for one in comparisons]
+    return PromptPool(prompts, policy, harmless_share=0.0, max_tokens=settings.max_prompt_tokens, seed=seed).others()
+
+
 def _new_rehearsal(
     policy: Policy,
     reference: PreTrainedModel,
-    comparisons: Sequence[VotedComparison],
+    asked: Sequence[list[int]],
     settings: DPOSettings,
     seed: int,
 ) -> Rehearsal | None:
-    """None where the policy is not to be held, or all votes are under harmless."""
-    prompts = [TrainingPrompt(one.messages, one.objective) for one in comparisons]
-    pool = PromptPool(prompts, policy, harmless_share=0.0, max_tokens=settings.max_prompt_tokens, seed=seed)
-    asked = pool.others(settings.rehearsal_replies) if settings.rehearsal_weight else []
-    if not asked:
+    """None where the policy is not to be held, or there is nothing to hold it on."""
+    if not settings.rehearsal_weight or not asked:
         return None
     with matmul_precision(settings.matmul_precision, reference):
         return Rehearsal.draw(

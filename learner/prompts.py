@@ -51,10 +51,9 @@ class PromptPool:
             *self._take(self._others, step, count - harmless, 0),
         ]
 
-    def others(self, count: int) -> list[list[int]]:
-        """`count` prompts that were not collected under `harmless`, as token ids, each as often as another; none where
-        there is no such prompt."""
-        return self._take(self._others, 0, count, 2) if self._others else []
+    def others(self) -> list[list[int]]:
+        """All that were not collected under `harmless`, as token ids."""
+        return self._others
 
     def harmless_among(self, count: int) -> int:
         """How many of a step's `count` prompts were collected under `harmless`: the first ones."""

@@ -1,6 +1,6 @@
 """Rehearsal: holding the policy to what the starting policy says by itself, so that training does not unlearn the rest.
 
-Before the first step the starting policy replies to prompts that were not judged under harmless. Each optimiser step
+Before the first step the starting policy replies to prompts that ask for no harm. Each optimiser step
 then also lowers the forward KL, KL(start || policy), of the next-token distributions in a few of these replies: it
 costs most where the policy gives up what the start would say. At a temperature below 1 that is what the start would say
 most often, and the policy need not keep the rest. The penalty in PPO's reward is the other way round and sees only what
@@ -12,6 +12,7 @@ targets of Li and Hoiem 2016, "Learning without forgetting".
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import cycle, islice
 
 import torch
 from torch import Tensor
@@ -52,9 +53,10 @@ class Rehearsal:
         rows: int,
         seed: int,
     ) -> "Rehearsal":
-        """One reply to each of the prompts (token ids); `sampler` draws from `start`."""
+        """`rehearsal_replies` replies to the prompts (token ids), to each as many as to another or one more; `sampler`
+        draws from `start`."""
         replies = sampler.sample(
-            prompts,
+            list(islice(cycle(prompts), settings.rehearsal_replies)),
             max_new_tokens=max_new_tokens,
             temperature=settings.rehearsal_temperature,
             seed=seed,

@@ -66,6 +66,11 @@ class StrangePrompts:
         return self.outliers.score(states(start, texts, self.bounds.layer, self.bounds.max_tokens).double())
 
 
+def middle_layer(policy: Policy) -> int:
+    """The layer half way up."""
+    return int(policy.model.config.get_text_config().num_hidden_layers) // 2
+
+
 @torch.no_grad()
 def states(start: Policy, texts: Sequence[str], layer: int, max_tokens: int) -> Tensor:
     """Activations [N, D] after `layer` layers, mean over the tokens of each text as a conversation of its own, on the
@@ -108,7 +113,7 @@ def train_strange_prompts(
     counts = {"ordinary": len(prompts.ordinary), "held_out": len(prompts.held_out_ordinary)}
     if len(prompts.ordinary) < settings.min_prompts or not prompts.held_out_ordinary:
         return None, {"trained": False, **counts, "reason": f"{settings.min_prompts} ordinary prompts are wanted"}
-    layer = start.model.config.get_text_config().num_hidden_layers // 2
+    layer = middle_layer(start)
     shown = prompts.harmful[:: max(1, len(prompts.harmful) // max(1, settings.examples))][: settings.examples]
 
     def seen(texts: Sequence[str]) -> Tensor:

@@ -27,6 +27,12 @@ def simulate(
         tuple[str, str] | None,
         typer.Option(metavar="BEFORE AFTER", help="Measure two loaded versions on held-out prompts, such as v0 v1."),
     ] = None,
+    chats: Annotated[
+        int | None,
+        typer.Option(
+            min=0, metavar="N", help="How many chats to have that nobody votes on; as many as votes if not said."
+        ),
+    ] = None,
     raters: Annotated[int, typer.Option(min=1, metavar="N", help="How many people vote.")] = 20,
     concurrency: Annotated[int, typer.Option(min=1, max=256, metavar="N", help="How many act at the same time.")] = 8,
     seed: Annotated[int, typer.Option(metavar="N", help="Decides prompts, raters and their noise.")] = 0,
@@ -37,7 +43,8 @@ def simulate(
 ) -> None:
     """Have simulated people chat and vote. They know the public API and nothing else, and make the loop visible.
 
-    With --compare, ask two versions the same held-out prompts and print what the gold judge finds in their replies.
+    They also chat without voting: what they ask then is rehearsed in training. With --compare, ask two versions the
+    same held-out prompts and print what the gold judge finds in their replies.
     With both options the votes come first.
     """
     from dataclasses import asdict
@@ -52,7 +59,9 @@ def simulate(
         api.get("/v1/models")  # says at once when there is nothing to talk to
         if votes is not None:
             cast = cast_votes(api, votes, raters=raters, concurrency=concurrency, seed=seed)
-            said["simulation"] = asdict(cast)
+            unvoted = votes if chats is None else chats
+            have_chats(api, unvoted, concurrency=concurrency, seed=seed)
+            said["simulation"] = asdict(cast) | {"chats": unvoted}
             if not json:
                 say(summary(cast))
         if compare is not None:
@@ -80,6 +89,26 @@ def cast_votes(api: "Api", votes: int, *, raters: int, concurrency: int, seed: i
                 seed=seed,
                 concurrency=concurrency,
                 raters=raters,
+                on_progress=lambda done, _of: bar.update(task, completed=done),
+            )
+        )
+
+
+def have_chats(api: "Api", chats: int, *, concurrency: int, seed: int) -> None:
+    import asyncio
+
+    from deploy.command.output import progress_bar
+    from feedback.sandbox.simulate import chat
+
+    with progress_bar() as bar:
+        task = bar.add_task(f"{chats} chats", total=chats)
+        asyncio.run(
+            chat(
+                api.url,
+                api.key,
+                chats,
+                seed=seed,
+                concurrency=concurrency,
                 on_progress=lambda done, _of: bar.update(task, completed=done),
             )
         )

@@ -78,14 +78,13 @@ async def simulate(
     Raises SandboxFailed when the server cannot be reached or refuses.
     """
     people = crew.raters(raters, seed)
-    benign = [prompt for prompt in training_prompts() if not prompt.harmful]
-    harmful = [prompt for prompt in training_prompts() if prompt.harmful]
+    draw = _prompts()
 
     async with PublicApi(base_url, key, connections=concurrency) as api:
 
         async def cast(number: int) -> _CastVote:
             rng = random.Random(f"vote-{seed}-{number}")
-            prompt = rng.choice(harmful if rng.random() < HARMFUL_SHARE else benign)
+            prompt = draw(rng)
             objective = crew.draw_objective(prompt, rng)
             comparison = await api.compare(prompt)
             judgement = crew.vote(prompt, comparison.replies, objective, rng.choice(people), rng)
@@ -93,6 +92,33 @@ async def simulate(
             return _CastVote(prompt, comparison.replies, judgement)
 
         return _summary(await _each(cast, range(votes), concurrency, on_progress))
+
+
+async def chat(
+    base_url: str,
+    key: str,
+    chats: int,
+    *,
+    seed: int = 0,
+    concurrency: int = 8,
+    on_progress: OnProgress | None = None,
+) -> None:
+    """Have `chats` chats that nobody votes on, on prompts as they are voted on. Raises SandboxFailed."""
+    draw = _prompts()
+
+    async with PublicApi(base_url, key, connections=concurrency) as api:
+
+        async def ask(number: int) -> str:
+            return await api.reply(draw(random.Random(f"chat-{seed}-{number}")), "tandem", seed + number)
+
+        await _each(ask, range(chats), concurrency, on_progress)
+
+
+def _prompts() -> Callable[[random.Random], Prompt]:
+    """Draws what people ask: training prompts, three in ten harmful."""
+    benign = [prompt for prompt in training_prompts() if not prompt.harmful]
+    harmful = [prompt for prompt in training_prompts() if prompt.harmful]
+    return lambda rng: rng.choice(harmful if rng.random() < HARMFUL_SHARE else benign)
 
 
 async def measure(

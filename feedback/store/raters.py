@@ -17,6 +17,7 @@ from feedback.schema import (
     DatasetVote,
     Policy,
     Rater,
+    RehearsedSample,
     Sample,
     Transcript,
     Vote,
@@ -222,15 +223,17 @@ def erase(session: Session, rater_id: str, *, actor: str = audit.AT_THE_MACHINE)
     own_votes = select(Vote.id).where(Vote.rater_id == rater_id)
     own_samples = _own_samples(rater)
     on_own_samples = _on_samples(own_samples)
-    versions = list(
-        session.scalars(
-            select(Policy.version)
-            .join(DatasetVote, DatasetVote.dataset_digest == Policy.dataset_digest)
-            .where(DatasetVote.vote_id.in_(own_votes) | DatasetVote.vote_id.in_(on_own_samples))
-            .distinct()
-            .order_by(Policy.version)
-        )
+    learnt = (
+        select(Policy.version)
+        .join(DatasetVote, DatasetVote.dataset_digest == Policy.dataset_digest)
+        .where(DatasetVote.vote_id.in_(own_votes) | DatasetVote.vote_id.in_(on_own_samples))
     )
+    rehearsed = (
+        select(Policy.version)
+        .join(RehearsedSample, RehearsedSample.iteration_id == Policy.iteration_id)
+        .where(RehearsedSample.sample_id.in_(own_samples))
+    )
+    versions = sorted(session.scalars(learnt.union(rehearsed)))
     _erase_from_evidence(session, versions, own_votes.union(on_own_samples))
     counting.set_apart(session, rater_id, "retracted")
     session.execute(delete(VoteRevision).where(VoteRevision.vote_id.in_(own_votes)))

@@ -14,6 +14,7 @@ from learner.dpo import DPOStep, train_dpo
 from learner.evaluation import Serving, evaluate
 from learner.iteration.examples import comparisons, held_out_prompts
 from learner.iteration.preferences import PREFERENCE, WATCH
+from learner.iteration.rehearsing import TokenIds
 from learner.iteration.run import Run, write_json
 from learner.iteration.together import train_ppo_together
 from learner.iteration.versions import Candidate, finish, load, published_base
@@ -44,7 +45,7 @@ class Judges:
 
 
 def improve(
-    this: Run, dataset: Path, start: Policy, judges: Judges, candidate: Candidate
+    this: Run, dataset: Path, start: Policy, judges: Judges, candidate: Candidate, rehearse_on: TokenIds
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Train `candidate` in place by the trainer of the settings, and bring it into the form that is published. Returns
     what each step did, and how it ended."""
@@ -62,7 +63,7 @@ def improve(
         this.progress.training_step(trainer, done)
 
     if trainer == "dpo":
-        _train_dpo(this, dataset, start, judges, candidate, on_step)
+        _train_dpo(this, dataset, start, judges, candidate, rehearse_on, on_step)
         finish(this, candidate.policy)
         return [step for _, step in sorted(steps.items())], {}
     task = {
@@ -70,6 +71,7 @@ def improve(
         "preference": str(this.folder / PREFERENCE),
         "watch": None if judges.watch is None else str(this.folder / WATCH),
         "reward_weights": reward_weights(this, judges.preference_model),
+        "rehearse_on": rehearse_on,
         "state": TRAINING_STATE["ppo"],
     }
     end = train_ppo_together(this, start, judges.preference_model, judges.watch, candidate, task, on_step)
@@ -79,7 +81,13 @@ def improve(
 
 
 def _train_dpo(
-    this: Run, dataset: Path, start: Policy, judges: Judges, candidate: Candidate, on_step: Callable[[DPOStep], None]
+    this: Run,
+    dataset: Path,
+    start: Policy,
+    judges: Judges,
+    candidate: Candidate,
+    rehearse_on: TokenIds,
+    on_step: Callable[[DPOStep], None],
 ) -> None:
     """By this process alone."""
     checkpoint = this.checkpoint(TRAINING_STATE["dpo"], ALONE)
@@ -91,6 +99,7 @@ def _train_dpo(
         this.learner.dpo,
         seed=this.seed,
         objectives=objectives,
+        rehearse_on=rehearse_on,
         on_step=checkpoint.after(on_step),
         resume=checkpoint.load(),
     )

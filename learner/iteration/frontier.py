@@ -10,6 +10,7 @@ from learner.frontier import AXES, Measure
 from learner.hardware import matmul_precision
 from learner.iteration.candidate import Judges
 from learner.iteration.examples import held_out_prompts, prompts
+from learner.iteration.rehearsing import TokenIds
 from learner.iteration.run import Run, write_json
 from learner.iteration.versions import trainable
 from learner.policy import Policy
@@ -19,7 +20,7 @@ FRONTIER = "frontier.json"
 
 
 def measure_frontier(
-    this: Run, dataset: Path, start: Policy, judges: Judges, candidate: Policy
+    this: Run, dataset: Path, start: Policy, judges: Judges, candidate: Policy, rehearse_on: TokenIds
 ) -> dict[str, Any] | None:
     """The frontier, with the starting policy and the candidate beside it; None where the votes know one objective only
     or the settings want none."""
@@ -36,7 +37,7 @@ def measure_frontier(
         if settings.frontier == "reranked":
             points = measure.reranked(start, settings.frontier_weights, settings.frontier_replies)
         else:
-            points = _trained(this, dataset, start, judges, measure)
+            points = _trained(this, dataset, start, judges, measure, rehearse_on)
         found = {
             "method": settings.frontier,
             "prompts": len(asked),
@@ -48,7 +49,9 @@ def measure_frontier(
     return found
 
 
-def _trained(this: Run, dataset: Path, start: Policy, judges: Judges, measure: Measure) -> list[dict[str, Any]]:
+def _trained(
+    this: Run, dataset: Path, start: Policy, judges: Judges, measure: Measure, rehearse_on: TokenIds
+) -> list[dict[str, Any]]:
     """A point for each weight: a policy trained for it by a short run of PPO. Points done before a kill are kept."""
     settings, file = this.learner.evaluation, this.folder / FRONTIER
     points: list[dict[str, Any]] = orjson.loads(file.read_bytes()) if file.exists() else []
@@ -62,7 +65,7 @@ def _trained(this: Run, dataset: Path, start: Policy, judges: Judges, measure: M
             "harmless_floor": None,
         }
         ppo = this.learner.ppo.model_copy(update=short)
-        train_ppo(policy, start.model, judges.preference_model, pool, ppo, seed=this.seed)
+        train_ppo(policy, start.model, judges.preference_model, pool, ppo, seed=this.seed, rehearse_on=rehearse_on)
         points.append(measure.of(policy, harmless_weight=weight))
         write_json(file, points)
     return points

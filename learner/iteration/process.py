@@ -27,6 +27,7 @@ from learner.iteration.preferences import (
     train_preferences,
     train_watch,
 )
+from learner.iteration.rehearsing import choose_rehearsal
 from learner.iteration.rejection import train_rejection
 from learner.iteration.run import Run
 from learner.iteration.versions import load, starting_point
@@ -110,9 +111,10 @@ def _all_stages(this: Run) -> int:
         watch, watch_report = train_watch(this, dataset, start)
         judges = Judges(preference_model, watch)
         candidate = starting_point(this, start)
-        steps, end = improve(this, dataset, start, judges, candidate)
+        rehearse_on, rehearsal_report = choose_rehearsal(this, dataset, start)
+        steps, end = improve(this, dataset, start, judges, candidate, rehearse_on)
         evaluation = judge(this, dataset, start, judges, candidate.policy, preference_report["anchor"])
-        frontier = measure_frontier(this, dataset, start, judges, candidate.policy)
+        frontier = measure_frontier(this, dataset, start, judges, candidate.policy, rehearse_on)
     evidence = {
         "preference": preference_report,
         "watch": watch_report,
@@ -120,6 +122,7 @@ def _all_stages(this: Run) -> int:
         "guard": end,
         "evaluation": evaluation,
         "strange_prompts": train_rejection(this, dataset, start),
+        "rehearsal": rehearsal_report,
         "frontier": frontier,
     }
     return publish(this, candidate, dataset, evidence)

@@ -54,7 +54,7 @@ def train_ppo_together(
     """Train the candidate in place, or go on from the checkpoint.
 
     `task`: `dataset` (folder), `preference` and `watch` (folders of these models, None for no watch),
-    `reward_weights`, `state` (name of the checkpoint file).
+    `reward_weights`, `rehearse_on` (prompts as token ids), `state` (name of the checkpoint file).
     """
     this.processes.tell({"what": "ppo", **task})
     return _ppo(this, start, preference_model, watch, candidate, task, on_step)
@@ -130,6 +130,7 @@ def _ppo(
         seed=this.seed,
         watch=watch,
         sampler=sampler_for(this, candidate),
+        rehearse_on=task["rehearse_on"],
         processes=this.processes,
         on_step=checkpoint.after(on_step),
         resume=checkpoint.load(),

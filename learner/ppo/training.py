@@ -64,12 +64,16 @@ def train_ppo(
     seed: int,
     watch: PreferenceModel | None = None,
     sampler: Sampler | None = None,
+    rehearse_on: Sequence[list[int]] | None = None,
     processes: Processes = ALONE,
     on_step: OnPPOStep | None = None,
     resume: TrainingState | None = None,
 ) -> PPOEnd:
     """Train `policy` in place; `start` is the frozen policy that the KL is measured from. With a `watch` model the
     policy ends with the weights that it liked best. Weights that require no gradients stay as they are.
+
+    `rehearse_on` are the prompts, as token ids, on which it is held to `start`; None for all that were not collected
+    under harmless.
 
     `on_step` is called after each step, with a function that gives the state to resume from: a resumed run ends where
     an uninterrupted one does. Raises `TrainingDataInvalid`, `TrainingDiverged`, `CheckpointInvalid`.
@@ -83,6 +87,7 @@ def train_ppo(
         seed=seed,
         watch=watch,
         sampler=sampler,
+        rehearse_on=rehearse_on,
         processes=processes,
     )
     if resume is not None:
@@ -109,6 +114,7 @@ class PPO:
         seed: int,
         watch: PreferenceModel | None = None,
         sampler: Sampler | None = None,
+        rehearse_on: Sequence[list[int]] | None = None,
         processes: Processes = ALONE,
     ) -> None:
         _require_consistent(settings, preference_model, prompts, processes)
@@ -129,7 +135,11 @@ class PPO:
         self.critic = self._new_critic()
         if self.critic is not None and processes.count > 1:
             shard(self.critic)
-        rehearsal = self._new_rehearsal(start.eval(), TorchSampler(start, policy.end_ids))
+        rehearsal = self._new_rehearsal(
+            start.eval(),
+            TorchSampler(start, policy.end_ids),
+            self.prompts.others() if rehearse_on is None else rehearse_on,
+        )
         sampler = sampler or TorchSampler(policy.model, policy.end_ids)
         self.rollouts = Rollouts(
             self.policy,
@@ -282,9 +292,11 @@ class PPO:
             return Critic.on_policy(self.model)
         return Critic.on_copy_of(self.preference_model.trunk)
 
-    def _new_rehearsal(self, start: PreTrainedModel, sampler: Sampler) -> Rehearsal | None:
-        """None where the policy is not to be held, or nothing was asked but what was judged under harmless."""
-        settings, prompts = self.settings, self.prompts.others(self.settings.rehearsal_replies)
+    def _new_rehearsal(
+        self, start: PreTrainedModel, sampler: Sampler, prompts: Sequence[list[int]]
+    ) -> Rehearsal | None:
+        """None where the policy is not to be held, or there is nothing to hold it on."""
+        settings = self.settings
         if not settings.rehearsal_weight or not prompts:
             return None
         with matmul_precision(settings.matmul_precision, start):

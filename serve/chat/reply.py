@@ -95,7 +95,7 @@ class Reply:
             message=None if plain else message,
             token_ids=self.token_ids or None,
             logprobs=(self._logprobs or None) if record_logprobs else None,
-            sampling=chat.sampling | self.chosen,
+            sampling=chat.sampling | self.chosen | ({} if chat.version is None else {"model": chat.model}),
             seed=self.seed,
             version_first=seat.version_first if seat is not None else None,
             version_last=seat.version_last if seat is not None else None,

@@ -11,7 +11,7 @@ from feedback.schema import Iteration
 from feedback.settings import Settings, load_settings
 from feedback.store import Store, iterations
 from learner.prepare import prepare
-from tests.learner.sandbox_votes import cast_votes
+from tests.learner.sandbox_votes import cast_votes, have_chats
 
 QUICK = {
     "checkpoint_interval_s": 0.0,
@@ -28,11 +28,12 @@ def quick_settings(home: Path) -> Settings:
 
 @contextmanager
 def voted_home(settings: Settings) -> Iterator[Store]:
-    """A home with v0 and 200 counted votes."""
+    """A home with v0, 200 counted votes, and 100 chats that nobody voted on."""
     store = Store(settings.record_url)
     store.migrate()
     prepare(store, settings)
     cast_votes(store, settings, 200)
+    have_chats(store, 100)
     yield store
     store.close()
 

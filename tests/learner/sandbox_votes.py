@@ -38,6 +38,13 @@ def cast_votes(store: Store, settings: Settings, count: int, seed: int = 0) -> N
     count_all(store)
 
 
+def have_chats(store: Store, count: int, seed: int = 0) -> None:
+    """`count` chats with v0 that nobody votes on."""
+    rng = random.Random(f"chats {seed}")
+    asked = [rng.choice(world.training_prompts()) for _ in range(count)]
+    store.write(samples.add, [_sample(prompt.messages, "as it may be") for prompt in asked])
+
+
 def _sample(messages: list[dict], text: str) -> Sample:
     return Sample(
         id=new_id("smp"), key_id="key_sim", user=None, request_id=None, messages=list(messages),

@@ -9,7 +9,7 @@ import torch
 from benchmarks.learning_in_the_sandbox import gold_figures, simulate_votes
 from feedback.learning_settings import DPOSettings
 from learner.comparisons import ComparisonBatch, encode_comparison
-from learner.dpo import _new_rehearsal, _reply_logprobs, train_dpo
+from learner.dpo import _judged_otherwise, _new_rehearsal, _reply_logprobs, train_dpo
 from learner.errors import CheckpointInvalid, TrainingDataInvalid
 from learner.language_model import reply_logprobs
 from learner.losses import dpo_margins, preference_loss
@@ -66,7 +66,8 @@ def test_held_to_its_own_replies_it_changes_less_of_them_and_still_learns(policy
             seed=1,
             on_step=lambda step, _, steps=steps: steps.append(step),
         )
-        own = _new_rehearsal(policy, reference, comparisons(400, 2), SETTINGS, seed=2)
+        asked = _judged_otherwise(policy, comparisons(400, 2), SETTINGS, seed=2)
+        own = _new_rehearsal(policy, reference, asked, SETTINGS, seed=2)
         lost = own.add_gradients(Trained(trained.model, ALONE), torch.Generator().manual_seed(1))
         last.append((float(lost), sum(step.accuracy for step in steps[-10:]) / 10, steps[-1].rehearsal_kl_nats))
     (free, _, none), (held_to, accuracy, kl_nats) = last

@@ -11,11 +11,12 @@ import pytest
 
 from feedback import manifest
 from feedback.errors import Conflict, LeaseLost
+from feedback.examples import split_of
 from feedback.figures import figures_of
 from feedback.importing import import_file
 from feedback.learning_settings import PPOSettings
 from feedback.settings import Settings, load_settings
-from feedback.store import Store, iterations, leases, policies, votes
+from feedback.store import Store, iterations, leases, policies, rehearsals, votes
 from feedback.store.policies import Provenance
 from feedback.worker import count_all
 from learner.iteration import frontier
@@ -69,6 +70,11 @@ def test_from_votes_to_a_candidate_that_can_be_traced(store: Store, settings: Se
     assert gate["trained"]
     assert 0 <= gate["auroc"]["odd"] <= 1
     assert len(gate["sha256"]) == 64
+    held = evidence["rehearsal"]
+    chats = store.read(rehearsals.of_iteration, iteration.id)
+    assert 20 < held["from_chats"] == len(chats) < held["prompts"]
+    assert all(split_of(chat.prompt_digest, settings.feedback) != "heldout" for chat in chats)
+    assert all(step["rehearsal_kl_nats"] >= 0 for step in evidence["ppo"])
 
     vote_id = store.read(lambda session: next(iter(session.execute(votes.select(votes.Vote.id)))))[0]
     (used,) = store.read(votes.used_by, vote_id)

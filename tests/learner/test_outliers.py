@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from learner.outliers import auroc, fit
+from learner.outliers import auroc, discriminant, fit
 
 
 def correlated(count: int, seed: int) -> torch.Tensor:
@@ -34,6 +34,18 @@ def test_few_vectors_of_great_width_can_be_fitted():
     generator = torch.Generator().manual_seed(1)
     found = fit(torch.randn(10, 40, generator=generator), torch.zeros(0, 40), shrinkage=0.05)
     assert torch.isfinite(found.score(torch.randn(3, 40, generator=generator).double())).all()
+
+
+def test_the_discriminant_by_hand():
+    ordinary, others = ([[x + at, y] for x, y in ((1, 1), (-1, -1), (1, 0), (-1, 0))] for at in (0.0, 4.0))
+    # Within both kinds the covariance is [[1, 1/2], [1/2, 1/2]]; its inverse times (4, 0) is (8, -8), half way (2, 0).
+    direction, place = discriminant(torch.tensor(ordinary), torch.tensor(others), shrinkage=0.0)
+    assert direction.tolist() == pytest.approx([8, -8], rel=1e-4)
+    assert place.item() == pytest.approx(16, rel=1e-4)
+    # By the diagonal alone: (4, 0).
+    assert discriminant(torch.tensor(ordinary), torch.tensor(others), 1.0)[0].tolist() == pytest.approx(
+        [4, 0], rel=1e-4
+    )
 
 
 def test_auroc_by_hand():

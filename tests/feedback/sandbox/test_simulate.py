@@ -14,7 +14,7 @@ import uvicorn
 
 from feedback.sandbox.dialogues import reply_to
 from feedback.sandbox.public_api import SandboxFailed
-from feedback.sandbox.simulate import before_after, measure, simulate
+from feedback.sandbox.simulate import before_after, chat, measure, simulate
 from feedback.sandbox.world import Prompt, find, find_text, training_prompts
 
 KEY = "tk-test"
@@ -28,6 +28,7 @@ class Server:
         self.busy_answers = busy_answers
         self.comparisons: dict[str, Prompt] = {}
         self.votes: dict[str, dict[str, Any]] = {}
+        self.chats: list[Prompt] = []
         self.seeds: list[int | None] = []
         self.url = ""
         self._rng = random.Random(0)
@@ -66,6 +67,8 @@ class Server:
         if request["n"] == 2:
             answer["comparison_id"] = f"cmp_{len(self.comparisons)}"
             self.comparisons[answer["comparison_id"]] = prompt
+        else:
+            self.chats.append(prompt)
         await _answer(send, 200, answer)
 
     async def _vote(self, comparison_id: str, request: dict[str, Any], send: Send) -> None:
@@ -115,6 +118,14 @@ async def test_only_training_prompts_are_asked_three_in_ten_harmful(server: Serv
     assert set(asked) <= set(training_prompts())
     assert 0.22 < sum(prompt.harmful for prompt in asked) / len(asked) < 0.38
     assert set(server.seeds) == {None}  # one seed for both replies would make them alike
+
+
+async def test_chats_that_nobody_votes_on_ask_the_same_kind_of_thing(server: Server) -> None:
+    told: list[tuple[int, int]] = []
+    await chat(server.url, KEY, 200, seed=2, on_progress=lambda n, of: told.append((n, of)))
+    assert told[-1] == (200, 200) and not server.comparisons and not server.votes
+    assert len(server.chats) == 200 and set(server.chats) <= set(training_prompts())
+    assert 0.2 < sum(prompt.harmful for prompt in server.chats) / 200 < 0.4
 
 
 async def test_the_seed_decides_what_is_asked(server: Server) -> None:

@@ -1,0 +1,46 @@
+"""Which prompts the candidate of an iteration rehearses: those of its votes, and those of the newest other chats."""
+
+from pathlib import Path
+from typing import Any
+
+from feedback.examples import split_of
+from feedback.store import datasets, rehearsals
+from learner.iteration.examples import prompts
+from learner.iteration.run import Run
+from learner.policy import Policy
+from learner.rehearsal_prompts import UnvotedPrompt, choose
+
+TokenIds = list[list[int]]
+
+
+def choose_rehearsal(this: Run, dataset: Path, start: Policy) -> tuple[TokenIds, dict[str, Any] | None]:
+    """The prompts, as token ids, and the report of `choose`; none where the settings want no rehearsal.
+
+    The chats among them are recorded, so that who asks for erasure is told which versions rehearsed theirs, and so that
+    whoever resumes the iteration rehearses the same.
+    """
+    settings = this.learner.ppo if this.learner.trainer == "ppo" else this.learner.dpo
+    if not settings.rehearsal_weight:
+        return [], None
+    known = this.store.read(rehearsals.of_iteration, this.iteration_id)
+    chats = known or _newest(this, dataset, settings.rehearsal_chats)
+    chosen = choose(
+        start,
+        [*prompts(dataset, "train"), *prompts(dataset, "watch")],
+        [UnvotedPrompt(chat.sample_id, chat.messages) for chat in chats],
+        count=settings.rehearsal_replies,
+        max_tokens=settings.max_prompt_tokens,
+        seed=this.seed,
+        known_harmless=bool(known),
+    )
+    this.store.write(rehearsals.keep, this.epoch, this.iteration_id, chosen.chats)
+    this.progress.report("rehearsal", chosen.report)
+    return chosen.prompts, chosen.report
+
+
+def _newest(this: Run, dataset: Path, limit: int) -> list[rehearsals.Chat]:
+    """Of the chats before the votes were frozen, those whose prompts nothing is measured on."""
+    frozen = this.store.read(datasets.get, dataset.name)
+    until = frozen.summary.get("frozen_at", frozen.created_at)
+    found = this.store.read(rehearsals.newest_chats, until, limit)
+    return [chat for chat in found if split_of(chat.prompt_digest, this.settings.feedback) != "heldout"]
