@@ -58,9 +58,10 @@ def simulate(
     with open_api(home, url, key) as api:
         api.get("/v1/models")  # says at once when there is nothing to talk to
         if votes is not None:
-            cast = cast_votes(api, votes, raters=raters, concurrency=concurrency, seed=seed)
             unvoted = votes if chats is None else chats
+            # Before the votes, since those may start an iteration.
             have_chats(api, unvoted, concurrency=concurrency, seed=seed)
+            cast = cast_votes(api, votes, raters=raters, concurrency=concurrency, seed=seed)
             said["simulation"] = asdict(cast) | {"chats": unvoted}
             if not json:
                 say(summary(cast))
