@@ -64,6 +64,8 @@ class MockEngine:
             self.version = body["new_version"]
         if path.startswith("/server_info"):
             return {"vllm_config": {"model_config": {"dtype": "torch.float32"}}}
+        if path == "/collective_rpc":
+            return {"results": [{"state": "failed", "why": "there are no weights"}]}
         if path == "/v1/completions":
             return {"choices": [{"prompt_logprobs": self.scored.get(tuple(body["prompt"]), [])}]}
         if path == "/v1/chat/completions":

@@ -65,8 +65,8 @@ class Metrics:
         )
         self.swap_step_seconds = Histogram(
             "tandem_swap_step_seconds",
-            "Time that a step of a promotion took: verify (files), drain, change (weights and their proof), "
-            "hosts (waiting for others), commit.",
+            "Time that a step of a promotion took: verify (files), stage (weights loaded beside those that serve), "
+            "drain, change (weights and their proof), hosts (waiting for others), commit.",
             ["step"],
             buckets=SWAP_BUCKETS_S,
             registry=self.registry,

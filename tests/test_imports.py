@@ -21,7 +21,7 @@ NEVER = {
     "learner": {"serve", "deploy"} | WEB,
 }
 # These run as the engine's process, not as the API's, and are all of serve that may import vllm.
-ENGINE_PROCESS = {"serve/engine/server.py", "serve/engine/launcher.py"}
+ENGINE_PROCESS = {f"serve/engine/{name}.py" for name in ("server", "launcher", "worker", "staging")}
 
 
 def sources(room: str) -> list[Path]:

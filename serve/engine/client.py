@@ -19,6 +19,7 @@ CHAT = "/v1/chat/completions"
 SERVED_NAME = "policy"
 CONNECT_TIMEOUT_S = 5.0
 UNFINISHED = "unfinished"
+STAGING_INTERVAL_S = 0.03
 NO_HEADERS: Mapping[str, str] = {}
 
 
@@ -276,11 +277,53 @@ class EngineClient:
         The prefix cache is emptied before anything new is written: it holds what the old weights made of a prompt.
         """
         method = "reload_weights_gently" if gently else "reload_weights"
-        await self._call(
-            "/collective_rpc",
-            {"method": method, "kwargs": {"weights_path": str(folder)}, "timeout": timeout_s},
-            timeout_s,
-        )
+        await self._rpc(method, timeout_s, {"weights_path": str(folder)})
+        await self._begin_anew(timeout_s)
+
+    async def stage(self, folder: Path, timeout_s: float) -> str | None:
+        """Load the weights in `folder` beside those that serve, while chats go on. None when they are ready to take
+        their place, else why they are not. Raises EngineLost, also when they are not ready within `timeout_s`.
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                state, why = await self._staging("stage_weights", timeout_s, {"weights_path": str(folder)})
+                while state == "loading":
+                    await asyncio.sleep(STAGING_INTERVAL_S)
+                    state, why = await self._staging("staged_weights", timeout_s)
+        except TimeoutError:
+            raise EngineLost(f"the engine has not loaded the weights within {timeout_s:g} s") from None
+        return None if state == "ready" else why or "the engine has nothing staged"
+
+    async def commit(self, timeout_s: float) -> bool:
+        """Have what was staged serve, as after `reload`. False when the engine has nothing staged by now: it holds what
+        it held. Raises EngineLost.
+        """
+        if (await self._staging("commit_staged", timeout_s))[0] != "ready":
+            return False
+        await self._begin_anew(timeout_s)
+        return True
+
+    async def drop_staged(self, timeout_s: float) -> None:
+        """Raises EngineLost."""
+        await self._rpc("drop_staged", timeout_s)
+
+    async def _staging(
+        self, method: str, timeout_s: float, arguments: Mapping[str, str] = NO_HEADERS
+    ) -> tuple[str, str]:
+        """How far the engine's workers are, all together, and why one has failed. Raises EngineLost."""
+        said = await self._rpc(method, timeout_s, arguments)
+        states = {result["state"] for result in said}
+        if len(states) > 1 and method == "commit_staged":
+            raise EngineLost("a part of the engine has nothing staged")
+        state = next(state for state in ("failed", "none", "loading", "ready") if state in states)
+        return state, next((result["why"] for result in said if result["why"]), "")
+
+    async def _rpc(self, method: str, timeout_s: float, arguments: Mapping[str, str] = NO_HEADERS) -> list[Any]:
+        body = {"method": method, "kwargs": arguments, "timeout": timeout_s}
+        results: list[Any] = (await self._call("/collective_rpc", body, timeout_s))["results"]
+        return results
+
+    async def _begin_anew(self, timeout_s: float) -> None:
         emptied = await self._call("/reset_prefix_cache", {}, timeout_s)
         if not emptied.get("success", False):
             raise EngineLost("the engine did not empty its prefix cache")

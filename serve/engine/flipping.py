@@ -58,6 +58,15 @@ class Flipping:
             await self._folders.verify(policy)
         return policy
 
+    async def prepare(self, version: int) -> PolicyFolder:
+        """As `fetch`; and where the only engine will have to change, it has the version beside what it serves. Only
+        `load` or `put_back` may follow.
+        """
+        policy = await self.fetch(version)
+        if self.needs_the_only_engine(policy):
+            await self._loader.stage(self._pool.slots[0], policy)
+        return policy
+
     async def load(self, policy: PolicyFolder) -> Loaded:
         """Have some engine hold the version, proved. Raises PolicyInvalid, EngineUnavailable; all is as before then."""
         self._pool.prepared = policy.version
@@ -79,11 +88,12 @@ class Flipping:
             self._loader.open(loaded.slot)
         self._bell.ring()
 
-    async def put_back(self, loaded: Loaded) -> None:
-        """It is not to serve after all: the engine holds again what it held."""
+    async def put_back(self, loaded: Loaded | None) -> None:
+        """It is not to serve after all: the engine holds again what it held. None where it was not loaded yet."""
         self._pool.prepared = None
-        slot = loaded.slot
-        if slot is None or loaded.held_before in (None, slot.version):
+        await self._loader.drop_staged()
+        slot = None if loaded is None else loaded.slot
+        if loaded is None or slot is None or loaded.held_before in (None, slot.version):
             return
         assert loaded.held_before is not None
         if loaded.in_place:

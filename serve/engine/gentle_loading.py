@@ -1,16 +1,13 @@
 """In the engine's process: weights loaded by a thread that gives way to the engines which write replies meanwhile.
 
-Only the thread can give way, and only it: a process that has once lowered its priority may not raise it again. Nothing
-waits for what the thread holds but its own engine, which writes nothing yet.
+Nothing waits for what the thread holds but its own engine, which writes nothing yet.
 """
 
-import os
 import sys
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from feedback.verification import NICENESS
+from serve.engine.giving_way import give_way
 
 
 class GentleLoading:
@@ -24,9 +21,5 @@ class GentleLoading:
         if self.device.type != "cpu" or sys.platform != "linux":
             reload(weights_path=weights_path)
             return
-        with ThreadPoolExecutor(1, "gentle-loading", initializer=_give_way) as thread:
+        with ThreadPoolExecutor(1, "gentle-loading", initializer=give_way) as thread:
             thread.submit(reload, weights_path=weights_path).result()
-
-
-def _give_way() -> None:
-    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)

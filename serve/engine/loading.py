@@ -1,23 +1,39 @@
 """Loading another version into the engine of a slot: nothing new goes in, what is in flight ends, the weights change,
-and the engine proves that it serves them.
+and the engine proves that it serves them. Where chats have to wait for that, the weights are beside the old ones
+before, and only change places with them.
 """
 
+import contextlib
 import logging
 import time
+from dataclasses import dataclass
 
 from feedback.errors import EngineUnavailable, TandemError
 from feedback.schema import version_name
 from feedback.settings import EngineSettings
 from serve.engine.adapters import Adapters
 from serve.engine.client import EngineLost
-from serve.engine.policy_folders import PolicyFolder, PolicyFolders
+from serve.engine.policy_folders import PolicyFolder, PolicyFolders, Probe
 from serve.engine.pool import Pool
-from serve.engine.proof import prove
+from serve.engine.proof import default_tolerance, prove
 from serve.engine.slot import Slot
 from serve.engine.starting import Starter
 from serve.metrics import Metrics
 
 log = logging.getLogger(__name__)
+
+# An engine that takes longer to forget what is staged is on its way down.
+DROP_TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True)
+class Staged:
+    """A version that the slot's engine has loaded beside what it serves, and what is to be known for its proof."""
+
+    slot: Slot
+    version: int
+    probe: Probe
+    tolerance: float
 
 
 class Loader:
@@ -38,6 +54,7 @@ class Loader:
         self._starter = starter
         self._folders = folders
         self._settings = settings
+        self._staged: Staged | None = None
 
     async def load(self, slot: Slot, policy: PolicyFolder, *, drain_timeout_s: float | None = None) -> None:
         """Have the slot, which takes chats now, hold `policy`; it takes none again before it does.
@@ -54,6 +71,36 @@ class Loader:
         if base is not policy:
             await self._adapters.add(slot, policy)
 
+    async def stage(self, slot: Slot, policy: PolicyFolder) -> None:
+        """Have the engine, which serves on, make `load_in_place` of this version short. Where that does not succeed,
+        for want of memory perhaps, it takes longer. Raises PolicyInvalid.
+        """
+        base = await self._folders.base_of(policy)
+        if base is not policy:
+            await self._folders.verify(base)
+        # Nobody waits for it.
+        timeout_s = self._settings.start_timeout_s
+        try:
+            with self._metrics.swap_step_seconds.labels("stage").time():
+                why_not = await slot.client.stage(base.folder, timeout_s)
+                if why_not is None:
+                    # The shortest passes through all the weights, too, and everybody waits for it.
+                    probe = min(await self._folders.probes(base), key=lambda one: len(one.tokens))
+                    tolerance = self._settings.probe_tolerance or await default_tolerance(slot.client, timeout_s)
+                    self._staged = Staged(slot, base.version, probe, tolerance)
+        except EngineLost as error:
+            why_not = error.message
+        if why_not is not None:
+            name = version_name(base.version)
+            log.warning("engine %d does not load %s beforehand (%s): chats will wait", slot.index, name, why_not)
+
+    async def drop_staged(self) -> None:
+        """It is not to serve after all."""
+        staged, self._staged = self._staged, None
+        if staged is not None:
+            with contextlib.suppress(EngineLost):
+                await staged.slot.client.drop_staged(DROP_TIMEOUT_S)
+
     async def load_in_place(self, slot: Slot, policy: PolicyFolder) -> None:
         """As `load`, for the only engine there is: chats wait until the caller opens the slot. After a failure the old
         weights are put back by the same way before the engine is given up.
@@ -61,7 +108,7 @@ class Loader:
         held_before, adapters_before = slot.version, set(slot.adapters)
         try:
             base = await self._folders.base_of(policy)
-            if base is not policy:
+            if base is not policy and self._staged_for(slot, base) is None:
                 await self._folders.verify(base)
             await self._load_held(slot, base, self._settings.swap_timeout_s)
             if base is not policy:
@@ -144,8 +191,17 @@ class Loader:
     async def _take(self, slot: Slot, policy: PolicyFolder) -> None:
         """Have the drained engine load the weights and prove them."""
         await self._adapters.remove_all(slot)
-        others_write = any(other.state == "ready" for other in self._pool.slots if other is not slot)
-        await slot.client.reload(policy.folder, self._settings.swap_timeout_s, gently=others_write)
+        staged = self._staged_for(slot, policy)
+        if staged is not None and await slot.client.commit(self._settings.swap_timeout_s):
+            self._staged = None
+            probes, tolerance = [staged.probe], staged.tolerance
+        else:
+            others_write = any(other.state == "ready" for other in self._pool.slots if other is not slot)
+            await slot.client.reload(policy.folder, self._settings.swap_timeout_s, gently=others_write)
+            probes, tolerance = await self._folders.probes(policy), None
         await self._adapters.serve_base(slot, policy)
-        probes = await self._folders.probes(policy)
-        await prove(slot.client, probes, self._settings, slot.name_of(policy.version))
+        await prove(slot.client, probes, self._settings, slot.name_of(policy.version), tolerance)
+
+    def _staged_for(self, slot: Slot, policy: PolicyFolder) -> Staged | None:
+        staged = self._staged
+        return staged if staged is not None and (staged.slot, staged.version) == (slot, policy.version) else None

@@ -95,8 +95,7 @@ class Participant:
                 await self._serve(part)
                 return
             if asked is None or asked.epoch != part.asked.epoch:
-                if part.loaded is not None:
-                    await self._flipping.put_back(part.loaded)
+                await self._flipping.put_back(part.loaded)
                 log.info("%s was not promoted", version_name(part.asked.version))
                 return
             if part.done != asked.stage:
@@ -127,7 +126,7 @@ class Participant:
 
     async def _load(self, part: Part, stage: str) -> bool:
         if part.policy is None:
-            part.policy = await self._flipping.fetch(part.asked.version)
+            part.policy = await self._flipping.prepare(part.asked.version)
         if stage == presence.STAGES[-1]:
             part.loaded = await self._flipping.load(part.policy)
         return True

@@ -15,17 +15,24 @@ FLOAT32_TOLERANCE_NATS = 0.005
 COARSE_TOLERANCE_NATS = 0.25
 
 
-async def prove(client: EngineClient, probes: list[Probe], settings: EngineSettings, model: str = SERVED_NAME) -> None:
-    """`model` is what the version is called inside the engine.
+async def prove(
+    client: EngineClient,
+    probes: list[Probe],
+    settings: EngineSettings,
+    model: str = SERVED_NAME,
+    tolerance: float | None = None,
+) -> None:
+    """`model` is what the version is called inside the engine; `tolerance`, in nats, is what the settings and the
+    engine's number format say unless it is given.
 
     Raises PolicyInvalid when the engine differs from the learner, EngineLost when it does not answer.
     """
+    allowed = tolerance or settings.probe_tolerance or await default_tolerance(client, settings.swap_timeout_s)
     # All at once: where there is one engine only, everybody waits for this.
-    tolerance, *differences = await asyncio.gather(
-        _default_tolerance(client, settings.swap_timeout_s),
-        *[_largest_difference(client, probe, settings.swap_timeout_s, model) for probe in probes],
+    differences = await asyncio.gather(
+        *[_largest_difference(client, probe, settings.swap_timeout_s, model) for probe in probes]
     )
-    worst, allowed = max(differences, default=0.0), settings.probe_tolerance or tolerance
+    worst = max(differences, default=0.0)
     if worst > allowed:
         raise PolicyInvalid(
             f"the engine's log-probabilities differ from the learner's by up to {worst:.3g} nats, "
@@ -51,6 +58,7 @@ async def _largest_difference(client: EngineClient, probe: Probe, timeout_s: flo
     return max(differences, default=0.0)
 
 
-async def _default_tolerance(client: EngineClient, timeout_s: float) -> float:
+async def default_tolerance(client: EngineClient, timeout_s: float) -> float:
+    """In nats. Raises EngineLost."""
     in_float32 = await client.weight_format(timeout_s) == "float32"
     return FLOAT32_TOLERANCE_NATS if in_float32 else COARSE_TOLERANCE_NATS

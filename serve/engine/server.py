@@ -1,6 +1,7 @@
 """One vLLM server on a unix socket: which arguments it gets, and its run in a process of its own.
 
-With the launcher the only file here that imports vLLM. Knows nothing of versions, traffic or the record.
+With the launcher and what runs in vLLM's worker, the only file here that imports vLLM. Knows nothing of versions,
+traffic or the record.
 """
 
 from __future__ import annotations
@@ -95,7 +96,7 @@ def server_arguments(settings: EngineSettings, policy: Path, socket: Path, devic
         *("--disable-uvicorn-access-log", "--uvicorn-log-level", "warning"),
         "--disable-fastapi-docs",
         *("--middleware", "serve.engine.door.Door"),
-        *("--worker-extension-cls", "serve.engine.gentle_loading.GentleLoading"),
+        *("--worker-extension-cls", "serve.engine.worker.Worker"),
     ]
     if device == "cpu":
         # Without it one engine takes most of the machine.

@@ -72,8 +72,9 @@ class Starter:
             return None
 
     async def _adopt(self, slot: Slot, version: int) -> None:
-        # Whoever drove it before may have died while it was paused.
+        # Whoever drove it before may have died while it was paused, or had another version beside this one.
         await slot.client.resume(PROOF_TIMEOUT_S)
+        await slot.client.drop_staged(PROOF_TIMEOUT_S)
         probes = await self._folders.probes(await self._folders.of(version))
         await prove(slot.client, probes, self._settings, slot.name_of(version))
 

@@ -115,9 +115,10 @@ class Promoter:
         if self._changing.busy:
             return
         async with self._changing.claimed(), self._fence.held():
-            policy = await self._flipping.fetch(version)
-            loaded = await self._flipping.load(policy)
+            loaded = None
             try:
+                policy = await self._flipping.prepare(version)
+                loaded = await self._flipping.load(policy)
                 await self._check_it_serves(version)
             except BaseException:
                 await self._flipping.put_back(loaded)
@@ -150,7 +151,7 @@ class Promoter:
             asks = self._own.others > 0
             if asks:
                 await self._others.ask(epoch, version, "fetch")
-            policy = await self._flipping.fetch(version)
+            policy = await self._flipping.prepare(version)
             if asks:
                 await self._others.wait_for(epoch, "fetch")
                 await self._others.ask(epoch, version, "load")
@@ -160,8 +161,7 @@ class Promoter:
             others = await self._commit(loaded, change, epoch)
         except BaseException:
             await self._others.withdraw(epoch)
-            if loaded is not None:
-                await self._flipping.put_back(loaded)
+            await self._flipping.put_back(loaded)
             raise
         await self._flipping.spread(policy)
         if not self._pool.is_open:

@@ -16,18 +16,15 @@ from feedback.store import Store, policies
 
 def spoiled_version(store: Store, settings: Settings, harm: str) -> int:
     """Record a further candidate, made of v2 and then harmed."""
-
-    def free(session: Any) -> int:
-        return policies.next_version(session)
-
-    version = store.read(free)
+    version = store.read(policies.next_version)
     folder: Path = settings.policies_dir / f"v{version}"
     shutil.copytree(settings.policies_dir / "v2", folder)
     weights = folder / "model.safetensors"
     (folder / "manifest.json").unlink()
     if harm == "probe":
         probe = orjson.loads((folder / "probe.json").read_bytes())
-        probe["items"][0]["logprobs"][0] -= 1.0
+        for item in probe["items"]:
+            item["logprobs"][0] -= 1.0
         (folder / "probe.json").write_bytes(orjson.dumps(probe))
     if harm == "nan":
         # Its manifest is made before: a learner that published a NaN would not have got this far.
@@ -48,6 +45,12 @@ def spoiled_version(store: Store, settings: Settings, harm: str) -> int:
         weights.write_bytes(content)
     if harm == "missing":
         weights.unlink()
+    add_candidate(store, version, digest)
+    return version
+
+
+def add_candidate(store: Store, version: int, digest: str) -> None:
+    """Record the folder of this version as one that may be promoted as v2 may."""
 
     def add(session: Any) -> None:
         known = policies.get(session, 2)
@@ -60,4 +63,3 @@ def spoiled_version(store: Store, settings: Settings, harm: str) -> int:
         )  # fmt: skip
 
     store.write(add)
-    return version

@@ -137,6 +137,7 @@ def test_other_full_weights_in_place_and_back_to_an_adapter(process: Process) ->
         answer = promote(process, version)
         assert answer.status_code == 200, answer.text
         assert write(process).json()["system_fingerprint"] == version
+    assert "beforehand" not in process.log
     assert models(process) == {"tandem", "tandem@v0", "tandem@v3"}
     assert abs(sureness(write(process)) - before) < NATS
 

@@ -15,14 +15,25 @@ from typing import Any
 import httpx
 import pytest
 
+from feedback import manifest
 from feedback.schema import Sample
 from feedback.settings import Settings, load_settings
-from feedback.store import Store
-from tests.serve.conftest import ROOT, LauncherProcess, make_home
-from tests.serve.spoiling import spoiled_version
+from feedback.store import Store, policies
+from tests.serve.conftest import ROOT, STARTING_POLICY, LauncherProcess, make_home
+from tests.serve.spoiling import add_candidate, spoiled_version
 from tests.serve.test_chat import chat
 
 pytestmark = pytest.mark.engine
+
+
+OF_HALF_THE_WIDTH = """
+import sys, torch
+from dataclasses import replace
+from transformers import AutoConfig, LlamaForCausalLM
+from learner.policy import load_policy, save_policy
+config = AutoConfig.from_pretrained(sys.argv[1], hidden_size=64, num_attention_heads=2, num_key_value_heads=2)
+save_policy(replace(load_policy(sys.argv[1], "cpu"), model=LlamaForCausalLM(config).eval()), sys.argv[2])
+"""
 
 
 class Process:
@@ -142,6 +153,7 @@ def test_weights_change_in_place_and_nobody_fails(process: Process, store: Store
         for thread in threads:
             thread.join()
     assert failures == []
+    assert "beforehand" not in process.log
 
     def versions(session: Any) -> list[tuple[int, int]]:
         rows = session.query(Sample).filter(Sample.request_id.in_(ids)).all()
@@ -163,6 +175,22 @@ def test_in_place_what_fails_the_probe_goes_back_to_the_old_weights(process: Pro
         after = client.post("/v1/chat/completions", json=body).json()
     assert after["system_fingerprint"] == "v0" and after["choices"][0]["message"]["content"] == reply
     assert engine_pid(process) == before
+
+
+def test_weights_of_other_shapes_come_with_an_engine_of_their_own(process: Process, store: Store) -> None:
+    version, before = store.read(policies.next_version), engine_pid(process)
+    folder = process.settings.policies_dir / f"v{version}"
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", OF_HALF_THE_WIDTH, STARTING_POLICY, folder], check=True, env=environment)
+    add_candidate(store, version, manifest.write(folder))
+    for wanted in (f"v{version}", "v0"):
+        answer = promote(process, wanted)
+        assert answer.status_code == 200, answer.text
+        with process.client() as client:
+            said = client.post("/v1/chat/completions", json=chat(max_tokens=2)).json()
+        assert said["system_fingerprint"] == wanted
+        assert engine_pid(process) != before
+        before = engine_pid(process)
 
 
 def test_a_challenger_needs_an_engine_of_its_own(process: Process) -> None:
