@@ -214,7 +214,7 @@ def run(
         prompts = [prompt for prompt in held_out_prompts() for _ in range(4)]
         start_replies = replies(start, prompts, seed + 8)
     policy = load_policy(WEIGHTS, device="cpu")
-    pool = [TrainingPrompt(one.messages, one.objective) for one in voted]
+    pool = [TrainingPrompt(one.messages, one.objective) for one in train]
     steps: list[PPOStep | DPOStep] = []
     end = None
     with clock.stage("training"):
