@@ -5,10 +5,11 @@ import { figure } from "./figures.js";
 import { help, section } from "./section.js";
 import { sortableTable } from "./sortable.js";
 
-export function trainingSection(steps, guard, drawn) {
+export function trainingSection(steps, guard, rehearsal, drawn) {
   return section(
     "Training with PPO",
     guard && help(guarded(guard)),
+    rehearsal && help(rehearsed(rehearsal)),
     element(
       "div",
       { class: "figures" },
@@ -20,12 +21,20 @@ export function trainingSection(steps, guard, drawn) {
 }
 
 /** Training on the votes themselves, without a preference model's reward. */
-export function directSection(steps, drawn) {
+export function directSection(steps, rehearsal, drawn) {
   return section(
     "Training with DPO",
     help("On the votes themselves: the likelihoods of the preferred and of the other replies should part."),
+    rehearsal && help(rehearsed(rehearsal)),
     element("div", { class: "figures" }, drawn(likelihoodByStep(steps)), drawn(lossByStep(steps))),
   );
+}
+
+/** What kept it from unlearning the rest. */
+function rehearsed(rehearsal) {
+  const held = `The policy was held to what the starting policy says on ${rehearsal.prompts} prompts`;
+  const from = `${rehearsal.from_chats} of them from chats that nobody voted on`;
+  return `${held}, ${from}. ${rehearsal.harmful} more were left out, since they look as if they asked for harm.`;
 }
 
 /** What the watch model had PPO do. */
