@@ -14,6 +14,7 @@ from feedback import tracing
 from feedback.errors import TandemError
 from feedback.ids import new_id
 from serve import rendering
+from serve.asgi import replay
 from serve.errors import BodyTooLarge
 from serve.metrics import Metrics
 
@@ -59,7 +60,7 @@ class Envelope:
         try:
             body = await self._read_body(scope, receive)
             if body is not None:
-                await self.app(scope, _replay(body, receive), exchange.send)
+                await self.app(scope, replay(body, receive), exchange.send)
         except TandemError as error:
             await exchange.answer(error)
         except Exception as error:  # noqa: BLE001 - the last resort: logged with its place, answered without its message
@@ -186,19 +187,6 @@ def _trace_of(scope: Scope) -> dict[str, str]:
         for name, value in scope["headers"]
         if name in (b"traceparent", b"tracestate")
     }
-
-
-def _replay(body: bytes, receive: Receive) -> Receive:
-    sent = False
-
-    async def replay() -> Message:
-        nonlocal sent
-        if sent:
-            return await receive()
-        sent = True
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return replay
 
 
 async def _nothing_more() -> dict[str, Any]:

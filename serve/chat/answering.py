@@ -7,8 +7,8 @@ import asyncio
 import orjson
 from fastapi import Request
 from starlette.responses import Response
-from starlette.types import Receive
 
+from serve.asgi import disconnected
 from serve.auth import Caller
 from serve.chat.completions import Completion, ReplyTimedOut
 from serve.chat.rate_limits import Charge
@@ -46,7 +46,7 @@ async def answer(gateway: Gateway, request: Request, caller: Caller) -> Response
 async def _answer_anew(
     gateway: Gateway, request: Request, completion: Completion, attempt: Attempt, *, stream: bool
 ) -> Response:
-    gone = asyncio.ensure_future(_disconnected(request.receive))
+    gone = asyncio.ensure_future(disconnected(request.receive))
     try:
         if not await _begins(completion, gone, gateway.settings.serve.request_timeout_s):
             await completion.record(CANCELLED)
@@ -90,8 +90,3 @@ async def _begins(completion: Completion, gone: "asyncio.Future[None]", timeout_
             return False
         raise ReplyTimedOut from None
     return True
-
-
-async def _disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass

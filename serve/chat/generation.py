@@ -159,6 +159,7 @@ class Generation:
             lambda: self._pool.release(seat),
             weights=None if seat.weights is None else version_name(seat.weights),
             trace=self._span.headers(),
+            terse=body["stream"] and not self._chat.logprobs,
             model=SERVED_NAME if seat.version is None else seat.slot.name_of(seat.version),
         )
         status = await transfer.wait_for_status()

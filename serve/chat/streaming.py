@@ -4,14 +4,14 @@ waking a task for each token costs more than all that is done with the token.
 
 import asyncio
 import operator
-import types
-from collections.abc import Awaitable, Coroutine, Generator
+from collections.abc import Awaitable
 from typing import Any
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from feedback.errors import TandemError
+from serve.asgi import begin
 from serve.chat.completions import Completion, ReplyTimedOut
 from serve.chat.frames import DONE, Frames, error_event
 from serve.chat.reply import CANCELLED, COMPLETE, FAILED
@@ -138,21 +138,3 @@ class Events:
         if self._keep:
             self.kept.append(block)
         return {"type": "http.response.body", "body": block, "more_body": True}
-
-
-def begin(call: Any) -> Awaitable[None] | None:
-    """Run a coroutine up to where it waits for something. None when it never did, else the rest, to be awaited."""
-    try:
-        waits_for = call.send(None)
-    except StopIteration:
-        return None
-    return _rest(call, waits_for)
-
-
-@types.coroutine
-def _rest(call: Coroutine[Any, Any, None], waits_for: Any) -> Generator[Any, Any, None]:
-    try:
-        yield waits_for
-        yield from call.__await__()
-    finally:
-        call.close()

@@ -14,6 +14,7 @@ import orjson
 
 from feedback.errors import EngineUnavailable, TandemError
 from serve.engine.door import WEIGHTS_HEADER
+from serve.engine.terse_stream import TERSE_HEADER
 
 CHAT = "/v1/chat/completions"
 SERVED_NAME = "policy"
@@ -167,13 +168,16 @@ class EngineClient:
         weights: str | None = None,
         model: str = SERVED_NAME,
         trace: Mapping[str, str] = NO_HEADERS,
+        terse: bool = False,
     ) -> Transfer:
         """Begin a chat; `on_end` is called in any case. The engine refuses it when it does not hold `weights` (412) or
-        has no adapter of the name `model` (404).
+        has no adapter of the name `model` (404). A `terse` stream says of each token its id and log-probability only.
 
         Raises EngineLost when the engine cannot be reached.
         """
         headers = {"x-request-id": request_id, **trace} | ({} if weights is None else {WEIGHTS_HEADER: weights})
+        if terse:
+            headers[TERSE_HEADER] = "1"
         request = _request("POST", CHAT, {**body, "model": model}, headers)
         return await self._send(Transfer(request, on_progress, on_end))
 

@@ -7,12 +7,8 @@ queued yet would wait through the change and then be answered by the new weights
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
 
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
+from serve.asgi import App, Receive, Scope, Send, disconnected
 
 # On a chat: the weights it was routed for. On NAMING: what the engine holds from now on.
 WEIGHTS_HEADER = "x-tandem-weights"
@@ -24,14 +20,14 @@ OTHER_WEIGHTS = 412
 class Door:
     """ASGI middleware; `holds` is the name of the weights, None until it has been said."""
 
-    def __init__(self, app: Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]) -> None:
+    def __init__(self, app: App) -> None:
         self.app = app
         self.holds: bytes | None = None
         self._inside = 0
         self._empty = asyncio.Event()
         self._empty.set()
 
-    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         named = _named_weights(scope) if scope["type"] == "http" else None
         if named is None:
             if scope.get("path") != PAUSING or await self._is_empty_in_time(receive):
@@ -46,7 +42,7 @@ class Door:
 
     async def _is_empty_in_time(self, receive: Receive) -> bool:
         """False when whoever asked has given up: paused then, the engine would stay so."""
-        given_up, empty = asyncio.ensure_future(_disconnected(receive)), asyncio.ensure_future(self._empty.wait())
+        given_up, empty = asyncio.ensure_future(disconnected(receive)), asyncio.ensure_future(self._empty.wait())
         try:
             await asyncio.wait({given_up, empty}, return_when=asyncio.FIRST_COMPLETED)
             return not given_up.done()
@@ -54,7 +50,7 @@ class Door:
             given_up.cancel()
             empty.cancel()
 
-    async def _let_in(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+    async def _let_in(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._inside += 1
         self._empty.clear()
         try:
@@ -65,14 +61,9 @@ class Door:
                 self._empty.set()
 
 
-def _named_weights(scope: MutableMapping[str, Any]) -> bytes | None:
+def _named_weights(scope: Scope) -> bytes | None:
     wanted = WEIGHTS_HEADER.encode()
     return next((value for name, value in scope["headers"] if name == wanted), None)
-
-
-async def _disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 async def _refuse(send: Send) -> None:

@@ -1,7 +1,7 @@
 """One vLLM server on a unix socket: which arguments it gets, and its run in a process of its own.
 
-With the launcher and what runs in vLLM's worker, the only file here that imports vLLM. Knows nothing of versions,
-traffic or the record.
+With the launcher, `serve.engine.terse` and what runs in vLLM's worker, the only file here that imports vLLM. Knows
+nothing of versions, traffic or the record.
 """
 
 from __future__ import annotations
@@ -95,6 +95,7 @@ def server_arguments(settings: EngineSettings, policy: Path, socket: Path, devic
         *("--no-enable-log-requests", "--no-log-error-stack"),
         *("--disable-uvicorn-access-log", "--uvicorn-log-level", "warning"),
         "--disable-fastapi-docs",
+        *("--middleware", "serve.engine.terse.Terse"),
         *("--middleware", "serve.engine.door.Door"),
         *("--worker-extension-cls", "serve.engine.worker.Worker"),
     ]

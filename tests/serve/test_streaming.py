@@ -7,9 +7,10 @@ from typing import Any
 import orjson
 import pytest
 
+from serve.asgi import begin
 from serve.chat.generation import READ_TOGETHER, Generation
 from serve.chat.request import parse
-from serve.chat.streaming import Events, begin
+from serve.chat.streaming import Events
 from serve.engine.client import Transfer
 
 HEAD = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"

@@ -1,0 +1,156 @@
+"""In the engine's process, behind the door: streamed chats answered tersely, with what the record needs of each token
+and nothing else (`serve.engine.terse_stream`).
+
+What a chat means stays vLLM's: it reads the request, renders the prompt, sets the sampling, words what it refuses, and
+writes the tokens. Only the last step, from its outputs to bytes, is taken here. Whatever that step would have to know
+more of goes on to vLLM's own route, and so does every chat under a vLLM that this was not tested with: all that is
+known here of vLLM's insides is in this file.
+"""
+
+import copy
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from serve.asgi import App, Receive, Scope, Send, replay
+from serve.engine.client import CHAT
+from serve.engine.terse_stream import TERSE_HEADER, Outbox, Stream
+
+log = logging.getLogger("tandem.engines")
+
+TESTED_WITH = "0.32.0"
+
+
+class Terse:
+    """ASGI middleware."""
+
+    def __init__(self, app: App) -> None:
+        from vllm.version import __version__
+
+        self.app = app
+        self._chats: Chats | None = None
+        self._is_known = __version__.partition("+")[0] == TESTED_WITH
+        if not self._is_known:
+            log.warning("terse streams know vLLM %s, not %s: its own take more of the CPU", TESTED_WITH, __version__)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] != CHAT or not self._is_known or not _asks(scope):
+            await self.app(scope, receive, send)
+            return
+        self._chats = self._chats or Chats(scope["app"].state.openai_serving_chat)
+        body = await _read(receive)
+        outputs = await self._chats.begin(scope, body)
+        if outputs is None:
+            await self.app(scope, replay(body, receive), send)
+        else:
+            await self._chats.write(outputs, receive, send)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What vLLM's handler of chats asked of the engine."""
+
+    prompt: Any
+    params: Any
+    request_id: str
+    others: dict[str, Any]
+
+
+class Asking:
+    """vLLM's engine, except that what is asked of it is only said."""
+
+    def __init__(self, engine: Any) -> None:
+        self._engine = engine
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    def generate(self, prompt: Any, params: Any, request_id: str, **others: Any) -> Asked:
+        return Asked(prompt, params, request_id, others)
+
+
+class Chats:
+    """vLLM's `handler` of chats up to where it would turn outputs into chunks."""
+
+    def __init__(self, handler: Any) -> None:
+        from starlette.requests import Request
+        from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
+
+        self._chat_class, self._request_class = ChatCompletionRequest, Request
+        self._engine = handler.engine_client
+        self._is_plain = _passes_text_on(handler.parser_cls)
+        self._handler = copy.copy(handler)
+        self._handler.engine_client = Asking(self._engine)
+        self._handler.chat_completion_stream_generator = lambda _request, asked, *_others, **_named: asked
+        self._outbox = Outbox()
+
+    async def begin(self, scope: Scope, body: bytes) -> "Outputs | None":
+        """The outputs of a stream that has begun; None for what is vLLM's own to answer, all it refuses among it."""
+        try:
+            chat = self._chat_class.model_validate(orjson.loads(body))
+            if not self._is_plain or not chat.stream or chat.n != 1 or chat.tools or not chat.include_reasoning:
+                return None
+            asked = await self._handler.create_chat_completion(chat, self._request_class(scope))
+            if not isinstance(asked, Asked):
+                return None
+            collector = await self._engine.add_request(asked.request_id, asked.prompt, asked.params, **asked.others)
+        except Exception as error:  # noqa: BLE001 - vLLM's own route meets the same again, and says it
+            # What is refused is a ValueError.
+            if not isinstance(error, ValueError):
+                log.warning("a stream could not be told tersely: %s", type(error).__name__)
+            return None
+        state = self._engine.output_processor.request_states.get(collector.request_id)
+        if state is not None:
+            # Nobody reads the text of each single token.
+            state.logprobs_processor.tokenizer = None
+        return Outputs(collector, self._handler.get_chat_request_role(chat))
+
+    async def write(self, outputs: "Outputs", receive: Receive, send: Send) -> None:
+        """Returns when everything was sent, or the client is gone: the engine has stopped then."""
+        stream = Stream(outputs.role, self._outbox, send)
+        try:
+            await stream.begin()
+            first = outputs.collector.get_nowait()
+            # From now on they do not wait in the collector until a task has been woken.
+            outputs.collector.put = stream.put
+            if first is not None:
+                stream.put(first)
+            await stream.finish(receive)
+        finally:
+            if not stream.is_whole:
+                await self._engine.abort(outputs.collector.request_id, internal=True)
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Where vLLM puts the outputs of a request, and whom they speak for."""
+
+    collector: Any
+    role: str
+
+
+def _passes_text_on(parser: Any) -> bool:
+    """Whether vLLM's parser of replies, if there is one, leaves those to chats without tools as they are."""
+    from vllm.parser.abstract_parser import DelegatingParser
+
+    return parser is None or (
+        DelegatingParser in parser.__bases__
+        and parser.reasoning_parser_cls is None
+        and not parser.tool_parser_cls.engine_based_streaming
+    )
+
+
+def _asks(scope: Scope) -> bool:
+    wanted = TERSE_HEADER.encode()
+    return any(name == wanted for name, _ in scope["headers"])
+
+
+async def _read(receive: Receive) -> bytes:
+    body = b""
+    while True:
+        message = await receive()
+        body += message.get("body", b"")
+        if not message.get("more_body", False):
+            return body
