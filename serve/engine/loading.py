@@ -78,8 +78,7 @@ class Loader:
         base = await self._folders.base_of(policy)
         if base is not policy:
             await self._folders.verify(base)
-        # Nobody waits for it.
-        timeout_s = self._settings.start_timeout_s
+        timeout_s = self._settings.swap_timeout_s
         try:
             with self._metrics.swap_step_seconds.labels("stage").time():
                 why_not = await slot.client.stage(base.folder, timeout_s)
