@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from deploy.command.options import Home, Json, check_objective
+from feedback.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from feedback.schema import Rater
@@ -124,19 +125,33 @@ def answer(
 
 @app.command("erase")
 def erase(
-    rater: RaterId,
+    rater: Annotated[str | None, typer.Argument(metavar="[RATER]", help="The rater's id.", show_default=False)] = None,
+    key_id: Annotated[
+        str | None, typer.Option(metavar="KEY", help="In place of it, the id of the key that the person uses.")
+    ] = None,
+    name: Annotated[
+        str, typer.Option(metavar="NAME", help="With it, `user` of their chats, `rater` of their votes.")
+    ] = "",
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     json: Json = False,
     home: Home = None,
 ) -> None:
-    """Forget a person: their votes and the chats held for them, in frozen datasets too. There is no way back."""
+    """Forget a person: their votes and the chats held for them, in frozen datasets too. There is no way back.
+
+    Who only chats has no id: say by which key, and by which name if several people use it.
+    """
     from deploy.command.output import print_json, say
     from deploy.command.record import open_record
     from feedback.erasure import forget
     from feedback.schema import version_name
     from feedback.store import raters
 
+    if (rater is None) == (key_id is None):
+        raise InvalidRequest("say whom: a rater's id, or --key-id KEY with or without --name NAME")
     with open_record(home, must_exist=True) as (store, settings):
+        if rater is None:
+            assert key_id is not None
+            rater = store.write(raters.find_person, key_id, name)
         known = store.read(raters.known, rater)
         if not yes:
             typer.confirm(f"Erase everything of {' '.join(filter(None, (rater, known.name)))}?", abort=True, err=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import CompoundSelect, Select, delete, func, select, update
+from sqlalchemy import ColumnElement, CompoundSelect, Select, and_, delete, func, select, update
 from sqlalchemy.orm import Session
 
 from feedback.errors import NotFound
@@ -43,6 +43,17 @@ def find_or_create(session: Session, key_id: str, name: str) -> str:
         .on_conflict_do_nothing(index_elements=["key_id", "name"])
     )
     return session.scalars(select(Rater.id).where(Rater.key_id == key_id, Rater.name == name)).one()
+
+
+def find_person(session: Session, key_id: str, name: str) -> str:
+    """The id of whoever votes or chats under this key by this name; a person who only chats is made a rater by it.
+
+    Raises NotFound when nothing is known of such a person.
+    """
+    chats = select(Sample.id).where(_are_of(key_id, name), Sample.status != "erased").limit(1)
+    if find(session, key_id, name) is None and session.scalars(chats).one_or_none() is None:
+        raise NotFound(f"nobody votes or chats under the key {key_id!r} by the name {name!r}")
+    return find_or_create(session, key_id, name)
 
 
 def get(session: Session, rater_id: str) -> Rater | None:
@@ -198,10 +209,12 @@ def in_datasets(session: Session, rater_id: str) -> dict[str, set[str]]:
 
 def _own_samples(rater: Rater) -> Select[str]:
     """The ids of the replies to this person's chats."""
-    return select(Sample.id).where(
-        Sample.key_id == rater.key_id,
-        Sample.user.is_(None) if rater.name == "" else Sample.user == rater.name,
-    )
+    return select(Sample.id).where(_are_of(rater.key_id, rater.name))
+
+
+def _are_of(key_id: str, name: str) -> ColumnElement[bool]:
+    itself = Sample.user.is_(None) | (Sample.user == "")
+    return and_(Sample.key_id == key_id, itself if name == "" else Sample.user == name)
 
 
 def _on_samples(own: Select[str]) -> Select[str]:

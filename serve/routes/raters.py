@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from feedback import erasure
 from feedback.schema import Rater, version_name
 from feedback.store import raters, votes
-from serve.auth import guarded
+from serve.auth import Caller, guarded
+from serve.gateway import Gateway
 from serve.routes.dependencies import ByKey, Parts
 from serve.routes.lists import After, Limit, Page, page_of
 from serve.routes.votes import RaterName
@@ -19,6 +20,11 @@ own_router = APIRouter(route_class=guarded("vote"))
 operate_router = APIRouter(route_class=guarded("operate"))
 
 Since = Annotated[float, Query(ge=0, description="Count own votes from this time on, in seconds since the epoch.")]
+
+KeyId = Annotated[str, Query(min_length=1, max_length=200, description="The key's id, as the list of keys has it.")]
+PersonName = Annotated[
+    str, Query(max_length=200, description="`user` of their chats, `rater` of their votes; empty for the key itself.")
+]
 
 
 class Self(BaseModel):
@@ -111,6 +117,16 @@ async def release_rater(rater_id: str, parts: Parts, caller: ByKey) -> Changed:
 @operate_router.delete("/v1/raters/{rater_id}")
 async def erase_rater(rater_id: str, parts: Parts, caller: ByKey) -> Erased:
     """Erase a person's data, from future training sets too."""
+    return await _erase(rater_id, parts, caller)
+
+
+@operate_router.delete("/v1/raters")
+async def erase_person(parts: Parts, caller: ByKey, key_id: KeyId, name: PersonName = "") -> Erased:
+    """Erase the data of a person who is known by a name under a key, also of one who only chats."""
+    return await _erase(await parts.record.write(raters.find_person, key_id, name), parts, caller)
+
+
+async def _erase(rater_id: str, parts: Gateway, caller: Caller) -> Erased:
     store, home = parts.record.store, parts.settings.home
     versions = await asyncio.to_thread(erasure.forget, store, home, rater_id, actor=caller.key_id)
     return Erased(id=rater_id, used_by=[version_name(version) for version in versions])

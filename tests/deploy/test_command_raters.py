@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from feedback.store import Store, checks, raters, votes
+from feedback.store import Store, checks, raters, samples, votes
 from feedback.worker import count_all
 from tests.deploy.command_line import Tandem, in_process
 from tests.feedback.crowd import cast, crowd
-from tests.feedback.record import add_comparison
+from tests.feedback.record import add_comparison, sample
 
 
 @pytest.fixture
@@ -51,6 +51,20 @@ def test_a_rater_is_shown_set_apart_released_and_erased(tandem: Tandem, store: S
     assert json.loads(tandem("raters", "erase", turned, "--yes", "--json", *home).out)["used_by"] == []
     assert tandem("raters", "show", turned, *home).exit_code == 3
     assert len(json.loads(tandem("raters", "list", "--json", *home).out)) == 5
+
+
+def test_who_only_chats_is_erased_by_key_and_name(tandem: Tandem, store: Store, tmp_path: Path) -> None:
+    chat = sample(key_id="key_a", user="visitor")
+    chat_id = chat.id
+    store.write(samples.add, [chat])
+    whom = ("raters", "erase", "--key-id", "key_a", "--name", "visitor", "--yes", "--home", tmp_path)
+    assert json.loads(tandem(*whom, "--json").out)["status"] == "erased"
+    assert store.read(samples.get, chat_id).messages == []
+    again = tandem(*whom)
+    assert (again.exit_code, "nobody votes or chats" in again.err) == (3, True)
+    for wrong in ((), ("rtr_x", "--key-id", "key_a")):
+        refused = tandem("raters", "erase", *wrong, "--home", tmp_path)
+        assert refused.exit_code == 2 and "say whom" in refused.err
 
 
 def test_the_record_is_copied(tandem: Tandem, store: Store, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from feedback.store import keys
+from feedback.store import keys, samples
 from tests.feedback.record import add_comparison, sample
 from tests.serve.conftest import Tandem
 
@@ -41,6 +41,7 @@ NATIVE_ROUTES = [
     ("POST", "/v1/raters/rtr_x/quarantine", "operate"),
     ("POST", "/v1/raters/rtr_x/release", "operate"),
     ("DELETE", "/v1/raters/rtr_x", "operate"),
+    ("DELETE", "/v1/raters", "operate"),
 ]
 OPENAI_ROUTES = [
     ("GET", "/v1/models", "chat"),
@@ -295,6 +296,20 @@ def test_a_rater_is_erased(quiet: Tandem) -> None:
     with quiet.client() as client:
         assert client.delete(f"/v1/raters/{rater_id}").json() == {"id": rater_id, "status": "erased", "used_by": []}
         assert client.delete(f"/v1/raters/{rater_id}").status_code == 404
+
+
+@pytest.mark.parametrize("user", ["visitor", None])
+def test_who_only_chats_is_erased_by_key_and_name(quiet: Tandem, user: str | None) -> None:
+    own, other = sample(key_id="key_x", user=user), sample(key_id="key_x", user="another")
+    ids = own.id, other.id
+    quiet.store.write(samples.add, [own, other])
+    whom = {"key_id": "key_x"} | ({} if user is None else {"name": user})
+    with quiet.client() as client:
+        assert client.delete("/v1/raters", params=whom).json()["status"] == "erased"
+        again = client.delete("/v1/raters", params=whom)
+        assert again.status_code == 404 and "nobody votes or chats" in again.json()["detail"]
+        assert client.delete("/v1/raters").status_code == 422
+    assert [quiet.store.read(samples.get, one).messages == [] for one in ids] == [True, False]
 
 
 def test_the_metrics_name_no_person(quiet: Tandem) -> None:
