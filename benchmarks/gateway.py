@@ -1,10 +1,10 @@
 """What the API process adds to vLLM, beside LiteLLM's proxy and vLLM called directly: CPU-seconds and wall time.
 
-`python -m benchmarks.gateway [--upstream mock engine] [--ways ...] [--streams 1 8 64] [--large]` makes each measurement
-for every way in turn, in one run: short chats answered whole, then streams. The upstream is a stand-in that answers at
-next to no cost, or a real engine with the built-in policy or a larger one. CPU is that of the processes, children
-included. The ways: `direct`, vLLM called as it is; `recorded`, the same, asked for the token ids and log-probabilities
-that Tandem records; `relay`, which only passes bytes on; `tandem`; `litellm`.
+`python -m benchmarks.gateway [--upstream mock engine] [--ways ...] [--streams 1 8 64] [--turns 1] [--large]` makes each
+measurement for every way in turn, in one run: short chats answered whole, then streams. The upstream is a stand-in that
+answers at next to no cost, or a real engine with the built-in policy or a larger one. CPU is that of the processes,
+children included. The ways: `direct`, vLLM called as it is; `recorded`, the same, asked for the token ids and
+log-probabilities that Tandem records; `relay`, which only passes bytes on; `tandem`; `litellm`.
 """
 
 import argparse
@@ -141,6 +141,7 @@ def main() -> None:
     arguments.add_argument("--requests", type=int, default=200)
     arguments.add_argument("--tokens", type=int, default=200)
     arguments.add_argument("--gap-ms", type=float, default=2.0)
+    arguments.add_argument("--turns", type=int, default=1, help="so many figures for each way, in turns")
     arguments.add_argument("--large", action="store_true", help="a policy of 28M parameters in the engine")
     given = arguments.parse_args()
     if "litellm" in given.ways:
@@ -163,7 +164,7 @@ def main() -> None:
                     targets["litellm"] = Target("litellm", url, litellm_proxy.KEY, "tandem", (pid,))
                 time.sleep(2)
                 for streams in given.streams:
-                    for way in given.ways:
+                    for way in given.turns * given.ways:
                         measure(targets, kind, way, streams, max(given.requests, 2 * streams), given.tokens)
 
 
