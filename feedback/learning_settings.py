@@ -187,9 +187,9 @@ class PPOSettings(RehearsalSettings):
     replies_per_prompt: int = Field(1, gt=0)
     """Replies sampled for each prompt of a step."""
 
-    critic: Literal["preference_model", "policy"] = "preference_model"
-    """Where the critic's trunk comes from: an own trunk that starts as the preference model's, or the policy's own
-    trunk."""
+    critic: Literal["preference_states", "preference_model", "policy"] = "preference_states"
+    """What the critic is: a small network on the hidden states by which the preference model scores the replies, a
+    trunk of its own that starts as the preference model's, or a head on the policy's trunk."""
 
     kl_coefficient: float = Field(0.05, ge=0)
     """Reward lost per nat of KL from the starting policy."""
@@ -207,7 +207,10 @@ class PPOSettings(RehearsalSettings):
     """Adam's learning rate for the policy; suits the built-in policy, take 1e-6 for models of a billion parameters."""
 
     critic_learning_rate: float = Field(1e-3, gt=0)
-    """Adam's learning rate for a critic with its own trunk."""
+    """Adam's learning rate for a critic with its own trunk, or on the policy's."""
+
+    critic_head_learning_rate: float = Field(1e-2, gt=0)
+    """The same for one on the preference model's hidden states."""
 
     max_gradient_norm: float = Field(1.0, gt=0)
     """Gradients are scaled down to this global norm."""

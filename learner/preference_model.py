@@ -154,18 +154,33 @@ class PreferenceModel(nn.Module):
         return self.member_scores(read_C2_D, features_C2_F, lengths_C2).unflatten(0, (len(batch), 2))
 
     @torch.no_grad()
-    def score(self, episodes: Episodes, start_logprobs_N: Tensor | None = None) -> Tensor:
+    def states(self, episodes: Episodes) -> tuple[Tensor, Tensor]:
+        """By one pass, the trunk's hidden states [N, D] before each reply token, which know nothing of it yet, and
+        those [M, D] that `score` reads the replies off."""
+        before_B_T, read_B_T = episodes.predicts_reply_B_T, self._reads(episodes)
+        either_B_T = before_B_T | read_B_T
+        states_L_D = hidden_states(self.trunk, episodes.tokens_B_T, either_B_T, episodes.present_B_T)
+        return states_L_D[before_B_T[either_B_T]], states_L_D[read_B_T[either_B_T]]
+
+    @torch.no_grad()
+    def score(
+        self, episodes: Episodes, start_logprobs_N: Tensor | None = None, states_M_D: Tensor | None = None
+    ) -> Tensor:
         """Scores [B, O] of replies. `start_logprobs_N` spares a pass through the starting policy where they are
-        known."""
-        read_B_T = episodes.ends_reply_B_T if self.shape.readout == "last" else episodes.is_reply_B_T
-        states_N_D = hidden_states(self.trunk, episodes.tokens_B_T, read_B_T, episodes.present_B_T)
-        read_B_D = self._read(states_N_D, episodes.reply_lengths_B)
+        known, `states_M_D` one through the trunk (see `states`)."""
+        if states_M_D is None:
+            states_M_D = hidden_states(self.trunk, episodes.tokens_B_T, self._reads(episodes), episodes.present_B_T)
+        read_B_D = self._read(states_M_D, episodes.reply_lengths_B)
         features_B_F = None
         if self.start is not None and self.shape.start_logprob_feature:
             if start_logprobs_N is None:
                 start_logprobs_N = reply_logprobs(self.start, episodes)
             features_B_F = likelihood_features(episodes.unpack(start_logprobs_N), episodes.reply_mask_B_R)
         return self.aggregate(self.member_scores(read_B_D, features_B_F, episodes.reply_lengths_B))
+
+    def _reads(self, episodes: Episodes) -> Tensor:
+        """True at the tokens [B, T] whose states `_read` takes."""
+        return episodes.ends_reply_B_T if self.shape.readout == "last" else episodes.is_reply_B_T
 
     def _read(self, states_N_D: Tensor, lengths_S: Tensor) -> Tensor:
         """What the heads see of S replies, [S, D]: the states at their last tokens, or the means over all of each."""

@@ -96,7 +96,7 @@ class Episodes:
         return (columns_B_T >= first_B[..., None]) & (columns_B_T < end_B[..., None])
 
     def unpack(self, values_N: Tensor) -> Tensor:
-        """One value per reply token, laid out as [B, R] with zeros on padding."""
-        values_B_R = values_N.new_zeros(self.reply_mask_B_R.shape)
+        """One value per reply token, or one vector, laid out as [B, R] with zeros on padding."""
+        values_B_R = values_N.new_zeros(*self.reply_mask_B_R.shape, *values_N.shape[1:])
         values_B_R[self.reply_mask_B_R] = values_N
         return values_B_R

@@ -118,7 +118,7 @@ def _ppo(
     on_step: Callable[[PPOStep], None],
 ) -> PPOEnd:
     checkpoint = this.checkpoint(task["state"])
-    if this.learner.gradient_checkpointing:
+    if this.learner.gradient_checkpointing and this.learner.ppo.critic == "preference_model":
         # The critic begins as a copy of it.
         checkpoint_layers(preference_model.trunk)
     return train_ppo(

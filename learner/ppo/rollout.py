@@ -8,7 +8,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from feedback.learning_settings import PPOSettings
-from learner.critic import Critic
+from learner.critic import Critic, PreferenceCritic
 from learner.errors import TrainingDiverged
 from learner.language_model import reply_logprobs
 from learner.losses import truncated_importance_weights
@@ -22,7 +22,8 @@ from learner.trained import Trained
 class Rollout:
     """The replies of one step and all that the update needs, one value per reply token unless said otherwise.
 
-    `reward_B` is the weighted score less the penalty for a missing end, `watch_reward_B` the same by the watch model.
+    `reward_B` is the weighted score less the penalty for a missing end, `watch_reward_B` the same by the watch model,
+    `states_N_D` the preference model's hidden states before each token where the critic reads them.
     """
 
     samples: Samples
@@ -34,6 +35,7 @@ class Rollout:
     scores_B_O: Tensor
     reward_B: Tensor
     watch_reward_B: Tensor | None = None
+    states_N_D: Tensor | None = None
 
     @property
     def episodes(self) -> Episodes:
@@ -52,7 +54,7 @@ class Rollouts:
     policy: Trained
     start: PreTrainedModel
     preference_model: PreferenceModel
-    critic: Critic | None
+    critic: Critic | PreferenceCritic | None
     sampler: Sampler
     settings: PPOSettings
     watch: PreferenceModel | None = None
@@ -77,22 +79,27 @@ class Rollouts:
         for rows_B in episodes.by_length(self.settings.episodes_per_forward * processes.count):
             index_B = processes.share(rows_B)
             piece = episodes.take(index_B)
-            hidden_N_D, now_N, entropies_N = self.policy.reply_pass_with_entropies(piece, temperature)
+            seen_N_D, now_N, entropies_N = self.policy.reply_pass_with_entropies(piece, temperature)
             start_logprobs_N = reply_logprobs(self.start, piece, temperature)
             known_N = start_logprobs_N if self.start is self.preference_model.start and temperature == 1 else None
+            read_M_D = None
+            if isinstance(self.critic, PreferenceCritic):
+                seen_N_D, read_M_D = self.preference_model.states(piece)
             values = {
                 "logprobs": piece.unpack(now_N),
                 "entropies": piece.unpack(entropies_N),
                 "start_logprobs": piece.unpack(start_logprobs_N),
-                "scores": self.preference_model.score(piece, known_N),
+                "scores": self.preference_model.score(piece, known_N, read_M_D),
             }
             if self.watch is not None:
                 values["watch_scores"] = self.watch.score(piece, known_N)
             if self.critic is not None:
-                values["values"] = piece.unpack(self.critic(piece, hidden_N_D))
+                values["values"] = piece.unpack(self.critic(piece, seen_N_D))
+            if isinstance(self.critic, PreferenceCritic):
+                values["states"] = piece.unpack(seen_N_D)
             for name, value in values.items():
                 width = value.shape[1] if name.endswith("scores") else episodes.reply_mask_B_R.shape[1]
-                whole = parts.setdefault(name, value.new_zeros(len(episodes), width))
+                whole = parts.setdefault(name, value.new_zeros(len(episodes), width, *value.shape[2:]))
                 whole[index_B, : value.shape[1]] = value
         # Every row was looked at by one process and is zero in the others.
         parts = {name: processes.add_up(value) for name, value in parts.items()}
@@ -111,6 +118,7 @@ class Rollouts:
             parts["scores"],
             reward_B,
             None if self.watch is None else self._reward(self.watch, parts["watch_scores"], samples),
+            parts["states"][mask_B_R] if "states" in parts else None,
         )
         self._require_agreement(logprobs_N, sampler_logprobs_N, reward_B)
         return rollout

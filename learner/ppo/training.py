@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from feedback.learning_settings import PPOSettings
 from learner.advantages import gae, group_relative_advantages, kl_shaped_rewards, leave_one_out_advantages, whiten
-from learner.critic import Critic
+from learner.critic import Critic, PreferenceCritic
 from learner.errors import CheckpointInvalid, TrainingDataInvalid, TrainingDiverged
 from learner.hardware import matmul_precision
 from learner.kl_control import AdaptiveKL, FixedKL
@@ -285,9 +285,11 @@ class PPO:
         if self.guard.at_peak:
             self.peak = copy_weights(self.policy.whole)
 
-    def _new_critic(self) -> Critic | None:
+    def _new_critic(self) -> Critic | PreferenceCritic | None:
         if self.settings.advantage != "gae":
             return None
+        if self.settings.critic == "preference_states":
+            return PreferenceCritic(self.preference_model.trunk, self.seed)
         if self.settings.critic == "policy":
             return Critic.on_policy(self.model)
         return Critic.on_copy_of(self.preference_model.trunk)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from feedback.learning_settings import PPOSettings
-from learner.critic import Critic
+from learner.critic import Critic, PreferenceCritic
 from learner.errors import TrainingDiverged
 from learner.losses import policy_loss, value_loss
 from learner.ppo.rollout import Rollout
@@ -50,7 +50,11 @@ class Updater:
     """Policy and critic with their optimisers."""
 
     def __init__(
-        self, policy: Trained, critic: Critic | None, settings: PPOSettings, rehearsal: Rehearsal | None = None
+        self,
+        policy: Trained,
+        critic: Critic | PreferenceCritic | None,
+        settings: PPOSettings,
+        rehearsal: Rehearsal | None = None,
     ) -> None:
         self.policy = policy
         self.critic = critic
@@ -58,7 +62,9 @@ class Updater:
         self.settings = settings
         self.optimizers: dict[str, torch.optim.Optimizer] = {"policy": _adam(policy.model, settings.learning_rate)}
         if critic is not None:
-            self.optimizers["critic"] = _adam(critic, settings.critic_learning_rate)
+            reads_states = isinstance(critic, PreferenceCritic)
+            rate = settings.critic_head_learning_rate if reads_states else settings.critic_learning_rate
+            self.optimizers["critic"] = _adam(critic, rate)
 
     def update(self, rollout: Rollout, advantages_N: Tensor, returns_N: Tensor, seed: int) -> UpdateTotals:
         """`epochs` passes of clipped gradient steps over the rollout, in an order drawn from `seed`. Raises
@@ -71,6 +77,8 @@ class Updater:
             "returns": returns_N,
             "importance_weights": rollout.importance_weights_N,
         }
+        if rollout.states_N_D is not None:
+            per_token["states"] = rollout.states_N_D
         padded = {name: episodes.unpack(values_N) for name, values_N in per_token.items()}
         minibatches = len(episodes) / settings.episodes_per_minibatch
         tokens_per_minibatch = len(advantages_N) / minibatches
@@ -113,13 +121,13 @@ class Updater:
         if self.critic is None:
             return policy_part.total
         value_part = value_loss(
-            self.critic(piece, hidden_N_D),
+            self.critic(piece, data.get("states", hidden_N_D)),
             data["old_values"],
             data["returns"],
             settings.value_clip_range,
         )
         totals.add(value_loss=value_part.total, value_clipped=value_part.clipped)
-        coefficient = 1.0 if self.critic.trunk is not None else settings.value_coefficient
+        coefficient = settings.value_coefficient if self.critic.shares_policy else 1.0
         return policy_part.total + coefficient * value_part.total
 
     def apply_gradients(self) -> Tensor:

@@ -52,6 +52,8 @@ def ppo(folder: Path, what: str, processes: Processes) -> None:
         model = with_adapter(copy_sharing_frozen(start), settings.lora, seed=1)
     if what == "ppo_checkpointed":
         checkpoint_layers(model)
+    if what == "ppo_own_trunk":
+        settings = PPO.model_copy(update={"critic": "preference_model"})
     if what == "ppo_shared_trunk":
         settings = PPO.model_copy(update={"critic": "policy"})
     if what == "ppo_rehearsed":

@@ -45,7 +45,7 @@ class LikesOneWord:
     def eval(self):
         return self
 
-    def score(self, episodes, start_logprobs_N=None):
+    def score(self, episodes, *known):
         liked_B_R = episodes.unpack((episodes.reply_tokens_N == LIKED).float())
         share_B_1 = 4 * liked_B_R.sum(dim=1, keepdim=True) / episodes.reply_lengths_B[:, None]
         return share_B_1.expand(-1, len(self.model.shape.columns))
@@ -69,6 +69,7 @@ def equal(first, second) -> bool:
     "change",
     [
         {},
+        {"critic": "preference_model"},
         {"critic": "policy"},
         {"advantage": "rloo", "replies_per_prompt": 4},
         {"advantage": "grpo", "replies_per_prompt": 4},
@@ -107,7 +108,16 @@ def test_the_same_seed_gives_the_same_run():
     assert not equal(runs[0][1], runs[2][1])
 
 
-@pytest.mark.parametrize("change", [{}, {"critic": "policy"}, {"kl_controller": "adaptive"}, {"rehearsal_weight": 1.0}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"critic": "preference_model"},
+        {"critic": "policy"},
+        {"kl_controller": "adaptive"},
+        {"rehearsal_weight": 1.0},
+    ],
+)
 def test_a_run_cut_short_and_resumed_ends_where_the_whole_one_does(tmp_path, change):
     settings = SETTINGS.model_copy(update={"steps": 4, **change})
     whole = trainer(settings)
@@ -233,13 +243,13 @@ def test_dropout_is_off_while_learning():
     assert ppo.step().mismatch_nats < 1e-5
 
 
-def test_values_begin_at_zero_and_learn():
-    settings = SETTINGS.model_copy(
-        update={"learning_rate": 1e-9, "critic_learning_rate": 1e-2, "value_clip_range": 9.0}
-    )
+@pytest.mark.parametrize("critic", ["preference_states", "preference_model"])
+def test_values_begin_at_zero_and_learn(critic):
+    rates = {"learning_rate": 1e-9, "critic_learning_rate": 1e-2}
+    settings = SETTINGS.model_copy(update={"critic": critic, "value_clip_range": 9.0, **rates})
     ppo = trainer(settings)
     # What the prompt's word alone decides can be foreseen.
-    ppo.preference_model.score = lambda episodes, _: (4.0 * (episodes.tokens_B_T[:, 1:2] % 2)).expand(-1, 2)
+    ppo.preference_model.score = lambda episodes, *known: (4.0 * (episodes.tokens_B_T[:, 1:2] % 2)).expand(-1, 2)
     assert not rollout_of(ppo).values_N.any()
     reports = [ppo.step() for _ in range(15)]
     assert reports[0].explained_variance == pytest.approx(0.0, abs=1e-6)
@@ -247,7 +257,7 @@ def test_values_begin_at_zero_and_learn():
 
 
 def test_a_critic_of_its_own_leaves_the_preference_model_alone():
-    ppo = trainer()
+    ppo = trainer(SETTINGS.model_copy(update={"critic": "preference_model"}))
     before = weights(ppo.preference_model.trunk)
     ppo.step()
     assert equal(before, weights(ppo.preference_model.trunk))
@@ -266,7 +276,7 @@ def test_the_start_is_never_trained():
 def test_scores_that_are_not_finite_stop_the_run():
     start = random_llama()
     scorer = LikesOneWord(start)
-    scorer.score = lambda episodes, start_logprobs_N=None: torch.full((len(episodes), 1), torch.nan)
+    scorer.score = lambda episodes, *known: torch.full((len(episodes), 1), torch.nan)
     with pytest.raises(TrainingDiverged, match="scores"):
         trainer(scorer=scorer).step()
 

@@ -24,7 +24,7 @@ class Torn(LikesOneWord):
     def __init__(self, start):
         self.model = new_preference_model(start, PreferenceShape(("helpful", "harmless"), 1, 8, False), seed=1)
 
-    def score(self, episodes, start_logprobs_N=None):
+    def score(self, episodes, *known):
         helpful_B = super().score(episodes)[:, 0]
         return torch.stack([helpful_B, 0.5 - helpful_B, helpful_B], dim=1)
 

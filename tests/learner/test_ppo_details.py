@@ -56,7 +56,7 @@ def test_advantages_are_whitened_over_the_whole_step():
 
 
 def test_the_critic_begins_as_a_copy_of_the_preference_models_trunk():
-    ppo = with_settings()
+    ppo = with_settings(critic="preference_model")
     own, theirs = ppo.critic.trunk, ppo.preference_model.trunk
     assert equal(weights(own), weights(theirs))
     assert all(a.data_ptr() != b.data_ptr() for a, b in zip(own.parameters(), theirs.parameters(), strict=True))

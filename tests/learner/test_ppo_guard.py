@@ -19,7 +19,7 @@ STEPS = 24
 class LikesItInModeration(LikesOneWord):
     """The watch model of over-optimisation made to order: the liked word is good up to a quarter of the reply."""
 
-    def score(self, episodes, start_logprobs_N=None):
+    def score(self, episodes, *known):
         scores_B_O = super().score(episodes)
         return 1.0 - (scores_B_O - 1.0).abs()
 
@@ -83,7 +83,8 @@ def test_a_watch_score_that_rises_publishes_the_last_weights():
 def test_watching_changes_nothing_about_the_steps():
     watched, alone = (trained(guarded(steps=5, watch_patience_steps=None), watch) for watch in (LikesOneWord, None))
     assert [report.reward for report in watched[1]] == [report.reward for report in alone[1]]
-    assert equal(weights(watched[0].model), weights(alone[0].model))
+    # After the last step, which need not be the one whose weights were published.
+    assert equal(watched[2][5].values(), alone[2][5].values())
     assert alone[4] == PPOEnd(5, stopped=False, published_step=5)
     assert all(report.watch_reward is report.watch_smoothed is None for report in alone[1])
 

@@ -52,6 +52,19 @@ def test_what_length_adds_is_taken_out_of_single_replies_and_of_pairs_alike():
 
 
 @pytest.mark.parametrize("readout", ["last", "mean"])
+@torch.no_grad()
+def test_the_states_of_one_pass_score_the_replies_and_know_nothing_of_what_follows(readout):
+    model, replies = model_of(readout=readout), side(1)
+    before_N_D, read_M_D = model.states(replies)
+    torch.testing.assert_close(model.score(replies, None, read_M_D), model.score(replies))
+    # Of the second row, whose reply is the longer, all tokens from the third on are others.
+    changed = Episodes.pad([[5, 6, 7], [5]], [[10, 1], [12, 13, 3, 4, 2]])
+    others_N_D, _ = model.states(changed)
+    same_N = torch.tensor([True, True, True, True, True, False, False])
+    assert torch.isclose(before_N_D, others_N_D).all(dim=1).tolist() == same_N.tolist()
+
+
+@pytest.mark.parametrize("readout", ["last", "mean"])
 @pytest.mark.parametrize("feature", [True, False])
 @torch.no_grad()
 def test_a_pair_with_a_shared_prompt_scores_as_its_replies_alone(feature, readout):

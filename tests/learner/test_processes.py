@@ -17,7 +17,16 @@ from tests.serve.conftest import ROOT
 
 pytestmark = pytest.mark.slow
 
-WHATS = ("ppo", "ppo_lora", "ppo_checkpointed", "ppo_shared_trunk", "ppo_rehearsed", "preference", "preference_lora")
+WHATS = (
+    "ppo",
+    "ppo_lora",
+    "ppo_checkpointed",
+    "ppo_own_trunk",
+    "ppo_shared_trunk",
+    "ppo_rehearsed",
+    "preference",
+    "preference_lora",
+)
 
 
 def train(folder: Path, processes: int, whats: tuple[str, ...] = WHATS) -> Path:
