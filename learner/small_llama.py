@@ -7,7 +7,7 @@ embedding as one complex product; attention by batched products. Same function, 
 library's `LlamaModel`, to rounding. What does not fit is left to the library.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -94,7 +94,7 @@ def hidden_states(
         queries = lift_queries(_queries(trunk, layer, units_M_D, turns_M_1_h))
         mixed_M_I = lift_queries.back(_attend(queries, _each_query(trunk, keys), _each_query(trunk, values), hidden))
         states_M_D = torch.addmm(states_M_D, mixed_M_I, layer.self_attn.o_proj.weight.T)
-        states_M_D = _feed_forward(layer, states_M_D)
+        states_M_D = _feed_forward(layer, states_M_D, _gates_and_ups(layer))
     return _unit(states_M_D, trunk.norm).mul(trunk.norm.weight)[: int(read_B_T.sum())]
 
 
@@ -168,10 +168,12 @@ class Lift:
 
 @dataclass
 class Cache:
-    """Keys and values [B, K, S, H] of each layer, with room for S tokens, of which `used` are written."""
+    """Keys and values [B, K, S, H] of each layer, with room for S tokens, of which `used` are written; and the layers'
+    products, put together once for all of the tokens."""
 
-    keys: list[Tensor] = field(default_factory=list)
-    values: list[Tensor] = field(default_factory=list)
+    products: list["Products"]
+    keys: list[Tensor]
+    values: list[Tensor]
     used: int = 0
 
     @classmethod
@@ -180,12 +182,33 @@ class Cache:
         config = trunk.config
         shape = (rows, config.num_key_value_heads, tokens, config.head_dim)
         layers = range(config.num_hidden_layers)
-        return cls([torch.empty(shape) for _ in layers], [torch.empty(shape) for _ in layers])
+        products = [Products.of(trunk, layer) for layer in trunk.layers]
+        return cls(products, [torch.empty(shape) for _ in layers], [torch.empty(shape) for _ in layers])
 
     def keep(self, rows: Tensor) -> None:
         """Drop all rows but these."""
-        self.keys = [keys[rows] for keys in self.keys]
-        self.values = [values[rows] for values in self.values]
+        for kind in (self.keys, self.values):
+            for index, kept in enumerate(kind):
+                kind[index] = kept[: len(rows)]
+                kind[index][:, :, : self.used] = kept[:, :, : self.used].index_select(0, rows)
+
+
+@dataclass(frozen=True)
+class Products:
+    """The weights of a layer whose norms went into them, those of one input in one: queries, keys and values [I, D];
+    gates and ups [2F, D]."""
+
+    attention_I_D: Tensor
+    feed_forward_2F_D: Tensor
+
+    @classmethod
+    def of(cls, trunk: LlamaModel, layer: Any) -> "Products":
+        """Of a layer as it is now."""
+        attention, size, norm = layer.self_attn, trunk.config.head_dim, layer.input_layernorm.weight
+        queries_I_D = _paired(attention.q_proj.weight, size) * size**-0.5
+        keys_I_D = _paired(attention.k_proj.weight, size)
+        attention_I_D = torch.cat([queries_I_D, keys_I_D, attention.v_proj.weight]) * norm
+        return cls(attention_I_D, _gates_and_ups(layer))
 
 
 def continue_rows(
@@ -205,24 +228,26 @@ def continue_rows(
     hidden = torch.zeros(blocked_B_1_T_S.shape).masked_fill(blocked_B_1_T_S, -1e9)
     turns_N_1_h = _turns(trunk, positions_B_T.flatten())
     states_N_D = F.embedding(tokens_B_T.flatten(), trunk.embed_tokens.weight)
-    for index, layer in enumerate(trunk.layers):
-        units_N_D = _unit(states_N_D, layer.input_layernorm)
-        keys, values = _keys_values(trunk, layer, units_N_D, turns_N_1_h)
-        for kept, new in ((cache.keys[index], keys), (cache.values[index], values)):
+    heads, key_heads, size = trunk.config.num_attention_heads, trunk.config.num_key_value_heads, trunk.config.head_dim
+    for index, (layer, products) in enumerate(zip(trunk.layers, cache.products, strict=True)):
+        inner_N_I = F.linear(_unit(states_N_D, layer.input_layernorm), products.attention_I_D)
+        turning_N_I, values_N_I = inner_N_I.split([(heads + key_heads) * size, key_heads * size], dim=1)
+        turned_N_J_H, values_N_K_H = _turned(turning_N_I, turns_N_1_h, size), values_N_I.unflatten(1, (-1, size))
+        queries_N_Q_H, keys_N_K_H = turned_N_J_H.split([heads, key_heads], dim=1)
+        for kept, new in ((cache.keys[index], keys_N_K_H), (cache.values[index], values_N_K_H)):
             kept[:, :, before : cache.used] = new.unflatten(0, (rows, -1)).transpose(1, 2)
+        queries_B_Q_T_H = queries_N_Q_H.unflatten(0, (rows, -1)).transpose(1, 2)
         if layer is trunk.layers[-1]:
-            states_N_D, units_N_D, turns_N_1_h = (
-                x.unflatten(0, (rows, -1))[:, -1] for x in (states_N_D, units_N_D, turns_N_1_h)
-            )
-            hidden = hidden[:, :, -1:]
-        queries_B_Q_T_H = _queries(trunk, layer, units_N_D, turns_N_1_h).unflatten(0, (rows, -1)).transpose(1, 2)
-        all_keys, all_values = (kind[index][:, :, seen].flatten(0, 1) for kind in (cache.keys, cache.values))
-        mixed = _attend(
+            states_N_D = states_N_D.unflatten(0, (rows, -1))[:, -1]
+            queries_B_Q_T_H, hidden = queries_B_Q_T_H[:, :, -1:], hidden[:, :, -1:]
+        all_keys, all_values = (kind[index].flatten(0, 1)[:, seen] for kind in (cache.keys, cache.values))
+        attend = _attend if queries_B_Q_T_H.shape[2] > 1 else _attend_once
+        mixed = attend(
             queries_B_Q_T_H.flatten(0, 1), _each_query(trunk, all_keys), _each_query(trunk, all_values), hidden
         )
         mixed_N_I = mixed.unflatten(0, (rows, -1)).transpose(1, 2).flatten(2).flatten(0, 1)
         states_N_D = torch.addmm(states_N_D, mixed_N_I, layer.self_attn.o_proj.weight.T)
-        states_N_D = _feed_forward(layer, states_N_D)
+        states_N_D = _feed_forward(layer, states_N_D, products.feed_forward_2F_D)
     return _unit(states_N_D, trunk.norm).mul(trunk.norm.weight)
 
 
@@ -272,11 +297,25 @@ def _attend(queries_BQ_L_H: Tensor, keys_BQ_S_H: Tensor, values_BQ_S_H: Tensor, 
     return torch.bmm(torch.softmax(scores_B_Q_L_S, dim=-1).flatten(0, 1), values_BQ_S_H)
 
 
-def _feed_forward(layer: Any, states_N_D: Tensor) -> Tensor:
-    mlp, norm = layer.mlp, layer.post_attention_layernorm
-    weight_2I_D = torch.cat([mlp.gate_proj.weight, mlp.up_proj.weight]) * norm.weight
-    gates_N_I, ups_N_I = F.linear(_unit(states_N_D, norm), weight_2I_D).chunk(2, dim=1)
-    return torch.addmm(states_N_D, F.silu(gates_N_I) * ups_N_I, mlp.down_proj.weight.T)
+def _attend_once(queries_BQ_1_H: Tensor, keys_BQ_S_H: Tensor, values_BQ_S_H: Tensor, hidden_B_1_1_S: Tensor) -> Tensor:
+    """The same for one query a head, without oneDNN: so many products of so few numbers take it twice as long."""
+    matmul = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+    before, matmul.fp32_precision = matmul.fp32_precision, "ieee"
+    try:
+        return _attend(queries_BQ_1_H, keys_BQ_S_H, values_BQ_S_H, hidden_B_1_1_S)
+    finally:
+        matmul.fp32_precision = before
+
+
+def _feed_forward(layer: Any, states_N_D: Tensor, weight_2F_D: Tensor) -> Tensor:
+    units_N_D = _unit(states_N_D, layer.post_attention_layernorm)
+    gates_N_F, ups_N_F = F.linear(units_N_D, weight_2F_D).chunk(2, dim=1)
+    return torch.addmm(states_N_D, F.silu(gates_N_F) * ups_N_F, layer.mlp.down_proj.weight.T)
+
+
+def _gates_and_ups(layer: Any) -> Tensor:
+    """Both products [2F, D], the norm's weight in them."""
+    return torch.cat([layer.mlp.gate_proj.weight, layer.mlp.up_proj.weight]) * layer.post_attention_layernorm.weight
 
 
 def _unit(states_N_D: Tensor, norm: Any) -> Tensor:
