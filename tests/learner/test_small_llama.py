@@ -60,19 +60,25 @@ def test_padding_changes_nothing_before_it(grouped):
     torch.testing.assert_close(alone[0], padded[1, :3], atol=1e-5, rtol=1e-5)
 
 
-def test_padding_need_not_be_computed_nor_states_that_nobody_reads(grouped):
-    """Any tokens may be read; values and gradients are those of the library's states at these places."""
-    present = torch.tensor([[True] * 6, [True] * 3 + [False] * 3])
-    read = torch.tensor([[False, True, False, True, True, False], [False, False, True, False, False, False]])
-    ours = small_llama.hidden_states(grouped, TOKENS, read, present_B_T=present)
-    theirs = grouped(input_ids=TOKENS, use_cache=False).last_hidden_state[read]
+@pytest.mark.parametrize("rows", [2, 7])
+def test_padding_need_not_be_computed_nor_states_that_nobody_reads(grouped, rows):
+    """Any tokens may be read; values and gradients are those of the library's states at these places. There are 9
+    tokens, or 83, which is made a round number."""
+    generator = torch.Generator().manual_seed(rows)
+    lengths = [6, 3] if rows == 2 else [21, 3, 11, 17, 8, 14, 9]
+    present = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
+    tokens = torch.randint(5, 32, present.shape, generator=generator) * present
+    read = present & (torch.rand(present.shape, generator=generator) < 0.6)
+    assert read.any(dim=1).all() and not read[present].all()
+    ours = small_llama.hidden_states(grouped, tokens, read, present_B_T=present)
+    theirs = grouped(input_ids=tokens, use_cache=False).last_hidden_state[read]
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
     toward = torch.randn_like(ours)
     parameters = list(grouped.parameters())
     own_gradients = torch.autograd.grad((ours * toward).sum(), parameters)
     their_gradients = torch.autograd.grad((theirs * toward).sum(), parameters)
     for own, their in zip(own_gradients, their_gradients, strict=True):
-        torch.testing.assert_close(own, their, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(own, their, atol=1e-3, rtol=1e-4)
 
 
 def test_positions_and_visibility_are_obeyed(grouped):
