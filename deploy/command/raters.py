@@ -127,7 +127,10 @@ def answer(
 def erase(
     rater: Annotated[str | None, typer.Argument(metavar="[RATER]", help="The rater's id.", show_default=False)] = None,
     key_id: Annotated[
-        str | None, typer.Option(metavar="KEY", help="In place of it, the id of the key that the person uses.")
+        str | None,
+        typer.Option(
+            metavar="KEY", help="In place of it, the key that the person uses, as `tandem keys list` shows it."
+        ),
     ] = None,
     name: Annotated[
         str, typer.Option(metavar="NAME", help="With it, `user` of their chats, `rater` of their votes.")

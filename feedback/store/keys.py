@@ -50,9 +50,14 @@ def list_all(session: Session) -> list[Key]:
     return list(session.scalars(select(Key).order_by(Key.id)))
 
 
+def by_id(session: Session, key_id: str) -> Key | None:
+    """The key of this id or prefix."""
+    return session.scalars(select(Key).where((Key.id == key_id) | (Key.prefix == key_id))).one_or_none()
+
+
 def revoke(session: Session, key_id: str) -> Key:
     """Revoke by id or prefix. Raises NotFound, Conflict when it is revoked already."""
-    key = session.scalars(select(Key).where((Key.id == key_id) | (Key.prefix == key_id))).one_or_none()
+    key = by_id(session, key_id)
     if key is None:
         raise NotFound(f"no key {key_id!r}; `tandem keys list` shows them")
     if key.revoked_at is not None:

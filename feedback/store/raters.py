@@ -24,7 +24,7 @@ from feedback.schema import (
     VoteRevision,
     version_name,
 )
-from feedback.store import audit, checks, counting, insert, now, page, samples, tallies
+from feedback.store import audit, checks, counting, insert, keys, now, page, samples, tallies
 
 
 def find(session: Session, key_id: str, name: str) -> str | None:
@@ -46,10 +46,13 @@ def find_or_create(session: Session, key_id: str, name: str) -> str:
 
 
 def find_person(session: Session, key_id: str, name: str) -> str:
-    """The id of whoever votes or chats under this key by this name; a person who only chats is made a rater by it.
+    """The id of whoever votes or chats under the key of this id or prefix by this name; a person who only chats is made
+    a rater by it.
 
     Raises NotFound when nothing is known of such a person.
     """
+    key = keys.by_id(session, key_id)
+    key_id = key_id if key is None else key.id
     chats = select(Sample.id).where(_are_of(key_id, name), Sample.status != "erased").limit(1)
     if find(session, key_id, name) is None and session.scalars(chats).one_or_none() is None:
         raise NotFound(f"nobody votes or chats under the key {key_id!r} by the name {name!r}")

@@ -21,7 +21,7 @@ operate_router = APIRouter(route_class=guarded("operate"))
 
 Since = Annotated[float, Query(ge=0, description="Count own votes from this time on, in seconds since the epoch.")]
 
-KeyId = Annotated[str, Query(min_length=1, max_length=200, description="The key's id, as the list of keys has it.")]
+KeyId = Annotated[str, Query(min_length=1, max_length=200, description="The key's id or prefix.")]
 PersonName = Annotated[
     str, Query(max_length=200, description="`user` of their chats, `rater` of their votes; empty for the key itself.")
 ]

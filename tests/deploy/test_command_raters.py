@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from feedback.store import Store, checks, raters, samples, votes
+from feedback.store import Store, checks, keys, raters, samples, votes
 from feedback.worker import count_all
 from tests.deploy.command_line import Tandem, in_process
 from tests.feedback.crowd import cast, crowd
@@ -54,10 +54,11 @@ def test_a_rater_is_shown_set_apart_released_and_erased(tandem: Tandem, store: S
 
 
 def test_who_only_chats_is_erased_by_key_and_name(tandem: Tandem, store: Store, tmp_path: Path) -> None:
-    chat = sample(key_id="key_a", user="visitor")
+    key = store.write(keys.create, "chat")[0]
+    chat = sample(key_id=key.id, user="visitor")
     chat_id = chat.id
     store.write(samples.add, [chat])
-    whom = ("raters", "erase", "--key-id", "key_a", "--name", "visitor", "--yes", "--home", tmp_path)
+    whom = ("raters", "erase", "--key-id", key.prefix, "--name", "visitor", "--yes", "--home", tmp_path)
     assert json.loads(tandem(*whom, "--json").out)["status"] == "erased"
     assert store.read(samples.get, chat_id).messages == []
     again = tandem(*whom)
