@@ -8,7 +8,7 @@ places or progress.
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -32,8 +32,9 @@ from learner.policy import Policy
 from learner.preference_model import pair_states
 from learner.preference_training import OBJECTIVES, shares_of_objectives
 from learner.processes import ALONE
-from learner.prompts import PromptPool, TrainingPrompt
+from learner.prompts import TrainingPrompt
 from learner.rehearsal import Rehearsal
+from learner.rehearsal_prompts import of_votes
 from learner.sampler import TorchSampler
 from learner.schedule import batch_of, set_learning_rates
 from learner.trained import Trained
@@ -80,7 +81,7 @@ def train_dpo(
     resume: TrainingState | None = None,
 ) -> None:
     """Train `policy` in place; `reference` is the frozen policy that it began from. `rehearse_on` are the prompts, as
-    token ids, on which it is held to it; None for all that were not judged under harmless.
+    token ids, on which it is held to it; None for those of the comparisons that ask for no harm.
 
     `on_step` is called after each step, with a function that gives the state to resume from: a resumed run ends where
     an uninterrupted one does. Raises `TrainingDataInvalid`, `TrainingDiverged`, `CheckpointInvalid`.
@@ -99,9 +100,10 @@ def train_dpo(
     optimizer = torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
     modules: dict[str, nn.Module] = {"policy": model}
     optimizers: dict[str, torch.optim.Optimizer] = {"policy": optimizer}
-    if rehearse_on is None:
-        rehearse_on = _judged_otherwise(policy, comparisons, settings, seed)
-    rehearsal, trained = _new_rehearsal(policy, reference, rehearse_on, settings, seed), Trained(model, ALONE)
+    if rehearse_on is None and settings.rehearsal_weight:
+        asked = [TrainingPrompt(one.messages, one.objective) for one in comparisons]
+        rehearse_on = of_votes(replace(policy, model=reference), asked, settings, seed)
+    rehearsal, trained = _new_rehearsal(policy, reference, rehearse_on or [], settings, seed), Trained(model, ALONE)
     fingerprint = fingerprint_of(encoded, settings, seed)
     if resume is not None:
         if resume.fingerprint != fingerprint:
@@ -125,14 +127,6 @@ def train_dpo(
             if on_step is not None:
                 state = partial(TrainingState.of, step + 1, fingerprint, modules, optimizers)
                 on_step(DPOStep(step + 1, steps, *sums, float(norm), rehearsed), state)
-
-
-def _judged_otherwise(
-    policy: Policy, comparisons: Sequence[VotedComparison], settings: DPOSettings, seed: int
-) -> list[list[int]]:
-    """The prompts that were not judged under harmless."""
-    prompts = [TrainingPrompt(one.messages, one.objective) for one in comparisons]
-    return PromptPool(prompts, policy, harmless_share=0.0, max_tokens=settings.max_prompt_tokens, seed=seed).others()
 
 
 def _new_rehearsal(

@@ -51,10 +51,6 @@ class PromptPool:
             *self._take(self._others, step, count - harmless, 0),
         ]
 
-    def others(self) -> list[list[int]]:
-        """All that were not collected under `harmless`, as token ids."""
-        return self._others
-
     def harmless_among(self, count: int) -> int:
         """How many of a step's `count` prompts were collected under `harmless`: the first ones."""
         return round(count * self._share)

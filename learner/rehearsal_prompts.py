@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from feedback.learning_settings import DPOSettings, PPOSettings
 from learner.outliers import discriminant
 from learner.policy import Message, Policy
 from learner.prompts import HARMLESS, TrainingPrompt
@@ -74,6 +75,15 @@ def choose(
     left_out = len(others) + len(chats) - len(kept)
     report = {"prompts": len(chosen), "from_chats": len(used), "harmful": left_out}
     return Chosen([list(tokens) for tokens in chosen], used, report)
+
+
+def of_votes(
+    start: Policy, voted: Sequence[TrainingPrompt], settings: PPOSettings | DPOSettings, seed: int
+) -> list[list[int]]:
+    """Those of the prompts that were voted on alone."""
+    return choose(
+        start, voted, [], count=settings.rehearsal_replies, max_tokens=settings.max_prompt_tokens, seed=seed
+    ).prompts
 
 
 class _HarmTest:

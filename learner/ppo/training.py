@@ -24,6 +24,7 @@ from learner.preference_model import PreferenceModel
 from learner.processes import ALONE, Processes
 from learner.prompts import HARMLESS, PromptPool, TrainingPrompt
 from learner.rehearsal import Rehearsal
+from learner.rehearsal_prompts import of_votes
 from learner.sampler import Sampler, TorchSampler
 from learner.sharding import shard
 from learner.shared_sampler import SharedSampler
@@ -72,8 +73,8 @@ def train_ppo(
     """Train `policy` in place; `start` is the frozen policy that the KL is measured from. With a `watch` model the
     policy ends with the weights that it liked best. Weights that require no gradients stay as they are.
 
-    `rehearse_on` are the prompts, as token ids, on which it is held to `start`; None for all that were not collected
-    under harmless.
+    `rehearse_on` are the prompts, as token ids, on which it is held to `start`; None for those of `prompts` that ask
+    for no harm.
 
     `on_step` is called after each step, with a function that gives the state to resume from: a resumed run ends where
     an uninterrupted one does. Raises `TrainingDataInvalid`, `TrainingDiverged`, `CheckpointInvalid`.
@@ -135,11 +136,9 @@ class PPO:
         self.critic = self._new_critic()
         if self.critic is not None and processes.count > 1:
             shard(self.critic)
-        rehearsal = self._new_rehearsal(
-            start.eval(),
-            TorchSampler(start, policy.end_ids),
-            self.prompts.others() if rehearse_on is None else rehearse_on,
-        )
+        if rehearse_on is None and settings.rehearsal_weight:
+            rehearse_on = of_votes(replace(policy, model=start.eval()), prompts, settings, seed)
+        rehearsal = self._new_rehearsal(start.eval(), TorchSampler(start, policy.end_ids), rehearse_on or [])
         sampler = sampler or TorchSampler(policy.model, policy.end_ids)
         self.rollouts = Rollouts(
             self.policy,

@@ -9,7 +9,7 @@ import torch
 from benchmarks.learning_in_the_sandbox import gold_figures, simulate_votes
 from feedback.learning_settings import DPOSettings
 from learner.comparisons import ComparisonBatch, encode_comparison
-from learner.dpo import _judged_otherwise, _new_rehearsal, _reply_logprobs, train_dpo
+from learner.dpo import _new_rehearsal, _reply_logprobs, train_dpo
 from learner.errors import CheckpointInvalid, TrainingDataInvalid
 from learner.language_model import reply_logprobs
 from learner.losses import dpo_margins, preference_loss
@@ -55,6 +55,8 @@ def test_it_comes_to_prefer_what_voters_prefer_and_says_so(policy):
 
 def test_held_to_its_own_replies_it_changes_less_of_them_and_still_learns(policy):
     reference, last = copy.deepcopy(policy.model), []
+    # The same prompts are judged under both objectives here, so that by themselves none would be held.
+    asked = [policy.encode_chat(one.messages) for one in comparisons(400, 2)]
     for weight in (0.0, 10.0):
         held = SETTINGS.model_copy(update={"rehearsal_weight": weight, "rehearsal_replies": 64})
         trained, steps = copy.deepcopy(policy), []
@@ -64,9 +66,9 @@ def test_held_to_its_own_replies_it_changes_less_of_them_and_still_learns(policy
             comparisons(400, 1),
             held,
             seed=1,
+            rehearse_on=asked,
             on_step=lambda step, _, steps=steps: steps.append(step),
         )
-        asked = _judged_otherwise(policy, comparisons(400, 2), SETTINGS, seed=2)
         own = _new_rehearsal(policy, reference, asked, SETTINGS, seed=2)
         lost = own.add_gradients(Trained(trained.model, ALONE), torch.Generator().manual_seed(1))
         last.append((float(lost), sum(step.accuracy for step in steps[-10:]) / 10, steps[-1].rehearsal_kl_nats))
