@@ -20,7 +20,7 @@ from sqlalchemy import select
 
 from feedback.schema import ApiProcess, Sample
 from feedback.settings import load_settings
-from feedback.store import Store, policies
+from feedback.store import Store, policies, presence
 from tests.postgres_server import BIN, PostgresServer
 from tests.serve.conftest import LauncherProcess, make_home
 from tests.serve.spoiling import spoiled_version
@@ -276,12 +276,12 @@ def test_who_leads_is_killed_before_the_promotion_is_made(hosts: Hosts) -> None:
             failed.append(promote(leader, "v1").text)
 
     asking = threading.Thread(target=ask)
-    # With its engine standing still the other host cannot become ready.
+    # With its only engine standing still the other host cannot become ready: it has not even staged the version.
     engine.suspend()
     try:
         asking.start()
-        until(lambda: has_come_to(hosts.store, "fetch"), 60, "it was not asked to prepare")
-        time.sleep(0.3)
+        until(lambda: hosts.store.read(presence.asked_for) is not None, 60, "it was not asked to prepare")
+        time.sleep(1)
         os.kill(leader.process.pid, signal.SIGKILL)
         leader.process.wait()
     finally:
