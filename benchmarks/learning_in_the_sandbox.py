@@ -19,7 +19,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import torch
 
 from feedback.examples import soft_label, split_of
-from feedback.learning_settings import DPOSettings, PPOSettings, PreferenceSettings, RehearsalSettings
+from feedback.learning_settings import DPOSettings, PPOSettings, PreferenceSettings
 from feedback.sandbox.judge import OBJECTIVES, Verdict, judge, overall, utility
 from feedback.sandbox.measures import measures, win_rate
 from feedback.sandbox.raters import draw_objective, raters, vote
@@ -161,7 +161,7 @@ def bars_missed(after: dict[str, Any], agreement: float, kl_nats: float) -> list
 
 
 def rehearsed(
-    start: Policy, voted: list[VotedComparison], chats: int, settings: RehearsalSettings, seed: int
+    start: Policy, voted: list[VotedComparison], chats: int, settings: PPOSettings | DPOSettings, seed: int
 ) -> Chosen:
     """The prompts that an iteration would rehearse, had as many chats gone on beside the votes."""
     asked = draw_prompts(chats, random.Random(f"chats-{seed}"))
@@ -171,8 +171,7 @@ def rehearsed(
         if split_of(prompt_digest(prompt.messages), FeedbackSettings()) != "heldout"
     ]
     pool = [TrainingPrompt(one.messages, one.objective) for one in voted]
-    count = settings.rehearsal_replies
-    return choose(start, pool, unvoted, count=count, max_tokens=settings.max_prompt_tokens, seed=seed)
+    return choose(start, pool, unvoted, settings, seed=seed)
 
 
 def split(voted: list[VotedComparison], watch_share: float) -> tuple[list[VotedComparison], ...]:

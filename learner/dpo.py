@@ -34,7 +34,7 @@ from learner.preference_training import OBJECTIVES, shares_of_objectives
 from learner.processes import ALONE
 from learner.prompts import TrainingPrompt
 from learner.rehearsal import Rehearsal
-from learner.rehearsal_prompts import of_votes
+from learner.rehearsal_prompts import choose
 from learner.sampler import TorchSampler
 from learner.schedule import batch_of, set_learning_rates
 from learner.trained import Trained
@@ -102,7 +102,7 @@ def train_dpo(
     optimizers: dict[str, torch.optim.Optimizer] = {"policy": optimizer}
     if rehearse_on is None and settings.rehearsal_weight:
         asked = [TrainingPrompt(one.messages, one.objective) for one in comparisons]
-        rehearse_on = of_votes(replace(policy, model=reference), asked, settings, seed)
+        rehearse_on = choose(replace(policy, model=reference), asked, [], settings, seed=seed).prompts
     rehearsal, trained = _new_rehearsal(policy, reference, rehearse_on or [], settings, seed), Trained(model, ALONE)
     fingerprint = fingerprint_of(encoded, settings, seed)
     if resume is not None:

@@ -46,17 +46,18 @@ def choose(
     start: Policy,
     voted: Sequence[TrainingPrompt],
     unvoted: Sequence[UnvotedPrompt],
+    settings: PPOSettings | DPOSettings,
     *,
-    count: int,
-    max_tokens: int,
     seed: int,
     known_harmless: bool = False,
 ) -> Chosen:
-    """At most `count` distinct prompts of the last `max_tokens` tokens, each as likely as another. With
-    `known_harmless` the unvoted ones were chosen before and are not looked at again: the answer is then the same.
+    """At most `rehearsal_replies` distinct prompts of the last `max_prompt_tokens` tokens, each as likely as another.
+    With `known_harmless` the unvoted ones were chosen before and are not looked at again: the answer is then the same.
 
     The report counts what is rehearsed (`prompts`, of which `from_chats`) and what was left out as `harmful`.
     """
+
+    max_tokens = settings.max_prompt_tokens
 
     def encode(messages: Sequence[Message]) -> tuple[int, ...]:
         return tuple(start.encode_chat(messages)[-max_tokens:])
@@ -70,20 +71,12 @@ def choose(
     kept: dict[tuple[int, ...], str | None] = dict.fromkeys(test.harmless(others))
     asked = {tokens: one.messages for tokens, one in chats.items()}
     kept |= {tokens: chats[tokens].chat for tokens in (asked if known_harmless else test.harmless(asked))}
-    chosen = sorted(kept, key=lambda tokens: hashlib.blake2b(f"{seed} {tokens}".encode()).digest())[:count]
+    in_order = sorted(kept, key=lambda tokens: hashlib.blake2b(f"{seed} {tokens}".encode()).digest())
+    chosen = in_order[: settings.rehearsal_replies]
     used = [chat for tokens in chosen if (chat := kept[tokens]) is not None]
     left_out = len(others) + len(chats) - len(kept)
     report = {"prompts": len(chosen), "from_chats": len(used), "harmful": left_out}
     return Chosen([list(tokens) for tokens in chosen], used, report)
-
-
-def of_votes(
-    start: Policy, voted: Sequence[TrainingPrompt], settings: PPOSettings | DPOSettings, seed: int
-) -> list[list[int]]:
-    """Those of the prompts that were voted on alone."""
-    return choose(
-        start, voted, [], count=settings.rehearsal_replies, max_tokens=settings.max_prompt_tokens, seed=seed
-    ).prompts
 
 
 class _HarmTest:

@@ -1,5 +1,5 @@
-"""What ASGI leaves to who speaks it directly: a body that was read handed on, a client's leaving waited for, an answer
-written without a task to write it.
+"""What ASGI leaves to who speaks it directly: a header looked up, a body that was read handed on, a client's leaving
+waited for, an answer written without a task to write it.
 """
 
 import types
@@ -11,6 +11,12 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+def header(scope: Scope, name: str) -> bytes | None:
+    """The first header of this name, which is in small letters; None without one."""
+    wanted = name.encode()
+    return next((value for key, value in scope["headers"] if key == wanted), None)
 
 
 async def disconnected(receive: Receive) -> None:

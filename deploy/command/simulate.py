@@ -1,6 +1,7 @@
 """`tandem simulate`: simulated raters chat and vote through the public API; and the table of before and after."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -9,7 +10,9 @@ from feedback.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from deploy.command.api import Api
-    from feedback.sandbox.simulate import BeforeAfter, Simulation
+    from feedback.sandbox.simulate import BeforeAfter, OnProgress, Simulation
+
+T = TypeVar("T")
 
 # Name in `Measures`, how the table calls it.
 FIGURES = (
@@ -75,67 +78,50 @@ def simulate(
 
 
 def cast_votes(api: "Api", votes: int, *, raters: int, concurrency: int, seed: int) -> "Simulation":
-    import asyncio
-
-    from deploy.command.output import progress_bar
     from feedback.sandbox.simulate import simulate
 
-    with progress_bar() as bar:
-        task = bar.add_task(f"{votes} votes", total=votes)
-        return asyncio.run(
-            simulate(
-                api.url,
-                api.key,
-                votes,
-                seed=seed,
-                concurrency=concurrency,
-                raters=raters,
-                on_progress=lambda done, _of: bar.update(task, completed=done),
-            )
-        )
+    return followed(
+        f"{votes} votes",
+        votes,
+        lambda on_progress: simulate(
+            api.url, api.key, votes, seed=seed, concurrency=concurrency, raters=raters, on_progress=on_progress
+        ),
+    )
 
 
 def have_chats(api: "Api", chats: int, *, concurrency: int, seed: int) -> None:
-    import asyncio
-
-    from deploy.command.output import progress_bar
     from feedback.sandbox.simulate import chat
 
-    with progress_bar() as bar:
-        task = bar.add_task(f"{chats} chats", total=chats)
-        asyncio.run(
-            chat(
-                api.url,
-                api.key,
-                chats,
-                seed=seed,
-                concurrency=concurrency,
-                on_progress=lambda done, _of: bar.update(task, completed=done),
-            )
-        )
+    followed(
+        f"{chats} chats",
+        chats,
+        lambda on_progress: chat(api.url, api.key, chats, seed=seed, concurrency=concurrency, on_progress=on_progress),
+    )
 
 
 def compared(api: "Api", versions: tuple[str, str], *, concurrency: int, seed: int) -> "BeforeAfter":
     """Raises SandboxFailed when a version is not loaded."""
+    from feedback.sandbox.simulate import before_after
+
+    before, after = (model(version) for version in versions)
+    return followed(
+        " against ".join(versions),
+        None,
+        lambda on_progress: before_after(
+            api.url, api.key, before, after, seed=seed, concurrency=concurrency, on_progress=on_progress
+        ),
+    )
+
+
+def followed(title: str, total: int | None, work: "Callable[[OnProgress], Coroutine[Any, Any, T]]") -> T:
+    """What the work comes to, with a bar that shows how far it is."""
     import asyncio
 
     from deploy.command.output import progress_bar
-    from feedback.sandbox.simulate import before_after
 
     with progress_bar() as bar:
-        task = bar.add_task(" against ".join(versions), total=None)
-        before, after = (model(version) for version in versions)
-        return asyncio.run(
-            before_after(
-                api.url,
-                api.key,
-                before,
-                after,
-                seed=seed,
-                concurrency=concurrency,
-                on_progress=lambda done, of: bar.update(task, completed=done, total=of),
-            )
-        )
+        task = bar.add_task(title, total=total)
+        return asyncio.run(work(lambda done, of: bar.update(task, completed=done, total=of)))
 
 
 def model(version: str) -> str:

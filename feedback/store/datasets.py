@@ -83,7 +83,13 @@ def learnt_until(session: Session) -> float | None:
         .order_by(Iteration.id.desc())
         .limit(1)
     ).one_or_none()
-    return None if dataset is None else dataset.summary.get("frozen_at", dataset.created_at)
+    return None if dataset is None else frozen_at(dataset)
+
+
+def frozen_at(dataset: Dataset) -> float:
+    """When its votes were read; of one from before that was noted, when it was recorded."""
+    noted: float = dataset.summary.get("frozen_at", dataset.created_at)
+    return noted
 
 
 def draw(session: Session, old_votes: int, since: float) -> Drawn:

@@ -53,8 +53,11 @@ def find_person(session: Session, key_id: str, name: str) -> str:
     """
     key = keys.by_id(session, key_id)
     key_id = key_id if key is None else key.id
+    known = find(session, key_id, name)
+    if known is not None:
+        return known
     chats = select(Sample.id).where(_are_of(key_id, name), Sample.status != "erased").limit(1)
-    if find(session, key_id, name) is None and session.scalars(chats).one_or_none() is None:
+    if session.scalars(chats).one_or_none() is None:
         raise NotFound(f"nobody votes or chats under the key {key_id!r} by the name {name!r}")
     return find_or_create(session, key_id, name)
 

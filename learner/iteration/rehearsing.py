@@ -28,8 +28,7 @@ def choose_rehearsal(this: Run, dataset: Path, start: Policy) -> tuple[TokenIds,
         start,
         [*prompts(dataset, "train"), *prompts(dataset, "watch")],
         [UnvotedPrompt(chat.sample_id, chat.messages) for chat in chats],
-        count=settings.rehearsal_replies,
-        max_tokens=settings.max_prompt_tokens,
+        settings,
         seed=this.seed,
         known_harmless=bool(known),
     )
@@ -40,7 +39,6 @@ def choose_rehearsal(this: Run, dataset: Path, start: Policy) -> tuple[TokenIds,
 
 def _newest(this: Run, dataset: Path, limit: int) -> list[rehearsals.Chat]:
     """Of the chats before the votes were frozen, those whose prompts nothing is measured on."""
-    frozen = this.store.read(datasets.get, dataset.name)
-    until = frozen.summary.get("frozen_at", frozen.created_at)
+    until = datasets.frozen_at(this.store.read(datasets.get, dataset.name))
     found = this.store.read(rehearsals.newest_chats, until, limit)
     return [chat for chat in found if split_of(chat.prompt_digest, this.settings.feedback) != "heldout"]

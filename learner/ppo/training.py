@@ -24,7 +24,7 @@ from learner.preference_model import PreferenceModel
 from learner.processes import ALONE, Processes
 from learner.prompts import HARMLESS, PromptPool, TrainingPrompt
 from learner.rehearsal import Rehearsal
-from learner.rehearsal_prompts import of_votes
+from learner.rehearsal_prompts import choose
 from learner.sampler import Sampler, TorchSampler
 from learner.sharding import shard
 from learner.shared_sampler import SharedSampler
@@ -136,9 +136,7 @@ class PPO:
         self.critic = self._new_critic()
         if self.critic is not None and processes.count > 1:
             shard(self.critic)
-        if rehearse_on is None and settings.rehearsal_weight:
-            rehearse_on = of_votes(replace(policy, model=start.eval()), prompts, settings, seed)
-        rehearsal = self._new_rehearsal(start.eval(), TorchSampler(start, policy.end_ids), rehearse_on or [])
+        rehearsal = self._new_rehearsal(replace(policy, model=start.eval()), prompts, rehearse_on)
         sampler = sampler or TorchSampler(policy.model, policy.end_ids)
         self.rollouts = Rollouts(
             self.policy,
@@ -294,17 +292,21 @@ class PPO:
         return Critic.on_copy_of(self.preference_model.trunk)
 
     def _new_rehearsal(
-        self, start: PreTrainedModel, sampler: Sampler, prompts: Sequence[list[int]]
+        self, start: Policy, prompts: Sequence[TrainingPrompt], rehearse_on: Sequence[list[int]] | None
     ) -> Rehearsal | None:
         """None where the policy is not to be held, or there is nothing to hold it on."""
         settings = self.settings
-        if not settings.rehearsal_weight or not prompts:
+        if not settings.rehearsal_weight:
             return None
-        with matmul_precision(settings.matmul_precision, start):
+        if rehearse_on is None:
+            rehearse_on = choose(start, prompts, [], settings, seed=self.seed).prompts
+        if not rehearse_on:
+            return None
+        with matmul_precision(settings.matmul_precision, start.model):
             return Rehearsal.draw(
-                start,
-                self._shared(sampler),
-                prompts,
+                start.model,
+                self._shared(TorchSampler(start.model, start.end_ids)),
+                rehearse_on,
                 settings,
                 max_new_tokens=settings.max_new_tokens,
                 temperature=settings.temperature,

@@ -8,7 +8,7 @@ queued yet would wait through the change and then be answered by the new weights
 
 import asyncio
 
-from serve.asgi import App, Receive, Scope, Send, disconnected
+from serve.asgi import App, Receive, Scope, Send, disconnected, header
 
 # On a chat: the weights it was routed for. On NAMING: what the engine holds from now on.
 WEIGHTS_HEADER = "x-tandem-weights"
@@ -28,7 +28,7 @@ class Door:
         self._empty.set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        named = _named_weights(scope) if scope["type"] == "http" else None
+        named = header(scope, WEIGHTS_HEADER) if scope["type"] == "http" else None
         if named is None:
             if scope.get("path") != PAUSING or await self._is_empty_in_time(receive):
                 await self.app(scope, receive, send)
@@ -59,11 +59,6 @@ class Door:
             self._inside -= 1
             if not self._inside:
                 self._empty.set()
-
-
-def _named_weights(scope: Scope) -> bytes | None:
-    wanted = WEIGHTS_HEADER.encode()
-    return next((value for name, value in scope["headers"] if name == wanted), None)
 
 
 async def _refuse(send: Send) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from serve.asgi import App, Receive, Scope, Send, replay
+from serve.asgi import App, Receive, Scope, Send, header, replay
 from serve.engine.client import CHAT
 from serve.engine.terse_stream import TERSE_HEADER, Outbox, Stream
 
@@ -36,7 +36,8 @@ class Terse:
             log.warning("terse streams know vLLM %s, not %s: its own take more of the CPU", TESTED_WITH, __version__)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] != CHAT or not self._is_known or not _asks(scope):
+        asked = scope["type"] == "http" and scope["path"] == CHAT and header(scope, TERSE_HEADER) is not None
+        if not self._is_known or not asked:
             await self.app(scope, receive, send)
             return
         self._chats = self._chats or Chats(scope["app"].state.openai_serving_chat)
@@ -140,11 +141,6 @@ def _passes_text_on(parser: Any) -> bool:
         and parser.reasoning_parser_cls is None
         and not parser.tool_parser_cls.engine_based_streaming
     )
-
-
-def _asks(scope: Scope) -> bool:
-    wanted = TERSE_HEADER.encode()
-    return any(name == wanted for name, _ in scope["headers"])
 
 
 async def _read(receive: Receive) -> bytes:

@@ -5,6 +5,7 @@ import random
 import pytest
 
 from benchmarks.learning_in_the_sandbox import draw_prompts
+from feedback.learning_settings import PPOSettings
 from feedback.sandbox.raters import draw_objective
 from feedback.sandbox.world import Prompt, training_prompts
 from learner.policy import Policy, load_policy
@@ -28,8 +29,9 @@ def chats(prompts: list[Prompt]) -> list[UnvotedPrompt]:
     return [UnvotedPrompt(f"smp_{at}", prompt.messages) for at, prompt in enumerate(prompts)]
 
 
-def chosen(start: Policy, *given: object, count: int = 10_000, **more: object) -> Chosen:
-    return choose(start, *given, **({"count": count, "max_tokens": 100, "seed": 1} | more))
+def chosen(start: Policy, *given: object, count: int = 10_000, max_tokens: int = 100, **more: object) -> Chosen:
+    settings = PPOSettings(rehearsal_replies=count, max_prompt_tokens=max_tokens)
+    return choose(start, *given, settings, **({"seed": 1} | more))
 
 
 def test_harm_is_left_out_of_votes_under_helpful_and_of_chats(start):
