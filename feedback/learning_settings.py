@@ -269,6 +269,11 @@ class PPOSettings(RehearsalSettings):
     importance_weight_cap: float = Field(2.0, ge=1)
     """Truncation of the importance weights that correct for a sampler whose probabilities differ from the trainer's."""
 
+    checked_replies: int = Field(16, gt=0)
+    """Where PyTorch draws, with the weights that are trained and in fp32, PPO takes the log-probabilities by which it
+    drew, and compares those of so many replies of a step with the trainer's. The trainer's are taken of all replies
+    where this is `episodes_per_step` or more, and always where an engine draws."""
+
     mismatch_alarm_nats: float = Field(0.1, gt=0)
     """Mean absolute difference of sampler and trainer log-probabilities per token at which training stops with an
     error."""

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from learner.few_shapes import with_rows_to_spare
 from learner.language_model import predicting_states
 from learner.lora import copy_sharing_frozen
 from learner.number_format import exactly
@@ -37,11 +38,11 @@ class Critic(nn.Module):
         """Whether its gradient moves the policy too."""
         return self.trunk is None
 
-    def forward(self, episodes: Episodes, policy_hidden_N_D: Tensor) -> Tensor:
-        """Values [N] before each reply token; `policy_hidden_N_D` are the policy's hidden states at these places."""
-        hidden_N_D = policy_hidden_N_D
-        if self.trunk is not None:
-            hidden_N_D = predicting_states(self.trunk, episodes)
+    def forward(self, episodes: Episodes, policy_hidden_N_D: Tensor | None) -> Tensor:
+        """Values [N] before each reply token; `policy_hidden_N_D` are the policy's hidden states at these places, which
+        a critic with a trunk of its own does not read."""
+        hidden_N_D = policy_hidden_N_D if self.trunk is None else predicting_states(self.trunk, episodes)
+        assert hidden_N_D is not None
         with exactly(hidden_N_D.device):
             return self.head(hidden_N_D.float()).sum(dim=1)
 
@@ -70,7 +71,7 @@ class PreferenceCritic(nn.Module):
             # Of one size whatever the model, so that one learning rate suits them all.
             states_N_D = F.rms_norm(states_N_D.float(), states_N_D.shape[1:])
             seen_N_2D = torch.cat([states_N_D, means_so_far(states_N_D, episodes)], dim=1)
-            return self.head(seen_N_2D).squeeze(1)
+            return self.head(with_rows_to_spare(seen_N_2D))[: len(seen_N_2D), 0]
 
 
 def means_so_far(states_N_D: Tensor, episodes: Episodes) -> Tensor:

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 
 from learner import small_llama
 from learner.errors import ModelNotSupported
+from learner.few_shapes import rounded_down, with_rows_to_spare
 from learner.sequences import Episodes
 
 # 64 MB in fp32; three such tensors live at a time.
@@ -81,7 +82,7 @@ def token_logprobs_and_entropies(
     for hidden_n_D, targets_n in _pieces(model, hidden_N_D, targets_N):
         all_logprobs_n_V = _all_logprobs(model, hidden_n_D, temperature)
         logprobs.append(_chosen(all_logprobs_n_V, targets_n))
-        entropies.append(-torch.linalg.vecdot(all_logprobs_n_V.exp(), all_logprobs_n_V))
+        entropies.append(-torch.linalg.vecdot(all_logprobs_n_V.exp(), all_logprobs_n_V)[: len(targets_n)])
     return TokenLogprobs(torch.cat(logprobs), torch.cat(entropies))
 
 
@@ -122,7 +123,8 @@ def forward_kl_pass(
         with torch.no_grad():
             start_logprobs_n_V = _all_logprobs(start, start_hidden_n_D, start_temperature)
         logprobs_n_V = _all_logprobs(model, hidden_n_D, temperature)
-        return torch.linalg.vecdot(start_logprobs_n_V.exp(), start_logprobs_n_V - logprobs_n_V)
+        kl_n = torch.linalg.vecdot(start_logprobs_n_V.exp(), start_logprobs_n_V - logprobs_n_V)
+        return kl_n[: len(hidden_n_D)]
 
     if len(pieces) == 1:
         return of_piece(*pieces[0])
@@ -135,17 +137,18 @@ def reply_logprobs(model: PreTrainedModel, episodes: Episodes, temperature: floa
 
 
 def _pieces(model: PreTrainedModel, hidden_N_D: Tensor, others_N: Tensor) -> list[tuple[Tensor, Tensor]]:
-    rows = max(1, LOGITS_PER_PIECE // model.config.get_text_config().vocab_size)
+    rows = max(1, rounded_down(LOGITS_PER_PIECE // model.config.get_text_config().vocab_size))
     return list(zip(hidden_N_D.split(rows), others_N.split(rows), strict=True))
 
 
 def _all_logprobs(model: PreTrainedModel, hidden_n_D: Tensor, temperature: float) -> Tensor:
-    logits_n_V = logits(model, hidden_n_D)
+    """Log-probabilities of all words after each of these states, and perhaps some rows more."""
+    logits_n_V = logits(model, with_rows_to_spare(hidden_n_D))
     return torch.log_softmax(logits_n_V if temperature == 1 else logits_n_V / temperature, dim=-1)
 
 
 def _chosen(all_logprobs_n_V: Tensor, targets_n: Tensor) -> Tensor:
-    return all_logprobs_n_V.gather(1, targets_n[:, None]).squeeze(1)
+    return all_logprobs_n_V[: len(targets_n)].gather(1, targets_n[:, None]).squeeze(1)
 
 
 @torch.no_grad()

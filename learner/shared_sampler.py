@@ -40,12 +40,20 @@ class SharedSampler:
         # What the other processes drew is zero here, and what this one drew is zero there.
         width, device = own.logprobs_B_R.shape[1], own.logprobs_B_R.device
         replies_B_R = torch.zeros(len(prompts), max_new_tokens, dtype=torch.long, device=device)
-        logprobs_B_R = torch.zeros(len(prompts), max_new_tokens, device=device)
+        logprobs_B_R, entropies_B_R = torch.zeros(2, len(prompts), max_new_tokens, device=device)
         lengths_B, ends_B = torch.zeros(2, len(prompts), dtype=torch.long, device=device)
         replies_B_R[rows, :width] = own.episodes.unpack(own.episodes.reply_tokens_N)
         logprobs_B_R[rows, :width] = own.logprobs_B_R
         lengths_B[rows], ends_B[rows] = own.episodes.reply_lengths_B, own.finished_B.long()
-        for values in (replies_B_R, logprobs_B_R, lengths_B, ends_B):
+        if own.entropies_B_R is not None:
+            entropies_B_R[rows, :width] = own.entropies_B_R
+        for values in (replies_B_R, logprobs_B_R, entropies_B_R, lengths_B, ends_B):
             self.processes.add_up(values)
         replies = [row[:length] for row, length in zip(replies_B_R.tolist(), lengths_B.tolist(), strict=True)]
-        return Samples(Episodes.pad(prompts, replies, device), logprobs_B_R[:, : int(lengths_B.max())], ends_B.bool())
+        width = int(lengths_B.max())
+        return Samples(
+            Episodes.pad(prompts, replies, device),
+            logprobs_B_R[:, :width],
+            ends_B.bool(),
+            None if own.entropies_B_R is None else entropies_B_R[:, :width],
+        )

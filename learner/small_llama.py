@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from transformers import LlamaModel
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
+from learner.few_shapes import rounded_up
+
 ATTENTION_LIMIT = 1 << 26
 
 
@@ -81,7 +83,8 @@ def hidden_states(
     states_M_D = F.embedding(
         tokens_B_T[present.rows_N, present.columns_N], trunk.embed_tokens.weight, trunk.padding_idx
     )
-    lift_keys, lift_queries, hidden = present.lift(key_heads), present.lift(heads), present.hidden(width, visible_B_T_T)
+    lift_keys, lift_queries = present.lift(key_heads), present.lift(heads)
+    hidden = present.hidden(present, visible_B_T_T)
     for layer in trunk.layers:
         units_M_D = _unit(states_M_D, layer.input_layernorm)
         keys, values = (lift_keys(kind) for kind in _keys_values(trunk, layer, units_M_D, turns_M_1_h))
@@ -90,7 +93,7 @@ def hidden_states(
             states_M_D, units_M_D, turns_M_1_h = (
                 x.index_select(0, places_N) for x in (states_M_D, units_M_D, turns_M_1_h)
             )
-            lift_queries, hidden = read.lift(heads), read.hidden(width, visible_B_T_T)
+            lift_queries, hidden = read.lift(heads), read.hidden(present, visible_B_T_T)
         queries = lift_queries(_queries(trunk, layer, units_M_D, turns_M_1_h))
         mixed_M_I = lift_queries.back(_attend(queries, _each_query(trunk, keys), _each_query(trunk, values), hidden))
         states_M_D = torch.addmm(states_M_D, mixed_M_I, layer.self_attn.o_proj.weight.T)
@@ -115,26 +118,29 @@ class Lines:
     def of(cls, mask_B_T: Tensor) -> "Lines":
         """The tokens where `mask_B_T` is True."""
         rows_N, columns_N = mask_B_T.nonzero(as_tuple=True)
-        # The first token a few times more: oneDNN makes new code for each number of rows, so there must not be many.
-        again = rows_N.new_zeros(-len(rows_N) % (1 << max(0, len(rows_N).bit_length() - 4)))
+        # The first token a few times more.
+        again = rows_N.new_zeros(rounded_up(len(rows_N)) - len(rows_N))
         rows_N, columns_N = torch.cat([rows_N, rows_N[again]]), torch.cat([columns_N, columns_N[again]])
         counts_B = mask_B_T.sum(dim=1)
         slots_N = (mask_B_T.cumsum(dim=1) - 1)[rows_N, columns_N]
-        mask_B_L = torch.arange(int(counts_B.max())) < counts_B[:, None]
+        mask_B_L = torch.arange(rounded_up(int(counts_B.max()), 3)) < counts_B[:, None]
         return cls(rows_N, columns_N, slots_N, mask_B_L, mask_B_T.flatten().cumsum(dim=0).view_as(mask_B_T) - 1)
 
     def places_of(self, others: "Lines") -> Tensor:
         """Which of these tokens those are, [N of those]; all of them are among these."""
         return self.numbers_B_T[others.rows_N, others.columns_N]
 
-    def hidden(self, width: int, visible_B_T_T: Tensor | None) -> Tensor:
-        """What is added to the scores [B, Q, L, T] of these tokens' queries: minus infinity where they do not look."""
+    def hidden(self, others: "Lines", visible_B_T_T: Tensor | None) -> Tensor:
+        """What is added to the scores [B, Q, L, S] of these tokens' queries on the others' keys, which fill each row
+        from the left: minus infinity where they do not look."""
         columns_B_L = torch.zeros(self.mask_B_L.shape, dtype=torch.long).masked_scatter(self.mask_B_L, self.columns_N)
+        slots = others.mask_B_L.shape[1]
         if visible_B_T_T is None:
-            seen_B_L_T = torch.arange(width) <= columns_B_L[:, :, None]
+            seen_B_L_S = torch.arange(slots) <= columns_B_L[:, :, None]
         else:
             seen_B_L_T = visible_B_T_T[torch.arange(len(columns_B_L))[:, None], columns_B_L]
-        return torch.zeros(seen_B_L_T.shape).masked_fill(~seen_B_L_T, float("-inf"))[:, None]
+            seen_B_L_S = F.pad(seen_B_L_T, (0, slots - seen_B_L_T.shape[2]))
+        return torch.zeros(seen_B_L_S.shape).masked_fill(~seen_B_L_S, float("-inf"))[:, None]
 
     def lift(self, heads: int) -> "Lift":
         """Between heads side by side and lines, for so many heads a token."""

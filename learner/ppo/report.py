@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from learner.advantages import explained_variance, masked_mean
+from learner.advantages import explained_variance
 from learner.ppo.guard import Guard
 from learner.ppo.rollout import Rollout
 from learner.ppo.update import UpdateTotals
@@ -43,7 +43,8 @@ class PPOStep:
     gradient_norm: float
     """Norm of the policy's gradient before it is scaled down, mean over updates."""
     mismatch_nats: float
-    """Mean absolute difference of the sampler's and the trainer's log-probabilities of the same tokens."""
+    """Mean absolute difference of the sampler's and the trainer's log-probabilities of the same tokens, of those that
+    both computed."""
     rehearsal_kl_nats: float | None = None
     """KL per token of the starting policy, at `rehearsal_temperature`, from this one on the starting policy's own
     replies, mean over updates; None where the policy is not held to them."""
@@ -76,7 +77,6 @@ def report(
     episodes, samples = rollout.episodes, rollout.samples
     kl_nats = rollout.kl_nats
     everything_N = torch.ones_like(returns_N, dtype=torch.bool)
-    sampler_logprobs_N = samples.logprobs_B_R[episodes.reply_mask_B_R]
     explained = explained_variance(rollout.values_N, returns_N, everything_N) if critic else 0.0
     return PPOStep(
         step=step,
@@ -96,7 +96,7 @@ def report(
         value_clipped_share=totals.per_token("value_clipped"),
         explained_variance=float(explained),
         gradient_norm=totals.per_update("gradient_norm"),
-        mismatch_nats=float(masked_mean((rollout.logprobs_N - sampler_logprobs_N).abs(), everything_N)),
+        mismatch_nats=rollout.mismatch_nats,
         rehearsal_kl_nats=totals.per_update("rehearsal_kl") if "rehearsal_kl" in totals.sums else None,
         watch_reward=None if rollout.watch_reward_B is None else float(rollout.watch_reward_B.mean()),
         watch_smoothed=None if guard is None else guard.smoothed,

@@ -23,7 +23,9 @@ class Rollout:
     """The replies of one step and all that the update needs, one value per reply token unless said otherwise.
 
     `reward_B` is the weighted score less the penalty for a missing end, `watch_reward_B` the same by the watch model,
-    `states_N_D` the preference model's hidden states before each token where the critic reads them.
+    `states_N_D` the preference model's hidden states before each token where the critic reads them, `mismatch_nats` the
+    mean absolute difference of the sampler's and the trainer's log-probabilities, over the tokens of the replies that
+    both looked at.
     """
 
     samples: Samples
@@ -34,6 +36,7 @@ class Rollout:
     importance_weights_N: Tensor
     scores_B_O: Tensor
     reward_B: Tensor
+    mismatch_nats: float
     watch_reward_B: Tensor | None = None
     states_N_D: Tensor | None = None
 
@@ -72,30 +75,35 @@ class Rollouts:
 
     @torch.no_grad()
     def evaluate(self, samples: Samples) -> Rollout:
-        """Log-probabilities (in the trainer, whoever sampled), values and scores of the replies."""
+        """Log-probabilities, values and scores of the replies. Raises `TrainingDiverged`.
+
+        The log-probabilities are the trainer's, whoever sampled. A sampler that draws with the trainer's own weights
+        has computed them already, and is only checked, on a few replies.
+        """
         episodes, temperature = samples.episodes, self.settings.temperature
         processes = self.policy.processes
+        compute = self._must_compute(samples)
         parts: dict[str, Tensor] = {}
         for rows_B in episodes.by_length(self.settings.episodes_per_forward * processes.count):
             index_B = processes.share(rows_B)
             piece = episodes.take(index_B)
-            seen_N_D, now_N, entropies_N = self.policy.reply_pass_with_entropies(piece, temperature)
+            values: dict[str, Tensor] = {}
+            seen_N_D = read_M_D = None
+            if compute:
+                seen_N_D, now_N, entropies_N = self.policy.reply_pass_with_entropies(piece, temperature)
+                values |= {"logprobs": piece.unpack(now_N), "entropies": piece.unpack(entropies_N)}
             start_logprobs_N = reply_logprobs(self.start, piece, temperature)
             known_N = start_logprobs_N if self.start is self.preference_model.start and temperature == 1 else None
-            read_M_D = None
             if isinstance(self.critic, PreferenceCritic):
                 seen_N_D, read_M_D = self.preference_model.states(piece)
-            values = {
-                "logprobs": piece.unpack(now_N),
-                "entropies": piece.unpack(entropies_N),
-                "start_logprobs": piece.unpack(start_logprobs_N),
-                "scores": self.preference_model.score(piece, known_N, read_M_D),
-            }
+            values["start_logprobs"] = piece.unpack(start_logprobs_N)
+            values["scores"] = self.preference_model.score(piece, known_N, read_M_D)
             if self.watch is not None:
                 values["watch_scores"] = self.watch.score(piece, known_N)
             if self.critic is not None:
                 values["values"] = piece.unpack(self.critic(piece, seen_N_D))
             if isinstance(self.critic, PreferenceCritic):
+                assert seen_N_D is not None
                 values["states"] = piece.unpack(seen_N_D)
             for name, value in values.items():
                 width = value.shape[1] if name.endswith("scores") else episodes.reply_mask_B_R.shape[1]
@@ -105,30 +113,52 @@ class Rollouts:
         parts = {name: processes.add_up(value) for name, value in parts.items()}
 
         mask_B_R = episodes.reply_mask_B_R
-        logprobs_N = parts["logprobs"][mask_B_R]
         sampler_logprobs_N = samples.logprobs_B_R[mask_B_R]
+        logprobs_N = parts["logprobs"][mask_B_R] if compute else sampler_logprobs_N
+        entropies_B_R = parts["entropies"] if compute else samples.entropies_B_R
+        assert entropies_B_R is not None
+        mismatch = float((logprobs_N - sampler_logprobs_N).abs().mean()) if compute else self._check(samples)
         reward_B = self._reward(self.preference_model, parts["scores"], samples)
-        rollout = Rollout(
+        self._require_sound(mismatch, reward_B)
+        return Rollout(
             samples,
             logprobs_N,
             parts["start_logprobs"][mask_B_R],
-            parts["entropies"][mask_B_R],
+            entropies_B_R[mask_B_R],
             parts["values"][mask_B_R] if self.critic is not None else torch.zeros_like(logprobs_N),
             truncated_importance_weights(logprobs_N, sampler_logprobs_N, self.settings.importance_weight_cap),
             parts["scores"],
             reward_B,
+            mismatch,
             None if self.watch is None else self._reward(self.watch, parts["watch_scores"], samples),
             parts["states"][mask_B_R] if "states" in parts else None,
         )
-        self._require_agreement(logprobs_N, sampler_logprobs_N, reward_B)
-        return rollout
+
+    def _must_compute(self, samples: Samples) -> bool:
+        """Whether the policy's log-probabilities, or its states, are wanted of all replies."""
+        read = self.critic is not None and self.critic.shares_policy
+        return read or samples.entropies_B_R is None or self.settings.checked_replies >= len(samples.episodes)
+
+    def _check(self, samples: Samples) -> float:
+        """The mismatch on `checked_replies` of the replies, equally spaced, and as many for each process."""
+        episodes, processes = samples.episodes, self.policy.processes
+        count = self.settings.checked_replies + -self.settings.checked_replies % processes.count
+        rows_B = torch.arange(count, device=episodes.tokens_B_T.device) * (len(episodes) // count)
+        sums = torch.zeros(2, device=rows_B.device)
+        for index_B in processes.share(rows_B).split(self.settings.episodes_per_forward):
+            piece = episodes.take(index_B)
+            _, now_N = self.policy.reply_pass(piece, self.settings.temperature)
+            mask_B_R = piece.reply_mask_B_R
+            sampler_N = samples.logprobs_B_R[index_B, : mask_B_R.shape[1]][mask_B_R]
+            sums += torch.stack([(now_N - sampler_N).abs().sum(), torch.ones_like(now_N).sum()])
+        difference, tokens = processes.add_up(sums).tolist()
+        return difference / tokens
 
     def _reward(self, model: PreferenceModel, scores_B_O: Tensor, samples: Samples) -> Tensor:
         reward_B = model.combine(scores_B_O, self.settings.reward_weights)
         return reward_B - self.settings.missing_end_penalty * ~samples.finished_B
 
-    def _require_agreement(self, logprobs_N: Tensor, sampler_logprobs_N: Tensor, reward_B: Tensor) -> None:
-        mismatch = float((logprobs_N - sampler_logprobs_N).abs().mean())
+    def _require_sound(self, mismatch: float, reward_B: Tensor) -> None:
         if not mismatch <= self.settings.mismatch_alarm_nats:
             raise TrainingDiverged(f"sampler and trainer differ by {mismatch:.3g} nats a token at the same weights")
         if not torch.isfinite(reward_B).all():

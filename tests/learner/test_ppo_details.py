@@ -106,7 +106,7 @@ def test_clip_ranges_are_those_of_the_settings(change, share):
 
 
 def test_probabilities_are_taken_at_the_sampling_temperature():
-    ppo = with_settings(temperature=0.6)
+    ppo = with_settings(temperature=0.6, checked_replies=32)
     rollout = rollout_of(ppo)
     sampler_N = rollout.samples.logprobs_B_R[rollout.episodes.reply_mask_B_R]
     torch.testing.assert_close(rollout.logprobs_N, sampler_N, atol=1e-4, rtol=0)

@@ -73,6 +73,6 @@ def test_frequencies_are_the_probabilities(llama):
 def test_drawing_never_takes_what_has_no_probability():
     logits = torch.tensor([[0.0, -torch.inf, 1.0, -torch.inf]]).expand(5, 4)
     uniforms = torch.tensor([0.0, 0.2689, 0.27, 0.999, 1 - 2**-24])
-    tokens, logprobs = draw(logits, uniforms, 1.0)
+    tokens, logprobs, _ = draw(logits, uniforms, 1.0)
     assert tokens.tolist() == [0, 0, 2, 2, 2]
     assert torch.isfinite(logprobs).all()
