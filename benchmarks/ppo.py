@@ -1,9 +1,10 @@
-"""PPO beside TRL 1.12.0's: episodes per CPU-second of one thread, and reward, KL and gold figures after equal work.
+"""PPO beside TRL 1.12.0's: episodes per CPU-second of one thread, and reward at equal KL.
 
 Same starting policy, the same function as reward (a preference model's overall score, read at the last token), the same
 prompts and settings, the peer's gradients clipped as ours are; both checked to score alike. `--policy` is the built-in
 one of half a million parameters, or a Llama of 30 million, trained for a few minutes on the world's dialogues and kept
-in `--folder`. Prints a line of JSON for each run, in turns, and the ratio of the medians.
+in `--folder`. The policies that both sides have after each step are looked at on held-out prompts, off the clock, and
+compared where their KL from the start is the same. Prints a line of JSON for each run, in turns, and what both come to.
 """
 
 import argparse
@@ -17,6 +18,7 @@ from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -28,8 +30,8 @@ from feedback.sandbox.dialogues import dialogues
 from feedback.sandbox.world import held_out_prompts
 from learner.hardware import prepare_training
 from learner.language_model import reply_logprobs
-from learner.policy import Policy, load_policy
-from learner.ppo import train_ppo
+from learner.policy import load_policy, save_policy
+from learner.ppo import PPOStep, train_ppo
 from learner.preference_judging import calibrate
 from learner.preference_model import OVERALL, PreferenceModel
 from learner.preference_training import train_preference_model
@@ -40,6 +42,7 @@ from learner.starting_policy.train import encode, train
 
 TRL = "1.12.0"
 MAX_NEW_TOKENS = 48
+HELD_OUT_REPLIES = 8
 
 
 @dataclass(frozen=True)
@@ -83,17 +86,25 @@ def rewards(model: PreferenceModel, episodes: Episodes) -> torch.Tensor:
 
 
 def tandem(task: Task, settings: PPOSettings, seed: int) -> dict[str, Any]:
+    """CPU-seconds of the training call, and the folders of the policies that it had after each step."""
     policy, start = load_policy(task.start, device="cpu"), load_policy(task.start, device="cpu")
-    steps: list[dict[str, float]] = []
+    off_the_clock_s = 0.0
+    folders: list[Path] = []
+
+    def keep(done: PPOStep, state: object) -> None:
+        nonlocal off_the_clock_s
+        before = time.process_time()
+        folders.append(task.folder / f"tandem-{done.step}")
+        save_policy(policy, folders[-1])
+        off_the_clock_s += time.process_time() - before
+
     before = time.process_time()
-    train_ppo(
-        policy, start.model, task.preference, task.prompts, settings, seed=seed,
-        on_step=lambda done, _: steps.append({"kl_nats": done.kl_nats, "reward": done.reward}),
-    )  # fmt: skip
-    return {"cpu_s": time.process_time() - before, "steps": steps, "policy": policy}
+    train_ppo(policy, start.model, task.preference, task.prompts, settings, seed=seed, on_step=keep)
+    return {"cpu_s": time.process_time() - before - off_the_clock_s, "folders": folders}
 
 
 def trl(python: Path, task: Task, settings: PPOSettings, seed: int, how: dict[str, Any]) -> dict[str, Any]:
+    """The same of the peer."""
     start = load_policy(task.start, device="cpu")
     pool = PromptPool(
         task.prompts,
@@ -104,31 +115,47 @@ def trl(python: Path, task: Task, settings: PPOSettings, seed: int, how: dict[st
     )
     drawn = [pool.draw(step, settings.episodes_per_step) for step in range(settings.steps)]
     probe = [[*prompt, *start.encode_reply("Paris.")] for prompt in drawn[0][:8]]
-    out = task.folder / "trl"
     job = how | {
-        "start": str(task.start), "reward_trunk": str(task.folder / "reward"), "out": str(out), "seed": seed,
+        "start": str(task.start), "reward_trunk": str(task.folder / "reward"), "seed": seed,
+        "out": str(task.folder / "trl"),
         "reward_head": str(task.folder / "head.safetensors"), "settings": settings.model_dump(mode="json"),
         "prompts": [prompt for step in drawn for prompt in step], "probe": probe,
     }  # fmt: skip
     result = environment.run(python, "trl_ppo.py", job)
     ours = rewards(task.preference, Episodes.pad([tokens[:-1] for tokens in probe], [tokens[-1:] for tokens in probe]))
     torch.testing.assert_close(torch.tensor(result["probe"]), ours, atol=1e-3, rtol=1e-3)
-    return result | {"policy": load_policy(out, device="cpu")}
+    return {"cpu_s": result["cpu_s"], "folders": list(map(Path, result["folders"]))}
 
 
 @torch.no_grad()
-def quality(task: Task, policy: Policy, seed: int) -> dict[str, Any]:
-    """Reward, KL and gold figures on held-out prompts, replies drawn the same way for both."""
+def course(task: Task, folders: list[Path], seed: int) -> list[tuple[float, float]]:
+    """KL and reward on held-out prompts of the start and of each policy, the same random numbers for all of them."""
+    prompts = [prompt for prompt in held_out_prompts() for _ in range(HELD_OUT_REPLIES)]
     start = load_policy(task.start, device="cpu")
+    encoded = [start.encode_chat(prompt.messages) for prompt in prompts]
+    points = []
+    for policy in (load_policy(folder, device="cpu") for folder in [task.start, *folders]):
+        episodes = Episodes.pad(encoded, replies(policy, prompts, seed))
+        logprobs_N, start_logprobs_N = (reply_logprobs(one.model, episodes) for one in (policy, start))
+        kl_nats = float((logprobs_N - start_logprobs_N).sum()) / len(episodes)
+        points.append((kl_nats, float(rewards(task.preference, episodes).mean())))
+    return points
+
+
+def reward_at_equal_kl(ours: list[tuple[float, float]], theirs: list[tuple[float, float]]) -> float:
+    """How much more reward we have than they, mean over the KLs that both came to; linear between points."""
+    most = min(max(kl for kl, _ in points) for points in (ours, theirs))
+    at = np.linspace(0, most, 101)
+    mine, others = (np.interp(at, *np.array(sorted(points)).T) for points in (ours, theirs))
+    return float((mine - others).mean())
+
+
+def gold(task: Task, folder: Path, seed: int) -> dict[str, Any]:
+    """The gold judge's figures, win rate against the start."""
+    start, policy = (load_policy(one, device="cpu") for one in (task.start, folder))
     prompts = [prompt for prompt in held_out_prompts() for _ in range(4)]
-    encoded = [policy.encode_chat(prompt.messages) for prompt in prompts]
-    episodes = Episodes.pad(encoded, replies(policy, prompts, seed))
-    logprobs_N, start_logprobs_N = (reply_logprobs(one.model, episodes) for one in (policy, start))
-    gold = gold_figures(policy, replies(start, prompts, seed + 1), seed + 2)
-    return {
-        "held_out_reward": float(rewards(task.preference, episodes).mean()),
-        "held_out_kl": float((logprobs_N - start_logprobs_N).sum()) / len(episodes),
-    } | {name: gold[name] for name in ("correct", "rude", "complies", "refuses", "win_rate")}
+    figures = gold_figures(policy, replies(start, prompts, seed + 1), seed + 2)
+    return {name: figures[name] for name in ("correct", "rude", "complies", "refuses", "win_rate")}
 
 
 def thirty_million(folder: Path, dialogue_count: int) -> Path:
@@ -180,16 +207,23 @@ def main() -> None:
     how = {"attention": given.attention, "matmul": given.matmul, "rows": min(given.rows, settings.episodes_per_step)}
     episodes = settings.steps * settings.episodes_per_step
     speeds: dict[str, list[float]] = {"tandem": [], "trl": []}
+    more_reward: list[float] = []
     for number in range(given.rounds):
+        seed = number + 1
+        courses = {}
         for name in ("tandem", "trl") if number % 2 == 0 else ("trl", "tandem"):
-            seed = number + 1
             done = tandem(task, settings, seed) if name == "tandem" else trl(python, task, settings, seed, how)
             speeds[name].append(episodes / done["cpu_s"])
-            course = [[round(step["kl_nats"], 2), round(step["reward"], 2)] for step in done["steps"]]
-            say(round=number, who=name, episodes_per_cpu_s=speeds[name][-1], kl_and_reward_by_step=course)
-            say(round=number, who=name, **quality(task, done["policy"], seed * 10))
+            courses[name] = course(task, done["folders"], seed * 10)
+            kl_and_reward = [[round(kl, 3), round(reward, 3)] for kl, reward in courses[name]]
+            say(round=number, who=name, episodes_per_cpu_s=speeds[name][-1], kl_and_reward_by_step=kl_and_reward)
+            say(round=number, who=name, **gold(task, done["folders"][-1], seed * 10))
+        more_reward.append(reward_at_equal_kl(courses["tandem"], courses["trl"]))
+        say(round=number, more_reward_at_equal_kl=more_reward[-1])
     medians = {name: statistics.median(values) for name, values in speeds.items()}
     say(policy=given.policy, episodes=episodes, **medians, ratio=medians["tandem"] / medians["trl"])
+    spread = statistics.stdev(more_reward) / len(more_reward) ** 0.5 if len(more_reward) > 1 else None
+    say(more_reward_at_equal_kl=statistics.mean(more_reward), standard_error=spread)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""TRL's PPOTrainer on a job of `benchmarks.ppo`: policy, reward and prompts in, trained policy and its course out."""
+"""TRL's PPOTrainer on a job of `benchmarks.ppo`: policy, reward and prompts in, the policy after each step out."""
 
 import json
 import sys
@@ -29,14 +29,19 @@ class ClippedAdam(torch.optim.Adam):
 
 
 class Course(TrainerCallback):
-    """What the trainer logs of each step."""
+    """Keeps the policy that there is after each step, off the clock."""
 
-    def __init__(self) -> None:
-        self.steps: list[dict] = []
+    def __init__(self, model: nn.Module, out: str) -> None:
+        self.model = model
+        self.out = out
+        self.folders: list[str] = []
+        self.seconds = 0.0
 
-    def on_log(self, args, state, control, logs=None, **kwargs) -> None:
-        if "objective/kl" in logs:
-            self.steps.append({"kl_nats": logs["objective/kl"], "reward": logs["objective/scores"]})
+    def on_step_end(self, args, state, control, **kwargs) -> None:
+        before = time.process_time()
+        self.folders.append(f"{self.out}-{len(self.folders) + 1}")
+        self.model.save_pretrained(self.folders[-1])
+        self.seconds += time.process_time() - before
 
 
 def scorer(job: dict) -> nn.Module:
@@ -89,7 +94,7 @@ def main(job: dict) -> dict:
         {"params": list(value.parameters()), "lr": settings["critic_learning_rate"]},
     ]
     optimizer = ClippedAdam(groups, settings["max_gradient_norm"])
-    course = Course()
+    course = Course(model, job["out"])
     with tempfile.TemporaryDirectory() as folder:
         # One device batch is a whole step, so that each of its minibatches is an optimiser step.
         config = PPOConfig(
@@ -111,10 +116,10 @@ def main(job: dict) -> dict:
         )  # fmt: skip
         before = time.process_time()
         trainer.train()
-        seconds = time.process_time() - before
-    model.save_pretrained(job["out"])
-    tokenizer.save_pretrained(job["out"])
-    return {"cpu_s": seconds, "steps": course.steps, "probe": probe(reward, job["probe"])}
+        seconds = time.process_time() - before - course.seconds
+    for out in course.folders:
+        tokenizer.save_pretrained(out)
+    return {"cpu_s": seconds, "folders": course.folders, "probe": probe(reward, job["probe"])}
 
 
 if __name__ == "__main__":

@@ -46,16 +46,22 @@ def test_preference_training_of_the_peer(pairs: preference_training.Pairs) -> No
 
 
 def test_ppo(task: ppo.Task) -> None:
-    done = ppo.tandem(task, PPO, seed=1)
-    assert len(done["steps"]) == 1
-    assert ppo.quality(task, done["policy"], 1)["held_out_kl"] != 0
+    [start, end] = ppo.course(task, ppo.tandem(task, PPO, seed=1)["folders"], 1)
+    assert abs(start[0]) < 1e-3 < abs(end[0])
 
 
 def test_ppo_of_the_peer(task: ppo.Task) -> None:
     """It refuses a peer whose reward scores otherwise than ours."""
-    done = ppo.trl(peer(ppo.TRL), task, PPO, 1, HOW | {"rows": 16})
-    assert len(done["steps"]) == 1
-    assert ppo.quality(task, done["policy"], 1)["held_out_kl"] != 0
+    [start, end] = ppo.course(task, ppo.trl(peer(ppo.TRL), task, PPO, 1, HOW | {"rows": 16})["folders"], 1)
+    assert abs(start[0]) < 1e-3 < abs(end[0])
+
+
+def test_reward_is_compared_where_the_kl_is_the_same() -> None:
+    """On a line of slope 1, against one of slope .5 that goes further, up to a KL of 2: .5 on average. The order of the
+    steps does not matter."""
+    ours, theirs = [(0.0, 0.1), (2.0, 2.1), (1.0, 1.1)], [(0.0, 0.1), (4.0, 2.1)]
+    assert ppo.reward_at_equal_kl(ours, theirs) == pytest.approx(0.5)
+    assert ppo.reward_at_equal_kl(theirs, ours) == pytest.approx(-0.5)
 
 
 def test_age(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
