@@ -5,8 +5,10 @@ positions times all words ever exists.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
@@ -64,12 +66,13 @@ def token_logprobs(model: PreTrainedModel, hidden_N_D: Tensor, targets_N: Tensor
     With gradients on, and more than `LOGITS_PER_PIECE` logits, each piece is computed again in the backward pass.
     """
     pieces = _pieces(model, hidden_N_D, targets_N)
-    if len(pieces) == 1:
-        return _chosen(_all_logprobs(model, hidden_N_D, temperature), targets_N)
 
     def of_piece(hidden_n_D: Tensor, targets_n: Tensor) -> Tensor:
-        return _chosen(_all_logprobs(model, hidden_n_D, temperature), targets_n)
+        chosen_n: Tensor = ChosenLogprobs.apply(_scaled_logits(model, hidden_n_D, temperature), targets_n)
+        return chosen_n
 
+    if len(pieces) == 1:
+        return of_piece(*pieces[0])
     return torch.cat([checkpoint(of_piece, *piece, use_reentrant=False) for piece in pieces])
 
 
@@ -141,14 +144,37 @@ def _pieces(model: PreTrainedModel, hidden_N_D: Tensor, others_N: Tensor) -> lis
     return list(zip(hidden_N_D.split(rows), others_N.split(rows), strict=True))
 
 
-def _all_logprobs(model: PreTrainedModel, hidden_n_D: Tensor, temperature: float) -> Tensor:
-    """Log-probabilities of all words after each of these states, and perhaps some rows more."""
+def _scaled_logits(model: PreTrainedModel, hidden_n_D: Tensor, temperature: float) -> Tensor:
+    """Logits / temperature after each of these states, and perhaps some rows more."""
     logits_n_V = logits(model, with_rows_to_spare(hidden_n_D))
-    return torch.log_softmax(logits_n_V if temperature == 1 else logits_n_V / temperature, dim=-1)
+    return logits_n_V if temperature == 1 else logits_n_V / temperature
+
+
+def _all_logprobs(model: PreTrainedModel, hidden_n_D: Tensor, temperature: float) -> Tensor:
+    return torch.log_softmax(_scaled_logits(model, hidden_n_D, temperature), dim=-1)
 
 
 def _chosen(all_logprobs_n_V: Tensor, targets_n: Tensor) -> Tensor:
     return all_logprobs_n_V[: len(targets_n)].gather(1, targets_n[:, None]).squeeze(1)
+
+
+class ChosenLogprobs(torch.autograd.Function):
+    """y = log softmax(x)[target] for each row that has a target, the first n; dx = dy (onehot(target) - softmax(x)), in
+    fewer passes over all words than by the parts."""
+
+    @staticmethod
+    def forward(ctx: Any, logits_m_V: Tensor, targets_n: Tensor) -> Tensor:
+        all_logprobs_m_V = torch.log_softmax(logits_m_V, dim=-1)
+        ctx.save_for_backward(all_logprobs_m_V, targets_n)
+        return _chosen(all_logprobs_m_V, targets_n)
+
+    @staticmethod
+    def backward(ctx: Any, gradients_n: Tensor) -> tuple[Tensor, None]:
+        all_logprobs_m_V, targets_n = ctx.saved_tensors
+        spare = len(all_logprobs_m_V) - len(targets_n)
+        gradients_m_V = all_logprobs_m_V.exp().mul_(F.pad(-gradients_n, (0, spare))[:, None])
+        gradients_m_V[: len(targets_n)].scatter_add_(1, targets_n[:, None], gradients_n[:, None])
+        return gradients_m_V, None
 
 
 @torch.no_grad()

@@ -2,9 +2,10 @@
 
 There it is not the products alone that cost the time but the passes over memory around them, padding, and an attention
 kernel made for long rows. So: no padding outside attention; the last layer asks on behalf of those tokens alone whose
-states are read; gate and up in one product; norms without their weights, which go into the product that follows; rotary
-embedding as one complex product; attention by batched products. Same function, same parameters, same gradients as the
-library's `LlamaModel`, to rounding. What does not fit is left to the library.
+states are read; norms without their weights, which go into the product that follows; rotary embedding as one complex
+product; attention by batched products; and while drawing, where there are no gradients to put together again, what has
+one input in one product. Same function, same parameters, same gradients as the library's `LlamaModel`, to rounding.
+What does not fit is left to the library.
 """
 
 from dataclasses import dataclass
@@ -97,7 +98,9 @@ def hidden_states(
         queries = lift_queries(_queries(trunk, layer, units_M_D, turns_M_1_h))
         mixed_M_I = lift_queries.back(_attend(queries, _each_query(trunk, keys), _each_query(trunk, values), hidden))
         states_M_D = torch.addmm(states_M_D, mixed_M_I, layer.self_attn.o_proj.weight.T)
-        states_M_D = _feed_forward(layer, states_M_D, _gates_and_ups(layer))
+        units_M_D = _unit(states_M_D, layer.post_attention_layernorm)
+        gates_M_F, ups_M_F = (F.linear(units_M_D, weight_F_D) for weight_F_D in _gates_and_ups(layer))
+        states_M_D = _feed_forward(layer, states_M_D, gates_M_F, ups_M_F)
     return _unit(states_M_D, trunk.norm).mul(trunk.norm.weight)[: int(read_B_T.sum())]
 
 
@@ -214,7 +217,7 @@ class Products:
         queries_I_D = _paired(attention.q_proj.weight, size) * size**-0.5
         keys_I_D = _paired(attention.k_proj.weight, size)
         attention_I_D = torch.cat([queries_I_D, keys_I_D, attention.v_proj.weight]) * norm
-        return cls(attention_I_D, _gates_and_ups(layer))
+        return cls(attention_I_D, torch.cat(_gates_and_ups(layer)))
 
 
 def continue_rows(
@@ -253,7 +256,9 @@ def continue_rows(
         )
         mixed_N_I = mixed.unflatten(0, (rows, -1)).transpose(1, 2).flatten(2).flatten(0, 1)
         states_N_D = torch.addmm(states_N_D, mixed_N_I, layer.self_attn.o_proj.weight.T)
-        states_N_D = _feed_forward(layer, states_N_D, products.feed_forward_2F_D)
+        units_N_D = _unit(states_N_D, layer.post_attention_layernorm)
+        gates_N_F, ups_N_F = F.linear(units_N_D, products.feed_forward_2F_D).chunk(2, dim=1)
+        states_N_D = _feed_forward(layer, states_N_D, gates_N_F, ups_N_F)
     return _unit(states_N_D, trunk.norm).mul(trunk.norm.weight)
 
 
@@ -313,15 +318,14 @@ def _attend_once(queries_BQ_1_H: Tensor, keys_BQ_S_H: Tensor, values_BQ_S_H: Ten
         matmul.fp32_precision = before
 
 
-def _feed_forward(layer: Any, states_N_D: Tensor, weight_2F_D: Tensor) -> Tensor:
-    units_N_D = _unit(states_N_D, layer.post_attention_layernorm)
-    gates_N_F, ups_N_F = F.linear(units_N_D, weight_2F_D).chunk(2, dim=1)
+def _gates_and_ups(layer: Any) -> tuple[Tensor, Tensor]:
+    """Weights [F, D] of both products, the norm's in them."""
+    norm = layer.post_attention_layernorm.weight
+    return layer.mlp.gate_proj.weight * norm, layer.mlp.up_proj.weight * norm
+
+
+def _feed_forward(layer: Any, states_N_D: Tensor, gates_N_F: Tensor, ups_N_F: Tensor) -> Tensor:
     return torch.addmm(states_N_D, F.silu(gates_N_F) * ups_N_F, layer.mlp.down_proj.weight.T)
-
-
-def _gates_and_ups(layer: Any) -> Tensor:
-    """Both products [2F, D], the norm's weight in them."""
-    return torch.cat([layer.mlp.gate_proj.weight, layer.mlp.up_proj.weight]) * layer.post_attention_layernorm.weight
 
 
 def _unit(states_N_D: Tensor, norm: Any) -> Tensor:

@@ -7,6 +7,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from learner import language_model
 from learner.errors import ModelNotSupported
 from learner.language_model import (
+    ChosenLogprobs,
     predicting_states,
     reply_logprobs,
     require_plain_head,
@@ -51,6 +52,20 @@ def test_pieces_give_the_same_logprobs_and_gradients(llama, monkeypatch):
         grads.append([parameter.grad.clone() for parameter in llama.parameters()])
     for whole, pieces in zip(*grads, strict=True):
         torch.testing.assert_close(whole, pieces, atol=2e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("spare", [0, 2])
+def test_the_gradient_of_chosen_logprobs_is_that_of_their_parts(spare):
+    logits = torch.randn(5 + spare, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    logits[0, 3] = -torch.inf
+    targets, weights = torch.tensor([0, 6, 2, 2, 5]), torch.tensor([1.0, -2.0, 0.5, 0.0, 3.0], dtype=torch.float64)
+    first, second = (logits.clone().requires_grad_() for _ in range(2))
+    ours = ChosenLogprobs.apply(first, targets)
+    parts = torch.log_softmax(second, dim=-1)[torch.arange(5), targets]
+    torch.testing.assert_close(ours, parts)
+    (ours * weights).sum().backward()
+    (parts * weights).sum().backward()
+    torch.testing.assert_close(first.grad, second.grad)
 
 
 def test_a_model_with_another_head_is_refused(llama):
