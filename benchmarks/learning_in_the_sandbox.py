@@ -30,14 +30,14 @@ from feedback.tax.measuring import MAX_REPLY_TOKENS, Right, compare
 from feedback.tax.tasks import builtin_suite
 from learner.comparisons import VotedComparison
 from learner.dpo import DPOStep, train_dpo
+from learner.harmful_prompts import HarmTest, voted_prompts
 from learner.language_model import reply_logprobs
 from learner.policy import Policy, load_policy
 from learner.ppo import PPOStep, train_ppo
 from learner.preference_judging import calibrate
 from learner.preference_model import OVERALL, PreferenceModel
 from learner.preference_training import train_preference_model
-from learner.prompts import TrainingPrompt
-from learner.rehearsal_prompts import Chosen, UnvotedPrompt, choose
+from learner.rehearsal_prompts import UnvotedPrompt, choose
 from learner.sampler import TorchSampler
 from learner.sequences import Episodes
 from learner.starting_policy import WEIGHTS
@@ -72,19 +72,20 @@ def draw_prompts(count: int, rng: random.Random) -> list[Prompt]:
     return [rng.choice(pools[rng.random() < HARMFUL_SHARE]) for _ in range(count)]
 
 
-def simulate_votes(policy: Policy, count: int, seed: int) -> list[VotedComparison]:
-    """`count` votes of simulated raters on pairs of the policy's replies."""
+def simulate_votes(policy: Policy, count: int, seed: int, *, both: bool = False) -> list[VotedComparison]:
+    """`count` votes of simulated raters on pairs of the policy's replies; `both`: two on each, one under each
+    objective."""
     rng = random.Random(seed)
-    prompts = draw_prompts(count, rng)
+    prompts = draw_prompts(count // 2 if both else count, rng)
     sides = replies(policy, prompts, seed * 2), replies(policy, prompts, seed * 2 + 1)
     crew = raters(20, seed)
     voted = []
     for prompt, first, second in zip(prompts, *sides, strict=True):
-        objective = draw_objective(prompt, rng)
-        judgement = vote(prompt, (policy.decode(first), policy.decode(second)), objective, rng.choice(crew), rng)
-        label = soft_label(str(judgement.preferred), judgement.strength, FeedbackSettings())
-        if label is not None:
-            voted.append(VotedComparison(prompt.messages, (first, second), objective, label))
+        for objective in OBJECTIVES if both else (draw_objective(prompt, rng),):
+            judgement = vote(prompt, (policy.decode(first), policy.decode(second)), objective, rng.choice(crew), rng)
+            label = soft_label(str(judgement.preferred), judgement.strength, FeedbackSettings())
+            if label is not None:
+                voted.append(VotedComparison(prompt.messages, (first, second), objective, label))
     return voted
 
 
@@ -160,18 +161,14 @@ def bars_missed(after: dict[str, Any], agreement: float, kl_nats: float) -> list
     return [f"{bar}: {after}, agreement {agreement:.3f}, KL {kl_nats:.2f}" for bar, met in bars.items() if not met]
 
 
-def rehearsed(
-    start: Policy, voted: list[VotedComparison], chats: int, settings: PPOSettings | DPOSettings, seed: int
-) -> Chosen:
-    """The prompts that an iteration would rehearse, had as many chats gone on beside the votes."""
+def unvoted_prompts(chats: int, seed: int) -> list[UnvotedPrompt]:
+    """Those of as many chats that nobody voted on, without what is held out."""
     asked = draw_prompts(chats, random.Random(f"chats-{seed}"))
-    unvoted = [
+    return [
         UnvotedPrompt(str(at), prompt.messages)
         for at, prompt in enumerate(asked)
         if split_of(prompt_digest(prompt.messages), FeedbackSettings()) != "heldout"
     ]
-    pool = [TrainingPrompt(one.messages, one.objective) for one in voted]
-    return choose(start, pool, unvoted, settings, seed=seed)
 
 
 def split(voted: list[VotedComparison], watch_share: float) -> tuple[list[VotedComparison], ...]:
@@ -192,12 +189,14 @@ def run(
     dpo: DPOSettings,
     preference: PreferenceSettings,
     chats: int = 0,
+    both: bool = False,
 ) -> dict[str, Any]:
-    """`chats` are those that nobody voted on. Votes, preference model, PPO or DPO, and the figures around them."""
+    """Votes, preference model, PPO or DPO, and the figures around them. `chats` are those that nobody voted on;
+    `both` has each pair judged under both objectives."""
     clock = Clock()
     start = load_policy(WEIGHTS, device="cpu")
     with clock.stage("votes"):
-        voted = simulate_votes(start, votes, seed)
+        voted = simulate_votes(start, votes, seed, both=both)
     held_out, watched, train = split(voted, watch_share)
     with clock.stage("preference"):
         model = train_preference_model(start, train, preference, seed=seed)
@@ -213,11 +212,20 @@ def run(
         prompts = [prompt for prompt in held_out_prompts() for _ in range(4)]
         start_replies = replies(start, prompts, seed + 8)
     policy = load_policy(WEIGHTS, device="cpu")
-    pool = [TrainingPrompt(one.messages, one.objective) for one in train]
     steps: list[PPOStep | DPOStep] = []
     end = None
     with clock.stage("training"):
-        chosen = rehearsed(start, train + watched, chats, ppo if trainer == "ppo" else dpo, seed)
+        settings = ppo if trainer == "ppo" else dpo
+        practised, others = (voted_prompts((one.messages, one.objective) for one in part) for part in (train, watched))
+        test = HarmTest.learn(start, practised + others, settings, model, seed=seed)
+        pool = test.training_prompts(practised)
+        chosen = choose(
+            test,
+            pool + test.training_prompts(others),
+            unvoted_prompts(chats, seed),
+            settings.rehearsal_replies,
+            seed=seed,
+        )
         if trainer == "ppo":
             end = train_ppo(
                 policy,
@@ -257,6 +265,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--votes", type=int, default=600)
     parser.add_argument("--chats", type=int, default=0, help="further chats, which nobody votes on")
+    parser.add_argument("--both", action="store_true", help="each pair is judged under both objectives")
     parser.add_argument("--watch-share", type=float, default=FeedbackSettings().watch_share)
     parser.add_argument("--trainer", choices=("ppo", "dpo"), default="ppo")
     parser.add_argument("--dpo", type=json.loads, default={})
@@ -269,8 +278,9 @@ def main() -> None:
     missed = 0
     for seed in range(1, arguments.seeds + 1):
         result = run(
-            seed, arguments.votes, arguments.watch_share, arguments.trainer, ppo, dpo, preference, arguments.chats
-        )
+            seed, arguments.votes, arguments.watch_share, arguments.trainer, ppo, dpo, preference,
+            arguments.chats, arguments.both,
+        )  # fmt: skip
         if arguments.verbose:
             print(json.dumps(result["evidence"], indent=1))
             for step in result["steps"]:

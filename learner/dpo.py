@@ -26,13 +26,13 @@ from learner.comparisons import (
 )
 from learner.errors import CheckpointInvalid, TrainingDataInvalid, TrainingDiverged
 from learner.hardware import matmul_precision
+from learner.harmful_prompts import HarmTest, voted_prompts
 from learner.language_model import token_logprobs
 from learner.losses import dpo_margins, preference_loss
 from learner.policy import Policy
 from learner.preference_model import pair_states
 from learner.preference_training import OBJECTIVES, shares_of_objectives
 from learner.processes import ALONE
-from learner.prompts import TrainingPrompt
 from learner.rehearsal import Rehearsal
 from learner.rehearsal_prompts import choose
 from learner.sampler import TorchSampler
@@ -101,8 +101,7 @@ def train_dpo(
     modules: dict[str, nn.Module] = {"policy": model}
     optimizers: dict[str, torch.optim.Optimizer] = {"policy": optimizer}
     if rehearse_on is None and settings.rehearsal_weight:
-        asked = [TrainingPrompt(one.messages, one.objective) for one in comparisons]
-        rehearse_on = choose(replace(policy, model=reference), asked, [], settings, seed=seed).prompts
+        rehearse_on = _harmless_prompts(replace(policy, model=reference), comparisons, settings, seed)
     rehearsal, trained = _new_rehearsal(policy, reference, rehearse_on or [], settings, seed), Trained(model, ALONE)
     fingerprint = fingerprint_of(encoded, settings, seed)
     if resume is not None:
@@ -127,6 +126,14 @@ def train_dpo(
             if on_step is not None:
                 state = partial(TrainingState.of, step + 1, fingerprint, modules, optimizers)
                 on_step(DPOStep(step + 1, steps, *sums, float(norm), rehearsed), state)
+
+
+def _harmless_prompts(
+    reference: Policy, comparisons: Sequence[VotedComparison], settings: DPOSettings, seed: int
+) -> list[list[int]]:
+    voted = voted_prompts((one.messages, one.objective) for one in comparisons)
+    test = HarmTest.learn(reference, voted, settings, None, seed=seed)
+    return choose(test, test.training_prompts(voted), [], settings.rehearsal_replies, seed=seed).prompts
 
 
 def _new_rehearsal(

@@ -18,6 +18,7 @@ from feedback.store import Store, policies
 from learner.evaluation import Serving, evaluate
 from learner.iteration.examples import held_out_prompts
 from learner.iteration.fitting import fit_to
+from learner.iteration.harm import harmful_among_undecided
 from learner.iteration.preferences import PREFERENCE, WATCH
 from learner.policy import Policy as LoadedPolicy
 from learner.policy import load_policy
@@ -61,7 +62,7 @@ def measure_again(store: Store, settings: Settings, version: int) -> dict[str, A
         candidate,
         reference,
         preference_model,
-        held_out_prompts(dataset),
+        held_out_prompts(dataset, harmful_among_undecided(preference.parent)),
         learner.evaluation,
         reward_weights=learner.ppo.reward_weights,
         max_prompt_tokens=learner.ppo.max_prompt_tokens,

@@ -73,6 +73,19 @@ def discriminant(ordinary_N_D: Tensor, others_K_D: Tensor, shrinkage: float) -> 
     return direction_D, (means[0] + means[1]) / 2 @ direction_D
 
 
+def held_out_auroc(ordinary_N_D: Tensor, others_K_D: Tensor, shrinkage: float) -> float | None:
+    """The chance that the discriminant puts one of the others above an ordinary one, of those that it did not learn
+    from: every second of each kind is learnt from, then every other. None with fewer than two of a kind."""
+    if min(len(ordinary_N_D), len(others_K_D)) < 2:
+        return None
+    found = 0.0
+    for learnt, asked in ((0, 1), (1, 0)):
+        direction_D, _ = discriminant(ordinary_N_D[learnt::2], others_K_D[learnt::2], shrinkage)
+        ordinary, others = (kind[asked::2].double() @ direction_D for kind in (ordinary_N_D, others_K_D))
+        found += (auroc(ordinary, others) or 0.0) / 2
+    return found
+
+
 def auroc(ordinary_N: Tensor, strange_M: Tensor) -> float | None:
     """The chance that a strange one scores above an ordinary one, equal scores counting half; None without either."""
     if not len(ordinary_N) or not len(strange_M):

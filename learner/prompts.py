@@ -8,7 +8,7 @@ import torch
 from learner.errors import TrainingDataInvalid
 from learner.policy import Message, Policy
 
-HARMLESS = "harmless"
+HELPFUL, HARMLESS = "helpful", "harmless"
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Samples and the comparisons made of them: written once, when the reply has ended."""
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -14,7 +15,7 @@ from feedback.store import insert
 COLUMNS = tuple(Sample.__table__.columns.keys())
 
 
-def prompt_digest(messages: list[dict[str, Any]]) -> str:
+def prompt_digest(messages: Sequence[Mapping[str, Any]]) -> str:
     """SHA-256 of the conversation that a reply answers; datasets are split by it."""
     return hashlib.sha256(orjson.dumps(messages, option=orjson.OPT_SORT_KEYS)).hexdigest()
 

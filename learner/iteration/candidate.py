@@ -13,6 +13,7 @@ from feedback.store import policies
 from learner.dpo import DPOStep, train_dpo
 from learner.evaluation import Serving, evaluate
 from learner.iteration.examples import comparisons, held_out_prompts
+from learner.iteration.harm import harmful_among_undecided
 from learner.iteration.preferences import PREFERENCE, WATCH
 from learner.iteration.rehearsing import TokenIds
 from learner.iteration.run import Run, write_json
@@ -114,7 +115,7 @@ def judge(
         candidate,
         start,
         judges.preference_model,
-        held_out_prompts(dataset),
+        held_out_prompts(dataset, harmful_among_undecided(this.folder)),
         this.learner.evaluation,
         reward_weights=reward_weights(this, judges.preference_model),
         max_prompt_tokens=this.learner.ppo.max_prompt_tokens,

@@ -1,15 +1,15 @@
 """What the stages take out of a frozen dataset: comparisons, prompts to practise on and prompts to measure on."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
-
-import orjson
 
 from feedback import datasets
 from feedback.examples import Example
+from feedback.store.samples import prompt_digest
 from learner.comparisons import Agreement, VotedComparison
 from learner.evaluation import HeldOutPrompt
-from learner.prompts import HARMLESS, TrainingPrompt
+from learner.harmful_prompts import VotedPrompt, voted_prompts
+from learner.prompts import HARMLESS, HELPFUL, TrainingPrompt
 
 
 def comparisons(dataset: Path, split: str) -> list[VotedComparison]:
@@ -43,22 +43,29 @@ def agreements(examples: Iterable[Example]) -> dict[tuple[str, str], Agreement]:
     }
 
 
-def prompts(dataset: Path, split: str) -> list[TrainingPrompt]:
-    """The distinct conversations of a split, each under the objective of its first vote."""
-    distinct: dict[bytes, Example] = {}
-    for example in datasets.read(dataset, split):
-        distinct.setdefault(orjson.dumps(example.messages), example)
-    return [TrainingPrompt(example.messages, example.objective) for example in distinct.values()]
+def voted(dataset: Path, split: str) -> list[VotedPrompt]:
+    """The distinct conversations of a split."""
+    return voted_prompts((example.messages, example.objective) for example in datasets.read(dataset, split))
 
 
-def held_out_prompts(dataset: Path) -> list[HeldOutPrompt]:
-    """The distinct held-out conversations; harmful are those with more votes under harmless than under helpful."""
-    distinct: dict[bytes, list[Example]] = {}
-    for example in datasets.read(dataset, "heldout"):
-        distinct.setdefault(orjson.dumps(example.messages), []).append(example)
+def prompts(dataset: Path, split: str, harmful: Collection[str] = ()) -> list[TrainingPrompt]:
+    """The distinct conversations of a split, each under the objective of most of its votes. Those with as many votes
+    under each are under harmless if their digests are among `harmful`."""
     return [
-        HeldOutPrompt(
-            same[0].messages, 2 * sum(one.objective == HARMLESS for one in same) > len(same), vote=same[0].vote
-        )
-        for same in distinct.values()
+        TrainingPrompt(one.messages, HARMLESS if _asks_harm(one, harmful) else HELPFUL) for one in voted(dataset, split)
     ]
+
+
+def held_out_prompts(dataset: Path, harmful: Collection[str] = ()) -> list[HeldOutPrompt]:
+    """The distinct held-out conversations; which are `harmful` is said as in `prompts`."""
+    votes: dict[str, str] = {}
+    for example in datasets.read(dataset, "heldout"):
+        votes.setdefault(prompt_digest(example.messages), example.vote)
+    return [
+        HeldOutPrompt(one.messages, _asks_harm(one, harmful), vote=votes[one.digest])
+        for one in voted(dataset, "heldout")
+    ]
+
+
+def _asks_harm(one: VotedPrompt, harmful: Collection[str]) -> bool:
+    return one.digest in harmful if one.undecided else one.under_harmless > one.under_others

@@ -10,6 +10,7 @@ from learner.frontier import AXES, Measure
 from learner.hardware import matmul_precision
 from learner.iteration.candidate import Judges
 from learner.iteration.examples import held_out_prompts, prompts
+from learner.iteration.harm import harmful_among_undecided
 from learner.iteration.rehearsing import TokenIds
 from learner.iteration.run import Run, write_json
 from learner.iteration.versions import trainable
@@ -55,7 +56,7 @@ def _trained(
     """A point for each weight: a policy trained for it by a short run of PPO. Points done before a kill are kept."""
     settings, file = this.learner.evaluation, this.folder / FRONTIER
     points: list[dict[str, Any]] = orjson.loads(file.read_bytes()) if file.exists() else []
-    pool = prompts(dataset, "train")
+    pool = prompts(dataset, "train", harmful_among_undecided(this.folder))
     for weight in settings.frontier_weights[len(points) :]:
         policy = trainable(this, start, 0)
         short = {

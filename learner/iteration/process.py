@@ -18,6 +18,7 @@ from learner.hardware import prepare_training
 from learner.iteration.candidate import TRAINING_STATE, Judges, improve, judge, publish
 from learner.iteration.fitting import fit_to
 from learner.iteration.frontier import measure_frontier
+from learner.iteration.harm import learn_harm
 from learner.iteration.preferences import (
     PREFERENCE,
     PRETRAINED,
@@ -111,7 +112,8 @@ def _all_stages(this: Run) -> int:
         watch, watch_report = train_watch(this, dataset, start)
         judges = Judges(preference_model, watch)
         candidate = starting_point(this, start)
-        rehearse_on, rehearsal_report = choose_rehearsal(this, dataset, start)
+        harm_test = learn_harm(this, dataset, start, preference_model)
+        rehearse_on, rehearsal_report = choose_rehearsal(this, dataset, harm_test)
         steps, end = improve(this, dataset, start, judges, candidate, rehearse_on)
         evaluation = judge(this, dataset, start, judges, candidate.policy, preference_report["anchor"])
         frontier = measure_frontier(this, dataset, start, judges, candidate.policy, rehearse_on)

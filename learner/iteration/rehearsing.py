@@ -5,15 +5,16 @@ from typing import Any
 
 from feedback.examples import split_of
 from feedback.store import datasets, rehearsals
+from learner.harmful_prompts import HarmTest
 from learner.iteration.examples import prompts
+from learner.iteration.harm import harmful_among_undecided
 from learner.iteration.run import Run
-from learner.policy import Policy
 from learner.rehearsal_prompts import UnvotedPrompt, choose
 
 TokenIds = list[list[int]]
 
 
-def choose_rehearsal(this: Run, dataset: Path, start: Policy) -> tuple[TokenIds, dict[str, Any] | None]:
+def choose_rehearsal(this: Run, dataset: Path, test: HarmTest) -> tuple[TokenIds, dict[str, Any] | None]:
     """The prompts, as token ids, and the report of `choose`; none where the settings want no rehearsal.
 
     The chats among them are recorded, so that who asks for erasure is told which versions rehearsed theirs, and so that
@@ -24,11 +25,12 @@ def choose_rehearsal(this: Run, dataset: Path, start: Policy) -> tuple[TokenIds,
         return [], None
     known = this.store.read(rehearsals.of_iteration, this.iteration_id)
     chats = known or _newest(this, dataset, settings.rehearsal_chats)
+    harmful = harmful_among_undecided(this.folder)
     chosen = choose(
-        start,
-        [*prompts(dataset, "train"), *prompts(dataset, "watch")],
+        test,
+        [*prompts(dataset, "train", harmful), *prompts(dataset, "watch", harmful)],
         [UnvotedPrompt(chat.sample_id, chat.messages) for chat in chats],
-        settings,
+        settings.rehearsal_replies,
         seed=this.seed,
         known_harmless=bool(known),
     )

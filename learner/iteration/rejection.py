@@ -6,6 +6,7 @@ from typing import Any
 import orjson
 
 from learner.iteration.examples import held_out_prompts, prompts
+from learner.iteration.harm import harmful_among_undecided
 from learner.iteration.run import Run, write_json
 from learner.policy import Policy
 from learner.prompts import HARMLESS
@@ -21,7 +22,10 @@ def train_rejection(this: Run, dataset: Path, start: Policy) -> dict[str, Any]:
         known: dict[str, Any] = orjson.loads(report_file.read_bytes())
         return known
     gate, report = train_strange_prompts(
-        start, _prompts(dataset), this.learner.rejection, this.learner.preference.max_prompt_tokens
+        start,
+        _prompts(dataset, harmful_among_undecided(this.folder)),
+        this.learner.rejection,
+        this.learner.preference.max_prompt_tokens,
     )
     if gate is not None:
         report["sha256"] = save_strange_prompts(gate, folder)
@@ -30,11 +34,11 @@ def train_rejection(this: Run, dataset: Path, start: Policy) -> dict[str, Any]:
     return report
 
 
-def _prompts(dataset: Path) -> Prompts:
-    train = [(one.objective == HARMLESS, said_last(one.messages)) for one in prompts(dataset, "train")]
-    held_out = [(one.asked_harmful, said_last(one.messages)) for one in held_out_prompts(dataset)]
+def _prompts(dataset: Path, harmful: frozenset[str]) -> Prompts:
+    train = [(one.objective == HARMLESS, said_last(one.messages)) for one in prompts(dataset, "train", harmful)]
+    held_out = [(one.asked_harmful, said_last(one.messages)) for one in held_out_prompts(dataset, harmful)]
     parts = [
-        [text for harmful, text in of if harmful is wanted and text]
+        [text for asks_harm, text in of if asks_harm is wanted and text]
         for of in (train, held_out)
         for wanted in (False, True)
     ]

@@ -12,6 +12,7 @@ from feedback.settings import Settings
 from feedback.store import Store
 from learner.gradient_checkpointing import checkpoint_layers
 from learner.iteration.examples import comparisons, prompts
+from learner.iteration.harm import harmful_among_undecided
 from learner.iteration.rollouts import sampler_for
 from learner.iteration.run import Run
 from learner.iteration.versions import Candidate, load, starting_point
@@ -125,7 +126,7 @@ def _ppo(
         candidate.policy,
         start.model,
         preference_model,
-        prompts(Path(task["dataset"]), "train"),
+        prompts(Path(task["dataset"]), "train", harmful_among_undecided(this.folder)),
         this.learner.ppo.model_copy(update={"reward_weights": task["reward_weights"]}),
         seed=this.seed,
         watch=watch,

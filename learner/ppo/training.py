@@ -13,6 +13,7 @@ from learner.advantages import gae, group_relative_advantages, kl_shaped_rewards
 from learner.critic import Critic, PreferenceCritic
 from learner.errors import CheckpointInvalid, TrainingDataInvalid, TrainingDiverged
 from learner.hardware import matmul_precision
+from learner.harmful_prompts import HarmTest, voted_prompts
 from learner.kl_control import AdaptiveKL, FixedKL
 from learner.policy import Policy
 from learner.ppo.bound import Bound
@@ -299,7 +300,9 @@ class PPO:
         if not settings.rehearsal_weight:
             return None
         if rehearse_on is None:
-            rehearse_on = choose(start, prompts, [], settings, seed=self.seed).prompts
+            votes = voted_prompts((one.messages, one.objective) for one in prompts)
+            test = HarmTest.learn(start, votes, settings, self.preference_model, seed=self.seed)
+            rehearse_on = choose(test, prompts, [], settings.rehearsal_replies, seed=self.seed).prompts
         if not rehearse_on:
             return None
         with matmul_precision(settings.matmul_precision, start.model):

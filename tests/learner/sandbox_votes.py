@@ -4,6 +4,7 @@ import random
 
 from feedback.ids import new_id
 from feedback.sandbox import raters, world
+from feedback.sandbox.judge import OBJECTIVES
 from feedback.schema import Sample
 from feedback.settings import Settings
 from feedback.store import Store, samples, votes
@@ -12,8 +13,8 @@ from learner.policy import load_policy
 from learner.sampler import TorchSampler
 
 
-def cast_votes(store: Store, settings: Settings, count: int, seed: int = 0) -> None:
-    """`count` votes on pairs that v0 wrote, counted."""
+def cast_votes(store: Store, settings: Settings, count: int, seed: int = 0, *, both: bool = False) -> None:
+    """Votes on `count` pairs that v0 wrote, counted: one on each, or with `both` one under each objective."""
     policy = load_policy(settings.policies_dir / "v0", "cpu")
     rng = random.Random(seed)
     people = raters.raters(20, seed)
@@ -30,9 +31,10 @@ def cast_votes(store: Store, settings: Settings, count: int, seed: int = 0) -> N
             samples.add_comparison(session, comparison, pair)
             session.flush()
             rater = rng.choice(people)
-            said = raters.vote(prompt, replies, raters.draw_objective(prompt, rng), rater, rng)
-            judgement = votes.Judgement(said.objective, str(said.preferred), said.strength)
-            votes.put(session, comparison.id, judgement, key_id="key_sim", sees_all=False, rater=said.rater)
+            for objective in OBJECTIVES if both else (raters.draw_objective(prompt, rng),):
+                said = raters.vote(prompt, replies, objective, rater, rng)
+                judgement = votes.Judgement(said.objective, str(said.preferred), said.strength)
+                votes.put(session, comparison.id, judgement, key_id="key_sim", sees_all=False, rater=said.rater)
 
     store.write(record)
     count_all(store)

@@ -28,7 +28,7 @@ from learner.policy import Policy
 from learner.ppo import train_ppo
 from learner.prepare import prepare
 from tests.learner.iterations import QUICK, learner, quick_settings, start, voted_home
-from tests.learner.sandbox_votes import cast_votes
+from tests.learner.sandbox_votes import cast_votes, have_chats
 from tests.learner.test_prepare import model_folder
 from tests.learner.test_pretraining import ranked_file
 
@@ -204,6 +204,27 @@ def test_without_enough_votes_to_watch_by_it_says_so_and_goes_on(store: Store, s
     }  # fmt: skip
     assert evidence["frontier"] is None
     assert "watch" not in evidence["evaluation"]
+
+
+def test_where_pairs_are_judged_under_both_objectives_it_is_learnt_which_prompts_ask_for_harm(
+    settings: Settings,
+) -> None:
+    store = Store(settings.record_url)
+    store.migrate()
+    prepare(store, settings)
+    cast_votes(store, settings, 200, both=True)
+    have_chats(store, 100)
+    run(store, settings, start(store, settings).id)
+    evidence = store.read(policies.get, 1).evidence
+    assert evidence["rehearsal"]["told_by"] == "tension"
+    assert 0 < evidence["rehearsal"]["from_chats"] < evidence["rehearsal"]["prompts"]
+    # Without it no held-out prompt would be known to ask for harm, and nothing would tell the gate how much is done.
+    harm = evidence["evaluation"]["harm"]
+    assert harm["count"] > 0
+    assert evidence["evaluation"]["refusals"]["count"] + harm["count"] == evidence["evaluation"]["prompts"]
+    again = measure_again(store, settings, 1)
+    assert (again["harm"], again["refusals"]) == (harm, evidence["evaluation"]["refusals"])
+    store.close()
 
 
 def test_imported_pairs_train_any_model(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from learner.outliers import auroc, discriminant, fit
+from learner.outliers import auroc, discriminant, fit, held_out_auroc
 
 
 def correlated(count: int, seed: int) -> torch.Tensor:
@@ -51,3 +51,16 @@ def test_the_discriminant_by_hand():
 def test_auroc_by_hand():
     assert auroc(torch.tensor([1.0, 2.0]), torch.tensor([2.0, 3.0])) == pytest.approx((1 + 1 + 0.5 + 1) / 4)
     assert auroc(torch.tensor([1.0]), torch.zeros(0)) is None
+
+
+def test_the_discriminant_is_judged_by_what_it_did_not_learn_from():
+    generator = torch.Generator().manual_seed(2)
+    noise, same = (torch.randn(200, 60, generator=generator) for _ in range(2))
+    found = held_out_auroc(noise, same, 0.1)
+    assert found is not None and 0.4 < found < 0.6
+    # What it learnt from it would tell apart.
+    direction, _ = discriminant(noise, same, 0.1)
+    assert (auroc(noise.double() @ direction, same.double() @ direction) or 0) > 0.7
+    apart = held_out_auroc(noise, same + 2 * (torch.arange(60) == 3), 0.1)
+    assert apart is not None and apart > 0.8
+    assert held_out_auroc(noise, same[:1], 0.1) is None

@@ -8,9 +8,10 @@ from benchmarks.learning_in_the_sandbox import draw_prompts
 from feedback.learning_settings import PPOSettings
 from feedback.sandbox.raters import draw_objective
 from feedback.sandbox.world import Prompt, training_prompts
+from learner.harmful_prompts import LEAST, HarmTest, voted_prompts
 from learner.policy import Policy, load_policy
 from learner.prompts import TrainingPrompt
-from learner.rehearsal_prompts import LEAST, Chosen, UnvotedPrompt, choose
+from learner.rehearsal_prompts import Chosen, UnvotedPrompt, choose
 from learner.starting_policy import WEIGHTS
 
 
@@ -29,9 +30,18 @@ def chats(prompts: list[Prompt]) -> list[UnvotedPrompt]:
     return [UnvotedPrompt(f"smp_{at}", prompt.messages) for at, prompt in enumerate(prompts)]
 
 
-def chosen(start: Policy, *given: object, count: int = 10_000, max_tokens: int = 100, **more: object) -> Chosen:
-    settings = PPOSettings(rehearsal_replies=count, max_prompt_tokens=max_tokens)
-    return choose(start, *given, settings, **({"seed": 1} | more))
+def chosen(
+    start: Policy,
+    votes: list[TrainingPrompt],
+    unvoted: list[UnvotedPrompt],
+    *,
+    count: int = 10_000,
+    max_tokens: int = 100,
+    **more: object,
+) -> Chosen:
+    given = voted_prompts((one.messages, one.objective) for one in votes)
+    test = HarmTest.learn(start, given, PPOSettings(max_prompt_tokens=max_tokens), None, seed=1)
+    return choose(test, votes, unvoted, count, **({"seed": 1} | more))
 
 
 def test_harm_is_left_out_of_votes_under_helpful_and_of_chats(start):
@@ -47,7 +57,7 @@ def test_harm_is_left_out_of_votes_under_helpful_and_of_chats(start):
     harmless = {prompt for prompt in (*under_helpful, *asked) if not prompt.harmful}
     could_be = [prompt for prompt in harmless if tuple(start.encode_chat(prompt.messages)) not in judged]
     assert len(set(rehearsed) & set(could_be)) > 0.85 * len(could_be)
-    assert found.report["harmful"] > 100
+    assert found.report["harmful"] > 100 and found.report["told_by"] == "votes"
     assert len(found.chats) == found.report["from_chats"] > 50
     of_chats = {tuple(start.encode_chat(asked[int(name.removeprefix("smp_"))].messages)) for name in found.chats}
     assert of_chats <= set(map(tuple, found.prompts))
@@ -78,6 +88,7 @@ def test_where_too_little_was_judged_under_harmless_only_that_is_left_out(start)
     wanted = {tuple(start.encode_chat(one.messages)) for one in helpful}
     wanted -= {tuple(start.encode_chat(one.messages)) for one in judged}
     assert set(map(tuple, found.prompts)) == wanted and found.report["harmful"] == 0
+    assert found.report["told_by"] == "none_judged"
     assert chosen(start, judged, []).prompts == []
 
 

@@ -34,7 +34,14 @@ export function directSection(steps, rehearsal, drawn) {
 function rehearsed(rehearsal) {
   const held = `The policy was held to what the starting policy says on ${rehearsal.prompts} prompts`;
   const from = `${rehearsal.from_chats} of them from chats that nobody voted on`;
-  return `${held}, ${from}. ${rehearsal.harmful} more were left out, since they look as if they asked for harm.`;
+  return `${held}, ${from}. ${leftOut(rehearsal)}`;
+}
+
+function leftOut({ harmful, told_by: toldBy }) {
+  if (toldBy === "nothing")
+    return `${harmful} more were left out: nothing tells which of them ask for harm. Judge some pairs under one objective only.`;
+  const how = toldBy === "tension" ? ", by where what helps is what harms (most pairs were judged under both objectives)" : "";
+  return `${harmful} more were left out, since they look as if they asked for harm${how}.`;
 }
 
 /** What the watch model had PPO do. */
