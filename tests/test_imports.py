@@ -21,7 +21,9 @@ NEVER = {
     "learner": {"serve", "deploy"} | WEB,
 }
 # These run as the engine's process, not as the API's, and are all of serve that may import vllm.
-ENGINE_PROCESS = {f"serve/engine/{name}.py" for name in ("server", "launcher", "terse", "worker", "staging")}
+ENGINE_PROCESS = {
+    f"serve/engine/{name}.py" for name in ("server", "launcher", "terse", "terse_steps", "worker", "staging")
+}
 
 
 def sources(room: str) -> list[Path]:

@@ -24,7 +24,7 @@ from feedback import log_files
 from feedback.errors import Conflict, InvalidRequest, TandemError
 from feedback.lifeline import die_with_parent
 from feedback.settings import Settings, load_settings
-from serve.engine import server
+from serve.engine import server, terse_steps
 from serve.engine.slots import (
     COMMAND_SOCKET,
     DEFAULT_GRACE_S,
@@ -266,6 +266,7 @@ def vllm_server(settings: Settings, device: str, status: SlotStatus) -> None:
     os.dup2(output, sys.stdout.fileno())
     os.dup2(output, sys.stderr.fileno())
     policy = Path(status.policy or "")
+    terse_steps.install(device)
     server.run(server.server_arguments(settings.engine, policy, Path(status.socket), device))
 
 

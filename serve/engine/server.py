@@ -1,7 +1,7 @@
 """One vLLM server on a unix socket: which arguments it gets, and its run in a process of its own.
 
-With the launcher, `serve.engine.terse` and what runs in vLLM's worker, the only file here that imports vLLM. Knows
-nothing of versions, traffic or the record.
+With the launcher, `serve.engine.terse`, `terse_steps` and what runs in vLLM's worker, the only file here that imports
+vLLM. Knows nothing of versions, traffic or the record.
 """
 
 from __future__ import annotations
@@ -93,6 +93,8 @@ def server_arguments(settings: EngineSettings, policy: Path, socket: Path, devic
         *("--shutdown-timeout", str(DRAIN_S)),
         # No prompt and no reply in a log.
         *("--no-enable-log-requests", "--no-log-error-stack"),
+        # Nobody reads them, and they are counted at every step.
+        "--disable-log-stats",
         *("--disable-uvicorn-access-log", "--uvicorn-log-level", "warning"),
         "--disable-fastapi-docs",
         *("--middleware", "serve.engine.terse.Terse"),

@@ -4,7 +4,7 @@ and nothing else (`serve.engine.terse_stream`).
 What a chat means stays vLLM's: it reads the request, renders the prompt, sets the sampling, words what it refuses, and
 writes the tokens. Only the last step, from its outputs to bytes, is taken here. Whatever that step would have to know
 more of goes on to vLLM's own route, and so does every chat under a vLLM that this was not tested with: all that is
-known here of vLLM's insides is in this file.
+known here of vLLM's insides is in this file and `serve.engine.terse_steps`.
 """
 
 import copy
@@ -23,17 +23,45 @@ log = logging.getLogger("tandem.engines")
 TESTED_WITH = "0.32.0"
 
 
+def knows_vllm() -> bool:
+    """Whether its insides are those that are known here."""
+    from vllm.version import __version__
+
+    is_known = __version__.partition("+")[0] == TESTED_WITH
+    if not is_known:
+        log.warning("terseness knows vLLM %s, not %s: its own ways take more of the CPU", TESTED_WITH, __version__)
+    return is_known
+
+
+class Numbers:
+    """In the place of vLLM's `LogprobsProcessor`: the log-probability of each sampled token, and nothing beside it."""
+
+    cumulative_logprob = None
+
+    def __init__(self) -> None:
+        self.logprobs: list[float] = []
+
+    def update_from_output(self, output: Any) -> None:
+        said = output.new_logprobs
+        if isinstance(said, list):
+            self.logprobs += said
+        elif said is not None:
+            self.logprobs += said.logprobs[:, 0].tolist()
+
+    def pop_prompt_logprobs(self) -> None:
+        return None
+
+    def pop_prompt_token_id_logprobs(self) -> None:
+        return None
+
+
 class Terse:
     """ASGI middleware."""
 
     def __init__(self, app: App) -> None:
-        from vllm.version import __version__
-
         self.app = app
         self._chats: Chats | None = None
-        self._is_known = __version__.partition("+")[0] == TESTED_WITH
-        if not self._is_known:
-            log.warning("terse streams know vLLM %s, not %s: its own take more of the CPU", TESTED_WITH, __version__)
+        self._is_known = knows_vllm()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         asked = scope["type"] == "http" and scope["path"] == CHAT and header(scope, TERSE_HEADER) is not None
@@ -103,9 +131,9 @@ class Chats:
                 log.warning("a stream could not be told tersely: %s", type(error).__name__)
             return None
         state = self._engine.output_processor.request_states.get(collector.request_id)
-        if state is not None:
+        if state is not None and state.logprobs_processor.num_logprobs == 0:
             # Nobody reads the text of each single token.
-            state.logprobs_processor.tokenizer = None
+            state.logprobs_processor = Numbers()
         return Outputs(collector, self._handler.get_chat_request_role(chat))
 
     async def write(self, outputs: "Outputs", receive: Receive, send: Send) -> None:

@@ -137,11 +137,14 @@ class Stream:
 
 
 def _logprobs(entries: Any, token_ids: list[int]) -> dict[str, Any] | None:
-    """Of the tokens themselves. `entries` maps each position's tokens to what vLLM says of them."""
+    """Of the tokens themselves. `entries` are their log-probabilities, or map each position's tokens to what vLLM says
+    of them.
+    """
     if entries is None:
         return None
     pairs = zip(entries, token_ids, strict=True)
-    return {"content": [{"logprob": max(entry[token].logprob, LOWEST_LOGPROB)} for entry, token in pairs]}
+    numbers = [entry if isinstance(entry, float) else entry[token].logprob for entry, token in pairs]
+    return {"content": [{"logprob": max(number, LOWEST_LOGPROB)} for number in numbers]}
 
 
 def _event(said: dict[str, Any]) -> bytes:

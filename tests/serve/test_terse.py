@@ -135,6 +135,20 @@ async def test_what_would_change_the_form_of_the_reply_is_vllms_own(
 
 
 @pytest.mark.engine
+@pytest.mark.parametrize("fields", [{}, {"temperature": 1.0, "seed": 14, "top_p": 0.9}])
+async def test_the_numbers_are_the_tokens_log_probabilities(engine: EngineClient, fields: dict[str, Any]) -> None:
+    asked = ASKED | fields
+    _, content = await answer(engine, asked | {"stream": False, "stream_options": None}, tersely=False)
+    whole = orjson.loads(content)
+    (choice,) = whole["choices"]
+    scored = (await engine.score(whole["prompt_token_ids"] + choice["token_ids"], 60))[len(whole["prompt_token_ids"]) :]
+    told = as_read((await answer(engine, asked, tersely=True))[1])
+    assert told["token_ids"] == choice["token_ids"] and len(scored) > 10
+    assert told["logprobs"] == pytest.approx(scored, abs=1e-4)
+    assert [entry["logprob"] for entry in choice["logprobs"]["content"]] == pytest.approx(scored, abs=1e-4)
+
+
+@pytest.mark.engine
 def test_the_gateway_asks_for_them_unless_its_client_asks_about_tokens(
     tandem: Tandem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
