@@ -3,8 +3,8 @@
 `python -m benchmarks.gateway [--upstream mock engine] [--ways ...] [--streams 1 8 64] [--turns 1] [--large]` makes each
 measurement for every way in turn, in one run: short chats answered whole, then streams. The upstream is a stand-in that
 answers at next to no cost, or a real engine with the built-in policy or a larger one. CPU is that of the processes,
-children included. The ways: `direct`, vLLM called as it is; `recorded`, the same, asked for the token ids and
-log-probabilities that Tandem records; `relay`, which only passes bytes on; `tandem`; `litellm`.
+children included. The ways: `direct`, vLLM as it is, a server of its own beside Tandem's; `recorded`, the same, asked
+for the token ids and log-probabilities that Tandem records; `relay`, which only passes bytes on; `tandem`; `litellm`.
 """
 
 import argparse
@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -80,9 +81,12 @@ def upstream(home: Path, secret: str, kind: str, tokens: int, gap_ms: float, por
     with contextlib.ExitStack() as stack:
         if kind == "mock":
             arguments = ["-m", "benchmarks.mock_engine", str(home), str(tokens), str(gap_ms), str(port)]
-            engine = stack.enter_context(running(python(home / "log", environment, *arguments)))
+            engine = vllm = stack.enter_context(running(python(home / "log", environment, *arguments)))
         else:
             engine = stack.enter_context(running(python(home / "log", environment, "-m", "serve.engine.launcher")))
+            socket = home / "vllm.sock"
+            arguments = ["-m", "benchmarks.plain_engine", str(home / "policies" / "v0"), str(socket)]
+            vllm = stack.enter_context(running(python(home / "vllm.log", environment, *arguments)))
             before_it = ["-m", "benchmarks.relay", str(socket), str(port)]
             stack.enter_context(running(python(home / "log", environment, *before_it)))
         arguments = ["-m", "benchmarks.relay", str(socket), str(relay_port)]
@@ -90,12 +94,14 @@ def upstream(home: Path, secret: str, kind: str, tokens: int, gap_ms: float, por
         api = stack.enter_context(running(python(home / "log", environment, "-m", "serve")))
         url = f"http://127.0.0.1:{api_port}"
         wait_for(url, "/readyz", secret, READY_TIMEOUT_S)
+        direct = Target("direct", "http://engine", "", "policy", (), socket, (vllm,))
+        if kind == "engine":
+            wait_for(direct.url, "/health", "", READY_TIMEOUT_S, socket)
         yield {
-            "engine": Target("engine", "", "", "", (engine,)),
-            "direct": Target("direct", "http://engine", "", "policy", (), socket),
-            "recorded": Target("recorded", "http://engine", "", "policy", (), socket),
-            "relay": Target("relay", f"http://127.0.0.1:{relay_port}", "", "policy", (relay,)),
-            "tandem": Target("tandem", url, secret, "tandem", (api,)),
+            "direct": direct,
+            "recorded": replace(direct, name="recorded"),
+            "relay": Target("relay", f"http://127.0.0.1:{relay_port}", "", "policy", (relay,), engine=(vllm,)),
+            "tandem": Target("tandem", url, secret, "tandem", (api,), engine=(engine,)),
         }
 
 
@@ -119,16 +125,16 @@ def figures(kind: str, way: str, streams: int, requests: int, whole: Load, strea
 
 
 def measure(targets: dict[str, Target], kind: str, way: str, streams: int, requests: int, tokens: int) -> None:
-    target, engine = targets[way], targets["engine"].pids
+    target = targets[way]
     whole = CHAT | {"max_tokens": 16}
     stream = CHAT | {"max_tokens": tokens, "stream": True, "stream_options": {"include_usage": True}}
     if kind == "engine":
         stream |= {"ignore_eos": True}
     if way == "recorded":
         stream |= RECORDED
-    load(target, engine, whole, 4, 40)
-    load(target, engine, stream, 4, 8)
-    done = load(target, engine, whole, streams, requests), load(target, engine, stream, streams, requests)
+    load(target, whole, 4, 40)
+    load(target, stream, 4, 8)
+    done = load(target, whole, streams, requests), load(target, stream, streams, requests)
     sys.stdout.write(json.dumps(figures(kind, way, streams, requests, *done)) + "\n")
     sys.stdout.flush()
 
@@ -161,7 +167,9 @@ def main() -> None:
                     pid = stack.enter_context(running(peer))
                     url = f"http://127.0.0.1:{litellm_port}"
                     wait_for(url, "/health/readiness", litellm_proxy.KEY, READY_TIMEOUT_S)
-                    targets["litellm"] = Target("litellm", url, litellm_proxy.KEY, "tandem", (pid,))
+                    targets["litellm"] = Target(
+                        "litellm", url, litellm_proxy.KEY, "tandem", (pid,), None, targets["direct"].engine
+                    )
                 time.sleep(2)
                 for streams in given.streams:
                     for way in given.turns * given.ways:

@@ -18,7 +18,9 @@ COMPLETION_TOKENS = re.compile(rb'"completion_tokens":\s*(\d+)')
 
 @dataclass(frozen=True)
 class Target:
-    """Where chats go: over TCP, or by `socket` straight to an engine; `pids` are the processes in between."""
+    """Where chats go: over TCP, or by `socket` straight to an engine; `pids` are the processes in between, `engine`
+    those of the engine that writes.
+    """
 
     name: str
     url: str
@@ -26,6 +28,7 @@ class Target:
     model: str
     pids: tuple[int, ...] = ()
     socket: Path | None = None
+    engine: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -72,12 +75,12 @@ async def _load(target: Target, body: dict[str, Any], streams: int, requests: in
     return sum(chunks for chunks, _ in counts), sum(tokens for _, tokens in counts)
 
 
-def load(target: Target, engine: tuple[int, ...], body: dict[str, Any], streams: int, requests: int) -> Load:
+def load(target: Target, body: dict[str, Any], streams: int, requests: int) -> Load:
     """`requests` chats, `streams` at a time."""
-    before, engine_before, began = cpu_s(target.pids), cpu_s(engine), time.perf_counter()
+    before, engine_before, began = cpu_s(target.pids), cpu_s(target.engine), time.perf_counter()
     chunks, tokens = asyncio.run(_load(target, body, streams, requests))
     wall_s = time.perf_counter() - began
-    return Load(chunks, tokens, wall_s, cpu_s(target.pids) - before, cpu_s(engine) - engine_before)
+    return Load(chunks, tokens, wall_s, cpu_s(target.pids) - before, cpu_s(target.engine) - engine_before)
 
 
 def free_port() -> int:
@@ -88,11 +91,13 @@ def free_port() -> int:
         return port
 
 
-def wait_for(url: str, path: str, key: str, timeout_s: float) -> None:
+def wait_for(url: str, path: str, key: str, timeout_s: float, socket: Path | None = None) -> None:
     """Until `path` answers 200. Raises TimeoutError."""
 
     async def ask() -> None:
-        async with aiohttp.ClientSession(headers={"authorization": f"Bearer {key}"}) as session:
+        connector = aiohttp.UnixConnector(str(socket)) if socket else None
+        headers = {"authorization": f"Bearer {key}"}
+        async with aiohttp.ClientSession(headers=headers, connector=connector) as session:
             deadline = time.monotonic() + timeout_s
             while time.monotonic() < deadline:
                 try:
