@@ -37,6 +37,7 @@ def simulate(
         ),
     ] = None,
     raters: Annotated[int, typer.Option(min=1, metavar="N", help="How many people vote.")] = 20,
+    both: Annotated[bool, typer.Option("--both", help="Have each pair judged under both objectives.")] = False,
     concurrency: Annotated[int, typer.Option(min=1, max=256, metavar="N", help="How many act at the same time.")] = 8,
     seed: Annotated[int, typer.Option(metavar="N", help="Decides prompts, raters and their noise.")] = 0,
     json: Json = False,
@@ -64,7 +65,7 @@ def simulate(
             unvoted = votes if chats is None else chats
             # Before the votes, since those may start an iteration.
             have_chats(api, unvoted, concurrency=concurrency, seed=seed)
-            cast = cast_votes(api, votes, raters=raters, concurrency=concurrency, seed=seed)
+            cast = cast_votes(api, votes, raters=raters, both=both, concurrency=concurrency, seed=seed)
             said["simulation"] = asdict(cast) | {"chats": unvoted}
             if not json:
                 say(summary(cast))
@@ -77,14 +78,21 @@ def simulate(
         print_json(said)
 
 
-def cast_votes(api: "Api", votes: int, *, raters: int, concurrency: int, seed: int) -> "Simulation":
+def cast_votes(api: "Api", votes: int, *, raters: int, both: bool, concurrency: int, seed: int) -> "Simulation":
     from feedback.sandbox.simulate import simulate
 
     return followed(
         f"{votes} votes",
         votes,
         lambda on_progress: simulate(
-            api.url, api.key, votes, seed=seed, concurrency=concurrency, raters=raters, on_progress=on_progress
+            api.url,
+            api.key,
+            votes,
+            seed=seed,
+            concurrency=concurrency,
+            raters=raters,
+            both=both,
+            on_progress=on_progress,
         ),
     )
 

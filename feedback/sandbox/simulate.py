@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from feedback.sandbox import raters as crew
 from feedback.sandbox.dialogues import HARMFUL_SHARE
-from feedback.sandbox.judge import judge, utility
+from feedback.sandbox.judge import OBJECTIVES, judge, utility
 from feedback.sandbox.measures import Measures, measures, win_rate
 from feedback.sandbox.public_api import PublicApi
 from feedback.sandbox.world import Prompt, held_out_prompts, training_prompts
@@ -70,9 +70,11 @@ async def simulate(
     seed: int = 0,
     concurrency: int = 8,
     raters: int = 20,
+    both: bool = False,
     on_progress: OnProgress | None = None,
 ) -> Simulation:
-    """Cast `votes` votes, each on a new comparison of a training prompt, three in ten harmful.
+    """Cast `votes` votes, each on a new comparison of a training prompt, three in ten harmful; with `both` every
+    comparison has one under each objective, as when people go through the Vote page twice.
 
     The seed decides prompts, objectives, raters and their noise, not what the server replies.
     Raises SandboxFailed when the server cannot be reached or refuses.
@@ -82,16 +84,20 @@ async def simulate(
 
     async with PublicApi(base_url, key, connections=concurrency) as api:
 
-        async def cast(number: int) -> _CastVote:
+        async def cast(number: int) -> list[_CastVote]:
             rng = random.Random(f"vote-{seed}-{number}")
             prompt = draw(rng)
-            objective = crew.draw_objective(prompt, rng)
+            objectives = OBJECTIVES[: votes - number] if both else (crew.draw_objective(prompt, rng),)
             comparison = await api.compare(prompt)
-            judgement = crew.vote(prompt, comparison.replies, objective, rng.choice(people), rng)
-            await api.vote(comparison.id, judgement)
-            return _CastVote(prompt, comparison.replies, judgement)
+            judged = []
+            for objective in objectives:
+                judgement = crew.vote(prompt, comparison.replies, objective, rng.choice(people), rng)
+                await api.vote(comparison.id, judgement)
+                judged.append(_CastVote(prompt, comparison.replies, judgement))
+            return judged
 
-        return _summary(await _each(cast, range(votes), concurrency, on_progress))
+        numbers = range(0, votes, len(OBJECTIVES) if both else 1)
+        return _summary([vote for judged in await _each(cast, numbers, concurrency, on_progress) for vote in judged])
 
 
 async def chat(

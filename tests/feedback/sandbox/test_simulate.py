@@ -27,7 +27,7 @@ class Server:
     def __init__(self, busy_answers: int = 0) -> None:
         self.busy_answers = busy_answers
         self.comparisons: dict[str, Prompt] = {}
-        self.votes: dict[str, dict[str, Any]] = {}
+        self.votes: dict[tuple[str, str], dict[str, Any]] = {}
         self.chats: list[Prompt] = []
         self.seeds: list[int | None] = []
         self.url = ""
@@ -75,7 +75,7 @@ class Server:
         if comparison_id not in self.comparisons:
             await _answer(send, 404, {"detail": "no such comparison"})
             return
-        self.votes[comparison_id] = request
+        self.votes[comparison_id, request["objective"]] = request
         await _answer(send, 200, {"id": "vote_1", "status": "accepted"})
 
 
@@ -110,6 +110,12 @@ async def test_every_vote_is_cast_once_on_a_comparison_of_its_own(server: Server
     assert len({vote["rater"] for vote in server.votes.values()}) == 20
     assert result.agreement == pytest.approx(0.75, abs=0.09)
     assert result.seen.replies == 600
+
+
+async def test_a_comparison_is_judged_under_both_objectives_where_that_is_wanted(server: Server) -> None:
+    result = await simulate(server.url, KEY, 41, seed=1, both=True)
+    assert result.votes == len(server.votes) == 41 and len(server.comparisons) == 21
+    assert result.objectives == {"helpful": 21, "harmless": 20}
 
 
 async def test_only_training_prompts_are_asked_three_in_ten_harmful(server: Server) -> None:
