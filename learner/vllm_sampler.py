@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
+from feedback import seeded_prompts
 from feedback.errors import PolicyInvalid
 from feedback.learning_settings import PPOSettings
 from learner.lora import merged_weights
@@ -116,7 +117,10 @@ def _start(model: PreTrainedModel, folder: Path, settings: PPOSettings, threads:
 
             _dynamo.config.disable = True
         from vllm import LLM
+        from vllm.v1.worker.gpu_model_runner import GPUModelRunner
 
+        if on_cpu:
+            seeded_prompts.mend(GPUModelRunner)
         return LLM(
             str(folder),
             dtype="float32" if on_cpu else "auto",

@@ -1,6 +1,6 @@
 """One vLLM server on a unix socket: which arguments it gets, and its run in a process of its own.
 
-With the launcher, `serve.engine.terse`, `terse_steps` and what runs in vLLM's worker, the only file here that imports
+With the launcher, `serve.engine.terse`, `terse_steps` and what runs in vLLM's engine, the only file here that imports
 vLLM. Knows nothing of versions, traffic or the record.
 """
 
@@ -13,6 +13,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from feedback import seeded_prompts
 from feedback.errors import PolicyInvalid, SettingsInvalid
 from feedback.settings import EngineSettings
 
@@ -144,12 +145,16 @@ def engine_device(asked: str) -> str:
 
 
 def import_server(device: str) -> None:
-    """Import what a server and its engine will need, so that a fork of this process is ready in seconds."""
+    """Import what a server and its engine need, and mend it, so that a fork of this process is ready in seconds."""
     if device == "cpu":
         # Otherwise the first reply with log-probabilities waits seconds for a compiler.
         os.environ["TORCHDYNAMO_DISABLE"] = "1"
     for module in (*WARM_MODULES, *WARM_MODULES_OF[device]):
         importlib.import_module(module)
+    if device == "cpu":
+        from vllm.v1.worker.gpu_model_runner import GPUModelRunner
+
+        seeded_prompts.mend(GPUModelRunner)
 
 
 def parse(arguments: list[str]) -> Namespace:

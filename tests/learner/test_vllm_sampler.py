@@ -57,6 +57,7 @@ def test_seed_and_row_decide(drawn: dict[str, Any]) -> None:
     replies = drawn["before"]["1.0"]["replies"]
     assert len({tuple(reply) for reply in replies[::4]}) > 1
     assert drawn["rows"]
+    assert drawn["long"]
 
 
 def test_it_leaves_the_global_generator_alone(drawn: dict[str, Any]) -> None:

@@ -18,7 +18,7 @@ from learner.sampler import Sampler, TorchSampler
 from learner.starting_policy import WEIGHTS
 from learner.vllm_sampler import VLLMSampler
 
-SETTINGS = PPOSettings(max_prompt_tokens=48, max_new_tokens=24, episodes_per_step=24, rollout_cache_bytes=1 << 26)
+SETTINGS = PPOSettings(max_prompt_tokens=400, max_new_tokens=24, episodes_per_step=24, rollout_cache_bytes=1 << 26)
 TEXTS = ("What is 2 plus 3?", "How do I cut a cake?", "Name three colours.", "What is the opposite of hot?")
 
 
@@ -80,6 +80,14 @@ def main() -> None:
     ]
     whole = sampler.sample(prompts, max_new_tokens=24, temperature=1.0, seed=9).replies()
     found["rows"] = whole == halves[0] + halves[1]
+    # More tokens than vLLM puts into one step.
+    long = [(prompts[0] * 400)[row : row + 400] for row in range(24)]
+    halves = [
+        sampler.sample(long[rows], max_new_tokens=8, temperature=1.0, seed=9, first_row=rows.start).replies()
+        for rows in (slice(0, 12), slice(12, 24))
+    ]
+    whole = sampler.sample(long, max_new_tokens=8, temperature=1.0, seed=9).replies()
+    found["long"] = whole == halves[0] + halves[1]
     print(json.dumps(found))
 
 
