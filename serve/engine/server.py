@@ -46,7 +46,7 @@ WARM_MODULES = (
     "vllm.v1.executor.uniproc_executor",
 )
 WARM_MODULES_OF = {
-    "cpu": ("vllm.v1.worker.cpu_worker", "vllm.v1.attention.backends.cpu_attn"),
+    "cpu": ("vllm.v1.worker.cpu_worker", "vllm.v1.attention.backends.cpu_attn", "serve.engine.scheduler"),
     "cuda": ("vllm.v1.worker.gpu_worker",),
 }
 
@@ -105,6 +105,8 @@ def server_arguments(settings: EngineSettings, policy: Path, socket: Path, devic
     if device == "cpu":
         # Without it one engine takes most of the machine.
         arguments += ["--kv-cache-memory-bytes", str(settings.kv_cache_bytes)]
+        # The longer what is read of a prompt in one step, the longer all replies wait for it.
+        arguments += ["--scheduler-cls", "serve.engine.scheduler.Scheduler"]
     else:
         arguments += ["--gpu-memory-utilization", str(settings.gpu_memory_utilization)]
     if settings.adapters:
