@@ -48,6 +48,8 @@ class Seen:
     """What the clients saw: gaps between tokens (when each ended, how long it was), and what went wrong."""
 
     gaps: list[tuple[float, float]] = field(default_factory=list)
+    end_waits: list[float] = field(default_factory=list)
+    """From the last token to the end of the stream, which comes when the reply is recorded."""
     request_ids: list[str] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     step_mean_ms: dict[str, float] = field(default_factory=dict)
@@ -78,9 +80,13 @@ async def chat_on(session: aiohttp.ClientSession, seen: Seen, stopping: asyncio.
                 if not line.startswith(b"data: "):
                     continue
                 now, ending = time.perf_counter(), line
+                if b'"content":' not in line:
+                    continue
                 if last is not None:
                     seen.gaps.append((now, now - last))
                 last = now
+            if last is not None:
+                seen.end_waits.append(time.perf_counter() - last)
             if answer.status != 200 or ending.strip() != b"data: [DONE]":
                 seen.failures.append(f"{answer.status} {ending[:200]!r}")
 
@@ -139,6 +145,11 @@ def mixed(session: Session, request_ids: list[str]) -> int:
     return sum(row.version_first != row.version_last or row.status != "complete" for row in rows)
 
 
+def quantile(values: list[float], share: float) -> float:
+    ordered = sorted(values)
+    return ordered[min(int(share * len(ordered)), len(ordered) - 1)]
+
+
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--promotions", type=int, default=50)
@@ -177,11 +188,16 @@ def main() -> None:
                 "mixed_or_unfinished": store.read(mixed, seen.request_ids),
                 "promotion_median_s": round(statistics.median(took for _, took in flips), 3),
                 "step_mean_ms": seen.step_mean_ms,
+                **{
+                    f"end_{name}_ms": round(1000 * quantile(seen.end_waits, share), 1)
+                    for name, share in (("median", 0.5), ("p99", 0.99), ("longest", 1.0))
+                },
                 "gap_median_ms": round(1000 * median, 2),
-                "gap_longest_during_over_median": round(max(during) / median, 1),
-                "gap_longest_outside_over_median": round(max(outside) / median, 1),
-                "gap_p999_during_over_median": round(sorted(during)[int(0.999 * len(during))] / median, 1),
-                "gap_p999_outside_over_median": round(sorted(outside)[int(0.999 * len(outside))] / median, 1),
+                **{
+                    f"gap_{name}_{when}_over_median": round(quantile(gaps, share) / median, 1)
+                    for when, gaps in (("during", during), ("outside", outside))
+                    for name, share in (("longest", 1.0), ("p999", 0.999), ("p99", 0.99))
+                },
             }
         )
     )

@@ -16,7 +16,7 @@ from serve.chat.completions import Completion, ReplyTimedOut
 from serve.chat.frames import DONE, Frames, error_event
 from serve.chat.reply import CANCELLED, COMPLETE, FAILED
 from serve.chat.retries import Attempt
-from serve.chat.stepping import Alone, InStep
+from serve.chat.stepping import Alone, Chunk, InStep
 from serve.gateway import Gateway
 from serve.rendering import openai_error
 
@@ -60,8 +60,8 @@ class EventStream(Response):
 
 
 class Events:
-    """The events of one stream: sent as they come, the last ones only once the replies are in the record. With `keep`
-    they are `kept`, too.
+    """The events of one stream: sent as they come, but what says that it has ended only once the replies are in the
+    record. With `keep` they are `kept`, too.
     """
 
     def __init__(self, completion: Completion, send: Send, *, keep: bool) -> None:
@@ -121,11 +121,14 @@ class Events:
                     if self._unsent is not None:
                         self._stopped.set_result(None)
                     return
-            for chunks in self._steps.blocks():
-                block = b"".join([self._frames.chunk(index, chunk) for index, chunk in chunks])
+            for released in self._steps.blocks():
+                chunks, ends = released, list[tuple[int, Chunk]]()
                 if all(map(FINISH_REASON, self._replies)):
-                    self._held += block
-                elif block:
+                    # Two sides that end are not to differ in how they are cut.
+                    chunks, ends = apart(released) if len(self._replies) == 1 else ([], released)
+                self._held += self._block(ends)
+                block = self._block(chunks)
+                if block:
                     self._unsent = begin(self._send(self._message(block)))
                     if self._unsent is not None:
                         break
@@ -134,7 +137,25 @@ class Events:
         except Exception as error:  # noqa: BLE001 - raised where it is waited for, not into the event loop
             self._stopped.set_exception(error)
 
+    def _block(self, chunks: list[tuple[int, Chunk]]) -> bytes:
+        return b"".join([self._frames.chunk(index, chunk) for index, chunk in chunks])
+
     def _message(self, block: bytes) -> dict[str, Any]:
         if self._keep:
             self.kept.append(block)
         return {"type": "http.response.body", "body": block, "more_body": True}
+
+
+def apart(chunks: list[tuple[int, Chunk]]) -> tuple[list[tuple[int, Chunk]], list[tuple[int, Chunk]]]:
+    """What the chunks bring, and what says only that the reply has ended: no text waits for the disk."""
+    brought: list[tuple[int, Chunk]] = []
+    ends: list[tuple[int, Chunk]] = []
+    for index, chunk in chunks:
+        if not chunk.get("finish_reason"):
+            brought.append((index, chunk))
+        elif any(chunk["delta"].values()):
+            brought.append((index, {**chunk, "finish_reason": None}))
+            ends.append((index, {"delta": {}, "token_ids": [], "finish_reason": chunk["finish_reason"]}))
+        else:
+            ends.append((index, chunk))
+    return brought, ends

@@ -76,8 +76,12 @@ class Client:
 
     @property
     def text(self) -> str:
+        return "".join(choice["delta"].get("content", "") for choice in self.choices)
+
+    @property
+    def choices(self) -> list[dict[str, Any]]:
         found = [event for event in b"".join(self.events).split(b"\n\n") if b'"delta"' in event]
-        return "".join(orjson.loads(event[6:])["choices"][0]["delta"]["content"] for event in found)
+        return [orjson.loads(event[6:])["choices"][0] for event in found]
 
 
 @pytest.mark.parametrize("quick", [0, 5, 1000])
@@ -97,7 +101,7 @@ async def test_everything_arrives_in_order_however_slow_the_client(quick: int, b
     assert reply.text == "".join(WORDS) and reply.token_ids == list(range(len(WORDS)))
 
 
-async def test_the_last_token_waits_for_the_record() -> None:
+async def test_the_end_waits_for_the_record_and_no_text_does() -> None:
     completion, client, durable = Completion(), Client(1000), asyncio.Event()
 
     async def record(_: str) -> None:
@@ -109,10 +113,13 @@ async def test_the_last_token_waits_for_the_record() -> None:
     completion.engine.data_received(b"".join(map(word, range(len(WORDS) - 1))))
     completion.engine.data_received(word(len(WORDS) - 1) + b"0\r\n\r\n")
     await asyncio.sleep(0)
-    assert client.text == "".join(WORDS[:-1])
+    assert client.text == "".join(WORDS)
+    assert {choice["finish_reason"] for choice in client.choices} == {None}
     durable.set()
     await sending
     assert client.text == "".join(WORDS)
+    assert client.choices[-1] == {"index": 0, "delta": {}, "logprobs": None, "finish_reason": "length"}
+    assert [choice["finish_reason"] for choice in client.choices[:-1]] == [None] * len(WORDS)
 
 
 @pytest.mark.parametrize("by", ["connection", "event"])
