@@ -3,11 +3,13 @@
 Nothing waits for what the thread holds but its own engine, which writes nothing yet.
 """
 
+import contextlib
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from serve.engine.giving_way import give_way
+from feedback.giving_way import IDLE_S, give_way, may_come_back, wait_for_idle, wait_no_longer
 
 
 class GentleLoading:
@@ -22,4 +24,13 @@ class GentleLoading:
             reload(weights_path=weights_path)
             return
         with ThreadPoolExecutor(1, "gentle-loading", initializer=give_way) as thread:
-            thread.submit(reload, weights_path=weights_path).result()
+            waits = may_come_back()
+            thread_id = thread.submit(threading.get_native_id).result()
+            if waits:
+                wait_for_idle(thread_id)
+            loading = thread.submit(reload, weights_path=weights_path)
+            with contextlib.suppress(TimeoutError):
+                loading.result(IDLE_S)
+            if waits:
+                wait_no_longer(thread_id)
+            loading.result()

@@ -24,7 +24,7 @@ from vllm.model_executor.model_loader import get_model_loader
 from vllm.model_executor.model_loader.reload.layerwise import get_layerwise_info
 from vllm.utils.cpu_resource_utils import get_cgroup_memory_limit, get_cgroup_memory_usage
 
-from serve.engine.giving_way import give_way
+from feedback.giving_way import give_way
 
 log = logging.getLogger(__name__)
 

@@ -36,3 +36,14 @@ def test_a_process_that_breaks_proves_nothing(folder: Path, monkeypatch: pytest.
 def test_it_is_bounded(folder: Path) -> None:
     with pytest.raises(PolicyInvalid, match="could not be read"):
         verification.verify(folder, manifest.write(folder), 0.001)
+
+
+@pytest.mark.parametrize("comes_back", [True, False])
+def test_it_does_not_wait_for_idle_processors_for_ever(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, comes_back: bool
+) -> None:
+    """Where a process may not have its priority back another one takes its place."""
+    monkeypatch.setattr(verification, "IDLE_S", 0.0)
+    if not comes_back:
+        monkeypatch.setattr(verification, "wait_no_longer", lambda _: False)
+    verification.verify(folder, manifest.write(folder), 60)
