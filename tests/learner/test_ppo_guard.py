@@ -46,7 +46,14 @@ def trained(settings: PPOSettings, watch=LikesItInModeration, resume=None):
 
 def guarded(**changes) -> PPOSettings:
     return SETTINGS.model_copy(
-        update={"steps": STEPS, "watch_smoothing": 0.3, "watch_patience_steps": 3, "kl_coefficient": 0.0, **changes}
+        update={
+            "steps": STEPS,
+            "episodes_per_step": 64,
+            "watch_smoothing": 0.3,
+            "watch_patience_steps": 3,
+            "kl_coefficient": 0.0,
+            **changes,
+        }
     )
 
 
