@@ -42,7 +42,6 @@ from learner.starting_policy.train import encode, train
 
 TRL = "1.12.0"
 MAX_NEW_TOKENS = 48
-HELD_OUT_REPLIES = 8
 
 
 @dataclass(frozen=True)
@@ -128,9 +127,9 @@ def trl(python: Path, task: Task, settings: PPOSettings, seed: int, how: dict[st
 
 
 @torch.no_grad()
-def course(task: Task, folders: list[Path], seed: int) -> list[tuple[float, float]]:
+def course(task: Task, folders: list[Path], replies_each: int, seed: int) -> list[tuple[float, float]]:
     """KL and reward on held-out prompts of the start and of each policy, the same random numbers for all of them."""
-    prompts = [prompt for prompt in held_out_prompts() for _ in range(HELD_OUT_REPLIES)]
+    prompts = [prompt for prompt in held_out_prompts() for _ in range(replies_each)]
     start = load_policy(task.start, device="cpu")
     encoded = [start.encode_chat(prompt.messages) for prompt in prompts]
     points = []
@@ -194,6 +193,7 @@ def main() -> None:
     parser.add_argument("--votes", type=int, default=600)
     parser.add_argument("--dialogues", type=int, default=3000, help="that the 30M policy is trained on")
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--replies", type=int, default=8, help="to each held-out prompt; 0 measures speed alone")
     parser.add_argument("--ppo", type=json.loads, default={}, help="PPO settings")
     parser.add_argument("--attention", choices=["sdpa", "eager"], default="eager", help="of the peer")
     parser.add_argument("--matmul", choices=["bf16", "ieee"], default="bf16", help="oneDNN's switch in the peer")
@@ -214,16 +214,20 @@ def main() -> None:
         for name in ("tandem", "trl") if number % 2 == 0 else ("trl", "tandem"):
             done = tandem(task, settings, seed) if name == "tandem" else trl(python, task, settings, seed, how)
             speeds[name].append(episodes / done["cpu_s"])
-            courses[name] = course(task, done["folders"], seed * 10)
-            kl_and_reward = [[round(kl, 3), round(reward, 3)] for kl, reward in courses[name]]
-            say(round=number, who=name, episodes_per_cpu_s=speeds[name][-1], kl_and_reward_by_step=kl_and_reward)
-            say(round=number, who=name, **gold(task, done["folders"][-1], seed * 10))
-        more_reward.append(reward_at_equal_kl(courses["tandem"], courses["trl"]))
-        say(round=number, more_reward_at_equal_kl=more_reward[-1])
+            say(round=number, who=name, episodes_per_cpu_s=speeds[name][-1])
+            if given.replies:
+                courses[name] = course(task, done["folders"], given.replies, seed * 10)
+                kl_and_reward = [[round(kl, 3), round(reward, 3)] for kl, reward in courses[name]]
+                figures = gold(task, done["folders"][-1], seed * 10)
+                say(round=number, who=name, kl_and_reward_by_step=kl_and_reward, **figures)
+        if given.replies:
+            more_reward.append(reward_at_equal_kl(courses["tandem"], courses["trl"]))
+            say(round=number, more_reward_at_equal_kl=more_reward[-1])
     medians = {name: statistics.median(values) for name, values in speeds.items()}
     say(policy=given.policy, episodes=episodes, **medians, ratio=medians["tandem"] / medians["trl"])
-    spread = statistics.stdev(more_reward) / len(more_reward) ** 0.5 if len(more_reward) > 1 else None
-    say(more_reward_at_equal_kl=statistics.mean(more_reward), standard_error=spread)
+    if len(more_reward) > 1:
+        error = statistics.stdev(more_reward) / len(more_reward) ** 0.5
+        say(more_reward_at_equal_kl=statistics.mean(more_reward), standard_error=error)
 
 
 if __name__ == "__main__":

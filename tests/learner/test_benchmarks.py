@@ -46,13 +46,13 @@ def test_preference_training_of_the_peer(pairs: preference_training.Pairs) -> No
 
 
 def test_ppo(task: ppo.Task) -> None:
-    [start, end] = ppo.course(task, ppo.tandem(task, PPO, seed=1)["folders"], 1)
+    [start, end] = ppo.course(task, ppo.tandem(task, PPO, seed=1)["folders"], 2, 1)
     assert abs(start[0]) < 1e-3 < abs(end[0])
 
 
 def test_ppo_of_the_peer(task: ppo.Task) -> None:
     """It refuses a peer whose reward scores otherwise than ours."""
-    [start, end] = ppo.course(task, ppo.trl(peer(ppo.TRL), task, PPO, 1, HOW | {"rows": 16})["folders"], 1)
+    [start, end] = ppo.course(task, ppo.trl(peer(ppo.TRL), task, PPO, 1, HOW | {"rows": 16})["folders"], 2, 1)
     assert abs(start[0]) < 1e-3 < abs(end[0])
 
 
