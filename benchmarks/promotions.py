@@ -80,8 +80,8 @@ async def chat_on(session: aiohttp.ClientSession, seen: Seen, stopping: asyncio.
                 if not line.startswith(b"data: "):
                     continue
                 now, ending = time.perf_counter(), line
-                if b'"content":' not in line:
-                    continue
+                if b'"content":' not in line or (b'"content":""' in line and b'"finish_reason":null' not in line):
+                    continue  # No token comes with what says that the reply has ended.
                 if last is not None:
                     seen.gaps.append((now, now - last))
                 last = now

@@ -71,6 +71,7 @@ async def test_writing_goes_on_and_replies_are_the_same(engine: aiohttp.ClientSe
     # Read at once, each prompt would let it write one token, and then 16; in parts of PROMPT_TOKENS + 1 it is twelve.
     assert 2 * (8 + 16) < writer.tokens < WRITTEN
     writer.task.cancel()
+    await asyncio.wait([writer.task])
     assert together + beside == [await reply(engine, number) for number in range(len(PROMPTS))]
 
 
