@@ -7,6 +7,7 @@ With one slot the weights change in place.
 
 import argparse
 import asyncio
+import gc
 import json
 import os
 import re
@@ -170,6 +171,7 @@ def main() -> None:
             for module in ("serve.engine.launcher", "serve")
         ]
     try:
+        gc.disable()  # What it searches for garbage meanwhile all streams seem to wait for.
         seen, flips = asyncio.run(run(secret, given.promotions, given.clients, given.slots))
     finally:
         for process in reversed(processes):
