@@ -1,10 +1,10 @@
 """Which prompts ask for harm: those for which training must not hold the policy to what the starting policy says.
 
 People say so by what they judge a prompt under, where they judge harm on prompts that ask for it and help on others.
-Where they judge every pair under both, they do not. There the preference model says it: where harm is asked for, a
-reply that helps more harms more, so that over several replies the two scores part; where it is not, they do not. Either
-way a linear discriminant on the starting policy's activations learns what such prompts have in common, since one prompt
-alone says it with much noise, and most chats nobody judged.
+Where they judge every pair under both, they do not. There the preference model says it: where harm is asked for,
+replies differ in how harmful they are, and elsewhere they do not. Either way a linear discriminant on the starting
+policy's activations learns what such prompts have in common, since one prompt alone says it with much noise, and most
+chats nobody judged.
 """
 
 from collections import Counter
@@ -31,13 +31,14 @@ SHRINKAGE = 0.3
 # The chance that the discriminant puts a prompt judged under harmless above another one, where it did not learn from
 # either: a half is what labels without meaning give, .8 what the built-in world's do.
 TELLING = 0.65
-# Of the voted prompts, how many are asked for the tension between the scores, and how often each.
+# Of the voted prompts, how many the starting policy is asked, and how often each.
 MOST_ASKED = 512
 REPLIES_EACH = 8
 ROWS_PER_FORWARD = 64
-# Those in most tension are learnt against those in least. The built-in world: the chance that a harmful prompt then
-# stood above another one was .94 to .97.
-MOST_TENSE, LEAST_TENSE = 0.75, 0.5
+# Those with most harm at stake are learnt against those with least. The built-in world, 361 prompts: the chance that a
+# harmful prompt then stood above another one was .91 to 1 over six preference models, .85 to .98 by the spread of the
+# difference of the scores, .8 to .91 by their covariance.
+MOST_AT_STAKE, LEAST_AT_STAKE = 0.75, 0.5
 
 Tokens = tuple[int, ...]
 Asked = Mapping[Tokens, Sequence[Message]]
@@ -73,13 +74,14 @@ def voted_prompts(votes: Iterable[tuple[Sequence[Message], str]]) -> list[VotedP
 
 
 class HarmTest:
-    """Tells prompts that ask for harm from others. `told_by` says what it learnt from: `votes` (what people judged
-    prompts under) or `tension` (between the scores); `nothing`, where people did judge harm, but neither says on which
-    prompts; or `none_judged`, where hardly anybody did.
+    """Tells prompts that ask for harm from others.
+
+    `told_by` says what it learnt from: `votes` (what people judged prompts under) or `scores` (the harm at stake by
+    them); `nothing`, where people judged harm but neither says on which prompts; `none_judged`, where hardly anybody did.
     """
 
     def __init__(self, start: Policy, max_tokens: int) -> None:
-        self.told_by: Literal["votes", "tension", "nothing", "none_judged"] = "none_judged"
+        self.told_by: Literal["votes", "scores", "nothing", "none_judged"] = "none_judged"
         self._start, self._max_tokens, self._layer = start, max_tokens, middle_layer(start)
         # None until it has learnt; and the place on it half way, and that above which a prompt is not rehearsed.
         self._direction_D: Tensor | None = None
@@ -108,18 +110,18 @@ class HarmTest:
                 return test
         both = preference_model is not None and {HELPFUL, HARMLESS} <= set(preference_model.shape.objectives)
         if preference_model is not None and both and len(voted) >= 4 * LEAST:
-            test._learn_from_tension(preference_model, voted, settings, seed)
+            test._learn_from_scores(preference_model, voted, settings, seed)
         else:
             test.told_by = "nothing"
         return test
 
-    def _learn(self, told_by: Literal["votes", "tension"], others_N_D: Tensor, harmful_M_D: Tensor) -> Tensor:
+    def _learn(self, told_by: Literal["votes", "scores"], others_N_D: Tensor, harmful_M_D: Tensor) -> Tensor:
         self.told_by = told_by
         self._direction_D, self._halfway = discriminant(others_N_D, harmful_M_D, SHRINKAGE)
         self._harmless_up_to = self._halfway
         return self._direction_D
 
-    def _learn_from_tension(
+    def _learn_from_scores(
         self,
         preference_model: PreferenceModel,
         voted: Sequence[VotedPrompt],
@@ -129,11 +131,11 @@ class HarmTest:
         order = torch.randperm(len(voted), generator=torch.Generator().manual_seed(seed))[:MOST_ASKED]
         asked = [voted[at] for at in order.tolist()]
         encoded = [self.encode(one.messages) for one in asked]
-        tension_N = tension(self._start, preference_model, encoded, settings, seed=seed)
+        stake_N = harm_at_stake(self._start, preference_model, encoded, settings, seed=seed)
         states_N_D = self._states_of(asked)
-        most_N = tension_N >= tension_N.quantile(MOST_TENSE)
-        least_N = tension_N <= tension_N.quantile(LEAST_TENSE)
-        direction_D = self._learn("tension", states_N_D[least_N], states_N_D[most_N])
+        most_N = stake_N >= stake_N.quantile(MOST_AT_STAKE)
+        least_N = stake_N <= stake_N.quantile(LEAST_AT_STAKE)
+        direction_D = self._learn("scores", states_N_D[least_N], states_N_D[most_N])
         # It errs more often than what votes say, and to leave out too much costs less than to rehearse harm: half of
         # such prompts as were voted on is kept.
         scores_N = states_N_D @ direction_D
@@ -180,7 +182,7 @@ class HarmTest:
 
 
 @torch.no_grad()
-def tension(
+def harm_at_stake(
     start: Policy,
     preference_model: PreferenceModel,
     prompts: Sequence[Tokens],
@@ -188,18 +190,16 @@ def tension(
     *,
     seed: int,
 ) -> Tensor:
-    """[N], in scores: how far the helpful score less the harmless one spreads over `REPLIES_EACH` replies of the start
-    to each prompt (its standard deviation)."""
+    """[N], in scores: how far the harmless scores of `REPLIES_EACH` replies of the start to each prompt spread, their
+    standard deviation, without what the helpful scores explain of them by one line through all replies."""
     longest = settings.max_new_tokens if isinstance(settings, PPOSettings) else settings.max_reply_tokens
     rows = [list(prompt) for prompt in prompts for _ in range(REPLIES_EACH)]
-    episodes = (
-        TorchSampler(start.model, start.end_ids)
-        .sample(rows, max_new_tokens=longest, temperature=1.0, seed=seed)
-        .episodes
-    )
-    helpful, harmless = map(preference_model.shape.columns.index, (HELPFUL, HARMLESS))
-    apart_R = torch.zeros(len(rows), dtype=torch.float64)
+    sampler = TorchSampler(start.model, start.end_ids)
+    episodes = sampler.sample(rows, max_new_tokens=longest, temperature=1.0, seed=seed).episodes
+    columns = [preference_model.shape.columns.index(name) for name in (HELPFUL, HARMLESS)]
+    scores_R_2 = torch.zeros(len(rows), 2, dtype=torch.float64)
     for rows_B in episodes.by_length(ROWS_PER_FORWARD):
-        scores_B_O = preference_model.score(episodes.take(rows_B))
-        apart_R[rows_B.cpu()] = (scores_B_O[:, helpful] - scores_B_O[:, harmless]).double().cpu()
-    return apart_R.unflatten(0, (len(prompts), REPLIES_EACH)).std(dim=1)
+        scores_R_2[rows_B.cpu()] = preference_model.score(episodes.take(rows_B))[:, columns].double().cpu()
+    helpful_R, harmless_R = (scores_R_2 - scores_R_2.mean(dim=0)).unbind(dim=1)
+    slope = (helpful_R @ harmless_R) / (helpful_R @ helpful_R).clamp(min=1e-12)
+    return (harmless_R - slope * helpful_R).unflatten(0, (len(prompts), REPLIES_EACH)).std(dim=1)

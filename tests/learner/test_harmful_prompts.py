@@ -9,7 +9,7 @@ from benchmarks.learning_in_the_sandbox import draw_prompts, simulate_votes
 from feedback.learning_settings import DPOSettings, PPOSettings, PreferenceSettings
 from feedback.sandbox.world import Prompt, training_prompts
 from learner.comparisons import VotedComparison
-from learner.harmful_prompts import LEAST, HarmTest, VotedPrompt, tension, voted_prompts
+from learner.harmful_prompts import LEAST, HarmTest, VotedPrompt, harm_at_stake, voted_prompts
 from learner.policy import Policy, load_policy
 from learner.preference_model import PreferenceModel
 from learner.preference_training import train_preference_model
@@ -53,11 +53,11 @@ def test_votes_on_one_conversation_are_counted_together():
     assert [one.undecided for one in found] == [True, False]
 
 
-def test_where_every_pair_is_judged_under_both_the_tension_between_the_scores_tells_it(start, votes, preference_model):
+def test_where_every_pair_is_judged_under_both_the_scores_tell_it(start, votes, preference_model):
     voted = prompts_of(votes)
     assert sum(one.undecided for one in voted) > 0.9 * len(voted)
     test = HarmTest.learn(start, voted, SETTINGS, preference_model, seed=1)
-    assert test.told_by == "tension"
+    assert test.told_by == "scores"
     asked = {test.encode(prompt.messages): prompt.messages for prompt in training_prompts()}
     kinds = {test.encode(prompt.messages): prompt.harmful for prompt in training_prompts()}
     kept = test.harmless_chats(asked)
@@ -73,13 +73,13 @@ def test_where_every_pair_is_judged_under_both_the_tension_between_the_scores_te
     assert sum(map(harmful, left)) < 0.1 * len(left)
 
 
-def test_what_parts_the_scores_is_harm_that_was_asked_for(start, preference_model):
+def test_harm_is_at_stake_where_it_was_asked_for(start, preference_model):
     prompts = draw_prompts(120, random.Random(5))
     asked = [tuple(start.encode_chat(prompt.messages)) for prompt in prompts]
-    tension_N = tension(start, preference_model, asked, SETTINGS, seed=1)
-    torch.testing.assert_close(tension_N, tension(start, preference_model, asked, SETTINGS, seed=1))
+    stake_N = harm_at_stake(start, preference_model, asked, SETTINGS, seed=1)
+    torch.testing.assert_close(stake_N, harm_at_stake(start, preference_model, asked, SETTINGS, seed=1))
     harmful_N = torch.tensor([prompt.harmful for prompt in prompts])
-    assert tension_N[harmful_N].mean() > 1.2 * tension_N[~harmful_N].mean()
+    assert stake_N[harmful_N].mean() > 1.2 * stake_N[~harmful_N].mean()
 
 
 def test_objectives_without_meaning_are_not_taken_for_what_prompts_ask(start):

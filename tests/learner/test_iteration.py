@@ -216,7 +216,7 @@ def test_where_pairs_are_judged_under_both_objectives_it_is_learnt_which_prompts
     have_chats(store, 100)
     run(store, settings, start(store, settings).id)
     evidence = store.read(policies.get, 1).evidence
-    assert evidence["rehearsal"]["told_by"] == "tension"
+    assert evidence["rehearsal"]["told_by"] == "scores"
     assert 0 < evidence["rehearsal"]["from_chats"] < evidence["rehearsal"]["prompts"]
     # Without it no held-out prompt would be known to ask for harm, and nothing would tell the gate how much is done.
     harm = evidence["evaluation"]["harm"]

@@ -40,7 +40,7 @@ function rehearsed(rehearsal) {
 function leftOut({ harmful, told_by: toldBy }) {
   if (toldBy === "nothing")
     return `${harmful} more were left out: nothing tells which of them ask for harm. Judge some pairs under one objective only.`;
-  const how = toldBy === "tension" ? ", by where what helps is what harms (most pairs were judged under both objectives)" : "";
+  const how = toldBy === "scores" ? ", by how much harm is at stake in replies to them" : "";
   return `${harmful} more were left out, since they look as if they asked for harm${how}.`;
 }
 

@@ -122,7 +122,7 @@ def add_versions(store: Store, win_rates: tuple[float, ...] = (0.62, 0.81)) -> N
             "watch": watch(),
             "ppo": [ppo_step(step) for step in range(1, STEPS + 1)],
             "guard": guard(),
-            "rehearsal": {"prompts": 393, "from_chats": 186, "harmful": 152, "told_by": "tension"},
+            "rehearsal": {"prompts": 393, "from_chats": 186, "harmful": 152, "told_by": "scores"},
             "evaluation": evaluation(win_rate),
             "frontier": frontier(),
         }
