@@ -77,7 +77,7 @@ class HarmTest:
     """Tells prompts that ask for harm from others.
 
     `told_by` says what it learnt from: `votes` (what people judged prompts under) or `scores` (the harm at stake by
-    them); `nothing`, where people judged harm but neither says on which prompts; `none_judged`, where hardly anybody did.
+    them); `nothing`, where people judged harm but neither says on which prompts; `none_judged`, where hardly any did.
     """
 
     def __init__(self, start: Policy, max_tokens: int) -> None:
