@@ -94,8 +94,6 @@ def server_arguments(settings: EngineSettings, policy: Path, socket: Path, devic
         *("--shutdown-timeout", str(DRAIN_S)),
         # No prompt and no reply in a log.
         *("--no-enable-log-requests", "--no-log-error-stack"),
-        # Nobody reads them, and they are counted at every step.
-        "--disable-log-stats",
         *("--disable-uvicorn-access-log", "--uvicorn-log-level", "warning"),
         "--disable-fastapi-docs",
         *("--middleware", "serve.engine.terse.Terse"),
