@@ -95,7 +95,10 @@ def _packages(device: str) -> Iterator[Finding]:
     wanted: dict[str, set[str]] = {}
     for name, version in locked:
         wanted.setdefault(_canonical(name), set()).add(version)
-    installed = {_canonical(found.name): found.version for found in metadata.distributions()}
+    installed: dict[str, str] = {}
+    for found in metadata.distributions():
+        # The first on the path is the one that is imported; some packages bring others of their own behind it.
+        installed.setdefault(_canonical(found.name), found.version)
     changed = sorted(
         f"{name} {installed[name]}" for name in wanted.keys() & installed.keys() if installed[name] not in wanted[name]
     )

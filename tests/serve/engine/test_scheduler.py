@@ -9,7 +9,6 @@ from typing import Any
 import aiohttp
 import pytest
 
-from serve.engine.scheduler import PROMPT_TOKENS, most_tokens
 from serve.engine.slots import engine_socket
 from tests.serve.engine.test_staging import Engines
 
@@ -38,6 +37,8 @@ async def engine(tmp_path: Path, policy_folders: Path) -> AsyncIterator[aiohttp.
 
 async def reply(engine: aiohttp.ClientSession, number: int) -> list[int]:
     """The tokens of a reply that is drawn by its seed."""
+    from serve.engine.scheduler import PROMPT_TOKENS
+
     asked = body(PROMPTS[number], seed=number, temperature=1.0, max_tokens=16, return_token_ids=True)
     async with engine.post("/v1/chat/completions", json=asked) as answer:
         content = await answer.json()
@@ -76,6 +77,8 @@ async def test_writing_goes_on_and_replies_are_the_same(engine: aiohttp.ClientSe
 
 
 def test_a_step_follows_what_is_being_written() -> None:
+    from serve.engine.scheduler import PROMPT_TOKENS, most_tokens
+
     assert most_tokens(0, 2048) == 2048
     assert most_tokens(1, 2048) == PROMPT_TOKENS + 2
     assert most_tokens(64, 100) == 100
