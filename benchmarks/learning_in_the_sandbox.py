@@ -22,7 +22,7 @@ from feedback.examples import soft_label, split_of
 from feedback.learning_settings import DPOSettings, PPOSettings, PreferenceSettings
 from feedback.sandbox.judge import OBJECTIVES, Verdict, judge, overall, utility
 from feedback.sandbox.measures import measures, win_rate
-from feedback.sandbox.raters import draw_objective, raters, vote
+from feedback.sandbox.raters import draw_objectives, raters, vote
 from feedback.sandbox.world import Prompt, held_out_prompts, training_prompts
 from feedback.settings import FeedbackSettings
 from feedback.store.samples import prompt_digest
@@ -81,7 +81,7 @@ def simulate_votes(policy: Policy, count: int, seed: int, *, both: bool = False)
     crew = raters(20, seed)
     voted = []
     for prompt, first, second in zip(prompts, *sides, strict=True):
-        for objective in OBJECTIVES if both else (draw_objective(prompt, rng),):
+        for objective in draw_objectives(prompt, rng, both=both):
             judgement = vote(prompt, (policy.decode(first), policy.decode(second)), objective, rng.choice(crew), rng)
             label = soft_label(str(judgement.preferred), judgement.strength, FeedbackSettings())
             if label is not None:

@@ -18,8 +18,8 @@ from learner.estimates import estimate
 from learner.evaluation import sample_replies, standard_scores
 from learner.policy import Policy
 from learner.preference_model import PreferenceModel
+from learner.prompts import HARMLESS, HELPFUL
 
-HELPFUL, HARMLESS = "helpful", "harmless"
 AXES = (HELPFUL, HARMLESS)
 
 

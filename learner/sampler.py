@@ -115,10 +115,12 @@ class TorchSampler:
             episodes,
             torch.where(mask_B_R, logprobs_B_R[:, :width], 0),
             torch.isin(last_B, torch.tensor(self.end_ids, device=device)),
-            None
-            if entropies_B_R[:, :width][mask_B_R].isnan().any()
-            else torch.where(mask_B_R, entropies_B_R[:, :width], 0),
+            torch.where(mask_B_R, entropies_B_R[:, :width], 0) if self._is_exact() else None,
         )
+
+    def _is_exact(self) -> bool:
+        """In fewer bits the trainer's own pass over whole replies comes out differently."""
+        return self.model.dtype == torch.float32 and not torch.is_autocast_enabled(self.model.device.type)
 
     def _decode(
         self, prompts: Sequence[Sequence[int]], uniforms_B_R: Tensor, temperature: float
@@ -135,15 +137,11 @@ class TorchSampler:
         lengths_B = torch.full((rows,), limit, device=device)
         active = torch.arange(rows, device=device)
         running = torch.ones(rows, dtype=torch.bool, device=device)
-        exact = True
         for step in range(limit):
             logits_B_V = logits(self.model, decoding.advance(inputs_B_T))
-            exact = exact and logits_B_V.dtype == torch.float32
             chosen_B, logprobs_B, entropies_B = draw(logits_B_V, uniforms_B_R[active, step], temperature)
             tokens_B_R[active, step] = chosen_B
-            logprobs_B_R[active, step] = logprobs_B.float()
-            # In fewer bits the trainer's own pass over whole replies comes out differently.
-            entropies_B_R[active, step] = entropies_B.float() if exact else torch.nan
+            logprobs_B_R[active, step], entropies_B_R[active, step] = logprobs_B.float(), entropies_B.float()
             ending = running & torch.isin(chosen_B, ends)
             lengths_B[active[ending]] = step + 1
             running = running & ~ending

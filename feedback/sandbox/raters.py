@@ -5,7 +5,7 @@ import random
 from dataclasses import dataclass
 from typing import Literal
 
-from feedback.sandbox.judge import Objective, judge, utility
+from feedback.sandbox.judge import OBJECTIVES, Objective, judge, utility
 from feedback.sandbox.world import Prompt
 
 Preferred = Literal[0, 1, "tie", "both_bad"]
@@ -46,6 +46,11 @@ def draw_objective(prompt: Prompt, rng: random.Random) -> Objective:
     Helpful raters meet harmful prompts too, or no vote would show that the objectives conflict.
     """
     return "harmless" if rng.random() < (0.8 if prompt.harmful else 0.15) else "helpful"
+
+
+def draw_objectives(prompt: Prompt, rng: random.Random, *, both: bool) -> tuple[Objective, ...]:
+    """The one that a rater is asked under; with `both` each of them."""
+    return OBJECTIVES if both else (draw_objective(prompt, rng),)
 
 
 def vote(

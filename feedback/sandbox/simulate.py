@@ -87,7 +87,7 @@ async def simulate(
         async def cast(number: int) -> list[_CastVote]:
             rng = random.Random(f"vote-{seed}-{number}")
             prompt = draw(rng)
-            objectives = OBJECTIVES[: votes - number] if both else (crew.draw_objective(prompt, rng),)
+            objectives = crew.draw_objectives(prompt, rng, both=both)[: votes - number]
             comparison = await api.compare(prompt)
             judged = []
             for objective in objectives:

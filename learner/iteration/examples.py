@@ -45,7 +45,11 @@ def agreements(examples: Iterable[Example]) -> dict[tuple[str, str], Agreement]:
 
 def voted(dataset: Path, split: str) -> list[VotedPrompt]:
     """The distinct conversations of a split."""
-    return voted_prompts((example.messages, example.objective) for example in datasets.read(dataset, split))
+    return _distinct(datasets.read(dataset, split))
+
+
+def _distinct(examples: Iterable[Example]) -> list[VotedPrompt]:
+    return voted_prompts((example.messages, example.objective) for example in examples)
 
 
 def prompts(dataset: Path, split: str, harmful: Collection[str] = ()) -> list[TrainingPrompt]:
@@ -58,12 +62,12 @@ def prompts(dataset: Path, split: str, harmful: Collection[str] = ()) -> list[Tr
 
 def held_out_prompts(dataset: Path, harmful: Collection[str] = ()) -> list[HeldOutPrompt]:
     """The distinct held-out conversations; which are `harmful` is said as in `prompts`."""
+    examples = list(datasets.read(dataset, "heldout"))
     votes: dict[str, str] = {}
-    for example in datasets.read(dataset, "heldout"):
+    for example in examples:
         votes.setdefault(prompt_digest(example.messages), example.vote)
     return [
-        HeldOutPrompt(one.messages, _asks_harm(one, harmful), vote=votes[one.digest])
-        for one in voted(dataset, "heldout")
+        HeldOutPrompt(one.messages, _asks_harm(one, harmful), vote=votes[one.digest]) for one in _distinct(examples)
     ]
 
 

@@ -4,7 +4,6 @@ import random
 
 from feedback.ids import new_id
 from feedback.sandbox import raters, world
-from feedback.sandbox.judge import OBJECTIVES
 from feedback.schema import Sample
 from feedback.settings import Settings
 from feedback.store import Store, samples, votes
@@ -31,7 +30,7 @@ def cast_votes(store: Store, settings: Settings, count: int, seed: int = 0, *, b
             samples.add_comparison(session, comparison, pair)
             session.flush()
             rater = rng.choice(people)
-            for objective in OBJECTIVES if both else (raters.draw_objective(prompt, rng),):
+            for objective in raters.draw_objectives(prompt, rng, both=both):
                 said = raters.vote(prompt, replies, objective, rater, rng)
                 judgement = votes.Judgement(said.objective, str(said.preferred), said.strength)
                 votes.put(session, comparison.id, judgement, key_id="key_sim", sees_all=False, rater=said.rater)
