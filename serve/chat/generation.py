@@ -114,15 +114,21 @@ class Generation:
                 self._take(events)
                 return b""
             made += ours
+        self.read_later(*events)
+        return made
+
+    def read_later(self, *events: bytes) -> None:
+        """Keep events that were passed on unread."""
         self._unread += events
         if len(self._unread) >= READ_TOGETHER:
             _ = self.reply
-        return made
 
-    def follow(self, on_news: Callable[[], None]) -> None:
-        """Have `on_news` called whenever there may be something to take, from now on."""
+    def follow(self, on_news: Callable[[], None], on_chunk: Callable[[bytes], bool] | None) -> None:
+        """Have `on_news` called whenever there may be something to take, from now on, but for what `on_chunk` takes by
+        itself.
+        """
         if self._transfer is not None:
-            self._transfer.on_news = on_news
+            self._transfer.on_news, self._transfer.on_chunk = on_news, on_chunk
 
     def stop(self) -> None:
         """Have the engine give up. At the end, or again, this changes nothing."""
@@ -149,7 +155,7 @@ class Generation:
         """Ask the engine; returns when it has begun to answer with 200."""
         if not body["stream"]:
             # Its tokens come all at once: what was there when it was asked counts as its first.
-            seat.progress()
+            seat.asked()
         self._span = chat_span.open_for(self._chat, self.reply.choice, seat)
         transfer = self._transfer = await seat.slot.client.chat(
             # Not the request's id, which a client may give twice.
