@@ -1,10 +1,11 @@
 """What the API process adds to vLLM, beside LiteLLM's proxy and vLLM called directly: CPU-seconds and wall time.
 
 `python -m benchmarks.gateway [--upstream mock engine] [--ways ...] [--streams 1 8 64] [--turns 1] [--large]` makes each
-measurement for every way in turn, in one run: short chats answered whole, then streams. The upstream is a stand-in that
-answers at next to no cost, or a real engine with the built-in policy or a larger one. CPU is that of the processes,
-children included. The ways: `direct`, vLLM as it is, a server of its own beside Tandem's; `recorded`, the same, asked
-for the token ids and log-probabilities that Tandem records; `relay`, which only passes bytes on; `tandem`; `litellm`.
+measurement for every way in turn, in one run: short chats answered whole, then streams; before them, with `--idle-s`,
+what Tandem's process does while nobody asks anything. The upstream is a stand-in that answers at next to no
+cost, or a real engine with the built-in policy or a larger one. CPU is that of the processes, children included. The
+ways: `direct`, vLLM as it is, a server of its own beside Tandem's; `recorded`, the same, asked for the token ids and
+log-probabilities that Tandem records; `relay`, which only passes bytes on; `tandem`; `litellm`.
 """
 
 import argparse
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import litellm_proxy
-from benchmarks.gateway_load import Load, Target, free_port, load, wait_for
+from benchmarks.gateway_load import Load, Target, free_port, idle, load, wait_for
 from benchmarks.policies import STARTING_POLICY, write_policies
 from feedback import manifest
 from feedback.settings import load_settings
@@ -149,6 +150,7 @@ def main() -> None:
     arguments.add_argument("--gap-ms", type=float, default=2.0)
     arguments.add_argument("--turns", type=int, default=1, help="so many figures for each way, in turns")
     arguments.add_argument("--large", action="store_true", help="a policy of 28M parameters in the engine")
+    arguments.add_argument("--idle-s", type=float, default=0.0, help="watch Tandem's process do nothing first")
     given = arguments.parse_args()
     if "litellm" in given.ways:
         sys.stdout.write(json.dumps({"litellm": litellm_proxy.prepare()}) + "\n")
@@ -171,6 +173,11 @@ def main() -> None:
                         "litellm", url, litellm_proxy.KEY, "tandem", (pid,), None, targets["direct"].engine
                     )
                 time.sleep(2)
+                if given.idle_s:
+                    cpu_ms, woken = idle(targets["tandem"], given.idle_s)
+                    said = {"upstream": kind, "idle_cpu_ms_per_s": round(cpu_ms, 2), "woken_per_s": round(woken, 1)}
+                    sys.stdout.write(json.dumps(said) + "\n")
+                    sys.stdout.flush()
                 for streams in given.streams:
                     for way in given.turns * given.ways:
                         measure(targets, kind, way, streams, max(given.requests, 2 * streams), given.tokens)

@@ -13,6 +13,7 @@ import aiohttp
 import psutil
 
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+WOKEN = re.compile(r"^voluntary_ctxt_switches:\s*(\d+)", re.MULTILINE)
 COMPLETION_TOKENS = re.compile(rb'"completion_tokens":\s*(\d+)')
 
 
@@ -51,6 +52,24 @@ def cpu_s(pids: tuple[int, ...]) -> float:
             times = one.cpu_times()
             spent += times.user + times.system
     return spent
+
+
+def idle(target: Target, interval_s: float) -> tuple[float, float]:
+    """What its processes do while nobody asks anything: CPU in ms for each second, and how often a thread woke up."""
+
+    def so_far() -> tuple[int, int]:
+        run_ns = woken = 0
+        for thread in [path for pid in target.pids for path in Path(f"/proc/{pid}/task").iterdir()]:
+            # By the scheduler's own clock: the ticks of `cpu_s` are too coarse for this.
+            run_ns += int((thread / "schedstat").read_text().split()[0])
+            woken += int(WOKEN.findall((thread / "status").read_text())[0])
+        return run_ns, woken
+
+    before, began = so_far(), time.perf_counter()
+    time.sleep(interval_s)
+    run_ns, woken = (after - earlier for after, earlier in zip(so_far(), before, strict=True))
+    elapsed_s = time.perf_counter() - began
+    return run_ns / 1e6 / elapsed_s, woken / elapsed_s
 
 
 async def _chat(session: aiohttp.ClientSession, url: str, body: dict[str, Any]) -> tuple[int, int]:

@@ -1,7 +1,10 @@
-"""Tasks that run beside the requests: one that ends by an error says so, instead of being missed in silence."""
+"""Tasks that run beside the requests: one that ends by an error says so, instead of being missed in silence. What they
+do again and again they do at the same moments, so that an idle process wakes up once for all of it.
+"""
 
 import asyncio
 import logging
+import math
 import traceback
 from collections.abc import Coroutine
 from typing import Any
@@ -14,6 +17,16 @@ def start(work: Coroutine[Any, Any, None], name: str) -> "asyncio.Task[None]":
     task = asyncio.create_task(work, name=name)
     task.add_done_callback(_tell)
     return task
+
+
+def next_round(interval_s: float) -> float:
+    """The loop's time at the next whole multiple of `interval_s`: at most so far away."""
+    return interval_s * (math.floor(asyncio.get_running_loop().time() / interval_s) + 1)
+
+
+async def until_next_round(interval_s: float) -> None:
+    """Sleep until then."""
+    await asyncio.sleep(next_round(interval_s) - asyncio.get_running_loop().time())
 
 
 def _tell(task: "asyncio.Task[None]") -> None:

@@ -7,14 +7,12 @@ import time
 from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import Session
 
 from feedback.errors import Conflict, RecordUnavailable, TandemError
-from feedback.schema import Iteration, Policy, version_name
+from feedback.schema import Iteration, version_name
 from feedback.settings import Settings
-from feedback.store import Store, audit, iterations, policies, presence, traffic
+from feedback.store import Store, audit, iterations, policies, traffic
 from feedback.store.presence import Asked
-from feedback.store.traffic import Shares
 from serve import background
 from serve.auth import Keyring
 from serve.autopilot import Autopilot
@@ -50,7 +48,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 REFRESH_INTERVAL_S = 1.0
-NEWS_INTERVAL_S = 0.25
 # However many chats ask for it, the record is not read more often.
 SHORTEST_ROUND_S = 0.05
 # A version that could not be loaded here is tried again after this time.
@@ -113,6 +110,7 @@ class Gateway:
         await self.presence.end_leases_of_the_dead()
         for name, section in (("gate", self.settings.gate), ("automatic", self.settings.automatic)):
             await self.record.write(audit.note_settings, name, section.model_dump(mode="json"))
+        self._listen()
         self._tasks = [
             background.start(self._start_hints(), "vote hints"),
             background.start(self._follow_the_record(), "following the record"),
@@ -123,6 +121,9 @@ class Gateway:
 
     async def stop(self) -> None:
         self.stopping.set()
+        with contextlib.suppress(OSError):
+            asyncio.get_running_loop().remove_reader(self.bell.fileno())
+        self.bell.close()
         tasks = self._tasks if self._part is None else [*self._tasks, self._part]
         for task in tasks:
             task.cancel()
@@ -163,6 +164,7 @@ class Gateway:
         while True:
             try:
                 if self.pool.serving is None:
+                    self.pool.stale.clear()
                     await self._start_engines()
                 else:
                     await self._follow_changes()
@@ -173,13 +175,22 @@ class Gateway:
 
     async def _until_there_is_news(self) -> None:
         """For at most REFRESH_INTERVAL_S."""
-        await asyncio.sleep(SHORTEST_ROUND_S)
-        for _ in range(round(REFRESH_INTERVAL_S / NEWS_INTERVAL_S)):
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(NEWS_INTERVAL_S):
-                    await self.pool.stale.wait()
-            if self.pool.stale.is_set() or self.bell.heard():
-                return
+        began = time.monotonic()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(background.next_round(REFRESH_INTERVAL_S)):
+                await self.pool.stale.wait()
+        await asyncio.sleep(max(0.0, began + SHORTEST_ROUND_S - time.monotonic()))
+
+    def _listen(self) -> None:
+        """Another process of this home says that something was changed."""
+        try:
+            asyncio.get_running_loop().add_reader(self.bell.fileno(), self._on_bell)
+        except OSError as error:
+            log.warning("changes through other processes are noticed within a second only (%s)", error.strerror)
+
+    def _on_bell(self) -> None:
+        if self.bell.heard():
+            self.pool.stale.set()
 
     async def _follow_changes(self) -> None:
         """Shares and what serves may have been changed through another process, or be about to."""
@@ -187,12 +198,14 @@ class Gateway:
         self.pool.stale.clear()
         self.pool.is_following = True
         try:
-            self.pool.shares, self.pool.candidates, serving, asked = await self.record.read(_set_up)
+            standing = await self.record.standing()
+            self.pool.shares, self.pool.candidates = standing.shares, standing.candidates
+            serving, asked = standing.serving, standing.asked
             if asked is not None:
                 self._take_part(asked)
             if serving is not None and not self.promoter.busy and self.pool.serving == before:
-                await self._serve(serving.version)
-            if asked is None and serving is not None and serving.version == self.pool.serving:
+                await self._serve(serving)
+            if asked is None and serving is not None and serving == self.pool.serving:
                 self.challengers.look()
         finally:
             self.pool.is_following = False
@@ -260,11 +273,6 @@ class Gateway:
             # Its engine will not start, and says why.
             return version
         return version if policy.base is None else policy.base.version
-
-
-def _set_up(session: Session) -> tuple[Shares, frozenset[int], Policy | None, Asked | None]:
-    shares, candidates = traffic.get(session), policies.candidates(session)
-    return shares, candidates, policies.serving(session), presence.asked_for(session)
 
 
 def assign(found: list[int | None], serving: int, other: int | None) -> list[int]:

@@ -12,7 +12,8 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy.orm import Session
 
-from feedback.store import Store
+from feedback.store import Store, standing
+from feedback.store.standing import Standing
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -53,6 +54,10 @@ class Record:
     async def read(self, operation: Callable[Concatenate[Session, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
         """One consistent snapshot."""
         return await self._run(partial(self.store.read, operation, *args, **kwargs))
+
+    async def standing(self) -> Standing:
+        """What serves and who is to be given something else, as `feedback.store.standing` reads it."""
+        return await self._run(partial(standing.read, self.store))
 
     async def ping(self) -> None:
         """Raises when the database does not answer."""

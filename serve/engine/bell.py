@@ -1,16 +1,22 @@
 """A file that whoever changes what serves touches, so that the other API processes of a home look at the record at once
-instead of at their next round.
+instead of at their next round. The kernel tells them of it: nobody looks at the file again and again.
 """
 
+import ctypes
+import os
 from pathlib import Path
+
+IN_MOVED_TO = 0x80
+EVENTS_BYTES = 1 << 16
 
 
 class Bell:
-    """`heard` is true once after each `ring` of any process."""
+    """`heard` is true once after each `ring` of any process: for an event loop, when `fileno()` can be read."""
 
     def __init__(self, run_dir: Path) -> None:
         self._path = run_dir / "changed"
         self._last = self._rung_at()
+        self._watch: int | None = None
 
     def ring(self) -> None:
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -20,9 +26,23 @@ class Bell:
         aside.replace(self._path)
 
     def heard(self) -> bool:
+        if self._watch is not None:
+            _empty(self._watch)
         rung_at = self._rung_at()
         rung, self._last = rung_at != self._last, rung_at
         return rung
+
+    def fileno(self) -> int:
+        """Readable when something may be heard (Linux, inotify(7)). Raises OSError where the kernel watches no more."""
+        if self._watch is None:
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._watch = _watch(self._path.parent)
+        return self._watch
+
+    def close(self) -> None:
+        if self._watch is not None:
+            os.close(self._watch)
+            self._watch = None
 
     def _rung_at(self) -> tuple[int, int]:
         try:
@@ -30,3 +50,23 @@ class Bell:
         except FileNotFoundError:
             return 0, 0
         return found.st_ino, found.st_mtime_ns
+
+
+def _watch(folder: Path) -> int:
+    """A file descriptor that can be read when a file has been put into its place in `folder`."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    watch: int = libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+    if watch < 0 or libc.inotify_add_watch(watch, os.fsencode(folder), IN_MOVED_TO) < 0:
+        number = ctypes.get_errno()
+        if watch >= 0:
+            os.close(watch)
+        raise OSError(number, os.strerror(number))
+    return watch
+
+
+def _empty(watch: int) -> None:
+    try:
+        while os.read(watch, EVENTS_BYTES):
+            pass
+    except BlockingIOError:
+        return

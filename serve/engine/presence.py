@@ -15,6 +15,7 @@ from feedback.errors import RecordUnavailable
 from feedback.ids import new_id
 from feedback.store import presence
 from feedback.store.presence import Here
+from serve import background
 from serve.engine.life import Life
 from serve.engine.pool import Pool
 from serve.record import Record
@@ -47,7 +48,7 @@ class Presence:
     async def run(self) -> None:
         """Renew again and again."""
         while True:
-            await asyncio.sleep(RENEW_INTERVAL_S)
+            await background.until_next_round(RENEW_INTERVAL_S)
             try:
                 await self.renew()
             except (SQLAlchemyError, RecordUnavailable) as error:

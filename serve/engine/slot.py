@@ -1,6 +1,7 @@
 """One engine's slot: which version it holds, whether it takes chats, and how many it is writing now."""
 
 import asyncio
+import math
 import time
 from pathlib import Path
 from typing import Literal
@@ -30,6 +31,7 @@ class Slot:
         self.wanted_adapters: set[int] = set()
         self.in_flight = 0
         self.progress_at = time.monotonic()
+        self._wrote_at = -math.inf
         self.server_pid: int | None = None
         self.suspected = asyncio.Event()
         self._idle = asyncio.Event()
@@ -50,6 +52,14 @@ class Slot:
     def name_of(self, version: int) -> str:
         """What a version is called inside the engine. One that takes adapters serves its base by an adapter, too."""
         return version_name(version) if self.takes_adapters else SERVED_NAME
+
+    def has_written_within(self, interval_s: float) -> bool:
+        """True when the engine, of which nobody doubts anything, is writing and something of it has come so lately."""
+        return self.state == "ready" and self.in_flight > 0 and time.monotonic() - self._wrote_at < interval_s
+
+    def wrote(self) -> None:
+        """Something of a reply has come."""
+        self.progress_at = self._wrote_at = time.monotonic()
 
     async def drained(self, timeout_s: float) -> bool:
         """Wait until nothing is in flight. False when that takes longer than `timeout_s`."""
@@ -87,9 +97,17 @@ class Seat:
         self._taken = True
         slot.enter(size)
 
+    def asked(self) -> None:
+        """The engine begins a reply that will come as a whole: the work of the version that the slot holds now."""
+        self.slot.progress_at = time.monotonic()
+        self._note_version()
+
     def progress(self) -> None:
         """A token has come: it is the work of the version that the slot holds now."""
-        self.slot.progress_at = time.monotonic()
+        self.slot.wrote()
+        self._note_version()
+
+    def _note_version(self) -> None:
         # No other adapter ever goes by an adapter's name.
         self.version_last = self.slot.version if self.version == self.weights else self.version
         if self.version_first is None:

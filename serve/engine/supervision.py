@@ -99,7 +99,9 @@ class Supervision:
             await self._wait_for_a_reason_to_look(slot)
             if slot.being_changed:
                 continue
-            lives = await self._lives(slot)
+            # What it writes is proof enough that it lives, and of its weights: it let the chat in for these, and they
+            # do not change while a chat is in flight.
+            lives = slot.has_written_within(LOOK_INTERVAL_S) or await self._lives(slot)
             if slot.being_changed:
                 continue
             if lives:
@@ -155,7 +157,7 @@ class Supervision:
 
     async def _wait_for_a_reason_to_look(self, slot: Slot) -> None:
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(LOOK_INTERVAL_S):
+            async with asyncio.timeout_at(background.next_round(LOOK_INTERVAL_S)):
                 await slot.suspected.wait()
         slot.suspected.clear()
 
