@@ -1,17 +1,17 @@
-"""PPO beside TRL 1.12.0's: episodes per CPU-second of one thread, and reward at equal KL.
+"""PPO beside TRL 1.12.0's: episodes per CPU-second of one thread, or per second of a GPU, and reward at equal KL.
 
 Same starting policy, the same function as reward (a preference model's overall score, read at the last token), the same
 prompts and settings, the peer's gradients clipped as ours are; both checked to score alike. `--policy` is the built-in
-one of half a million parameters, or a Llama of 30 million, trained for a few minutes on the world's dialogues and kept
-in `--folder`. The policies that both sides have after each step are looked at on held-out prompts, off the clock, and
-compared where their KL from the start is the same. Prints a line of JSON for each run, in turns, and what both come to.
+one of half a million parameters, a Llama of 30 million, trained for a few minutes on the world's dialogues and kept
+in `--folder`, or one of half a billion random parameters, for its speed and memory. The policies that both sides have
+after each step are looked at on held-out prompts, off the clock, and compared where their KL from the start is equal.
+On a GPU both compute in bf16 by autocast. Prints a line of JSON for each run, in turns, and what both come to.
 """
 
 import argparse
 import json
 import os
 import statistics
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import torch
 from safetensors.torch import save_file
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
+from benchmarks.clock import Clock
 from benchmarks.learning_in_the_sandbox import gold_figures, replies, simulate_votes
 from benchmarks.peers import environment
 from feedback.learning_settings import PPOSettings, PreferenceSettings
@@ -30,6 +31,7 @@ from feedback.sandbox.dialogues import dialogues
 from feedback.sandbox.world import held_out_prompts
 from learner.hardware import prepare_training
 from learner.language_model import reply_logprobs
+from learner.number_format import forward_passes
 from learner.policy import load_policy, save_policy
 from learner.ppo import PPOStep, train_ppo
 from learner.preference_judging import calibrate
@@ -52,17 +54,18 @@ class Task:
     preference: PreferenceModel
     prompts: list[TrainingPrompt]
     folder: Path
+    device: str
 
 
-def make_task(start: Path, votes: int, folder: Path) -> Task:
+def make_task(start: Path, votes: int, folder: Path, device: str) -> Task:
     """A preference model on the start's trunk, from votes on the built-in policy's replies, and its export."""
-    policy = load_policy(start, device="cpu")
+    policy = load_policy(start, device=device)
     voted = simulate_votes(load_policy(WEIGHTS, device="cpu"), votes, seed=1)
     learning_rate = 1e-3 if start == WEIGHTS else 1e-4
     settings = PreferenceSettings(readout="last", start_logprob_feature=False, learning_rate=learning_rate)
     model = train_preference_model(policy, [v for i, v in enumerate(voted) if i % 8], settings, seed=1)
     calibrate(model, policy, voted[::8], settings)
-    task = Task(start, model, [TrainingPrompt(one.messages, one.objective) for one in voted], folder)
+    task = Task(start, model, [TrainingPrompt(one.messages, one.objective) for one in voted], folder, device)
     model.trunk.save_pretrained(folder / "reward")
     save_file(_head(model), folder / "head.safetensors")
     return task
@@ -84,25 +87,27 @@ def rewards(model: PreferenceModel, episodes: Episodes) -> torch.Tensor:
     return model.combine(model.score(episodes), {OVERALL: 1.0})
 
 
-def tandem(task: Task, settings: PPOSettings, seed: int) -> dict[str, Any]:
-    """CPU-seconds of the training call, and the folders of the policies that it had after each step."""
-    policy, start = load_policy(task.start, device="cpu"), load_policy(task.start, device="cpu")
-    off_the_clock_s = 0.0
+def tandem(task: Task, settings: PPOSettings, seed: int, *, keep_policies: bool) -> dict[str, Any]:
+    """Seconds of the training call, and the folders of the policies that it had after each step, if they are kept."""
+    policy, start = load_policy(task.start, device=task.device), load_policy(task.start, device=task.device)
+    clock = Clock(task.device)
     folders: list[Path] = []
 
     def keep(done: PPOStep, state: object) -> None:
-        nonlocal off_the_clock_s
-        before = time.process_time()
-        folders.append(task.folder / f"tandem-{done.step}")
-        save_policy(policy, folders[-1])
-        off_the_clock_s += time.process_time() - before
+        with clock.stopped():
+            folders.append(task.folder / f"tandem-{done.step}")
+            save_policy(policy, folders[-1])
 
-    before = time.process_time()
-    train_ppo(policy, start.model, task.preference, task.prompts, settings, seed=seed, on_step=keep)
-    return {"cpu_s": time.process_time() - before - off_the_clock_s, "folders": folders}
+    on_step = keep if keep_policies else None
+    clock.start()
+    with forward_passes("bf16" if task.device == "cuda" else "fp32", policy.model.device):
+        train_ppo(policy, start.model, task.preference, task.prompts, settings, seed=seed, on_step=on_step)
+    return {"folders": folders, **clock.read()}
 
 
-def trl(python: Path, task: Task, settings: PPOSettings, seed: int, how: dict[str, Any]) -> dict[str, Any]:
+def trl(
+    python: Path, task: Task, settings: PPOSettings, seed: int, how: dict[str, Any], *, keep_policies: bool
+) -> dict[str, Any]:
     """The same of the peer."""
     start = load_policy(task.start, device="cpu")
     pool = PromptPool(
@@ -116,14 +121,16 @@ def trl(python: Path, task: Task, settings: PPOSettings, seed: int, how: dict[st
     probe = [[*prompt, *start.encode_reply("Paris.")] for prompt in drawn[0][:8]]
     job = how | {
         "start": str(task.start), "reward_trunk": str(task.folder / "reward"), "seed": seed,
-        "out": str(task.folder / "trl"),
+        "out": str(task.folder / "trl"), "device": task.device, "keep_policies": keep_policies,
         "reward_head": str(task.folder / "head.safetensors"), "settings": settings.model_dump(mode="json"),
         "prompts": [prompt for step in drawn for prompt in step], "probe": probe,
     }  # fmt: skip
     result = environment.run(python, "trl_ppo.py", job)
-    ours = rewards(task.preference, Episodes.pad([tokens[:-1] for tokens in probe], [tokens[-1:] for tokens in probe]))
-    torch.testing.assert_close(torch.tensor(result["probe"]), ours, atol=1e-3, rtol=1e-3)
-    return {"cpu_s": result["cpu_s"], "folders": list(map(Path, result["folders"]))}
+    probed = Episodes.pad([tokens[:-1] for tokens in probe], [tokens[-1:] for tokens in probe], task.device)
+    torch.testing.assert_close(
+        torch.tensor(result["probe"]), rewards(task.preference, probed).cpu(), atol=1e-3, rtol=1e-3
+    )
+    return result | {"folders": list(map(Path, result["folders"]))}
 
 
 @torch.no_grad()
@@ -180,6 +187,29 @@ def thirty_million(folder: Path, dialogue_count: int) -> Path:
     return out
 
 
+def half_a_billion(folder: Path) -> Path:
+    """Random parameters in the shape of Qwen2.5's policy of .5 billion, its 152 thousand words too; made once."""
+    out = folder / "qwen-500m"
+    if not (out / "config.json").exists():
+        torch.manual_seed(1)
+        like = load_policy(WEIGHTS, device="cpu")
+        config = Qwen2Config(
+            vocab_size=151_936, hidden_size=896, intermediate_size=4864, num_hidden_layers=24, num_attention_heads=14,
+            num_key_value_heads=2, max_position_embeddings=4096, tie_word_embeddings=True, bos_token_id=None,
+            eos_token_id=like.end_ids[0], pad_token_id=like.tokenizer.pad_token_id,
+        )  # fmt: skip
+        like.tokenizer.save_pretrained(out)
+        Qwen2ForCausalLM(config).save_pretrained(out)
+    return out
+
+
+def start_folder(name: str, folder: Path, dialogue_count: int) -> Path:
+    """Where the policy of this name lies."""
+    if name == "30m":
+        return thirty_million(folder, dialogue_count)
+    return half_a_billion(folder) if name == "500m" else WEIGHTS
+
+
 def say(**figures: Any) -> None:
     rounded = {name: round(value, 3) if isinstance(value, float) else value for name, value in figures.items()}
     print(json.dumps(rounded), flush=True)
@@ -188,7 +218,8 @@ def say(**figures: Any) -> None:
 def main() -> None:
     prepare_training(threads=1)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--policy", choices=["built-in", "30m"], default="built-in")
+    parser.add_argument("--policy", choices=["built-in", "30m", "500m"], default="built-in")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--folder", type=Path, default=environment.ROOT / ".benchmarks")
     parser.add_argument("--votes", type=int, default=600)
     parser.add_argument("--dialogues", type=int, default=3000, help="that the 30M policy is trained on")
@@ -201,9 +232,9 @@ def main() -> None:
     given = parser.parse_args()
     python = environment.prepare(TRL)
     given.folder.mkdir(parents=True, exist_ok=True)
-    start = WEIGHTS if given.policy == "built-in" else thirty_million(given.folder, given.dialogues)
+    start = start_folder(given.policy, given.folder, given.dialogues)
     settings = PPOSettings(**({"steps": 4, "max_new_tokens": MAX_NEW_TOKENS, "rehearsal_weight": 0.0} | given.ppo))
-    task = make_task(start, given.votes, given.folder / given.policy)
+    task = make_task(start, given.votes, given.folder / given.policy, given.device)
     how = {"attention": given.attention, "matmul": given.matmul, "rows": min(given.rows, settings.episodes_per_step)}
     episodes = settings.steps * settings.episodes_per_step
     speeds: dict[str, list[float]] = {"tandem": [], "trl": []}
@@ -212,9 +243,13 @@ def main() -> None:
         seed = number + 1
         courses = {}
         for name in ("tandem", "trl") if number % 2 == 0 else ("trl", "tandem"):
-            done = tandem(task, settings, seed) if name == "tandem" else trl(python, task, settings, seed, how)
-            speeds[name].append(episodes / done["cpu_s"])
-            say(round=number, who=name, episodes_per_cpu_s=speeds[name][-1])
+            keep = given.replies > 0
+            if name == "tandem":
+                done = tandem(task, settings, seed, keep_policies=keep)
+            else:
+                done = trl(python, task, settings, seed, how, keep_policies=keep)
+            speeds[name].append(episodes / done["seconds"])
+            say(round=number, who=name, episodes_per_s=speeds[name][-1], peak_gb=done["peak_gb"])
             if given.replies:
                 courses[name] = course(task, done["folders"], given.replies, seed * 10)
                 kl_and_reward = [[round(kl, 3), round(reward, 3)] for kl, reward in courses[name]]

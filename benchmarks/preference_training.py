@@ -1,9 +1,10 @@
-"""Preference training beside TRL's RewardTrainer: pairs per CPU-second of one thread, and accuracy after equal work.
+"""Preference training beside TRL's RewardTrainer: pairs per second, and accuracy after equal work.
 
-Same trunk, score of the same width at the last token, same pairs of token ids, same optimiser settings. TRL has only
-the better and the worse reply, so labels are certain here. `--turns` puts earlier turns of a conversation before each
-prompt: what both replies share. Held-out pairs are judged by the gold judge. Prints a line of JSON for each run, in
-turns, and the ratio of the medians.
+Seconds are CPU-seconds of one thread, or seconds of a GPU, where both compute in bf16 by autocast. Same trunk, a score
+of the same width at the last token, same pairs of token ids, same optimiser settings. TRL has only the better and the
+worse reply, so labels are certain here. `--turns` puts earlier turns of a conversation before each prompt: what both
+replies share. Held-out pairs are judged by the gold judge. Prints a line of JSON for each run, in turns, and the ratio
+of the medians.
 """
 
 import argparse
@@ -11,22 +12,25 @@ import json
 import os
 import random
 import statistics
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+from benchmarks.clock import Clock
 from benchmarks.learning_in_the_sandbox import replies, simulate_votes
 from benchmarks.peers import environment
+from benchmarks.ppo import start_folder
 from feedback.learning_settings import PreferenceSettings
 from feedback.sandbox.dialogues import dialogues
 from feedback.sandbox.judge import judge, overall
 from feedback.sandbox.world import held_out_prompts
 from learner.comparisons import VotedComparison
 from learner.hardware import prepare_training
+from learner.number_format import forward_passes
 from learner.policy import Policy, load_policy
 from learner.preference_judging import score_comparisons
 from learner.preference_model import PreferenceShape
@@ -79,17 +83,20 @@ def encoded(policy: Policy, pairs: Sequence[VotedComparison]) -> list[tuple[list
 
 
 def tandem(policy: Policy, pairs: Pairs, settings: PreferenceSettings, seed: int) -> dict[str, Any]:
-    before = time.process_time()
-    model = train_preference_model(policy, pairs.train, settings, seed=seed, objectives=["helpful"])
-    seconds = time.process_time() - before
-    scores_C_2_O = score_comparisons(model, policy, pairs.held_out, settings).scores_C_2_O
+    device = policy.model.device
+    clock = Clock(device.type)
+    with forward_passes("bf16" if device.type == "cuda" else "fp32", device):
+        clock.start()
+        model = train_preference_model(policy, pairs.train, settings, seed=seed, objectives=["helpful"])
+        spent = clock.read()
+        scores_C_2_O = score_comparisons(model, policy, pairs.held_out, settings).scores_C_2_O
     right_C = scores_C_2_O[:, 0, -1] > scores_C_2_O[:, 1, -1]
-    return {"cpu_s": seconds, "accuracy": float(right_C.float().mean())}
+    return {"accuracy": float(right_C.float().mean()), **spent}
 
 
 def peer_job(policy: Policy, pairs: Pairs, settings: PreferenceSettings, seed: int) -> dict[str, Any]:
     return {
-        "start": str(WEIGHTS), "seed": seed, "epochs": settings.epochs,
+        "seed": seed, "epochs": settings.epochs,
         "head_width": PreferenceShape(("helpful",)).head_width,
         "pairs_per_batch": settings.comparisons_per_batch, "learning_rate": settings.learning_rate,
         "weight_decay": settings.weight_decay, "warmup_share": settings.warmup_share,
@@ -108,6 +115,10 @@ def say(**figures: Any) -> None:
 def main() -> None:
     prepare_training(threads=1)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--policy", choices=["built-in", "30m", "500m"], default="built-in")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--folder", type=Path, default=environment.ROOT / ".benchmarks")
+    parser.add_argument("--preference", type=json.loads, default={}, help="settings of the preference model")
     parser.add_argument("--votes", type=int, default=2000)
     parser.add_argument("--turns", type=int, nargs="+", default=[0, 6])
     parser.add_argument("--rounds", type=int, default=3)
@@ -115,11 +126,14 @@ def main() -> None:
     parser.add_argument("--matmul", choices=["bf16", "ieee"], default="bf16", help="oneDNN's switch in the peer")
     given = parser.parse_args()
     python = environment.prepare(TRL)
-    policy = load_policy(WEIGHTS, device="cpu")
-    settings = PreferenceSettings(epochs=1, readout="last", start_logprob_feature=False)
+    given.folder.mkdir(parents=True, exist_ok=True)
+    start = start_folder(given.policy, given.folder, 3000)
+    writer, policy = load_policy(WEIGHTS, device="cpu"), load_policy(start, device=given.device)
+    settings = PreferenceSettings(**{"epochs": 1, "readout": "last", "start_logprob_feature": False} | given.preference)
     for turns in given.turns:
-        pairs = make_pairs(policy, given.votes, turns, seed=1)
-        job = peer_job(policy, pairs, settings, 1) | {"attention": given.attention, "matmul": given.matmul}
+        pairs = make_pairs(writer, given.votes, turns, seed=1)
+        how = {"start": str(start), "device": given.device, "attention": given.attention, "matmul": given.matmul}
+        job = peer_job(policy, pairs, settings, 1) | how
         shared = statistics.mean(len(policy.encode_chat(pair.messages)) for pair in pairs.train)
         tokens = statistics.mean(len(reply) for pair in pairs.train for reply in pair.replies)
         say(
@@ -133,8 +147,13 @@ def main() -> None:
                     result = tandem(policy, pairs, settings, seed)
                 else:
                     result = environment.run(python, "trl_reward.py", job | {"seed": seed})
-                speeds[name].append(len(pairs.train) * settings.epochs / result["cpu_s"])
-                say(turns=turns, round=number, who=name, pairs_per_cpu_s=speeds[name][-1], accuracy=result["accuracy"])
+                speeds[name].append(len(pairs.train) * settings.epochs / result["seconds"])
+                figures = {
+                    "pairs_per_s": speeds[name][-1],
+                    "accuracy": result["accuracy"],
+                    "peak_gb": result["peak_gb"],
+                }
+                say(turns=turns, round=number, who=name, **figures)
         medians = {name: statistics.median(values) for name, values in speeds.items()}
         say(turns=turns, **medians, ratio=medians["tandem"] / medians["trl"])
 

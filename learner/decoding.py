@@ -1,4 +1,6 @@
-"""Going on from a prompt token by token: the library's key-value cache for any model, our own for small Llamas."""
+"""Going on from a prompt token by token: by the library's key-value cache for any model, by our own for small Llamas on
+a CPU, and on a GPU by passes that are recorded.
+"""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -7,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
-from learner import small_llama
+from learner import recorded_decoding, small_llama
 
 
 class Decoder(Protocol):
@@ -27,6 +29,8 @@ def decoder(model: PreTrainedModel, mask_B_S: Tensor) -> Decoder:
     rows, room = mask_B_S.shape
     if small_llama.fits(model.base_model, rows, room):
         return SmallLlamaDecoder(model, mask_B_S)
+    if recorded_decoding.fits(model):
+        return recorded_decoding.RecordedDecoder(model, mask_B_S)
     return LibraryDecoder(model, mask_B_S)
 
 

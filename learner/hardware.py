@@ -17,9 +17,12 @@ KEPT_BYTES = 1 << 30
 
 
 def prepare_training(threads: int) -> None:
-    """Set this process up to train: `threads` of torch, and freed memory kept for the next tensor."""
+    """Set this process up to train: `threads` of torch, freed memory kept for the next tensor, and on a GPU attention
+    by kernels that take any length."""
     torch.set_num_threads(threads)
     keep_freed_memory()
+    # cuDNN makes a plan for each shape it meets, in some 40 ms, and no two batches are of one length.
+    torch.backends.cuda.enable_cudnn_sdp(False)
 
 
 def keep_freed_memory() -> None:

@@ -18,8 +18,9 @@ from learner.errors import ModelNotSupported
 from learner.few_shapes import rounded_down, with_rows_to_spare
 from learner.sequences import Episodes
 
-# 64 MB in fp32; three such tensors live at a time.
-LOGITS_PER_PIECE = 1 << 24
+# 64 MB in fp32, or half a gigabyte on a GPU, where each piece adds to the output layer's whole gradient; three such
+# tensors live at a time.
+LOGITS_PER_PIECE = {"cpu": 1 << 24, "cuda": 1 << 27}
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,8 @@ def reply_logprobs(model: PreTrainedModel, episodes: Episodes, temperature: floa
 
 
 def _pieces(model: PreTrainedModel, hidden_N_D: Tensor, others_N: Tensor) -> list[tuple[Tensor, Tensor]]:
-    rows = max(1, rounded_down(LOGITS_PER_PIECE // model.config.get_text_config().vocab_size))
+    most = LOGITS_PER_PIECE.get(hidden_N_D.device.type, LOGITS_PER_PIECE["cpu"])
+    rows = max(1, rounded_down(most // model.config.get_text_config().vocab_size))
     return list(zip(hidden_N_D.split(rows), others_N.split(rows), strict=True))
 
 

@@ -91,8 +91,9 @@ class Episodes:
         return self._columns_from(self.prompt_lengths_B + self.reply_lengths_B - 1, 1)
 
     def _columns_from(self, first_B: Tensor | int, count_B: Tensor | int) -> Tensor:
-        columns_B_T = torch.arange(self.tokens_B_T.shape[1], device=self.tokens_B_T.device).expand_as(self.tokens_B_T)
-        first_B, end_B = torch.as_tensor(first_B), torch.as_tensor(first_B + count_B)
+        device = self.tokens_B_T.device
+        columns_B_T = torch.arange(self.tokens_B_T.shape[1], device=device).expand_as(self.tokens_B_T)
+        first_B, end_B = (torch.as_tensor(place, device=device) for place in (first_B, first_B + count_B))
         return (columns_B_T >= first_B[..., None]) & (columns_B_T < end_B[..., None])
 
     def unpack(self, values_N: Tensor) -> Tensor:

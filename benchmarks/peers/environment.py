@@ -9,6 +9,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from deploy.bootstrap import install_cpu_torch
 
 ROOT = Path(__file__).parents[2]
@@ -21,8 +23,11 @@ def prepare(trl: str) -> Path:
     python, done = folder / "bin" / "python", folder / "complete"
     if not done.exists():
         venv.create(folder, with_pip=True, clear=True)
-        install_cpu_torch(str(python))
         packages = [f"trl=={trl}", f"transformers=={version('transformers')}"]
+        if torch.version.cuda is None:
+            install_cpu_torch(str(python))
+        else:
+            packages.append(f"torch=={version('torch')}")
         subprocess.run([python, "-m", "pip", "install", "--quiet", *packages], check=True)
         done.touch()
     return python
@@ -35,6 +40,9 @@ def run(python: Path, script: str, job: dict[str, Any]) -> dict[str, Any]:
         asked.write_text(json.dumps(job))
         environment = os.environ | {"OMP_NUM_THREADS": "1", "TRL_EXPERIMENTAL_SILENCE": "1", "HF_HUB_OFFLINE": "1"}
         command = [python, Path(__file__).with_name(script), asked, answered]
+        if torch.cuda.is_initialized():
+            # What this process keeps of the GPU's memory would be missing to the peer.
+            torch.cuda.empty_cache()
         done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, check=False)
         if done.returncode:
             raise RuntimeError(f"{script} failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")

@@ -28,20 +28,30 @@ class ClippedAdam(torch.optim.Adam):
         return super().step(closure)
 
 
+def now(job: dict) -> float:
+    """CPU-seconds, or on a GPU seconds."""
+    if job["device"] == "cpu":
+        return time.process_time()
+    torch.cuda.synchronize()
+    return time.perf_counter()
+
+
 class Course(TrainerCallback):
     """Keeps the policy that there is after each step, off the clock."""
 
-    def __init__(self, model: nn.Module, out: str) -> None:
+    def __init__(self, model: nn.Module, job: dict) -> None:
         self.model = model
-        self.out = out
+        self.job = job
         self.folders: list[str] = []
         self.seconds = 0.0
 
     def on_step_end(self, args, state, control, **kwargs) -> None:
-        before = time.process_time()
-        self.folders.append(f"{self.out}-{len(self.folders) + 1}")
+        if not self.job["keep_policies"]:
+            return
+        before = now(self.job)
+        self.folders.append(f"{self.job['out']}-{len(self.folders) + 1}")
         self.model.save_pretrained(self.folders[-1])
-        self.seconds += time.process_time() - before
+        self.seconds += now(self.job) - before
 
 
 def scorer(job: dict) -> nn.Module:
@@ -79,7 +89,8 @@ def policy(job: dict) -> nn.Module:
 def probe(reward: nn.Module, conversations: list[list[int]]) -> list[float]:
     """Scores of whole conversations, to be compared with the other side's."""
     return [
-        float(reward.score(reward.model(torch.tensor([tokens])).last_hidden_state[:, -1])) for tokens in conversations
+        float(reward.score(reward.model(torch.tensor([tokens], device=reward.device)).last_hidden_state[:, -1]))
+        for tokens in conversations
     ]
 
 
@@ -94,11 +105,15 @@ def main(job: dict) -> dict:
         {"params": list(value.parameters()), "lr": settings["critic_learning_rate"]},
     ]
     optimizer = ClippedAdam(groups, settings["max_gradient_norm"])
-    course = Course(model, job["out"])
+    course = Course(model, job)
+    on_gpu = job["device"] == "cuda"
+    if on_gpu:
+        torch.backends.cuda.matmul.fp32_precision = "tf32"
+        torch.backends.cuda.enable_cudnn_sdp(False)
     with tempfile.TemporaryDirectory() as folder:
         # One device batch is a whole step, so that each of its minibatches is an optimiser step.
         config = PPOConfig(
-            output_dir=folder, use_cpu=True, bf16=False, gradient_checkpointing=False, report_to="none",
+            output_dir=folder, use_cpu=not on_gpu, bf16=False, gradient_checkpointing=False, report_to="none",
             seed=job["seed"], per_device_train_batch_size=settings["episodes_per_step"], gradient_accumulation_steps=1,
             num_mini_batches=settings["episodes_per_step"] // settings["episodes_per_minibatch"],
             total_episodes=len(job["prompts"]), num_ppo_epochs=settings["epochs"],
@@ -114,12 +129,17 @@ def main(job: dict) -> dict:
             value_model=value, train_dataset=Dataset.from_list([{"input_ids": tokens} for tokens in job["prompts"]]),
             optimizers=(optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)), callbacks=[course],
         )  # fmt: skip
-        before = time.process_time()
-        trainer.train()
-        seconds = time.process_time() - before - course.seconds
+        before = now(job)
+        # By itself the trainer generates, scores and asks the reference in fp32.
+        with torch.autocast(job["device"], torch.bfloat16, enabled=on_gpu, cache_enabled=False):
+            trainer.train()
+        seconds = now(job) - before - course.seconds
+        peak = torch.cuda.max_memory_allocated() / 1e9 if on_gpu else None
+        if on_gpu:
+            torch.backends.cuda.matmul.fp32_precision = "ieee"
     for out in course.folders:
         tokenizer.save_pretrained(out)
-    return {"cpu_s": seconds, "folders": course.folders, "probe": probe(reward, job["probe"])}
+    return {"seconds": seconds, "peak_gb": peak, "folders": course.folders, "probe": probe(reward, job["probe"])}
 
 
 if __name__ == "__main__":

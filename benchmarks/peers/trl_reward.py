@@ -15,6 +15,14 @@ from trl import RewardConfig, RewardTrainer
 ROWS = 64
 
 
+def now(job: dict) -> float:
+    """CPU-seconds, or on a GPU seconds."""
+    if job["device"] == "cpu":
+        return time.process_time()
+    torch.cuda.synchronize()
+    return time.perf_counter()
+
+
 def rows(tokens: list[list[int]], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Right-padded token ids, and a mask that is 1 on those that are none."""
     width = max(map(len, tokens))
@@ -27,7 +35,8 @@ def scores(model: nn.Module, tokens: list[list[int]], pad: int) -> torch.Tensor:
     parts = []
     for start in range(0, len(tokens), ROWS):
         input_ids, mask = rows(tokens[start : start + ROWS], pad)
-        parts.append(model(input_ids=input_ids, attention_mask=mask, use_cache=False).logits.squeeze(-1))
+        given = {"input_ids": input_ids.to(model.device), "attention_mask": mask.to(model.device)}
+        parts.append(model(**given, use_cache=False).logits.squeeze(-1).float())
     return torch.cat(parts)
 
 
@@ -49,10 +58,14 @@ def main(job: dict) -> dict:
     torch.backends.mkldnn.matmul.fp32_precision = job["matmul"]
     tokenizer = AutoTokenizer.from_pretrained(job["start"])
     model = new_model(job)
+    on_gpu = job["device"] == "cuda"
+    if on_gpu:
+        torch.backends.cuda.matmul.fp32_precision = "tf32"
+        torch.backends.cuda.enable_cudnn_sdp(False)
     steps = len(job["train"]) * job["epochs"] / job["pairs_per_batch"]
     with tempfile.TemporaryDirectory() as folder:
         settings = RewardConfig(
-            output_dir=folder, use_cpu=True, bf16=False, gradient_checkpointing=False, report_to="none",
+            output_dir=folder, use_cpu=not on_gpu, bf16=on_gpu, gradient_checkpointing=False, report_to="none",
             seed=job["seed"],
             per_device_train_batch_size=job["pairs_per_batch"], num_train_epochs=job["epochs"], max_length=None,
             learning_rate=job["learning_rate"], weight_decay=job["weight_decay"], adam_beta2=0.98,
@@ -63,12 +76,13 @@ def main(job: dict) -> dict:
         )  # fmt: skip
         pairs = Dataset.from_list([{"chosen_ids": chosen, "rejected_ids": other} for chosen, other in job["train"]])
         trainer = RewardTrainer(model=model, args=settings, train_dataset=pairs, processing_class=tokenizer)
-        before = time.process_time()
+        before = now(job)
         trainer.train()
-        seconds = time.process_time() - before
+        seconds = now(job) - before
+    peak = torch.cuda.max_memory_allocated() / 1e9 if on_gpu else None
     model.eval()
     chosen, other = (scores(model, [pair[side] for pair in job["held_out"]], tokenizer.pad_token_id) for side in (0, 1))
-    return {"cpu_s": seconds, "accuracy": float((chosen > other).float().mean())}
+    return {"seconds": seconds, "peak_gb": peak, "accuracy": float((chosen > other).float().mean())}
 
 
 if __name__ == "__main__":

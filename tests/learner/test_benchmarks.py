@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 
 PREFERENCE = PreferenceSettings(epochs=1, readout="last", start_logprob_feature=False)
 PPO = PPOSettings(steps=1, episodes_per_step=16, episodes_per_minibatch=8, max_new_tokens=8)
-HOW = {"attention": "eager", "matmul": "ieee"}
+HOW = {"attention": "eager", "matmul": "ieee", "start": str(WEIGHTS), "device": "cpu"}
 
 
 def peer(trl: str) -> Path:
@@ -31,7 +31,7 @@ def pairs() -> preference_training.Pairs:
 
 @pytest.fixture(scope="module")
 def task(tmp_path_factory: pytest.TempPathFactory) -> ppo.Task:
-    return ppo.make_task(WEIGHTS, 48, tmp_path_factory.mktemp("ppo"))
+    return ppo.make_task(WEIGHTS, 48, tmp_path_factory.mktemp("ppo"), "cpu")
 
 
 def test_preference_training(pairs: preference_training.Pairs) -> None:
@@ -46,13 +46,14 @@ def test_preference_training_of_the_peer(pairs: preference_training.Pairs) -> No
 
 
 def test_ppo(task: ppo.Task) -> None:
-    [start, end] = ppo.course(task, ppo.tandem(task, PPO, seed=1)["folders"], 2, 1)
+    [start, end] = ppo.course(task, ppo.tandem(task, PPO, seed=1, keep_policies=True)["folders"], 2, 1)
     assert abs(start[0]) < 1e-3 < abs(end[0])
 
 
 def test_ppo_of_the_peer(task: ppo.Task) -> None:
     """It refuses a peer whose reward scores otherwise than ours."""
-    [start, end] = ppo.course(task, ppo.trl(peer(ppo.TRL), task, PPO, 1, HOW | {"rows": 16})["folders"], 2, 1)
+    done = ppo.trl(peer(ppo.TRL), task, PPO, 1, HOW | {"rows": 16}, keep_policies=True)
+    [start, end] = ppo.course(task, done["folders"], 2, 1)
     assert abs(start[0]) < 1e-3 < abs(end[0])
 
 

@@ -46,7 +46,7 @@ def test_pieces_give_the_same_logprobs_and_gradients(llama, monkeypatch):
     episodes = Episodes.pad(PROMPTS, REPLIES)
     grads = []
     for limit in (1 << 26, 2 * llama.config.vocab_size):
-        monkeypatch.setattr(language_model, "LOGITS_PER_PIECE", limit)
+        monkeypatch.setattr(language_model, "LOGITS_PER_PIECE", {"cpu": limit})
         llama.zero_grad()
         reply_logprobs(llama, episodes).square().sum().backward()
         grads.append([parameter.grad.clone() for parameter in llama.parameters()])
@@ -99,7 +99,7 @@ def test_no_tensor_of_all_places_times_all_words(monkeypatch):
     """With a vocabulary of 50,000 words no tensor is larger than a piece, and what waits for the backward pass is
     smaller still."""
     words, limit = 50_000, 1 << 21
-    monkeypatch.setattr(language_model, "LOGITS_PER_PIECE", limit)
+    monkeypatch.setattr(language_model, "LOGITS_PER_PIECE", {"cpu": limit})
     model = random_llama(vocabulary=words)
     episodes = Episodes.pad([[5, 6, 7]] * 8, [[8] * 40] * 8)
     kept = 0

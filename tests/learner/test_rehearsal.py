@@ -37,7 +37,7 @@ def kl_by_hand(model, start, temperatures: tuple[float, float]) -> torch.Tensor:
 @pytest.mark.parametrize("words_at_a_time", [1 << 24, 1])
 def test_the_formula_word_by_word(monkeypatch, words_at_a_time):
     model, start = random_llama(seed=1), random_llama(seed=2)
-    monkeypatch.setattr(language_model, "LOGITS_PER_PIECE", words_at_a_time)
+    monkeypatch.setattr(language_model, "LOGITS_PER_PIECE", {"cpu": words_at_a_time})
     with torch.no_grad():
         states_N_D = predicting_states(start, EPISODES)
     kl_N = forward_kl_pass(model, EPISODES, start, states_N_D, 0.7, 0.4)

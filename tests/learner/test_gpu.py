@@ -1,0 +1,131 @@
+"""Learning on a GPU: what a CPU computes in fp32, and in bf16 the same job to rounding."""
+
+import copy
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from feedback.learning_settings import PPOSettings, PreferenceSettings
+from feedback.settings import load_settings
+from feedback.store import Store, iterations, policies
+from learner.gradient_checkpointing import checkpoint_layers
+from learner.iteration.process import run
+from learner.lora import copy_sharing_frozen, with_adapter
+from learner.number_format import forward_format, forward_passes
+from learner.policy import Policy, load_policy
+from learner.ppo import PPO
+from learner.preference_judging import score_comparisons
+from learner.preference_training import train_preference_model
+from learner.prepare import prepare
+from learner.starting_policy import WEIGHTS
+from tests.learner.conftest import END, random_llama, word_tokenizer
+from tests.learner.iterations import QUICK, start
+from tests.learner.sandbox_votes import cast_votes
+from tests.learner.test_ppo import PROMPTS, SETTINGS, LikesOneWord
+from tests.learner.test_preference_training import comparisons
+
+pytestmark = pytest.mark.gpu
+
+GPU = torch.device("cuda")
+REHEARSED = {"rehearsal_weight": 1.0, "rehearsal_replies": 16, "rehearsal_episodes": 8}
+LORA = {"rank": 4, "alpha": 8.0}
+
+
+def ppo_on(device: str, **change) -> PPO:
+    settings = PPOSettings(**(SETTINGS.model_dump() | change))
+    start = random_llama().to(device)
+    model = copy.deepcopy(start)
+    if settings.lora.rank:
+        model = with_adapter(copy_sharing_frozen(start.requires_grad_(False)), settings.lora, seed=1)
+    return PPO(Policy(model, word_tokenizer(), (END,)), start, LikesOneWord(start), PROMPTS, settings, seed=1)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        REHEARSED,
+        {"critic": "preference_model"},
+        {"critic": "policy"},
+        {"advantage": "rloo", "replies_per_prompt": 4},
+        {"lora": LORA},
+    ],
+)
+def test_ppo_says_and_does_what_it_does_on_a_cpu(change):
+    """Two steps from one seed: the same replies, losses and weights, to rounding."""
+    here, there = (ppo_on(device, **change) for device in ("cpu", "cuda"))
+    for _ in range(2):
+        ours, theirs = here.step(), there.step()
+        for name in ("reward", "kl_nats", "entropy_nats", "policy_loss", "gradient_norm"):
+            assert getattr(theirs, name) == pytest.approx(getattr(ours, name), abs=2e-3, rel=2e-2), name
+    for name, weight in there.model.state_dict().items():
+        # Adam moves a weight by a whole step where its gradient is all rounding.
+        apart = (weight.cpu() - here.model.state_dict()[name]).abs()
+        assert float(apart.mean()) < 1e-3 and float(apart.max()) < 2e-2, name
+
+
+@pytest.mark.parametrize("change", [{}, {"lora": LORA}, {"matmul_precision": "fast"}])
+@pytest.mark.parametrize("precision", ["auto", "fp32"])
+def test_ppo_raises_the_reward_in_either_format(change, precision):
+    with forward_passes(forward_format(precision, GPU), GPU):
+        ppo = ppo_on("cuda", **change)
+        if not change:
+            checkpoint_layers(ppo.policy.model)
+        reports = [ppo.step() for _ in range(12)]
+    assert reports[-1].reward > reports[0].reward + 0.5
+    assert 0 <= reports[0].mismatch_nats < 0.05
+
+
+def test_a_preference_model_is_the_one_a_cpu_trains():
+    settings = PreferenceSettings(epochs=1, comparisons_per_batch=8, matmul_precision="full", head_learning_rate=3e-3)
+    scores = []
+    for device in ("cpu", "cuda"):
+        policy = Policy(random_llama().to(device), word_tokenizer(), (END,))
+        model = train_preference_model(policy, comparisons(400, 1), settings, seed=1)
+        scores.append(score_comparisons(model, policy, comparisons(100, 2), settings).scores_C_2_O.cpu())
+    torch.testing.assert_close(*scores, atol=2e-2, rtol=2e-2)
+
+
+def test_the_gpu_is_taken_where_there_is_one_and_computes_in_bf16():
+    assert load_policy(WEIGHTS).model.device.type == "cuda"
+    assert forward_format("auto", GPU) == "bf16"
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"trainer": "dpo"},
+        {
+            "preference": {"ensemble_size": 2, "pessimism": 0.5, "length_control": "residual"},
+            "ppo": {"harm_ceiling": 0.3, "critic": "policy"},
+            "evaluation": {"frontier": "trained", "frontier_steps": 1},
+        },
+        {
+            "gradient_checkpointing": True,
+            "preference": {"lora": LORA | {"rank": 8}},
+            "ppo": {"lora": LORA | {"rank": 8}},
+        },
+    ],
+)
+def test_a_whole_iteration(tmp_path: Path, change):
+    wanted = copy.deepcopy(QUICK) | {"device": "cuda"}
+    for name, value in change.items():
+        wanted[name] = wanted.get(name, {}) | value if isinstance(value, dict) else value
+    settings = load_settings(home=tmp_path, learner=wanted)
+    store = Store(settings.record_url)
+    store.migrate()
+    prepare(store, settings)
+    cast_votes(store, settings, 200)
+    iteration = start(store, settings)
+    run(store, settings, iteration.id)
+    assert store.read(iterations.get, iteration.id).state == "succeeded"
+    candidate = store.read(policies.get, 1)
+    figures = candidate.evidence["evaluation"]
+    assert figures["kl_nats"] != 0
+    said = json.loads((settings.home / candidate.path / "probe.json").read_text())
+    assert said["items"]
+    store.close()
