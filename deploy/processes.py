@@ -97,7 +97,7 @@ class Supervised:
         self._note(state="ended", pid=None, exit_code=process.returncode)
 
     def kill(self) -> None:
-        """End it and the children in its session now."""
+        """End it and the children in its process group now."""
         if self._process is not None and self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
@@ -127,8 +127,10 @@ class Supervised:
                 stdout=output,
                 stderr=output,
                 env={**os.environ, **self.program.environment},
-                # A session of its own: Ctrl-C reaches the supervisor alone, which ends everything in order.
-                start_new_session=True,
+                # A group of its own: Ctrl-C reaches the supervisor alone, which ends all in order. Not a session:
+                # Linux may share the processors among sessions (autogroup), and two engines that write then keep the
+                # API process from them for tenths of a second.
+                process_group=0,
             )
         finally:
             os.close(output)
