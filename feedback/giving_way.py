@@ -2,7 +2,8 @@
 
 To have what nobody else wants of a processor disturbs least: whoever wakes up for a token goes first at once. But where
 nothing is left over that is next to nothing, so it lasts for `IDLE_S` only. A process that has lowered its priority
-may not raise it again without the right to (CAP_SYS_NICE, or RLIMIT_NICE). Linux only: elsewhere nothing gives way.
+may not raise it again without the right to (CAP_SYS_NICE, or RLIMIT_NICE). Where Linux shares processors among sessions
+(autogroup) priorities count within one: the processes of a stack share theirs. Linux only: elsewhere nothing gives way.
 """
 
 import contextlib
