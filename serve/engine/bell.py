@@ -3,6 +3,7 @@ instead of at their next round. The kernel tells them of it: nobody looks at the
 """
 
 import ctypes
+import errno
 import os
 from pathlib import Path
 
@@ -55,6 +56,8 @@ class Bell:
 def _watch(folder: Path) -> int:
     """A file descriptor that can be read when a file has been put into its place in `folder`."""
     libc = ctypes.CDLL(None, use_errno=True)
+    if not hasattr(libc, "inotify_init1"):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
     watch: int = libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
     if watch < 0 or libc.inotify_add_watch(watch, os.fsencode(folder), IN_MOVED_TO) < 0:
         number = ctypes.get_errno()
