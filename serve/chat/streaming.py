@@ -15,6 +15,7 @@ from feedback.errors import TandemError
 from serve.asgi import begin, wire_of
 from serve.chat.completions import Completion, ReplyTimedOut
 from serve.chat.frames import DONE, Frames, error_event
+from serve.chat.generation import READ_TOGETHER
 from serve.chat.reply import CANCELLED, COMPLETE, FAILED
 from serve.chat.retries import Attempt
 from serve.chat.stepping import Alone, Chunk, InStep
@@ -125,7 +126,10 @@ class Events:
                 return False
             event, ours = made
             wire.transport.write(ours)
-            generation.read_later(event)
+            unread = generation.unread
+            unread.append(event)
+            if len(unread) >= READ_TOGETHER:
+                _ = generation.reply
         except Exception as error:  # noqa: BLE001 - raised where it is waited for, not into the event loop
             self._stopped.set_exception(error)
         return True
