@@ -227,7 +227,10 @@ def main() -> None:
     parser.add_argument("--replies", type=int, default=8, help="to each held-out prompt; 0 measures speed alone")
     parser.add_argument("--ppo", type=json.loads, default={}, help="PPO settings")
     parser.add_argument("--attention", choices=["sdpa", "eager"], default="eager", help="of the peer")
-    parser.add_argument("--matmul", choices=["bf16", "ieee"], default="bf16", help="oneDNN's switch in the peer")
+    ways = ["bf16", "ieee", "autocast"]
+    parser.add_argument(
+        "--matmul", choices=ways, default="bf16", help="oneDNN's switch in the peer, or autocast to bf16"
+    )
     parser.add_argument("--rows", type=int, default=256, help="rollouts the peer draws and scores at once")
     given = parser.parse_args()
     python = environment.prepare(TRL)

@@ -115,7 +115,7 @@ class PreferenceSettings(LearningSettings):
     by itself; this lets it, at the price that part of what it then rewards is agreement with the starting policy."""
 
     matmul_precision: Literal["full", "fast"] = "fast"
-    """`fast` lets the machine round the inputs of matrix products (TF32 on CUDA, bfloat16 on CPUs with AMX); `full`
+    """`fast` lets the machine round the inputs of matrix products (TF32 on CUDA, bfloat16 on CPUs that can); `full`
     never."""
 
     score_center_penalty: float = Field(0.01, ge=0)
@@ -235,7 +235,7 @@ class PPOSettings(RehearsalSettings):
     """Share of each step's prompts that come from comparisons under `harmless`, where there are both kinds."""
 
     matmul_precision: Literal["full", "fast"] = "fast"
-    """`fast` lets the machine round the inputs of matrix products (TF32 on CUDA, bfloat16 on CPUs with AMX); `full`
+    """`fast` lets the machine round the inputs of matrix products (TF32 on CUDA, bfloat16 on CPUs that can); `full`
     never."""
 
     harmless_floor: float | None = None
@@ -330,7 +330,7 @@ class DPOSettings(RehearsalSettings):
     """Longer replies are cut."""
 
     matmul_precision: Literal["full", "fast"] = "fast"
-    """`fast` lets the machine round the inputs of matrix products (TF32 on CUDA, bfloat16 on CPUs with AMX); `full`
+    """`fast` lets the machine round the inputs of matrix products (TF32 on CUDA, bfloat16 on CPUs that can); `full`
     never."""
 
 
@@ -364,7 +364,7 @@ class EvaluationSettings(LearningSettings):
     """Sampling temperature of both policies."""
 
     matmul_precision: Literal["full", "fast"] = "fast"
-    """`fast` lets the machine round the inputs of matrix products (TF32 on CUDA, bfloat16 on CPUs with AMX); `full`
+    """`fast` lets the machine round the inputs of matrix products (TF32 on CUDA, bfloat16 on CPUs that can); `full`
     never."""
 
     frontier: Literal["none", "reranked", "trained"] = "reranked"

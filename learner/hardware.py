@@ -41,9 +41,9 @@ def keep_freed_memory() -> None:
 def matmul_precision(precision: Literal["full", "fast"], model: PreTrainedModel) -> Iterator[None]:
     """Within the block, products of fp32 matrices run at `precision`, where that makes `model` quicker.
 
-    `fast` lets CUDA round inputs to TF32 and oneDNN, on a CPU, to bfloat16; sums stay in fp32. On CPUs with AVX-512
-    but no AMX oneDNN keeps to fp32 and takes some 15 % less time than the default library. On a CPU it concerns small
-    Llamas alone: torch's attention kernel, which other models use, gets ten times slower by it.
+    `fast` lets CUDA round inputs to TF32 and oneDNN, on a CPU with AMX, to bfloat16; without AMX oneDNN keeps to fp32,
+    and is quicker than the default library still, and `learner.rounded_products` rounds where that helps. On a CPU it
+    concerns small Llamas alone: torch's attention kernel, which other models use, gets ten times slower by it.
     """
     cpu = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
     cuda = torch.backends.cuda.matmul

@@ -119,7 +119,8 @@ class TorchSampler:
         )
 
     def _is_exact(self) -> bool:
-        """In fewer bits the trainer's own pass over whole replies comes out differently."""
+        """In fewer bits the trainer's own pass over whole replies comes out differently. Where both merely round the
+        inputs of their products, it is by a thousandth of a nat."""
         return self.model.dtype == torch.float32 and not torch.is_autocast_enabled(self.model.device.type)
 
     def _decode(

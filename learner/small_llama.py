@@ -2,10 +2,11 @@
 
 There it is not the products alone that cost the time but the passes over memory around them, padding, and an attention
 kernel made for long rows. So: no padding outside attention; the last layer asks on behalf of those tokens alone whose
-states are read; norms without their weights, which go into the product that follows; rotary embedding as one complex
-product; attention by batched products; and while drawing, where there are no gradients to put together again, what has
-one input in one product. Same function, same parameters, same gradients as the library's `LlamaModel`, to rounding.
-What does not fit is left to the library.
+states are read; a norm's weight on its states or in the product that follows, whichever is smaller; rotary embedding as
+one complex product; attention by batched products; and while drawing, where there are no gradients to put together
+again, what has one input in one product. Same function, same parameters, same gradients as the library's `LlamaModel`,
+to rounding, of which there is more where `matmul_precision` is `fast` (`learner.rounded_products`). What does not fit
+is left to the library.
 """
 
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from transformers import LlamaModel
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
 from learner.few_shapes import rounded_up
+from learner.rounded_products import added, kept, product, products
 
 ATTENTION_LIMIT = 1 << 26
 
@@ -97,10 +99,10 @@ def hidden_states(
             lift_queries, hidden = read.lift(heads), read.hidden(present, visible_B_T_T)
         queries = lift_queries(_queries(trunk, layer, units_M_D, turns_M_1_h))
         mixed_M_I = lift_queries.back(_attend(queries, _each_query(trunk, keys), _each_query(trunk, values), hidden))
-        states_M_D = torch.addmm(states_M_D, mixed_M_I, layer.self_attn.o_proj.weight.T)
-        units_M_D = _unit(states_M_D, layer.post_attention_layernorm)
-        gates_M_F, ups_M_F = (F.linear(units_M_D, weight_F_D) for weight_F_D in _gates_and_ups(layer))
-        states_M_D = _feed_forward(layer, states_M_D, gates_M_F, ups_M_F)
+        states_M_D = added(states_M_D, mixed_M_I, layer.self_attn.o_proj.weight)
+        norm, mlp = layer.post_attention_layernorm, layer.mlp
+        gates_M_F, ups_M_F = _normed(_unit(states_M_D, norm), norm.weight, mlp.gate_proj.weight, mlp.up_proj.weight)
+        states_M_D = added(states_M_D, F.silu(gates_M_F) * ups_M_F, mlp.down_proj.weight)
     return _unit(states_M_D, trunk.norm).mul(trunk.norm.weight)[: int(read_B_T.sum())]
 
 
@@ -197,27 +199,32 @@ class Cache:
     def keep(self, rows: Tensor) -> None:
         """Drop all rows but these."""
         for kind in (self.keys, self.values):
-            for index, kept in enumerate(kind):
-                kind[index] = kept[: len(rows)]
-                kind[index][:, :, : self.used] = kept[:, :, : self.used].index_select(0, rows)
+            for index, cached in enumerate(kind):
+                kind[index] = cached[: len(rows)]
+                kind[index][:, :, : self.used] = cached[:, :, : self.used].index_select(0, rows)
 
 
 @dataclass(frozen=True)
 class Products:
-    """The weights of a layer whose norms went into them, those of one input in one: queries, keys and values [I, D];
-    gates and ups [2F, D]."""
+    """A layer's weights, its norms' in them, those of one input in one: queries, keys and values [I, D]; gates and ups
+    [2F, D]."""
 
     attention_I_D: Tensor
+    mixed_D_I: Tensor
     feed_forward_2F_D: Tensor
+    down_D_F: Tensor
 
     @classmethod
     def of(cls, trunk: LlamaModel, layer: Any) -> "Products":
         """Of a layer as it is now."""
-        attention, size, norm = layer.self_attn, trunk.config.head_dim, layer.input_layernorm.weight
+        attention, mlp, size = layer.self_attn, layer.mlp, trunk.config.head_dim
         queries_I_D = _paired(attention.q_proj.weight, size) * size**-0.5
         keys_I_D = _paired(attention.k_proj.weight, size)
-        attention_I_D = torch.cat([queries_I_D, keys_I_D, attention.v_proj.weight]) * norm
-        return cls(attention_I_D, torch.cat(_gates_and_ups(layer)))
+        attention_I_D = torch.cat([queries_I_D, keys_I_D, attention.v_proj.weight]) * layer.input_layernorm.weight
+        feed_forward_2F_D = (
+            torch.cat([mlp.gate_proj.weight, mlp.up_proj.weight]) * layer.post_attention_layernorm.weight
+        )
+        return cls(*map(kept, (attention_I_D, attention.o_proj.weight, feed_forward_2F_D, mlp.down_proj.weight)))
 
 
 def continue_rows(
@@ -238,13 +245,13 @@ def continue_rows(
     turns_N_1_h = _turns(trunk, positions_B_T.flatten())
     states_N_D = F.embedding(tokens_B_T.flatten(), trunk.embed_tokens.weight)
     heads, key_heads, size = trunk.config.num_attention_heads, trunk.config.num_key_value_heads, trunk.config.head_dim
-    for index, (layer, products) in enumerate(zip(trunk.layers, cache.products, strict=True)):
-        inner_N_I = F.linear(_unit(states_N_D, layer.input_layernorm), products.attention_I_D)
+    for index, (layer, merged) in enumerate(zip(trunk.layers, cache.products, strict=True)):
+        inner_N_I = product(_unit(states_N_D, layer.input_layernorm), merged.attention_I_D)
         turning_N_I, values_N_I = inner_N_I.split([(heads + key_heads) * size, key_heads * size], dim=1)
         turned_N_J_H, values_N_K_H = _turned(turning_N_I, turns_N_1_h, size), values_N_I.unflatten(1, (-1, size))
         queries_N_Q_H, keys_N_K_H = turned_N_J_H.split([heads, key_heads], dim=1)
-        for kept, new in ((cache.keys[index], keys_N_K_H), (cache.values[index], values_N_K_H)):
-            kept[:, :, before : cache.used] = new.unflatten(0, (rows, -1)).transpose(1, 2)
+        for cached, new in ((cache.keys[index], keys_N_K_H), (cache.values[index], values_N_K_H)):
+            cached[:, :, before : cache.used] = new.unflatten(0, (rows, -1)).transpose(1, 2)
         queries_B_Q_T_H = queries_N_Q_H.unflatten(0, (rows, -1)).transpose(1, 2)
         if layer is trunk.layers[-1]:
             states_N_D = states_N_D.unflatten(0, (rows, -1))[:, -1]
@@ -255,10 +262,10 @@ def continue_rows(
             queries_B_Q_T_H.flatten(0, 1), _each_query(trunk, all_keys), _each_query(trunk, all_values), hidden
         )
         mixed_N_I = mixed.unflatten(0, (rows, -1)).transpose(1, 2).flatten(2).flatten(0, 1)
-        states_N_D = torch.addmm(states_N_D, mixed_N_I, layer.self_attn.o_proj.weight.T)
+        states_N_D = states_N_D + product(mixed_N_I, merged.mixed_D_I)
         units_N_D = _unit(states_N_D, layer.post_attention_layernorm)
-        gates_N_F, ups_N_F = F.linear(units_N_D, products.feed_forward_2F_D).chunk(2, dim=1)
-        states_N_D = _feed_forward(layer, states_N_D, gates_N_F, ups_N_F)
+        gates_N_F, ups_N_F = product(units_N_D, merged.feed_forward_2F_D).chunk(2, dim=1)
+        states_N_D = states_N_D + product(F.silu(gates_N_F) * ups_N_F, merged.down_D_F)
     return _unit(states_N_D, trunk.norm).mul(trunk.norm.weight)
 
 
@@ -271,16 +278,23 @@ def _turns(trunk: LlamaModel, positions_N: Tensor) -> Tensor:
 def _queries(trunk: LlamaModel, layer: Any, units_N_D: Tensor, turns_N_1_h: Tensor) -> Tensor:
     """Queries [N, Q, H], turned and scaled."""
     size = trunk.config.head_dim
-    weight_I_D = _paired(layer.self_attn.q_proj.weight, size) * (layer.input_layernorm.weight * size**-0.5)
-    return _turned(F.linear(units_N_D, weight_I_D), turns_N_1_h, size)
+    norm_D = layer.input_layernorm.weight * size**-0.5
+    (queries_N_I,) = _normed(units_N_D, norm_D, _paired(layer.self_attn.q_proj.weight, size))
+    return _turned(queries_N_I, turns_N_1_h, size)
 
 
 def _keys_values(trunk: LlamaModel, layer: Any, units_N_D: Tensor, turns_N_1_h: Tensor) -> tuple[Tensor, Tensor]:
     """Keys, turned, and values, both [N, K, H]."""
     attention, size, norm = layer.self_attn, trunk.config.head_dim, layer.input_layernorm.weight
-    keys_N_I = F.linear(units_N_D, _paired(attention.k_proj.weight, size) * norm)
-    values_N_I = F.linear(units_N_D, attention.v_proj.weight * norm)
+    keys_N_I, values_N_I = _normed(units_N_D, norm, _paired(attention.k_proj.weight, size), attention.v_proj.weight)
     return _turned(keys_N_I, turns_N_1_h, size), values_N_I.unflatten(1, (-1, size))
+
+
+def _normed(units_N_D: Tensor, norm_D: Tensor, *weights_W_D: Tensor) -> tuple[Tensor, ...]:
+    """Products [N, W] of normed states with weights; the norm's own weight goes into whichever is smaller."""
+    if len(units_N_D) < sum(map(len, weights_W_D)):
+        return products(units_N_D * norm_D, *weights_W_D)
+    return products(units_N_D, *(weight_W_D * norm_D for weight_W_D in weights_W_D))
 
 
 def _turned(inputs_N_I: Tensor, turns_N_1_h: Tensor, size: int) -> Tensor:
@@ -316,16 +330,6 @@ def _attend_once(queries_BQ_1_H: Tensor, keys_BQ_S_H: Tensor, values_BQ_S_H: Ten
         return _attend(queries_BQ_1_H, keys_BQ_S_H, values_BQ_S_H, hidden_B_1_1_S)
     finally:
         matmul.fp32_precision = before
-
-
-def _gates_and_ups(layer: Any) -> tuple[Tensor, Tensor]:
-    """Weights [F, D] of both products, the norm's in them."""
-    norm = layer.post_attention_layernorm.weight
-    return layer.mlp.gate_proj.weight * norm, layer.mlp.up_proj.weight * norm
-
-
-def _feed_forward(layer: Any, states_N_D: Tensor, gates_N_F: Tensor, ups_N_F: Tensor) -> Tensor:
-    return torch.addmm(states_N_D, F.silu(gates_N_F) * ups_N_F, layer.mlp.down_proj.weight.T)
 
 
 def _unit(states_N_D: Tensor, norm: Any) -> Tensor:

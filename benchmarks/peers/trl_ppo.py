@@ -96,7 +96,7 @@ def probe(reward: nn.Module, conversations: list[list[int]]) -> list[float]:
 
 def main(job: dict) -> dict:
     torch.set_num_threads(1)
-    torch.backends.mkldnn.matmul.fp32_precision = job["matmul"]
+    torch.backends.mkldnn.matmul.fp32_precision = "ieee" if job["matmul"] == "ieee" else "bf16"
     tokenizer = AutoTokenizer.from_pretrained(job["start"], padding_side="left")
     model, value, reward = policy(job), critic(job), scorer(job)
     settings = job["settings"]
@@ -113,8 +113,9 @@ def main(job: dict) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         # One device batch is a whole step, so that each of its minibatches is an optimiser step.
         config = PPOConfig(
-            output_dir=folder, use_cpu=not on_gpu, bf16=False, gradient_checkpointing=False, report_to="none",
-            seed=job["seed"], per_device_train_batch_size=settings["episodes_per_step"], gradient_accumulation_steps=1,
+            output_dir=folder, use_cpu=not on_gpu, bf16=job["matmul"] == "autocast", gradient_checkpointing=False,
+            report_to="none", seed=job["seed"], per_device_train_batch_size=settings["episodes_per_step"],
+            gradient_accumulation_steps=1,
             num_mini_batches=settings["episodes_per_step"] // settings["episodes_per_minibatch"],
             total_episodes=len(job["prompts"]), num_ppo_epochs=settings["epochs"],
             local_rollout_forward_batch_size=job["rows"], num_sample_generations=0,
