@@ -39,7 +39,8 @@ def keep_freed_memory() -> None:
 
 @contextmanager
 def matmul_precision(precision: Literal["full", "fast"], model: PreTrainedModel) -> Iterator[None]:
-    """Within the block, products of fp32 matrices run at `precision`, where that makes `model` quicker.
+    """Within the block, products of fp32 matrices run at `precision`: `full` whatever is around the block, `fast` where
+    that makes `model` quicker.
 
     `fast` lets CUDA round inputs to TF32 and oneDNN, on a CPU with AMX, to bfloat16; without AMX oneDNN keeps to fp32,
     and is quicker than the default library still, and `learner.rounded_products` rounds where that helps. On a CPU it
@@ -49,9 +50,10 @@ def matmul_precision(precision: Literal["full", "fast"], model: PreTrainedModel)
     cuda = torch.backends.cuda.matmul
     before = (cpu.fp32_precision, cuda.fp32_precision)
     try:
-        if precision == "fast":
-            cuda.fp32_precision = "tf32"
-        if precision == "fast" and small_llama.fits(model.base_model):
+        cuda.fp32_precision = "tf32" if precision == "fast" else "ieee"
+        if precision == "full":
+            cpu.fp32_precision = "ieee"
+        elif small_llama.fits(model.base_model):
             cpu.fp32_precision = "bf16"
         yield
     finally:

@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 from learner import small_llama
 from learner.errors import ModelNotSupported
 from learner.few_shapes import rounded_down, with_rows_to_spare
+from learner.hardware import matmul_precision
 from learner.sequences import Episodes
 
 # 64 MB in fp32, or half a gigabyte on a GPU, where each piece adds to the output layer's whole gradient; three such
@@ -183,8 +184,9 @@ class ChosenLogprobs(torch.autograd.Function):
 def require_plain_head(model: PreTrainedModel) -> None:
     """Refuse a model whose own logits differ from `logits(hidden_states(...))`, rather than train it on wrong ones."""
     tokens_1_T = torch.arange(1, 9, device=model.device)[None] % model.config.get_text_config().vocab_size
-    own_T_V = model(input_ids=tokens_1_T, use_cache=False).logits[0].float()
-    ours_T_V = logits(model, hidden_states(model, tokens_1_T, torch.ones_like(tokens_1_T, dtype=torch.bool)))
+    with matmul_precision("full", model):
+        own_T_V = model(input_ids=tokens_1_T, use_cache=False).logits[0].float()
+        ours_T_V = logits(model, hidden_states(model, tokens_1_T, torch.ones_like(tokens_1_T, dtype=torch.bool)))
     if not torch.allclose(own_T_V, ours_T_V, rtol=1e-2, atol=1e-2):
         raise ModelNotSupported(
             f"{model.config.model_type}: its logits are not its output layer on its last hidden state"

@@ -8,6 +8,7 @@ from transformers import LlamaConfig, LlamaModel
 from learner import small_llama
 from learner.decoding import LibraryDecoder, SmallLlamaDecoder, decoder, left_pad
 from learner.hardware import matmul_precision
+from learner.language_model import require_plain_head
 from tests.learner.conftest import random_llama
 
 TOKENS = torch.tensor([[5, 6, 7, 8, 9, 10], [11, 12, 13, 0, 0, 0]])
@@ -155,3 +156,10 @@ def test_fast_products_stay_close_and_leave_no_trace():
     assert float((quick - exact).norm() / exact.norm()) < 0.02
     with matmul_precision("fast", random_llama().double()):
         assert matmul.fp32_precision == before
+
+
+def test_a_models_head_is_checked_at_full_precision_whatever_is_around():
+    model = random_llama()
+    with matmul_precision("fast", model):
+        require_plain_head(model)
+        assert torch.backends.mkldnn.matmul.fp32_precision == "bf16"
