@@ -6,8 +6,6 @@ import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator, MutableMapping
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
-
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -57,13 +55,3 @@ def _rest(call: Coroutine[Any, Any, None], waits_for: Any) -> Generator[Any, Any
         yield from call.__await__()
     finally:
         call.close()
-
-
-def wire_of(send: Send) -> RequestResponseCycle | None:
-    """The server's side of an answer that has begun, where `send` is the server's own and whole chunks of HTTP may be
-    written to its transport: while it is not `disconnected` and its `flow` is not paused. None for any other `send`.
-    """
-    cycle = getattr(send, "__self__", None)
-    if isinstance(cycle, RequestResponseCycle) and cycle.chunked_encoding and cycle.scope["method"] != "HEAD":
-        return cycle
-    return None

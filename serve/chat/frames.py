@@ -10,12 +10,9 @@ from serve.chat.request import ChatRequest
 DONE = b"data: [DONE]\n\n"
 # An engine's event that brings nothing but text, a string of JSON, while more is to come. (A quote within a string has
 # a backslash before it: so no text can look like what stands around it here.)
-TEXT = rb'[^[]*\[\{"index":0,"delta":\{"content":("[^"\\]*(?:\\.[^"\\]*)*")\},"logprobs":.*,"finish_reason":null'
-ONLY_TEXT = re.compile(TEXT)
-# The same as the one event of a chunk of HTTP: the chunk's length, the event, its text.
-CHUNK_OF_TEXT = re.compile(rb"([0-9a-fA-F]{1,8})\r\ndata: (" + TEXT + rb".*)\n\n\r\n")
-# "data: " and the empty line.
-AROUND_AN_EVENT_BYTES = 8
+ONLY_TEXT = re.compile(
+    rb'[^[]*\[\{"index":0,"delta":\{"content":("[^"\\]*(?:\\.[^"\\]*)*")\},"logprobs":.*,"finish_reason":null'
+)
 
 
 class Frames:
@@ -59,19 +56,6 @@ class Frames:
         """
         found = ONLY_TEXT.match(event)
         return None if found is None else self._plain_head[0] + found[1] + self._plain_end
-
-    def splice_chunk(self, data: bytes) -> tuple[bytes, bytes] | None:
-        """The event in `data`, and the chunk of HTTP that `splice` makes of it; None when `data` is not one whole chunk
-        of HTTP with one event, or `splice` does not make it.
-        """
-        found = CHUNK_OF_TEXT.fullmatch(data)
-        if found is None:
-            return None
-        length, event, text = found.groups()
-        if int(length, 16) != len(event) + AROUND_AN_EVENT_BYTES:
-            return None
-        head, end = self._plain_head[0], self._plain_end
-        return event, b"%x\r\n%b%b%b\r\n" % (len(head) + len(text) + len(end), head, text, end)
 
     def usage(self, usage: dict[str, int]) -> bytes:
         """The one chunk with no choices that ends a stream for which usage was asked."""

@@ -28,7 +28,7 @@ TOO_LONG = frozenset({"input_text", "input_tokens"})
 
 
 class Generation:
-    """`pending` are the chunks of a stream that have not been passed on yet, `unread` the events that have, unread."""
+    """`pending` are the chunks of a stream that have not been passed on yet."""
 
     def __init__(self, pool: Pool, metrics: Metrics, chat: ChatRequest, choice: int, version: int | None) -> None:
         self._reply = Reply(chat, choice)
@@ -40,7 +40,7 @@ class Generation:
         self._chat = chat
         self._version = version
         self._transfer: Transfer | None = None
-        self.unread: list[bytes] = []
+        self._unread: list[bytes] = []
         self._span = tracing.NOTHING
         self._failed = False
 
@@ -78,9 +78,9 @@ class Generation:
     @property
     def reply(self) -> Reply:
         """What has come so far."""
-        if self.unread:
-            events = orjson.loads(b"[" + b",".join(self.unread) + b"]")
-            self.unread.clear()
+        if self._unread:
+            events = orjson.loads(b"[" + b",".join(self._unread) + b"]")
+            self._unread.clear()
             for chunk in events:
                 self._absorb(chunk)
         return self._reply
@@ -114,17 +114,15 @@ class Generation:
                 self._take(events)
                 return b""
             made += ours
-        self.unread += events
-        if len(self.unread) >= READ_TOGETHER:
+        self._unread += events
+        if len(self._unread) >= READ_TOGETHER:
             _ = self.reply
         return made
 
-    def follow(self, on_news: Callable[[], None], on_chunk: Callable[[bytes], bool] | None) -> None:
-        """Have `on_news` called whenever there may be something to take, from now on, but for what `on_chunk` takes by
-        itself.
-        """
+    def follow(self, on_news: Callable[[], None]) -> None:
+        """Have `on_news` called whenever there may be something to take, from now on."""
         if self._transfer is not None:
-            self._transfer.on_news, self._transfer.on_chunk = on_news, on_chunk
+            self._transfer.on_news = on_news
 
     def stop(self) -> None:
         """Have the engine give up. At the end, or again, this changes nothing."""

@@ -9,13 +9,11 @@ from typing import Any
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
-from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from feedback.errors import TandemError
-from serve.asgi import begin, wire_of
+from serve.asgi import begin
 from serve.chat.completions import Completion, ReplyTimedOut
 from serve.chat.frames import DONE, Frames, error_event
-from serve.chat.generation import READ_TOGETHER
 from serve.chat.reply import CANCELLED, COMPLETE, FAILED
 from serve.chat.retries import Attempt
 from serve.chat.stepping import Alone, Chunk, InStep
@@ -76,7 +74,6 @@ class Events:
         self._replies = [generation.reply for generation in generations]
         self._steps = Alone(generations[0]) if len(generations) == 1 else InStep(*generations)
         self._alone = generations[0] if self._frames.splices else None
-        self._wire: RequestResponseCycle | None = None
         # What ends the replies, kept back until they are recorded.
         self._held = b""
         # What is left to do of sending an event that the client is too slow for.
@@ -86,10 +83,8 @@ class Events:
     async def send_all(self) -> None:
         """Returns when everything was sent, or the client is gone."""
         completion = self._completion
-        self._wire = wire_of(self._send)
-        goes_straight = self._alone is not None and self._wire is not None and not self._keep
         for generation in completion.generations:
-            generation.follow(self._pass_on, self._pass_straight_on if goes_straight else None)
+            generation.follow(self._pass_on)
         try:
             await self._pass_all_on()
             await completion.record(COMPLETE)
@@ -113,26 +108,6 @@ class Events:
             await self._unsent
             # Not before: whatever comes meanwhile waits behind it.
             self._unsent, self._stopped = None, asyncio.get_running_loop().create_future()
-
-    def _pass_straight_on(self, data: bytes) -> bool:
-        """Write what one chunk of HTTP of the engine's brings. False, and nothing is done: it goes the long way."""
-        wire, generation = self._wire, self._alone
-        assert wire is not None and generation is not None
-        if self._stopped.done() or generation.pending or wire.flow.write_paused or wire.disconnected:
-            return False
-        try:
-            made = self._frames.splice_chunk(data)
-            if made is None:
-                return False
-            event, ours = made
-            wire.transport.write(ours)
-            unread = generation.unread
-            unread.append(event)
-            if len(unread) >= READ_TOGETHER:
-                _ = generation.reply
-        except Exception as error:  # noqa: BLE001 - raised where it is waited for, not into the event loop
-            self._stopped.set_exception(error)
-        return True
 
     def _pass_on(self) -> None:
         """Send what has come, as far as the client takes it."""

@@ -44,9 +44,7 @@ class Transfer(asyncio.Protocol):
 
     `on_progress` is called for each read that brought some of the body, `on_end` once, when nothing more will come.
     Both are there from the beginning: an answer may be whole before whoever asked runs again. `on_news` is called after
-    either, and may be set later. So may `on_chunk`: it is given what begins with a chunk of HTTP while nothing is left
-    of earlier ones, and returns True when that was one whole chunk and is done with. Code that lay still since the last
-    token is slow: what need not run for each should not.
+    either, and may be set later.
     """
 
     def __init__(self, request: bytes, on_progress: Callable[[], None], on_end: Callable[[], None]) -> None:
@@ -54,8 +52,6 @@ class Transfer(asyncio.Protocol):
         self.ended = False
         self.lost = False
         self.on_news = nothing
-        self.on_chunk: Callable[[bytes], bool] | None = None
-        self._is_between_chunks = False
         self._pieces: list[bytes] = []
         # The parser calls it for each token: nothing of ours lies between.
         self.on_body = self._pieces.append
@@ -115,10 +111,6 @@ class Transfer(asyncio.Protocol):
         self._transport.write(self._request)
 
     def data_received(self, data: bytes) -> None:
-        # The parser is told nothing of a whole chunk: after it, it stands where it stood.
-        if self.on_chunk is not None and self._is_between_chunks and not self._pieces and self.on_chunk(data):
-            self._on_progress()
-            return
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError:
@@ -139,12 +131,6 @@ class Transfer(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         self.status = self._parser.get_status_code()
-
-    def on_chunk_header(self) -> None:
-        self._is_between_chunks = False
-
-    def on_chunk_complete(self) -> None:
-        self._is_between_chunks = True
 
     def on_message_complete(self) -> None:
         self._is_whole = True

@@ -31,7 +31,7 @@ class Slot:
         self.wanted_adapters: set[int] = set()
         self.in_flight = 0
         self.progress_at = time.monotonic()
-        self.wrote_at = -math.inf
+        self._wrote_at = -math.inf
         self.server_pid: int | None = None
         self.suspected = asyncio.Event()
         self._idle = asyncio.Event()
@@ -55,7 +55,11 @@ class Slot:
 
     def has_written_within(self, interval_s: float) -> bool:
         """True when the engine, of which nobody doubts anything, is writing and something of it has come so lately."""
-        return self.state == "ready" and self.in_flight > 0 and time.monotonic() - self.wrote_at < interval_s
+        return self.state == "ready" and self.in_flight > 0 and time.monotonic() - self._wrote_at < interval_s
+
+    def wrote(self) -> None:
+        """Something of a reply has come."""
+        self.progress_at = self._wrote_at = time.monotonic()
 
     async def drained(self, timeout_s: float) -> bool:
         """Wait until nothing is in flight. False when that takes longer than `timeout_s`."""
@@ -95,16 +99,17 @@ class Seat:
 
     def asked(self) -> None:
         """The engine begins a reply that will come as a whole: the work of the version that the slot holds now."""
-        wrote_at = self.slot.wrote_at
-        self.progress()
-        self.slot.wrote_at = wrote_at
+        self.slot.progress_at = time.monotonic()
+        self._note_version()
 
     def progress(self) -> None:
         """A token has come: it is the work of the version that the slot holds now."""
-        slot = self.slot
-        slot.progress_at = slot.wrote_at = time.monotonic()
+        self.slot.wrote()
+        self._note_version()
+
+    def _note_version(self) -> None:
         # No other adapter ever goes by an adapter's name.
-        self.version_last = slot.version if self.version == self.weights else self.version
+        self.version_last = self.slot.version if self.version == self.weights else self.version
         if self.version_first is None:
             self.version_first = self.version_last
 

@@ -58,29 +58,6 @@ async def test_events_come_whole_however_the_bytes_are_cut(tmp_path: Path, piece
         assert transfer.ended and not transfer.lost
 
 
-def test_what_goes_past_the_parser_begins_with_a_chunk_and_nothing_is_left_before_it() -> None:
-    chunks = [chunk(b'data: {"n": %d}\n\n' % number) for number in range(3)] + [chunk(b"data: 3"), chunk(b"3\n\n")]
-    body = b"".join(chunks)
-    begins = {len(HEAD + b"".join(chunks[:number])) for number in range(1, 4)} | {len(HEAD + body)}
-    for first in range(1, len(body)):
-        for second in range(first + 1, len(body) + 1):
-            transfer, seen, asked = Transfer(b"", lambda: None, lambda: None), 0, set[int]()
-
-            def look(_: bytes, asked: set[int] = asked) -> bool:
-                asked.add(len(HEAD) + seen)  # noqa: B023 - as of the call
-                return False
-
-            transfer.data_received(HEAD)
-            transfer.on_chunk = look
-            for piece in (body[:first], body[first:second], body[second:]):
-                if piece:
-                    transfer.data_received(piece)
-                seen += len(piece)
-            assert asked <= begins
-            transfer.data_received(b"0\r\n\r\n")
-            assert transfer.take_events() == [b'{"n": 0}', b'{"n": 1}', b'{"n": 2}', b"33"] and transfer.ended
-
-
 async def test_an_answer_that_is_there_at_once_is_told_of(tmp_path: Path) -> None:
     """Nothing may be missed between the connection and whoever asked running again."""
 

@@ -59,27 +59,6 @@ def test_what_says_more_or_ends_is_read(text: str, token: str) -> None:
     assert made.splice(orjson.dumps({"error": {"message": text}})) is None
 
 
-@given(texts, texts)
-def test_a_chunk_of_http_is_made_of_the_same(text: str, token: str) -> None:
-    made, said = frames(stream_options={"include_usage": True}), event({"content": text}, token=token)
-    spliced = made.splice(said)
-    assert spliced is not None
-    chunk = b"%x\r\ndata: %b\n\n\r\n" % (len(said) + 8, said)
-    assert made.splice_chunk(chunk) == (said, b"%x\r\n%b\r\n" % (len(spliced), spliced))
-    # Not one, not whole, not of the length that it says, or not of text only.
-    ended = event({"content": text}, finish_reason="stop", token=token)
-    for other in (
-        chunk + chunk,
-        chunk[:-1],
-        chunk[1:],
-        b"1" + chunk,
-        b"%x\r\ndata: %b\n\n\r\n" % (len(said) + 7, said),
-        b"%x\r\ndata: %b\n\n\r\n" % (len(ended) + 8, ended),
-        b"%x\r\n%b\r\n" % (2 * len(said) + 16, 2 * (b"data: " + said + b"\n\n")),
-    ):
-        assert made.splice_chunk(other) is None
-
-
 @pytest.mark.parametrize("asked", [{"n": 2}, {"logprobs": True}, {"return_token_ids": True}])
 def test_who_wants_more_than_text_is_not_spliced_for(asked: dict[str, Any]) -> None:
     assert not frames(**asked).splices

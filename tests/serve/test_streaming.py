@@ -1,15 +1,11 @@
 """A stream on its way out: clients of any speed, engines that break off; nothing is lost, doubled or overtaken."""
 
 import asyncio
-import random
-from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
 import orjson
 import pytest
-from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from serve.asgi import begin
 from serve.chat.generation import READ_TOGETHER, Generation
@@ -103,75 +99,6 @@ async def test_everything_arrives_in_order_however_slow_the_client(quick: int, b
     assert client.events[-1].endswith(b"data: [DONE]\n\n") and events.kept == client.events
     reply = completion.generations[0].reply
     assert reply.text == "".join(WORDS) and reply.token_ids == list(range(len(WORDS)))
-
-
-class Wire(asyncio.Transport):
-    """Uvicorn's transport to a client that takes `quick` writes, and more each time it is told to."""
-
-    def __init__(self, quick: int) -> None:
-        super().__init__()
-        self.written: list[bytes] = []
-        self.quick = quick
-        cycle = RequestResponseCycle.__new__(RequestResponseCycle)
-        self.flow = FlowControl(self)
-        cycle.__dict__.update(
-            flow=self.flow, transport=self, scope={"method": "POST"}, chunked_encoding=True, expected_content_length=0,
-            response_started=True, response_complete=False, disconnected=False,
-        )  # fmt: skip
-        self.send = cycle.send
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        assert not self.flow.write_paused, "one event overtakes another"
-        self.written.append(bytes(data))
-        if len(self.written) % self.quick == 0:
-            self.flow.pause_writing()
-            asyncio.get_running_loop().call_soon(self._resume, len(self.written) % 5)
-
-    def _resume(self, turns: int) -> None:
-        if turns:
-            asyncio.get_running_loop().call_soon(self._resume, turns - 1)
-        else:
-            self.flow.resume_writing()
-
-    @property
-    def body(self) -> bytes:
-        """What was written, without HTTP's chunks, each of which is whole."""
-        body, left = b"", b"".join(self.written)
-        while left:
-            length, _, left = left.partition(b"\r\n")
-            body += left[: int(length, 16)]
-            assert left[int(length, 16) :][:2] == b"\r\n"
-            left = left[int(length, 16) + 2 :]
-        return body
-
-
-@pytest.mark.parametrize("quick", [1, 3, 10_000])
-@pytest.mark.parametrize("seed", range(4))
-async def test_the_straight_way_says_what_the_long_way_says(quick: int, seed: int) -> None:
-    """However the engine's bytes are cut: chunks by themselves go straight, others through the parser."""
-    engine = b"".join(map(word, range(len(WORDS)))) + b"0\r\n\r\n"
-    pieces = [word(number) for number in range(len(WORDS))] + [b"0\r\n\r\n"]
-    draw = random.Random(seed)
-    if seed:
-        cuts = sorted(draw.sample(range(len(engine)), 60) + [len(b"".join(pieces[:at])) for at in range(0, 90, seed)])
-        pieces = [engine[start:end] for start, end in pairwise([0, *cuts, len(engine)])]
-    completion, wire = Completion(), Wire(quick)
-    sending = asyncio.create_task(Events(completion, wire.send, keep=False).send_all())  # type: ignore[arg-type]
-    for piece in pieces:
-        await asyncio.sleep(0)
-        completion.engine.data_received(piece)
-    await sending
-    long_way, client = Completion(), Client(10_000)
-    sending = asyncio.create_task(Events(long_way, client.send, keep=False).send_all())  # type: ignore[arg-type]
-    await asyncio.sleep(0)
-    for number in range(len(WORDS)):
-        long_way.engine.data_received(word(number))
-    long_way.engine.data_received(b"0\r\n\r\n")
-    await sending
-    assert wire.body == b"".join(client.events)
-    ours, theirs = completion.generations[0].reply, long_way.generations[0].reply
-    assert (ours.text, ours.token_ids, ours.finish_reason) == (theirs.text, theirs.token_ids, theirs.finish_reason)
-    assert ours.text == "".join(WORDS) and completion.recorded == ["complete"]
 
 
 async def test_the_end_waits_for_the_record_and_no_text_does() -> None:
