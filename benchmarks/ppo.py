@@ -23,15 +23,15 @@ import torch
 from safetensors.torch import save_file
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
-from benchmarks.clock import Clock
 from benchmarks.learning_in_the_sandbox import gold_figures, replies, simulate_votes
 from benchmarks.peers import environment
+from benchmarks.peers.clock import Clock
 from feedback.learning_settings import PPOSettings, PreferenceSettings
 from feedback.sandbox.dialogues import dialogues
 from feedback.sandbox.world import held_out_prompts
 from learner.hardware import prepare_training
 from learner.language_model import reply_logprobs
-from learner.number_format import forward_passes
+from learner.number_format import forward_format, forward_passes
 from learner.policy import load_policy, save_policy
 from learner.ppo import PPOStep, train_ppo
 from learner.preference_judging import calibrate
@@ -100,7 +100,7 @@ def tandem(task: Task, settings: PPOSettings, seed: int, *, keep_policies: bool)
 
     on_step = keep if keep_policies else None
     clock.start()
-    with forward_passes("bf16" if task.device == "cuda" else "fp32", policy.model.device):
+    with forward_passes(forward_format("auto", policy.model.device), policy.model.device):
         train_ppo(policy, start.model, task.preference, task.prompts, settings, seed=seed, on_step=on_step)
     return {"folders": folders, **clock.read()}
 

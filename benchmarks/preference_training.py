@@ -20,17 +20,17 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
-from benchmarks.clock import Clock
 from benchmarks.learning_in_the_sandbox import replies, simulate_votes
 from benchmarks.peers import environment
-from benchmarks.ppo import start_folder
+from benchmarks.peers.clock import Clock
+from benchmarks.ppo import say, start_folder
 from feedback.learning_settings import PreferenceSettings
 from feedback.sandbox.dialogues import dialogues
 from feedback.sandbox.judge import judge, overall
 from feedback.sandbox.world import held_out_prompts
 from learner.comparisons import VotedComparison
 from learner.hardware import prepare_training
-from learner.number_format import forward_passes
+from learner.number_format import forward_format, forward_passes
 from learner.policy import Policy, load_policy
 from learner.preference_judging import score_comparisons
 from learner.preference_model import PreferenceShape
@@ -85,7 +85,7 @@ def encoded(policy: Policy, pairs: Sequence[VotedComparison]) -> list[tuple[list
 def tandem(policy: Policy, pairs: Pairs, settings: PreferenceSettings, seed: int) -> dict[str, Any]:
     device = policy.model.device
     clock = Clock(device.type)
-    with forward_passes("bf16" if device.type == "cuda" else "fp32", device):
+    with forward_passes(forward_format("auto", device), device):
         clock.start()
         model = train_preference_model(policy, pairs.train, settings, seed=seed, objectives=["helpful"])
         spent = clock.read()
@@ -105,11 +105,6 @@ def peer_job(policy: Policy, pairs: Pairs, settings: PreferenceSettings, seed: i
         "center_coefficient": settings.score_center_penalty / 4,
         "train": encoded(policy, pairs.train), "held_out": encoded(policy, pairs.held_out),
     }  # fmt: skip
-
-
-def say(**figures: Any) -> None:
-    rounded = {name: round(value, 3) if isinstance(value, float) else value for name, value in figures.items()}
-    print(json.dumps(rounded), flush=True)
 
 
 def main() -> None:

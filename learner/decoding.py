@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
 from learner import recorded_decoding, small_llama
+from learner.sequences import positions
 
 
 class Decoder(Protocol):
@@ -40,7 +41,7 @@ class LibraryDecoder:
     def __init__(self, model: PreTrainedModel, mask_B_S: Tensor) -> None:
         self._trunk = model.base_model
         self._cache = DynamicCache(config=model.config)
-        self._mask_B_S, self._positions_B_S = mask_B_S, _positions(mask_B_S)
+        self._mask_B_S, self._positions_B_S = mask_B_S, positions(mask_B_S)
         self._seen = 0
 
     def advance(self, tokens_B_T: Tensor) -> Tensor:
@@ -66,7 +67,7 @@ class SmallLlamaDecoder:
     def __init__(self, model: PreTrainedModel, mask_B_S: Tensor) -> None:
         self._trunk = model.base_model
         self._cache = small_llama.Cache.with_room(self._trunk, *mask_B_S.shape)
-        self._mask_B_S, self._positions_B_S = mask_B_S, _positions(mask_B_S)
+        self._mask_B_S, self._positions_B_S = mask_B_S, positions(mask_B_S)
 
     def advance(self, tokens_B_T: Tensor) -> Tensor:
         seen = self._cache.used + tokens_B_T.shape[1]
@@ -84,7 +85,3 @@ def left_pad(prompts: Sequence[Sequence[int]], room: int, device: torch.device) 
     tokens = [[*[0] * (width - len(prompt)), *prompt] for prompt in prompts]
     mask = [[0] * (width - len(prompt)) + [1] * (len(prompt) + room) for prompt in prompts]
     return torch.tensor(tokens, device=device), torch.tensor(mask, device=device)
-
-
-def _positions(mask_B_S: Tensor) -> Tensor:
-    return (mask_B_S.cumsum(dim=1) - 1).clamp(min=0)

@@ -18,6 +18,8 @@ from torch.func import functional_call
 from transformers import AttentionInterface, Cache, PreTrainedModel, StaticCache
 from transformers.cache_utils import StaticLayer
 
+from learner.sequences import positions
+
 logger = logging.getLogger(__name__)
 
 ONE_TOKEN = "one_token"
@@ -53,7 +55,7 @@ class RecordedDecoder:
         self._columns: Tensor = torch.zeros(1, dtype=torch.long, device=device)
         self._cache = Cache([_Slots(room, self) for _ in range(config.num_hidden_layers)])
         self._mask_B_S = mask_B_S.bool()
-        self._positions_B_S = (mask_B_S.cumsum(dim=1) - 1).clamp(min=0)
+        self._positions_B_S = positions(mask_B_S)
         self._used = 0
         self._kept: Tensor | slice = slice(None)
         self._tokens_B_1 = torch.zeros(rows, 1, dtype=torch.long, device=device)

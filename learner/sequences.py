@@ -8,6 +8,11 @@ import torch
 from torch import Tensor
 
 
+def positions(mask_B_S: Tensor) -> Tensor:
+    """Places [B, S] of tokens in rows that are padded on the left, where `mask_B_S` is 0; there 0."""
+    return (mask_B_S.cumsum(dim=1) - 1).clamp(min=0)
+
+
 @dataclass(frozen=True)
 class Episodes:
     """A batch of prompts, each followed at once by its reply and then by padding.

@@ -1,1 +1,3 @@
-"""The peers that learning is measured beside: scripts that run in environments of their own, and know nothing of us."""
+"""The peers that learning is measured beside: scripts that run in environments of their own, and share with us but the
+clock.
+"""

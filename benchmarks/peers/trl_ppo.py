@@ -3,10 +3,10 @@
 import json
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import torch
+from clock import Clock
 from datasets import Dataset
 from safetensors.torch import load_file
 from torch import nn
@@ -28,30 +28,21 @@ class ClippedAdam(torch.optim.Adam):
         return super().step(closure)
 
 
-def now(job: dict) -> float:
-    """CPU-seconds, or on a GPU seconds."""
-    if job["device"] == "cpu":
-        return time.process_time()
-    torch.cuda.synchronize()
-    return time.perf_counter()
-
-
 class Course(TrainerCallback):
     """Keeps the policy that there is after each step, off the clock."""
 
-    def __init__(self, model: nn.Module, job: dict) -> None:
+    def __init__(self, model: nn.Module, job: dict, clock: Clock) -> None:
         self.model = model
         self.job = job
+        self.clock = clock
         self.folders: list[str] = []
-        self.seconds = 0.0
 
     def on_step_end(self, args, state, control, **kwargs) -> None:
         if not self.job["keep_policies"]:
             return
-        before = now(self.job)
-        self.folders.append(f"{self.job['out']}-{len(self.folders) + 1}")
-        self.model.save_pretrained(self.folders[-1])
-        self.seconds += now(self.job) - before
+        with self.clock.stopped():
+            self.folders.append(f"{self.job['out']}-{len(self.folders) + 1}")
+            self.model.save_pretrained(self.folders[-1])
 
 
 def scorer(job: dict) -> nn.Module:
@@ -105,7 +96,8 @@ def main(job: dict) -> dict:
         {"params": list(value.parameters()), "lr": settings["critic_learning_rate"]},
     ]
     optimizer = ClippedAdam(groups, settings["max_gradient_norm"])
-    course = Course(model, job)
+    clock = Clock(job["device"])
+    course = Course(model, job, clock)
     on_gpu = job["device"] == "cuda"
     if on_gpu:
         torch.backends.cuda.matmul.fp32_precision = "tf32"
@@ -130,17 +122,16 @@ def main(job: dict) -> dict:
             value_model=value, train_dataset=Dataset.from_list([{"input_ids": tokens} for tokens in job["prompts"]]),
             optimizers=(optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)), callbacks=[course],
         )  # fmt: skip
-        before = now(job)
+        clock.start()
         # By itself the trainer generates, scores and asks the reference in fp32.
         with torch.autocast(job["device"], torch.bfloat16, enabled=on_gpu, cache_enabled=False):
             trainer.train()
-        seconds = now(job) - before - course.seconds
-        peak = torch.cuda.max_memory_allocated() / 1e9 if on_gpu else None
+        spent = clock.read()
         if on_gpu:
             torch.backends.cuda.matmul.fp32_precision = "ieee"
     for out in course.folders:
         tokenizer.save_pretrained(out)
-    return {"seconds": seconds, "peak_gb": peak, "folders": course.folders, "probe": probe(reward, job["probe"])}
+    return spent | {"folders": course.folders, "probe": probe(reward, job["probe"])}
 
 
 if __name__ == "__main__":

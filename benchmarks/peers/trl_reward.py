@@ -3,24 +3,16 @@
 import json
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import torch
+from clock import Clock
 from datasets import Dataset
 from torch import nn
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from trl import RewardConfig, RewardTrainer
 
 ROWS = 64
-
-
-def now(job: dict) -> float:
-    """CPU-seconds, or on a GPU seconds."""
-    if job["device"] == "cpu":
-        return time.process_time()
-    torch.cuda.synchronize()
-    return time.perf_counter()
 
 
 def rows(tokens: list[list[int]], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -76,13 +68,13 @@ def main(job: dict) -> dict:
         )  # fmt: skip
         pairs = Dataset.from_list([{"chosen_ids": chosen, "rejected_ids": other} for chosen, other in job["train"]])
         trainer = RewardTrainer(model=model, args=settings, train_dataset=pairs, processing_class=tokenizer)
-        before = now(job)
+        clock = Clock(job["device"])
+        clock.start()
         trainer.train()
-        seconds = now(job) - before
-    peak = torch.cuda.max_memory_allocated() / 1e9 if on_gpu else None
+        spent = clock.read()
     model.eval()
     chosen, other = (scores(model, [pair[side] for pair in job["held_out"]], tokenizer.pad_token_id) for side in (0, 1))
-    return {"seconds": seconds, "peak_gb": peak, "accuracy": float((chosen > other).float().mean())}
+    return spent | {"accuracy": float((chosen > other).float().mean())}
 
 
 if __name__ == "__main__":

@@ -27,13 +27,13 @@ def quick_settings(home: Path) -> Settings:
 
 
 @contextmanager
-def voted_home(settings: Settings) -> Iterator[Store]:
-    """A home with v0, 200 counted votes, and 100 chats that nobody voted on."""
+def voted_home(settings: Settings, votes: int = 200, chats: int = 100) -> Iterator[Store]:
+    """A home with v0, counted votes, and chats that nobody voted on."""
     store = Store(settings.record_url)
     store.migrate()
     prepare(store, settings)
-    cast_votes(store, settings, 200)
-    have_chats(store, 100)
+    cast_votes(store, settings, votes)
+    have_chats(store, chats)
     yield store
     store.close()
 

@@ -13,7 +13,7 @@ import torch
 
 from feedback.learning_settings import DPOSettings, PPOSettings, PreferenceSettings
 from feedback.settings import load_settings
-from feedback.store import Store, iterations, policies
+from feedback.store import iterations, policies
 from learner.dpo import train_dpo
 from learner.gradient_checkpointing import checkpoint_layers
 from learner.iteration.process import run
@@ -23,11 +23,9 @@ from learner.policy import Policy, load_policy
 from learner.ppo import PPO
 from learner.preference_judging import score_comparisons
 from learner.preference_training import train_preference_model
-from learner.prepare import prepare
 from learner.starting_policy import WEIGHTS
 from tests.learner.conftest import END, random_llama, word_tokenizer
-from tests.learner.iterations import QUICK, start
-from tests.learner.sandbox_votes import cast_votes
+from tests.learner.iterations import QUICK, start, voted_home
 from tests.learner.test_evaluation import judged
 from tests.learner.test_ppo import PROMPTS, SETTINGS, LikesOneWord
 from tests.learner.test_preference_training import comparisons
@@ -148,16 +146,12 @@ def test_a_whole_iteration(tmp_path: Path, change):
     for name, value in change.items():
         wanted[name] = wanted.get(name, {}) | value if isinstance(value, dict) else value
     settings = load_settings(home=tmp_path, learner=wanted)
-    store = Store(settings.record_url)
-    store.migrate()
-    prepare(store, settings)
-    cast_votes(store, settings, 200)
-    iteration = start(store, settings)
-    run(store, settings, iteration.id)
-    assert store.read(iterations.get, iteration.id).state == "succeeded"
-    candidate = store.read(policies.get, 1)
-    figures = candidate.evidence["evaluation"]
-    assert figures["kl_nats"] != 0
-    said = json.loads((settings.home / candidate.path / "probe.json").read_text())
-    assert said["items"]
-    store.close()
+    with voted_home(settings, chats=0) as store:
+        iteration = start(store, settings)
+        run(store, settings, iteration.id)
+        assert store.read(iterations.get, iteration.id).state == "succeeded"
+        candidate = store.read(policies.get, 1)
+        figures = candidate.evidence["evaluation"]
+        assert figures["kl_nats"] != 0
+        said = json.loads((settings.home / candidate.path / "probe.json").read_text())
+        assert said["items"]

@@ -275,29 +275,25 @@ def test_the_other_trainer_after_ranked_pairs(tmp_path: Path) -> None:
         "preference": {"pretraining": {"file": str(ranked_file(tmp_path, 100)), "heldout_one_in": 5}},
     }
     settings = load_settings(home=tmp_path / "home", learner=learner)
-    store = Store(settings.record_url)
-    store.migrate()
-    prepare(store, settings)
-    cast_votes(store, settings, 100)
-    iteration = start(store, settings)
-    run(store, settings, iteration.id)
+    with voted_home(settings, votes=100, chats=0) as store:
+        iteration = start(store, settings)
+        run(store, settings, iteration.id)
 
-    evidence = store.read(policies.get, 1).evidence
-    steps = evidence["dpo"]
-    assert [step["step"] for step in steps] == list(range(1, steps[-1]["steps"] + 1))
-    assert "ppo" not in evidence
-    assert evidence["evaluation"]["kl_nats_interval"][1] > 0
-    told = evidence["preference"]["pretraining"]
-    assert told["pairs"] > 50
-    assert told["set_aside"] == 1
-    assert 0 <= told["accuracy_on_votes"] <= 1
-    events = store.read(iterations.events_after, iteration.id, 0, 10_000)
-    assert [event.data["stage"] for event in events if event.kind == "stage"] == [
-        "freeze", "preference", "dpo", "evaluate", "publish",
-    ]  # fmt: skip
-    assert [event for event in events if event.kind == "dpo_step"]
-    assert [event for event in events if event.kind == "pretraining"]
-    folder = settings.home / "iterations" / iteration.id
-    assert list((folder / "tensorboard").glob("events.*"))
-    assert not list(folder.glob("*.state.safetensors"))
-    store.close()
+        evidence = store.read(policies.get, 1).evidence
+        steps = evidence["dpo"]
+        assert [step["step"] for step in steps] == list(range(1, steps[-1]["steps"] + 1))
+        assert "ppo" not in evidence
+        assert evidence["evaluation"]["kl_nats_interval"][1] > 0
+        told = evidence["preference"]["pretraining"]
+        assert told["pairs"] > 50
+        assert told["set_aside"] == 1
+        assert 0 <= told["accuracy_on_votes"] <= 1
+        events = store.read(iterations.events_after, iteration.id, 0, 10_000)
+        assert [event.data["stage"] for event in events if event.kind == "stage"] == [
+            "freeze", "preference", "dpo", "evaluate", "publish",
+        ]  # fmt: skip
+        assert [event for event in events if event.kind == "dpo_step"]
+        assert [event for event in events if event.kind == "pretraining"]
+        folder = settings.home / "iterations" / iteration.id
+        assert list((folder / "tensorboard").glob("events.*"))
+        assert not list(folder.glob("*.state.safetensors"))

@@ -1,4 +1,6 @@
-"""The clock of a training benchmark: CPU-seconds of this process, or on a GPU, which is its own, seconds."""
+"""The clock of a training benchmark, ours and the peers': CPU-seconds of this process, or on a GPU, which is its own,
+seconds.
+"""
 
 import time
 from collections.abc import Iterator
