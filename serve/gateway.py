@@ -82,7 +82,7 @@ class Gateway:
         flipping = Flipping(self.pool, loader, folders, settings.engine, self.bell, self.metrics)
         self.presence = Presence(self.record, self.pool, engines, settings.run_dir)
         others = OtherHosts(self.record, self.presence, settings.engine, self.bell, self.metrics)
-        changing = Changing()
+        changing = Changing(self.record, settings.engine.swap_timeout_s)
         self.promoter = Promoter(
             self.pool, flipping, self.record, self.presence, others, self.metrics, settings.gate, changing
         )

@@ -18,7 +18,6 @@ from feedback.store.traffic import Shares
 from serve import background
 from serve.engine.bell import Bell
 from serve.engine.changing import Changing
-from serve.engine.fence import Fence
 from serve.engine.flipping import Flipping
 from serve.engine.pool import Pool
 from serve.engine.presence import Presence
@@ -52,8 +51,6 @@ class Challengers:
         self._supervision = supervision
         self._bell = bell
         self._changing = changing
-        self._fence = Fence(record)
-        self._passing_fence = Fence(record, in_passing=True)
         self._task: asyncio.Task[None] | None = None
         self._not_before = 0.0
         # A challenger for which there is no engine here while this serves.
@@ -67,7 +64,7 @@ class Challengers:
         """
         if shares.challenger is None:
             return await self._set(shares, actor, reason)
-        async with self._changing.claimed(), self._fence.held():
+        async with self._changing.asked():
             policy = await self._flipping.fetch(shares.challenger)
             if self._flipping.needs_the_only_engine(policy):
                 raise Conflict(
@@ -153,7 +150,7 @@ class Challengers:
     @contextlib.asynccontextmanager
     async def _in_passing(self) -> AsyncIterator[tuple[Shares, int]]:
         """The engines are this process's to change; gives what the record says by now. Raises Conflict."""
-        async with self._changing.in_passing(), self._passing_fence.held():
+        async with self._changing.in_passing():
             shares, beside, serving = await self._record.read(_standing)
             if serving != self._pool.serving:
                 raise Conflict("what serves was changed, and is not followed here yet")

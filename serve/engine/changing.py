@@ -1,50 +1,64 @@
-"""One change at a time of what the engines of this process hold. What is done in passing, nobody having asked for it
-here, lets what is asked for wait until it has ended, instead of having it refused.
+"""One change at a time of what the engines hold: among the API processes of a record by the lease, within this process
+by a lock. What is asked for waits until what nobody asked for here has ended, what has failed been put back; it is
+refused only while something else that was asked for is under way.
 """
 
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
-from feedback.errors import Conflict
-
-
-class Claim:
-    """On the engines, for a change that somebody waits for."""
-
-    def __init__(self, claims: "set[Claim]") -> None:
-        self._claims = claims
-        claims.add(self)
-
-    def settle(self) -> None:
-        """The change was made: what is still to be done is done in passing. Again changes nothing."""
-        self._claims.discard(self)
+from feedback.errors import Conflict, EngineUnavailable
+from serve.engine.fence import Fence
+from serve.record import Record
 
 
 class Changing:
-    """Held for as long as a change takes."""
+    """Held for as long as a change takes. Nobody who was asked waits longer than `patience_s` for the engines."""
 
-    def __init__(self) -> None:
+    def __init__(self, record: Record, patience_s: float) -> None:
+        self._fence = Fence(record)
+        self._passing_fence = Fence(record, in_passing=True)
         self._lock = asyncio.Lock()
-        self._claims: set[Claim] = set()
+        self._patience_s = patience_s
+        self._asked = False
 
     @property
     def busy(self) -> bool:
         return self._lock.locked()
 
     @contextlib.asynccontextmanager
-    async def claimed(self, *, wait: bool = False) -> AsyncIterator[Claim]:
-        """For a change that somebody asked for. Raises Conflict while there is another such one, but with `wait`."""
-        if self._claims and not wait:
+    async def asked(self) -> AsyncIterator[int]:
+        """For a change that somebody asked for; gives the lease's epoch. Raises Conflict while another one that was
+        asked for, here or through another process, is under way, EngineUnavailable when the engines are not free in
+        time.
+        """
+        if self._asked:
             raise Conflict("another promotion is under way; wait until it has ended")
-        claim = Claim(self._claims)
+        self._asked = True
         try:
-            async with self._lock:
-                yield claim
+            async with contextlib.AsyncExitStack() as holding:
+                try:
+                    async with asyncio.timeout(self._patience_s):
+                        # The lease first: who takes part in another's change lets go of the engines when that one has
+                        # lost it.
+                        epoch = await holding.enter_async_context(self._fence.held())
+                        await holding.enter_async_context(self._lock)
+                except TimeoutError:
+                    raise EngineUnavailable(
+                        "the engines are still being brought back to what they held; try again shortly"
+                    ) from None
+                yield epoch
         finally:
-            claim.settle()
+            self._asked = False
 
     @contextlib.asynccontextmanager
     async def in_passing(self) -> AsyncIterator[None]:
+        """For a change that nobody asked for here. Raises Conflict while another process changes something."""
+        async with self._lock, self._passing_fence.held():
+            yield
+
+    @contextlib.asynccontextmanager
+    async def taking_part(self) -> AsyncIterator[None]:
+        """For a change that another process leads, under its own lease."""
         async with self._lock:
             yield

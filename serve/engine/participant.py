@@ -14,7 +14,7 @@ from feedback.errors import Conflict, RecordUnavailable, TandemError
 from feedback.schema import version_name
 from feedback.store import policies, presence
 from feedback.store.presence import Asked
-from serve.engine.changing import Changing, Claim
+from serve.engine.changing import Changing
 from serve.engine.fence import Fence
 from serve.engine.flipping import Flipping, Loaded
 from serve.engine.policy_folders import PolicyFolder
@@ -37,7 +37,6 @@ class Part:
 
     asked: Asked
     loads: bool
-    claim: Claim
     done: str | None = None
     policy: PolicyFolder | None = None
     loaded: Loaded | None = None
@@ -66,11 +65,11 @@ class Participant:
 
     async def take_part(self, asked: Asked) -> None:
         """Returns when the promotion was made, or is not going to be."""
-        async with self._changing.claimed(wait=True) as claim, contextlib.AsyncExitStack() as holding:
+        async with self._changing.taking_part(), contextlib.AsyncExitStack() as holding:
             log.info("%s is prepared here, as another process asked", version_name(asked.version))
             self._pool.prepared = asked.version
             try:
-                await self._follow(Part(asked, await self._is_to_load(asked, holding), claim))
+                await self._follow(Part(asked, await self._is_to_load(asked, holding)))
             finally:
                 self._pool.prepared = None
                 self._pool.admission.serve_waiting()
@@ -145,9 +144,6 @@ class Participant:
             self._pool.serving = part.asked.version
         else:
             self._flipping.flip(part.loaded)
-        # It may be answered from now on, and the next one asked of this process.
-        part.claim.settle()
-        if part.loaded is not None:
             await self._flipping.spread(part.loaded.policy)
         with contextlib.suppress(SQLAlchemyError, RecordUnavailable):
             await self._own.renew()

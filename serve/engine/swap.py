@@ -15,7 +15,6 @@ from feedback.operating_settings import GateSettings
 from feedback.schema import version_name
 from feedback.store import leases, policies, presence
 from serve.engine.changing import Changing
-from serve.engine.fence import Fence
 from serve.engine.flipping import Flipping, Loaded
 from serve.engine.other_hosts import OtherHosts
 from serve.engine.pool import Pool
@@ -71,7 +70,6 @@ class Promoter:
         self._own = own
         self._others = others
         self._metrics = metrics
-        self._fence = Fence(record)
         self._changing = changing
 
     @property
@@ -85,19 +83,18 @@ class Promoter:
         Raises NotFound, GateRefused, PolicyInvalid, EngineUnavailable, or Conflict while another promotion is under
         way; the old version serves on.
         """
-        async with self._changing.claimed():
+        async with self._changing.asked() as epoch:
             began = time.monotonic()
             policy = await self._record.read(policies.get, version)
             previous = self._pool.serving
             if version == previous and policy.state == "serving":
                 return Outcome(version, previous, changed=False, elapsed_s=0.0)
-            async with self._fence.held() as epoch:
-                try:
-                    overruled = await self._pass_gate(version, change)
-                    behind = await self._make_serve(version, replace(change, overruled=overruled), epoch)
-                except TandemError as error:
-                    await self._keep_failure(version, change, error)
-                    raise
+            try:
+                overruled = await self._pass_gate(version, change)
+                behind = await self._make_serve(version, replace(change, overruled=overruled), epoch)
+            except TandemError as error:
+                await self._keep_failure(version, change, error)
+                raise
             elapsed_s = time.monotonic() - began
             self._metrics.promotions.labels(change.kind, "succeeded").inc()
             self._metrics.swap_seconds.observe(elapsed_s)
@@ -114,7 +111,7 @@ class Promoter:
         """
         if self._changing.busy:
             return
-        async with self._changing.claimed(), self._fence.held():
+        async with self._changing.in_passing():
             loaded = None
             try:
                 policy = await self._flipping.prepare(version)

@@ -1,31 +1,61 @@
-"""What is asked for is refused while another such change is made, and waits for what is done in passing."""
+"""What is asked for is refused while another such change is under way, and waits for what nobody asked for here."""
 
 import asyncio
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from feedback.errors import Conflict
+from feedback.errors import Conflict, EngineUnavailable
+from feedback.store import Store, leases
 from serve.engine.changing import Changing
+from serve.record import Record
+
+PATIENCE_S = 30.0
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> Iterator[Record]:
+    store = Store(f"sqlite:///{tmp_path / 'record.db'}")
+    store.migrate()
+    record = Record(store)
+    yield record
+    record.close()
 
 
 async def ask(changing: Changing, done: list[str]) -> None:
-    async with changing.claimed():
+    async with changing.asked():
         done.append("asked")
 
 
-async def test_one_at_a_time_is_asked_for() -> None:
-    changing, done = Changing(), list[str]()
-    async with changing.claimed():
+def is_leased(record: Record) -> bool:
+    return record.store.read(leases.held, leases.ENGINES)
+
+
+async def until_it_is_leased(record: Record) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        while not is_leased(record):
+            await asyncio.sleep(0.01)
+
+
+async def test_one_at_a_time_is_asked_for_here_or_through_another_process(record: Record) -> None:
+    changing, other, done = Changing(record, PATIENCE_S), Changing(record, PATIENCE_S), list[str]()
+    async with changing.asked():
         assert changing.busy
-        with pytest.raises(Conflict):
-            await ask(changing, done)
+        for process in (changing, other):
+            with pytest.raises(Conflict):
+                await ask(process, done)
+    await ask(other, done)
     await ask(changing, done)
-    assert done == ["asked"] and not changing.busy
+    assert done == ["asked"] * 2 and not changing.busy and not is_leased(record)
 
 
-async def test_it_waits_for_what_is_done_in_passing_and_a_second_one_is_refused_meanwhile() -> None:
-    changing, done = Changing(), list[str]()
-    async with changing.in_passing():
+@pytest.mark.parametrize("where", ["here", "elsewhere"])
+async def test_it_waits_for_what_is_done_in_passing_and_a_second_one_is_refused_meanwhile(
+    record: Record, where: str
+) -> None:
+    changing, done = Changing(record, PATIENCE_S), list[str]()
+    async with (changing if where == "here" else Changing(record, PATIENCE_S)).in_passing():
         waiting = asyncio.create_task(ask(changing, done))
         await asyncio.sleep(0)
         with pytest.raises(Conflict):
@@ -35,20 +65,28 @@ async def test_it_waits_for_what_is_done_in_passing_and_a_second_one_is_refused_
     assert done == ["in passing", "asked"]
 
 
-async def test_who_takes_part_waits_and_lets_others_wait_once_the_change_is_made() -> None:
-    changing, done = Changing(), list[str]()
-    async with changing.claimed():
-        taking_part = changing.claimed(wait=True)
-        entering = asyncio.create_task(taking_part.__aenter__())
+async def test_who_takes_part_in_a_change_that_is_under_way_refuses_and_afterwards_has_others_wait(
+    record: Record,
+) -> None:
+    leader, changing, done = Changing(record, PATIENCE_S), Changing(record, PATIENCE_S), list[str]()
+    async with changing.taking_part():
+        async with leader.asked():
+            with pytest.raises(Conflict):
+                await ask(changing, done)
+        # It was not made; what this process has prepared is still to be put back.
+        waiting = asyncio.create_task(ask(changing, done))
+        await until_it_is_leased(record)
         await asyncio.sleep(0)
-        assert not entering.done()
-    claim = await entering
-    with pytest.raises(Conflict):
-        await ask(changing, done)
-    claim.settle()
-    waiting = asyncio.create_task(ask(changing, done))
-    await asyncio.sleep(0)
-    assert done == []
-    await taking_part.__aexit__(None, None, None)
+        done.append("put back")
     await waiting
+    assert done == ["put back", "asked"]
+
+
+async def test_nobody_waits_for_ever_and_leaves_the_lease_to_others(record: Record) -> None:
+    changing, done = Changing(record, 0.2), list[str]()
+    async with changing.taking_part():
+        with pytest.raises(EngineUnavailable):
+            await ask(changing, done)
+        assert not is_leased(record)
+    await ask(changing, done)
     assert done == ["asked"]
