@@ -135,8 +135,11 @@ class Generation:
     async def _begin_on(self, seat: Seat, body: dict[str, Any]) -> None:
         transfer = await self._send(seat, body)
         if self._chat.stream:
+            self._failed = False
+            self.pending.clear()
             self.take()
-            while not self.pending:
+            # Its role alone an engine says before it has written anything.
+            while not any("role" not in chunk["delta"] for chunk in self.pending):
                 if self.is_whole:
                     raise EngineLost("the engine ended a reply before it began")
                 await transfer.wait()
