@@ -41,6 +41,8 @@ class PolicyFolders:
     def __init__(self, settings: Settings, record: Record) -> None:
         self._settings = settings
         self._record = record
+        # Where a version was published and its digest never change: what was served can be put back without the record.
+        self._known: dict[int, tuple[str, str]] = {}
 
     async def of(self, version: int) -> PolicyFolder:
         """It is brought here first where it is in object storage only.
@@ -48,9 +50,12 @@ class PolicyFolders:
         Raises NotFound when there is no such version, PolicyInvalid when its folder is somewhere else or is not what
         was published, StorageUnavailable.
         """
-        policy = await self._record.read(policies.get, version)
-        folder = await asyncio.to_thread(_bring, self._settings, policy.path, policy.digest)
-        return PolicyFolder(version, folder, policy.digest, adapters.base_of(folder))
+        if version not in self._known:
+            policy = await self._record.read(policies.get, version)
+            self._known[version] = policy.path, policy.digest
+        path, digest = self._known[version]
+        folder = await asyncio.to_thread(_bring, self._settings, path, digest)
+        return PolicyFolder(version, folder, digest, adapters.base_of(folder))
 
     async def base_of(self, policy: PolicyFolder) -> PolicyFolder:
         """What an adapter stands on; another policy is its own base. Raises as `of`, and PolicyInvalid for an adapter

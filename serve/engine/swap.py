@@ -2,14 +2,16 @@
 serves; then the record and the routing change in one step. Whatever fails before it leaves the old version serving.
 """
 
+import contextlib
 import logging
 import time
 from dataclasses import dataclass, field, replace
 
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from feedback import gatekeeper
-from feedback.errors import Conflict, TandemError
+from feedback.errors import Conflict, RecordUnavailable, TandemError
 from feedback.gate import GateRefused
 from feedback.operating_settings import GateSettings
 from feedback.schema import version_name
@@ -157,7 +159,9 @@ class Promoter:
                 await self._others.wait_for(epoch, "load")
             others = await self._commit(loaded, change, epoch)
         except BaseException:
-            await self._others.withdraw(epoch)
+            # It may be the record that failed; the others notice that the lease has ended, too.
+            with contextlib.suppress(SQLAlchemyError, RecordUnavailable):
+                await self._others.withdraw(epoch)
             await self._flipping.put_back(loaded)
             raise
         await self._flipping.spread(policy)

@@ -18,7 +18,7 @@ import psutil
 import pytest
 from sqlalchemy import select
 
-from feedback.schema import ApiProcess, Sample
+from feedback.schema import ApiProcess, Preparation, Sample
 from feedback.settings import load_settings
 from feedback.store import Store, policies, presence
 from tests.postgres_server import BIN, PostgresServer
@@ -39,6 +39,7 @@ SLOTS = (2, 1)
 
 @dataclass
 class Hosts:
+    server: PostgresServer
     store: Store
     processes: list[Process]
     launchers: list[LauncherProcess]
@@ -72,7 +73,7 @@ def hosts_with_engines(folder: Path, policy_folders: Path, slots: tuple[int, ...
                 settings = load_settings(home=home, engine={"slots": engines}, database_url=url)
                 launchers.append(LauncherProcess(settings))
                 processes.append(Process(settings, secrets["operate"], slots=engines, TANDEM_DATABASE_URL=url))
-            yield Hosts(store, processes, launchers)
+            yield Hosts(server, store, processes, launchers)
         finally:
             for process in processes:
                 with suppress(ProcessLookupError):
@@ -296,6 +297,32 @@ def test_who_leads_is_killed_before_the_promotion_is_made(hosts: Hosts) -> None:
     assert hosts.fingerprints() == ["v0", "v0"]
     until(lambda: promote(leader, "v1").status_code == 200, 60, "it could not be promoted again")
     assert hosts.fingerprints() == ["v1", "v1"]
+
+
+def test_the_record_goes_away_before_the_promotion_is_made(hosts: Hosts) -> None:
+    """The only engine has the new weights in place by then, and takes no chats."""
+    other, leader = hosts.processes
+    before, answers = engine_pid(leader), list[httpx.Response]()
+    asking = threading.Thread(target=lambda: answers.append(promote(leader, "v1")))
+    # The leader waits for a host that stands still, as long as that one has its lease.
+    other.process.send_signal(signal.SIGSTOP)
+    try:
+        asking.start()
+        until(lambda: "load" in asked_stages(hosts.store), 60, "the other host is not asked to load it")
+        until(lambda: models(leader) == [], 60, "the only engine is not held")
+        hosts.server.kill()
+        asking.join()
+    finally:
+        other.process.send_signal(signal.SIGCONT)
+        hosts.server.start()
+    assert answers[0].status_code == 503, answers[0].text
+    until(lambda: hosts.fingerprints() == ["v0", "v0"], 60, "the old version does not serve any more")
+    assert engine_pid(leader) == before and hosts.recorded() == 0
+    hosts.serve("v1")
+
+
+def asked_stages(store: Store) -> list[str]:
+    return store.read(lambda session: list(session.scalars(select(Preparation.stage)).all()))
 
 
 def has_come_to(store: Store, stage: str) -> bool:
