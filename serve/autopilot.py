@@ -75,7 +75,6 @@ class Autopilot:
                 await self._share(shares, step.reason)
             elif step.do == "promote":
                 await self._promoter.promote(step.version, Change("promote", step.reason, False, audit.RULE))
-                await self._share(Shares(), step.reason)
             elif step.do == "rollback":
                 await self._promoter.rollback(Change("rollback", step.reason, False, audit.RULE))
             else:

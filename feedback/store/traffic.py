@@ -45,3 +45,9 @@ def put(session: Session, shares: Shares, *, actor: str = audit.AT_THE_MACHINE, 
         comparison_share=shares.comparison_share,
     )
     return shares
+
+
+def end_challenge(session: Session, version: int, *, actor: str) -> None:
+    """A challenger that serves is none any more: should it be rolled back, it must not get its share again."""
+    if get(session).challenger == version:
+        put(session, Shares(), actor=actor, reason="it serves")

@@ -59,12 +59,16 @@ class Challengers:
     async def put(self, shares: Shares, *, actor: str = audit.AT_THE_MACHINE, reason: str = "") -> Shares:
         """Have an engine here hold the challenger, beside what serves, then set the shares for all processes.
 
-        Raises NotFound, PolicyInvalid, EngineUnavailable, or Conflict while a promotion is under way or where there is
-        one engine only.
+        Raises NotFound, PolicyInvalid, EngineUnavailable, or Conflict while a promotion is under way, for what serves,
+        or where there is one engine only.
         """
         if shares.challenger is None:
             return await self._set(shares, actor, reason)
         async with self._changing.asked():
+            if shares.challenger == self._pool.serving:
+                raise Conflict(
+                    f"{version_name(shares.challenger)} serves: it cannot challenge itself", param="challenger"
+                )
             policy = await self._flipping.fetch(shares.challenger)
             if self._flipping.needs_the_only_engine(policy):
                 raise Conflict(

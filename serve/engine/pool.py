@@ -165,7 +165,8 @@ class Pool:
         """What the serving version is compared with: the challenger by its share, else another that is loaded by its;
         None for itself."""
         challenger = self.shares.challenger
-        if challenger is not None and self.holders(challenger) and random.random() < self.shares.comparison_share:
+        challenges = challenger is not None and challenger != self.serving and bool(self.holders(challenger))
+        if challenges and random.random() < self.shares.comparison_share:
             return challenger
         hidden = {self.serving, challenger, self.prepared} | self.candidates
         others = [version for version in self.loaded() if version not in hidden]

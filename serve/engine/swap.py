@@ -15,7 +15,7 @@ from feedback.errors import Conflict, RecordUnavailable, TandemError
 from feedback.gate import GateRefused
 from feedback.operating_settings import GateSettings
 from feedback.schema import version_name
-from feedback.store import leases, policies, presence
+from feedback.store import leases, policies, presence, traffic
 from serve.engine.changing import Changing
 from serve.engine.flipping import Flipping, Loaded
 from serve.engine.other_hosts import OtherHosts
@@ -212,5 +212,6 @@ def _set_serving(session: Session, version: int, change: Change, epoch: int, lea
         actor=change.actor,
         overruled=change.overruled,
     )
+    traffic.end_challenge(session, version, actor=change.actor)
     presence.withdraw(session, epoch)
     return said.ready

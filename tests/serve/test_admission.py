@@ -140,6 +140,9 @@ def test_a_challenger_gets_its_share_of_conversations_and_keeps_them(pool: Pool)
     assert set(pool.versions_for_comparison(None)) == {None, 0}
     pool.shares = Shares(challenger=0, chat_share=0.3, comparison_share=0.0)
     assert set(pool.versions_for_comparison(None)) == {None}
+    # Promoted a moment ago: it is not compared with itself.
+    pool.shares = Shares(challenger=1, chat_share=0.3, comparison_share=1.0)
+    assert set(pool.versions_for_comparison(None)) == {None, 0}
 
 
 def test_a_version_that_was_never_promoted_is_shown_by_chance_as_the_challenger_only(pool: Pool) -> None:

@@ -46,6 +46,19 @@ def test_its_share_of_conversations_and_each_stays_with_one_version(challenged: 
     assert versions.keys() == {"v0", "v1"} and 8 <= versions["v1"] <= 32
 
 
+def test_it_challenges_no_more_when_it_serves_nor_when_it_is_rolled_back(challenged: Tandem) -> None:
+    assert promote(challenged, "v1").status_code == 200
+    with challenged.client() as client:
+        shares = client.get("/v1/traffic").json()
+        itself = client.put("/v1/traffic", json={"challenger": "v1", "chat_share": 0.5})
+        assert client.post("/v1/policies/rollback", json={"reason": "worse"}).json()["version"] == "v0"
+        messages = [[{"role": "user", "content": f"What is {number} plus 3?"}] for number in range(20)]
+        answers = [client.post("/v1/chat/completions", json=chat(messages=one, max_tokens=1)) for one in messages]
+    assert (shares["challenger"], shares["chat_share"], shares["comparison_share"]) == (None, 0, 0)
+    assert (itself.status_code, itself.json()["param"]) == (409, "challenger")
+    assert {answer.json()["system_fingerprint"] for answer in answers} == {"v0"}
+
+
 def test_every_comparison_has_it_on_one_side(challenged: Tandem) -> None:
     with challenged.client("vote") as client:
         for _ in range(6):
