@@ -31,15 +31,15 @@ class Admission:
         self.queued = 0
 
     async def seat(self, key_id: str, place: Callable[[], Seat | None]) -> Seat:
-        """A seat, at once where nobody waits. Raises Overloaded when too many wait already, EngineUnavailable when the
-        wait was in vain, and what `place` raises.
+        """A seat, at once where nobody waits. Raises Overloaded when too many wait, EngineUnavailable when the wait
+        was in vain, and what `place` raises.
         """
         if not self.queued:
             seat = place()
             if seat is not None:
                 return seat
         if self.queued >= self.max_queued:
-            raise Overloaded("too many chats are waiting; try again shortly", retry_after_s=RETRY_AFTER_S)
+            self._make_room(key_id)
         waiting = Waiting(place)
         self._queues.setdefault(key_id, deque()).append(waiting)
         self.queued += 1
@@ -62,26 +62,31 @@ class Admission:
             for key_id in list(self._queues):
                 seated = self._seat_first_of(key_id) or seated
 
-    def fail_all(self, error: Exception) -> None:
-        """Answer everybody who waits with `error`."""
-        for queue in self._queues.values():
-            for waiting in queue:
-                if not waiting.seat.done():
-                    waiting.seat.set_exception(error)
-        self._queues.clear()
-        self.queued = 0
+    def _make_room(self, key_id: str) -> None:
+        """The newest chat of the key with the most waiting ones gives up its place, so that one key cannot keep the
+        others out. Raises Overloaded where this key would then have as many itself.
+        """
+        refused = Overloaded("too many chats are waiting; try again shortly", retry_after_s=RETRY_AFTER_S)
+        longest = max(self._queues, key=lambda other: len(self._queues[other]), default=key_id)
+        if len(self._queues.get(longest, ())) <= len(self._queues.get(key_id, ())) + 1:
+            raise refused
+        last = self._queues[longest][-1]
+        if not last.seat.done():
+            last.seat.set_exception(refused)
+        self._drop(longest, last)
 
     def _seat_first_of(self, key_id: str) -> bool:
-        queue = self._queues[key_id]
-        waiting = queue[0]
-        try:
-            seat = waiting.place()
-        except TandemError as error:  # for the one who waits, not for the one who happened to leave a seat
-            waiting.seat.set_exception(error)
-        else:
-            if seat is None:
-                return False
-            waiting.seat.set_result(seat)
+        waiting = self._queues[key_id][0]
+        # One that is giving up may not have had its turn to leave.
+        if not waiting.seat.done():
+            try:
+                seat = waiting.place()
+            except TandemError as error:  # for the one who waits, not for the one who happened to leave a seat
+                waiting.seat.set_exception(error)
+            else:
+                if seat is None:
+                    return False
+                waiting.seat.set_result(seat)
         self._drop(key_id, waiting)
         # To the end of the line of keys.
         if key_id in self._queues:

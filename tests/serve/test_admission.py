@@ -53,14 +53,34 @@ async def test_keys_take_turns_however_many_chats_one_of_them_sends() -> None:
 
 async def test_a_full_queue_says_when_to_come_back() -> None:
     room, queue = Room(0), Admission(2)
-    waiting = [asyncio.create_task(queue.seat("a", room.place)) for _ in range(2)]
+    waiting = [asyncio.create_task(queue.seat(key, room.place)) for key in "ab"]
     await settled()
-    with pytest.raises(Overloaded) as refused:
-        await queue.seat("b", room.place)
-    assert refused.value.retry_after_s > 0 and refused.value.status == 429
+    for key in "ac":
+        with pytest.raises(Overloaded) as refused:
+            await queue.seat(key, room.place)
+        assert refused.value.retry_after_s > 0 and refused.value.status == 429
     for task in waiting:
         task.cancel()
     await asyncio.gather(*waiting, return_exceptions=True)
+    assert queue.queued == 0
+
+
+async def test_a_key_that_fills_the_queue_does_not_keep_the_others_out() -> None:
+    room, queue = Room(0), Admission(4)
+    waiting = {key: [asyncio.create_task(queue.seat(key, room.place))] for key in ("greedy", "modest")}
+    for key in ("greedy", "greedy", "greedy", "modest", "third"):
+        waiting.setdefault(key, []).append(asyncio.create_task(queue.seat(key, room.place)))
+        await settled()
+    # Its newest ones went; with two of each of two there is nobody who has more than a newcomer would.
+    failed = [task.exception() if task.done() else None for task in waiting["greedy"]]
+    assert [isinstance(error, Overloaded) for error in failed] == [False, True, True, True]
+    assert not any(task.done() for key in ("modest", "third") for task in waiting[key]) and queue.queued == 4
+    with pytest.raises(Overloaded):
+        await queue.seat("greedy", room.place)
+    room.seats = 4
+    queue.serve_waiting()
+    for task in (waiting["greedy"][0], *waiting["modest"], *waiting["third"]):
+        assert (await task).slot is room.slot
     assert queue.queued == 0
 
 
@@ -76,6 +96,21 @@ async def test_who_gives_up_leaves_no_seat_taken() -> None:
     with pytest.raises(asyncio.CancelledError):
         await impatient
     assert room.slot.in_flight == 0 and queue.queued == 0
+
+
+async def test_who_is_about_to_give_up_takes_no_seat() -> None:
+    room, queue = Room(1), Admission(10)
+    taken = await queue.seat("a", room.place)
+    impatient, patient = (asyncio.create_task(queue.seat(key, room.place)) for key in "bc")
+    await settled()
+    # A seat becomes free before it has had its turn to leave.
+    impatient.cancel()
+    taken.release()
+    queue.serve_waiting()
+    assert (await patient).slot is room.slot and room.slot.in_flight == 1
+    with pytest.raises(asyncio.CancelledError):
+        await impatient
+    assert room.slot.in_flight == 1 and queue.queued == 0
 
 
 async def test_nobody_waits_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
