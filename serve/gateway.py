@@ -121,8 +121,6 @@ class Gateway:
 
     async def stop(self) -> None:
         self.stopping.set()
-        with contextlib.suppress(OSError):
-            asyncio.get_running_loop().remove_reader(self.bell.fileno())
         self.bell.close()
         tasks = self._tasks if self._part is None else [*self._tasks, self._part]
         for task in tasks:
@@ -184,13 +182,9 @@ class Gateway:
     def _listen(self) -> None:
         """Another process of this home says that something was changed."""
         try:
-            asyncio.get_running_loop().add_reader(self.bell.fileno(), self._on_bell)
+            self.bell.listen(self.pool.stale.set)
         except OSError as error:
             log.warning("changes through other processes are noticed within a second only (%s)", error.strerror)
-
-    def _on_bell(self) -> None:
-        if self.bell.heard():
-            self.pool.stale.set()
 
     async def _follow_changes(self) -> None:
         """Shares and what serves may have been changed through another process, or be about to."""

@@ -2,9 +2,11 @@
 instead of at their next round. The kernel tells them of it: nobody looks at the file again and again.
 """
 
+import asyncio
 import ctypes
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 IN_MOVED_TO = 0x80
@@ -12,7 +14,7 @@ EVENTS_BYTES = 1 << 16
 
 
 class Bell:
-    """`heard` is true once after each `ring` of any process: for an event loop, when `fileno()` can be read."""
+    """`heard` is true once after each `ring` of any process."""
 
     def __init__(self, run_dir: Path) -> None:
         self._path = run_dir / "changed"
@@ -33,15 +35,19 @@ class Bell:
         rung, self._last = rung_at != self._last, rung_at
         return rung
 
-    def fileno(self) -> int:
-        """Readable when something may be heard (Linux, inotify(7)). Raises OSError where the kernel watches no more."""
-        if self._watch is None:
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._watch = _watch(self._path.parent)
-        return self._watch
+    def listen(self, on_ring: Callable[[], object]) -> None:
+        """Have the running event loop call `on_ring` after each ring from now on (Linux, inotify(7)).
+
+        Raises OSError where the kernel watches no more.
+        """
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._watch = _watch(self._path.parent)
+        asyncio.get_running_loop().add_reader(self._watch, lambda: self.heard() and on_ring())
 
     def close(self) -> None:
+        """In the loop that listens; nothing happens where none does."""
         if self._watch is not None:
+            asyncio.get_running_loop().remove_reader(self._watch)
             os.close(self._watch)
             self._watch = None
 

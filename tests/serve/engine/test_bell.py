@@ -16,28 +16,32 @@ def test_each_ring_is_heard_once(tmp_path: Path) -> None:
     assert there.heard() and not there.heard()
 
 
+class Counting(Bell):
+    looks = 0
+
+    def heard(self) -> bool:
+        self.looks += 1
+        return super().heard()
+
+
 async def test_an_event_loop_is_woken_by_a_ring_and_by_nothing_else(tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
-    here, there = Bell(run_dir), Bell(run_dir)
-    woken, heard = 0, asyncio.Event()
+    here, there, heard = Bell(run_dir), Counting(run_dir), asyncio.Event()
+    there.listen(heard.set)
+    (run_dir / "engine-0.sock").touch()
+    for rings in range(3):
+        await asyncio.sleep(0.05)
+        assert there.looks == rings
+        here.ring()
+        async with asyncio.timeout(5):
+            await heard.wait()
+        heard.clear()
+    there.close()
+    here.ring()
+    await asyncio.sleep(0.05)
+    assert not heard.is_set()
 
-    def look() -> None:
-        nonlocal woken
-        woken += 1
-        if there.heard():
-            heard.set()
 
-    loop = asyncio.get_running_loop()
-    loop.add_reader(there.fileno(), look)
-    try:
-        (run_dir / "engine-0.sock").touch()
-        for rings in range(3):
-            await asyncio.sleep(0.05)
-            assert woken == rings
-            here.ring()
-            async with asyncio.timeout(5):
-                await heard.wait()
-            heard.clear()
-    finally:
-        loop.remove_reader(there.fileno())
-        there.close()
+async def test_who_never_listened_opens_nothing_to_close(tmp_path: Path) -> None:
+    Bell(tmp_path / "run").close()
+    assert not (tmp_path / "run").exists()
