@@ -142,6 +142,12 @@ def list_page(session: Session, *, limit: int, after: int | None, order: str) ->
     return page(session, select(Policy), Policy.version, limit=limit, after=after, order=order)
 
 
+def stamp(session: Session) -> str:
+    """Another one whenever anything of any version may have changed: the audit tells of all that does."""
+    newest = audit.newest(session)
+    return f"{next_version(session)}-{'' if newest is None else newest.digest}"
+
+
 def rollback_target(session: Session) -> int:
     """The version that served before the one that serves now. Raises Conflict when there is none."""
     current = serving(session)

@@ -2,9 +2,12 @@
 
 let csrfToken = null;
 let whenSignedOut = () => {};
+/** What came with an entity tag, by its path: asked for again, it comes only if it has changed. */
+const tagged = new Map();
 
 export function useToken(token) {
   csrfToken = token;
+  tagged.clear();
 }
 export function onUnauthorized(listener) {
   whenSignedOut = listener;
@@ -20,8 +23,8 @@ export class Refused extends Error {
 }
 
 /** The raw answer of a request that succeeded. Raises Refused. */
-export async function request(method, path, body, { signal } = {}) {
-  const headers = {};
+export async function request(method, path, body, { signal, headers: given } = {}) {
+  const headers = { ...given };
   if (body !== undefined) headers["content-type"] = "application/json";
   if (csrfToken && method !== "GET") headers["x-csrf-token"] = csrfToken;
   let answer;
@@ -31,7 +34,7 @@ export async function request(method, path, body, { signal } = {}) {
     if (error.name === "AbortError") throw error;
     throw new Refused(0, "the server cannot be reached", "unreachable");
   }
-  if (answer.ok) return answer;
+  if (answer.ok || answer.status === 304) return answer;
   const refused = await refusal(answer);
   if (answer.status === 401 && path !== "/v1/session") whenSignedOut();
   throw refused;
@@ -42,7 +45,16 @@ export async function call(method, path, body, options) {
   return (await request(method, path, body, options)).json();
 }
 
-export const get = (path, options) => call("GET", path, undefined, options);
+/** The JSON of a GET. Raises Refused. */
+export async function get(path, options) {
+  const before = tagged.get(path);
+  const headers = before && { "if-none-match": before.tag };
+  const answer = await request("GET", path, undefined, { ...options, headers });
+  if (answer.status === 304) return before.value;
+  const [value, tag] = [await answer.json(), answer.headers.get("etag")];
+  if (tag) tagged.set(path, { tag, value });
+  return value;
+}
 
 /** Every object of a list, page by page. */
 export async function listAll(path) {

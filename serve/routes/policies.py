@@ -1,9 +1,10 @@
 """Policy versions: what there are, with lineage and evidence; promotion and rollback."""
 
+import hashlib
 import re
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Header, Path, Query, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
@@ -145,11 +146,26 @@ class ChangeView(BaseModel):
     behind: list[str]
 
 
-@router.get("/v1/policies")
+@router.get(
+    "/v1/policies",
+    response_model=Page[PolicyView],
+    responses={304: {"description": "It is still what it was when it had the `etag` that was sent."}},
+)
 async def list_policies(
-    parts: Parts, limit: Limit = 20, after: AfterVersion = None, order: Order = "desc"
-) -> Page[PolicyView]:
-    """Every version."""
+    parts: Parts,
+    response: Response,
+    limit: Limit = 20,
+    after: AfterVersion = None,
+    order: Order = "desc",
+    if_none_match: Annotated[str | None, Header(description="The `etag` of an earlier answer.")] = None,
+) -> Any:
+    """Every version. With its evidence that is much, and seldom another: the page that looks again and again says what
+    it has."""
+    stamp = await parts.record.read(policies.stamp)
+    etag = f'W/"{hashlib.sha256(f"{stamp} {parts.pool.loaded()}".encode()).hexdigest()[:32]}"'
+    if if_none_match == etag:
+        return Response(status_code=304, headers={"etag": etag})
+    response.headers["etag"] = etag
     last = None if after is None else version_number(after)
     rows, more = await parts.record.read(policies.list_page, limit=limit, after=last, order=order)
     return page_of([_view(row, parts) for row in rows], [version_name(row.version) for row in rows], more)

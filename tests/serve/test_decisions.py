@@ -75,6 +75,29 @@ def test_the_audit_tells_who_decided_what(quiet: Tandem) -> None:
         assert chain["intact"] and chain["entries"] == len(actions) and chain["head"] == first["data"][-1]["digest"]
 
 
+def test_versions_that_have_not_changed_are_not_sent_again(quiet: Tandem) -> None:
+    quiet.store.write(policies.register_start, "policies/v0", "sha256:0", {})
+
+    def seen(tag: str | None) -> tuple[int, str, bytes]:
+        headers = {} if tag is None else {"if-none-match": tag}
+        with quiet.client() as client:
+            answer = client.get("/v1/policies", headers=headers)
+        return answer.status_code, answer.headers["etag"], answer.content
+
+    tags = [seen(None)[1]]
+    for change in (
+        lambda: add_candidate(quiet.store, 0.7),
+        lambda: quiet.store.write(policies.add_evidence, 1, "tax", {"x": 1}, actor="test"),
+        lambda: quiet.store.write(policies.set_serving, 1, kind="promote", reason="", force=False, actor="test"),
+    ):
+        assert seen(tags[-1]) == (304, tags[-1], b"")
+        change()
+        status, tag, content = seen(tags[-1])
+        assert status == 200 and b"v0" in content
+        tags.append(tag)
+    assert len(set(tags)) == len(tags)
+
+
 def test_a_vote_says_what_it_changed_and_a_version_what_it_is_made_of(quiet: Tandem) -> None:
     vote_id = add_candidate(quiet.store, 0.7)
     with quiet.client() as client:

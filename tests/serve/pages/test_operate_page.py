@@ -53,6 +53,17 @@ def test_versions_sort_and_lead_to_their_evidence(quiet: Tandem, visitors: Visit
     expect(page.get_by_role("heading", name="Operate")).to_be_visible()
 
 
+def test_versions_that_have_not_changed_are_not_read_again(quiet: Tandem, visitors: Visitors) -> None:
+    add_versions(quiet.store)
+    page = visitors.visit(quiet, "/operate")
+    rows = page.get_by_role("table", name="Versions").locator("tbody tr")
+    expect(rows.filter(has_text="v2")).to_contain_text("candidate")
+    with page.expect_response(lambda answer: "/v1/policies?" in answer.url and answer.status == 304):
+        pass
+    quiet.store.write(policies.set_serving, 2, kind="promote", reason="", force=False, actor="test")
+    expect(rows.filter(has_text="v2")).to_contain_text("serving", timeout=15_000)
+
+
 def test_the_evidence_of_every_judge_is_there(quiet: Tandem, visitors: Visitors) -> None:
     add_versions(quiet.store)
     quiet.store.write(policies.evaluated_again, 2, evaluation(0.74, "v1"), actor="test")
