@@ -2,6 +2,7 @@
 
 import time
 from collections import defaultdict
+from collections.abc import Iterable
 from typing import Any
 
 from feedback.ids import new_id
@@ -44,7 +45,7 @@ class Reply:
                 if delta[name]:
                     self._texts[name].append(delta[name])
             elif name == "tool_calls":
-                self._join_tool_calls(delta[name])
+                join_calls(self._tool_calls, delta[name])
         self._absorb(choice)
 
     def absorb_message(self, choice: dict[str, Any], usage: dict[str, Any]) -> None:
@@ -76,7 +77,8 @@ class Reply:
         if "reasoning" in self._texts:
             message["reasoning"] = "".join(self._texts["reasoning"])
         if self._tool_calls:
-            message["tool_calls"] = [self._tool_calls[index] for index in sorted(self._tool_calls)]
+            calls = [self._tool_calls[index] for index in sorted(self._tool_calls)]
+            message["tool_calls"] = [_whole_call(call) for call in calls]
         return message
 
     def as_sample(self, status: str, *, key_id: str, request_id: str, record_logprobs: bool) -> Sample:
@@ -115,12 +117,17 @@ class Reply:
         if logprobs and logprobs.get("content"):
             self._logprobs += [entry["logprob"] for entry in logprobs["content"]]
 
-    def _join_tool_calls(self, pieces: list[dict[str, Any]]) -> None:
-        for piece in pieces:
-            call = self._tool_calls.setdefault(
-                piece["index"], {"id": None, "type": "function", "function": {"name": "", "arguments": ""}}
-            )
-            call["id"] = piece.get("id") or call["id"]
-            function = piece.get("function") or {}
-            call["function"]["name"] += function.get("name") or ""
-            call["function"]["arguments"] += function.get("arguments") or ""
+
+def _whole_call(call: dict[str, Any]) -> dict[str, Any]:
+    """As it stands in a message, where pieces of it may never have come."""
+    function = {"name": "", "arguments": "", **call["function"]}
+    return {"id": call.get("id"), "type": call.get("type", "function"), "function": function}
+
+
+def join_calls(calls: dict[int, dict[str, Any]], pieces: Iterable[dict[str, Any]]) -> None:
+    """Put streamed pieces of a tool's calls to what has come of them, by their index."""
+    for piece in pieces:
+        call = calls.setdefault(piece["index"], {"index": piece["index"], "function": {}})
+        call |= {name: value for name, value in piece.items() if value is not None and name != "function"}
+        for name, value in (piece.get("function") or {}).items():
+            call["function"][name] = call["function"].get(name, "") + (value or "")

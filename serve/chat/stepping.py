@@ -5,9 +5,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from serve.chat.generation import Generation
+from serve.chat.reply import JOINED_FIELDS, join_calls
 
 Chunk = dict[str, Any]
-PLAIN = frozenset({"role", "content"})
 
 
 class Alone:
@@ -109,14 +109,25 @@ def tokens(chunk: Chunk) -> int:
 
 
 def merge(chunks: list[Chunk]) -> list[Chunk]:
-    """Chunks of plain text as one; others stay as they are."""
-    if len(chunks) < 2 or any(chunk["delta"].keys() - PLAIN for chunk in chunks):
+    """As one."""
+    if len(chunks) < 2:
         return chunks
-    delta = {name: value for chunk in chunks for name, value in chunk["delta"].items() if name == "role"}
+    delta: dict[str, Any] = {}
+    calls: dict[int, dict[str, Any]] = {}
+    for chunk in chunks:
+        for name, value in chunk["delta"].items():
+            if name == "tool_calls":
+                join_calls(calls, value or ())
+            elif name in JOINED_FIELDS:
+                delta[name] = delta.get(name, "") + (value or "")
+            else:
+                delta[name] = value
+    if calls:
+        delta["tool_calls"] = list(calls.values())
     logprobs = [entry for chunk in chunks for entry in (chunk.get("logprobs") or {}).get("content") or ()]
     return [
         {
-            "delta": {**delta, "content": "".join(chunk["delta"].get("content") or "" for chunk in chunks)},
+            "delta": delta,
             "logprobs": {"content": logprobs} if logprobs else None,
             "finish_reason": chunks[-1].get("finish_reason"),
             "token_ids": [token for chunk in chunks for token in chunk.get("token_ids") or ()],

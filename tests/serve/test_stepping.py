@@ -1,12 +1,16 @@
 """Two streams in step, whatever the engines send when."""
 
 from collections import deque
+from collections.abc import Callable
+from itertools import cycle
 from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serve.chat.stepping import InStep
+from serve.chat.stepping import InStep, merge
+
+Kind = Callable[[int], dict[str, Any]]
 
 
 class Reply:
@@ -14,14 +18,36 @@ class Reply:
         self.choice = choice
 
 
+def text(size: int) -> dict[str, Any]:
+    return {"content": "x" * size}
+
+
+def call(size: int) -> dict[str, Any]:
+    """A piece of a tool's call."""
+    return {"tool_calls": [{"index": 0, "function": {"arguments": "x" * size}}]}
+
+
+def nothing(_: int) -> dict[str, Any]:
+    """Tokens that say nothing yet."""
+    return {}
+
+
+def said(delta: dict[str, Any]) -> str:
+    pieces = [piece["function"]["arguments"] for piece in delta.get("tool_calls", ())]
+    return str(delta.get("content", "")) + "".join(pieces)
+
+
 class Scripted:
     """A generation whose chunks, each of so many tokens, come one by one, with pauses as told."""
 
-    def __init__(self, choice: int, sizes: list[int], pauses: list[bool]) -> None:
+    def __init__(self, choice: int, sizes: list[int], pauses: list[bool], kinds: list[Kind]) -> None:
         self.reply = Reply(choice)
         self.pending: deque[dict[str, Any]] = deque()
+        deltas = [kind(size) for size, kind in zip(sizes, cycle(kinds), strict=False)]
+        self.whole = "".join(map(said, deltas))
         self._coming = deque(
-            {"delta": {"content": "x" * size}, "token_ids": [1] * size, "finish_reason": None} for size in sizes
+            {"delta": delta, "token_ids": [1] * size, "finish_reason": None}
+            for size, delta in zip(sizes, deltas, strict=True)
         )
         self._coming.appendleft({"delta": {"role": "assistant", "content": ""}, "finish_reason": None})
         self._pauses = deque(pauses)
@@ -41,14 +67,21 @@ class Scripted:
 
 sizes = st.lists(st.integers(1, 3), min_size=1, max_size=12)
 pauses = st.lists(st.booleans(), max_size=12)
+kinds = st.lists(st.sampled_from([text, call, nothing]), min_size=1, max_size=4)
 
 
-@settings(max_examples=200, deadline=None)
-@given(sizes, sizes, pauses, pauses)
+@settings(max_examples=300, deadline=None)
+@given(sizes, sizes, pauses, pauses, kinds, kinds)
 def test_neither_side_is_ahead_and_nothing_is_lost(
-    left: list[int], right: list[int], left_pauses: list[bool], right_pauses: list[bool]
+    left: list[int],
+    right: list[int],
+    left_pauses: list[bool],
+    right_pauses: list[bool],
+    left_kinds: list[Kind],
+    right_kinds: list[Kind],
 ) -> None:
-    steps = InStep(Scripted(0, left, left_pauses), Scripted(1, right, right_pauses))  # type: ignore[arg-type]
+    sides = Scripted(0, left, left_pauses, left_kinds), Scripted(1, right, right_pauses, right_kinds)
+    steps, heard = InStep(*sides), ["", ""]  # type: ignore[arg-type]
     blocks: list[list[tuple[int, dict[str, Any]]]] = []
     while not steps.ended:
         blocks += steps.blocks()
@@ -60,8 +93,21 @@ def test_neither_side_is_ahead_and_nothing_is_lost(
         for index, chunk in block:
             size = len(chunk.get("token_ids") or ())
             released[index] += size
-            assert chunk["delta"]["content"] == "x" * size
+            heard[index] += said(chunk["delta"])
         if all(count < end for count, end in zip(released, ended, strict=True)):
             # A chunk that an engine sent whole is not taken apart: two tokens are the most that it can be ahead by.
             assert abs(released[0] - released[1]) <= 2
     assert tuple(released) == ended
+    assert heard == [side.whole for side in sides]
+
+
+def test_the_pieces_of_calls_are_put_together_by_their_index() -> None:
+    first = {"index": 0, "id": "call_a", "type": "function", "function": {"name": "add", "arguments": ""}}
+    second = {"index": 1, "id": "call_b", "type": "function", "function": {"name": "sum", "arguments": "{}"}}
+    deltas = [{"content": "So"}, {"tool_calls": [first]}, call(2), {"tool_calls": [second]}, call(1)]
+    (merged,) = merge([{"delta": delta, "token_ids": [at]} for at, delta in enumerate(deltas)])
+    assert merged["delta"] == {
+        "content": "So",
+        "tool_calls": [{**first, "function": {"name": "add", "arguments": "xxx"}}, second],
+    }
+    assert merged["token_ids"] == [0, 1, 2, 3, 4] and first["function"] == {"name": "add", "arguments": ""}
