@@ -43,7 +43,7 @@ class Frames:
         said: dict[str, Any] = {
             "index": index,
             "delta": {name: value for name, value in delta.items() if value is not None},
-            "logprobs": choice.get("logprobs") if self._logprobs else None,
+            "logprobs": _logprobs(choice) if self._logprobs else None,
             "finish_reason": choice.get("finish_reason"),
         }
         if self._token_ids:
@@ -63,6 +63,12 @@ class Frames:
 
     def _whole(self, middle: bytes) -> bytes:
         return self._head + middle + self._tail + b"}\n\n"
+
+
+def _logprobs(choice: dict[str, Any]) -> dict[str, Any] | None:
+    """As OpenAI has them, with those of a refusal beside those of the text."""
+    found = choice.get("logprobs")
+    return None if found is None else {"content": found.get("content"), "refusal": None}
 
 
 def error_event(error: dict[str, Any]) -> bytes:

@@ -4,7 +4,7 @@ it passes on what vLLM understands.
 
 from typing import Any
 
-from serve.chat.request import ROLES, SAMPLING_FIELDS
+from serve.chat.request import ANSWER_FIELDS, IGNORED_FIELDS, ROLES, SAMPLING_FIELDS
 
 MESSAGE: dict[str, Any] = {
     "type": "object",
@@ -37,14 +37,23 @@ REQUEST: dict[str, Any] = {
         "stream": {"type": ["boolean", "null"]},
         "stream_options": {
             "type": ["object", "null"],
-            "properties": {"include_usage": {"type": "boolean"}},
+            "additionalProperties": False,
+            "properties": {
+                "include_usage": {"type": ["boolean", "null"]},
+                "include_obfuscation": {"description": "OpenAI's. Without effect here."},
+            },
         },
         "seed": {"type": ["integer", "null"]},
         "user": {"type": ["string", "null"], "maxLength": 200},
         "logprobs": {"type": ["boolean", "null"]},
         "top_logprobs": {"type": ["integer", "null"], "minimum": 0, "maximum": 20},
         "return_token_ids": {"type": ["boolean", "null"]},
-        **{name: {"description": "As in OpenAI's or vLLM's chat completions."} for name in sorted(SAMPLING_FIELDS)},
+        **{
+            name: {"description": "As in OpenAI's or vLLM's chat completions."}
+            for name in sorted(SAMPLING_FIELDS | ANSWER_FIELDS)
+        },
+        **{name: {"description": "OpenAI's. Without effect here."} for name in sorted(IGNORED_FIELDS)},
+        "modalities": {"type": ["array", "null"], "items": {"const": "text"}, "minItems": 1, "maxItems": 1},
     },
 }
 CHOICE: dict[str, Any] = {

@@ -32,7 +32,7 @@ ANSWER_FIELDS = frozenset({"return_tokens_as_token_ids"})
 # OpenAI's own fields that change nothing here.
 IGNORED_FIELDS = frozenset(
     {"store", "metadata", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention",
-     "verbosity"}
+     "prompt_cache_options", "verbosity", "modalities", "prediction"}
 )  # fmt: skip
 READ_FIELDS = frozenset(
     {
@@ -49,6 +49,7 @@ READ_FIELDS = frozenset(
         "user",
     }
 )
+KNOWN_FIELDS = READ_FIELDS | SAMPLING_FIELDS | ANSWER_FIELDS | IGNORED_FIELDS
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 TEXT_PARTS = frozenset({"text", "refusal"})
 SEED_BITS = 63
@@ -136,11 +137,11 @@ def parse(content: bytes, max_choices: int, max_best_of: int) -> ChatRequest:
 
 
 def _check_fields(body: dict[str, Any]) -> None:
-    for name in body:
-        if name not in READ_FIELDS and name not in SAMPLING_FIELDS:
-            if name in ANSWER_FIELDS or name in IGNORED_FIELDS:
-                continue
+    for name, value in body.items():
+        if value is not None and name not in KNOWN_FIELDS:
             raise InvalidRequest(f"unrecognized request argument: {name[:100]}", param=name[:100])
+    if body.get("modalities") not in (None, ["text"]):
+        raise InvalidRequest("'modalities' can be [\"text\"] only: replies are written", param="modalities")
 
 
 def _model(body: dict[str, Any]) -> tuple[str, int | None]:

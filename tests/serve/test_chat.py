@@ -189,6 +189,8 @@ def test_a_client_that_leaves_stops_the_engine(tandem: Tandem) -> None:
         (chat(top_logprobs=3), "top_logprobs"),
         (chat(chat_template="{{ 1 }}"), "chat_template"),
         (chat(kv_transfer_params={}), "kv_transfer_params"),
+        (chat(modalities=["text", "audio"]), "modalities"),
+        (chat(web_search_options={}), "web_search_options"),
         ({"messages": MESSAGES}, "model"),
         (chat(temperature=-1), "temperature"),
         (chat(max_tokens=-1), "max_tokens"),

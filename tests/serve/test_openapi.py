@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from serve.chat.request import KNOWN_FIELDS
 from serve.rendering import OPENAI_PREFIXES
 from tests.serve.conftest import Tandem
 
@@ -24,6 +25,13 @@ def test_every_operation_tells_its_key_and_its_errors(quiet: Tandem) -> None:
             openai_route = path.startswith(OPENAI_PREFIXES)
             assert media_type == ("application/json" if openai_route else "application/problem+json")
             assert (operation.get("security") == [{"key": []}]) == (path not in open_to_all)
+
+
+def test_every_field_of_a_chat_that_is_taken_is_told_of(quiet: Tandem) -> None:
+    with quiet.client() as client:
+        document = client.get("/openapi.json").json()
+    body = document["paths"]["/v1/chat/completions"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    assert body["properties"].keys() == KNOWN_FIELDS
 
 
 @pytest.mark.slow

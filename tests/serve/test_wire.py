@@ -69,6 +69,7 @@ def test_logprobs_only_for_who_asks(tandem: Tandem, stream: bool) -> None:
             logprobs = answer.json()["choices"][0]["logprobs"]
             return None if logprobs is None else list(logprobs["content"])
         found = [chunk["choices"][0]["logprobs"] for chunk in events(answer.text)]
+        assert all(logprobs is None or logprobs.keys() == {"content", "refusal"} for logprobs in found)
         return [entry for logprobs in found if logprobs for entry in logprobs["content"]] or None
 
     assert content() is None
@@ -123,7 +124,10 @@ def test_a_named_tool_is_called(tandem: Tandem, stream: bool) -> None:
 
 
 def test_nulls_are_as_if_not_there(tandem: Tandem) -> None:
-    body = chat(n=None, stream=None, stream_options=None, seed=None, stop=None, temperature=None, user=None, tools=None)
+    body = chat(
+        n=None, stream=None, stream_options=None, seed=None, stop=None, temperature=None, user=None, tools=None,
+        audio=None, functions=None, function_call=None, web_search_options=None, moderation=None,
+    )  # fmt: skip
     assert post(tandem, body).status_code == 200
 
 
@@ -131,6 +135,8 @@ def test_openais_own_fields_are_taken(tandem: Tandem) -> None:
     body = chat(
         metadata={"a": "b"}, store=False, service_tier="auto", parallel_tool_calls=True, frequency_penalty=0.1,
         presence_penalty=0.1, logit_bias={"5": -1}, top_p=0.9, user="u", safety_identifier="s", prompt_cache_key="k",
+        prompt_cache_retention="24h", prompt_cache_options={"mode": "implicit"}, modalities=["text"], verbosity="low",
+        prediction={"type": "content", "content": "5"},
     )  # fmt: skip
     answer = post(tandem, body)
     assert answer.status_code == 200, answer.text
