@@ -3,6 +3,7 @@ same again for a retry.
 """
 
 import asyncio
+import contextlib
 
 import orjson
 from fastapi import Request
@@ -75,7 +76,8 @@ async def _begins(completion: Completion, gone: "asyncio.Future[None]", timeout_
     """False when the client went away before. Raises ReplyTimedOut, and what `Completion.begin` raises."""
 
     def give_up(_: "asyncio.Future[None]") -> None:
-        if not bound.expired():
+        # In the same turn it may have begun, or taken too long.
+        with contextlib.suppress(RuntimeError):
             bound.reschedule(0)
 
     try:
