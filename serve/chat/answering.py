@@ -13,7 +13,7 @@ from serve.asgi import disconnected
 from serve.auth import Caller
 from serve.chat.completions import Completion, ReplyTimedOut
 from serve.chat.rate_limits import Charge
-from serve.chat.reply import CANCELLED, COMPLETE
+from serve.chat.reply import CANCELLED, COMPLETE, FAILED
 from serve.chat.request import parse
 from serve.chat.retries import Attempt, attempt_of
 from serve.chat.streaming import EventStream
@@ -53,8 +53,10 @@ async def _answer_anew(
             await completion.record(CANCELLED)
             gateway.retries.drop(attempt)
             return Response(status_code=CLIENT_GONE)
-    except BaseException:
+    except BaseException as error:
         gone.cancel()
+        if isinstance(error, ReplyTimedOut):
+            await completion.record(FAILED)
         raise
     if stream:
         return EventStream(gateway, completion, gone, attempt)
