@@ -1,11 +1,13 @@
 """What one API process answered is found by another one, over a real Redis; without one each process knows its own."""
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from feedback.errors import Conflict
+from serve.chat import shared_retries
 from serve.chat.retries import Attempt, KeyReused
 from serve.chat.shared_retries import SharedRetries
 from tests.serve.redis_server import redis_server
@@ -40,6 +42,32 @@ async def test_what_came_to_nothing_may_be_begun_elsewhere(url: str) -> None:
     await one.stop()
     assert await other.begin_anywhere(FIRST) is None
     await other.stop()
+
+
+async def test_a_key_is_free_again_when_whoever_was_answering_is_gone(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared_retries, "PENDING_S", 1.0)
+    one, other = SharedRetries(url), SharedRetries(url)
+    assert await one.begin_anywhere(FIRST) is None
+    await asyncio.sleep(2.0)
+    with pytest.raises(Conflict):
+        await other.begin_anywhere(FIRST)
+    # As if it were killed: it says no more.
+    await one.stop()
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                assert await other.begin_anywhere(FIRST) is None
+                break
+            except Conflict:
+                await asyncio.sleep(0.1)
+    other.keep(FIRST, b"{}", "application/json")
+    await asyncio.sleep(1.5)
+    third = SharedRetries(url)
+    assert await third.begin_anywhere(FIRST) is not None, "the answer is remembered for longer"
+    await other.stop()
+    await third.stop()
 
 
 async def test_a_retry_without_a_key_finds_the_same_body(url: str) -> None:
