@@ -8,7 +8,7 @@ import orjson
 
 from feedback import adapters, verification
 from feedback.adapters import Base
-from feedback.errors import PolicyInvalid
+from feedback.errors import PolicyInvalid, StorageUnavailable
 from feedback.schema import version_name
 from feedback.settings import Settings
 from feedback.store import policies
@@ -48,13 +48,21 @@ class PolicyFolders:
         """It is brought here first where it is in object storage only.
 
         Raises NotFound when there is no such version, PolicyInvalid when its folder is somewhere else or is not what
-        was published, StorageUnavailable.
+        was published, StorageUnavailable, also when it takes longer than `engine.start_timeout_s`.
         """
         if version not in self._known:
             policy = await self._record.read(policies.get, version)
             self._known[version] = policy.path, policy.digest
         path, digest = self._known[version]
-        folder = await asyncio.to_thread(_bring, self._settings, path, digest)
+        timeout_s = self._settings.engine.start_timeout_s
+        try:
+            async with asyncio.timeout(timeout_s):
+                folder = await asyncio.to_thread(_bring, self._settings, path, digest)
+        except TimeoutError:
+            # It comes on in its thread, and the next one who asks may find it here.
+            raise StorageUnavailable(
+                f"{version_name(version)} has not come from the object storage within {timeout_s:g} s; try again later"
+            ) from None
         return PolicyFolder(version, folder, digest, adapters.base_of(folder))
 
     async def base_of(self, policy: PolicyFolder) -> PolicyFolder:

@@ -1,0 +1,54 @@
+"""Where a version's weights are, also when what holds them is away or silent."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from feedback.errors import StorageUnavailable
+from feedback.settings import Settings, load_settings
+from feedback.store import Store, policies
+from serve.engine.policy_folders import PolicyFolders
+from serve.record import Record
+
+DIGEST = "d" * 64
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return load_settings(
+        home=tmp_path / "home", policies_url=f"file://{tmp_path}/storage", engine={"start_timeout_s": 0.3}
+    )
+
+
+@pytest.fixture
+def record(settings: Settings) -> Iterator[Record]:
+    store = Store(settings.record_url)
+    store.migrate()
+    store.write(policies.register_start, "policies/v0", DIGEST, {})
+    record = Record(store)
+    yield record
+    record.close()
+
+
+async def test_a_storage_that_says_nothing_is_not_waited_for_for_ever(
+    tmp_path: Path, settings: Settings, record: Record
+) -> None:
+    silent = tmp_path / "storage" / DIGEST / "manifest.json"
+    silent.parent.mkdir(parents=True)
+    # Whoever reads it waits for a writer.
+    os.mkfifo(silent)
+    try:
+        with pytest.raises(StorageUnavailable, match="v0"):
+            await PolicyFolders(settings, record).of(0)
+    finally:
+        os.close(os.open(silent, os.O_RDWR))
+
+
+async def test_a_version_that_was_found_before_is_found_without_the_record(settings: Settings, record: Record) -> None:
+    (settings.policies_dir / "v0").mkdir(parents=True)
+    folders = PolicyFolders(settings, record)
+    found = await folders.of(0)
+    record.close()
+    assert await folders.of(0) == found
