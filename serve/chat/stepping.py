@@ -1,17 +1,23 @@
 """The chunks of one reply, or of two that are shown side by side, in the order in which they are released."""
 
 import math
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
+from statistics import median
 from typing import Any
 
 from serve.chat.generation import Generation
 from serve.chat.reply import JOINED_FIELDS, join_calls
 
 Chunk = dict[str, Any]
+# However slow the two were together, the longer one of them does not go on more slowly than this.
+LONGEST_GAP_S = 0.1
 
 
 class Alone:
     """One reply: its chunks as they come."""
+
+    wait_s = None
 
     def __init__(self, generation: Generation) -> None:
         self._generation = generation
@@ -34,11 +40,19 @@ class Alone:
 class InStep:
     """Two replies of which none is ahead of the other: each block holds one chunk of either, up to the same token,
     whatever the engines have sent by then, so that neither order, number nor timing of chunks tells the versions apart.
-    When one has ended the other goes on alone.
+    When one has ended the other goes on alone, no faster than both were: else a reply would show by its haste which
+    engine has less to do. `wait_s` is how long what has come is still to be held for that; None where nothing is.
     """
 
-    def __init__(self, left: Generation, right: Generation) -> None:
+    def __init__(self, left: Generation, right: Generation, now: Callable[[], float] = time.monotonic) -> None:
         self._left, self._right = Side(left), Side(right)
+        self.wait_s: float | None = None
+        self._now = now
+        # Of both: when they were released last, how far, and the seconds for each token so far.
+        self._released_at, self._together = math.nan, 0
+        self._gaps_s: list[float] = []
+        # Of the longer one: how far it was when the other ended, and its pace from there.
+        self._alone_from, self._gap_s = 0, math.nan
 
     @property
     def ended(self) -> bool:
@@ -54,16 +68,40 @@ class InStep:
         Raises EngineLost, EngineRefused.
         """
         left, right = self._left, self._right
+        self.wait_s = None
         left.generation.take()
         right.generation.take()
         if left.generation.pending and right.generation.pending:
-            return self._of_both()
+            block = self._of_both()
+            if block:
+                self._note_pace()
+            return block
         for side, other in ((left, right), (right, left)):
             if not side.generation.pending and not side.generation.ended:
                 return []
             if side.generation.ended and other.generation.pending:
-                return other.take(math.inf)
+                return self._of_longer(other)
         return []
+
+    def _of_longer(self, side: "Side") -> list[tuple[int, Chunk]]:
+        """Of the one that goes on alone what may go by now, at the pace of both."""
+        if math.isnan(self._gap_s):
+            self._alone_from, self._gap_s = side.released, min(median(self._gaps_s or [0.0]), LONGEST_GAP_S)
+        if not self._gap_s:
+            return side.take(math.inf)
+        elapsed_s = self._now() - self._released_at
+        block = side.take(self._alone_from + elapsed_s / self._gap_s)
+        if side.generation.pending:
+            next_one = side.released + tokens(side.generation.pending[0])
+            self.wait_s = max(0.0, (next_one - self._alone_from) * self._gap_s - elapsed_s)
+        return block
+
+    def _note_pace(self) -> None:
+        """A block of both was released."""
+        released, at = max(self._left.released, self._right.released), self._now()
+        if self._together and released > self._together:
+            self._gaps_s.append((at - self._released_at) / (released - self._together))
+        self._together, self._released_at = released, at
 
     def _of_both(self) -> list[tuple[int, Chunk]]:
         left, right = self._left, self._right

@@ -3,7 +3,6 @@ waking a task for each token costs more than all that is done with the token.
 """
 
 import asyncio
-import operator
 from collections.abc import Awaitable
 from typing import Any
 
@@ -17,11 +16,11 @@ from serve.chat.frames import DONE, Frames, error_event
 from serve.chat.reply import CANCELLED, COMPLETE, FAILED
 from serve.chat.retries import Attempt
 from serve.chat.stepping import Alone, Chunk, InStep
+from serve.engine.client import EngineLost
 from serve.gateway import Gateway
 from serve.rendering import openai_error
 
 EVENT_STREAM = "text/event-stream"
-FINISH_REASON = operator.attrgetter("finish_reason")
 
 
 class EventStream(Response):
@@ -71,11 +70,12 @@ class Events:
         self._completion = completion
         self._send = send
         self._frames = Frames(completion.chat, completion.head(), completion.tail())
-        self._replies = [generation.reply for generation in generations]
-        self._steps = Alone(generations[0]) if len(generations) == 1 else InStep(*generations)
+        self._steps = Alone(generations[0]) if len(generations) == 1 else InStep(generations[0], generations[1])
         self._alone = generations[0] if self._frames.splices else None
         # What ends the replies, kept back until they are recorded.
         self._held = b""
+        # For what is held back for its time.
+        self._timer: asyncio.TimerHandle | None = None
         # What is left to do of sending an event that the client is too slow for.
         self._unsent: Awaitable[None] | None = None
         self._stopped: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -123,9 +123,9 @@ class Events:
                     return
             for released in self._steps.blocks():
                 chunks, ends = released, list[tuple[int, Chunk]]()
-                if all(map(FINISH_REASON, self._replies)):
+                if all(one.reply.finish_reason and not one.pending for one in self._completion.generations):
                     # Two sides that end are not to differ in how they are cut.
-                    chunks, ends = apart(released) if len(self._replies) == 1 else ([], released)
+                    chunks, ends = apart(released) if len(self._completion.generations) == 1 else ([], released)
                 self._held += self._block(ends)
                 block = self._block(chunks)
                 if block:
@@ -134,8 +134,18 @@ class Events:
                         break
             if self._unsent is not None or self._steps.ended:
                 self._stopped.set_result(None)
+            elif self._steps.wait_s is not None:
+                if self._timer is not None:
+                    self._timer.cancel()
+                self._timer = asyncio.get_running_loop().call_later(self._steps.wait_s, self._go_on)
         except Exception as error:  # noqa: BLE001 - raised where it is waited for, not into the event loop
             self._stopped.set_exception(error)
+
+    def _go_on(self) -> None:
+        """With what was held back, unless nobody waits for it any more."""
+        if not self._stopped.done() and (self._completion.cancelled or self._completion.expired):
+            self._stopped.set_exception(EngineLost("the reply was given up"))
+        self._pass_on()
 
     def _block(self, chunks: list[tuple[int, Chunk]]) -> bytes:
         return b"".join([self._frames.chunk(index, chunk) for index, chunk in chunks])

@@ -5,10 +5,11 @@ from collections.abc import Callable
 from itertools import cycle
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serve.chat.stepping import InStep, merge
+from serve.chat.stepping import LONGEST_GAP_S, InStep, merge
 
 Kind = Callable[[int], dict[str, Any]]
 
@@ -99,6 +100,49 @@ def test_neither_side_is_ahead_and_nothing_is_lost(
             assert abs(released[0] - released[1]) <= 2
     assert tuple(released) == ended
     assert heard == [side.whole for side in sides]
+
+
+class Timed(Scripted):
+    """Its tokens come `every_s`, by the clock of the test."""
+
+    def __init__(self, choice: int, count: int, every_s: float, clock: list[float]) -> None:
+        super().__init__(choice, [1] * count, [], [text])
+        self._every_s, self._clock, self._next_at = every_s, clock, 0.0
+
+    def take(self) -> None:
+        while self._coming and self._next_at <= self._clock[0]:
+            self.pending.append(self._coming.popleft())
+            self._next_at += self._every_s
+
+
+SLOW_S, QUICK_S = 0.04, 0.001
+
+
+def released_at(left: int, right: int, left_every_s: float, right_every_s: float) -> list[tuple[float, int]]:
+    """When each token was released, and of which side. One looks when something comes or `wait_s` is up."""
+    clock, found = [0.0], list[tuple[float, int]]()
+    steps = InStep(
+        Timed(0, left, left_every_s, clock),  # type: ignore[arg-type]
+        Timed(1, right, right_every_s, clock),  # type: ignore[arg-type]
+        lambda: clock[0],
+    )
+    while not steps.ended:
+        for block in steps.blocks():
+            found += [(clock[0], index) for index, chunk in block for _ in chunk.get("token_ids") or ()]
+        clock[0] += QUICK_S if steps.wait_s is None else min(QUICK_S, max(steps.wait_s, 1e-6))
+    return found
+
+
+@pytest.mark.parametrize(("left", "right"), [(6, 20), (20, 6), (10, 10)])
+def test_the_longer_reply_does_not_tell_by_its_haste_which_engine_it_is_from(left: int, right: int) -> None:
+    one, other = released_at(left, right, SLOW_S, QUICK_S), released_at(left, right, QUICK_S, SLOW_S)
+    assert [side for _, side in one] == [side for _, side in other] and len(one) == left + right
+    assert [at for at, _ in one] == pytest.approx([at for at, _ in other], abs=2 * QUICK_S)
+
+
+def test_it_does_not_wait_for_ever_where_both_were_slow() -> None:
+    times = [at for at, _ in released_at(3, 9, 5.0, QUICK_S)]
+    assert times[-1] - times[5] == pytest.approx(6 * LONGEST_GAP_S, abs=2 * QUICK_S)
 
 
 def test_the_pieces_of_calls_are_put_together_by_their_index() -> None:

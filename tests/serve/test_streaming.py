@@ -31,17 +31,22 @@ def word(number: int) -> bytes:
 
 
 class Completion:
-    """What a stream wants of a completion, with one reply whose engine's answer the test plays."""
+    """What a stream wants of a completion, with replies whose engines' answers the test plays."""
 
     cancelled = expired = False
 
-    def __init__(self) -> None:
-        body = {"model": "tandem", "stream": True, "messages": [{"role": "user", "content": "x"}]}
+    def __init__(self, sides: int = 1) -> None:
+        body = {"model": "tandem", "stream": True, "n": sides, "messages": [{"role": "user", "content": "x"}]}
         self.chat = parse(orjson.dumps(body), 2, 1)
-        generation = Generation(SimpleNamespace(), SimpleNamespace(), self.chat, 0, None)  # type: ignore[arg-type]
-        self.engine = generation._transfer = Transfer(b"", lambda: None, lambda: None)
-        self.engine.data_received(HEAD)
-        self.generations = [generation]
+        self.generations: list[Generation] = []
+        self.engines: list[Transfer] = []
+        for side in range(sides):
+            generation = Generation(SimpleNamespace(), SimpleNamespace(), self.chat, side, None)  # type: ignore[arg-type]
+            generation._transfer = Transfer(b"", lambda: None, lambda: None)
+            generation._transfer.data_received(HEAD)
+            self.generations.append(generation)
+            self.engines.append(generation._transfer)
+        self.engine = self.engines[0]
         self.recorded: list[str] = []
 
     def head(self) -> dict[str, Any]:
@@ -51,7 +56,8 @@ class Completion:
         return {}
 
     def stop(self) -> None:
-        self.engine.close()
+        for engine in self.engines:
+            engine.close()
 
     async def record(self, status: str) -> None:
         self.recorded.append(status)
@@ -76,7 +82,10 @@ class Client:
 
     @property
     def text(self) -> str:
-        return "".join(choice["delta"].get("content", "") for choice in self.choices)
+        return self.text_of(0)
+
+    def text_of(self, side: int) -> str:
+        return "".join(choice["delta"].get("content", "") for choice in self.choices if choice["index"] == side)
 
     @property
     def choices(self) -> list[dict[str, Any]]:
@@ -144,6 +153,43 @@ async def test_a_client_that_left_is_sent_no_more() -> None:
     completion.stop()
     await sending
     assert len(client.events) == 1 and completion.recorded == []
+
+
+async def pair_of_which_one_is_held(client: Client) -> tuple[Completion, "asyncio.Task[None]"]:
+    """The short reply is slow; the long one is there at once, and is held to its pace."""
+    completion = Completion(sides=2)
+    sending = asyncio.create_task(Events(completion, client.send, keep=False).send_all())  # type: ignore[arg-type]
+    long, short = completion.engines
+    await asyncio.sleep(0)
+    long.data_received(b"".join(map(word, range(len(WORDS)))) + b"0\r\n\r\n")
+    for number in (0, 1, 2, len(WORDS) - 1):
+        short.data_received(word(number))
+        await asyncio.sleep(0.01)
+    short.data_received(b"0\r\n\r\n")
+    await asyncio.sleep(0)
+    assert len(client.text_of(0).split()) < len(WORDS), "nothing was held"
+    return completion, sending
+
+
+async def test_what_is_held_to_the_pace_of_both_arrives_by_itself() -> None:
+    client = Client(1000)
+    completion, sending = await pair_of_which_one_is_held(client)
+    await sending
+    assert client.text == "".join(WORDS) and client.text_of(1) == "".join(WORDS[:3]) + WORDS[-1]
+    assert completion.recorded == ["complete"] and client.events[-1].endswith(b"data: [DONE]\n\n")
+    ends = [choice["finish_reason"] for choice in client.choices if choice["finish_reason"]]
+    assert ends == ["length", "length"]
+
+
+@pytest.mark.parametrize("why", ["cancelled", "expired"])
+async def test_what_is_held_when_a_stream_is_given_up_is_not_sent(why: str) -> None:
+    client = Client(1000)
+    completion, sending = await pair_of_which_one_is_held(client)
+    setattr(completion, why, True)
+    completion.stop()
+    await sending
+    assert len(client.text_of(0).split()) < len(WORDS)
+    assert completion.recorded == ([] if why == "cancelled" else ["failed"])
 
 
 async def test_what_never_waits_has_ended_at_once() -> None:
