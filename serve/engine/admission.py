@@ -10,7 +10,7 @@ from serve.engine.slot import Seat
 from serve.errors import Overloaded
 
 RETRY_AFTER_S = 2
-# An engine that is started again or changes its weights is back within this time, or something is wrong with it.
+# An engine that is started again is back within this time, or something is wrong with it.
 PATIENCE_S = 30.0
 
 
@@ -23,10 +23,13 @@ class Waiting:
 
 
 class Admission:
-    """One queue for each key; the keys take turns, so one that sends a thousand chats does not hold up the others."""
+    """One queue for each key; the keys take turns, so one that sends a thousand chats does not hold up the others.
+    While `is_changing`, nobody's wait is in vain: replies are ending, and then weights change, each in bounded time.
+    """
 
-    def __init__(self, max_queued: int) -> None:
+    def __init__(self, max_queued: int, is_changing: Callable[[], bool] = lambda: False) -> None:
         self.max_queued = max_queued
+        self._is_changing = is_changing
         self._queues: OrderedDict[str, deque[Waiting]] = OrderedDict()
         self.queued = 0
 
@@ -45,11 +48,10 @@ class Admission:
         self.queued += 1
         self.serve_waiting()
         try:
-            async with asyncio.timeout(PATIENCE_S):
-                return await waiting.seat
-        except TimeoutError:
-            self._leave(key_id, waiting)
-            raise EngineUnavailable("no engine became free in time; try again shortly") from None
+            while not (await asyncio.wait([waiting.seat], timeout=PATIENCE_S))[0]:
+                if not self._is_changing():
+                    raise EngineUnavailable("no engine became free in time; try again shortly")
+            return waiting.seat.result()
         except BaseException:
             self._leave(key_id, waiting)
             raise
@@ -71,22 +73,19 @@ class Admission:
         if len(self._queues.get(longest, ())) <= len(self._queues.get(key_id, ())) + 1:
             raise refused
         last = self._queues[longest][-1]
-        if not last.seat.done():
-            last.seat.set_exception(refused)
+        last.seat.set_exception(refused)
         self._drop(longest, last)
 
     def _seat_first_of(self, key_id: str) -> bool:
         waiting = self._queues[key_id][0]
-        # One that is giving up may not have had its turn to leave.
-        if not waiting.seat.done():
-            try:
-                seat = waiting.place()
-            except TandemError as error:  # for the one who waits, not for the one who happened to leave a seat
-                waiting.seat.set_exception(error)
-            else:
-                if seat is None:
-                    return False
-                waiting.seat.set_result(seat)
+        try:
+            seat = waiting.place()
+        except TandemError as error:  # for the one who waits, not for the one who happened to leave a seat
+            waiting.seat.set_exception(error)
+        else:
+            if seat is None:
+                return False
+            waiting.seat.set_result(seat)
         self._drop(key_id, waiting)
         # To the end of the line of keys.
         if key_id in self._queues:
@@ -101,9 +100,9 @@ class Admission:
             del self._queues[key_id]
 
     def _leave(self, key_id: str, waiting: Waiting) -> None:
-        if waiting.seat.done() and not waiting.seat.cancelled() and waiting.seat.exception() is None:
+        if not waiting.seat.done():
+            self._drop(key_id, waiting)
+        elif waiting.seat.exception() is None:
             # Seated in the very moment of giving up: the seat goes to the next.
             waiting.seat.result().release()
             self.serve_waiting()
-        elif waiting in self._queues.get(key_id, ()):
-            self._drop(key_id, waiting)

@@ -50,7 +50,7 @@ class Pool:
         self.stale = asyncio.Event()
         # The record is being read, and the engines are looked at for what it says.
         self.is_following = False
-        self.admission = Admission(max_queued)
+        self.admission = Admission(max_queued, lambda: any(slot.being_changed for slot in self.slots))
         self._seats_per_slot = seats_per_slot
         self._older_share = older_share
 

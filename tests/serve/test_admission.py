@@ -117,6 +117,14 @@ async def test_nobody_waits_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(admission, "PATIENCE_S", 0.02)
     with pytest.raises(EngineUnavailable):
         await Admission(10).seat("a", Room(0).place)
+    # Where weights are being changed that comes to an end by itself.
+    room, changing = Room(0), True
+    waiting = asyncio.create_task(Admission(10, lambda: changing).seat("a", room.place))
+    await asyncio.sleep(0.1)
+    assert not waiting.done()
+    changing = False
+    with pytest.raises(EngineUnavailable):
+        await waiting
 
 
 @pytest.fixture
