@@ -10,7 +10,7 @@ MESSAGE: dict[str, Any] = {
     "type": "object",
     "required": ["role"],
     "properties": {
-        "role": {"type": "string", "enum": sorted(ROLES)},
+        "role": {"type": "string", "enum": ROLES},
         "content": {
             "anyOf": [
                 {"type": "string"},

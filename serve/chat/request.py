@@ -50,8 +50,9 @@ READ_FIELDS = frozenset(
     }
 )
 KNOWN_FIELDS = READ_FIELDS | SAMPLING_FIELDS | ANSWER_FIELDS | IGNORED_FIELDS
-ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
-TEXT_PARTS = frozenset({"text", "refusal"})
+# Not sets: what a client sends in their place may have no hash.
+ROLES = ("assistant", "developer", "function", "system", "tool", "user")
+TEXT_PARTS = ("text", "refusal")
 SEED_BITS = 63
 MAX_USER = 200
 
@@ -174,7 +175,7 @@ def _messages(body: dict[str, Any]) -> list[dict[str, Any]]:
         if not isinstance(message, dict):
             raise InvalidRequest(f"'{where}' must be an object", param=where)
         if message.get("role") not in ROLES:
-            raise InvalidRequest(f"'{where}.role' must be one of {', '.join(sorted(ROLES))}", param=f"{where}.role")
+            raise InvalidRequest(f"'{where}.role' must be one of {', '.join(ROLES)}", param=f"{where}.role")
         _check_content(message.get("content"), message["role"], f"{where}.content")
     return messages
 

@@ -176,7 +176,9 @@ def test_a_client_that_leaves_stops_the_engine(tandem: Tandem) -> None:
         (chat(messages=[]), "messages"),
         (chat(messages="hello"), "messages"),
         (chat(messages=[{"role": "king", "content": "x"}]), "messages[0].role"),
+        (chat(messages=[{"role": ["user"], "content": "x"}]), "messages[0].role"),
         (chat(messages=[{"role": "user", "content": 5}]), "messages[0].content"),
+        (chat(messages=[{"role": "user", "content": [{"type": ["text"]}]}]), "messages[0].content"),
         (
             chat(messages=[{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "http://x"}}]}]),
             "messages[0].content",
