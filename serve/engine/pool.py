@@ -143,9 +143,9 @@ class Pool:
             self.stale.set()
             return None
         holders = [slot for slot in holders if slot.index not in avoid] or holders
-        # More replies than one engine writes at a time have it to themselves.
-        size = min(size, self._seats_per_slot)
-        free = [slot for slot in holders if slot.in_flight + size <= self._seats_per_slot]
+        # Several replies begin where there is room for one, and the engine has the rest of them wait: so much room at
+        # once there never is while others want it.
+        free = [slot for slot in holders if slot.in_flight < self._seats_per_slot]
         return Seat(min(free, key=lambda slot: slot.in_flight), wanted, size) if free else None
 
     def _expects(self, version: int) -> bool:

@@ -156,6 +156,20 @@ async def test_a_chat_goes_to_what_serves_when_its_turn_comes(pool: Pool) -> Non
     assert all(seat.slot.version == 1 for seat in seats)
 
 
+async def test_who_wants_several_replies_is_not_passed_over_for_those_who_want_one(pool: Pool) -> None:
+    first, second = [await pool.seat(None, "a") for _ in range(2)]
+    several = asyncio.create_task(pool.seat(None, "b", size=4))
+    one = asyncio.create_task(pool.seat(None, "a"))
+    await settled()
+    pool.release(first)
+    assert (await several).size == 4
+    pool.release(second)
+    await settled()
+    assert not one.done(), "the engine has more to write than it can by now"
+    pool.release(several.result())
+    assert (await one).slot.version == 1
+
+
 async def test_a_doubted_engine_gets_no_chats_until_it_was_looked_at(pool: Pool) -> None:
     pool.suspect(pool.slots[0])
     waiting = asyncio.create_task(pool.seat(None, "a"))
