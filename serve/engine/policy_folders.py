@@ -8,7 +8,7 @@ import orjson
 
 from feedback import adapters, verification
 from feedback.adapters import Base
-from feedback.errors import PolicyInvalid, StorageUnavailable
+from feedback.errors import PolicyInvalid, RecordUnavailable, StorageUnavailable
 from feedback.schema import version_name
 from feedback.settings import Settings
 from feedback.store import policies
@@ -41,7 +41,7 @@ class PolicyFolders:
     def __init__(self, settings: Settings, record: Record) -> None:
         self._settings = settings
         self._record = record
-        # Where a version was published and its digest never change: what was served can be put back without the record.
+        # As the record has said. It never changes: what was served can be put back while the record is away.
         self._known: dict[int, tuple[str, str]] = {}
 
     async def of(self, version: int) -> PolicyFolder:
@@ -50,9 +50,12 @@ class PolicyFolders:
         Raises NotFound when there is no such version, PolicyInvalid when its folder is somewhere else or is not what
         was published, StorageUnavailable, also when it takes longer than `engine.start_timeout_s`.
         """
-        if version not in self._known:
+        try:
             policy = await self._record.read(policies.get, version)
             self._known[version] = policy.path, policy.digest
+        except RecordUnavailable:
+            if version not in self._known:
+                raise
         path, digest = self._known[version]
         timeout_s = self._settings.engine.start_timeout_s
         try:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from feedback.errors import StorageUnavailable
+from feedback.errors import RecordUnavailable, StorageUnavailable
 from feedback.settings import Settings, load_settings
 from feedback.store import Store, policies
 from serve.engine.policy_folders import PolicyFolders
@@ -50,5 +50,10 @@ async def test_a_version_that_was_found_before_is_found_without_the_record(setti
     (settings.policies_dir / "v0").mkdir(parents=True)
     folders = PolicyFolders(settings, record)
     found = await folders.of(0)
-    record.close()
+    record.store.close()
+    database = settings.home / "record.db"
+    database.rename(settings.home / "away.db")
+    database.mkdir()
+    with pytest.raises(RecordUnavailable):
+        await PolicyFolders(settings, record).of(0)
     assert await folders.of(0) == found
