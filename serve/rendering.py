@@ -23,6 +23,8 @@ OPENAI_PREFIXES = (
     "/v1/moderations",
     "/v1/files",
 )
+# Beside it there are pages.
+API_PREFIX = "/v1/"
 # The record or an engine is away: both come back by themselves.
 RETRY_AFTER_S = 1
 # OpenAI's own answers to an unknown key and to an unknown model are of the type of any wrong request.
@@ -103,9 +105,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
         answer = _render(request, MethodNotAllowed(f"{request.method} is not allowed here"))
         answer.headers["allow"] = ", ".join(sorted(allowed))
         return answer
-    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        found = MethodNotAllowed(f"{request.method} is not allowed here")
-    elif error.status_code == HTTPStatus.NOT_FOUND:
+    if error.status_code in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED):
         found = UnknownRoute(f"there is nothing at {request.method} {request.url.path}")
     else:
         found = TandemError(str(error.detail))
@@ -117,11 +117,13 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 
 def allowed_methods(request: Request) -> set[str]:
-    """The methods of the routes at this path; none where there is no route."""
+    """The methods of the routes at this path, or of the pages that are beside them; none where neither can be."""
     path = request.url.path
     routes = [route for route in request.app.routes if isinstance(route, APIRoute) and route.path_regex.match(path)]
     # A path of its own goes before one that it would fill in (`/v1/policies/rollback`, `/v1/policies/{version}`).
     routes = [route for route in routes if route.path == path] or routes
+    if not routes and not path.startswith(API_PREFIX):
+        return {"GET", "HEAD"}
     return {method for route in routes for method in route.methods}
 
 

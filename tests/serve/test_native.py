@@ -90,6 +90,11 @@ def test_a_problem_says_what_is_wrong(quiet: Tandem) -> None:
         assert (answer.status_code, said["status"], said["code"], said["title"]) == (404, 404, "not_found", "Not Found")
         unknown = client.get("/v1/nothing")
         assert (unknown.status_code, unknown.json()["code"]) == (404, "unknown_route")
+        for path in ("/v1/nothing", "/v1/embeddings", "/v1/chat/completions/"):
+            assert client.post(path).status_code == 404, path
+        for path in ("/", "/operate"):
+            page = client.post(path)
+            assert (page.status_code, page.headers["allow"]) == (405, "GET, HEAD")
         other = client.post("/v1/policies")
         assert (other.status_code, other.json()["code"]) == (405, "method_not_allowed")
         assert other.headers["allow"] == "GET"
