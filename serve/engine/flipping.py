@@ -117,7 +117,12 @@ class Flipping:
         beside = next((slot for slot in self._pool.slots if self._fits_beside(slot, policy)), None)
         slot = beside or self._spare()
         loaded = Loaded(policy, slot, slot.version, frozenset(slot.adapters))
-        await self._loader.load(slot, policy)
+        try:
+            await self._loader.load(slot, policy)
+        except TandemError:
+            # An adapter's base may be there by now, and the adapter not.
+            await self.put_back(loaded)
+            raise
         return loaded
 
     async def give(self, slot: Slot, policy: PolicyFolder) -> None:
