@@ -10,13 +10,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 
 from feedback.schema import Sample
 from feedback.store import policies
 from tests.serve.conftest import Tandem, wait_until_ready
 from tests.serve.spoiling import spoiled_version
-from tests.serve.test_chat import chat
+from tests.serve.test_chat import chat, events
 
 pytestmark = pytest.mark.engine
 
@@ -182,6 +183,36 @@ def test_an_engine_that_hangs_is_found_out(tandem: Tandem) -> None:
     with tandem.client("chat") as client:
         answers = [client.post("/v1/chat/completions", json=chat(max_tokens=2)) for _ in range(2)]
     assert [answer.status_code for answer in answers] == [200, 200]
+    wait_for_another_engine(tandem, slot.index, before)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_chat_whose_engine_dies_before_the_first_token_goes_to_another_one(tandem: Tandem, stream: bool) -> None:
+    """The process that computes dies; the one before it outlives it, and says that the reply broke off."""
+    (slot,) = [slot for slot in tandem.gateway.pool.slots if slot.version == 0][:1]
+    before, answers = engine_pid(tandem, slot.index), list[httpx.Response]()
+
+    def ask() -> None:
+        with tandem.client("chat") as client:
+            answers.append(client.post("/v1/chat/completions", json=chat(stream=stream)))
+
+    cores = psutil.Process(before).children(recursive=True)
+    for core in cores:
+        core.suspend()
+    asking = threading.Thread(target=ask)
+    asking.start()
+    deadline = time.monotonic() + 20
+    while not slot.in_flight:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    # The engine has taken it by now, as far as it can be known from outside.
+    time.sleep(0.5)
+    for core in cores:
+        core.kill()
+    asking.join()
+    assert answers[0].status_code == 200 and "error" not in answers[0].text
+    said = events(answers[0].text)[-1] if stream else answers[0].json()
+    assert said["choices"][0]["finish_reason"] and said["system_fingerprint"] == "v0"
     wait_for_another_engine(tandem, slot.index, before)
 
 
