@@ -16,6 +16,7 @@ from torch import Tensor
 from feedback.learning_settings import EvaluationSettings
 from learner.estimates import estimate
 from learner.evaluation import sample_replies, standard_scores
+from learner.number_format import exactly
 from learner.policy import Policy
 from learner.preference_model import PreferenceModel
 from learner.prompts import HARMLESS, HELPFUL
@@ -74,4 +75,5 @@ class Measure:
 def best(scores_B_K_2: Tensor, harmless_weight: float) -> Tensor:
     """Which of the K replies, [B], has the highest (1 - w) helpful + w harmless."""
     weights_2 = torch.tensor([1 - harmless_weight, harmless_weight])
-    return (scores_B_K_2 @ weights_2).argmax(dim=1)
+    with exactly(weights_2.device):
+        return (scores_B_K_2 @ weights_2).argmax(dim=1)

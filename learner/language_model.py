@@ -17,6 +17,7 @@ from learner import small_llama
 from learner.errors import ModelNotSupported
 from learner.few_shapes import rounded_down, with_rows_to_spare
 from learner.hardware import matmul_precision
+from learner.number_format import exactly
 from learner.sequences import Episodes
 
 # 64 MB in fp32, or half a gigabyte on a GPU, where each piece adds to the output layer's whole gradient; three such
@@ -87,7 +88,7 @@ def token_logprobs_and_entropies(
     for hidden_n_D, targets_n in _pieces(model, hidden_N_D, targets_N):
         all_logprobs_n_V = _all_logprobs(model, hidden_n_D, temperature)
         logprobs.append(_chosen(all_logprobs_n_V, targets_n))
-        entropies.append(-torch.linalg.vecdot(all_logprobs_n_V.exp(), all_logprobs_n_V)[: len(targets_n)])
+        entropies.append(-_expected(all_logprobs_n_V, all_logprobs_n_V)[: len(targets_n)])
     return TokenLogprobs(torch.cat(logprobs), torch.cat(entropies))
 
 
@@ -128,8 +129,7 @@ def forward_kl_pass(
         with torch.no_grad():
             start_logprobs_n_V = _all_logprobs(start, start_hidden_n_D, start_temperature)
         logprobs_n_V = _all_logprobs(model, hidden_n_D, temperature)
-        kl_n = torch.linalg.vecdot(start_logprobs_n_V.exp(), start_logprobs_n_V - logprobs_n_V)
-        return kl_n[: len(hidden_n_D)]
+        return _expected(start_logprobs_n_V, start_logprobs_n_V - logprobs_n_V)[: len(hidden_n_D)]
 
     if len(pieces) == 1:
         return of_piece(*pieces[0])
@@ -155,6 +155,12 @@ def _scaled_logits(model: PreTrainedModel, hidden_n_D: Tensor, temperature: floa
 
 def _all_logprobs(model: PreTrainedModel, hidden_n_D: Tensor, temperature: float) -> Tensor:
     return torch.log_softmax(_scaled_logits(model, hidden_n_D, temperature), dim=-1)
+
+
+def _expected(all_logprobs_n_V: Tensor, values_n_V: Tensor) -> Tensor:
+    """Expectation [n] of values over the words, in fp32: autocast takes this for a product of matrices."""
+    with exactly(values_n_V.device):
+        return torch.linalg.vecdot(all_logprobs_n_V.exp(), values_n_V)
 
 
 def _chosen(all_logprobs_n_V: Tensor, targets_n: Tensor) -> Tensor:

@@ -143,7 +143,8 @@ class PreferenceModel(nn.Module):
         """
         weights_O = torch.tensor([float(weights.get(name, 0)) for name in self.shape.columns], device=scores_B_O.device)
         anchor_O, scale_O = self.anchor_O.to(scores_B_O.device), self.scale_O.to(scores_B_O.device)
-        return (scores_B_O - anchor_O) / scale_O @ weights_O
+        with exactly(scores_B_O.device):
+            return (scores_B_O - anchor_O) / scale_O @ weights_O
 
     def compare(self, batch: ComparisonBatch, features_C_2_F: Tensor | None) -> Tensor:
         """Raw member scores [C, 2, E, O] of both sides, their prompt computed once."""

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from learner.estimates import estimate
 from learner.length_control import length_controlled_win_rate
+from learner.number_format import exactly
 from learner.preference_model import OVERALL
 
 
@@ -46,7 +47,9 @@ def win_rates(
             "reference_score": estimate(other_B, confidence),
         }
 
-    return by(own.scores_B_O @ weights_O, other.scores_B_O @ weights_O) | {
+    with exactly(weights_O.device):
+        weighed = own.scores_B_O @ weights_O, other.scores_B_O @ weights_O
+    return by(*weighed) | {
         "objectives": {
             name: by(own.scores_B_O[:, at], other.scores_B_O[:, at])
             for at, name in enumerate(columns)

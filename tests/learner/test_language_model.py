@@ -8,11 +8,14 @@ from learner import language_model
 from learner.errors import ModelNotSupported
 from learner.language_model import (
     ChosenLogprobs,
+    forward_kl_pass,
+    logits,
     predicting_states,
     reply_logprobs,
     require_plain_head,
     token_logprobs_and_entropies,
 )
+from learner.number_format import forward_passes
 from learner.sequences import Episodes
 from tests.learner.conftest import random_llama
 
@@ -52,6 +55,20 @@ def test_pieces_give_the_same_logprobs_and_gradients(llama, monkeypatch):
         grads.append([parameter.grad.clone() for parameter in llama.parameters()])
     for whole, pieces in zip(*grads, strict=True):
         torch.testing.assert_close(whole, pieces, atol=2e-4, rtol=1e-3)
+
+
+def test_entropies_and_divergences_are_summed_in_fp32_whatever_models_compute_in(llama):
+    episodes, other = Episodes.pad(PROMPTS, REPLIES), random_llama(seed=7)
+    with torch.no_grad(), forward_passes("bf16", torch.device("cpu")):
+        states_N_D, start_states_N_D = (predicting_states(model, episodes) for model in (llama, other))
+        found = token_logprobs_and_entropies(llama, states_N_D, episodes.reply_tokens_N)
+        kl_N = forward_kl_pass(llama, episodes, other, start_states_N_D)
+        own_N_V, start_N_V = (
+            torch.log_softmax(logits(model, states), dim=-1)
+            for model, states in ((llama, states_N_D), (other, start_states_N_D))
+        )
+    torch.testing.assert_close(found.entropies_N, -(own_N_V.exp() * own_N_V).sum(dim=1))
+    torch.testing.assert_close(kl_N, (start_N_V.exp() * (start_N_V - own_N_V)).sum(dim=1))
 
 
 @pytest.mark.parametrize("spare", [0, 2])

@@ -7,6 +7,7 @@ import torch
 
 from learner.comparisons import ComparisonBatch, EncodedComparison
 from learner.errors import CheckpointInvalid
+from learner.number_format import forward_passes
 from learner.preference_model import (
     PreferenceModel,
     PreferenceShape,
@@ -37,6 +38,16 @@ def model_of(ensemble_size=1, feature=True, pessimism=0.0, readout="last") -> Pr
 
 def side(number: int) -> Episodes:
     return Episodes.pad([one.prompt for one in COMPARISONS], [one.replies[number] for one in COMPARISONS])
+
+
+@torch.no_grad()
+def test_what_ppo_raises_is_not_rounded_where_models_compute_in_bf16():
+    model, weights = model_of(), {"helpful": 0.7, "overall": 0.3}
+    model.scale_O.copy_(torch.tensor([0.3, 2.0, 7.0]))
+    scores_B_O = torch.randn(5, 3, generator=torch.Generator().manual_seed(1))
+    with forward_passes("bf16", torch.device("cpu")):
+        rewards_B = model.combine(scores_B_O, weights)
+    assert torch.equal(rewards_B, model.combine(scores_B_O, weights))
 
 
 @torch.no_grad()
