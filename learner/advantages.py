@@ -1,6 +1,7 @@
 """From scores and KL to rewards, advantages and returns, as pure functions of padded tensors."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -39,14 +40,13 @@ def gae(
     Source: Schulman et al. 2016, equations 11 to 16.
     """
     values_B_R = torch.where(mask_B_R, values_B_R, 0)
-    advantages_B_R = torch.zeros_like(values_B_R)
-    next_advantage_B = torch.zeros_like(values_B_R[:, 0])
-    next_value_B = torch.zeros_like(next_advantage_B)
-    for t in reversed(range(values_B_R.shape[1])):
-        delta_B = rewards_B_R[:, t] + discount * next_value_B - values_B_R[:, t]
-        next_advantage_B = torch.where(mask_B_R[:, t], delta_B + discount * lambda_ * next_advantage_B, 0)
-        next_value_B = values_B_R[:, t]
-        advantages_B_R[:, t] = next_advantage_B
+    next_values_B_R = F.pad(values_B_R[:, 1:], (0, 1))
+    # A_t begins as d_t, which is zero on padding, and is added to from the end of the row on.
+    errors_B_R = torch.where(mask_B_R, rewards_B_R + discount * next_values_B_R - values_B_R, 0)
+    advantages_R_B = errors_B_R.T.contiguous()
+    for t in reversed(range(len(advantages_R_B) - 1)):
+        advantages_R_B[t].add_(discount * lambda_ * advantages_R_B[t + 1])
+    advantages_B_R = advantages_R_B.T.contiguous()
     return advantages_B_R, advantages_B_R + values_B_R
 
 
@@ -71,10 +71,8 @@ def group_relative_advantages(returns_B: Tensor, replies_per_prompt: int, epsilo
     return ((groups_B_k - mean_B_1) / (groups_B_k.std(dim=1, keepdim=True) + epsilon)).view(-1)
 
 
-def explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> Tensor:
-    """1 - Var(returns - values) / Var(returns) over the masked entries; 0 where the returns do not vary. A scalar."""
-    residual = (returns - values)[mask]
-    variance = returns[mask].var(unbiased=False)
-    if variance == 0:
-        return torch.zeros_like(variance)
-    return 1 - residual.var(unbiased=False) / variance
+def explained_variance(values_N: Tensor, returns_N: Tensor) -> Tensor:
+    """1 - Var(returns - values) / Var(returns); 0 where the returns do not vary. A scalar."""
+    variance = returns_N.var(unbiased=False)
+    unexplained = (returns_N - values_N).var(unbiased=False) / variance
+    return torch.where(variance == 0, 0, 1 - unexplained)

@@ -56,6 +56,7 @@ class PreferenceCritic(nn.Module):
     """
 
     shares_policy = False
+    trunk = None
 
     def __init__(self, trunk: PreTrainedModel, seed: int) -> None:
         super().__init__()
@@ -82,7 +83,7 @@ def means_so_far(states_N_D: Tensor, episodes: Episodes) -> Tensor:
     states_B_R_D = episodes.unpack(states_N_D)
     sums_B_R_D = states_B_R_D.cumsum(dim=1) - states_B_R_D[:, :1]
     counts_R_1 = torch.arange(sums_B_R_D.shape[1], device=states_N_D.device).clamp(min=1)[:, None]
-    return (sums_B_R_D / counts_R_1)[episodes.reply_mask_B_R]
+    return episodes.pack(sums_B_R_D / counts_R_1)
 
 
 def _zero(layer: nn.Linear) -> nn.Linear:

@@ -35,6 +35,7 @@ from learner.preference_training import OBJECTIVES, shares_of_objectives
 from learner.processes import ALONE
 from learner.rehearsal import Rehearsal
 from learner.rehearsal_prompts import choose
+from learner.rounded_weights import rounded_once
 from learner.sampler import TorchSampler
 from learner.schedule import batch_of, set_learning_rates
 from learner.trained import Trained
@@ -113,11 +114,12 @@ def train_dpo(
         for step in range(0 if resume is None else resume.step, steps):
             chosen = [encoded[at] for at in batch_of(step, len(encoded), settings.comparisons_per_batch, seed)]
             set_learning_rates(optimizer, step, steps, settings.warmup_share)
-            sums = _accumulate(model, reference, chosen, shares_O, settings.beta)
             rehearsed = None
-            if rehearsal is not None:
-                drawn = torch.Generator().manual_seed(seed * 1_000_003 + step)
-                rehearsed = float(rehearsal.add_gradients(trained, drawn))
+            with rounded_once(model, reference):
+                sums = _accumulate(model, reference, chosen, shares_O, settings.beta)
+                if rehearsal is not None:
+                    drawn = torch.Generator().manual_seed(seed * 1_000_003 + step)
+                    rehearsed = float(rehearsal.add_gradients(trained, drawn))
             norm = nn.utils.clip_grad_norm_(model.parameters(), settings.max_gradient_norm)
             if not torch.isfinite(norm):
                 raise TrainingDiverged(f"the gradient of DPO is not finite in step {step + 1}")
@@ -169,7 +171,7 @@ def _accumulate(
     """Gradients of the mean loss of the comparisons, in as many pieces as fit; answers the figures of the step."""
     weight = sum(one.weight * float(shares_O[one.objective]) for one in chosen)
     untied = max(1, sum(one.label != 0.5 for one in chosen))
-    loss, right, margin, preferred, other = 0.0, 0.0, 0.0, 0.0, 0.0
+    figures: list[Tensor] = []
     for piece in pieces(chosen):
         batch = ComparisonBatch.pad([chosen[at] for at in piece], model.device)
         with torch.no_grad():
@@ -181,12 +183,17 @@ def _accumulate(
         piece_loss.backward()
         with torch.no_grad():
             side_C = (batch.labels_C - 0.5).sign()
-            moved_C_2 = logprobs_C_2 - reference_C_2
-            loss += float(piece_loss)
-            right += float(((margins_C.sign() * side_C + 1) / 2)[side_C != 0].sum())
-            margin += float((margins_C * side_C).sum())
-            preferred += float(torch.where(side_C > 0, moved_C_2[:, 0], moved_C_2[:, 1])[side_C != 0].sum())
-            other += float(torch.where(side_C > 0, moved_C_2[:, 1], moved_C_2[:, 0])[side_C != 0].sum())
+            first_C, second_C = (logprobs_C_2 - reference_C_2).unbind(dim=1)
+            of_comparisons = [
+                (margins_C.sign() * side_C + 1) / 2,
+                margins_C * side_C,
+                torch.where(side_C > 0, first_C, second_C),
+                torch.where(side_C > 0, second_C, first_C),
+            ]
+            sums = [torch.where(side_C != 0, values_C, 0).sum() for values_C in of_comparisons]
+            figures.append(torch.stack([piece_loss, *sums]))
+    # Fetched all at once.
+    loss, right, margin, preferred, other = torch.stack(figures).sum(dim=0).tolist()
     return loss, right / untied, margin / untied, preferred / untied, other / untied
 
 

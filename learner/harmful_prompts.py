@@ -17,10 +17,12 @@ from torch import Tensor
 
 from feedback.learning_settings import DPOSettings, PPOSettings
 from feedback.store.samples import prompt_digest
+from learner.language_model import rows_without_gradients
 from learner.outliers import discriminant, held_out_auroc
 from learner.policy import Message, Policy
 from learner.preference_model import PreferenceModel
 from learner.prompts import HARMLESS, HELPFUL, TrainingPrompt
+from learner.rounded_weights import rounded_once
 from learner.sampler import TorchSampler
 from learner.strange_prompts import middle_layer, said_last, states
 
@@ -198,8 +200,10 @@ def harm_at_stake(
     episodes = sampler.sample(rows, max_new_tokens=longest, temperature=1.0, seed=seed).episodes
     columns = [preference_model.shape.columns.index(name) for name in (HELPFUL, HARMLESS)]
     scores_R_2 = torch.zeros(len(rows), 2, dtype=torch.float64)
-    for rows_B in episodes.by_length(ROWS_PER_FORWARD):
-        scores_R_2[rows_B.cpu()] = preference_model.score(episodes.take(rows_B))[:, columns].double().cpu()
+    trunk = preference_model.trunk
+    with rounded_once(trunk, preference_model.start):
+        for rows_B in episodes.by_length(rows_without_gradients(trunk, episodes, ROWS_PER_FORWARD)):
+            scores_R_2[rows_B.cpu()] = preference_model.score(episodes.take(rows_B))[:, columns].double().cpu()
     helpful_R, harmless_R = (scores_R_2 - scores_R_2.mean(dim=0)).unbind(dim=1)
     slope = (helpful_R @ harmless_R) / (helpful_R @ helpful_R).clamp(min=1e-12)
     return (harmless_R - slope * helpful_R).unflatten(0, (len(prompts), REPLIES_EACH)).std(dim=1)

@@ -23,6 +23,9 @@ from learner.sequences import Episodes
 # 64 MB in fp32, or half a gigabyte on a GPU, where each piece adds to the output layer's whole gradient; three such
 # tensors live at a time.
 LOGITS_PER_PIECE = {"cpu": 1 << 24, "cuda": 1 << 27}
+# Hidden values of a pass without gradients, all tokens together: of one layer at a time, in bf16, about a gigabyte.
+# Fewer passes are fewer launches; on a CPU nothing is gained by it.
+VALUES_PER_PASS = {"cuda": 1 << 25}
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,20 @@ def hidden_states(
     """
     if small_llama.fits(model.base_model, *tokens_B_T.shape):
         return small_llama.hidden_states(model.base_model, tokens_B_T, read_B_T, present_B_T=present_B_T)
-    return model.base_model(input_ids=tokens_B_T, use_cache=False).last_hidden_state[read_B_T]
+    return states_at(model.base_model(input_ids=tokens_B_T, use_cache=False).last_hidden_state, read_B_T)
+
+
+def states_at(states_B_T_D: Tensor, read_B_T: Tensor) -> Tensor:
+    """The states [N, D] where `read_B_T` is True: by number, since a GPU sorts what was chosen by a mask before it puts
+    the gradient back."""
+    return states_B_T_D.flatten(0, 1).index_select(0, read_B_T.flatten().nonzero().squeeze(1))
+
+
+def rows_without_gradients(model: PreTrainedModel, episodes: Episodes, least: int) -> int:
+    """How many rows of `episodes` go through one pass that keeps nothing for gradients: `least`, which one with
+    gradients takes, or on a GPU as many more as are still small."""
+    values = episodes.tokens_B_T.shape[1] * model.config.get_text_config().hidden_size
+    return max(least, VALUES_PER_PASS.get(model.device.type, 0) // values)
 
 
 def predicting_states(model: PreTrainedModel, episodes: Episodes) -> Tensor:

@@ -14,6 +14,7 @@ from transformers.utils import logging as transformers_logging
 
 from feedback.errors import PolicyInvalid
 from learner.errors import PickledWeightsRefused
+from learner.fused_norms import fuse_norms
 from learner.language_model import require_plain_head
 
 Message = Mapping[str, str]
@@ -90,6 +91,8 @@ def load_policy(folder: Path | str, device: str | None = None, dtype: torch.dtyp
     if wrong:
         raise PolicyInvalid(f"{folder}: tensors missing or of another shape: {', '.join(wrong[:5])}")
     model = model.to(device).eval()
+    if model.device.type == "cuda":
+        fuse_norms(model)
     _require_finite(model)
     require_plain_head(model)
     return Policy(model, tokenizer, _end_ids(model, tokenizer))

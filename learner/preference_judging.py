@@ -26,6 +26,7 @@ from learner.errors import TrainingDataInvalid
 from learner.hardware import matmul_precision
 from learner.policy import Policy
 from learner.preference_model import OVERALL, PreferenceModel
+from learner.rounded_weights import rounded_once
 
 SURE_LABEL = 0.85
 
@@ -81,7 +82,7 @@ def score_comparisons(
     if not encoded:
         raise TrainingDataInvalid("no held-out comparison to judge the preference model by")
     scores_C_2_O = torch.zeros(len(encoded), 2, len(model.shape.columns))
-    with matmul_precision(settings.matmul_precision, model.trunk):
+    with matmul_precision(settings.matmul_precision, model.trunk), rounded_once(model.trunk, model.start):
         for piece in pieces(encoded):
             batch = ComparisonBatch.pad([encoded[i] for i in piece], model.device)
             raw_C_2_E_O = model.compare(batch, model.features(batch))

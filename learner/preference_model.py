@@ -28,7 +28,8 @@ from feedback.learning_settings import LoRASettings
 from learner import small_llama
 from learner.comparisons import ComparisonBatch
 from learner.errors import CheckpointInvalid
-from learner.language_model import hidden_states, reply_logprobs, token_logprobs
+from learner.fused_norms import fuse_norms
+from learner.language_model import hidden_states, reply_logprobs, states_at, token_logprobs
 from learner.lora import copy_sharing_frozen, with_adapter
 from learner.number_format import exactly
 from learner.sequences import Episodes
@@ -187,8 +188,9 @@ class PreferenceModel(nn.Module):
         """What the heads see of S replies, [S, D]: the states at their last tokens, or the means over all of each."""
         if self.shape.readout == "last":
             return states_N_D
-        replies_N = torch.arange(len(lengths_S), device=self.device).repeat_interleave(lengths_S)
         states_N_D = states_N_D.float()
+        replies_S = torch.arange(len(lengths_S), device=self.device)
+        replies_N = replies_S.repeat_interleave(lengths_S, output_size=len(states_N_D))
         sums_S_D = states_N_D.new_zeros(len(lengths_S), states_N_D.shape[1]).index_add(0, replies_N, states_N_D)
         return sums_S_D / lengths_S[:, None]
 
@@ -256,7 +258,10 @@ def load_preference_model(
         model.load_state_dict(state, strict=False)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise CheckpointInvalid(f"{folder}: not a preference model: {error}") from error
-    return model.to(device).eval()
+    model = model.to(device).eval()
+    if model.device.type == "cuda":
+        fuse_norms(model.trunk)
+    return model
 
 
 def _adapted(start: PreTrainedModel | None, lora: Mapping[str, Any], seed: int) -> PreTrainedModel:
@@ -283,9 +288,13 @@ def pair_states(trunk: PreTrainedModel, batch: ComparisonBatch, read_C_T: Tensor
             positions_B_T=batch.positions_C_T,
             visible_B_T_T=batch.visible_C_T_T,
         )
-    seen = torch.zeros((), dtype=trunk.dtype, device=batch.tokens_C_T.device)
-    mask_C_1_T_T = torch.where(batch.visible_C_T_T, seen, torch.finfo(trunk.dtype).min)[:, None]
+    # In the format of the queries: autocast would round it anew in each layer.
+    device = batch.tokens_C_T.device
+    rounds = torch.is_autocast_enabled(device.type)
+    number_format = torch.get_autocast_dtype(device.type) if rounds else trunk.dtype
+    seen = torch.zeros((), dtype=number_format, device=device)
+    mask_C_1_T_T = torch.where(batch.visible_C_T_T, seen, torch.finfo(number_format).min)[:, None]
     output = trunk(
         input_ids=batch.tokens_C_T, attention_mask=mask_C_1_T_T, position_ids=batch.positions_C_T, use_cache=False
     )
-    return output.last_hidden_state[read_C_T]
+    return states_at(output.last_hidden_state, read_C_T)

@@ -24,6 +24,7 @@ from learner.losses import preference_loss
 from learner.policy import Policy
 from learner.preference_model import FEATURES, PreferenceModel, PreferenceShape, new_preference_model
 from learner.processes import ALONE, Processes
+from learner.rounded_weights import rounded_once
 from learner.schedule import batch_of, set_learning_rates
 from learner.sharding import clip_gradients, copy_trained, shard
 from learner.training_state import TrainingState, restore
@@ -141,7 +142,7 @@ def shares_of_objectives(
 def _accumulate(
     model: PreferenceModel,
     encoded: Sequence[EncodedComparison],
-    index: Sequence[int],
+    index: list[int],
     features_C_2_F: Tensor | None,
     votes_C_E: Tensor,
     shares_O: Tensor,
@@ -153,22 +154,23 @@ def _accumulate(
     Of each piece every process does its share, and one that has none a row that counts nothing: all of them must make
     the same passes.
     """
-    weight = sum(
-        encoded[i].weight * float(votes_C_E[i].sum()) * float(1 + shares_O[encoded[i].objective]) for i in index
-    )
-    total = torch.zeros(())
-    for piece in pieces([encoded[i] for i in index]):
-        share = processes.share([index[place] for place in piece])
-        rows = share or [index[piece[0]]]
-        batch = ComparisonBatch.pad([encoded[i] for i in rows], model.device)
-        features = None if features_C_2_F is None else features_C_2_F[rows]
-        loss_sum, center = _loss(model, batch, features, votes_C_E[rows].to(model.device), shares_O.to(model.device))
-        loss = loss_sum / max(weight, 1e-6) + penalty * center * (len(rows) / len(index))
-        loss = loss * bool(share)
-        # Over processes gradients are averaged, where their sum is wanted.
-        (loss * processes.count).backward()
-        total += loss.detach().cpu()
-    return float(processes.add_up(total))
+    votes, counts = votes_C_E[index].sum(dim=1).tolist(), (1 + shares_O).tolist()
+    weight = sum(encoded[i].weight * seen * counts[encoded[i].objective] for i, seen in zip(index, votes, strict=True))
+    total = torch.zeros((), device=model.device)
+    with rounded_once(model.trunk):
+        for piece in pieces([encoded[i] for i in index]):
+            share = processes.share([index[place] for place in piece])
+            rows = share or [index[piece[0]]]
+            batch = ComparisonBatch.pad([encoded[i] for i in rows], model.device)
+            features = None if features_C_2_F is None else features_C_2_F[rows]
+            own_votes_C_E, on_device_O = votes_C_E[rows].to(model.device), shares_O.to(model.device)
+            loss_sum, center = _loss(model, batch, features, own_votes_C_E, on_device_O)
+            loss = loss_sum / max(weight, 1e-6) + penalty * center * (len(rows) / len(index))
+            loss = loss * bool(share)
+            # Over processes gradients are averaged, where their sum is wanted.
+            (loss * processes.count).backward()
+            total += loss.detach()
+    return float(processes.add_up(total.cpu()))
 
 
 def _loss(
@@ -234,10 +236,11 @@ def _all_features(model: PreferenceModel, encoded: Sequence[EncodedComparison], 
     if not model.shape.start_logprob_feature:
         return None
     features_C_2_F = torch.zeros(len(encoded), 2, FEATURES, device=model.device)
-    for piece in processes.share(pieces(encoded)):
-        features = model.features(ComparisonBatch.pad([encoded[i] for i in piece], model.device))
-        assert features is not None
-        features_C_2_F[piece] = features
+    with rounded_once(model.start):
+        for piece in processes.share(pieces(encoded)):
+            features = model.features(ComparisonBatch.pad([encoded[i] for i in piece], model.device))
+            assert features is not None
+            features_C_2_F[piece] = features
     return processes.add_up(features_C_2_F)
 
 

@@ -3,8 +3,8 @@
 A token is a thousand kernels of a few microseconds, which Python launches more slowly than the GPU computes them; a
 CUDA graph launches them together. So everything stands where it stood when it was recorded: keys and values in a cache
 of full length, the tokens, their positions and what they may look at in tensors that are filled anew. Rows that are
-dropped are computed on and not read. Under autocast weights are rounded once, and not again for each token. And queries
-that share keys look at them together, where the library would copy the keys for each.
+dropped are computed on and not read. And queries that share keys look at them together, where the library would copy
+the keys for each.
 """
 
 import logging
@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from transformers import AttentionInterface, Cache, PreTrainedModel, StaticCache
 from transformers.cache_utils import StaticLayer
 
@@ -51,7 +50,6 @@ class RecordedDecoder:
         autocast = torch.is_autocast_enabled(device.type)
         self._trunk = model.base_model
         self._format = torch.get_autocast_dtype(device.type) if autocast else model.dtype
-        self._rounded = _rounded_weights(self._trunk, self._format) if autocast else {}
         self._columns: Tensor = torch.zeros(1, dtype=torch.long, device=device)
         self._cache = Cache([_Slots(room, self) for _ in range(config.num_hidden_layers)])
         self._mask_B_S = mask_B_S.bool()
@@ -135,7 +133,7 @@ class RecordedDecoder:
             "past_key_values": self._cache,
             "use_cache": True,
         }
-        states_B_T_D: Tensor = functional_call(self._trunk, self._rounded, (), given).last_hidden_state
+        states_B_T_D: Tensor = self._trunk(**given).last_hidden_state
         return states_B_T_D
 
     def _record(self) -> torch.cuda.CUDAGraph | None:
@@ -198,13 +196,3 @@ def _attention(config: Any, name: str) -> Iterator[None]:
         yield
     finally:
         config._attn_implementation = before
-
-
-def _rounded_weights(trunk: nn.Module, number_format: torch.dtype) -> dict[str, Tensor]:
-    """The weights of products as autocast would round them in each pass, by name."""
-    return {
-        f"{name}.{kind}": parameter.to(number_format)
-        for name, module in trunk.named_modules()
-        if isinstance(module, nn.Linear)
-        for kind, parameter in module.named_parameters(recurse=False)
-    }

@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from itertools import cycle, islice
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from feedback.learning_settings import RehearsalSettings
-from learner.language_model import predicting_states
+from learner.language_model import predicting_states, rows_without_gradients
+from learner.rounded_weights import rounded_once
 from learner.sampler import Sampler
 from learner.sequences import Episodes
 from learner.trained import Trained
@@ -39,6 +40,12 @@ class Rehearsal:
     settings: RehearsalSettings
     temperature: float
     rows: int
+
+    @property
+    def start_head(self) -> nn.Module:
+        """The start's output layer, which is all of it that an optimiser step asks."""
+        head: nn.Module = self.start.get_output_embeddings()
+        return head
 
     @classmethod
     def draw(
@@ -62,8 +69,8 @@ class Rehearsal:
             seed=seed,
         ).episodes
         states: dict[int, Tensor] = {}
-        with torch.no_grad():
-            for rows_B in replies.by_length(rows):
+        with torch.no_grad(), rounded_once(start):
+            for rows_B in replies.by_length(rows_without_gradients(start, replies, rows)):
                 piece = replies.take(rows_B)
                 states_N_D = predicting_states(start, piece).cpu()
                 of_rows = states_N_D.split(piece.reply_lengths_B.tolist())
@@ -76,13 +83,13 @@ class Rehearsal:
         `generator` chooses. Answers this process's part of that mean, in nats."""
         settings, processes = self.settings, policy.processes
         device = self.replies.tokens_B_T.device
-        order_B = torch.randperm(len(self.replies), generator=generator)[: settings.rehearsal_episodes].to(device)
-        chosen = self.replies.take(order_B)
-        tokens = int(chosen.reply_lengths_B.sum())
+        order_B = torch.randperm(len(self.replies), generator=generator)[: settings.rehearsal_episodes]
+        tokens = sum(len(self.start_states[row]) for row in order_B.tolist())
         mean = torch.zeros((), device=device)
-        for places_B in chosen.by_length(self.rows * processes.count):
-            rows_B = order_B[processes.share(places_B)]
-            start_hidden_N_D = torch.cat([self.start_states[row] for row in rows_B.tolist()]).to(device)
+        for piece_B in self.replies.by_length(self.rows * processes.count, order_B.to(device)):
+            rows_B = processes.share(piece_B)
+            start_hidden_N_D = torch.cat([self.start_states[row] for row in rows_B.tolist()])
+            start_hidden_N_D = start_hidden_N_D.to(device, non_blocking=True)
             kl_N = policy.forward_kl_pass(
                 self.replies.take(rows_B),
                 self.start,

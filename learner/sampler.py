@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 from learner.decoding import decoder, left_pad
 from learner.few_shapes import rounded_up
 from learner.language_model import logits
+from learner.rounded_weights import rounded_once
 from learner.sequences import Episodes
 
 
@@ -102,9 +103,10 @@ class TorchSampler:
         generator = torch.Generator().manual_seed(seed)
         uniforms_B_R = torch.rand(first_row + len(prompts), max_new_tokens, generator=generator)[first_row:].to(device)
         parts = []
-        for start in range(0, len(prompts), self.rows_per_batch):
-            rows = slice(start, start + self.rows_per_batch)
-            parts.append(self._decode(prompts[rows], uniforms_B_R[rows], temperature))
+        with rounded_once(self.model):
+            for start in range(0, len(prompts), self.rows_per_batch):
+                rows = slice(start, start + self.rows_per_batch)
+                parts.append(self._decode(prompts[rows], uniforms_B_R[rows], temperature))
         tokens_B_R, logprobs_B_R, entropies_B_R, lengths_B = (torch.cat(part) for part in zip(*parts, strict=True))
         replies = [row[:length] for row, length in zip(tokens_B_R.tolist(), lengths_B.tolist(), strict=True)]
         episodes = Episodes.pad(prompts, replies, device)
@@ -165,7 +167,8 @@ def draw(logits_B_V: Tensor, uniforms_B: Tensor, temperature: float) -> tuple[Te
     `uniforms_B` in [0, 1). The token is the first whose cumulative probability exceeds the uniform number, so a token
     of probability zero is never drawn. Temperature 0 takes the likeliest token, and speaks of the distribution at 1.
     """
-    logprobs_B_V = torch.log_softmax(logits_B_V / (temperature or 1.0), dim=-1)
+    scaled_B_V = logits_B_V if temperature in (0, 1) else logits_B_V / temperature
+    logprobs_B_V = torch.log_softmax(scaled_B_V, dim=-1)
     probabilities_B_V = logprobs_B_V.exp()
     entropies_B = -torch.linalg.vecdot(probabilities_B_V, logprobs_B_V)
     if temperature == 0:

@@ -53,9 +53,13 @@ class Episodes:
         width = int((prompt_lengths_B + reply_lengths_B).max())
         return Episodes(self.tokens_B_T[index_B, :width], prompt_lengths_B, reply_lengths_B)
 
-    def by_length(self, size: int) -> tuple[Tensor, ...]:
-        """Row numbers in batches of `size`, rows of like length together, so that little padding is computed."""
-        return (self.prompt_lengths_B + self.reply_lengths_B).argsort().split(size)
+    def by_length(self, size: int, among_B: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Row numbers, all or those `among_B`, in batches of `size`, rows of like length together, so that little
+        padding is computed."""
+        lengths_B = self.prompt_lengths_B + self.reply_lengths_B
+        if among_B is None:
+            return lengths_B.argsort().split(size)
+        return among_B[lengths_B[among_B].argsort()].split(size)
 
     @cached_property
     def reply_mask_B_R(self) -> Tensor:
@@ -64,9 +68,16 @@ class Episodes:
         return offsets_R < self.reply_lengths_B[:, None]
 
     @cached_property
+    def _packed(self) -> tuple[Tensor, Tensor]:
+        """Rows and columns [N] of `reply_mask_B_R` where it is True. Looked for once: on a GPU whoever asks a mask how
+        much is True in it waits."""
+        rows_N, columns_N = self.reply_mask_B_R.nonzero(as_tuple=True)
+        return rows_N, columns_N
+
+    @cached_property
     def reply_places(self) -> tuple[Tensor, Tensor]:
         """(rows_N, columns_N) of the reply tokens in `tokens_B_T`, in the order of `reply_mask_B_R`."""
-        rows_N, offsets_N = self.reply_mask_B_R.nonzero(as_tuple=True)
+        rows_N, offsets_N = self._packed
         return rows_N, self.prompt_lengths_B[rows_N] + offsets_N
 
     @cached_property
@@ -104,5 +115,11 @@ class Episodes:
     def unpack(self, values_N: Tensor) -> Tensor:
         """One value per reply token, or one vector, laid out as [B, R] with zeros on padding."""
         values_B_R = values_N.new_zeros(*self.reply_mask_B_R.shape, *values_N.shape[1:])
-        values_B_R[self.reply_mask_B_R] = values_N
+        values_B_R[self._packed] = values_N
         return values_B_R
+
+    def pack(self, values_B_R: Tensor, among_B: Tensor | None = None) -> Tensor:
+        """What `unpack` laid out, back as one value [N] or vector per reply token. The layout may be wider, or of more
+        rows, `among_B` of which are these."""
+        rows_N, offsets_N = self._packed
+        return values_B_R[rows_N if among_B is None else among_B[rows_N], offsets_N]

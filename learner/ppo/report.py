@@ -76,29 +76,38 @@ def report(
     """The step's numbers, from its rollout, the returns [N] that its critic learnt and the sums of its update."""
     episodes, samples = rollout.episodes, rollout.samples
     kl_nats = rollout.kl_nats
-    everything_N = torch.ones_like(returns_N, dtype=torch.bool)
-    explained = explained_variance(rollout.values_N, returns_N, everything_N) if critic else 0.0
+    # Fetched together.
+    reward, length_tokens, finished_share, entropy_nats, explained, watch_reward = torch.stack(
+        [
+            rollout.reward_B.mean(),
+            episodes.reply_lengths_B.float().mean(),
+            samples.finished_B.float().mean(),
+            rollout.entropies_N.mean(),
+            explained_variance(rollout.values_N, returns_N),
+            (rollout.reward_B if rollout.watch_reward_B is None else rollout.watch_reward_B).mean(),
+        ]
+    ).tolist()
     return PPOStep(
         step=step,
         steps=steps,
-        reward=float(rollout.reward_B.mean()),
+        reward=reward,
         scores=dict(zip(score_names, rollout.scores_B_O.mean(dim=0).tolist(), strict=True)),
         kl_nats=kl_nats,
         sqrt_kl=max(kl_nats, 0.0) ** 0.5,
         kl_coefficient=kl_coefficient,
-        length_tokens=float(episodes.reply_lengths_B.float().mean()),
-        finished_share=float(samples.finished_B.float().mean()),
-        entropy_nats=float(rollout.entropies_N.mean()),
+        length_tokens=length_tokens,
+        finished_share=finished_share,
+        entropy_nats=entropy_nats,
         clipped_share=totals.per_token("clipped"),
         update_kl_nats=totals.per_token("update_kl"),
         policy_loss=totals.per_token("policy_loss"),
         value_loss=totals.per_token("value_loss"),
         value_clipped_share=totals.per_token("value_clipped"),
-        explained_variance=float(explained),
+        explained_variance=explained if critic else 0.0,
         gradient_norm=totals.per_update("gradient_norm"),
         mismatch_nats=rollout.mismatch_nats,
         rehearsal_kl_nats=totals.per_update("rehearsal_kl") if "rehearsal_kl" in totals.sums else None,
-        watch_reward=None if rollout.watch_reward_B is None else float(rollout.watch_reward_B.mean()),
+        watch_reward=None if rollout.watch_reward_B is None else watch_reward,
         watch_smoothed=None if guard is None else guard.smoothed,
         bound_cost=bound_cost,
         multiplier=multiplier,

@@ -10,9 +10,10 @@ from transformers import PreTrainedModel
 from feedback.learning_settings import PPOSettings
 from learner.critic import Critic, PreferenceCritic
 from learner.errors import TrainingDiverged
-from learner.language_model import reply_logprobs
+from learner.language_model import reply_logprobs, rows_without_gradients
 from learner.losses import truncated_importance_weights
 from learner.preference_model import PreferenceModel
+from learner.rounded_weights import rounded_once
 from learner.sampler import Sampler, Samples
 from learner.sequences import Episodes
 from learner.trained import Trained
@@ -80,11 +81,38 @@ class Rollouts:
         The log-probabilities are the trainer's, whoever sampled. A sampler that draws with the trainer's own weights
         has computed them already, and is only checked, on a few replies.
         """
-        episodes, temperature = samples.episodes, self.settings.temperature
-        processes = self.policy.processes
-        compute = self._must_compute(samples)
+        episodes, compute = samples.episodes, self._must_compute(samples)
+        trunks = self.preference_model.trunk, self.watch and self.watch.trunk, self.critic and self.critic.trunk
+        with rounded_once(self.policy.model, self.start, *trunks):
+            parts = self._looked_at(episodes, compute)
+            checked = None if compute else self._check(samples)
+        sampler_logprobs_N = episodes.pack(samples.logprobs_B_R)
+        logprobs_N = episodes.pack(parts["logprobs"]) if compute else sampler_logprobs_N
+        entropies_B_R = parts["entropies"] if compute else samples.entropies_B_R
+        assert entropies_B_R is not None
+        mismatch = float((logprobs_N - sampler_logprobs_N).abs().mean()) if checked is None else checked
+        reward_B = self._reward(self.preference_model, parts["scores"], samples)
+        self._require_sound(mismatch, reward_B)
+        return Rollout(
+            samples,
+            logprobs_N,
+            episodes.pack(parts["start_logprobs"]),
+            episodes.pack(entropies_B_R),
+            episodes.pack(parts["values"]) if self.critic is not None else torch.zeros_like(logprobs_N),
+            truncated_importance_weights(logprobs_N, sampler_logprobs_N, self.settings.importance_weight_cap),
+            parts["scores"],
+            reward_B,
+            mismatch,
+            None if self.watch is None else self._reward(self.watch, parts["watch_scores"], samples),
+            episodes.pack(parts["states"]) if "states" in parts else None,
+        )
+
+    def _looked_at(self, episodes: Episodes, compute: bool) -> dict[str, Tensor]:
+        """What the models say of the replies, by name and row: [B, R] of each token, [B, O] of each reply."""
+        temperature, processes = self.settings.temperature, self.policy.processes
+        rows = rows_without_gradients(self.start, episodes, self.settings.episodes_per_forward)
         parts: dict[str, Tensor] = {}
-        for rows_B in episodes.by_length(self.settings.episodes_per_forward * processes.count):
+        for rows_B in episodes.by_length(rows * processes.count):
             index_B = processes.share(rows_B)
             piece = episodes.take(index_B)
             values: dict[str, Tensor] = {}
@@ -110,29 +138,7 @@ class Rollouts:
                 whole = parts.setdefault(name, value.new_zeros(len(episodes), width, *value.shape[2:]))
                 whole[index_B, : value.shape[1]] = value
         # Every row was looked at by one process and is zero in the others.
-        parts = {name: processes.add_up(value) for name, value in parts.items()}
-
-        mask_B_R = episodes.reply_mask_B_R
-        sampler_logprobs_N = samples.logprobs_B_R[mask_B_R]
-        logprobs_N = parts["logprobs"][mask_B_R] if compute else sampler_logprobs_N
-        entropies_B_R = parts["entropies"] if compute else samples.entropies_B_R
-        assert entropies_B_R is not None
-        mismatch = float((logprobs_N - sampler_logprobs_N).abs().mean()) if compute else self._check(samples)
-        reward_B = self._reward(self.preference_model, parts["scores"], samples)
-        self._require_sound(mismatch, reward_B)
-        return Rollout(
-            samples,
-            logprobs_N,
-            parts["start_logprobs"][mask_B_R],
-            entropies_B_R[mask_B_R],
-            parts["values"][mask_B_R] if self.critic is not None else torch.zeros_like(logprobs_N),
-            truncated_importance_weights(logprobs_N, sampler_logprobs_N, self.settings.importance_weight_cap),
-            parts["scores"],
-            reward_B,
-            mismatch,
-            None if self.watch is None else self._reward(self.watch, parts["watch_scores"], samples),
-            parts["states"][mask_B_R] if "states" in parts else None,
-        )
+        return {name: processes.add_up(value) for name, value in parts.items()}
 
     def _must_compute(self, samples: Samples) -> bool:
         """Whether the policy's log-probabilities, or its states, are wanted of all replies."""
@@ -145,11 +151,11 @@ class Rollouts:
         count = self.settings.checked_replies + -self.settings.checked_replies % processes.count
         rows_B = torch.arange(count, device=episodes.tokens_B_T.device) * (len(episodes) // count)
         sums = torch.zeros(2, device=rows_B.device)
-        for index_B in processes.share(rows_B).split(self.settings.episodes_per_forward):
+        rows = rows_without_gradients(self.start, episodes, self.settings.episodes_per_forward)
+        for index_B in processes.share(rows_B).split(rows):
             piece = episodes.take(index_B)
             _, now_N = self.policy.reply_pass(piece, self.settings.temperature)
-            mask_B_R = piece.reply_mask_B_R
-            sampler_N = samples.logprobs_B_R[index_B, : mask_B_R.shape[1]][mask_B_R]
+            sampler_N = piece.pack(samples.logprobs_B_R[index_B])
             sums += torch.stack([(now_N - sampler_N).abs().sum(), torch.ones_like(now_N).sum()])
         difference, tokens = processes.add_up(sums).tolist()
         return difference / tokens

@@ -339,11 +339,12 @@ def estimate_advantages(rollout: Rollout, settings: PPOSettings, kl_coefficient:
     if settings.advantage == "gae":
         values_B_R = episodes.unpack(rollout.values_N)
         advantages_B_R, returns_B_R = gae(rewards_B_R, values_B_R, mask_B_R, settings.discount, settings.gae_lambda)
-        return whiten(advantages_B_R, mask_B_R)[mask_B_R], returns_B_R[mask_B_R]
+        return episodes.pack(whiten(advantages_B_R, mask_B_R)), episodes.pack(returns_B_R)
     compare = leave_one_out_advantages if settings.advantage == "rloo" else group_relative_advantages
     total_B = rewards_B_R.sum(dim=1)
     advantages_B = compare(total_B, settings.replies_per_prompt)
-    return advantages_B[:, None].expand_as(rewards_B_R)[mask_B_R], total_B[:, None].expand_as(rewards_B_R)[mask_B_R]
+    rows_N, _ = episodes.reply_places
+    return advantages_B[rows_N], total_B[rows_N]
 
 
 def _require_consistent(

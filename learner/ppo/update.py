@@ -13,6 +13,7 @@ from learner.losses import policy_loss, value_loss
 from learner.ppo.rollout import Rollout
 from learner.processes import Processes
 from learner.rehearsal import Rehearsal
+from learner.rounded_weights import rounded_once
 from learner.sequences import Episodes
 from learner.sharding import clip_gradients
 from learner.trained import Trained
@@ -25,19 +26,24 @@ class UpdateTotals:
     tokens: int = 0
     updates: int = 0
     sums: dict[str, float] = field(default_factory=dict)
+    _added: list[tuple[str, Tensor]] = field(default_factory=list)
 
     def add(self, **values: Tensor) -> None:
-        for name, value in values.items():
-            self.sums[name] = self.sums.get(name, 0.0) + float(value.detach())
+        self._added += [(name, value.detach()) for name, value in values.items()]
 
     def over(self, processes: Processes) -> "UpdateTotals":
         """The sums of all processes together; all of them made the same updates."""
-        per_update = {"gradient_norm": self.sums.pop("gradient_norm")}
-        names = sorted(self.sums)
+        # Fetched all at once: on a GPU each would wait for the passes before it.
+        sums: dict[str, float] = {}
+        fetched = torch.stack([value for _, value in self._added]).tolist()
+        for (name, _), value in zip(self._added, fetched, strict=True):
+            sums[name] = sums.get(name, 0.0) + value
+        per_update = {"gradient_norm": sums.pop("gradient_norm")}
+        names = sorted(sums)
         # Of one length in all processes, in fp64: they hold counts too.
-        values = torch.tensor([self.tokens, *(self.sums[name] for name in names)], dtype=torch.float64)
-        tokens, *sums = processes.add_up(values).tolist()
-        return UpdateTotals(round(tokens), self.updates, dict(zip(names, sums, strict=True)) | per_update)
+        values = torch.tensor([self.tokens, *(sums[name] for name in names)], dtype=torch.float64)
+        tokens, *added = processes.add_up(values).tolist()
+        return UpdateTotals(round(tokens), self.updates, dict(zip(names, added, strict=True)) | per_update)
 
     def per_token(self, name: str) -> float:
         return self.sums.get(name, 0.0) / max(1, self.tokens)
@@ -83,20 +89,22 @@ class Updater:
         minibatches = len(episodes) / settings.episodes_per_minibatch
         tokens_per_minibatch = len(advantages_N) / minibatches
         processes = self.policy.processes
+        rehearsed_head = None if self.rehearsal is None else self.rehearsal.start_head
+        models = self.policy.model, None if self.critic is None else self.critic.trunk, rehearsed_head
         totals = UpdateTotals()
         rehearsed = torch.Generator().manual_seed(seed + 32)
         for index_B in self._minibatches(len(episodes), seed):
-            for places_B in episodes.take(index_B).by_length(settings.episodes_per_forward * processes.count):
-                piece_B = index_B[processes.share(places_B)]
-                piece = episodes.take(piece_B)
-                mask_B_R = piece.reply_mask_B_R
-                data = {name: value[piece_B, : mask_B_R.shape[1]][mask_B_R] for name, value in padded.items()}
-                loss = self._loss(piece, data, totals)
-                # Every token of the step weighs the same, however minibatches and pieces are cut. Over processes
-                # gradients are averaged, where their sum is wanted.
-                (loss * (processes.count / tokens_per_minibatch)).backward()
-            if self.rehearsal is not None:
-                totals.add(rehearsal_kl=self.rehearsal.add_gradients(self.policy, rehearsed))
+            with rounded_once(*models):
+                for rows_B in episodes.by_length(settings.episodes_per_forward * processes.count, index_B):
+                    piece_B = processes.share(rows_B)
+                    piece = episodes.take(piece_B)
+                    data = {name: piece.pack(value, piece_B) for name, value in padded.items()}
+                    loss = self._loss(piece, data, totals)
+                    # Every token of the step weighs the same, however minibatches and pieces are cut. Over processes
+                    # gradients are averaged, where their sum is wanted.
+                    (loss * (processes.count / tokens_per_minibatch)).backward()
+                if self.rehearsal is not None:
+                    totals.add(rehearsal_kl=self.rehearsal.add_gradients(self.policy, rehearsed))
             totals.add(gradient_norm=self.apply_gradients())
             totals.updates += 1
         self.policy.make_whole()

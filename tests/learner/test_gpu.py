@@ -15,6 +15,7 @@ from feedback.learning_settings import DPOSettings, PPOSettings, PreferenceSetti
 from feedback.settings import load_settings
 from feedback.store import iterations, policies
 from learner.dpo import train_dpo
+from learner.fused_norms import fuse_norms
 from learner.gradient_checkpointing import checkpoint_layers
 from learner.iteration.process import run
 from learner.lora import copy_sharing_frozen, with_adapter
@@ -40,6 +41,9 @@ LORA = {"rank": 4, "alpha": 8.0}
 def ppo_on(device: str | torch.device, **change) -> PPO:
     settings = PPOSettings(**(SETTINGS.model_dump() | change))
     start = random_llama().to(device)
+    if device == GPU:
+        # As where a policy is loaded.
+        fuse_norms(start)
     model = copy.deepcopy(start)
     if settings.lora.rank:
         model = with_adapter(copy_sharing_frozen(start.requires_grad_(False)), settings.lora, seed=1)

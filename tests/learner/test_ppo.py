@@ -9,9 +9,10 @@ import torch
 from feedback.learning_settings import PPOSettings
 from learner.critic import Critic
 from learner.errors import CheckpointInvalid, TrainingDataInvalid, TrainingDiverged
-from learner.language_model import reply_logprobs
+from learner.language_model import VALUES_PER_PASS, reply_logprobs
 from learner.policy import Policy
 from learner.ppo import PPO, train_ppo, training
+from learner.ppo import rollout as rollout_module
 from learner.preference_model import PreferenceShape, new_preference_model
 from learner.prompts import PromptPool, TrainingPrompt
 from learner.sampler import Samples, TorchSampler
@@ -236,6 +237,25 @@ def test_what_the_sampler_computed_is_what_would_be_computed_again(temperature):
         torch.testing.assert_close(getattr(taken, name), getattr(again, name), atol=1e-4, rtol=0)
     assert 0 < taken.mismatch_nats < 1e-5
     assert 0 < again.mismatch_nats < 1e-5
+
+
+@pytest.mark.parametrize("critic", ["preference_states", "preference_model", "policy"])
+def test_passes_without_gradients_take_more_rows_where_there_is_room_and_say_the_same(monkeypatch, critic):
+    ppo = trainer(SETTINGS.model_copy(update={"critic": critic, "episodes_per_forward": 3, "checked_replies": 32}))
+    samples = rollout_of(ppo).samples
+    passes = []
+    monkeypatch.setattr(rollout_module, "reply_logprobs", lambda *given: passes.append(given) or reply_logprobs(*given))
+    pieces = ppo.rollouts.evaluate(samples)
+    assert len(passes) == 11
+    width = samples.episodes.tokens_B_T.shape[1]
+    for most, rows in ((32 * width * 16, 16), (32 * width * 32, 32)):
+        passes.clear()
+        monkeypatch.setitem(VALUES_PER_PASS, "cpu", most)
+        again = ppo.rollouts.evaluate(samples)
+        assert [len(given[1]) for given in passes] == [rows] * (32 // rows)
+        for name in ("logprobs_N", "start_logprobs_N", "entropies_N", "values_N", "scores_B_O", "mismatch_nats"):
+            ours, theirs = (torch.as_tensor(getattr(one, name)) for one in (again, pieces))
+            torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
 
 
 def test_a_sampler_that_takes_itself_for_the_trainer_is_checked():
