@@ -5,7 +5,8 @@ prompts and settings, the peer's gradients clipped as ours are; both checked to 
 one of half a million parameters, a Llama of 30 million, trained for a few minutes on the world's dialogues and kept
 in `--folder`, or one of half a billion random parameters, for its speed and memory. The policies that both sides have
 after each step are looked at on held-out prompts, off the clock, and compared where their KL from the start is equal.
-On a GPU both compute in bf16 by autocast. Prints a line of JSON for each run, in turns, and what both come to.
+On a GPU both compute in bf16 by autocast. Our rollouts are PyTorch's, or with `"rollouts": "vllm"` among `--ppo` an
+engine's, whose start counts. Prints a line of JSON for each run, in turns, and what both come to.
 """
 
 import argparse
@@ -41,6 +42,7 @@ from learner.prompts import PromptPool, TrainingPrompt
 from learner.sequences import Episodes
 from learner.starting_policy import WEIGHTS
 from learner.starting_policy.train import encode, train
+from learner.vllm_sampler import VLLMSampler
 
 TRL = "1.12.0"
 MAX_NEW_TOKENS = 48
@@ -99,9 +101,16 @@ def tandem(task: Task, settings: PPOSettings, seed: int, *, keep_policies: bool)
             save_policy(policy, folders[-1])
 
     on_step = keep if keep_policies else None
+    if settings.rollouts == "vllm":
+        save_policy(start, task.folder / "published")
     clock.start()
     with forward_passes(forward_format("auto", policy.model.device), policy.model.device):
-        train_ppo(policy, start.model, task.preference, task.prompts, settings, seed=seed, on_step=on_step)
+        sampler = None
+        if settings.rollouts == "vllm":
+            sampler = VLLMSampler(policy.model, policy.end_ids, task.folder / "published", settings)
+        train_ppo(
+            policy, start.model, task.preference, task.prompts, settings, seed=seed, sampler=sampler, on_step=on_step
+        )
     return {"folders": folders, **clock.read()}
 
 
@@ -226,7 +235,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--replies", type=int, default=8, help="to each held-out prompt; 0 measures speed alone")
     parser.add_argument("--ppo", type=json.loads, default={}, help="PPO settings")
-    parser.add_argument("--attention", choices=["sdpa", "eager"], default="eager", help="of the peer")
+    parser.add_argument("--attention", choices=["sdpa", "eager"], help="of the peer; by itself sdpa on a GPU only")
     ways = ["bf16", "ieee", "autocast"]
     parser.add_argument(
         "--matmul", choices=ways, default="bf16", help="oneDNN's switch in the peer, or autocast to bf16"
@@ -238,7 +247,8 @@ def main() -> None:
     start = start_folder(given.policy, given.folder, given.dialogues)
     settings = PPOSettings(**({"steps": 4, "max_new_tokens": MAX_NEW_TOKENS, "rehearsal_weight": 0.0} | given.ppo))
     task = make_task(start, given.votes, given.folder / given.policy, given.device)
-    how = {"attention": given.attention, "matmul": given.matmul, "rows": min(given.rows, settings.episodes_per_step)}
+    attention = given.attention or ("sdpa" if given.device == "cuda" else "eager")
+    how = {"attention": attention, "matmul": given.matmul, "rows": min(given.rows, settings.episodes_per_step)}
     episodes = settings.steps * settings.episodes_per_step
     speeds: dict[str, list[float]] = {"tandem": [], "trl": []}
     more_reward: list[float] = []

@@ -117,7 +117,7 @@ def main() -> None:
     parser.add_argument("--votes", type=int, default=2000)
     parser.add_argument("--turns", type=int, nargs="+", default=[0, 6])
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--attention", choices=["sdpa", "eager"], default="eager", help="of the peer")
+    parser.add_argument("--attention", choices=["sdpa", "eager"], help="of the peer; by itself sdpa on a GPU only")
     parser.add_argument("--matmul", choices=["bf16", "ieee"], default="bf16", help="oneDNN's switch in the peer")
     given = parser.parse_args()
     python = environment.prepare(TRL)
@@ -127,7 +127,8 @@ def main() -> None:
     settings = PreferenceSettings(**{"epochs": 1, "readout": "last", "start_logprob_feature": False} | given.preference)
     for turns in given.turns:
         pairs = make_pairs(writer, given.votes, turns, seed=1)
-        how = {"start": str(start), "device": given.device, "attention": given.attention, "matmul": given.matmul}
+        attention = given.attention or ("sdpa" if given.device == "cuda" else "eager")
+        how = {"start": str(start), "device": given.device, "attention": attention, "matmul": given.matmul}
         job = peer_job(policy, pairs, settings, 1) | how
         shared = statistics.mean(len(policy.encode_chat(pair.messages)) for pair in pairs.train)
         tokens = statistics.mean(len(reply) for pair in pairs.train for reply in pair.replies)

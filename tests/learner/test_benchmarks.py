@@ -1,6 +1,9 @@
 """The benchmarks of learning run, at a size that measures nothing; the peers too where their environments are there."""
 
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -45,8 +48,13 @@ def test_preference_training_of_the_peer(pairs: preference_training.Pairs) -> No
     assert 0 < environment.run(peer(preference_training.TRL), "trl_reward.py", job | HOW)["accuracy"] < 1
 
 
-def test_ppo(task: ppo.Task) -> None:
-    [start, end] = ppo.course(task, ppo.tandem(task, PPO, seed=1, keep_policies=True)["folders"], 2, 1)
+@pytest.mark.parametrize("rollouts", ["auto", "vllm"])
+def test_ppo(task: ppo.Task, rollouts: Literal["auto", "vllm"]) -> None:
+    settings = PPO.model_copy(update={"rollouts": rollouts, "max_prompt_tokens": 128})
+    # What an engine leaves in its process is not for other tests.
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as apart:
+        done = apart.submit(ppo.tandem, task, settings, seed=1, keep_policies=True).result()
+    [start, end] = ppo.course(task, done["folders"], 2, 1)
     assert abs(start[0]) < 1e-3 < abs(end[0])
 
 
