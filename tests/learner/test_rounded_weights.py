@@ -49,7 +49,7 @@ def test_within_the_block_weights_are_bf16_and_afterwards_what_they_were(llama):
     other = with_adapter(copy_sharing_frozen(llama.requires_grad_(False)), PolicyLoRASettings(rank=4), seed=1)
     before = {name: id(weight) for name, weight in llama.named_parameters()}
     own, shared = llama.model.layers[0].mlp.up_proj, other.model.layers[0].mlp.up_proj
-    with forward_passes("bf16", CPU), pytest.raises(ZeroDivisionError), rounded_once(llama, other, llama.lm_head):
+    with forward_passes("bf16", CPU), pytest.raises(ZeroDivisionError), rounded_once(other, llama, llama.lm_head):
         assert own.weight.dtype == torch.bfloat16 and not own.weight.requires_grad
         assert shared.base_layer.weight is own.weight
         assert shared.lora_A.default.weight.dtype == torch.bfloat16
