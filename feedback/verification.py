@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from feedback.errors import PolicyInvalid
-from feedback.giving_way import IDLE_S, give_way, wait_for_idle, wait_no_longer
+from feedback.giving_way import IDLE_S, give_way, resting, wait_for_idle, wait_no_longer
 
 ROOT = Path(__file__).parents[1]
 
@@ -61,10 +61,11 @@ def main(folder: str, digest: str) -> int:
     """Say what is wrong with it, if anything is."""
     give_way()
     gc.disable()  # too short for garbage to matter
-    from feedback import manifest
-
     try:
-        manifest.verify(Path(folder), digest)
+        with resting():
+            from feedback import manifest
+
+            manifest.verify(Path(folder), digest)
     except PolicyInvalid as error:
         sys.stdout.write(error.message)
         return error.exit_code

@@ -23,7 +23,17 @@ NEVER = {
 # These run as the engine's process, not as the API's, and are all of serve that may import vllm.
 ENGINE_PROCESS = {
     f"serve/engine/{name}.py"
-    for name in ("server", "launcher", "terse", "terse_steps", "worker", "staging", "scheduler")
+    for name in (
+        "server",
+        "launcher",
+        "terse",
+        "terse_steps",
+        "worker",
+        "gentle_loading",
+        "staging",
+        "weight_files",
+        "scheduler",
+    )
 }
 
 

@@ -9,7 +9,6 @@ import logging
 import sys
 import threading
 from collections.abc import Iterator
-from copy import copy
 from types import MethodType
 from typing import Any
 
@@ -20,11 +19,11 @@ from vllm.config import VllmConfig
 from vllm.model_executor.layers.attention import is_deferred_attention_layer
 from vllm.model_executor.layers.linear import UnquantizedLinearMethod
 from vllm.model_executor.layers.vocab_parallel_embedding import UnquantizedEmbeddingMethod
-from vllm.model_executor.model_loader import get_model_loader
 from vllm.model_executor.model_loader.reload.layerwise import get_layerwise_info
 from vllm.utils.cpu_resource_utils import get_cgroup_memory_limit, get_cgroup_memory_usage
 
-from feedback.giving_way import give_way
+from feedback.giving_way import give_way, with_rests
+from serve.engine.weight_files import name_folder, read_weights
 
 log = logging.getLogger(__name__)
 
@@ -66,8 +65,7 @@ class StagedLoading:
         if staging is None or staging.state != "ready":
             return {"state": "none", "why": ""}
         staging.exchange()
-        model_config = self.model_runner.vllm_config.model_config
-        model_config.model, model_config.model_weights, model_config.revision = staging.weights_path, "", None
+        name_folder(self.model_runner.vllm_config.model_config, staging.weights_path)
         self.model_runner.reset_lora_state()
         self.model_runner.reset_encoder_cache()
         self.model_runner.reset_mm_cache()
@@ -159,23 +157,19 @@ class Staging:
                         unfilled(module, name, parameter, self._device) if twin is None else twin
                     )
         model.load_weights(self._weights(model))  # type: ignore[operator]
-        for name, parameter in model.named_parameters():
+        for name, parameter in with_rests(model.named_parameters()):
             self._check_wanted()
             # vLLM does not say what it has not loaded, nor that it has loaded a part of it.
             if parameter.isnan().any():
                 raise CannotStage(f"its files do not fill {name}")
-        for _, beside in parts:
+        for _, beside in with_rests(parts):
             self._check_wanted()
             method = getattr(beside, "quant_method", None)
             if method is not None:
                 method.process_weights_after_loading(beside)
 
     def _weights(self, model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-        load_config, model_config = copy(self._config.load_config), copy(self._config.model_config)
-        load_config.use_tqdm_on_load = False
-        model_config.model, model_config.model_weights, model_config.revision = self.weights_path, "", None
-        loader: Any = get_model_loader(load_config)
-        for weight in loader.get_all_weights(model_config, model):
+        for weight in with_rests(read_weights(self.weights_path, self._config, model)):
             self._check_wanted()
             yield weight
 

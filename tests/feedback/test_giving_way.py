@@ -1,9 +1,12 @@
 """Priorities of threads, as the kernel has them."""
 
 import os
+import resource
+import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -59,3 +62,29 @@ def test_what_has_ended_gives_way() -> None:
     ended.wait()
     giving_way.wait_for_idle(ended.pid)
     assert giving_way.wait_no_longer(ended.pid)
+
+
+def work(seconds: float) -> None:
+    """Of a processor."""
+    began = time.thread_time()
+    while time.thread_time() - began < seconds:
+        pass
+
+
+def test_a_process_rests_while_it_works() -> None:
+    before, handler = resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw, signal.getsignal(signal.SIGALRM)
+    with giving_way.resting():
+        work(0.05)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw - before >= 25
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+    assert signal.getsignal(signal.SIGALRM) is handler
+
+
+def test_a_thread_rests_between_what_it_works_on() -> None:
+    def rests() -> int:
+        before = resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
+        for _ in giving_way.with_rests(range(20)):
+            work(giving_way.WORK_S)
+        return resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw - before
+
+    assert in_a_thread(rests) >= 20
