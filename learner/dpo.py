@@ -29,8 +29,8 @@ from learner.hardware import matmul_precision
 from learner.harmful_prompts import HarmTest, voted_prompts
 from learner.language_model import token_logprobs
 from learner.losses import dpo_margins, preference_loss
+from learner.pairs import pair_states
 from learner.policy import Policy
-from learner.preference_model import pair_states
 from learner.preference_training import OBJECTIVES, shares_of_objectives
 from learner.processes import ALONE
 from learner.rehearsal import Rehearsal

@@ -10,7 +10,7 @@ class PickledWeightsRefused(PolicyInvalid):
 
 
 class ModelNotSupported(PolicyInvalid):
-    """A model whose logits are not its output layer applied to its last hidden state."""
+    """A model of a kind that cannot be trained here."""
 
     code = "model_not_supported"
 

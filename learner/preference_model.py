@@ -25,13 +25,13 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 
 from feedback.learning_settings import LoRASettings
-from learner import small_llama
 from learner.comparisons import ComparisonBatch
 from learner.errors import CheckpointInvalid
 from learner.fused_norms import fuse_norms
-from learner.language_model import hidden_states, reply_logprobs, states_at, token_logprobs
+from learner.language_model import hidden_states, reply_logprobs, token_logprobs
 from learner.lora import copy_sharing_frozen, with_adapter
 from learner.number_format import exactly
+from learner.pairs import pair_states
 from learner.sequences import Episodes
 
 FEATURES = 2
@@ -275,26 +275,3 @@ def _own_state(model: PreferenceModel) -> dict[str, Tensor]:
     """Weights and buffers that are not the starting policy's."""
     shared = {f"trunk.{name}" for name, weight in model.trunk.named_parameters() if not weight.requires_grad}
     return {name: tensor for name, tensor in model.state_dict().items() if name not in shared}
-
-
-def pair_states(trunk: PreTrainedModel, batch: ComparisonBatch, read_C_T: Tensor) -> Tensor:
-    """Hidden states [N, D] where `read_C_T` is True, in rows that hold a prompt and both replies."""
-    if small_llama.fits(trunk, *batch.tokens_C_T.shape):
-        return small_llama.hidden_states(
-            trunk,
-            batch.tokens_C_T,
-            read_C_T,
-            present_B_T=batch.present_C_T,
-            positions_B_T=batch.positions_C_T,
-            visible_B_T_T=batch.visible_C_T_T,
-        )
-    # In the format of the queries: autocast would round it anew in each layer.
-    device = batch.tokens_C_T.device
-    rounds = torch.is_autocast_enabled(device.type)
-    number_format = torch.get_autocast_dtype(device.type) if rounds else trunk.dtype
-    seen = torch.zeros((), dtype=number_format, device=device)
-    mask_C_1_T_T = torch.where(batch.visible_C_T_T, seen, torch.finfo(number_format).min)[:, None]
-    output = trunk(
-        input_ids=batch.tokens_C_T, attention_mask=mask_C_1_T_T, position_ids=batch.positions_C_T, use_cache=False
-    )
-    return states_at(output.last_hidden_state, read_C_T)

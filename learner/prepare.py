@@ -13,6 +13,7 @@ from feedback.lifeline import die_with_parent
 from feedback.schema import version_name
 from feedback.settings import Settings, load_settings
 from feedback.store import Store, policies
+from learner.pairs import require_pairs
 from learner.policy import load_policy
 from learner.publishing import publish_folder
 
@@ -58,6 +59,7 @@ def prepare(store: Store, settings: Settings) -> None:
             )
         return
     policy = load_policy(find(settings.policy), device="cpu")
+    require_pairs(policy.model)
     if not policy.tokenizer.chat_template:
         log.warning("%s has no chat template; turns are written as Human: and Assistant:", settings.policy)
         policy.tokenizer.chat_template = PLAIN_TEMPLATE
