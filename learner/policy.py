@@ -1,7 +1,7 @@
 """A policy on disk and in memory: a causal language model, its tokenizer, and the probe that proves it was loaded."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from learner.errors import PickledWeightsRefused
 from learner.fused_norms import fuse_norms
 from learner.language_model import require_plain_head
 
-Message = Mapping[str, str]
+Message = Mapping[str, Any]
 
 PROBE_MESSAGES: tuple[tuple[Message, ...], ...] = (
     ({"role": "user", "content": "What is 2 plus 3?"},),
@@ -59,11 +59,18 @@ def encode_chat(
     messages: Sequence[Message],
     add_generation_prompt: bool = True,
 ) -> list[int]:
-    """Token ids of a conversation in the tokenizer's chat template."""
+    """Token ids of a conversation in the tokenizer's chat template, as an engine sees it."""
     if not tokenizer.chat_template:
         raise PolicyInvalid("the tokenizer has no chat template: add a chat_template.jinja to the policy folder")
-    text = tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=add_generation_prompt)
+    said = [{**message, "content": text_of(message)} for message in messages]
+    text = tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=add_generation_prompt)
     return tokenizer.encode(text, add_special_tokens=False)
+
+
+def text_of(message: Message) -> str:
+    """What a message says: its text, its parts of text a line each, or nothing."""
+    content = message.get("content") or ""
+    return content if isinstance(content, str) else "\n".join(part[part["type"]] for part in content)
 
 
 def load_policy(folder: Path | str, device: str | None = None, dtype: torch.dtype | None = None) -> Policy:
@@ -172,7 +179,8 @@ def _require_safetensors(folder: Path) -> None:
 
 
 def _end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
-    """The tokenizer's end token first, then those that only the generation configuration names."""
+    """The end tokens that tokenizer and generation configuration name, the one that the chat template writes after a
+    reply first: with some models the tokenizer's own is not that but the end of a document."""
     configured = model.generation_config.eos_token_id if model.generation_config else None
     candidates = [
         tokenizer.eos_token_id,
@@ -181,4 +189,14 @@ def _end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tupl
     ends = tuple(dict.fromkeys(token for token in candidates if token is not None))
     if not ends:
         raise PolicyInvalid("neither the tokenizer nor the generation configuration names an end token")
-    return ends
+    return tuple(sorted(ends, key=lambda token: token != _written_after_a_reply(tokenizer, ends)))
+
+
+def _written_after_a_reply(tokenizer: PreTrainedTokenizerBase, ends: Collection[int]) -> int | None:
+    """The first of these tokens that the chat template writes after a reply; None where it writes none of them."""
+    if not tokenizer.chat_template:
+        return None
+    asked, replied = PROBE_MESSAGES[-1][:1], PROBE_MESSAGES[-1][:2]
+    before, whole = encode_chat(tokenizer, asked), encode_chat(tokenizer, replied, add_generation_prompt=False)
+    common = next((at for at, (one, other) in enumerate(zip(before, whole, strict=False)) if one != other), len(before))
+    return next((token for token in whole[common:] if token in ends), None)

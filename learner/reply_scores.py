@@ -39,7 +39,7 @@ class Judge:
     def scores(self, messages: Sequence[Mapping[str, Any]], replies: Sequence[str]) -> list[float]:
         """One number a reply, as PPO's reward weighs the scores: higher is better."""
         limits = self.learner.preference
-        prompt = self.start.encode_chat([_plain(message) for message in messages])[-limits.max_prompt_tokens :]
+        prompt = self.start.encode_chat(messages)[-limits.max_prompt_tokens :]
         encoded = [self.start.encode_reply(reply)[: limits.max_reply_tokens] for reply in replies]
         scores: list[float] = []
         for first in range(0, len(encoded), ROWS_PER_FORWARD):
@@ -123,11 +123,3 @@ def _check_digest(folder: Path, policy: PolicyRow) -> None:
         raise PolicyInvalid(f"the preference model that {name} was trained with is not in this home") from None
     if digest != policy.evidence.get("preference", {}).get("sha256"):
         raise PolicyInvalid(f"the preference model of {policy.iteration_id} is not the one in the evidence of {name}")
-
-
-def _plain(message: Mapping[str, Any]) -> dict[str, str]:
-    """A message with its text parts as one text, as the engine's chat template sees it."""
-    content = message.get("content") or ""
-    if isinstance(content, list):
-        content = "\n".join(part[part["type"]] for part in content)
-    return {"role": message["role"], "content": content}

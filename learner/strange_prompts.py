@@ -20,7 +20,7 @@ from torch import Tensor
 from feedback.learning_settings import RejectionSettings
 from learner.errors import CheckpointInvalid
 from learner.outliers import Outliers, auroc, fit
-from learner.policy import Policy
+from learner.policy import Policy, text_of
 
 WEIGHTS, ABOUT = "strange_prompts.safetensors", "strange_prompts.json"
 PROMPTS_PER_FORWARD = 32
@@ -163,6 +163,5 @@ def said_last(messages: Sequence[Mapping[str, Any]]) -> str | None:
     """The text of the last message of the user; None where there is none."""
     for message in reversed(messages):
         if message["role"] == "user":
-            content = message.get("content") or ""
-            return content if isinstance(content, str) else "\n".join(part.get("text", "") for part in content)
+            return text_of(message)
     return None

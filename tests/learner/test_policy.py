@@ -35,6 +35,28 @@ def test_a_chat_is_encoded_in_the_template(policy):
     assert policy.decode(policy.encode_reply("w3 w4")) == "w3 w4"
 
 
+def test_parts_of_text_are_said_as_one_text(policy):
+    parts = [{"type": "text", "text": "w1"}, {"type": "text", "text": "w2"}]
+    assert policy.encode_chat([{"role": "user", "content": parts}]) == policy.encode_chat(HELLO)
+    nothing = [*HELLO, {"role": "assistant", "content": None}]
+    assert policy.encode_chat(nothing) == policy.encode_chat([*HELLO, {"role": "assistant", "content": ""}])
+
+
+@pytest.mark.parametrize(("turn_ends_with", "first"), [("<pad>", 0), ("<end>", END), ("", END)])
+def test_the_end_of_a_written_reply_is_the_chat_templates(policy, tmp_path, turn_ends_with, first):
+    """As where a turn ends with one token and a document with another, and the tokenizer names the latter."""
+    policy.tokenizer.chat_template = (
+        "{%- for message in messages -%}{{- '<' + message['role'] + '> ' + message['content'] + ' "
+        + turn_ends_with
+        + " ' -}}{%- endfor -%}{{- '<assistant>' if add_generation_prompt else '<end>' -}}"
+    )
+    policy.model.generation_config.eos_token_id = [END, 0]
+    save_policy(policy, tmp_path)
+    loaded = load_policy(tmp_path, "cpu")
+    assert loaded.encode_reply("w1")[-1] == first
+    assert set(loaded.end_ids) == {END, 0}
+
+
 def test_a_tied_policy_is_written_untied_and_stays_tied_in_memory(tmp_path):
     tied = Policy(random_llama(tied=True), word_tokenizer(), (END,))
     save_policy(tied, tmp_path)
