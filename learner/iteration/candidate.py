@@ -11,6 +11,7 @@ from feedback import policy_weights
 from feedback.schema import version_name
 from feedback.store import policies
 from learner.dpo import DPOStep, train_dpo
+from learner.errors import TrainingDataInvalid
 from learner.evaluation import Serving, evaluate
 from learner.iteration.examples import comparisons, held_out_prompts
 from learner.iteration.harm import harmful_among_undecided
@@ -93,16 +94,19 @@ def _train_dpo(
     """By this process alone."""
     checkpoint = this.checkpoint(TRAINING_STATE["dpo"], ALONE)
     objectives = judges.preference_model.shape.objectives
-    train_dpo(
-        candidate.policy,
-        (start if candidate.parent == 0 else load(this, candidate.parent)).model,
-        [one for one in comparisons(dataset, "train") if one.objective in objectives],
-        this.learner.dpo,
-        seed=this.seed,
-        objectives=objectives,
-        rehearse_on=rehearse_on,
-        on_step=checkpoint.after(on_step),
-        resume=checkpoint.load(),
+    reference = start if candidate.parent == 0 else load(this, candidate.parent)
+    checkpoint.resume(
+        lambda state: train_dpo(
+            candidate.policy,
+            reference.model,
+            [one for one in comparisons(dataset, "train") if one.objective in objectives],
+            this.learner.dpo,
+            seed=this.seed,
+            objectives=objectives,
+            rehearse_on=rehearse_on,
+            on_step=checkpoint.after(on_step),
+            resume=state,
+        )
     )
 
 
@@ -160,6 +164,12 @@ def publish(this: Run, candidate: Candidate, dataset: Path, evidence: dict[str, 
 
 
 def reward_weights(this: Run, preference_model: PreferenceModel) -> dict[str, float]:
-    """The operator's weights of the scores that there are votes for."""
-    weights = this.learner.ppo.reward_weights
-    return {name: weights.get(name, 0.0) for name in preference_model.shape.columns}
+    """The operator's weights of the scores that there are votes for. Raises TrainingDataInvalid where all are zero."""
+    wanted, columns = this.learner.ppo.reward_weights, preference_model.shape.columns
+    weights = {name: wanted.get(name, 0.0) for name in columns}
+    if not any(weights.values()):
+        raise TrainingDataInvalid(
+            f"learner.ppo.reward_weights weighs {', '.join(sorted(wanted)) or 'nothing'}, "
+            f"and the votes gave scores for {', '.join(columns)}"
+        )
+    return weights

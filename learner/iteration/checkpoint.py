@@ -14,6 +14,7 @@ from learner.processes import Processes
 from learner.training_state import TrainingState
 
 Step = TypeVar("Step", PreferenceStep, PPOStep, DPOStep)
+Trained = TypeVar("Trained")
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +22,7 @@ log = logging.getLogger(__name__)
 class Checkpoint:
     """A training state on disk, written at most every `interval_s` and at the end, by the first of `processes` for all.
 
-    `on_invalid` is told what is wrong with one that cannot be read: the stage begins anew then.
+    `on_invalid` is told what is wrong with one that cannot be read or gone on from: the stage begins anew then.
     """
 
     def __init__(self, path: Path, interval_s: float, on_invalid: Callable[[str], None], processes: Processes) -> None:
@@ -48,6 +49,16 @@ class Checkpoint:
 
         return told
 
+    def resume(self, train: Callable[[TrainingState | None], Trained]) -> Trained:
+        """What `train` makes of the state that was left; of none, where that belongs to another run: somebody was
+        erased since, say, and their votes are gone from the dataset."""
+        try:
+            return train(self.load())
+        except CheckpointInvalid as error:
+            if self._processes.first:
+                self._forget(error)
+            return train(None)
+
     def load(self) -> TrainingState | None:
         """The state that was left, or None where there is none that is whole."""
         state = self._read() if self._processes.first else None
@@ -61,7 +72,10 @@ class Checkpoint:
         try:
             return TrainingState.load(self._path)
         except CheckpointInvalid as error:
-            log.warning("%s; the stage begins anew", error.message)
-            self._on_invalid(error.message)
-            self._path.unlink()
+            self._forget(error)
             return None
+
+    def _forget(self, error: CheckpointInvalid) -> None:
+        log.warning("%s; the stage begins anew", error.message)
+        self._on_invalid(error.message)
+        self._path.unlink(missing_ok=True)

@@ -10,8 +10,8 @@ from typing import Any
 import orjson
 
 from feedback import datasets
-from feedback.learning_settings import PPOSettings
 from feedback.schema import OBJECTIVES
+from feedback.settings import LearnerSettings
 from learner.anchor import set_anchor
 from learner.comparisons import VotedComparison
 from learner.disagreement import note_disagreement
@@ -20,7 +20,7 @@ from learner.iteration.run import Run, write_json
 from learner.iteration.together import train_preference_model_together
 from learner.policy import Policy
 from learner.preference_judging import accuracy_of, calibrate
-from learner.preference_model import PreferenceModel, load_preference_model, save_preference_model
+from learner.preference_model import OVERALL, PreferenceModel, load_preference_model, save_preference_model
 from learner.preference_training import train_preference_model
 from learner.pretraining import RANKED, ranked_pairs
 from learner.processes import ALONE
@@ -40,7 +40,7 @@ def train_preferences(this: Run, dataset: Path, start: Policy) -> tuple[Preferen
 def train_watch(this: Run, dataset: Path, start: Policy) -> tuple[PreferenceModel | None, dict[str, Any]]:
     """Train the watch model on the votes set apart for it, and measure it likewise. None, and why, with too few."""
     watched = comparisons(dataset, "watch")
-    lacking = _lacking(watched, comparisons(dataset, "train"), this.learner.ppo)
+    lacking = lacks(watched, comparisons(dataset, "train"), this.learner)
     if lacking is not None:
         report = {"trained": False, "votes": len(watched), "reason": lacking}
         this.progress.tell(WATCH, report)
@@ -49,12 +49,16 @@ def train_watch(this: Run, dataset: Path, start: Policy) -> tuple[PreferenceMode
     return model, {"trained": True, "votes": len(watched), **report}
 
 
-def _lacking(watched: list[VotedComparison], train: list[VotedComparison], ppo: PPOSettings) -> str | None:
-    """What speaks against a watch model: too few votes, or none under an objective that the reward weighs."""
+def lacks(watched: list[VotedComparison], train: list[VotedComparison], learner: LearnerSettings) -> str | None:
+    """What speaks against a watch model: too few votes, or none under an objective that the reward weighs, by itself or
+    in the overall score."""
+    ppo, in_overall = learner.ppo, learner.preference.objective_weights
     if len(watched) < ppo.watch_min_votes:
         return f"{len(watched)} votes to watch by, {ppo.watch_min_votes} wanted (feedback.watch_share)"
-    weighed = {one.objective for one in train if ppo.reward_weights.get(one.objective)}
-    unwatched = weighed - {one.objective for one in watched}
+    weights = {name for name, weight in ppo.reward_weights.items() if weight}
+    if OVERALL in weights:
+        weights |= {name for name, weight in in_overall.items() if weight}
+    unwatched = weights & {one.objective for one in train} - {one.objective for one in watched}
     return f"no vote to watch by under {', '.join(sorted(unwatched))}" if unwatched else None
 
 
@@ -101,14 +105,16 @@ def pretrain(this: Run, dataset: Path, start: Policy) -> tuple[PreferenceModel |
         return model, orjson.loads(report_file.read_bytes())
     pairs = ranked_pairs(settings.pretraining, datasets.read(dataset, "train"), this.settings.feedback)
     checkpoint = this.checkpoint(PRETRAINED + STATE, ALONE)
-    model = train_preference_model(
-        start,
-        pairs.train,
-        settings.model_copy(update={"epochs": settings.pretraining.epochs, "objective_weights": {RANKED: 1.0}}),
-        seed=this.seed,
-        objectives=[RANKED],
-        on_step=checkpoint.after(partial(this.progress.preference_step, PREFERENCE)),
-        resume=checkpoint.load(),
+    model = checkpoint.resume(
+        lambda state: train_preference_model(
+            start,
+            pairs.train,
+            settings.model_copy(update={"epochs": settings.pretraining.epochs, "objective_weights": {RANKED: 1.0}}),
+            seed=this.seed,
+            objectives=[RANKED],
+            on_step=checkpoint.after(partial(this.progress.preference_step, PREFERENCE)),
+            resume=state,
+        )
     )
     votes = [replace(one, objective=RANKED) for one in comparisons(dataset, "heldout")]
     report = {

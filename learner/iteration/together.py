@@ -95,17 +95,19 @@ def _preference(
     on_step: Callable[[PreferenceStep], None],
 ) -> PreferenceModel:
     checkpoint = this.checkpoint(task["state"])
-    return train_preference_model(
-        start,
-        comparisons(Path(task["dataset"]), task["split"]),
-        this.learner.preference,
-        seed=this.seed,
-        objectives=task["objectives"],
-        before=before,
-        processes=this.processes,
-        checkpoint_gradients=this.learner.gradient_checkpointing,
-        on_step=checkpoint.after(on_step),
-        resume=checkpoint.load(),
+    return checkpoint.resume(
+        lambda state: train_preference_model(
+            start,
+            comparisons(Path(task["dataset"]), task["split"]),
+            this.learner.preference,
+            seed=this.seed,
+            objectives=task["objectives"],
+            before=before,
+            processes=this.processes,
+            checkpoint_gradients=this.learner.gradient_checkpointing,
+            on_step=checkpoint.after(on_step),
+            resume=state,
+        )
     )
 
 

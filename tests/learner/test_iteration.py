@@ -15,13 +15,15 @@ from feedback.examples import split_of
 from feedback.figures import figures_of
 from feedback.importing import import_file
 from feedback.learning_settings import PPOSettings
-from feedback.settings import Settings, load_settings
+from feedback.settings import LearnerSettings, Settings, load_settings
 from feedback.store import Store, iterations, leases, policies, rehearsals, votes
 from feedback.store.policies import Provenance
 from feedback.worker import count_all
+from learner.comparisons import VotedComparison
+from learner.errors import TrainingDataInvalid
 from learner.iteration import frontier
 from learner.iteration.examples import agreements
-from learner.iteration.preferences import PREFERENCE
+from learner.iteration.preferences import PREFERENCE, lacks
 from learner.iteration.process import run
 from learner.measure_again import measure_again
 from learner.policy import Policy
@@ -252,6 +254,34 @@ def test_imported_pairs_train_any_model(tmp_path: Path) -> None:
     assert list(candidate.evidence["preference"]["objectives"]) == ["harmless"]
     assert list(candidate.evidence["evaluation"]["objectives"]) == ["harmless"]
     manifest.verify(settings.home / candidate.path, candidate.digest, like=settings.policies_dir / "v0")
+
+
+def test_a_watch_model_needs_votes_under_all_that_the_reward_weighs() -> None:
+    def votes(*objectives: str) -> list[VotedComparison]:
+        return [VotedComparison([{"role": "user", "content": "Hi"}], ("a", "b"), name, 1.0) for name in objectives]
+
+    def learner(weights: dict[str, float], **preference: object) -> LearnerSettings:
+        ppo = {"watch_min_votes": 2, "reward_weights": weights}
+        return LearnerSettings.model_validate({"ppo": ppo, "preference": preference})
+
+    both, helpful = votes("helpful", "harmless"), votes("helpful", "helpful")
+    assert lacks(helpful, helpful, learner({"overall": 1.0})) is None
+    assert lacks(both, both, learner({"overall": 1.0})) is None
+    assert "harmless" in str(lacks(helpful, both, learner({"overall": 1.0})))
+    assert "harmless" in str(lacks(helpful, both, learner({"harmless": 1.0})))
+    assert lacks(helpful, both, learner({"helpful": 1.0})) is None
+    assert lacks(helpful, both, learner({"overall": 1.0}, objective_weights={"helpful": 1.0})) is None
+    assert "1 votes" in str(lacks(both[:1], both, learner({"overall": 1.0})))
+
+
+def test_a_reward_that_no_vote_speaks_of_ends_the_iteration(store: Store, settings: Settings) -> None:
+    """Of the score `funny` there is no vote: PPO would go on with nothing to raise."""
+    learner = settings.learner.model_dump(mode="json")
+    learner["ppo"] |= {"reward_weights": {"funny": 1.0}}
+    iteration = store.write(iterations.start_next, trigger="operator", learner=learner, reason="a test")
+    with pytest.raises(TrainingDataInvalid, match="funny"):
+        run(store, settings, iteration.id)
+    assert store.read(iterations.get, iteration.id).state == "failed"
 
 
 def test_raters_of_one_mind_and_divided_ones() -> None:
