@@ -89,7 +89,7 @@ def evaluate(
         own, other, *serves = (
             _reply(policy, asked, preference_model, watch, settings, seed) for policy in (candidate, *rivals)
         )
-        kl_B = _kl(candidate, reference, own.samples)
+        kl_B = _kl(candidate, reference, own.samples, settings.temperature)
         conduct_figures = _conduct(candidate, reference, preference_model, chosen, own, other, settings, seed)
 
     def against(rival: Replies) -> dict[str, Any]:
@@ -225,12 +225,13 @@ def standard_scores(preference_model: PreferenceModel, samples: Samples) -> Tens
 
 
 @torch.no_grad()
-def _kl(candidate: Policy, reference: Policy, samples: Samples) -> Tensor:
-    """Sum over each reply's tokens of logp - logp_reference, [B] in nats, on the CPU."""
+def _kl(candidate: Policy, reference: Policy, samples: Samples, temperature: float) -> Tensor:
+    """Sum over each reply's tokens of logp - logp_reference, [B] in nats, on the CPU, both at the temperature of the
+    samples: else its mean would be no KL."""
     rows = torch.arange(len(samples.episodes), device=samples.episodes.tokens_B_T.device)
     sums = []
     for index_B in rows.split(ROWS_PER_FORWARD):
         piece = samples.episodes.take(index_B)
-        own_N, other_N = (reply_logprobs(policy.model, piece) for policy in (candidate, reference))
+        own_N, other_N = (reply_logprobs(policy.model, piece, temperature) for policy in (candidate, reference))
         sums.append(piece.unpack(own_N - other_N).sum(dim=1).cpu())
     return torch.cat(sums)

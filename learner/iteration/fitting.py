@@ -9,24 +9,26 @@ from feedback.settings import LearnerSettings
 
 
 def fit_to(learner: LearnerSettings, policy: Path) -> LearnerSettings:
-    """The settings with lengths that the policy can take: a reply has at most half of its positions."""
+    """The settings with lengths that the policy can take: a reply has at most half of its positions, and so much is
+    left of a prompt that the longest reply to it has room, in training and in evaluation."""
     config = orjson.loads((policy / "config.json").read_bytes())
     positions = config.get("max_position_embeddings") or config.get("n_positions")
     if positions is None:
         return learner
 
-    def fitted(section: Any, reply: str) -> Any:
+    evaluated = min(learner.evaluation.max_new_tokens, positions // 2)
+
+    def fitted(section: Any, reply: str, room: int = 0) -> Any:
         reply_tokens = min(getattr(section, reply), positions // 2)
-        prompt_tokens = min(section.max_prompt_tokens, positions - reply_tokens)
+        prompt_tokens = min(section.max_prompt_tokens, positions - max(reply_tokens, room))
         return section.model_copy(update={reply: reply_tokens, "max_prompt_tokens": prompt_tokens})
 
     return learner.model_copy(
         update={
             "preference": fitted(learner.preference, "max_reply_tokens"),
-            "ppo": fitted(learner.ppo, "max_new_tokens"),
+            # Evaluation and frontier ask prompts as long as PPO's.
+            "ppo": fitted(learner.ppo, "max_new_tokens", evaluated),
             "dpo": fitted(learner.dpo, "max_reply_tokens"),
-            "evaluation": learner.evaluation.model_copy(
-                update={"max_new_tokens": min(learner.evaluation.max_new_tokens, positions // 2)}
-            ),
+            "evaluation": learner.evaluation.model_copy(update={"max_new_tokens": evaluated}),
         }
     )

@@ -366,5 +366,8 @@ def _require_consistent(
         raise TrainingDataInvalid(f"{settings.advantage} compares replies: replies_per_prompt must be 2 or more")
     if Bound.of(settings) is not None:
         asked = any(prompt.objective == HARMLESS for prompt in prompts)
-        if HARMLESS not in preference_model.shape.columns or not asked or not settings.harmless_prompt_share:
-            raise TrainingDataInvalid("a bound on harm needs votes under harmless, and prompts that they were cast on")
+        drawn = settings.episodes_per_step // settings.replies_per_prompt * settings.harmless_prompt_share
+        if HARMLESS not in preference_model.shape.columns or not asked or round(drawn) == 0:
+            raise TrainingDataInvalid(
+                "a bound on harm needs votes under harmless, and prompts that they were cast on in each step"
+            )

@@ -21,11 +21,13 @@ def policy(seed: int) -> Policy:
     return Policy(random_llama(seed), word_tokenizer(), (END,))
 
 
-def judged(candidate: Policy, reference: Policy, watch: bool = False, serving: Policy | None = None) -> dict:
+def judged(
+    candidate: Policy, reference: Policy, watch: bool = False, serving: Policy | None = None, settings=SETTINGS
+) -> dict:
     objectives = PreferenceShape(("helpful", "harmless"), 1, 8, False)
     model = new_preference_model(reference.model, objectives, seed=1)
     return evaluate(
-        candidate, reference, model, PROMPTS, SETTINGS, reward_weights={"overall": 1.0}, max_prompt_tokens=64, seed=3,
+        candidate, reference, model, PROMPTS, settings, reward_weights={"overall": 1.0}, max_prompt_tokens=64, seed=3,
         watch=new_preference_model(reference.model, objectives, seed=2) if watch else None,
         serving=None if serving is None else Serving("v1", serving),
     )  # fmt: skip
@@ -51,6 +53,13 @@ def test_a_policy_against_itself_is_neither_better_nor_worse():
     for name in ("harm", "refusals", "flattery", "agreement", "length_tokens"):
         assert found[name] == found[f"reference_{name}"], name
     assert found["diversity"]["distinct_2"] == found["diversity"]["reference_distinct_2"]
+
+
+def test_the_kl_is_that_of_what_is_sampled():
+    """At a temperature far above one both policies are all but uniform, and all but equal."""
+    warm, cool = (SETTINGS.model_copy(update={"temperature": temperature}) for temperature in (1e4, 1.0))
+    assert abs(judged(policy(1), policy(2), settings=warm)["kl_nats"]) < 0.01
+    assert judged(policy(1), policy(2), settings=cool)["kl_nats"] > 1
 
 
 def test_what_serves_is_a_second_rival():

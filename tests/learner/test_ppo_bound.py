@@ -15,6 +15,8 @@ from learner.training_state import TrainingState
 from tests.learner.conftest import END, random_llama, word_tokenizer
 from tests.learner.test_ppo import PROMPTS, SETTINGS, LikesOneWord, equal, weights
 
+# Of four prompts a tenth are none.
+FEW = {"episodes_per_step": 4, "episodes_per_minibatch": 4, "harmless_prompt_share": 0.1}
 HARMFUL = [TrainingPrompt([{"role": "user", "content": f"w{number}"}], "harmless") for number in range(13, 21)]
 
 
@@ -109,3 +111,10 @@ def test_a_bound_without_votes_under_harmless_is_refused():
         PPO(policy, start, LikesOneWord(start), PROMPTS, settings, seed=1)
     with pytest.raises(TrainingDataInvalid, match="votes under harmless"):
         PPO(policy, start, Torn(start), PROMPTS, settings, seed=1)
+
+
+def test_a_bound_on_prompts_that_no_step_asks_is_refused():
+    """The mean over none of them is no number."""
+    assert trainer(harm_ceiling=0.1, **FEW | {"harmless_prompt_share": 0.25}).step().multiplier is not None
+    with pytest.raises(TrainingDataInvalid, match="in each step"):
+        trainer(harm_ceiling=0.1, **FEW)
