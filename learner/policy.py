@@ -3,10 +3,12 @@
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from jinja2 import TemplateError
 from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
@@ -59,12 +61,36 @@ def encode_chat(
     messages: Sequence[Message],
     add_generation_prompt: bool = True,
 ) -> list[int]:
-    """Token ids of a conversation in the tokenizer's chat template, as an engine sees it."""
+    """Token ids of a conversation in the tokenizer's chat template, as an engine sees it.
+
+    A template that refuses it, as one that knows no system message does, is given it as turns of user and assistant:
+    imported pairs come as they are. Raises PolicyInvalid where there is no template, or it refuses these too.
+    """
     if not tokenizer.chat_template:
         raise PolicyInvalid("the tokenizer has no chat template: add a chat_template.jinja to the policy folder")
     said = [{**message, "content": text_of(message)} for message in messages]
-    text = tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=add_generation_prompt)
+    render = partial(tokenizer.apply_chat_template, tokenize=False, add_generation_prompt=add_generation_prompt)
+    try:
+        text = render(said)
+    except TemplateError:
+        try:
+            text = render(_turns(said))
+        except TemplateError as error:
+            raise PolicyInvalid(f"the chat template refuses a conversation: {error}") from error
     return tokenizer.encode(text, add_special_tokens=False)
+
+
+def _turns(messages: Sequence[Message]) -> list[dict[str, str]]:
+    """User and assistant by turns, the user first: other roles speak as the user, and what is said in a row is one
+    message."""
+    turns: list[dict[str, str]] = []
+    for message in messages:
+        role = "assistant" if message["role"] == "assistant" else "user"
+        if turns and turns[-1]["role"] == role:
+            turns[-1]["content"] += f"\n\n{message['content']}"
+        elif turns or role == "user":
+            turns.append({"role": role, "content": message["content"]})
+    return turns
 
 
 def text_of(message: Message) -> str:

@@ -42,6 +42,23 @@ def test_parts_of_text_are_said_as_one_text(policy):
     assert policy.encode_chat(nothing) == policy.encode_chat([*HELLO, {"role": "assistant", "content": ""}])
 
 
+def test_what_a_template_refuses_is_said_in_turns(policy):
+    """One that knows no system message and wants turns to alternate, as Gemma's."""
+    plain = policy.tokenizer.chat_template
+    policy.tokenizer.chat_template = (
+        "{%- for message in messages -%}{%- if (message['role'] == 'user') != (loop.index0 % 2 == 0) -%}"
+        "{{- raise_exception('no') -}}{%- endif -%}{%- endfor -%}" + plain
+    )
+    told = [("system", "w1"), ("user", "w2"), ("assistant", "w3"), ("assistant", "w4"), ("user", "w5")]
+    turns = [("user", "w1\n\nw2"), ("assistant", "w3\n\nw4"), ("user", "w5")]
+    refused, taken = ([{"role": role, "content": text} for role, text in said] for said in (told, turns))
+    assert policy.encode_chat(refused) == policy.encode_chat(taken)
+    assert policy.encode_chat([{"role": "assistant", "content": "w9"}, *taken]) == policy.encode_chat(taken)
+    policy.tokenizer.chat_template = "{{- raise_exception('never') -}}"
+    with pytest.raises(PolicyInvalid, match="never"):
+        policy.encode_chat(taken)
+
+
 @pytest.mark.parametrize(("turn_ends_with", "first"), [("<pad>", 0), ("<end>", END), ("", END)])
 def test_the_end_of_a_written_reply_is_the_chat_templates(policy, tmp_path, turn_ends_with, first):
     """As where a turn ends with one token and a document with another, and the tokenizer names the latter."""
