@@ -23,11 +23,12 @@ from feedback.learning_settings import PPOSettings, PreferenceSettings
 from feedback.settings import FeedbackSettings
 from feedback.store import Store
 from learner.hardware import prepare_training
-from learner.iteration.examples import comparisons, prompts
+from learner.iteration.examples import Votes
 from learner.policy import load_policy
 from learner.ppo import train_ppo
 from learner.preference_model import OVERALL
 from learner.preference_training import train_preference_model
+from learner.prompts import HELPFUL
 from learner.starting_policy import WEIGHTS
 
 
@@ -39,11 +40,13 @@ def timed(work: Callable[[], Any]) -> tuple[float, Any]:
 
 def learn(folder: Path, seed: int = 1) -> dict[str, float]:
     start, policy = load_policy(WEIGHTS, device="cpu"), load_policy(WEIGHTS, device="cpu")
-    read_s, train = timed(lambda: comparisons(folder, "train"))
+    votes = Votes(folder)
+    read_s, train = timed(lambda: votes.comparisons("train"))
     preference_s, model = timed(lambda: train_preference_model(start, train, PreferenceSettings(epochs=1), seed=seed))
     settings = PPOSettings(steps=1, max_new_tokens=48, reward_weights={OVERALL: 1.0})
-    pool = prompts(folder, "train")
-    ppo_s, _ = timed(lambda: train_ppo(policy, start.model, model, pool, settings, seed=seed))
+    pool = votes.prompts("train")
+    held = [start.encode_chat(one.messages) for one in pool if one.objective == HELPFUL]
+    ppo_s, _ = timed(lambda: train_ppo(policy, start.model, model, pool, settings, seed=seed, rehearse_on=held))
     return {"read_s": read_s, "preference_s": preference_s, "ppo_step_s": ppo_s, "learnt_from": len(train)}
 
 

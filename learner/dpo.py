@@ -8,7 +8,7 @@ places or progress.
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -26,7 +26,6 @@ from learner.comparisons import (
 )
 from learner.errors import CheckpointInvalid, TrainingDataInvalid, TrainingDiverged
 from learner.hardware import matmul_precision
-from learner.harmful_prompts import HarmTest, voted_prompts
 from learner.language_model import token_logprobs
 from learner.losses import dpo_margins, preference_loss
 from learner.pairs import pair_states
@@ -34,7 +33,6 @@ from learner.policy import Policy
 from learner.preference_training import OBJECTIVES, shares_of_objectives
 from learner.processes import ALONE
 from learner.rehearsal import Rehearsal
-from learner.rehearsal_prompts import choose
 from learner.rounded_weights import rounded_once
 from learner.sampler import TorchSampler
 from learner.schedule import batch_of, set_learning_rates
@@ -77,12 +75,12 @@ def train_dpo(
     *,
     seed: int,
     objectives: Sequence[str] = OBJECTIVES,
-    rehearse_on: Sequence[list[int]] | None = None,
+    rehearse_on: Sequence[list[int]] = (),
     on_step: OnDPOStep | None = None,
     resume: TrainingState | None = None,
 ) -> None:
     """Train `policy` in place; `reference` is the frozen policy that it began from. `rehearse_on` are the prompts, as
-    token ids, on which it is held to it; None for those of the comparisons that ask for no harm.
+    token ids, on which it is held to it: such as ask for no harm.
 
     `on_step` is called after each step, with a function that gives the state to resume from: a resumed run ends where
     an uninterrupted one does. Raises `TrainingDataInvalid`, `TrainingDiverged`, `CheckpointInvalid`.
@@ -101,9 +99,7 @@ def train_dpo(
     optimizer = torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
     modules: dict[str, nn.Module] = {"policy": model}
     optimizers: dict[str, torch.optim.Optimizer] = {"policy": optimizer}
-    if rehearse_on is None and settings.rehearsal_weight:
-        rehearse_on = _harmless_prompts(replace(policy, model=reference), comparisons, settings, seed)
-    rehearsal, trained = _new_rehearsal(policy, reference, rehearse_on or [], settings, seed), Trained(model, ALONE)
+    rehearsal, trained = _new_rehearsal(policy, reference, rehearse_on, settings, seed), Trained(model, ALONE)
     fingerprint = fingerprint_of(encoded, settings, seed)
     if resume is not None:
         if resume.fingerprint != fingerprint:
@@ -128,14 +124,6 @@ def train_dpo(
             if on_step is not None:
                 state = partial(TrainingState.of, step + 1, fingerprint, modules, optimizers)
                 on_step(DPOStep(step + 1, steps, *sums, float(norm), rehearsed), state)
-
-
-def _harmless_prompts(
-    reference: Policy, comparisons: Sequence[VotedComparison], settings: DPOSettings, seed: int
-) -> list[list[int]]:
-    voted = voted_prompts((one.messages, one.objective) for one in comparisons)
-    test = HarmTest.learn(reference, voted, settings, None, seed=seed)
-    return choose(test, test.training_prompts(voted), [], settings.rehearsal_replies, seed=seed).prompts
 
 
 def _new_rehearsal(

@@ -16,7 +16,7 @@ from feedback.schema import version_name
 from feedback.settings import Settings
 from feedback.store import Store, policies
 from learner.evaluation import Serving, evaluate
-from learner.iteration.examples import held_out_prompts
+from learner.iteration.examples import Votes
 from learner.iteration.fitting import fit_to
 from learner.iteration.harm import harmful_among_undecided
 from learner.iteration.preferences import PREFERENCE, WATCH
@@ -62,7 +62,7 @@ def measure_again(store: Store, settings: Settings, version: int) -> dict[str, A
         candidate,
         reference,
         preference_model,
-        held_out_prompts(dataset, harmful_among_undecided(preference.parent)),
+        Votes(dataset, harmful_among_undecided(preference.parent)).held_out_prompts(),
         learner.evaluation,
         reward_weights=learner.ppo.reward_weights,
         max_prompt_tokens=learner.ppo.max_prompt_tokens,

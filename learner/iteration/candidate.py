@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -13,8 +12,7 @@ from feedback.store import policies
 from learner.dpo import DPOStep, train_dpo
 from learner.errors import TrainingDataInvalid
 from learner.evaluation import Serving, evaluate
-from learner.iteration.examples import comparisons, held_out_prompts
-from learner.iteration.harm import harmful_among_undecided
+from learner.iteration.examples import Votes
 from learner.iteration.preferences import PREFERENCE, WATCH
 from learner.iteration.rehearsing import TokenIds
 from learner.iteration.run import Run, write_json
@@ -47,7 +45,7 @@ class Judges:
 
 
 def improve(
-    this: Run, dataset: Path, start: Policy, judges: Judges, candidate: Candidate, rehearse_on: TokenIds
+    this: Run, votes: Votes, start: Policy, judges: Judges, candidate: Candidate, rehearse_on: TokenIds
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Train `candidate` in place by the trainer of the settings, and bring it into the form that is published. Returns
     what each step did, and how it ended."""
@@ -65,11 +63,12 @@ def improve(
         this.progress.training_step(trainer, done)
 
     if trainer == "dpo":
-        _train_dpo(this, dataset, start, judges, candidate, rehearse_on, on_step)
+        _train_dpo(this, votes, start, judges, candidate, rehearse_on, on_step)
         finish(this, candidate.policy)
         return [step for _, step in sorted(steps.items())], {}
     task = {
-        "dataset": str(dataset),
+        "dataset": str(votes.dataset),
+        "harmful": sorted(votes.harmful),
         "preference": str(this.folder / PREFERENCE),
         "watch": None if judges.watch is None else str(this.folder / WATCH),
         "reward_weights": reward_weights(this, judges.preference_model),
@@ -84,7 +83,7 @@ def improve(
 
 def _train_dpo(
     this: Run,
-    dataset: Path,
+    votes: Votes,
     start: Policy,
     judges: Judges,
     candidate: Candidate,
@@ -99,7 +98,7 @@ def _train_dpo(
         lambda state: train_dpo(
             candidate.policy,
             reference.model,
-            [one for one in comparisons(dataset, "train") if one.objective in objectives],
+            [one for one in votes.comparisons("train") if one.objective in objectives],
             this.learner.dpo,
             seed=this.seed,
             objectives=objectives,
@@ -111,7 +110,7 @@ def _train_dpo(
 
 
 def judge(
-    this: Run, dataset: Path, start: Policy, judges: Judges, candidate: Policy, anchored_to: dict[str, Any]
+    this: Run, votes: Votes, start: Policy, judges: Judges, candidate: Policy, anchored_to: dict[str, Any]
 ) -> dict[str, Any]:
     """Evaluate the candidate on held-out prompts, against the starting policy and against what serves."""
     this.progress.enter("evaluate")
@@ -119,7 +118,7 @@ def judge(
         candidate,
         start,
         judges.preference_model,
-        held_out_prompts(dataset, harmful_among_undecided(this.folder)),
+        votes.held_out_prompts(),
         this.learner.evaluation,
         reward_weights=reward_weights(this, judges.preference_model),
         max_prompt_tokens=this.learner.ppo.max_prompt_tokens,
@@ -135,7 +134,7 @@ def judge(
     return evaluation
 
 
-def publish(this: Run, candidate: Candidate, dataset: Path, evidence: dict[str, Any]) -> int:
+def publish(this: Run, candidate: Candidate, dataset_digest: str, evidence: dict[str, Any]) -> int:
     """Write the candidate's folder and record it. Returns its version number."""
     this.progress.enter("publish")
     known = this.store.read(policies.of_iteration, this.iteration_id)
@@ -153,7 +152,7 @@ def publish(this: Run, candidate: Candidate, dataset: Path, evidence: dict[str, 
         policies.Provenance(
             parent=candidate.parent,
             iteration_id=this.iteration_id,
-            dataset_digest=dataset.name,
+            dataset_digest=dataset_digest,
             settings=this.learner.model_dump(mode="json"),
             seed=this.seed,
             evidence=evidence,

@@ -1,6 +1,5 @@
 """At the end of evaluating: what the helpful-harmless trade-off looks like with this iteration's preference models."""
 
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -9,8 +8,7 @@ from learner.evaluation import spaced
 from learner.frontier import AXES, Measure
 from learner.hardware import matmul_precision
 from learner.iteration.candidate import Judges
-from learner.iteration.examples import held_out_prompts, prompts
-from learner.iteration.harm import harmful_among_undecided
+from learner.iteration.examples import Votes
 from learner.iteration.rehearsing import TokenIds
 from learner.iteration.run import Run, write_json
 from learner.iteration.versions import trainable
@@ -21,14 +19,14 @@ FRONTIER = "frontier.json"
 
 
 def measure_frontier(
-    this: Run, dataset: Path, start: Policy, judges: Judges, candidate: Policy, rehearse_on: TokenIds
+    this: Run, votes: Votes, start: Policy, judges: Judges, candidate: Policy, rehearse_on: TokenIds
 ) -> dict[str, Any] | None:
     """The frontier, with the starting policy and the candidate beside it; None where the votes know one objective only
     or the settings want none."""
     settings = this.learner.evaluation
     if settings.frontier == "none" or any(axis not in judges.preference_model.shape.objectives for axis in AXES):
         return None
-    chosen = spaced(held_out_prompts(dataset), settings.frontier_prompts)
+    chosen = spaced(votes.held_out_prompts(), settings.frontier_prompts)
     asked = [start.encode_chat(one.messages)[-this.learner.ppo.max_prompt_tokens :] for one in chosen]
     watch = judges.watch
     if watch is not None and any(axis not in watch.shape.objectives for axis in AXES):
@@ -38,7 +36,7 @@ def measure_frontier(
         if settings.frontier == "reranked":
             points = measure.reranked(start, settings.frontier_weights, settings.frontier_replies)
         else:
-            points = _trained(this, dataset, start, judges, measure, rehearse_on)
+            points = _trained(this, votes, start, judges, measure, rehearse_on)
         found = {
             "method": settings.frontier,
             "prompts": len(asked),
@@ -51,12 +49,12 @@ def measure_frontier(
 
 
 def _trained(
-    this: Run, dataset: Path, start: Policy, judges: Judges, measure: Measure, rehearse_on: TokenIds
+    this: Run, votes: Votes, start: Policy, judges: Judges, measure: Measure, rehearse_on: TokenIds
 ) -> list[dict[str, Any]]:
     """A point for each weight: a policy trained for it by a short run of PPO. Points done before a kill are kept."""
     settings, file = this.learner.evaluation, this.folder / FRONTIER
     points: list[dict[str, Any]] = orjson.loads(file.read_bytes()) if file.exists() else []
-    pool = prompts(dataset, "train", harmful_among_undecided(this.folder))
+    pool = votes.prompts("train")
     for weight in settings.frontier_weights[len(points) :]:
         policy = trainable(this, start, 0)
         short = {

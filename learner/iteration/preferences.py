@@ -4,7 +4,6 @@ former is least sure of."""
 import hashlib
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -15,7 +14,7 @@ from feedback.settings import LearnerSettings
 from learner.anchor import set_anchor
 from learner.comparisons import VotedComparison
 from learner.disagreement import note_disagreement
-from learner.iteration.examples import comparisons
+from learner.iteration.examples import Votes
 from learner.iteration.run import Run, write_json
 from learner.iteration.together import train_preference_model_together
 from learner.policy import Policy
@@ -31,21 +30,21 @@ STATE = ".state.safetensors"
 PRETRAINED = "pretrained"
 
 
-def train_preferences(this: Run, dataset: Path, start: Policy) -> tuple[PreferenceModel, dict[str, Any]]:
+def train_preferences(this: Run, votes: Votes, start: Policy) -> tuple[PreferenceModel, dict[str, Any]]:
     """Train the preference model and measure it on the held-out votes, or load what was trained before."""
     this.progress.enter("preference")
-    return _trained(this, PREFERENCE, comparisons(dataset, "train"), dataset, start)
+    return _trained(this, PREFERENCE, votes.comparisons("train"), votes, start)
 
 
-def train_watch(this: Run, dataset: Path, start: Policy) -> tuple[PreferenceModel | None, dict[str, Any]]:
+def train_watch(this: Run, votes: Votes, start: Policy) -> tuple[PreferenceModel | None, dict[str, Any]]:
     """Train the watch model on the votes set apart for it, and measure it likewise. None, and why, with too few."""
-    watched = comparisons(dataset, "watch")
-    lacking = lacks(watched, comparisons(dataset, "train"), this.learner)
+    watched = votes.comparisons("watch")
+    lacking = lacks(watched, votes.comparisons("train"), this.learner)
     if lacking is not None:
         report = {"trained": False, "votes": len(watched), "reason": lacking}
         this.progress.tell(WATCH, report)
         return None, report
-    model, report = _trained(this, WATCH, watched, dataset, start)
+    model, report = _trained(this, WATCH, watched, votes, start)
     return model, {"trained": True, "votes": len(watched), **report}
 
 
@@ -63,16 +62,16 @@ def lacks(watched: list[VotedComparison], train: list[VotedComparison], learner:
 
 
 def _trained(
-    this: Run, name: str, train: list[VotedComparison], dataset: Path, start: Policy
+    this: Run, name: str, train: list[VotedComparison], votes: Votes, start: Policy
 ) -> tuple[PreferenceModel, dict[str, Any]]:
     """The preference model `name` and its report, each kept in the iteration's folder."""
     model_folder, report_file = this.folder / name, this.folder / f"{name}.json"
     if report_file.exists():
         model = load_preference_model(model_folder, start.model, str(start.model.device))
         return model, orjson.loads(report_file.read_bytes())
-    pretrained, pretraining_report = pretrain(this, dataset, start)
+    pretrained, pretraining_report = pretrain(this, votes, start)
     task = {
-        "dataset": str(dataset),
+        "dataset": str(votes.dataset),
         "split": SPLITS[name],
         "objectives": [objective for objective in OBJECTIVES if any(one.objective == objective for one in train)],
         "before": None if pretrained is None else str(this.folder / PRETRAINED),
@@ -80,7 +79,7 @@ def _trained(
     }
     on_step = partial(this.progress.preference_step, name)
     model = train_preference_model_together(this, start, pretrained, task, on_step)
-    held_out = [one for one in comparisons(dataset, "heldout") if one.objective in model.shape.objectives]
+    held_out = [one for one in votes.comparisons("heldout") if one.objective in model.shape.objectives]
     report = calibrate(model, start, held_out, this.learner.preference)
     report["anchor"] = set_anchor(model, start, this.learner.preference)
     if pretraining_report is not None:
@@ -93,7 +92,7 @@ def _trained(
     return model, report
 
 
-def pretrain(this: Run, dataset: Path, start: Policy) -> tuple[PreferenceModel | None, dict[str, Any] | None]:
+def pretrain(this: Run, votes: Votes, start: Policy) -> tuple[PreferenceModel | None, dict[str, Any] | None]:
     """Train on ranked pairs where the settings name any, or load what was trained before. The report tells the accuracy
     on ranked pairs that were kept aside, and on the held-out votes before any vote was learnt from."""
     settings = this.learner.preference
@@ -103,7 +102,7 @@ def pretrain(this: Run, dataset: Path, start: Policy) -> tuple[PreferenceModel |
     if report_file.exists():
         model = load_preference_model(folder, start.model, str(start.model.device))
         return model, orjson.loads(report_file.read_bytes())
-    pairs = ranked_pairs(settings.pretraining, datasets.read(dataset, "train"), this.settings.feedback)
+    pairs = ranked_pairs(settings.pretraining, datasets.read(votes.dataset, "train"), this.settings.feedback)
     checkpoint = this.checkpoint(PRETRAINED + STATE, ALONE)
     model = checkpoint.resume(
         lambda state: train_preference_model(
@@ -116,13 +115,13 @@ def pretrain(this: Run, dataset: Path, start: Policy) -> tuple[PreferenceModel |
             resume=state,
         )
     )
-    votes = [replace(one, objective=RANKED) for one in comparisons(dataset, "heldout")]
+    held_out = [replace(one, objective=RANKED) for one in votes.comparisons("heldout")]
     report = {
         "pairs": len(pairs.train),
         "set_aside": pairs.set_aside,
         "left_out": pairs.left_out,
         "accuracy": accuracy_of(model, start, pairs.held_out, settings),
-        "accuracy_on_votes": accuracy_of(model, start, votes, settings),
+        "accuracy_on_votes": accuracy_of(model, start, held_out, settings),
     }
     save_preference_model(model, folder)
     write_json(report_file, report)

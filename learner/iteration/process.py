@@ -16,6 +16,7 @@ from feedback.settings import Settings
 from feedback.store import Store, iterations, leases, policies
 from learner.hardware import prepare_training
 from learner.iteration.candidate import TRAINING_STATE, Judges, improve, judge, publish
+from learner.iteration.examples import Votes
 from learner.iteration.fitting import fit_to
 from learner.iteration.frontier import measure_frontier
 from learner.iteration.harm import learn_harm
@@ -103,31 +104,31 @@ def open_run(store: Store, settings: Settings, iteration_id: str, epoch: int, pr
 
 def _all_stages(this: Run) -> int:
     """Every stage in order. Returns the candidate's version number."""
-    dataset = freeze(this)
+    votes = Votes(freeze(this))
     start = load(this, this.store.read(policies.get, 0).version)
     device = start.model.device
     with forward_passes(forward_format(this.learner.precision, device), device):
-        preference_model, preference_report = train_preferences(this, dataset, start)
+        preference_model, preference_report = train_preferences(this, votes, start)
         note_unsure_pairs(this, start, preference_model)
-        watch, watch_report = train_watch(this, dataset, start)
+        watch, watch_report = train_watch(this, votes, start)
         judges = Judges(preference_model, watch)
         candidate = starting_point(this, start)
-        harm_test = learn_harm(this, dataset, start, preference_model)
-        rehearse_on, rehearsal_report = choose_rehearsal(this, dataset, harm_test)
-        steps, end = improve(this, dataset, start, judges, candidate, rehearse_on)
-        evaluation = judge(this, dataset, start, judges, candidate.policy, preference_report["anchor"])
-        frontier = measure_frontier(this, dataset, start, judges, candidate.policy, rehearse_on)
+        harm_test, votes = learn_harm(this, votes, start, preference_model)
+        rehearse_on, rehearsal_report = choose_rehearsal(this, votes, harm_test)
+        steps, end = improve(this, votes, start, judges, candidate, rehearse_on)
+        evaluation = judge(this, votes, start, judges, candidate.policy, preference_report["anchor"])
+        frontier = measure_frontier(this, votes, start, judges, candidate.policy, rehearse_on)
     evidence = {
         "preference": preference_report,
         "watch": watch_report,
         this.learner.trainer: steps,
         "guard": end,
         "evaluation": evaluation,
-        "strange_prompts": train_rejection(this, dataset, start),
+        "strange_prompts": train_rejection(this, votes, start),
         "rehearsal": rehearsal_report,
         "frontier": frontier,
     }
-    return publish(this, candidate, dataset, evidence)
+    return publish(this, candidate, votes.dataset.name, evidence)
 
 
 def freeze(this: Run) -> Path:

@@ -1,20 +1,18 @@
 """Which prompts the candidate of an iteration rehearses: those of its votes, and those of the newest other chats."""
 
-from pathlib import Path
 from typing import Any
 
 from feedback.examples import split_of
 from feedback.store import datasets, rehearsals
 from learner.harmful_prompts import HarmTest
-from learner.iteration.examples import prompts
-from learner.iteration.harm import harmful_among_undecided
+from learner.iteration.examples import Votes
 from learner.iteration.run import Run
 from learner.rehearsal_prompts import UnvotedPrompt, choose
 
 TokenIds = list[list[int]]
 
 
-def choose_rehearsal(this: Run, dataset: Path, test: HarmTest) -> tuple[TokenIds, dict[str, Any] | None]:
+def choose_rehearsal(this: Run, votes: Votes, test: HarmTest) -> tuple[TokenIds, dict[str, Any] | None]:
     """The prompts, as token ids, and the report of `choose`; none where the settings want no rehearsal.
 
     The chats among them are recorded, so that who asks for erasure is told which versions rehearsed theirs, and so that
@@ -24,11 +22,10 @@ def choose_rehearsal(this: Run, dataset: Path, test: HarmTest) -> tuple[TokenIds
     if not settings.rehearsal_weight:
         return [], None
     known = this.store.read(rehearsals.of_iteration, this.iteration_id)
-    chats = known or _newest(this, dataset, settings.rehearsal_chats)
-    harmful = harmful_among_undecided(this.folder)
+    chats = known or _newest(this, votes, settings.rehearsal_chats)
     chosen = choose(
         test,
-        [*prompts(dataset, "train", harmful), *prompts(dataset, "watch", harmful)],
+        [*votes.prompts("train"), *votes.prompts("watch")],
         [UnvotedPrompt(chat.sample_id, chat.messages) for chat in chats],
         settings.rehearsal_replies,
         seed=this.seed,
@@ -39,8 +36,8 @@ def choose_rehearsal(this: Run, dataset: Path, test: HarmTest) -> tuple[TokenIds
     return chosen.prompts, chosen.report
 
 
-def _newest(this: Run, dataset: Path, limit: int) -> list[rehearsals.Chat]:
+def _newest(this: Run, votes: Votes, limit: int) -> list[rehearsals.Chat]:
     """Of the chats before the votes were frozen, those whose prompts nothing is measured on."""
-    until = datasets.frozen_at(this.store.read(datasets.get, dataset.name))
+    until = datasets.frozen_at(this.store.read(datasets.get, votes.dataset.name))
     found = this.store.read(rehearsals.newest_chats, until, limit)
     return [chat for chat in found if split_of(chat.prompt_digest, this.settings.feedback) != "heldout"]

@@ -1,12 +1,10 @@
 """The gate for strange prompts as part of an iteration: trained on the dataset's prompts, kept with its evidence."""
 
-from pathlib import Path
 from typing import Any
 
 import orjson
 
-from learner.iteration.examples import held_out_prompts, prompts
-from learner.iteration.harm import harmful_among_undecided
+from learner.iteration.examples import Votes
 from learner.iteration.run import Run, write_json
 from learner.policy import Policy
 from learner.prompts import HARMLESS
@@ -15,7 +13,7 @@ from learner.strange_prompts import Prompts, said_last, save_strange_prompts, tr
 STRANGE_PROMPTS = "strange_prompts"
 
 
-def train_rejection(this: Run, dataset: Path, start: Policy) -> dict[str, Any]:
+def train_rejection(this: Run, votes: Votes, start: Policy) -> dict[str, Any]:
     """Train the gate, or find what was trained before. Returns its report, with the digest of what was kept."""
     folder, report_file = this.folder / STRANGE_PROMPTS, this.folder / f"{STRANGE_PROMPTS}.json"
     if report_file.exists():
@@ -23,7 +21,7 @@ def train_rejection(this: Run, dataset: Path, start: Policy) -> dict[str, Any]:
         return known
     gate, report = train_strange_prompts(
         start,
-        _prompts(dataset, harmful_among_undecided(this.folder)),
+        _prompts(votes),
         this.learner.rejection,
         this.learner.preference.max_prompt_tokens,
     )
@@ -34,9 +32,9 @@ def train_rejection(this: Run, dataset: Path, start: Policy) -> dict[str, Any]:
     return report
 
 
-def _prompts(dataset: Path, harmful: frozenset[str]) -> Prompts:
-    train = [(one.objective == HARMLESS, said_last(one.messages)) for one in prompts(dataset, "train", harmful)]
-    held_out = [(one.asked_harmful, said_last(one.messages)) for one in held_out_prompts(dataset, harmful)]
+def _prompts(votes: Votes) -> Prompts:
+    train = [(one.objective == HARMLESS, said_last(one.messages)) for one in votes.prompts("train")]
+    held_out = [(one.asked_harmful, said_last(one.messages)) for one in votes.held_out_prompts()]
     parts = [
         [text for asks_harm, text in of if asks_harm is wanted and text]
         for of in (train, held_out)

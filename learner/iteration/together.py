@@ -11,8 +11,7 @@ from typing import Any
 from feedback.settings import Settings
 from feedback.store import Store
 from learner.gradient_checkpointing import checkpoint_layers
-from learner.iteration.examples import comparisons, prompts
-from learner.iteration.harm import harmful_among_undecided
+from learner.iteration.examples import Votes
 from learner.iteration.rollouts import sampler_for
 from learner.iteration.run import Run
 from learner.iteration.versions import Candidate, load, starting_point
@@ -54,8 +53,8 @@ def train_ppo_together(
 ) -> PPOEnd:
     """Train the candidate in place, or go on from the checkpoint.
 
-    `task`: `dataset` (folder), `preference` and `watch` (folders of these models, None for no watch),
-    `reward_weights`, `rehearse_on` (prompts as token ids), `state` (name of the checkpoint file).
+    `task`: `dataset` (folder), `harmful` (see `Votes`), `preference` and `watch` (folders of these models, None for no
+    watch), `reward_weights`, `rehearse_on` (prompts as token ids), `state` (name of the checkpoint file).
     """
     this.processes.tell({"what": "ppo", **task})
     return _ppo(this, start, preference_model, watch, candidate, task, on_step)
@@ -98,7 +97,7 @@ def _preference(
     return checkpoint.resume(
         lambda state: train_preference_model(
             start,
-            comparisons(Path(task["dataset"]), task["split"]),
+            Votes(Path(task["dataset"])).comparisons(task["split"]),
             this.learner.preference,
             seed=this.seed,
             objectives=task["objectives"],
@@ -128,7 +127,7 @@ def _ppo(
         candidate.policy,
         start.model,
         preference_model,
-        prompts(Path(task["dataset"]), "train", harmful_among_undecided(this.folder)),
+        Votes(Path(task["dataset"]), frozenset(task["harmful"])).prompts("train"),
         this.learner.ppo.model_copy(update={"reward_weights": task["reward_weights"]}),
         seed=this.seed,
         watch=watch,

@@ -13,7 +13,6 @@ from learner.advantages import gae, group_relative_advantages, kl_shaped_rewards
 from learner.critic import Critic, PreferenceCritic
 from learner.errors import CheckpointInvalid, TrainingDataInvalid, TrainingDiverged
 from learner.hardware import matmul_precision
-from learner.harmful_prompts import HarmTest, voted_prompts
 from learner.kl_control import AdaptiveKL, FixedKL
 from learner.policy import Policy
 from learner.ppo.bound import Bound
@@ -25,7 +24,6 @@ from learner.preference_model import PreferenceModel
 from learner.processes import ALONE, Processes
 from learner.prompts import HARMLESS, PromptPool, TrainingPrompt
 from learner.rehearsal import Rehearsal
-from learner.rehearsal_prompts import choose
 from learner.sampler import Sampler, TorchSampler
 from learner.sharding import shard
 from learner.shared_sampler import SharedSampler
@@ -66,7 +64,7 @@ def train_ppo(
     seed: int,
     watch: PreferenceModel | None = None,
     sampler: Sampler | None = None,
-    rehearse_on: Sequence[list[int]] | None = None,
+    rehearse_on: Sequence[list[int]] = (),
     processes: Processes = ALONE,
     on_step: OnPPOStep | None = None,
     resume: TrainingState | None = None,
@@ -74,8 +72,7 @@ def train_ppo(
     """Train `policy` in place; `start` is the frozen policy that the KL is measured from. With a `watch` model the
     policy ends with the weights that it liked best. Weights that require no gradients stay as they are.
 
-    `rehearse_on` are the prompts, as token ids, on which it is held to `start`; None for those of `prompts` that ask
-    for no harm.
+    `rehearse_on` are the prompts, as token ids, on which it is held to `start`: such as ask for no harm.
 
     `on_step` is called after each step, with a function that gives the state to resume from: a resumed run ends where
     an uninterrupted one does. Raises `TrainingDataInvalid`, `TrainingDiverged`, `CheckpointInvalid`.
@@ -116,7 +113,7 @@ class PPO:
         seed: int,
         watch: PreferenceModel | None = None,
         sampler: Sampler | None = None,
-        rehearse_on: Sequence[list[int]] | None = None,
+        rehearse_on: Sequence[list[int]] = (),
         processes: Processes = ALONE,
     ) -> None:
         _require_consistent(settings, preference_model, prompts, processes)
@@ -137,7 +134,7 @@ class PPO:
         self.critic = self._new_critic()
         if self.critic is not None and processes.count > 1:
             shard(self.critic)
-        rehearsal = self._new_rehearsal(replace(policy, model=start.eval()), prompts, rehearse_on)
+        rehearsal = self._new_rehearsal(start.eval(), policy.end_ids, rehearse_on)
         sampler = sampler or TorchSampler(policy.model, policy.end_ids)
         self.rollouts = Rollouts(
             self.policy,
@@ -293,22 +290,16 @@ class PPO:
         return Critic.on_copy_of(self.preference_model.trunk)
 
     def _new_rehearsal(
-        self, start: Policy, prompts: Sequence[TrainingPrompt], rehearse_on: Sequence[list[int]] | None
+        self, start: PreTrainedModel, end_ids: tuple[int, ...], rehearse_on: Sequence[list[int]]
     ) -> Rehearsal | None:
         """None where the policy is not to be held, or there is nothing to hold it on."""
         settings = self.settings
-        if not settings.rehearsal_weight:
+        if not settings.rehearsal_weight or not rehearse_on:
             return None
-        if rehearse_on is None:
-            votes = voted_prompts((one.messages, one.objective) for one in prompts)
-            test = HarmTest.learn(start, votes, settings, self.preference_model, seed=self.seed)
-            rehearse_on = choose(test, prompts, [], settings.rehearsal_replies, seed=self.seed).prompts
-        if not rehearse_on:
-            return None
-        with matmul_precision(settings.matmul_precision, start.model):
+        with matmul_precision(settings.matmul_precision, start):
             return Rehearsal.draw(
-                start.model,
-                self._shared(TorchSampler(start.model, start.end_ids)),
+                start,
+                self._shared(TorchSampler(start, end_ids)),
                 rehearse_on,
                 settings,
                 max_new_tokens=settings.max_new_tokens,

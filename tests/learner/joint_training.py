@@ -65,6 +65,7 @@ def ppo(folder: Path, what: str, processes: Processes) -> None:
     train_ppo(
         policy, start, scorer, prompts, settings,
         seed=1, processes=processes, on_step=notes.add, resume=notes.resume,
+        rehearse_on=[policy.encode_chat(one.messages) for one in prompts],
     )  # fmt: skip
     notes.end(model)
 

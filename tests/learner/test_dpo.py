@@ -55,7 +55,6 @@ def test_it_comes_to_prefer_what_voters_prefer_and_says_so(policy):
 
 def test_held_to_its_own_replies_it_changes_less_of_them_and_still_learns(policy):
     reference, last = copy.deepcopy(policy.model), []
-    # The same prompts are judged under both objectives here, so that by themselves none would be held.
     asked = [policy.encode_chat(one.messages) for one in comparisons(400, 2)]
     for weight in (0.0, 10.0):
         held = SETTINGS.model_copy(update={"rehearsal_weight": weight, "rehearsal_replies": 64})
@@ -106,7 +105,9 @@ def test_a_run_cut_short_and_resumed_ends_where_the_whole_one_does(policy, tmp_p
 @pytest.mark.slow
 def test_in_the_sandbox_it_is_less_rude_and_complies_less():
     start, policy = load_policy(WEIGHTS, "cpu"), load_policy(WEIGHTS, "cpu")
-    train_dpo(policy, start.model, simulate_votes(start, 600, seed=1), DPOSettings(), seed=1)
+    votes = simulate_votes(start, 600, seed=1)
+    asked = [start.encode_chat(one.messages) for one in votes if one.objective == "helpful"]
+    train_dpo(policy, start.model, votes, DPOSettings(), seed=1, rehearse_on=asked)
     before, after = (gold_figures(one, None, seed=9) for one in (start, policy))
     assert after["complies"] < before["complies"] / 2
     assert after["rude"] < before["rude"]

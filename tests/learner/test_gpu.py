@@ -47,7 +47,9 @@ def ppo_on(device: str | torch.device, **change) -> PPO:
     model = copy.deepcopy(start)
     if settings.lora.rank:
         model = with_adapter(copy_sharing_frozen(start.requires_grad_(False)), settings.lora, seed=1)
-    return PPO(Policy(model, word_tokenizer(), (END,)), start, LikesOneWord(start), PROMPTS, settings, seed=1)
+    policy = Policy(model, word_tokenizer(), (END,))
+    asked = [policy.encode_chat(one.messages) for one in PROMPTS]
+    return PPO(policy, start, LikesOneWord(start), PROMPTS, settings, seed=1, rehearse_on=asked)
 
 
 @pytest.mark.parametrize(

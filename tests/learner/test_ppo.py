@@ -55,7 +55,10 @@ class LikesOneWord:
 def trainer(settings=SETTINGS, *, seed=1, sampler=None, scorer=None) -> PPO:
     start = random_llama()
     policy = Policy(copy.deepcopy(start), word_tokenizer(), (END,))
-    return PPO(policy, start, scorer or LikesOneWord(start), PROMPTS, settings, seed=seed, sampler=sampler)
+    return PPO(
+        policy, start, scorer or LikesOneWord(start), PROMPTS, settings,
+        seed=seed, sampler=sampler, rehearse_on=[policy.encode_chat(one.messages) for one in PROMPTS],
+    )  # fmt: skip
 
 
 def weights(model) -> list[torch.Tensor]:

@@ -9,7 +9,6 @@ from learner import language_model
 from learner.language_model import forward_kl_pass, predicting_states
 from learner.policy import Policy
 from learner.ppo import PPO
-from learner.prompts import TrainingPrompt
 from learner.sequences import Episodes
 from tests.learner.conftest import END, random_llama, word_tokenizer
 from tests.learner.test_ppo import PROMPTS, SETTINGS, LikesOneWord, equal, trainer, weights
@@ -103,23 +102,20 @@ def test_a_held_policy_keeps_more_of_the_start_and_still_learns():
     assert told == pytest.approx(held, rel=0.5)
 
 
-def test_what_was_judged_under_harmless_is_not_held():
+def test_it_is_held_on_the_prompts_that_it_is_given_and_on_no_others():
     start = random_llama()
-    asked = [[TrainingPrompt(one.messages, objective) for one in PROMPTS] for objective in ("helpful", "harmless")]
-    mixed = [*asked[0][:2], *asked[1][2:]]
+    policy = Policy(copy.deepcopy(start), word_tokenizer(), (END,))
+    wanted = [policy.encode_chat(one.messages) for one in PROMPTS[:2]]
 
-    def rehearsal(prompts):
-        policy = Policy(copy.deepcopy(start), word_tokenizer(), (END,))
-        ppo = PPO(policy, start, LikesOneWord(start), prompts, HELD, seed=1)
-        return policy, ppo.updater.rehearsal
+    def rehearsal(rehearse_on):
+        ppo = PPO(policy, start, LikesOneWord(start), PROMPTS, HELD, seed=1, rehearse_on=rehearse_on)
+        return ppo.updater.rehearsal
 
-    policy, kept = rehearsal(mixed)
-    wanted = {tuple(policy.encode_chat(one.messages)) for one in mixed[:2]}
-    lengths = kept.replies.prompt_lengths_B.tolist()
-    found = [tuple(row[:length]) for row, length in zip(kept.replies.tokens_B_T.tolist(), lengths, strict=True)]
-    assert set(found) == wanted
-    assert len(found) == 24
-    assert rehearsal(asked[1])[1] is None
+    replies = rehearsal(wanted).replies
+    lengths = replies.prompt_lengths_B.tolist()
+    found = [row[:length] for row, length in zip(replies.tokens_B_T.tolist(), lengths, strict=True)]
+    assert found == [*wanted] * 12
+    assert rehearsal([]) is None
 
 
 def test_the_start_is_not_trained_by_it():
