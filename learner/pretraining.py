@@ -31,8 +31,8 @@ class RankedPairs:
 
 
 def ranked_pairs(settings: PretrainingSettings, examples: Iterable[Example], feedback: FeedbackSettings) -> RankedPairs:
-    """What the settings ask for. `examples` are the training votes of the dataset. Raises InvalidRequest for a file
-    that cannot be read."""
+    """What the settings ask for. `examples` are the votes that the model learns from after this. Raises InvalidRequest
+    for a file that cannot be read."""
     pairs = RankedPairs()
     pairs.train += [_of_example(one) for one in examples if _source(one) in settings.from_record]
     if settings.file is not None:

@@ -27,7 +27,7 @@ from learner.processes import ALONE
 PREFERENCE, WATCH = "preference", "watch"
 SPLITS = {PREFERENCE: "train", WATCH: "watch"}
 STATE = ".state.safetensors"
-PRETRAINED = "pretrained"
+PRETRAINED, WATCH_PRETRAINED = "pretrained", "pretrained-watch"
 
 
 def train_preferences(this: Run, votes: Votes, start: Policy) -> tuple[PreferenceModel, dict[str, Any]]:
@@ -69,12 +69,12 @@ def _trained(
     if report_file.exists():
         model = load_preference_model(model_folder, start.model, str(start.model.device))
         return model, orjson.loads(report_file.read_bytes())
-    pretrained, pretraining_report = pretrain(this, votes, start)
+    pretrained, pretraining_report = pretrain(this, name, votes, start)
     task = {
         "dataset": str(votes.dataset),
         "split": SPLITS[name],
         "objectives": [objective for objective in OBJECTIVES if any(one.objective == objective for one in train)],
-        "before": None if pretrained is None else str(this.folder / PRETRAINED),
+        "before": None if pretrained is None else str(this.folder / pretrained_for(this, name)),
         "state": name + STATE,
     }
     on_step = partial(this.progress.preference_step, name)
@@ -92,18 +92,29 @@ def _trained(
     return model, report
 
 
-def pretrain(this: Run, votes: Votes, start: Policy) -> tuple[PreferenceModel | None, dict[str, Any] | None]:
-    """Train on ranked pairs where the settings name any, or load what was trained before. The report tells the accuracy
-    on ranked pairs that were kept aside, and on the held-out votes before any vote was learnt from."""
+def pretrained_for(this: Run, name: str) -> str:
+    """What the model is kept as that the preference or the watch model begins from: one for both, unless it learns from
+    votes, of which the watch model's are others."""
+    return WATCH_PRETRAINED if name == WATCH and this.learner.preference.pretraining.from_record else PRETRAINED
+
+
+def pretrain(this: Run, name: str, votes: Votes, start: Policy) -> tuple[PreferenceModel | None, dict[str, Any] | None]:
+    """Train on ranked pairs where the settings name any and there are any, or load what was trained before. The report
+    tells the accuracy on ranked pairs that were kept aside, and on the held-out votes before any vote was learnt
+    from."""
     settings = this.learner.preference
     if settings.pretraining.file is None and not settings.pretraining.from_record:
         return None, None
-    folder, report_file = this.folder / PRETRAINED, this.folder / f"{PRETRAINED}.json"
+    kept_as = pretrained_for(this, name)
+    folder, report_file = this.folder / kept_as, this.folder / f"{kept_as}.json"
     if report_file.exists():
         model = load_preference_model(folder, start.model, str(start.model.device))
         return model, orjson.loads(report_file.read_bytes())
-    pairs = ranked_pairs(settings.pretraining, datasets.read(votes.dataset, "train"), this.settings.feedback)
-    checkpoint = this.checkpoint(PRETRAINED + STATE, ALONE)
+    pairs = ranked_pairs(settings.pretraining, datasets.read(votes.dataset, SPLITS[name]), this.settings.feedback)
+    report: dict[str, Any] = {"pairs": len(pairs.train), "set_aside": pairs.set_aside, "left_out": pairs.left_out}
+    if not pairs.train:
+        return None, report
+    checkpoint = this.checkpoint(kept_as + STATE, ALONE)
     model = checkpoint.resume(
         lambda state: train_preference_model(
             start,
@@ -111,15 +122,12 @@ def pretrain(this: Run, votes: Votes, start: Policy) -> tuple[PreferenceModel | 
             settings.model_copy(update={"epochs": settings.pretraining.epochs, "objective_weights": {RANKED: 1.0}}),
             seed=this.seed,
             objectives=[RANKED],
-            on_step=checkpoint.after(partial(this.progress.preference_step, PREFERENCE)),
+            on_step=checkpoint.after(partial(this.progress.preference_step, name)),
             resume=state,
         )
     )
     held_out = [replace(one, objective=RANKED) for one in votes.comparisons("heldout")]
-    report = {
-        "pairs": len(pairs.train),
-        "set_aside": pairs.set_aside,
-        "left_out": pairs.left_out,
+    report |= {
         "accuracy": accuracy_of(model, start, pairs.held_out, settings),
         "accuracy_on_votes": accuracy_of(model, start, held_out, settings),
     }

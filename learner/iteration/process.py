@@ -25,6 +25,7 @@ from learner.iteration.preferences import (
     PRETRAINED,
     STATE,
     WATCH,
+    WATCH_PRETRAINED,
     note_unsure_pairs,
     train_preferences,
     train_watch,
@@ -155,8 +156,10 @@ def freeze(this: Run) -> Path:
 
 def _tidy(this: Run) -> None:
     """Remove training states, which are large, and keep the preference model and the reports, which are evidence."""
-    for name in (PRETRAINED + STATE, PREFERENCE + STATE, WATCH + STATE, *TRAINING_STATE.values()):
+    trained = (PRETRAINED, WATCH_PRETRAINED, PREFERENCE, WATCH)
+    for name in (*(model + STATE for model in trained), *TRAINING_STATE.values()):
         (this.folder / name).unlink(missing_ok=True)
-    shutil.rmtree(this.folder / PRETRAINED, ignore_errors=True)
+    for name in (PRETRAINED, WATCH_PRETRAINED):
+        shutil.rmtree(this.folder / name, ignore_errors=True)
     for leftover in this.settings.policies_dir.glob(".*.unfinished"):
         shutil.rmtree(leftover, ignore_errors=True)
