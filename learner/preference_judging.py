@@ -69,6 +69,16 @@ def score_comparisons(
     settings: PreferenceSettings,
 ) -> HeldOut:
     """Scores of both replies of each comparison."""
+    raw_C_2_E_O, encoded = _member_scores(model, start, comparisons, settings)
+    scores_C_2_O = model.aggregate(raw_C_2_E_O.flatten(0, 1)).unflatten(0, (len(encoded), 2)).cpu()
+    lengths = torch.tensor([[len(reply) for reply in one.replies] for one in encoded])
+    return HeldOut(scores_C_2_O, lengths, encoded, list(comparisons))
+
+
+def _member_scores(
+    model: PreferenceModel, start: Policy, comparisons: Sequence[VotedComparison], settings: PreferenceSettings
+) -> tuple[Tensor, list[EncodedComparison]]:
+    """Raw scores [C, 2, E, O] of both replies of each comparison by each member, and the comparisons as token ids."""
     encoded = [
         encode_comparison(
             one,
@@ -81,14 +91,13 @@ def score_comparisons(
     ]
     if not encoded:
         raise TrainingDataInvalid("no held-out comparison to judge the preference model by")
-    scores_C_2_O = torch.zeros(len(encoded), 2, len(model.shape.columns))
+    shape = model.shape
+    raw_C_2_E_O = torch.zeros(len(encoded), 2, shape.ensemble_size, len(shape.columns), device=model.device)
     with matmul_precision(settings.matmul_precision, model.trunk), rounded_once(model.trunk, model.start):
         for piece in pieces(encoded):
             batch = ComparisonBatch.pad([encoded[i] for i in piece], model.device)
-            raw_C_2_E_O = model.compare(batch, model.features(batch))
-            scores_C_2_O[piece] = model.aggregate(raw_C_2_E_O.flatten(0, 1)).unflatten(0, (len(batch), 2)).cpu()
-    lengths = torch.tensor([[len(reply) for reply in one.replies] for one in encoded])
-    return HeldOut(scores_C_2_O, lengths, encoded, list(comparisons))
+            raw_C_2_E_O[piece] = model.compare(batch, model.features(batch))
+    return raw_C_2_E_O, encoded
 
 
 def accuracy_of(
@@ -100,6 +109,7 @@ def accuracy_of(
     return _votes(score_comparisons(model, start, comparisons, settings), model, None).accuracy()
 
 
+@torch.no_grad()
 def calibrate(
     model: PreferenceModel,
     start: Policy,
@@ -115,6 +125,9 @@ def calibrate(
     `calibration_bins`, each vote under its own objective. `length_correlation_uncontrolled` is
     `length_correlation_pairs` before length was controlled.
     """
+    if model.shape.pessimism:
+        raw_C_2_E_O, _ = _member_scores(model, start, held_out, settings)
+        model.member_center_E_O.copy_(raw_C_2_E_O.mean(dim=(0, 1)))
     scored = score_comparisons(model, start, held_out, settings)
     uncontrolled = {name: _votes(scored, model, name) for name in model.shape.columns}
     if settings.length_control == "residual":

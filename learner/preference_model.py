@@ -62,10 +62,13 @@ class PreferenceModel(nn.Module):
 
     Members of the ensemble share the trunk and have heads of their own. `center_O`, `temperature_O` and `scale_O` come
     from held-out votes: score = (mean over members - pessimism * deviation - center) / temperature, in logits of a
-    vote; `scale_O` is the deviation of the scores over replies. `length_slope_O` is what each token of a reply adds to
-    its raw score, and is taken out of it; `anchor_O` the mean score of the anchor replies (`learner.anchor`).
+    vote; `scale_O` is the deviation of the scores over replies. Each member counts from its own mean there,
+    `member_center_E_O`: votes leave it open, so it says nothing of how far they disagree. `length_slope_O` is what each
+    token of a reply adds to its raw score, and is taken out of it; `anchor_O` the mean score of the anchor replies
+    (`learner.anchor`).
     """
 
+    member_center_E_O: Tensor
     length_slope_O: Tensor
     center_O: Tensor
     temperature_O: Tensor
@@ -97,6 +100,7 @@ class PreferenceModel(nn.Module):
             ("feature_deviation_F", 1.0, FEATURES),
         ):
             self.register_buffer(name, torch.full((size,), value))
+        self.register_buffer("member_center_E_O", torch.zeros(members, columns))
         self.to(trunk.device)
 
     @property
@@ -131,6 +135,7 @@ class PreferenceModel(nn.Module):
 
     def aggregate(self, scores_B_E_O: Tensor) -> Tensor:
         """Scores [B, O] of the ensemble: pessimistic mean, centred and calibrated."""
+        scores_B_E_O = scores_B_E_O - self.member_center_E_O
         raw_B_O = scores_B_E_O.mean(dim=1)
         if self.shape.pessimism:
             raw_B_O = raw_B_O - self.shape.pessimism * scores_B_E_O.std(dim=1, unbiased=False)
@@ -250,8 +255,8 @@ def load_preference_model(
         else:
             trunk = _adapted(start, shape.lora, seed=0)
         model = PreferenceModel(trunk, shape, start)
-        # Models of earlier homes have no length taken out, and no anchor.
-        later = {name: getattr(model, name) for name in ("length_slope_O", "anchor_O")}
+        # Models of earlier homes have no length taken out, no anchor, and members that count from zero.
+        later = {name: getattr(model, name) for name in ("length_slope_O", "anchor_O", "member_center_E_O")}
         state = later | load_file(folder / "preference.safetensors")
         if state.keys() != _own_state(model).keys():
             raise CheckpointInvalid(f"{folder}: not the weights of this preference model")

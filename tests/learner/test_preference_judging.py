@@ -39,6 +39,17 @@ def test_held_out_scores_have_mean_zero_and_the_recorded_scale(policy):
     torch.testing.assert_close(scores_S_O.std(dim=0, correction=0), model.scale_O, atol=1e-4, rtol=1e-3)
 
 
+def test_members_disagree_by_what_votes_say_and_not_by_where_they_count_from(policy):
+    settings = SETTINGS.model_copy(update={"ensemble_size": 3, "pessimism": 1.0})
+    model, held_out = train_preference_model(policy, comparisons(64, 1), settings, seed=1), comparisons(50, 2)
+    member_scores, found = model.member_scores, []
+    for from_E_1 in (torch.zeros(3, 1), torch.tensor([[0.0], [5.0], [-3.0]])):
+        model.member_scores = lambda *seen, by=from_E_1: member_scores(*seen) + by
+        calibrate(model, policy, held_out, settings)
+        found.append(score_comparisons(model, policy, held_out, settings).scores_C_2_O)
+    torch.testing.assert_close(*found, atol=1e-4, rtol=1e-3)
+
+
 def test_probabilities_are_those_of_what_voters_chose(policy):
     """However little a vote is taken for in training: all of these prefer the side that the model finds."""
     model = train_preference_model(policy, comparisons(1200, 1), SETTINGS, seed=1)
