@@ -36,11 +36,15 @@ PROMPTS = (
 REPLIES_PER_PROMPT = 4
 MAX_NEW_TOKENS = 64
 SEED = 20220412
+# Of the anchor's own deviation. Held-out replies that are few or alike may not differ at all, and a reward over their
+# deviation would leave the KL no say; in the built-in world they differ about as much as the anchor's.
+LEAST_SCALE = 0.25
 
 
 @torch.no_grad()
 def set_anchor(model: PreferenceModel, start: Policy, settings: PreferenceSettings) -> dict[str, dict[str, float]]:
-    """Set `model.anchor_O`. Returns mean and deviation of each score over the anchor's replies, in logits of a vote."""
+    """Set `model.anchor_O`, and see to it that `model.scale_O` is not next to nothing. Returns mean and deviation of
+    each score over the anchor's replies, in logits of a vote."""
     asked = [
         start.encode_chat([{"role": "user", "content": prompt}])[-settings.max_prompt_tokens :] for prompt in PROMPTS
     ]
@@ -52,11 +56,11 @@ def set_anchor(model: PreferenceModel, start: Policy, settings: PreferenceSettin
     )
     with matmul_precision(settings.matmul_precision, model.trunk):
         scores_B_O = model.score(samples.episodes)
-    model.anchor_O.copy_(scores_B_O.mean(dim=0))
-    return {
-        name: {"mean": float(scores_B_O[:, at].mean()), "deviation": float(scores_B_O[:, at].std(correction=0))}
-        for at, name in enumerate(model.shape.columns)
-    }
+    means_O, deviations_O = scores_B_O.mean(dim=0), scores_B_O.std(dim=0, correction=0)
+    model.anchor_O.copy_(means_O)
+    model.scale_O.copy_(torch.maximum(model.scale_O, LEAST_SCALE * deviations_O))
+    found = zip(model.shape.columns, means_O.tolist(), deviations_O.tolist(), strict=True)
+    return {name: {"mean": mean, "deviation": deviation} for name, mean, deviation in found}
 
 
 def anchored(scores_B_O: Tensor, columns: Sequence[str], anchor: Mapping[str, Mapping[str, float]]) -> Tensor:

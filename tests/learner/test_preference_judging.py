@@ -99,6 +99,22 @@ def test_calibration_on_simulated_votes_is_within_the_bar():
     assert figures["calibration_noise"] < 0.03, "or the bar says nothing"
 
 
+def test_a_few_replies_that_are_alike_do_not_make_rewards_huge(policy):
+    """As in a home with a handful of votes."""
+    model = train_preference_model(policy, comparisons(64, 1), SETTINGS, seed=1)
+    alike = VotedComparison([{"role": "user", "content": "w3"}], ("w1 w2", "w1 w2"), "helpful", 0.9)
+    calibrate(model, policy, [alike], SETTINGS)
+    figures = set_anchor(model, policy, SETTINGS)
+    episodes = Episodes.pad([[6, 7]] * 20, [[word, 1] for word in range(5, 25)])
+    assert float(model.combine(model.score(episodes), {"overall": 1.0}).std()) < 10
+    assert float(model.scale_O[-1]) == pytest.approx(figures["overall"]["deviation"] / 4)
+    # Where they differ as replies do, that is what counts.
+    calibrate(model, policy, comparisons(50, 2), SETTINGS)
+    before = model.scale_O.clone()
+    set_anchor(model, policy, SETTINGS)
+    assert torch.equal(model.scale_O, before)
+
+
 def test_rewards_count_from_the_anchor_whatever_the_held_out_votes_were(policy):
     model = train_preference_model(policy, comparisons(200, 1), SETTINGS, seed=1)
     rewards = []
