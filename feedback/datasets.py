@@ -5,7 +5,8 @@ sorted, and a prompt's split depends on the prompt alone, so all votes on one pr
 there.
 
 A line is one comparison under one objective:
-`label` is the probability that `replies[0]` is preferred to `replies[1]`, `weight` the vote's weight in the loss.
+`label` is the probability that `replies[0]` is preferred to `replies[1]`, `weight` the vote's weight in the loss. Where
+a reply was cut off at a limit of tokens, `ended` says of both whether they came to their end.
 """
 
 import hashlib
@@ -22,7 +23,7 @@ import orjson
 from sqlalchemy.orm import Session
 
 from feedback.errors import Conflict
-from feedback.examples import Caps, Example, examples, of_vote
+from feedback.examples import Caps, CutOffExample, Example, examples, of_vote
 from feedback.settings import FeedbackSettings
 from feedback.store import Store, datasets, iterations, now
 from feedback.store.datasets import Learnt
@@ -107,19 +108,24 @@ def find(store: Store, home: Path, digest: str) -> Path:
 
 def _write_again(session: Session, folder: Path, digest: str, summary: dict[str, Any]) -> Frozen:
     folder.mkdir(parents=True, exist_ok=True)
-    erased = 0
+    # Frozen before datasets said which replies were cut off, it is without that.
+    for says_ends in (True, False):
+        erased = 0
 
-    def again() -> Iterator[Example]:
-        nonlocal erased
-        for vote, learnt, is_erased in datasets.learnt(session, digest):
-            if is_erased:
-                erased += (learnt.label is not None) + (learnt.rewrite_label is not None)
-            else:
-                yield from of_vote(vote, learnt)
+        def again(says_ends: bool = says_ends) -> Iterator[Example]:
+            nonlocal erased
+            for vote, learnt, is_erased in datasets.learnt(session, digest):
+                if is_erased:
+                    erased += (learnt.label is not None) + (learnt.rewrite_label is not None)
+                else:
+                    yield from of_vote(vote if says_ends else vote._replace(ended=(True, True)), learnt)
 
-    written, counts = _write(folder, again())
-    whole = written == digest if not erased else sum(counts[split] for split in SPLITS) + erased == summary["examples"]
-    if not whole:
+        written, counts = _write(folder, again())
+        examples = sum(counts[split] for split in SPLITS)
+        whole = written == digest if not erased else examples + erased == summary["examples"]
+        if whole:
+            break
+    else:
         _unfinished(folder).unlink()
         raise Conflict(f"dataset {digest} cannot be written again: the record does not hold the labels of its votes")
     return _name(folder, digest, summary | ({"erased": erased} if erased else {}))
@@ -230,8 +236,5 @@ def read(folder: Path, split: str | None = None) -> Iterator[Example]:
         for line in file:
             fields = orjson.loads(line)
             if split is None or fields["split"] == split:
-                fields["replies"], fields["versions"] = (
-                    tuple(fields["replies"]),
-                    tuple(fields["versions"]),
-                )
-                yield Example(**fields)
+                pairs = {name: tuple(fields[name]) for name in ("replies", "versions", "ended") if name in fields}
+                yield (CutOffExample if "ended" in pairs else Example)(**fields | pairs)

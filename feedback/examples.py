@@ -4,7 +4,7 @@ import functools
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from feedback.schema import version_name
 from feedback.settings import FeedbackSettings
@@ -32,6 +32,16 @@ class Example:
     versions: tuple[str | None, str | None]
     label: float
     weight: float
+
+    ended: ClassVar[tuple[bool, bool]] = (True, True)
+
+
+@dataclass(slots=True)
+class CutOffExample(Example):
+    """One with a reply that was cut off at a limit of tokens, and so has no end. The line of another one does not say
+    that its replies ended."""
+
+    ended: tuple[bool, bool]  # type: ignore[misc]
 
 
 @dataclass(frozen=True)
@@ -82,12 +92,13 @@ def of_vote(vote: Counted, learnt: Learnt) -> Iterator[Example]:
     """The examples of one vote: none, where it compares nothing, one or two."""
     versions = _name(vote.versions[0]), _name(vote.versions[1])
     if learnt.label is not None:
-        yield _example(vote, learnt, "vote", vote.replies, versions, learnt.label)
+        yield _example(vote, learnt, "vote", vote.replies, versions, learnt.label, vote.ended)
     if learnt.rewrite_label is not None:
         assert vote.ideal is not None
         original = int(vote.preferred) if vote.preferred in ("0", "1") else 0
         replies = (vote.ideal, vote.replies[original])
-        yield _example(vote, learnt, "rewrite", replies, (None, versions[original]), learnt.rewrite_label)
+        ended = True, vote.ended[original]
+        yield _example(vote, learnt, "rewrite", replies, (None, versions[original]), learnt.rewrite_label, ended)
 
 
 def soft_label(preferred: str, strength: int | None, settings: FeedbackSettings) -> float | None:
@@ -130,8 +141,9 @@ def _example(
     replies: tuple[str, str],
     versions: tuple[str | None, str | None],
     label: float,
+    ended: tuple[bool, bool],
 ) -> Example:
-    return Example(
+    fields = (
         learnt.vote_id,
         learnt.revision,
         kind,
@@ -146,6 +158,7 @@ def _example(
         label,
         learnt.weight,
     )
+    return Example(*fields) if all(ended) else CutOffExample(*fields, ended)
 
 
 # Rounding takes longer than all else that makes a label, and a million votes have few different ones.

@@ -29,9 +29,10 @@ COMPARISONS_PER_FORWARD = 64
 class VotedComparison:
     """Two replies to one prompt and what the raters made of them under one objective.
 
-    A reply is its text, or the token ids that the policy produced (end token included, if it came to that). `label`
-    is the probability in [0, 1] that side 0 is the better one, 0.5 for a tie. `weight` scales its loss; `tranche` and
-    `agreement` (how far the raters of this comparison were of one mind) are only reported.
+    A reply is its text, of which `ended` says whether it came to its end, or the token ids that the policy produced
+    (end token included, if it came to that). `label` is the probability in [0, 1] that side 0 is the better one, 0.5
+    for a tie. `weight` scales its loss; `tranche` and `agreement` (how far the raters of this comparison were of one
+    mind) are only reported.
     """
 
     messages: Sequence[Message]
@@ -41,6 +42,7 @@ class VotedComparison:
     weight: float = 1.0
     tranche: str = "base"
     agreement: Agreement = "one vote"
+    ended: tuple[bool, bool] = (True, True)
 
     def __post_init__(self) -> None:
         if not 0 <= self.label <= 1:
@@ -71,8 +73,8 @@ def encode_comparison(
     if comparison.objective not in objectives:
         raise TrainingDataInvalid(f"unknown objective {comparison.objective!r}: know {', '.join(objectives)}")
     first, second = (
-        (policy.encode_reply(reply) if isinstance(reply, str) else list(reply))[:max_reply_tokens]
-        for reply in comparison.replies
+        (policy.encode_reply(reply, ended) if isinstance(reply, str) else list(reply))[:max_reply_tokens]
+        for reply, ended in zip(comparison.replies, comparison.ended, strict=True)
     )
     if not first or not second:
         raise TrainingDataInvalid("a reply of a comparison holds no tokens")

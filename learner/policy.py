@@ -47,9 +47,10 @@ class Policy:
         """Token ids of a conversation in the policy's chat template, ready for a reply unless told otherwise."""
         return encode_chat(self.tokenizer, messages, add_generation_prompt)
 
-    def encode_reply(self, text: str) -> list[int]:
-        """Token ids of a reply, with the end token."""
-        return [*self.tokenizer.encode(text, add_special_tokens=False), self.end_ids[0]]
+    def encode_reply(self, text: str, ended: bool = True) -> list[int]:
+        """Token ids of a reply, with the end token unless it was cut off."""
+        tokens: list[int] = self.tokenizer.encode(text, add_special_tokens=False)
+        return [*tokens, self.end_ids[0]] if ended else tokens
 
     def decode(self, reply: Sequence[int]) -> str:
         """The text of a reply, without its end token."""

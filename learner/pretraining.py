@@ -34,7 +34,11 @@ def ranked_pairs(settings: PretrainingSettings, examples: Iterable[Example], fee
     """What the settings ask for. `examples` are the votes that the model learns from after this. Raises InvalidRequest
     for a file that cannot be read."""
     pairs = RankedPairs()
-    pairs.train += [_of_example(one) for one in examples if _source(one) in settings.from_record]
+    pairs.train += [
+        _of_example(one)
+        for one in examples
+        if _source(one) in settings.from_record and all(reply.strip() for reply in one.replies)
+    ]
     if settings.file is not None:
         _read(pairs, settings.file, settings, feedback)
     return pairs
@@ -47,7 +51,9 @@ def _source(example: Example) -> str | None:
 
 
 def _of_example(example: Example) -> VotedComparison:
-    return VotedComparison(example.messages, example.replies, RANKED, example.label, example.weight)
+    return VotedComparison(
+        example.messages, example.replies, RANKED, example.label, example.weight, ended=example.ended
+    )
 
 
 def _read(pairs: RankedPairs, path: Path, settings: PretrainingSettings, feedback: FeedbackSettings) -> None:

@@ -15,10 +15,13 @@ from feedback.schema import Comparison, Dataset, DatasetVote, Iteration, Rater, 
 from feedback.store.comparisons import IMPORTED
 
 READ_BATCH = 2000
+CUT_OFF = "length"
+# Columns of `_judged` before those that are asked for beside.
+JUDGED = 17
 
 
 class Counted(NamedTuple):
-    """One counted vote with the pair it judges."""
+    """One counted vote with the pair it judges. `ended` is False of a reply that was cut off at a limit of tokens."""
 
     vote_id: str
     revision: int
@@ -33,6 +36,7 @@ class Counted(NamedTuple):
     messages: list[dict[str, Any]]
     replies: tuple[str, str]
     versions: tuple[int | None, int | None]
+    ended: tuple[bool, bool]
     reliability: float | None
 
 
@@ -175,11 +179,19 @@ def _counted(session: Session, part: ColumnElement[bool]) -> Iterator[Counted]:
         Rater.reliability,
     ).where(part, *_counts(), first.status == "complete", second.status == "complete")
     for row in _rows(session, statement):
-        *fields, messages, reply_0, reply_1, version_0, version_1, last_0, last_1, reliability = row
+        last_0, last_1, reliability = row[JUDGED:]
+        vote = _vote(row, reliability)
         # Asked for in the statement, Postgres takes this for what one pair in thousands fulfils, and joins the
         # few that it expects in a way that takes hours where they are many.
-        if version_0 == last_0 and version_1 == last_1:
-            yield Counted._make((*fields, messages, (reply_0, reply_1), (version_0, version_1), reliability))
+        if vote.versions == (last_0, last_1):
+            yield vote
+
+
+def _vote(row: Sequence[Any], reliability: float | None) -> Counted:
+    """From the columns of `_judged`, with which a row begins."""
+    *fields, messages, reply_0, reply_1, version_0, version_1, why_0, why_1 = row[:JUDGED]
+    ended = why_0 != CUT_OFF, why_1 != CUT_OFF
+    return Counted._make((*fields, messages, (reply_0, reply_1), (version_0, version_1), ended, reliability))
 
 
 def get(session: Session, digest: str) -> Dataset:
@@ -243,10 +255,9 @@ def learnt(session: Session, digest: str) -> Iterator[tuple[Counted, Learnt, boo
         )
         .where(DatasetVote.dataset_digest == digest)
     )
-    for *fields, messages, reply_0, reply_1, version_0, version_1, is_erased, split, label, rewrite, weight in _rows(
-        session, statement
-    ):
-        vote = Counted._make((*fields, messages, (reply_0, reply_1), (version_0, version_1), None))
+    for row in _rows(session, statement):
+        is_erased, split, label, rewrite, weight = row[JUDGED:]
+        vote = _vote(row, None)
         yield vote, Learnt(vote.vote_id, vote.revision, split, label, rewrite, weight), bool(is_erased)
 
 
@@ -272,6 +283,8 @@ def _judged(first: type[Sample], second: type[Sample], said: Sequence[Any], *mor
             second.text,
             first.version_first,
             second.version_first,
+            first.finish_reason,
+            second.finish_reason,
             *more,
         )
         .join(Comparison, Comparison.id == Vote.comparison_id)

@@ -33,6 +33,7 @@ class Votes:
                 weight=example.weight,
                 tranche=example.tranche,
                 agreement=agreement[example.comparison, example.objective],
+                ended=example.ended,
             )
             for example in datasets.read(self.dataset, split)
             if all(reply.strip() for reply in example.replies)

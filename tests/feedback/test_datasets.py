@@ -87,6 +87,19 @@ def test_nobody_and_no_prompt_weighs_too_much(store: Store, tmp_path: Path) -> N
     assert alone.by_rater == {}
 
 
+def test_a_reply_that_was_cut_off_is_told_from_one_that_ended(store: Store, tmp_path: Path) -> None:
+    cut = add_comparison(store, sample("5"), sample("6, since", version=1, finish_reason="length"))
+    store.write(votes.put, cut, judgement("1", 2, ideal="It is 5."), **BOB)
+    store.write(votes.put, add_comparison(store), judgement(), **BOB)
+    count_all(store)
+    frozen = store.read(datasets.freeze, tmp_path, SETTINGS)
+    said = {(one.comparison == cut, one.kind): one.ended for one in datasets.read(frozen.folder)}
+    assert said == {(True, "vote"): (True, False), (True, "rewrite"): (True, False), (False, "vote"): (True, True)}
+    # Datasets where all of them ended are what they always were.
+    lines = (frozen.folder / "votes.jsonl").read_bytes().splitlines()
+    assert [b'"ended"' in line for line in lines].count(True) == 2
+
+
 def test_the_split_follows_the_prompt_and_the_shares() -> None:
     splits = [examples.split_of(f"{number:064x}", SETTINGS) for number in range(4000)]
     assert splits == [examples.split_of(f"{number:064x}", SETTINGS) for number in range(4000)]
@@ -214,6 +227,22 @@ def test_a_dataset_that_is_gone_is_written_again_whatever_was_said_since(
     assert orjson.loads((learnt.folder / "summary.json").read_bytes()) == learnt.summary
     elsewhere = tmp_path / "elsewhere"
     assert (datasets.find(store, elsewhere, learnt.digest) / "votes.jsonl").read_bytes() == lines
+
+
+def test_one_from_before_it_was_said_which_replies_were_cut_off_is_written_again_too(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.write(votes.put, add_comparison(store, sample("5", finish_reason="length")), judgement(), **BOB)
+    count_all(store)
+    with monkeypatch.context() as before:
+        before.setattr(datasets.datasets, "CUT_OFF", "no reason at all")
+        frozen = store.read(datasets.freeze, tmp_path / "datasets", SETTINGS)
+    iteration = store.write(iterations.start, trigger="operator", seed=1, settings={})
+    _, epoch = store.write(iterations.claim, iteration.id, "me", 60.0, 5)
+    datasets.keep(store, iteration.id, epoch, frozen, tmp_path)
+    lines = (frozen.folder / "votes.jsonl").read_bytes()
+    shutil.rmtree(frozen.folder)
+    assert (datasets.find(store, tmp_path, frozen.digest) / "votes.jsonl").read_bytes() == lines
 
 
 def test_what_was_erased_is_not_written_again(store: Store, tmp_path: Path, learnt: datasets.Frozen) -> None:

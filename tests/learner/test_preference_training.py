@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from feedback.learning_settings import PreferenceSettings
-from learner.comparisons import VotedComparison
+from learner.comparisons import VotedComparison, encode_comparison
 from learner.errors import CheckpointInvalid, TrainingDataInvalid, TrainingDiverged
 from learner.preference_judging import calibrate
 from learner.preference_training import train_preference_model
@@ -101,6 +101,13 @@ def test_the_starting_policy_is_not_touched(policy):
     before = weights(policy.model)
     train_preference_model(policy, comparisons(16, 1), SETTINGS, seed=1)
     assert all(torch.equal(a, b) for a, b in zip(before, weights(policy.model), strict=True))
+
+
+def test_a_reply_that_was_cut_off_has_no_end_token(policy):
+    told = VotedComparison([{"role": "user", "content": "w3"}], ("w1 w2", "w4"), "helpful", 0.9, ended=(False, True))
+    first, second = encode_comparison(told, policy, ("helpful",), 64, 64).replies
+    assert policy.tokenizer.convert_ids_to_tokens(first) == ["w1", "w2"]
+    assert policy.tokenizer.convert_ids_to_tokens(second) == ["w4", "<end>"]
 
 
 def test_weight_zero_means_not_there(policy):
