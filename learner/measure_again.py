@@ -5,6 +5,7 @@ So a second measurement differs from the first only by what has changed since. I
 for the dataset where that was removed.
 """
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,8 +21,8 @@ from learner.iteration.examples import Votes
 from learner.iteration.fitting import fit_to
 from learner.iteration.harm import harmful_among_undecided
 from learner.iteration.preferences import PREFERENCE, WATCH
-from learner.policy import Policy as LoadedPolicy
-from learner.policy import load_policy
+from learner.iteration.versions import load_version
+from learner.number_format import forward_format, forward_passes
 from learner.preference_model import load_preference_model
 
 
@@ -46,28 +47,25 @@ def measure_again(store: Store, settings: Settings, version: int) -> dict[str, A
         policy_weights.folder_of(store, settings, start.version),
     )
     torch.set_num_threads(learner.threads)
-    device = None if learner.device == "auto" else learner.device
-
-    def load(number: int) -> LoadedPolicy:
-        return load_policy(policy_weights.folder_of(store, settings, number), device)
-
+    load = partial(load_version, store, settings, learner)
     candidate, reference = load(policy.version), load(start.version)
-    on = str(reference.model.device)
-    preference_model = load_preference_model(preference, reference.model, on)
+    device = reference.model.device
+    preference_model = load_preference_model(preference, reference.model, str(device))
     watch = preference.with_name(WATCH)
     against = None
     if serving is not None and serving.version not in (policy.version, start.version):
         against = Serving(version_name(serving.version), load(serving.version))
-    return evaluate(
-        candidate,
-        reference,
-        preference_model,
-        Votes(dataset, harmful_among_undecided(preference.parent)).held_out_prompts(),
-        learner.evaluation,
-        reward_weights=learner.ppo.reward_weights,
-        max_prompt_tokens=learner.ppo.max_prompt_tokens,
-        seed=policy.seed or 0,
-        watch=load_preference_model(watch, reference.model, on) if watch.exists() else None,
-        anchored_to=policy.evidence.get("preference", {}).get("anchor"),
-        serving=against,
-    )
+    with forward_passes(forward_format(learner.precision, device), device):
+        return evaluate(
+            candidate,
+            reference,
+            preference_model,
+            Votes(dataset, harmful_among_undecided(preference.parent)).held_out_prompts(),
+            learner.evaluation,
+            reward_weights=learner.ppo.reward_weights,
+            max_prompt_tokens=learner.ppo.max_prompt_tokens,
+            seed=policy.seed or 0,
+            watch=load_preference_model(watch, reference.model, str(device)) if watch.exists() else None,
+            anchored_to=policy.evidence.get("preference", {}).get("anchor"),
+            serving=against,
+        )

@@ -27,10 +27,6 @@ class Run:
     progress: Progress
     processes: Processes = ALONE
 
-    @property
-    def device(self) -> str | None:
-        return None if self.learner.device == "auto" else self.learner.device
-
     def checkpoint(self, name: str, processes: Processes | None = None) -> Checkpoint:
         """The training state of that file name, of all processes unless said otherwise. One that is not whole is told
         of when it is loaded."""
@@ -41,6 +37,11 @@ class Run:
         return Checkpoint(
             self.folder / name, self.learner.checkpoint_interval_s, on_invalid, processes or self.processes
         )
+
+
+def device_of(learner: LearnerSettings) -> str | None:
+    """The device that the settings name; None for a GPU where there is one."""
+    return None if learner.device == "auto" else learner.device
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -10,9 +10,10 @@ from transformers import AutoConfig
 from feedback import adapters, policy_weights
 from feedback.errors import InvalidRequest
 from feedback.schema import version_name
-from feedback.store import policies
+from feedback.settings import LearnerSettings, Settings
+from feedback.store import Store, policies
 from learner.gradient_checkpointing import checkpoint_layers
-from learner.iteration.run import Run
+from learner.iteration.run import Run, device_of
 from learner.lora import copy_sharing_frozen, has_adapter, load_adapter, merge, with_adapter
 from learner.number_format import forward_format
 from learner.policy import Policy, load_policy
@@ -30,12 +31,17 @@ class Candidate:
 
 
 def load(this: Run, version: int) -> Policy:
-    """A policy version on the learner's device, frozen; an adapter around the weights of its base."""
-    folder = _folder(this, version)
+    """A policy version on the learner's device, frozen."""
+    return load_version(this.store, this.settings, this.learner, version)
+
+
+def load_version(store: Store, settings: Settings, learner: LearnerSettings, version: int) -> Policy:
+    """A policy version of a home, frozen, as these settings hold it; an adapter around the weights of its base."""
+    folder = policy_weights.folder_of(store, settings, version)
     base = adapters.base_of(folder)
     if base is None:
-        return _frozen(load_policy(folder, this.device, _held_in(this)))
-    ground = load(this, base.version)
+        return _frozen(load_policy(folder, device_of(learner), _held_in(learner)))
+    ground = load_version(store, settings, learner, base.version)
     return _frozen(Policy(load_adapter(ground.model, folder), ground.tokenizer, ground.end_ids))
 
 
@@ -66,7 +72,7 @@ def trainable(this: Run, start: Policy, version: int) -> Policy:
         model = copy_sharing_frozen(policy.model)
         model = with_adapter(model, lora, this.seed) if base is None else load_adapter(model, folder)
     elif base is None:
-        policy = load_policy(folder, this.device, torch.float32)
+        policy = load_policy(folder, device_of(this.learner), torch.float32)
         model = policy.model.requires_grad_(True)
     else:
         policy = load(this, version)
@@ -104,10 +110,10 @@ def _folder(this: Run, version: int) -> Path:
     return policy_weights.folder_of(this.store, this.settings, version)
 
 
-def _held_in(this: Run) -> torch.dtype | None:
+def _held_in(learner: LearnerSettings) -> torch.dtype | None:
     """Frozen models are held as they were published, unless everything is to be computed in fp32."""
-    device = torch.device(this.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    return torch.float32 if forward_format(this.learner.precision, device) == "fp32" else None
+    device = torch.device(device_of(learner) or ("cuda" if torch.cuda.is_available() else "cpu"))
+    return torch.float32 if forward_format(learner.precision, device) == "fp32" else None
 
 
 def _frozen(policy: Policy) -> Policy:

@@ -17,6 +17,7 @@ from feedback.store import Store, iterations, leases, policies
 from learner.iteration.process import open_run, run
 from learner.iteration.versions import load
 from learner.lora import has_adapter
+from learner.measure_again import measure_again
 from learner.policy import probe
 from learner.prepare import prepare
 from learner.processes import ALONE
@@ -74,6 +75,10 @@ def test_a_candidate_that_is_an_adapter_on_v0(adapter_home: tuple[Store, Setting
     assert has_adapter(policy.model)
     said = (folder / "probe.json").read_text()
     assert probe(policy.model, policy.tokenizer) == json.loads(said)
+    again, first = measure_again(store, settings, 1), candidate.evidence["evaluation"]
+    assert {name: again[name] for name in ("win_rate", "kl_nats", "anchored")} == {
+        name: first[name] for name in ("win_rate", "kl_nats", "anchored")
+    }
 
 
 def test_adapters_that_engines_do_not_take_are_refused_before_anything_is_trained(tmp_path: Path) -> None:
