@@ -7,14 +7,14 @@ vLLM. Knows nothing of versions, traffic or the record.
 from __future__ import annotations
 
 import importlib
-import json
 import multiprocessing
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from feedback import seeded_prompts
-from feedback.errors import PolicyInvalid, SettingsInvalid
+from feedback.errors import SettingsInvalid
+from feedback.policy_config import positions
 from feedback.settings import EngineSettings
 
 if TYPE_CHECKING:
@@ -123,12 +123,7 @@ def weight_format(settings: EngineSettings, device: str) -> str:
 
 def default_length(policy: Path) -> int:
     """Tokens that the policy was made for, at most LONGEST_DEFAULT."""
-    try:
-        config = json.loads((policy / "config.json").read_text())
-    except (OSError, ValueError) as error:
-        raise PolicyInvalid(f"{policy}/config.json cannot be read: {error}") from error
-    made_for = config.get("text_config", config).get("max_position_embeddings", LONGEST_DEFAULT)
-    return min(int(made_for), LONGEST_DEFAULT)
+    return min(positions(policy) or LONGEST_DEFAULT, LONGEST_DEFAULT)
 
 
 def engine_device(asked: str) -> str:
