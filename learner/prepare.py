@@ -7,12 +7,15 @@ import logging
 import sys
 from pathlib import Path
 
+from transformers import PreTrainedModel
+
 from feedback import logs, policy_weights
 from feedback.errors import NotFound, PolicyInvalid, TandemError
 from feedback.lifeline import die_with_parent
 from feedback.schema import version_name
 from feedback.settings import Settings, load_settings
 from feedback.store import Store, policies
+from learner.errors import ModelNotSupported
 from learner.pairs import require_pairs
 from learner.policy import load_policy
 from learner.publishing import publish_folder
@@ -30,6 +33,9 @@ HUB_FILES = [
     "*.txt",
     "merges.*",
 ]
+
+# Of these vLLM takes the embedding for the output layer, and no layer of its own, with which every version is written.
+WITHOUT_OUTPUT_LAYER = {"cohere", "cohere2", "gemma2", "gemma3n", "gemma3n_text"}
 
 # For models without a chat template: the turns of HH-RLHF, with a line break before each text so that a reply is cut
 # into tokens in the same way whether it is read or written.
@@ -59,7 +65,7 @@ def prepare(store: Store, settings: Settings) -> None:
             )
         return
     policy = load_policy(find(settings.policy), device="cpu")
-    require_pairs(policy.model)
+    _require_trainable(policy.model)
     if not policy.tokenizer.chat_template:
         log.warning("%s has no chat template; turns are written as Human: and Assistant:", settings.policy)
         policy.tokenizer.chat_template = PLAIN_TEMPLATE
@@ -68,6 +74,15 @@ def prepare(store: Store, settings: Settings) -> None:
     path = folder.relative_to(settings.home).as_posix()
     store.write(policies.register_start, path, digest, {"policy": settings.policy})
     log.info("%s is %s, digest %s", version_name(0), settings.policy, digest[:12])
+
+
+def _require_trainable(model: PreTrainedModel) -> None:
+    """Raises ModelNotSupported, rather than that the first iteration fails, or the engine."""
+    if model.config.model_type in WITHOUT_OUTPUT_LAYER:
+        raise ModelNotSupported(
+            f"{model.config.model_type}: vLLM serves it with its embedding as output layer alone", param="policy"
+        )
+    require_pairs(model)
 
 
 def find(policy: str) -> Path:

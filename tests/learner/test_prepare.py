@@ -1,12 +1,23 @@
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BloomConfig,
+    Gemma2Config,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedConfig,
+)
 
 from feedback import manifest
 from feedback.errors import PolicyInvalid
@@ -99,6 +110,20 @@ def as_pickle(folder: Path) -> None:
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
 
 
+def another(config: PreTrainedConfig) -> Callable[[Path], None]:
+    """Another model in the place of the one in a folder."""
+
+    def put(folder: Path) -> None:
+        AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+
+    return put
+
+
+SMALL = {"vocab_size": 1024, "hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 2}
+GEMMA_2 = Gemma2Config(num_hidden_layers=2, num_key_value_heads=1, head_dim=32, **SMALL)
+BLOOM = BloomConfig(n_layer=2, n_head=2, vocab_size=1024, hidden_size=64)
+
+
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
@@ -109,6 +134,8 @@ def as_pickle(folder: Path) -> None:
         (lambda folder: (folder / "model.safetensors").write_bytes(b"cut"), "cannot be loaded"),
         (lambda folder: (folder / "tokenizer.json").unlink(), "cannot be loaded"),
         (shutil.rmtree, "no such folder"),
+        (another(GEMMA_2), "gemma2: vLLM"),
+        (another(BLOOM), "bloom: two replies"),
     ],
 )
 def test_a_policy_that_cannot_be_used_is_refused_and_nothing_is_left(tmp_path: Path, spoil, said: str) -> None:
