@@ -98,7 +98,6 @@ async def _validation_error(request: Request, error: Exception) -> Response:
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    found: TandemError
     allowed = allowed_methods(request)
     if allowed and request.method not in allowed:
         # The pages stand behind every route, so it is they who refuse a method that a route does not know.
@@ -106,11 +105,10 @@ async def _http_error(request: Request, error: Exception) -> Response:
         answer.headers["allow"] = ", ".join(sorted(allowed))
         return answer
     if error.status_code in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED):
-        found = UnknownRoute(f"there is nothing at {request.method} {request.url.path}")
-    else:
-        found = TandemError(str(error.detail))
-        found.status = error.status_code
-        found.code = "http_error"
+        return _render(request, UnknownRoute(f"there is nothing at {request.method} {request.url.path}"))
+    found = TandemError(str(error.detail))
+    found.status = error.status_code
+    found.code = "http_error"
     answer = _render(request, found)
     answer.headers.update(error.headers or {})
     return answer

@@ -42,7 +42,8 @@ class Generation:
         self._transfer: Transfer | None = None
         self._unread: list[bytes] = []
         self._span = tracing.NOTHING
-        self._failed = False
+        # What an engine has said in mid-stream of its failure.
+        self._error: dict[str, Any] | None = None
 
     async def begin(self, key_id: str, *, record_logprobs: bool) -> None:
         """Have an engine begin: returns with the first token of a stream, or the whole of a reply that is not one.
@@ -96,7 +97,8 @@ class Generation:
         assert transfer is not None
         self.is_whole = transfer.ended
         self._take(transfer.take_events())
-        if (self._failed or transfer.lost) and not self.pending:
+        if (self._error is not None or transfer.lost) and not self.pending:
+            _check_refused(self._error)
             raise EngineLost("the engine broke off in the middle of the reply")
 
     def take_spliced(self, splice: Callable[[bytes], bytes | None]) -> bytes:
@@ -135,12 +137,13 @@ class Generation:
     async def _begin_on(self, seat: Seat, body: dict[str, Any]) -> None:
         transfer = await self._send(seat, body)
         if self._chat.stream:
-            self._failed = False
+            self._error = None
             self.pending.clear()
             self.take()
             # Its role alone an engine says before it has written anything.
             while not any("role" not in chunk["delta"] for chunk in self.pending):
                 if self.is_whole:
+                    _check_refused(self._error)
                     raise EngineLost("the engine ended a reply before it began")
                 await transfer.wait()
                 self.take()
@@ -183,7 +186,7 @@ class Generation:
     def _absorb(self, chunk: dict[str, Any]) -> list[dict[str, Any]]:
         """The choices of a chunk that the reply has grown by."""
         if "error" in chunk:
-            self._failed = True
+            self._error = chunk["error"]
             return []
         usage = chunk.get("usage")
         if usage:
@@ -198,6 +201,13 @@ class Generation:
         self.reply.absorb_message(answer["choices"][0], answer["usage"])
 
 
+def _check_refused(error: dict[str, Any] | None) -> None:
+    """Some of what vLLM refuses it refuses as the first event of a stream. Raises EngineRefused for that."""
+    code = None if error is None else error.get("code")
+    if isinstance(code, int) and 400 <= code < 500:
+        raise _refusal(code, orjson.dumps({"error": error}))
+
+
 def _refusal(status: int, content: bytes) -> EngineRefused:
     """vLLM's own words about what is wrong with the request; nothing else of its answer."""
     try:
@@ -210,4 +220,5 @@ def _refusal(status: int, content: bytes) -> EngineRefused:
         return PromptTooLong(message)
     if status == 404:
         status = 400
-    return EngineRefused(message, status=status, param=param if isinstance(param, str) else None)
+    # Where vLLM found it says whether it was in the body.
+    return EngineRefused(message, status=status, param=param.removeprefix("body.") if isinstance(param, str) else None)

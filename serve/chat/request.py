@@ -54,6 +54,7 @@ KNOWN_FIELDS = READ_FIELDS | SAMPLING_FIELDS | ANSWER_FIELDS | IGNORED_FIELDS
 ROLES = ("assistant", "developer", "function", "system", "tool", "user")
 TEXT_PARTS = ("text", "refusal")
 SEED_BITS = 63
+SURELY_WRITTEN_DEPTH = 200
 MAX_USER = 200
 
 
@@ -108,6 +109,7 @@ def parse(content: bytes, max_choices: int, max_best_of: int) -> ChatRequest:
         raise MalformedBody("the body is not valid JSON") from None
     if not isinstance(body, dict):
         raise MalformedBody("the body must be a JSON object")
+    _check_depth(content, body)
     _check_fields(body)
     stream = _flag(body, "stream")
     n = _whole(body, "n", default=1, low=1, high=max_choices)
@@ -135,6 +137,15 @@ def parse(content: bytes, max_choices: int, max_best_of: int) -> ChatRequest:
         sampling=sampling,
         passed_on=sampling | answer,
     )
+
+
+def _check_depth(content: bytes, body: dict[str, Any]) -> None:
+    """More can be read than can be written again for the engine and the record."""
+    if content.count(b"{") + content.count(b"[") > SURELY_WRITTEN_DEPTH:
+        try:
+            orjson.dumps(body)
+        except orjson.JSONEncodeError:
+            raise MalformedBody("the body is nested too deeply") from None
 
 
 def _check_fields(body: dict[str, Any]) -> None:

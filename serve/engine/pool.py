@@ -174,7 +174,9 @@ class Pool:
 
     def _known(self, version: int) -> int:
         if version not in self.loaded():
-            raise UnknownVersion(f"no engine holds {version_name(version)}; GET /v1/models lists what can be asked for")
+            raise UnknownVersion(
+                f"no engine holds {version_name(version)}; GET /v1/models lists what can be asked for", param="model"
+            )
         return version
 
     def _check_serving(self) -> None:

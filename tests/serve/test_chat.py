@@ -196,12 +196,18 @@ def test_a_client_that_leaves_stops_the_engine(tandem: Tandem) -> None:
         ({"messages": MESSAGES}, "model"),
         (chat(temperature=-1), "temperature"),
         (chat(max_tokens=-1), "max_tokens"),
+        (chat(temperature="hot"), "temperature"),
+        (chat(logit_bias={"99999999": 1}), "logit_bias"),
+        (chat(logit_bias={"99999999": 1}, stream=True), "logit_bias"),
+        (chat(stop_token_ids=[-1], stream=True), "stop_token_ids"),
+        (chat(structured_outputs={"choice": []}, stream=True), "hoice"),
+        (chat(model="tandem@v99"), "model"),
     ],
 )
 def test_what_cannot_be_is_refused_in_openais_form(tandem: Tandem, body: dict[str, Any], param: str) -> None:
     with tandem.client("chat") as client:
         answer = client.post("/v1/chat/completions", json=body)
-    assert answer.status_code == 400
+    assert answer.status_code == (404 if param == "model" and "model" in body else 400)
     error = answer.json()["error"]
     assert error.keys() == {"message", "type", "param", "code"}
     assert error["type"] == "invalid_request_error" and error["message"]
@@ -222,7 +228,8 @@ def test_a_prompt_that_does_not_fit_is_refused_as_openai_does(tandem: Tandem, wo
 
 def test_malformed_json_is_refused_in_openais_form(tandem: Tandem) -> None:
     with tandem.client("chat") as client:
-        for content in (b"{", b"[]", b"", b"\xff"):
+        deep = b'{"model":"tandem","messages":[{"role":"user","content":"x"}],"tools":' + b"[" * 900 + b"]" * 900 + b"}"
+        for content in (b"{", b"[]", b"", b"\xff", deep):
             answer = client.post("/v1/chat/completions", content=content)
             assert (answer.status_code, answer.json()["error"]["code"]) == (400, "malformed_json")
 

@@ -13,6 +13,7 @@ from serve.chat.generation import Generation
 from serve.chat.request import parse
 from serve.engine.client import EngineLost
 from serve.engine.pool import Pool
+from serve.errors import EngineRefused
 from serve.metrics import Metrics
 from tests.serve.test_streaming import HEAD, chunk
 
@@ -25,6 +26,9 @@ BREAKS = {
     "after the role": HEAD + ROLE,
     "by an event after the role": HEAD + ROLE + ERROR + b"0\r\n\r\n",
 }
+
+
+REFUSED = chunk({"error": {"message": "no such token", "type": "BadRequestError", "param": "logit_bias", "code": 400}})
 
 
 def token(number: int, end: str | None = None) -> bytes:
@@ -75,6 +79,15 @@ async def test_who_breaks_off_before_the_first_token_is_stood_in_for(tmp_path: P
         assert said(reply.pending) == "word1word2" and reply.reply.token_ids == [1, 2]
         assert reply.reply.seat is not None and reply.reply.seat.slot.index == 1
         assert [slot.in_flight for slot in pool.slots] == [0, 0] and pool.slots[0].suspected.is_set()
+
+
+async def test_what_is_refused_in_the_stream_is_refused_and_asked_of_no_other_engine(tmp_path: Path) -> None:
+    async with engines(tmp_path, HEAD + REFUSED + b"0\r\n\r\n", WHOLE) as pool:
+        reply = generation(pool)
+        with pytest.raises(EngineRefused, match="no such token") as refused:
+            await reply.begin("key", record_logprobs=False)
+        assert (refused.value.status, refused.value.param) == (400, "logit_bias")
+        assert not any(slot.suspected.is_set() or slot.in_flight for slot in pool.slots)
 
 
 @pytest.mark.parametrize("last", [b"", ERROR + b"0\r\n\r\n"])
