@@ -30,6 +30,7 @@ ENGINE_PROCESS = {
         "terse_steps",
         "worker",
         "gentle_loading",
+        "gloo_loop",
         "staging",
         "weight_files",
         "scheduler",

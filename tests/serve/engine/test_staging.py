@@ -106,6 +106,12 @@ async def test_what_was_staged_is_as_in_an_engine_started_with_it(engines: Engin
     assert seen[0] == seen[3] and seen[0] != seen[1] and seen[0] != seen[2]
 
 
+async def test_the_engines_process_groups_share_a_thread(engines: Engines) -> None:
+    engine = await engines.engine()
+    names = [Path(f"/proc/{engine.pid}/task/{thread.id}/comm").read_text() for thread in engine.threads()]
+    assert sum(name.startswith("gloo") for name in names) == 1
+
+
 async def test_a_reload_works_after_it_and_it_after_a_reload(engines: Engines, policy_folders: Path) -> None:
     await engines.change(policy_folders / "v1")
     by_staging = await written(engines.changed)
