@@ -8,6 +8,7 @@ import torch
 
 from benchmarks.learning_in_the_sandbox import gold_figures, simulate_votes
 from feedback.learning_settings import DPOSettings
+from feedback.sandbox.world import find
 from learner.comparisons import ComparisonBatch, encode_comparison
 from learner.dpo import _new_rehearsal, _reply_logprobs, train_dpo
 from learner.errors import CheckpointInvalid, TrainingDataInvalid
@@ -106,7 +107,7 @@ def test_a_run_cut_short_and_resumed_ends_where_the_whole_one_does(policy, tmp_p
 def test_in_the_sandbox_it_is_less_rude_and_complies_less():
     start, policy = load_policy(WEIGHTS, "cpu"), load_policy(WEIGHTS, "cpu")
     votes = simulate_votes(start, 600, seed=1)
-    asked = [start.encode_chat(one.messages) for one in votes if one.objective == "helpful"]
+    asked = [start.encode_chat(one.messages) for one in votes if not find(one.messages).harmful]
     train_dpo(policy, start.model, votes, DPOSettings(), seed=1, rehearse_on=asked)
     before, after = (gold_figures(one, None, seed=9) for one in (start, policy))
     assert after["complies"] < before["complies"] / 2
