@@ -48,8 +48,10 @@ class Starter:
         slot.version = None
         try:
             async with self._fences[slot.index].held():
-                found = await self.found(slot)
-                if found is not None and ((adopt and found == version) or await self._replaced(slot)):
+                replaced = await self._replaced(slot)
+                # One that was given up is not asked: it may hang, and everybody waits.
+                found = await self.found(slot) if adopt or replaced else None
+                if found is not None and (replaced or found == version):
                     version = found
                     await self._adopt(slot, found)
                 else:
