@@ -26,10 +26,11 @@ WORK_S = REST_S = 0.0005
 T = TypeVar("T")
 
 
-def give_way() -> None:
-    """Of this thread only, and for good."""
+def give_way(niceness: int = NICENESS) -> None:
+    """Of this thread and those that it starts only, and for good."""
     if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+        thread_id = threading.get_native_id()
+        os.setpriority(os.PRIO_PROCESS, thread_id, max(niceness, os.getpriority(os.PRIO_PROCESS, thread_id)))
 
 
 def wait_for_idle(thread_id: int) -> None:

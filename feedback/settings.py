@@ -265,6 +265,10 @@ class LearnerSettings(Section):
     threads: int = Field(1, ge=1)
     """Threads of PyTorch on a CPU. More than one is slower on shared cores."""
 
+    niceness: int = Field(10, ge=0, le=19)
+    """How far training gives way to whatever else the machine does, on Linux: 0 is not at all, with 10 it gets a tenth
+    of what a competitor for a processor gets, with 19 a seventieth."""
+
     processes: int = Field(1, ge=1, le=64)
     """Processes of a machine that train together, each on a GPU of its own where there are GPUs: weights that are
     trained, gradients and optimiser states are cut into so many shares."""

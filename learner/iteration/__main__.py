@@ -10,6 +10,7 @@ import sys
 
 from feedback import logs, tracing
 from feedback.errors import TandemError
+from feedback.giving_way import give_way
 from feedback.lifeline import die_with_parent
 from feedback.settings import load_settings
 from feedback.store import Store
@@ -24,6 +25,7 @@ log = logging.getLogger(__name__)
 def main() -> int:
     die_with_parent()
     settings = load_settings()
+    give_way(settings.learner.niceness)
     logs.configure(settings)
     if settings.learner.processes * settings.learner.nodes > 1 and not under_torchrun():
         # What was asked of the kernel above holds for torchrun too.
