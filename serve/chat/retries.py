@@ -27,11 +27,11 @@ class KeyReused(InvalidRequest):
 
 @dataclass
 class Answer:
-    """What was answered; nothing yet while `content` is None."""
+    """What was answered, and how long that is remembered."""
 
     digest: str
     until: float
-    content: bytes | None = None
+    content: bytes
     media_type: str = "application/json"
 
 
@@ -46,9 +46,11 @@ class Attempt:
 
 
 class Retries:
-    """Answers by the name of their request, the oldest forgotten first."""
+    """Answers by the name of their request, the oldest forgotten first; what is being answered is never forgotten."""
 
     def __init__(self) -> None:
+        # The digests of what is being answered.
+        self._pending: dict[str, str] = {}
         self._answers: OrderedDict[str, Answer] = OrderedDict()
 
     def begin(self, attempt: Attempt) -> Answer | None:
@@ -58,33 +60,32 @@ class Retries:
         """
         self._forget_old()
         known = self._answers.get(attempt.name)
-        if known is not None and known.digest != attempt.digest:
+        digest = self._pending.get(attempt.name) if known is None else known.digest
+        if digest not in (None, attempt.digest):
             raise KeyReused("this Idempotency-Key came with another body before", param="Idempotency-Key")
+        if attempt.name in self._pending:
+            raise Conflict("the first request with this Idempotency-Key is still being answered")
         if known is not None and (attempt.named or attempt.repeated):
-            if known.content is None:
-                raise Conflict("the first request with this Idempotency-Key is still being answered")
             return known
         if attempt.named:
-            self._answers[attempt.name] = Answer(attempt.digest, time.monotonic() + REMEMBERED_S)
+            self._pending[attempt.name] = attempt.digest
         return None
 
-    def keep(self, attempt: Attempt, content: bytes, media_type: str) -> None:
-        """Remember what was answered."""
+    def keep(self, attempt: Attempt, content: bytes, media_type: str) -> bool:
+        """Remember what was answered. False when it is too large for that."""
         if len(content) > LARGEST_ANSWER_BYTES:
             self.drop(attempt)
-            return
+            return False
+        self._pending.pop(attempt.name, None)
         self._answers[attempt.name] = Answer(attempt.digest, time.monotonic() + REMEMBERED_S, content, media_type)
         self._answers.move_to_end(attempt.name)
         while len(self._answers) > MAX_REMEMBERED:
             self._answers.popitem(last=False)
+        return True
 
     def drop(self, attempt: Attempt) -> bool:
         """It came to nothing: the next attempt is the first. False when it was answered, or is not known."""
-        known = self._answers.get(attempt.name)
-        if known is None or known.content is not None:
-            return False
-        del self._answers[attempt.name]
-        return True
+        return self._pending.pop(attempt.name, None) is not None
 
     def _forget_old(self) -> None:
         now = time.monotonic()

@@ -10,7 +10,8 @@ import time
 
 import orjson
 
-from feedback.errors import Conflict, TandemError
+from feedback.errors import Conflict
+from feedback.ids import new_id
 from serve import background
 from serve.chat.retries import REMEMBERED_S, Answer, Attempt, KeyReused, Retries
 from serve.redis_link import RedisLink
@@ -20,6 +21,15 @@ from serve.redis_link import RedisLink
 PENDING_S = 20.0
 RENEWALS = 4
 
+# A process that was stopped for longer than that may find that another one has answered meanwhile: it changes nothing
+# but what it has put there itself.
+RENEW = "return redis.call('get', KEYS[1]) == ARGV[1] and redis.call('pexpire', KEYS[1], ARGV[2]) or 0"
+DROP = "return redis.call('get', KEYS[1]) == ARGV[1] and redis.call('del', KEYS[1]) or 0"
+KEEP = """
+local found = redis.call('get', KEYS[1])
+return (not found or found == ARGV[1]) and redis.call('set', KEYS[1], ARGV[2], 'EX', ARGV[3]) or 0
+"""
+
 
 class SharedRetries(Retries):
     """`begin_anywhere` in place of `begin`; `keep` and `drop` tell the other processes in the background."""
@@ -27,6 +37,7 @@ class SharedRetries(Retries):
     def __init__(self, redis_url: str) -> None:
         super().__init__()
         self._redis = RedisLink(redis_url, "retries are known to this process only")
+        self._owner = new_id("api")
         self._renewals: dict[str, asyncio.Task[None]] = {}
 
     async def begin_anywhere(self, attempt: Attempt) -> Answer | None:
@@ -36,25 +47,30 @@ class SharedRetries(Retries):
             return known
         try:
             known = await self._claim(attempt)
-        except TandemError:
-            super().drop(attempt)
+        except BaseException:
+            self.drop(attempt)
             raise
         if known is not None:
             super().drop(attempt)
         return known
 
-    def keep(self, attempt: Attempt, content: bytes, media_type: str) -> None:
-        super().keep(attempt, content, media_type)
+    def keep(self, attempt: Attempt, content: bytes, media_type: str) -> bool:
+        kept = super().keep(attempt, content, media_type)
         self._let_go(attempt)
-        if attempt.name in self._answers:
+        if kept:
+            key, pending, kept_s = _key(attempt), self._pending_value(attempt), round(REMEMBERED_S)
             value = orjson.dumps({"digest": attempt.digest, "media_type": media_type, "content": content.decode()})
-            self._redis.tell(lambda redis: redis.set(_key(attempt), value, ex=round(REMEMBERED_S)))
+            if attempt.named:
+                self._redis.tell(lambda redis: redis.eval(KEEP, 1, key, pending, value, kept_s))
+            else:
+                self._redis.tell(lambda redis: redis.set(key, value, ex=kept_s))
+        return kept
 
     def drop(self, attempt: Attempt) -> bool:
+        was_claimed = self._let_go(attempt)
         dropped = super().drop(attempt)
-        if dropped:
-            self._let_go(attempt)
-            self._redis.tell(lambda redis: redis.delete(_key(attempt)))
+        if was_claimed or dropped:
+            self._redis.tell(lambda redis: redis.eval(DROP, 1, _key(attempt), self._pending_value(attempt)))
         return dropped
 
     async def stop(self) -> None:
@@ -62,23 +78,32 @@ class SharedRetries(Retries):
             renewal.cancel()
         await self._redis.stop()
 
-    async def _renew(self, key: str) -> None:
+    async def _renew(self, attempt: Attempt) -> None:
+        key, pending = _key(attempt), self._pending_value(attempt)
         while True:
             await asyncio.sleep(PENDING_S / RENEWALS)
-            await self._redis.ask(lambda redis: redis.pexpire(key, round(1000 * PENDING_S)))
+            await self._redis.ask(lambda redis: redis.eval(RENEW, 1, key, pending, round(1000 * PENDING_S)))
 
-    def _let_go(self, attempt: Attempt) -> None:
+    def _let_go(self, attempt: Attempt) -> bool:
+        """False when this process had not claimed it."""
         renewal = self._renewals.pop(attempt.name, None)
         if renewal is not None:
             renewal.cancel()
+        return renewal is not None
+
+    def _pending_value(self, attempt: Attempt) -> bytes:
+        """What says that this process, and no other, is answering it."""
+        return orjson.dumps({"digest": attempt.digest, "media_type": "", "content": None, "owner": self._owner})
 
     async def _claim(self, attempt: Attempt) -> Answer | None:
         """What another process has answered; None when nobody has, and then no other process may."""
         key = _key(attempt)
         if attempt.named:
-            pending = orjson.dumps({"digest": attempt.digest, "media_type": "", "content": None})
+            pending = self._pending_value(attempt)
             if await self._redis.ask(lambda redis: redis.set(key, pending, nx=True, px=round(1000 * PENDING_S))):
-                self._renewals[attempt.name] = background.start(self._renew(key), "a request that is being answered")
+                self._let_go(attempt)
+                renewing = self._renew(attempt)
+                self._renewals[attempt.name] = background.start(renewing, "a request that is being answered")
                 return None
         value = await self._redis.ask(lambda redis: redis.get(key))
         if value is None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from feedback.errors import Conflict
-from serve.chat import shared_retries
+from serve.chat import retries, shared_retries
 from serve.chat.retries import Attempt, KeyReused
 from serve.chat.shared_retries import SharedRetries
 from tests.serve.redis_server import redis_server
@@ -67,6 +67,51 @@ async def test_a_key_is_free_again_when_whoever_was_answering_is_gone(
     third = SharedRetries(url)
     assert await third.begin_anywhere(FIRST) is not None, "the answer is remembered for longer"
     await other.stop()
+    await third.stop()
+
+
+async def test_what_is_being_answered_is_not_forgotten_and_given_free_when_it_comes_to_nothing(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retries, "MAX_REMEMBERED", 1)
+    one, other = SharedRetries(url), SharedRetries(url)
+    assert await one.begin_anywhere(FIRST) is None
+    for name in "bc":
+        attempt = Attempt(f"key_1 key {name}", "digest", named=True, repeated=False)
+        assert await one.begin_anywhere(attempt) is None
+        one.keep(attempt, b"{}", "application/json")
+    for process in (one, other):
+        with pytest.raises(Conflict):
+            await process.begin_anywhere(FIRST)
+    assert one.drop(FIRST) and not one._renewals
+    await one.stop()
+    assert await other.begin_anywhere(FIRST) is None
+    await other.stop()
+
+
+@pytest.mark.parametrize("then", ["drop", "keep"])
+async def test_who_was_stopped_for_too_long_leaves_the_answer_of_another_one(
+    url: str, monkeypatch: pytest.MonkeyPatch, then: str
+) -> None:
+    one, other, third = (SharedRetries(url) for _ in range(3))
+    monkeypatch.setattr(shared_retries, "PENDING_S", 0.4)
+    assert await one.begin_anywhere(FIRST) is None
+    # As if it had run out.
+    await one._redis.ask(lambda redis: redis.flushdb())
+    assert await other.begin_anywhere(FIRST) is None
+    await asyncio.sleep(0.3)
+    other.keep(FIRST, b'{"by": "other"}', "application/json")
+    await other.stop()
+    # Time for renewals by the one that knows nothing of it.
+    await asyncio.sleep(0.3)
+    if then == "keep":
+        one.keep(FIRST, b'{"by": "one"}', "application/json")
+    else:
+        assert one.drop(FIRST)
+    await one.stop()
+    await asyncio.sleep(0.3)
+    found = await third.begin_anywhere(FIRST)
+    assert found is not None and found.content == b'{"by": "other"}'
     await third.stop()
 
 
