@@ -43,6 +43,9 @@ class PolicyFolders:
         self._record = record
         # As the record has said. It never changes: what was served can be put back while the record is away.
         self._known: dict[int, tuple[str, str]] = {}
+        self._found: dict[tuple[str, str], Path] = {}
+        # Those that are being looked for, each once, whoever waits for it: threads that wait for a storage are few.
+        self._coming: dict[tuple[str, str], asyncio.Task[Path]] = {}
 
     async def of(self, version: int) -> PolicyFolder:
         """It is brought here first where it is in object storage only.
@@ -60,13 +63,29 @@ class PolicyFolders:
         timeout_s = self._settings.engine.start_timeout_s
         try:
             async with asyncio.timeout(timeout_s):
-                folder = await asyncio.to_thread(_bring, self._settings, path, digest)
+                folder = await self._folder(path, digest)
         except TimeoutError:
             # It comes on in its thread, and the next one who asks may find it here.
             raise StorageUnavailable(
                 f"{version_name(version)} has not come from the object storage within {timeout_s:g} s; try again later"
             ) from None
         return PolicyFolder(version, folder, digest, adapters.base_of(folder))
+
+    async def _folder(self, path: str, digest: str) -> Path:
+        """As `policy_weights.bring`; whoever leaves does not end what others wait for."""
+        wanted = path, digest
+        found = self._found.get(wanted)
+        if found is not None and found.is_dir():
+            return found
+        if wanted not in self._coming:
+            self._coming[wanted] = asyncio.create_task(asyncio.to_thread(_bring, self._settings, path, digest))
+            self._coming[wanted].add_done_callback(lambda task: self._came(wanted, task))
+        return await asyncio.shield(self._coming[wanted])
+
+    def _came(self, wanted: tuple[str, str], task: "asyncio.Task[Path]") -> None:
+        del self._coming[wanted]
+        if not task.cancelled() and task.exception() is None:
+            self._found[wanted] = task.result()
 
     async def base_of(self, policy: PolicyFolder) -> PolicyFolder:
         """What an adapter stands on; another policy is its own base. Raises as `of`, and PolicyInvalid for an adapter

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from feedback import policy_weights
 from feedback.errors import RecordUnavailable, StorageUnavailable
 from feedback.settings import Settings, load_settings
 from feedback.store import Store, policies
+from serve.engine import policy_folders
 from serve.engine.policy_folders import PolicyFolders
 from serve.record import Record
 
@@ -33,15 +35,25 @@ def record(settings: Settings) -> Iterator[Record]:
 
 
 async def test_a_storage_that_says_nothing_is_not_waited_for_for_ever(
-    tmp_path: Path, settings: Settings, record: Record
+    tmp_path: Path, settings: Settings, record: Record, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     silent = tmp_path / "storage" / DIGEST / "manifest.json"
     silent.parent.mkdir(parents=True)
     # Whoever reads it waits for a writer.
     os.mkfifo(silent)
+    brought = list[str]()
+
+    def bring(settings: Settings, path: str, digest: str) -> Path:
+        brought.append(path)
+        return policy_weights.bring(settings, path, digest)
+
+    monkeypatch.setattr(policy_folders, "_bring", bring)
+    folders = PolicyFolders(settings, record)
     try:
-        with pytest.raises(StorageUnavailable, match="v0"):
-            await PolicyFolders(settings, record).of(0)
+        for _ in range(2):
+            with pytest.raises(StorageUnavailable, match="v0"):
+                await folders.of(0)
+        assert len(brought) == 1, "a second thread waits for the same"
     finally:
         os.close(os.open(silent, os.O_RDWR))
 
