@@ -11,7 +11,14 @@ from sqlalchemy.orm import Session
 
 from feedback import automatic
 from feedback.automatic import Step
-from feedback.errors import Conflict, EngineUnavailable, TandemError
+from feedback.errors import (
+    Conflict,
+    EngineUnavailable,
+    LeaseLost,
+    RecordUnavailable,
+    StorageUnavailable,
+    TandemError,
+)
 from feedback.ids import new_id
 from feedback.operating_settings import AutomaticSettings, GateSettings
 from feedback.schema import version_name
@@ -22,6 +29,9 @@ from serve.engine.swap import Change, Promoter
 from serve.record import Record
 
 log = logging.getLogger(__name__)
+
+# None of these says anything against a version.
+WAITS = (Conflict, EngineUnavailable, LeaseLost, RecordUnavailable, StorageUnavailable)
 
 
 class Autopilot:
@@ -48,7 +58,7 @@ class Autopilot:
             await asyncio.sleep(self._settings.check_interval_s)
             try:
                 await self.look()
-            except (Conflict, EngineUnavailable) as error:
+            except WAITS as error:
                 log.info("promotion by rule waits: %s", error.message)
             except (TandemError, SQLAlchemyError) as error:
                 log.warning("promotion by rule could not look (%s)", type(error).__name__)
@@ -56,7 +66,7 @@ class Autopilot:
     async def look(self) -> Step | None:
         """Take the next step, if this process holds the lease. Returns it.
 
-        Raises Conflict or EngineUnavailable when it has to wait; it is tried again at the next look.
+        Raises one of WAITS when it has to wait; it is tried again at the next look.
         """
         ttl_s = 5 * self._settings.check_interval_s
         if await self._record.write(leases.acquire, automatic.LEASE, self._holder, ttl_s) is None:
@@ -79,7 +89,7 @@ class Autopilot:
                 await self._promoter.rollback(Change("rollback", step.reason, False, audit.RULE))
             else:
                 await self._give_up(step)
-        except (Conflict, EngineUnavailable):
+        except WAITS:
             raise
         except TandemError as error:
             # It cannot be loaded, whatever the votes say: the next candidate may.

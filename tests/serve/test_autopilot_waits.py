@@ -1,0 +1,65 @@
+"""Promotion by rule tries a version again where what went wrong says nothing against it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from feedback.automatic import Step
+from feedback.errors import (
+    Conflict,
+    EngineUnavailable,
+    LeaseLost,
+    PolicyInvalid,
+    RecordUnavailable,
+    StorageUnavailable,
+    TandemError,
+)
+from feedback.operating_settings import AutomaticSettings, GateSettings
+from feedback.store import Store, audit
+from serve.autopilot import Autopilot
+from serve.record import Record
+
+
+class Fails:
+    """In the place of what drives engines."""
+
+    def __init__(self, error: TandemError) -> None:
+        self.error = error
+
+    async def promote(self, *_: Any) -> None:
+        raise self.error
+
+    async def put(self, *_: Any, **__: Any) -> None:
+        """Nobody is compared with anybody."""
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> Iterator[Record]:
+    store = Store(f"sqlite:///{tmp_path / 'record.db'}")
+    store.migrate()
+    record = Record(store)
+    yield record
+    record.close()
+
+
+async def take(record: Record, error: TandemError) -> list[str]:
+    """What is in the audit after a promotion that ended so."""
+    parts: Any = Fails(error)
+    autopilot = Autopilot(AutomaticSettings(enabled=True), GateSettings(), record, parts, parts)
+    try:
+        await autopilot._take(Step("promote", 1, "it won"))
+    except TandemError as raised:
+        assert raised is error
+    entries, _ = await record.read(audit.list_page, limit=6, after=None, order="desc")
+    return [entry.action for entry in entries]
+
+
+@pytest.mark.parametrize("kind", [Conflict, EngineUnavailable, LeaseLost, RecordUnavailable, StorageUnavailable])
+async def test_it_waits(record: Record, kind: type[TandemError]) -> None:
+    assert await take(record, kind("not now")) == []
+
+
+async def test_what_cannot_be_served_is_given_up(record: Record) -> None:
+    assert len(await take(record, PolicyInvalid("it holds no weights"))) == 1
