@@ -96,16 +96,18 @@ class Flipping:
         if loaded is None or slot is None or loaded.held_before in (None, slot.version):
             return
         assert loaded.held_before is not None
+        adapters = set(loaded.adapters_before)
         if loaded.in_place:
-            await self._loader.put_back(slot, loaded.held_before, set(loaded.adapters_before))
-            return
-        if slot.state == "down":
-            slot.wanted = loaded.held_before
+            await self._loader.put_back(slot, loaded.held_before, adapters)
             return
         try:
-            await self._loader.load(slot, await self._folders.of(loaded.held_before))
+            if slot.state != "down":
+                await self._loader.load_again(slot, loaded.held_before, adapters)
         except TandemError as error:
-            log.warning("engine %d keeps %s: %s", slot.index, version_name(loaded.policy.version), error.message)
+            name = version_name(loaded.held_before)
+            log.warning("engine %d has not all of %s again: %s", slot.index, name, error.message)
+        if slot.state == "down":
+            slot.wanted, slot.wanted_adapters = loaded.held_before, adapters
 
     async def have_held(self, policy: PolicyFolder) -> Loaded:
         """As `load`, where there is an engine to spare."""

@@ -117,6 +117,12 @@ class Loader:
                 await self.put_back(slot, held_before, adapters_before)
             raise
 
+    async def load_again(self, slot: Slot, version: int, adapters: set[int]) -> None:
+        """As `load`, for what the slot held before, with its adapters."""
+        await self.load(slot, await self._folders.of(version))
+        slot.wanted_adapters = adapters
+        await self._adapters.restore(slot)
+
     async def put_back(self, slot: Slot, version: int, adapters: set[int]) -> None:
         """Have the slot hold `version` with its adapters again and take chats, or be started again with it."""
         slot.state, slot.wanted, slot.wanted_adapters = "held", version, adapters
