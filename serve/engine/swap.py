@@ -85,12 +85,14 @@ class Promoter:
         Raises NotFound, GateRefused, PolicyInvalid, EngineUnavailable, or Conflict while another promotion is under
         way; the old version serves on.
         """
+        # Whatever else is under way: there is nothing to wait for.
+        if await self._serves(version):
+            return Outcome(version, version, changed=False, elapsed_s=0.0)
         async with self._changing.asked() as epoch:
             began = time.monotonic()
-            policy = await self._record.read(policies.get, version)
             previous = self._pool.serving
-            if version == previous and policy.state == "serving":
-                return Outcome(version, previous, changed=False, elapsed_s=0.0)
+            if await self._serves(version):
+                return Outcome(version, version, changed=False, elapsed_s=0.0)
             try:
                 overruled = await self._pass_gate(version, change)
                 behind = await self._make_serve(version, replace(change, overruled=overruled), epoch)
@@ -102,6 +104,11 @@ class Promoter:
             self._metrics.swap_seconds.observe(elapsed_s)
             log.info("%s serves after %.2f s", version_name(version), elapsed_s)
             return Outcome(version, previous, changed=True, elapsed_s=elapsed_s, behind=behind)
+
+    async def _serves(self, version: int) -> bool:
+        """Here and by the record. Raises NotFound."""
+        policy = await self._record.read(policies.get, version)
+        return version == self._pool.serving and policy.state == "serving"
 
     async def rollback(self, change: Change) -> Outcome:
         """Go back to the version that served before. Raises Conflict when there is none, else as `promote`."""
