@@ -3,6 +3,7 @@
 vLLM makes a dozen groups, and each has a thread that looks for messages a hundred times a second, all day.
 """
 
+import os
 from datetime import timedelta
 from typing import Any
 
@@ -26,7 +27,12 @@ class SharingGroup(ProcessGroupGloo):
         options._timeout, options._devices, options._threads = timeout, [SharingGroup._shared], 1
         super().__init__(store, rank, size, options)
 
+    @classmethod
+    def forget(cls) -> None:
+        cls._shared = None
+
 
 def share() -> None:
-    """Of all groups that are made in this process, and its forks, from now on."""
+    """Of all groups that are made in this process, and in each of its forks, from now on."""
+    os.register_at_fork(after_in_child=SharingGroup.forget)  # a fork has the device, and not its thread
     distributed_c10d.ProcessGroupGloo = SharingGroup  # type: ignore[misc]

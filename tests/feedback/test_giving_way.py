@@ -80,6 +80,15 @@ def test_a_process_rests_while_it_works() -> None:
     assert signal.getsignal(signal.SIGALRM) is handler
 
 
+def test_it_does_not_rest_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(giving_way, "RESTING_S", 0.0)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw
+    with giving_way.resting():
+        work(0.05)
+        assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw - before < 25
+
+
 def test_a_thread_rests_between_what_it_works_on() -> None:
     def rests() -> int:
         before = resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw

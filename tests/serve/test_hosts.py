@@ -18,7 +18,7 @@ import psutil
 import pytest
 from sqlalchemy import select
 
-from feedback.schema import ApiProcess, Preparation, Sample
+from feedback.schema import ApiProcess, Sample
 from feedback.settings import load_settings
 from feedback.store import Store, policies, presence
 from tests.postgres_server import BIN, PostgresServer
@@ -304,11 +304,13 @@ def test_the_record_goes_away_before_the_promotion_is_made(hosts: Hosts) -> None
     other, leader = hosts.processes
     before, answers = engine_pid(leader), list[httpx.Response]()
     asking = threading.Thread(target=lambda: answers.append(promote(leader, "v1")))
-    # The leader waits for a host that stands still, as long as that one has its lease.
-    other.process.send_signal(signal.SIGSTOP)
+    asking.start()
     try:
-        asking.start()
-        until(lambda: "load" in asked_stages(hosts.store), 60, "the other host is not asked to load it")
+        # The leader waits for a host that stands still before it has loaded it, as long as that one has its lease.
+        deadline = time.monotonic() + 60
+        while not has_come_to(hosts.store, "fetch"):
+            assert time.monotonic() < deadline, "the other host does not fetch it"
+        other.process.send_signal(signal.SIGSTOP)
         until(lambda: models(leader) == [], 60, "the only engine is not held")
         hosts.server.kill()
         asking.join()
@@ -319,10 +321,6 @@ def test_the_record_goes_away_before_the_promotion_is_made(hosts: Hosts) -> None
     until(lambda: hosts.fingerprints() == ["v0", "v0"], 60, "the old version does not serve any more")
     assert engine_pid(leader) == before and hosts.recorded() == 0
     hosts.serve("v1")
-
-
-def asked_stages(store: Store) -> list[str]:
-    return store.read(lambda session: list(session.scalars(select(Preparation.stage)).all()))
 
 
 def has_come_to(store: Store, stage: str) -> bool:
