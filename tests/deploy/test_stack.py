@@ -8,6 +8,7 @@ import stat
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -72,12 +73,11 @@ def test_it_serves_with_the_key_that_it_left(home: Path) -> None:
 def test_nothing_of_a_home_is_open_to_others(home: Path) -> None:
     assert stat.S_IMODE((home / "operator.key").stat().st_mode) == 0o600
     assert stat.S_IMODE((home / "run").stat().st_mode) == 0o700
-    listening = {
-        connection.laddr.ip
-        for process in psutil.Process(state_of(home).pid).children(recursive=True)
-        for connection in process.net_connections("inet")
-        if connection.status == psutil.CONN_LISTEN
-    }
+    listening = set()
+    for process in psutil.Process(state_of(home).pid).children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # some live for a moment only
+            connections = process.net_connections("inet")
+            listening |= {connection.laddr.ip for connection in connections if connection.status == psutil.CONN_LISTEN}
     assert listening == {"127.0.0.1"}
 
 

@@ -87,7 +87,8 @@ def test_the_number_of_open_pairs_is_estimated_from_their_draws(store: Store, mo
     for _ in range(300):
         add_comparison(store)
     wanted = comparisons._Wanted((None,), None, "helpful", 1)
-    assert store.read(comparisons._count_at, wanted, 0, None) == pytest.approx(300, rel=0.35)
+    # By the hundredth draw: five standard deviations.
+    assert store.read(comparisons._count_at, wanted, 0, None) == pytest.approx(300, rel=0.6)
 
 
 def test_a_repeat_shows_the_same_pair_swapped(store: Store) -> None:
