@@ -3,6 +3,9 @@
 Autocast rounds weight by weight, in a pass with gradients by two launches for each. Here those of a layer are rounded
 by one launch, and their gradients widened by another. Results are the same to the last bit: what is kept, added up and
 moved by the optimiser stays fp32.
+
+That holds for a weight that one pass uses once. A trained output layer computes logits in pieces, and what the pieces
+give would be added up in the coarser format: autocast keeps it.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,14 +14,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
+from torch.distributed.fsdp import FSDPModule
+from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 
 @contextmanager
 def rounded_once(*models: nn.Module | None) -> Iterator[None]:
     """Within the block the products of these models take weights that are rounded now; where autocast is off, or
-    weights are cut into shares, those they have.
+    trained weights are cut into shares, those they have.
 
     The block must end before anything moves the weights or asks for the models' parameters. Gradients that are computed
     in it arrive at the weights themselves.
@@ -46,16 +50,30 @@ def _groups(models: Iterable[nn.Module]) -> Iterator[list[tuple[nn.Module, str, 
     """What autocast would round of these models, about a layer at a time: place, name and weight, each place once."""
     seen: set[nn.Module] = set()
     group: list[tuple[nn.Module, str, nn.Parameter]] = []
-    for module in [module for model in models for module in model.modules()]:
-        if isinstance(module, GradientCheckpointingLayer):
-            yield group
-            group = []
-        if type(module) is nn.Linear and module not in seen:
-            seen.add(module)
-            for name, weight in module._parameters.items():
-                if weight is not None and weight.dtype == torch.float32 and not isinstance(weight, DTensor):
-                    group.append((module, name, weight))
+    for model in models:
+        left = _left_to_autocast(model)
+        for module in model.modules():
+            if isinstance(module, GradientCheckpointingLayer):
+                yield group
+                group = []
+            if type(module) is nn.Linear and module not in seen:
+                seen.add(module)
+                for name, weight in module._parameters.items():
+                    if weight is not None and weight.dtype == torch.float32 and weight not in left:
+                        group.append((module, name, weight))
     yield group
+
+
+def _left_to_autocast(model: nn.Module) -> set[nn.Parameter]:
+    """Trained weights of the output layer where gradients are wanted, and all trained weights of a model that is cut:
+    one that is whole just now would be put back when its memory has been given away."""
+    if any(isinstance(module, FSDPModule) for module in model.modules()):
+        left = model
+    elif torch.is_grad_enabled() and isinstance(model, PreTrainedModel):
+        left = model.get_output_embeddings()
+    else:
+        return set()
+    return set() if left is None else {weight for weight in left.parameters() if weight.requires_grad}
 
 
 def _is_rounded(model: nn.Module) -> bool:

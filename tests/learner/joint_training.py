@@ -15,6 +15,7 @@ from feedback.learning_settings import LoRASettings, PolicyLoRASettings, PPOSett
 from learner.comparisons import VotedComparison
 from learner.gradient_checkpointing import checkpoint_layers
 from learner.lora import copy_sharing_frozen, with_adapter
+from learner.number_format import forward_passes
 from learner.policy import Policy
 from learner.ppo import train_ppo
 from learner.preference_model import PreferenceShape, new_preference_model
@@ -62,11 +63,12 @@ def ppo(folder: Path, what: str, processes: Processes) -> None:
     prompts = [TrainingPrompt([{"role": "user", "content": f"w{number}"}], "helpful") for number in range(5, 13)]
     policy = Policy(model, word_tokenizer(), (END,))
     notes = Notes(folder, what, processes)
-    train_ppo(
-        policy, start, scorer, prompts, settings,
-        seed=1, processes=processes, on_step=notes.add, resume=notes.resume,
-        rehearse_on=[policy.encode_chat(one.messages) for one in prompts],
-    )  # fmt: skip
+    with forward_passes("bf16" if what == "ppo_bf16" else "fp32", torch.device("cpu")):
+        train_ppo(
+            policy, start, scorer, prompts, settings,
+            seed=1, processes=processes, on_step=notes.add, resume=notes.resume,
+            rehearse_on=[policy.encode_chat(one.messages) for one in prompts],
+        )  # fmt: skip
     notes.end(model)
 
 

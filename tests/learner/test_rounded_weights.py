@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from feedback.learning_settings import PolicyLoRASettings
+from learner import language_model
 from learner.gradient_checkpointing import checkpoint_layers
 from learner.language_model import reply_logprobs
 from learner.lora import copy_sharing_frozen, with_adapter
@@ -30,8 +31,10 @@ def passes(model: nn.Module, *, once: bool) -> tuple[torch.Tensor, dict[str, tor
     return logprobs_N.detach(), {name: one.grad for name, one in model.named_parameters() if one.grad is not None}
 
 
-@pytest.mark.parametrize("make", ["plain", "tied", "checkpointed", "adapted"])
-def test_passes_and_gradients_are_autocast_s_to_the_last_bit(make):
+@pytest.mark.parametrize("make", ["plain", "tied", "checkpointed", "adapted", "in pieces"])
+def test_passes_and_gradients_are_autocast_s_to_the_last_bit(make, monkeypatch):
+    if make == "in pieces":
+        monkeypatch.setattr(language_model, "LOGITS_PER_PIECE", {"cpu": 1})
     model = random_llama(tied=make == "tied")
     if make == "checkpointed":
         checkpoint_layers(model)
