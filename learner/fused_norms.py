@@ -6,6 +6,8 @@ It knows nothing of architectures: a norm is put in the place of another if it s
 import torch
 from torch import nn
 
+from learner.number_format import exactly
+
 
 @torch.no_grad()
 def fuse_norms(model: nn.Module) -> None:
@@ -27,6 +29,9 @@ def _fused(norm: nn.Module) -> nn.RMSNorm | None:
     if weights.keys() != {"weight"} or list(norm.children()) or not isinstance(epsilon, float):
         return None
     weight = weights["weight"]
+    # Under autocast torch's own answers in fp32 whatever it holds, and the library's in the weight's format.
+    if weight.dtype != torch.float32:
+        return None
     fused = nn.RMSNorm(weight.shape, epsilon, device=weight.device, dtype=weight.dtype).train(norm.training)
     fused.weight = weight
     generator = torch.Generator().manual_seed(0)
@@ -34,6 +39,7 @@ def _fused(norm: nn.Module) -> nn.RMSNorm | None:
     # Small ones, so that what is added to the mean square tells too.
     states_N_D[4:] *= epsilon**0.5
     close = torch.finfo(weight.dtype).eps * 8
-    if not torch.allclose(norm(states_N_D), fused(states_N_D), rtol=close, atol=close):
-        return None
+    with exactly(weight.device):
+        if not torch.allclose(norm(states_N_D), fused(states_N_D), rtol=close, atol=close):
+            return None
     return fused

@@ -112,7 +112,7 @@ def pretrain(this: Run, name: str, votes: Votes, start: Policy) -> tuple[Prefere
         return model, orjson.loads(report_file.read_bytes())
     pairs = ranked_pairs(settings.pretraining, datasets.read(votes.dataset, SPLITS[name]), this.settings.feedback)
     report: dict[str, Any] = {"pairs": len(pairs.train), "set_aside": pairs.set_aside, "left_out": pairs.left_out}
-    if not pairs.train:
+    if not pairs.train and settings.pretraining.file is None:
         return None, report
     checkpoint = this.checkpoint(kept_as + STATE, ALONE)
     model = checkpoint.resume(

@@ -46,6 +46,11 @@ def test_a_copy_has_weights_of_its_own_or_shares_the_frozen_ones(llama):
     assert copy_sharing_frozen(llama.requires_grad_(False)).model.norm.weight is llama.model.norm.weight
 
 
+def test_norms_that_are_not_held_in_fp32_stay(llama):
+    fuse_norms(llama.bfloat16())
+    assert not [module for module in llama.modules() if isinstance(module, nn.RMSNorm)]
+
+
 def test_a_norm_that_computes_something_else_stays():
     model = with_random_norms(GemmaForCausalLM(GemmaConfig(**SMALL)))
     fuse_norms(model)
