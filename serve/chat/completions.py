@@ -94,7 +94,7 @@ class Completion:
         self.stop()
 
     def expire(self) -> None:
-        """The replies took too long: the engines stop."""
+        """The replies took too long: engines that still write stop."""
         self.expired = True
         self.stop()
 

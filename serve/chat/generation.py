@@ -91,6 +91,11 @@ class Generation:
         """All that came has been passed on, and nothing more will come."""
         return self.is_whole and not self.pending
 
+    @property
+    def has_come(self) -> bool:
+        """Its engine has sent all of it, whether or not that was passed on."""
+        return self._transfer is None or (self._transfer.ended and not self._transfer.lost)
+
     def take(self) -> None:
         """Move what has come into `pending`. Raises EngineLost in mid-stream, when everything before has been taken."""
         transfer = self._transfer

@@ -12,6 +12,8 @@ from serve.chat.reply import JOINED_FIELDS, join_calls
 Chunk = dict[str, Any]
 # However slow the two were together, the longer one of them does not go on more slowly than this.
 LONGEST_GAP_S = 0.1
+# The pace where one ended before there was any: that of neither engine.
+USUAL_GAP_S = LONGEST_GAP_S / 2
 
 
 class Alone:
@@ -25,6 +27,9 @@ class Alone:
     @property
     def ended(self) -> bool:
         return self._generation.ended
+
+    def hurry(self) -> None:
+        """Nothing is held back."""
 
     def blocks(self) -> Iterable[list[tuple[int, Chunk]]]:
         """What may be released now, each chunk with the index of its choice. Raises EngineLost, EngineRefused."""
@@ -58,6 +63,10 @@ class InStep:
     def ended(self) -> bool:
         return self._left.generation.ended and self._right.generation.ended
 
+    def hurry(self) -> None:
+        """Hold nothing of the longer one back any more: there is no time left for that."""
+        self._gap_s = 0.0
+
     def blocks(self) -> Iterable[list[tuple[int, Chunk]]]:
         """One after the other, as long as each is taken before it is asked for the next. Raises as `release`."""
         return iter(self.release, [])
@@ -86,8 +95,8 @@ class InStep:
     def _of_longer(self, side: "Side") -> list[tuple[int, Chunk]]:
         """Of the one that goes on alone what may go by now, at the pace of both."""
         if math.isnan(self._gap_s):
-            self._alone_from, self._gap_s = side.released, min(median(self._gaps_s or [0.0]), LONGEST_GAP_S)
-        if not self._gap_s:
+            self._alone_from, self._gap_s = side.released, min(median(self._gaps_s or [USUAL_GAP_S]), LONGEST_GAP_S)
+        if not self._gap_s or not self._together:
             return side.take(math.inf)
         elapsed_s = self._now() - self._released_at
         block = side.take(self._alone_from + elapsed_s / self._gap_s)

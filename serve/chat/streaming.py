@@ -142,8 +142,13 @@ class Events:
             self._stopped.set_exception(error)
 
     def _go_on(self) -> None:
-        """With what was held back, unless nobody waits for it any more."""
-        if not self._stopped.done() and (self._completion.cancelled or self._completion.expired):
+        """With what was held back, unless nobody waits for it any more: a pair that is there in time does not fail by
+        being held back.
+        """
+        completion = self._completion
+        if completion.expired and all(generation.has_come for generation in completion.generations):
+            self._steps.hurry()
+        elif not self._stopped.done() and (completion.cancelled or completion.expired):
             self._stopped.set_exception(EngineLost("the reply was given up"))
         self._pass_on()
 

@@ -2,14 +2,14 @@
 
 from collections import deque
 from collections.abc import Callable
-from itertools import cycle
+from itertools import count, cycle
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serve.chat.stepping import LONGEST_GAP_S, InStep, merge
+from serve.chat.stepping import LONGEST_GAP_S, USUAL_GAP_S, InStep, merge
 
 Kind = Callable[[int], dict[str, Any]]
 
@@ -82,7 +82,8 @@ def test_neither_side_is_ahead_and_nothing_is_lost(
     right_kinds: list[Kind],
 ) -> None:
     sides = Scripted(0, left, left_pauses, left_kinds), Scripted(1, right, right_pauses, right_kinds)
-    steps, heard = InStep(*sides), ["", ""]  # type: ignore[arg-type]
+    # A second goes by at each look: nothing is held back for long.
+    steps, heard = InStep(*sides, count().__next__), ["", ""]  # type: ignore[arg-type]
     blocks: list[list[tuple[int, dict[str, Any]]]] = []
     while not steps.ended:
         blocks += steps.blocks()
@@ -138,6 +139,12 @@ def test_the_longer_reply_does_not_tell_by_its_haste_which_engine_it_is_from(lef
     one, other = released_at(left, right, SLOW_S, QUICK_S), released_at(left, right, QUICK_S, SLOW_S)
     assert [side for _, side in one] == [side for _, side in other] and len(one) == left + right
     assert [at for at, _ in one] == pytest.approx([at for at, _ in other], abs=2 * QUICK_S)
+
+
+def test_a_reply_of_one_token_does_not_have_the_other_go_at_its_engines_haste() -> None:
+    for every_s in (SLOW_S, QUICK_S):
+        times = [at for at, _ in released_at(1, 9, QUICK_S, every_s)]
+        assert times[-1] - times[1] == pytest.approx(8 * USUAL_GAP_S, abs=2 * QUICK_S)
 
 
 def test_it_does_not_wait_for_ever_where_both_were_slow() -> None:

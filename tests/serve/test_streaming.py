@@ -155,13 +155,15 @@ async def test_a_client_that_left_is_sent_no_more() -> None:
     assert len(client.events) == 1 and completion.recorded == []
 
 
-async def pair_of_which_one_is_held(client: Client) -> tuple[Completion, "asyncio.Task[None]"]:
+async def pair_of_which_one_is_held(
+    client: Client, end: bytes = b"0\r\n\r\n"
+) -> tuple[Completion, "asyncio.Task[None]"]:
     """The short reply is slow; the long one is there at once, and is held to its pace."""
     completion = Completion(sides=2)
     sending = asyncio.create_task(Events(completion, client.send, keep=False).send_all())  # type: ignore[arg-type]
     long, short = completion.engines
     await asyncio.sleep(0)
-    long.data_received(b"".join(map(word, range(len(WORDS)))) + b"0\r\n\r\n")
+    long.data_received(b"".join(map(word, range(len(WORDS)))) + end)
     for number in (0, 1, 2, len(WORDS) - 1):
         short.data_received(word(number))
         await asyncio.sleep(0.01)
@@ -184,12 +186,23 @@ async def test_what_is_held_to_the_pace_of_both_arrives_by_itself() -> None:
 @pytest.mark.parametrize("why", ["cancelled", "expired"])
 async def test_what_is_held_when_a_stream_is_given_up_is_not_sent(why: str) -> None:
     client = Client(1000)
-    completion, sending = await pair_of_which_one_is_held(client)
+    completion, sending = await pair_of_which_one_is_held(client, end=b"")
     setattr(completion, why, True)
     completion.stop()
     await sending
     assert len(client.text_of(0).split()) < len(WORDS)
     assert completion.recorded == ([] if why == "cancelled" else ["failed"])
+
+
+async def test_what_is_held_when_the_time_is_up_but_all_is_there_is_sent_at_once() -> None:
+    client = Client(1000)
+    completion, sending = await pair_of_which_one_is_held(client)
+    completion.expired = True
+    completion.stop()
+    before = len(client.events)
+    await sending
+    assert client.text == "".join(WORDS) and completion.recorded == ["complete"]
+    assert len(client.events) <= before + 2, "one event with the rest, and the end"
 
 
 async def test_what_never_waits_has_ended_at_once() -> None:
