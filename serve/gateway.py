@@ -76,7 +76,7 @@ class Gateway:
         adapters = Adapters(self.pool, folders, settings.run_dir, settings.engine)
         self._starter = starter = Starter(launcher, folders, adapters, self.record, settings.engine, engines)
         loader = Loader(self.pool, starter, folders, adapters, settings.engine, self.metrics)
-        fence = Fence(self.record)
+        fence = Fence(self.record, in_passing=True)
         self.supervision = Supervision(self.pool, starter, loader, folders, fence, settings.engine, self.metrics)
         self.bell = Bell(settings.run_dir)
         flipping = Flipping(self.pool, loader, folders, settings.engine, self.bell, self.metrics)

@@ -12,6 +12,7 @@ from serve.errors import Overloaded
 RETRY_AFTER_S = 2
 # An engine that is started again is back within this time, or something is wrong with it.
 PATIENCE_S = 30.0
+LOOKS = 30
 
 
 @dataclass(eq=False)
@@ -47,9 +48,13 @@ class Admission:
         self._queues.setdefault(key_id, deque()).append(waiting)
         self.queued += 1
         self.serve_waiting()
+        clock = asyncio.get_running_loop().time
+        changing_at = clock()
         try:
-            while not (await asyncio.wait([waiting.seat], timeout=PATIENCE_S))[0]:
-                if not self._is_changing():
+            while not (await asyncio.wait([waiting.seat], timeout=PATIENCE_S / LOOKS))[0]:
+                if self._is_changing():
+                    changing_at = clock()
+                elif clock() - changing_at > PATIENCE_S:
                     raise EngineUnavailable("no engine became free in time; try again shortly")
             return waiting.seat.result()
         except BaseException:

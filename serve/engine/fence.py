@@ -7,7 +7,7 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator
 
-from feedback.errors import Conflict, LeaseLost
+from feedback.errors import Conflict, LeaseLost, RecordUnavailable
 from feedback.ids import new_id
 from feedback.store import leases
 from serve.record import Record
@@ -57,6 +57,9 @@ class Fence:
             await asyncio.sleep(RENEW_INTERVAL_S)
             try:
                 await self._record.write(leases.renew, self._name, epoch, TTL_S)
+            except RecordUnavailable as error:
+                # It may be back before the lease has run out.
+                log.warning("the lease on %s was not renewed: %s", self._name, error)
             except LeaseLost as error:
                 log.warning("%s", error)
                 return

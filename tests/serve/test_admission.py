@@ -127,6 +127,22 @@ async def test_nobody_waits_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
         await waiting
 
 
+async def test_patience_begins_anew_when_a_change_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admission, "PATIENCE_S", 0.3)
+    clock, changing_at = asyncio.get_running_loop().time, list[float]()
+    ends_at = clock() + 0.2
+
+    def is_changing() -> bool:
+        if clock() < ends_at:
+            changing_at.append(clock())
+            return True
+        return False
+
+    with pytest.raises(EngineUnavailable):
+        await Admission(10, is_changing).seat("a", Room(0).place)
+    assert clock() - changing_at[-1] > admission.PATIENCE_S
+
+
 @pytest.fixture
 def pool(tmp_path: Path) -> Pool:
     """Two slots that hold v1, which serves, and v0."""

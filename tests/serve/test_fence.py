@@ -1,11 +1,14 @@
 """Two API processes never change what the engines hold at once."""
 
+import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from feedback.errors import Conflict, LeaseLost
+from feedback.errors import Conflict, LeaseLost, RecordUnavailable
 from feedback.store import Store, leases
+from serve.engine import fence
 from serve.engine.fence import TTL_S, Fence
 from serve.record import Record
 
@@ -27,4 +30,30 @@ async def test_one_at_a_time_and_the_loser_cannot_write(tmp_path: Path) -> None:
             with pytest.raises(LeaseLost):
                 store.write(leases.check, leases.ENGINES, first)
             store.write(leases.renew, leases.ENGINES, second, TTL_S)
+    record.close()
+
+
+class AwayForAMoment(Record):
+    """The database cannot be reached for the first renewal."""
+
+    renewals = 0
+
+    async def write(self, operation: Any, *args: Any, **kwargs: Any) -> Any:
+        if operation is leases.renew:
+            self.renewals += 1
+            if self.renewals == 1:
+                raise RecordUnavailable("the database is not there")
+        return await super().write(operation, *args, **kwargs)
+
+
+async def test_a_lease_is_renewed_again_when_the_record_is_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fence, "RENEW_INTERVAL_S", 0.02)
+    store = Store(f"sqlite:///{tmp_path / 'record.db'}")
+    store.migrate()
+    record = AwayForAMoment(store)
+    async with Fence(record).held(), asyncio.timeout(30):
+        while record.renewals < 3:
+            await asyncio.sleep(0.01)
     record.close()
