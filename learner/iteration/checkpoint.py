@@ -57,7 +57,8 @@ class Checkpoint:
         except CheckpointInvalid as error:
             if self._processes.first:
                 self._forget(error)
-            return train(None)
+        # Not while the error is at hand: it holds on to all that the first attempt made.
+        return train(None)
 
     def load(self) -> TrainingState | None:
         """The state that was left, or None where there is none that is whole."""

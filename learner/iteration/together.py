@@ -123,17 +123,22 @@ def _ppo(
     if this.learner.gradient_checkpointing and this.learner.ppo.critic == "preference_model":
         # The critic begins as a copy of it.
         checkpoint_layers(preference_model.trunk)
-    return train_ppo(
-        candidate.policy,
-        start.model,
-        preference_model,
-        Votes(Path(task["dataset"]), frozenset(task["harmful"])).prompts("train"),
-        this.learner.ppo.model_copy(update={"reward_weights": task["reward_weights"]}),
-        seed=this.seed,
-        watch=watch,
-        sampler=sampler_for(this, candidate),
-        rehearse_on=task["rehearse_on"],
-        processes=this.processes,
-        on_step=checkpoint.after(on_step),
-        resume=checkpoint.load(),
+    prompts = Votes(Path(task["dataset"]), frozenset(task["harmful"])).prompts("train")
+    # One engine, also where the stage is begun anew.
+    sampler = sampler_for(this, candidate)
+    return checkpoint.resume(
+        lambda state: train_ppo(
+            candidate.policy,
+            start.model,
+            preference_model,
+            prompts,
+            this.learner.ppo.model_copy(update={"reward_weights": task["reward_weights"]}),
+            seed=this.seed,
+            watch=watch,
+            sampler=sampler,
+            rehearse_on=task["rehearse_on"],
+            processes=this.processes,
+            on_step=checkpoint.after(on_step),
+            resume=state,
+        )
     )

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from feedback import manifest
 from feedback.schema import Iteration
 from feedback.settings import Settings
 from feedback.store import Store, iterations, leases, policies
+from learner.training_state import TrainingState
 from tests.learner.iterations import LEASE_TTL_S, learner, quick_settings, start, voted_home
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
@@ -87,7 +89,7 @@ def test_a_cancelled_one_ends_soon_and_publishes_nothing(store: Store, settings:
     assert store.read(iterations.get, again.id).candidate == 1
 
 
-@pytest.mark.parametrize("harm", ["a bit flipped", "cut short", "emptied"])
+@pytest.mark.parametrize("harm", ["a bit flipped", "cut short", "emptied", "of another run"])
 def test_a_corrupt_checkpoint_is_told_of_and_its_stage_begun_anew(store: Store, settings: Settings, harm: str) -> None:
     digests = []
     for corrupt in (False, True):
@@ -170,6 +172,9 @@ def outcome(store: Store, settings: Settings, iteration: Iteration) -> tuple[str
 
 
 def spoil(path: Path, harm: str) -> None:
+    if harm == "of another run":
+        replace(TrainingState.load(path), fingerprint="another").save(path)
+        return
     size = path.stat().st_size
     with path.open("r+b") as file:
         if harm == "a bit flipped":
