@@ -20,7 +20,7 @@ def forward_format(setting: Literal["auto", "bf16", "fp32"], device: torch.devic
 def forward_passes(number_format: Format, device: torch.device) -> Iterator[None]:
     """Within the block, models compute in `number_format`; sums, softmax, losses and scores stay in fp32.
 
-    Weights are rounded anew in each pass, since they change between two of them.
+    Weights are rounded anew in each pass, since they change between two of them, but where `rounded_once` says not.
     """
     with torch.autocast(device.type, torch.bfloat16, enabled=number_format == "bf16", cache_enabled=False):
         yield
