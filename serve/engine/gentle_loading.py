@@ -32,6 +32,7 @@ class GentleLoading:
                 wait_for_idle(thread_id)
             config = self.model_runner.vllm_config
             weights = with_rests(read_weights(weights_path, config, self.model_runner.get_model()))
+            # What vLLM itself does with a path only.
             name_folder(config.model_config, weights_path)
             loading = thread.submit(reload, weights_iterator=weights)
             with contextlib.suppress(TimeoutError):

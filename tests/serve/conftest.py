@@ -23,6 +23,7 @@ from feedback.settings import Settings, load_settings
 from feedback.store import Store, keys, leases, policies
 from feedback.store.policies import Provenance
 from serve.app import create_app
+from serve.record import Record
 
 ROOT = Path(__file__).parents[2]
 STARTING_POLICY = ROOT / "learner" / "starting_policy" / "weights"
@@ -66,6 +67,16 @@ class Tandem:
     @property
     def gateway(self) -> Any:
         return self.app.state.gateway
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> Iterator[Record]:
+    """An empty one."""
+    store = Store(f"sqlite:///{tmp_path / 'record.db'}")
+    store.migrate()
+    record = Record(store)
+    yield record
+    record.close()
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,5 @@
 """Promotion by rule tries a version again where what went wrong says nothing against it."""
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +15,7 @@ from feedback.errors import (
     TandemError,
 )
 from feedback.operating_settings import AutomaticSettings, GateSettings
-from feedback.store import Store, audit
+from feedback.store import audit
 from serve.autopilot import Autopilot
 from serve.record import Record
 
@@ -33,15 +31,6 @@ class Fails:
 
     async def put(self, *_: Any, **__: Any) -> None:
         """Nobody is compared with anybody."""
-
-
-@pytest.fixture
-def record(tmp_path: Path) -> Iterator[Record]:
-    store = Store(f"sqlite:///{tmp_path / 'record.db'}")
-    store.migrate()
-    record = Record(store)
-    yield record
-    record.close()
 
 
 async def take(record: Record, error: TandemError) -> list[str]:

@@ -1,28 +1,23 @@
 """What serves is given only while the record has said lately that it does."""
 
 import asyncio
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from sqlalchemy import update
 
 from feedback.schema import ApiProcess
-from feedback.store import Store, policies, presence
+from feedback.store import policies, presence
 from serve.engine.pool import Pool
 from serve.engine.presence import Presence
 from serve.record import Record
 
 
 @pytest.fixture
-def record(tmp_path: Path) -> Iterator[Record]:
+def record(record: Record) -> Record:
     """One in which v0 serves."""
-    store = Store(f"sqlite:///{tmp_path / 'record.db'}")
-    store.migrate()
-    store.write(policies.register_start, "policies/v0", "digest_0", {})
-    record = Record(store)
-    yield record
-    record.close()
+    record.store.write(policies.register_start, "policies/v0", "digest_0", {})
+    return record
 
 
 def pool_with(tmp_path: Path, version: int) -> Pool:

@@ -1,26 +1,13 @@
 """Replies on their way into the record: one that cannot be written keeps nobody waiting and takes no other along."""
 
 import asyncio
-from collections.abc import Iterator
-from pathlib import Path
 
-import pytest
 from sqlalchemy.exc import SQLAlchemyError
 
 from feedback.schema import Sample
-from feedback.store import Store
 from serve.record import Record
 from serve.recorder import Recorder
 from tests.feedback.record import sample
-
-
-@pytest.fixture
-def record(tmp_path: Path) -> Iterator[Record]:
-    store = Store(f"sqlite:///{tmp_path / 'record.db'}")
-    store.migrate()
-    record = Record(store)
-    yield record
-    record.close()
 
 
 async def test_what_breaks_one_reply_is_raised_to_who_waits_for_it(record: Record) -> None:

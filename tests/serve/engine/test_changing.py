@@ -1,26 +1,15 @@
 """What is asked for is refused while another such change is under way, and waits for what nobody asked for here."""
 
 import asyncio
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from feedback.errors import Conflict, EngineUnavailable
-from feedback.store import Store, leases
+from feedback.store import leases
 from serve.engine.changing import Changing
 from serve.record import Record
 
 PATIENCE_S = 30.0
-
-
-@pytest.fixture
-def record(tmp_path: Path) -> Iterator[Record]:
-    store = Store(f"sqlite:///{tmp_path / 'record.db'}")
-    store.migrate()
-    record = Record(store)
-    yield record
-    record.close()
 
 
 async def ask(changing: Changing, done: list[str]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from feedback.store import Store, policies, presence
+from feedback.store import policies, presence
 from feedback.store.presence import Here
 from serve.engine.life import Life
 from serve.engine.pool import Pool
@@ -28,13 +28,10 @@ time.sleep(600)
 
 
 @pytest.fixture
-def record(tmp_path: Path) -> Iterator[Record]:
-    store = Store(f"sqlite:///{tmp_path}/record.db")
-    store.migrate()
-    store.write(policies.register_start, "policies/v0", "digest", {})
-    record = Record(store)
-    yield record
-    record.close()
+def record(record: Record) -> Record:
+    """Of a home with v0."""
+    record.store.write(policies.register_start, "policies/v0", "digest", {})
+    return record
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 
 from feedback.errors import Conflict
 from feedback.operating_settings import GateSettings
-from feedback.store import Store, policies
+from feedback.store import policies
 from serve.engine.changing import Changing
 from serve.engine.pool import Pool
 from serve.engine.swap import Change, Promoter
@@ -17,11 +17,9 @@ from serve.record import Record
 CHANGE = Change("promote", "test", False, "admin")
 
 
-async def test_what_serves_is_promoted_at_once_whatever_else_is_under_way(tmp_path: Path) -> None:
-    store = Store(f"sqlite:///{tmp_path / 'record.db'}")
-    store.migrate()
-    store.write(policies.register_start, "policies/v0", "d" * 64, {})
-    record, pool = Record(store), Pool(tmp_path, 2, seats_per_slot=4, max_queued=4)
+async def test_what_serves_is_promoted_at_once_whatever_else_is_under_way(record: Record, tmp_path: Path) -> None:
+    record.store.write(policies.register_start, "policies/v0", "d" * 64, {})
+    pool = Pool(tmp_path, 2, seats_per_slot=4, max_queued=4)
     no_engines: Any = None
     changing = Changing(record, 30.0)
     promoter = Promoter(pool, no_engines, record, no_engines, no_engines, Metrics(), GateSettings(), changing)
@@ -30,4 +28,3 @@ async def test_what_serves_is_promoted_at_once_whatever_else_is_under_way(tmp_pa
             await promoter.promote(0, CHANGE)
         pool.serving = 0
         assert not (await promoter.promote(0, CHANGE)).changed
-    record.close()
