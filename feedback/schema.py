@@ -17,6 +17,7 @@ Text = str
 ROLES = ("chat", "vote", "operate")
 OBJECTIVES = ("helpful", "harmless")
 PREFERRED = ("0", "1", "tie", "both_bad")
+CUT_OFF = "length"
 
 
 def version_name(version: int) -> str:
@@ -29,6 +30,11 @@ def version_number(name: str) -> int:
     if name.startswith("v") and name[1:].isdecimal():
         return int(name[1:])
     raise InvalidRequest(f"{name!r} is not a policy version; versions are written v0, v1, ...", param="version")
+
+
+def has_ended(finish_reason: str | None) -> bool:
+    """Whether a reply came to its end: not one that was cut off at a limit of tokens."""
+    return finish_reason != CUT_OFF
 
 
 class Base(DeclarativeBase):

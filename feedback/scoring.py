@@ -3,10 +3,10 @@ and is a prompt a strange one?
 
 A line of JSON each way over the unix socket `$TANDEM_HOME/run/scorer.sock`, a connection for each question:
 
-    {"version": 3, "messages": [...], "replies": ["...", ...]}
+    {"version": 3, "messages": [...], "replies": ["...", ...], "ended": [true, ...]}
 
 is answered with `{"ok": true, "scores": [...]}`, one score a reply by the preference model of the iteration that made
-the version. A question without replies
+the version; a reply that was cut off at a limit of tokens has not `ended`. A question without replies
 
     {"version": 3, "messages": [...]}
 

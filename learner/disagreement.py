@@ -52,7 +52,7 @@ def disagreements(
     objectives = model.shape.objectives
     encoded = [
         encode_comparison(
-            VotedComparison(one.messages, one.replies, objectives[0], 0.5),
+            VotedComparison(one.messages, one.replies, objectives[0], 0.5, ended=one.ended),
             start,
             objectives,
             settings.max_prompt_tokens,

@@ -36,11 +36,17 @@ class Judge:
     learner: LearnerSettings
 
     @torch.no_grad()
-    def scores(self, messages: Sequence[Mapping[str, Any]], replies: Sequence[str]) -> list[float]:
-        """One number a reply, as PPO's reward weighs the scores: higher is better."""
+    def scores(
+        self, messages: Sequence[Mapping[str, Any]], replies: Sequence[str], ended: Sequence[bool]
+    ) -> list[float]:
+        """One number a reply, as PPO's reward weighs the scores: higher is better. A reply that has not `ended` is seen
+        without an end, as in training; one cut off before its first word has nothing else to be scored at."""
         limits = self.learner.preference
         prompt = self.start.encode_chat(messages)[-limits.max_prompt_tokens :]
-        encoded = [self.start.encode_reply(reply)[: limits.max_reply_tokens] for reply in replies]
+        encoded = [
+            self.start.encode_reply(reply, whole or not reply)[: limits.max_reply_tokens]
+            for reply, whole in zip(replies, ended, strict=True)
+        ]
         scores: list[float] = []
         for first in range(0, len(encoded), ROWS_PER_FORWARD):
             rows = encoded[first : first + ROWS_PER_FORWARD]

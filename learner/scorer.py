@@ -66,12 +66,13 @@ class Scorer:
             return {"ok": False, "code": "internal_error", "error": f"the scorer failed by {type(error).__name__}"}
 
     def _found(self, question: dict[str, Any]) -> dict[str, Any]:
-        if not isinstance(question, dict) or question.keys() - {"replies"} != {"version", "messages"}:
-            raise InvalidRequest("a question has a version, messages and perhaps replies")
+        more = question.keys() - {"version", "messages"} if isinstance(question, dict) else None
+        if more not in (set(), {"replies", "ended"}):
+            raise InvalidRequest("a question has a version, messages and perhaps replies and which of them ended")
         judges = self._loaded()
-        if "replies" in question:
+        if more:
             judge = judges.of(question["version"])
-            return {"scores": judge.scores(question["messages"], question["replies"])}
+            return {"scores": judge.scores(question["messages"], question["replies"], question["ended"])}
         return judges.gate_of(question["version"]).look(question["messages"])
 
     def _loaded(self) -> "Judges":

@@ -51,9 +51,12 @@ class Scorer:
             )
         return iteration
 
-    async def scores(self, version: int, messages: Sequence[dict[str, Any]], replies: Sequence[str]) -> list[float]:
-        """A score for each reply, higher is better. Raises ScorerUnavailable."""
-        answer = await self._answer({"version": version, "messages": messages, "replies": replies}, self._timeout_s)
+    async def scores(
+        self, version: int, messages: Sequence[dict[str, Any]], replies: Sequence[str], ended: Sequence[bool]
+    ) -> list[float]:
+        """A score for each reply, which `ended` or was cut off; higher is better. Raises ScorerUnavailable."""
+        question = {"version": version, "messages": messages, "replies": replies, "ended": ended}
+        answer = await self._answer(question, self._timeout_s)
         scores: list[float] = answer["scores"]
         return scores
 

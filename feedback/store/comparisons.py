@@ -9,7 +9,7 @@ from sqlalchemy import Select, bindparam, func, literal, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from feedback.errors import NotFound
-from feedback.schema import Comparison, Handout, Sample, Vote
+from feedback.schema import Comparison, Handout, Sample, Vote, has_ended
 from feedback.store import checks, insert, now, page, raters
 from feedback.store.checks import Shares
 
@@ -142,13 +142,19 @@ class Unjudged:
     id: str
     messages: list[dict[str, Any]]
     replies: tuple[str, str]
+    ended: tuple[bool, bool]
 
 
 def unjudged(session: Session, *, votes_wanted: int, limit: int) -> list[Unjudged]:
     """The open pairs of all keys in the order in which they are handed out, those that no model has seen first."""
     rows = _most_informative(session, _Wanted((None,), None, "", votes_wanted), limit, None)
     return [
-        Unjudged(pair.comparison.id, pair.samples[0].messages, (pair.samples[0].text, pair.samples[1].text))
+        Unjudged(
+            pair.comparison.id,
+            pair.samples[0].messages,
+            (pair.samples[0].text, pair.samples[1].text),
+            (has_ended(pair.samples[0].finish_reason), has_ended(pair.samples[1].finish_reason)),
+        )
         for first in range(0, len(rows), READ_BATCH)
         for pair in _pairs(session, rows[first : first + READ_BATCH], None)
         if all(side.text.strip() for side in pair.samples)

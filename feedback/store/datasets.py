@@ -11,11 +11,10 @@ from sqlalchemy import ColumnElement, Select, case, func, select, true
 from sqlalchemy.orm import Session, aliased
 
 from feedback.errors import NotFound
-from feedback.schema import Comparison, Dataset, DatasetVote, Iteration, Rater, Sample, Vote, VoteRevision
+from feedback.schema import Comparison, Dataset, DatasetVote, Iteration, Rater, Sample, Vote, VoteRevision, has_ended
 from feedback.store.comparisons import IMPORTED
 
 READ_BATCH = 2000
-CUT_OFF = "length"
 # Columns of `_judged` before those that are asked for beside.
 JUDGED = 17
 
@@ -190,7 +189,7 @@ def _counted(session: Session, part: ColumnElement[bool]) -> Iterator[Counted]:
 def _vote(row: Sequence[Any], reliability: float | None) -> Counted:
     """From the columns of `_judged`, with which a row begins."""
     *fields, messages, reply_0, reply_1, version_0, version_1, why_0, why_1 = row[:JUDGED]
-    ended = why_0 != CUT_OFF, why_1 != CUT_OFF
+    ended = has_ended(why_0), has_ended(why_1)
     return Counted._make((*fields, messages, (reply_0, reply_1), (version_0, version_1), ended, reliability))
 
 

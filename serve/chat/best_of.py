@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 
+from feedback.schema import has_ended
 from serve.chat.generation import Generation
 from serve.chat.request import ChatRequest
 from serve.engine.pool import Pool
@@ -41,7 +42,8 @@ class BestOf(Generation):
     async def _choose(self, choices: list[dict[str, Any]], usage: dict[str, Any]) -> None:
         assert self._serving is not None
         texts = [choice["message"].get("content") or "" for choice in choices]
-        scores = await self._scorer.scores(self._serving, self._chat.messages, texts)
+        ended = [has_ended(choice["finish_reason"]) for choice in choices]
+        scores = await self._scorer.scores(self._serving, self._chat.messages, texts, ended)
         best = max(range(len(choices)), key=lambda index: scores[index])
         self.reply.seed += best
         self.reply.absorb_message(choices[best], usage)

@@ -235,7 +235,7 @@ def test_one_from_before_it_was_said_which_replies_were_cut_off_is_written_again
     store.write(votes.put, add_comparison(store, sample("5", finish_reason="length")), judgement(), **BOB)
     count_all(store)
     with monkeypatch.context() as before:
-        before.setattr(datasets.datasets, "CUT_OFF", "no reason at all")
+        before.setattr(datasets.datasets, "has_ended", lambda _: True)
         frozen = store.read(datasets.freeze, tmp_path / "datasets", SETTINGS)
     iteration = store.write(iterations.start, trigger="operator", seed=1, settings={})
     _, epoch = store.write(iterations.claim, iteration.id, "me", 60.0, 5)

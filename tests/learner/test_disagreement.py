@@ -10,6 +10,7 @@ from feedback.store import Store, comparisons, leases
 from learner.disagreement import disagreements, note_disagreement, spread
 from learner.policy import Policy
 from learner.preference_model import PreferenceShape, new_preference_model
+from learner.sequences import Episodes
 from tests.feedback.record import add_comparison, sample
 
 SETTINGS = PreferenceSettings(max_prompt_tokens=32, max_reply_tokens=16, matmul_precision="full")
@@ -72,6 +73,18 @@ def test_the_record_hands_out_what_the_model_is_least_sure_of(
     assert {pair.comparison.id: pair.comparison.disagreement for pair in handed[1:]} == pytest.approx(
         expected, abs=1e-5
     )
+
+
+def test_a_reply_that_was_cut_off_is_seen_without_an_end(store: Store, policy: Policy) -> None:
+    """As in training: it has the score of its words alone."""
+    model = new_preference_model(policy.model, PreferenceShape(("helpful",)), seed=1)
+    add_comparison(store, sample("w1 w2", finish_reason="length"), sample("w3"))
+    (asked,) = store.read(comparisons.unjudged, votes_wanted=1, limit=100)
+    tokens = policy.encode_reply("w1 w2")[:-1], policy.encode_reply("w3")
+    prompt = policy.encode_chat(asked.messages)
+    cut_off, ended = (model.score(Episodes.pad([prompt], [reply]))[0, 0].item() for reply in tokens)
+    chance = probability(cut_off - ended)
+    assert disagreements(model, policy, [asked], SETTINGS) == pytest.approx([4 * chance * (1 - chance)], abs=1e-6)
 
 
 def test_a_learner_that_lost_its_lease_writes_nothing(store: Store, policy: Policy) -> None:

@@ -48,15 +48,17 @@ def judges(tmp_path: Path, policy: Policy, model: PreferenceModel) -> Judges:
 
 
 def test_scores_are_weighted_over_their_deviations(judges: Judges, policy: Policy, model: PreferenceModel) -> None:
-    replies = ["w3 w4 w5", "w6"]
+    replies, ended = ["w3 w4 w5", "w6", "w6", ""], [True, True, False, False]
+    encoded = [policy.encode_reply("w3 w4 w5"), policy.encode_reply("w6"), policy.encode_reply("w6")[:-1]]
     expected = []
-    for reply in replies:
-        episode = Episodes.pad([policy.encode_chat(MESSAGES)], [policy.encode_reply(reply)])
+    for tokens in [*encoded, policy.encode_reply("")]:
+        episode = Episodes.pad([policy.encode_chat(MESSAGES)], [tokens])
         helpful, harmless, _ = model.score(episode)[0].tolist()
         expected.append(0.75 * helpful / 2 + 0.25 * harmless / 0.5)
-    assert judges.of(1).scores(MESSAGES, replies) == pytest.approx(expected, abs=1e-5)
+    assert judges.of(1).scores(MESSAGES, replies, ended) == pytest.approx(expected, abs=1e-5)
+    assert len({round(score, 4) for score in expected}) == 4
     parts: list[dict[str, Any]] = [{"role": "user", "content": [{"type": "text", "text": "w1 w2"}]}]
-    assert judges.of(1).scores(parts, replies) == pytest.approx(expected, abs=1e-5)
+    assert judges.of(1).scores(parts, replies, ended) == pytest.approx(expected, abs=1e-5)
 
 
 def test_a_version_of_no_iteration_has_no_judge(judges: Judges) -> None:

@@ -67,10 +67,10 @@ def judged(tandem: Tandem) -> Iterator[Tandem]:
     scorer.wait(timeout=30)
 
 
-def scores(tandem: Tandem, replies: list[str]) -> list[float]:
+def scores(tandem: Tandem, replies: list[str], ended: list[bool]) -> list[float]:
     async def ask() -> list[float]:
         scorer = Scorer(tandem.settings.run_dir, Record(tandem.store), 60.0)
-        return await scorer.scores(1, chat()["messages"], replies)
+        return await scorer.scores(1, chat()["messages"], replies, ended)
 
     return asyncio.run(ask())
 
@@ -79,17 +79,19 @@ def best_alone(tandem: Tandem, first_seed: int) -> tuple[int, str]:
     """The seed and the text of the reply that wins among K written one by one."""
     with tandem.client("chat") as client:
         answers = [client.post("/v1/chat/completions", json=chat(seed=first_seed + at)).json() for at in range(K)]
-    replies = [answer["choices"][0]["message"]["content"] for answer in answers]
-    found = scores(tandem, replies)
+    choices = [answer["choices"][0] for answer in answers]
+    replies = [choice["message"]["content"] for choice in choices]
+    found = scores(tandem, replies, [choice["finish_reason"] == "stop" for choice in choices])
     assert len(set(replies)) > 1 and len(set(found)) > 1
     best = max(range(K), key=lambda at: found[at])
     return first_seed + best, replies[best]
 
 
 def test_the_scorer_tells_replies_apart_and_scores_each_by_itself(judged: Tandem) -> None:
-    alone = [scores(judged, [reply])[0] for reply in ("Five.", "I do not know that one.", "")]
-    together = scores(judged, ["Five.", "I do not know that one.", ""])
-    assert together == pytest.approx(alone, abs=1e-4) and len(set(alone)) == 3
+    sides = [("Five.", True), ("I do not know that one.", True), ("", True), ("Five.", False)]
+    alone = [scores(judged, [reply], [ended])[0] for reply, ended in sides]
+    together = scores(judged, [reply for reply, _ in sides], [ended for _, ended in sides])
+    assert together == pytest.approx(alone, abs=1e-4) and len(set(alone)) == 4
 
 
 @pytest.mark.parametrize("stream", [False, True])
