@@ -1,9 +1,10 @@
 """A policy on disk and in memory: a causal language model, its tokenizer, and the probe that proves it was loaded."""
 
 import json
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from feedback.errors import PolicyInvalid
 from learner.errors import PickledWeightsRefused
 from learner.fused_norms import fuse_norms
 from learner.language_model import require_plain_head
+
+log = logging.getLogger(__name__)
 
 Message = Mapping[str, Any]
 
@@ -65,20 +68,49 @@ def encode_chat(
     """Token ids of a conversation in the tokenizer's chat template, as an engine sees it.
 
     A template that refuses it, as one that knows no system message does, is given it as turns of user and assistant:
-    imported pairs come as they are. Raises PolicyInvalid where there is no template, or it refuses these too.
+    imported pairs come as they are. Raises PolicyInvalid where there is no template, it is broken, or it refuses these
+    too.
     """
     if not tokenizer.chat_template:
         raise PolicyInvalid("the tokenizer has no chat template: add a chat_template.jinja to the policy folder")
     said = [{**message, "content": text_of(message)} for message in messages]
-    render = partial(tokenizer.apply_chat_template, tokenize=False, add_generation_prompt=add_generation_prompt)
     try:
-        text = render(said)
-    except TemplateError:
+        text = _render(tokenizer, said, add_generation_prompt)
+    except _Refused as error:
+        turns = _turns(said)
+        if not turns:
+            raise PolicyInvalid(f"the chat template refuses a conversation in which no user speaks: {error}") from error
         try:
-            text = render(_turns(said))
-        except TemplateError as error:
+            text = _render(tokenizer, turns, add_generation_prompt)
+        except _Refused as error:
             raise PolicyInvalid(f"the chat template refuses a conversation: {error}") from error
+        _tell_of_turns()
     return tokenizer.encode(text, add_special_tokens=False)
+
+
+class _Refused(Exception):
+    """A chat template says that it does not take a conversation."""
+
+
+def _render(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, Any]], add_generation_prompt: bool) -> str:
+    """Raises _Refused, and PolicyInvalid for a template that is broken."""
+    try:
+        text: str = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=add_generation_prompt)
+    except (TemplateError, TypeError) as error:
+        # `raise_exception`, by which a template refuses, is the only one to raise this very class.
+        if type(error) is TemplateError:
+            raise _Refused(error) from error
+        raise PolicyInvalid(f"the chat template is broken: {type(error).__name__}: {error}") from error
+    return text
+
+
+@cache
+def _tell_of_turns() -> None:
+    """Once a process. What the template says is left out, since it may quote the conversation."""
+    log.warning(
+        "the chat template refuses some conversations, for a system message or who speaks when: "
+        "they are learnt from as turns of user and assistant"
+    )
 
 
 def _turns(messages: Sequence[Message]) -> list[dict[str, str]]:

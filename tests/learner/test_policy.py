@@ -1,6 +1,7 @@
 """Policies on disk: untied, safetensors only, complete, finite, and with a probe that tells the truth."""
 
 import json
+import logging
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from feedback.errors import PolicyInvalid
 from learner.errors import PickledWeightsRefused
-from learner.policy import Policy, load_policy, probe, save_policy
+from learner.policy import Policy, _tell_of_turns, load_policy, probe, save_policy
 from tests.learner.conftest import END, random_llama, word_tokenizer
 
 HELLO = [{"role": "user", "content": "w1 w2"}]
@@ -42,8 +43,9 @@ def test_parts_of_text_are_said_as_one_text(policy):
     assert policy.encode_chat(nothing) == policy.encode_chat([*HELLO, {"role": "assistant", "content": ""}])
 
 
-def test_what_a_template_refuses_is_said_in_turns(policy):
-    """One that knows no system message and wants turns to alternate, as Gemma's."""
+def test_what_a_template_refuses_is_said_in_turns(policy, caplog):
+    """One that knows no system message and wants turns to alternate, as Gemma's. The log says so once."""
+    _tell_of_turns.cache_clear()
     plain = policy.tokenizer.chat_template
     policy.tokenizer.chat_template = (
         "{%- for message in messages -%}{%- if (message['role'] == 'user') != (loop.index0 % 2 == 0) -%}"
@@ -54,9 +56,23 @@ def test_what_a_template_refuses_is_said_in_turns(policy):
     refused, taken = ([{"role": role, "content": text} for role, text in said] for said in (told, turns))
     assert policy.encode_chat(refused) == policy.encode_chat(taken)
     assert policy.encode_chat([{"role": "assistant", "content": "w9"}, *taken]) == policy.encode_chat(taken)
+    assert [record.levelno for record in caplog.records if record.name == "learner.policy"] == [logging.WARNING]
+    with pytest.raises(PolicyInvalid, match="no user speaks"):
+        policy.encode_chat([{"role": "assistant", "content": "w9"}])
     policy.tokenizer.chat_template = "{{- raise_exception('never') -}}"
     with pytest.raises(PolicyInvalid, match="never"):
         policy.encode_chat(taken)
+
+
+@pytest.mark.parametrize(
+    "broken", ["{{ messages[0].said.text }}", "{% if %}", "{{ nothing_of_that_name() }}", "{{ 1 + 'w' }}"]
+)
+def test_a_broken_template_refuses_nothing(policy, broken):
+    """Nor is it passed over for conversations that some branch of it takes."""
+    takes_turns = "{%- if messages[0]['role'] == 'user' -%}" + policy.tokenizer.chat_template + "{%- else -%}"
+    policy.tokenizer.chat_template = takes_turns + broken + "{%- endif -%}"
+    with pytest.raises(PolicyInvalid, match="broken"):
+        policy.encode_chat([{"role": "system", "content": "w1"}, *HELLO])
 
 
 @pytest.mark.parametrize(("turn_ends_with", "first"), [("<pad>", 0), ("<end>", END), ("", END)])
