@@ -6,10 +6,10 @@ rater, and its tally change together.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import Select, select, update
 from sqlalchemy.orm import Session
 
 from feedback.schema import Comparison, Rater, Vote
@@ -25,17 +25,17 @@ def count_accepted(session: Session, limit: int = COUNT_BATCH) -> int:
     """
     claimed = list(
         session.execute(
-            select(Vote.id, *tallies.COLUMNS, Rater.quarantined_at)
+            select(Vote.id, *tallies.COLUMNS)
             .join(Comparison, Comparison.id == Vote.comparison_id)
-            .join(Rater, Rater.id == Vote.rater_id)
             .where(tallies.IS_ACCEPTED)
             .order_by(Vote.updated_at)
             .limit(limit)
             .with_for_update(skip_locked=True, of=Vote)
         )
     )
-    apart = [row.id for row in claimed if row.quarantined_at is not None]
-    counted = [row for row in claimed if row.quarantined_at is None]
+    set_apart = _set_apart_among(session, {row.rater_id for row in claimed})
+    apart = [row.id for row in claimed if row.rater_id in set_apart]
+    counted = [row for row in claimed if row.rater_id not in set_apart]
     for state, ids in (("counted", [row.id for row in counted]), ("quarantined", apart)):
         if ids:
             session.execute(
@@ -48,8 +48,15 @@ def count_accepted(session: Session, limit: int = COUNT_BATCH) -> int:
     return len(claimed)
 
 
+def _set_apart_among(session: Session, rater_ids: Collection[str]) -> set[str]:
+    """Those who are quarantined; nobody else of them will be before the transaction ends."""
+    rows = session.execute(_in_turn(Rater, sorted(rater_ids), Rater.quarantined_at))
+    return {row.id for row in rows if row.quarantined_at is not None}
+
+
 def set_apart(session: Session, rater_id: str, state: str, **changes: Any) -> int:
-    """Take all of a rater's votes that are accepted or counted out of what counts, into `state`. Returns how many."""
+    """Take all votes of a rater, whose row is locked, that are accepted or counted out of what counts, into `state`.
+    Returns how many."""
     of_rater = Vote.rater_id == rater_id
     _change_counts(session, tallies.of_votes(session, of_rater & (Vote.state == "counted")), -1)
     moved = session.execute(
@@ -90,7 +97,8 @@ def _change_counts(session: Session, votes_of: Mapping[tallies.Entry, int], sign
     for entry, votes in votes_of.items():
         by_comparison[entry.comparison_id] += sign * votes
         by_rater[entry.rater_id] += sign * votes
-    for model, counts in ((Comparison, by_comparison), (Rater, by_rater)):
+    # Raters first, as where it is asked who is set apart: so nobody waits for somebody who waits for them.
+    for model, counts in ((Rater, by_rater), (Comparison, by_comparison)):
         _add(session, model, counts)
     tallies.change(session, ((entry, sign * votes) for entry, votes in votes_of.items()))
 
@@ -101,8 +109,7 @@ def _add(session: Session, model: type[Comparison] | type[Rater], counts: Mappin
     in_order = sorted(counts)
     for first in range(0, len(in_order), COUNT_BATCH):
         ids = in_order[first : first + COUNT_BATCH]
-        # With the lock of a change that leaves the key: votes that come meanwhile refer to the row and need not wait.
-        session.execute(select(model.id).where(model.id.in_(ids)).order_by(model.id).with_for_update(key_share=True))
+        session.execute(_in_turn(model, ids))
         same: dict[int, list[str]] = {}
         for id_ in ids:
             same.setdefault(counts[id_], []).append(id_)
@@ -113,3 +120,10 @@ def _add(session: Session, model: type[Comparison] | type[Rater], counts: Mappin
                 .values(votes_counted=model.votes_counted + votes)
                 .execution_options(synchronize_session=False)
             )
+
+
+def _in_turn(model: type[Comparison] | type[Rater], ids: Sequence[str], *columns: Any) -> Select[Any]:
+    """Rows by id, locked until the transaction ends."""
+    # With the lock of a change that leaves the key: votes that come meanwhile refer to the row and need not wait.
+    locked = select(model.id, *columns).where(model.id.in_(ids)).order_by(model.id)
+    return locked.with_for_update(key_share=True)

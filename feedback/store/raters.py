@@ -26,6 +26,10 @@ from feedback.schema import (
 )
 from feedback.store import audit, checks, counting, insert, keys, now, page, samples, tallies
 
+# Those who count or change this rater's votes wait; those who cast new ones wait only where the rater goes.
+WHILE_SET_APART = {"key_share": True}
+WHILE_ERASED: dict[str, bool] = {"key_share": False}
+
 
 def find(session: Session, key_id: str, name: str) -> str | None:
     """The id of the rater known under this key by this name, or None."""
@@ -43,6 +47,20 @@ def find_or_create(session: Session, key_id: str, name: str) -> str:
         .on_conflict_do_nothing(index_elements=["key_id", "name"])
     )
     return session.scalars(select(Rater.id).where(Rater.key_id == key_id, Rater.name == name)).one()
+
+
+def hold(session: Session, key_id: str, name: str) -> str:
+    """`find_or_create`, and nobody erases this rater before the transaction ends."""
+    while True:
+        find_or_create(session, key_id, name)
+        held = session.scalars(
+            select(Rater.id)
+            .where(Rater.key_id == key_id, Rater.name == name)
+            .with_for_update(read=True, key_share=True)
+        ).one_or_none()
+        # None: they were erased meanwhile, and begin anew.
+        if held is not None:
+            return held
 
 
 def find_person(session: Session, key_id: str, name: str) -> str:
@@ -148,9 +166,9 @@ def list_all(session: Session) -> list[tuple[Rater, int]]:
     return list_page(session, limit=sys.maxsize - 1)[0]
 
 
-def known(session: Session, rater_id: str) -> Rater:
-    """Raises NotFound when there is none, or they were erased."""
-    rater = session.get(Rater, rater_id)
+def known(session: Session, rater_id: str, *, lock: dict[str, bool] | None = None) -> Rater:
+    """The rater, with `lock` until the transaction ends. Raises NotFound when there is none, or they were erased."""
+    rater = session.get(Rater, rater_id, with_for_update=lock)
     if rater is None or rater.erased_at is not None:
         raise NotFound(f"no rater {rater_id!r}")
     return rater
@@ -169,7 +187,7 @@ def quarantine(session: Session, rater_id: str, reason: str, *, actor: str = aud
 
     Returns how many votes that concerns. Raises NotFound.
     """
-    rater = known(session, rater_id)
+    rater = known(session, rater_id, lock=WHILE_SET_APART)
     if rater.quarantined_at is None:
         rater.quarantined_at = now(session)
     rater.quarantine_reason = reason
@@ -181,7 +199,7 @@ def quarantine(session: Session, rater_id: str, reason: str, *, actor: str = aud
 
 def release(session: Session, rater_id: str, *, actor: str = audit.AT_THE_MACHINE) -> int:
     """Let a rater's votes count again; the outlier test begins anew. Returns how many votes. Raises NotFound."""
-    rater = known(session, rater_id)
+    rater = known(session, rater_id, lock=WHILE_SET_APART)
     if rater.quarantined_at is None:
         return 0
     rater.quarantined_at = None
@@ -238,7 +256,7 @@ def erase(session: Session, rater_id: str, *, actor: str = audit.AT_THE_MACHINE)
     A chat's row stays without its texts, so that what was counted still adds up; a pair that lost a side is in no later
     dataset. Returns the policy versions that were trained on any of it. Raises NotFound.
     """
-    rater = known(session, rater_id)
+    rater = known(session, rater_id, lock=WHILE_ERASED)
     own_votes = select(Vote.id).where(Vote.rater_id == rater_id)
     own_samples = _own_samples(rater)
     on_own_samples = _on_samples(own_samples)

@@ -106,16 +106,12 @@ def put(
     if new is not None:
         return new
     _check_visible(session, comparison_id, key_id, sees_all)
-    standing = partial(_standing, session, comparison_id, judgement.objective, key_id, rater)
-    vote = standing()
-    if vote is None:
-        # A new rater, whom another of their votes may be making at this moment.
-        raters.find_or_create(session, key_id, rater)
-        new = first()
-        if new is not None:
-            return new
-        vote = standing()
-        assert vote is not None
+    # A new rater, whom another of their votes may be making at this moment, or one who is just being erased.
+    rater_id = raters.hold(session, key_id, rater)
+    new = first()
+    if new is not None:
+        return new
+    vote = _standing(session, comparison_id, judgement.objective, rater_id)
     said = judgement.said()
     same = all(getattr(vote, field) == value for field, value in said.items())
     if same and vote.state != "retracted":
@@ -298,19 +294,13 @@ def _check_visible(session: Session, comparison_id: str, key_id: str, sees_all: 
         raise NotFound(f"no comparison {comparison_id!r}")
 
 
-def _standing(session: Session, comparison_id: str, objective: str, key_id: str, rater: str) -> Vote | None:
+def _standing(session: Session, comparison_id: str, objective: str, rater_id: str) -> Vote:
     """This rater's vote on the comparison as it stands, locked until the transaction ends."""
     return session.scalars(
         select(Vote)
-        .join(Rater, Rater.id == Vote.rater_id)
-        .where(
-            Vote.comparison_id == comparison_id,
-            Vote.objective == objective,
-            Rater.key_id == key_id,
-            Rater.name == rater,
-        )
-        .with_for_update(of=Vote)
-    ).one_or_none()
+        .where(Vote.comparison_id == comparison_id, Vote.objective == objective, Vote.rater_id == rater_id)
+        .with_for_update()
+    ).one()
 
 
 def _insert(session: Session, first: dict[str, Any], whose: dict[str, str | None]) -> tuple[str, float] | None:
@@ -353,6 +343,8 @@ def _insert_statement(dialect: str) -> Executable:
             rater.c.name == bindparam("rater"),
             owner.is_(None) | comparison.c.key_id.in_((owner, literal(comparisons.IMPORTED))),
         )
+        # Postgres would otherwise find a rater by the name that an erasure, not committed yet, takes from them.
+        .with_for_update(of=rater, read=True, key_share=True)
     )
     return (
         insert_of(dialect)(vote)

@@ -1,16 +1,23 @@
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
+from sqlalchemy.orm import Session
 
 from feedback import datasets
 from feedback.erasure import forget
 from feedback.errors import NotFound
 from feedback.schema import Dataset, DatasetVote, Policy
 from feedback.settings import FeedbackSettings
-from feedback.store import Store, policies, raters, samples, votes
+from feedback.store import Store, counting, policies, raters, samples, tallies, votes
 from feedback.worker import count_all
 from tests.feedback.record import add_comparison, judgement, sample
+
+ANN = {"key_id": "key_a", "sees_all": False, "rater": "ann"}
 
 
 def test_erasing_a_rater_takes_votes_and_chats_out_of_later_datasets(store: Store, tmp_path: Path) -> None:
@@ -85,3 +92,53 @@ def remember(store: Store, home: Path, frozen: datasets.Frozen) -> None:
             session.add(DatasetVote(dataset_digest=frozen.digest, **vote._asdict()))
 
     store.write(add)
+
+
+def meanwhile(store: Store, operation: Callable[[Session], Any], at_the_same_time: Callable[[], Any]) -> None:
+    """Run both: the second begins when the first has done its work and not committed it yet."""
+    with ThreadPoolExecutor(1) as pool:
+
+        def both(session: Session) -> Future[Any]:
+            operation(session)
+            other = pool.submit(at_the_same_time)
+            # It waits for the first one to end, unless something is wrong.
+            wait([other], timeout=0.5)
+            return other
+
+        store.write(both).result(timeout=30)
+
+
+@pytest.mark.parametrize("voted_before", [False, True], ids=["first", "changed"])
+def test_a_vote_that_comes_while_its_rater_is_erased_is_that_of_somebody_new(store: Store, voted_before: bool) -> None:
+    judged, other = add_comparison(store), add_comparison(store)
+    store.write(votes.put, judged, judgement(), **ANN)
+    ann = store.read(raters.find, "key_a", "ann")
+    late = partial(store.write, votes.put, judged if voted_before else other, judgement("1", reason="private"), **ANN)
+    meanwhile(store, lambda session: raters.erase(session, ann), late)
+    left, _ = store.read(votes.of_rater, ann, limit=9, after=None, order="desc")
+    assert [(vote.state, vote.reason) for vote in left] == [("retracted", None)]
+    anew = store.read(raters.find, "key_a", "ann")
+    (vote,), _ = store.read(votes.of_rater, anew, limit=9, after=None, order="desc")
+    assert (vote.state, vote.reason) == ("accepted", "private")
+
+
+def test_votes_that_are_being_counted_when_their_rater_is_erased_count_nowhere(store: Store) -> None:
+    for _ in range(3):
+        store.write(votes.put, add_comparison(store), judgement(), **ANN)
+    ann = store.read(raters.find, "key_a", "ann")
+    meanwhile(store, counting.count_accepted, partial(store.write, raters.erase, ann))
+    assert (store.read(raters.get, ann).votes_counted, store.read(tallies.counted)) == (0, 0)
+    assert store.read(votes.count_by_state) == {"retracted": 3}
+
+
+def test_a_vote_that_comes_while_its_rater_is_set_apart_is_set_apart_too(store: Store) -> None:
+    store.write(votes.put, add_comparison(store), judgement(), **ANN)
+    ann, another = store.read(raters.find, "key_a", "ann"), add_comparison(store)
+
+    def vote_and_count() -> None:
+        store.write(votes.put, another, judgement(), **ANN)
+        count_all(store)
+
+    meanwhile(store, lambda session: raters.quarantine(session, ann, "on purpose"), vote_and_count)
+    assert store.read(tallies.counted) == 0
+    assert store.read(votes.count_by_state) == {"quarantined": 2}
