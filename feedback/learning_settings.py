@@ -3,16 +3,12 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from feedback.section import Section
 
 
-class LearningSettings(BaseModel):
-    """Frozen, strict about names, and every field described by the docstring below it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-
-class PretrainingSettings(LearningSettings):
+class PretrainingSettings(Section):
     """What a preference model learns before it sees votes; nothing unless `file` or `from_record` says so."""
 
     file: Path | None = None
@@ -34,7 +30,7 @@ class PretrainingSettings(LearningSettings):
     """Of the file's pairs, one in so many is kept from training, to measure on."""
 
 
-class LoRASettings(LearningSettings):
+class LoRASettings(Section):
     """Training as a low-rank adapter."""
 
     rank: int = Field(0, ge=0, le=256)
@@ -55,7 +51,7 @@ class PolicyLoRASettings(LoRASettings):
     trained from, which engines with `engine.adapters` of 1 or more serve beside others."""
 
 
-class PreferenceSettings(LearningSettings):
+class PreferenceSettings(Section):
     """How a preference model is built and trained."""
 
     epochs: int = Field(3, gt=0)
@@ -125,7 +121,7 @@ class PreferenceSettings(LearningSettings):
     """The preference model's trunk as a low-rank adapter on the starting policy's."""
 
 
-class RehearsalSettings(LearningSettings):
+class RehearsalSettings(Section):
     """How a policy is held to what the starting policy says by itself: for DPO, the policy that it begins from."""
 
     rehearsal_weight: float = Field(4.0, ge=0)
@@ -334,7 +330,7 @@ class DPOSettings(RehearsalSettings):
     never."""
 
 
-class RejectionSettings(LearningSettings):
+class RejectionSettings(Section):
     """The gate for strange prompts that an iteration leaves; `serve.reject_strange_prompts` has serving ask it."""
 
     refused_share: float = Field(0.01, gt=0, lt=1)
@@ -351,7 +347,7 @@ class RejectionSettings(LearningSettings):
     width or more, since fewer prompts do not tell what goes together in its activations."""
 
 
-class EvaluationSettings(LearningSettings):
+class EvaluationSettings(Section):
     """How a candidate is measured against a reference policy."""
 
     prompts: int = Field(256, gt=0)

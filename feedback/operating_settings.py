@@ -1,18 +1,14 @@
 """Settings of who operates a home: the gate that a promotion has to pass, promotion by rule, what is told outside."""
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
 from feedback import gate
+from feedback.addresses import check_port
 from feedback.errors import InvalidRequest
+from feedback.section import Section
 
 
-class OperatingSettings(BaseModel):
-    """Frozen, strict about names, and every field described by the docstring below it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-
-class GateSettings(OperatingSettings):
+class GateSettings(Section):
     """What a version must show before it is promoted without force."""
 
     rules: list[str] = [
@@ -57,7 +53,7 @@ class GateSettings(OperatingSettings):
         return rules
 
 
-class TracingSettings(OperatingSettings):
+class TracingSettings(Section):
     """Traces by OpenTelemetry, without texts. What else can be set is read from OpenTelemetry's own `OTEL_*` variables:
     headers and certificates of the collector, limits."""
 
@@ -72,10 +68,10 @@ class TracingSettings(OperatingSettings):
     def _is_http(cls, endpoint: str | None) -> str | None:
         if endpoint is not None and not endpoint.startswith(("http://", "https://")):
             raise ValueError("not an http:// or https:// address")
-        return endpoint
+        return endpoint and check_port(endpoint)
 
 
-class AutomaticSettings(OperatingSettings):
+class AutomaticSettings(Section):
     """Promotion by a rule that an operator wrote down: what passes the gate is tried on live traffic in stages."""
 
     enabled: bool = False

@@ -10,14 +10,17 @@ import re
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
     TomlConfigSettingsSource,
 )
 
+from feedback.addresses import check_database, check_origin, check_redis
 from feedback.errors import SettingsInvalid
 from feedback.learning_settings import (
     DPOSettings,
@@ -27,18 +30,20 @@ from feedback.learning_settings import (
     RejectionSettings,
 )
 from feedback.operating_settings import AutomaticSettings, GateSettings, TracingSettings
+from feedback.section import Section
 
 DEFAULT_HOME = Path(".tandem")
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+PREFIX = "TANDEM_"
+# Variables of that name which are no settings: of the command, of a checkout and its tests, of compose.
+NO_SETTINGS = frozenset(
+    {"URL", "KEY", "DEVICE", "PROMTOOL", "TEST_GPU", "LISTEN", "BASE_IMAGE", "REDIS_IMAGE", "POSTGRES_IMAGE"}
+)
 
 
 class ServeSettings(Section):
     """The API process."""
 
-    host: str = "127.0.0.1"
+    host: str = Field("127.0.0.1", min_length=1)
     """Address to listen on. Loopback unless told otherwise."""
 
     port: int = Field(8080, ge=0, le=65535)
@@ -93,6 +98,11 @@ class ServeSettings(Section):
 
     record_logprobs: bool = True
     """Record each reply token's log-probability under the policy that wrote it."""
+
+    @field_validator("allowed_origins")
+    @classmethod
+    def _are_sites(cls, origins: list[str]) -> list[str]:
+        return [check_origin(origin) for origin in origins]
 
 
 class EngineSettings(Section):
@@ -208,6 +218,13 @@ class FeedbackSettings(Section):
 
     retention_days: float | None = Field(None, gt=0)
     """Erase the texts of chats older than this that nobody has voted on. None: keep them."""
+
+    @field_validator("strength_labels")
+    @classmethod
+    def _rise(cls, labels: tuple[float, ...]) -> tuple[float, ...]:
+        if list(labels) != sorted(labels) or labels[0] < 0.5 or labels[-1] > 1:
+            raise ValueError("the probabilities are from 0.5 to 1, none smaller than the one before")
+        return labels
 
 
 class LoopSettings(Section):
@@ -329,8 +346,9 @@ class Settings(BaseSettings):
     """Everything that can be set."""
 
     model_config = SettingsConfigDict(
-        env_prefix="TANDEM_",
+        env_prefix=PREFIX,
         env_nested_delimiter="__",
+        env_ignore_empty=True,
         frozen=True,
         extra="forbid",
         use_attribute_docstrings=True,
@@ -393,6 +411,16 @@ class Settings(BaseSettings):
     def _absolute(cls, home: Path) -> Path:
         return home.expanduser().absolute()
 
+    @field_validator("database_url")
+    @classmethod
+    def _names_a_database(cls, url: str | None) -> str | None:
+        return url and check_database(url)
+
+    @field_validator("redis_url")
+    @classmethod
+    def _names_a_redis(cls, url: str | None) -> str | None:
+        return url and check_redis(url)
+
     @field_validator("policies_url")
     @classmethod
     def _names_a_storage(cls, url: str | None) -> str | None:
@@ -431,7 +459,17 @@ class Settings(BaseSettings):
         home = init_settings().get("home") or os.environ.get("TANDEM_HOME") or DEFAULT_HOME
         # Files later in this list are the stronger ones.
         files = [Path(home).expanduser() / "tandem.toml", Path("tandem.toml")]
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=files, deep_merge=True)
+        return init_settings, env_settings, TomlFiles(settings_cls, toml_file=files, deep_merge=True)
+
+
+class TomlFiles(TomlConfigSettingsSource):
+    """`tandem.toml`, here and in the home."""
+
+    def _read_file(self, file_path: Any) -> dict[str, Any]:
+        try:
+            return super()._read_file(file_path)
+        except ValueError as error:
+            raise SettingsInvalid(f"{file_path} cannot be read: {error}") from error
 
 
 def load_settings(**overrides: Any) -> Settings:
@@ -439,13 +477,37 @@ def load_settings(**overrides: Any) -> Settings:
 
     Raises SettingsInvalid, naming each value that cannot be used.
     """
+    unknown = sorted(name for name in os.environ if name.upper().startswith(PREFIX) and not _is_known(name))
+    if unknown:
+        raise SettingsInvalid(f"{', '.join(unknown)}: there is no such setting (see docs/settings.md)")
     try:
-        return Settings(**{name: value for name, value in overrides.items() if value is not None})
+        settings = Settings(**{name: value for name, value in overrides.items() if value is not None})
     except ValidationError as error:
         wrong = "; ".join(
-            f"{'.'.join(str(part) for part in problem['loc']) or 'settings'}: {problem['msg']}"
+            f"{'.'.join(str(part) for part in problem['loc']) or 'settings'}: {_said(problem)}"
             for problem in error.errors(include_url=False, include_input=False)
         )
         raise SettingsInvalid(f"{wrong} (see docs/settings.md)") from error
+    except SettingsError as error:
+        (field,) = re.findall(r'"(\w+)"', str(error))[:1]
+        name = f"{PREFIX}{field.upper()}"
+        raise SettingsInvalid(f"{name}__...: in the environment lists and tables stand as JSON") from error
+    except OSError as error:
+        raise SettingsInvalid(f"{error.filename} cannot be read: {error.strerror}") from error
+    try:
+        check_redis(settings.broker_url)
     except ValueError as error:
-        raise SettingsInvalid(f"tandem.toml cannot be read: {error}") from error
+        raise SettingsInvalid(f"REDIS_URL: {error}") from error
+    return settings
+
+
+def _is_known(variable: str) -> bool:
+    """Whether there is such a section or setting; what is in a section is told by itself."""
+    name = variable.upper().removeprefix(PREFIX)
+    return name in NO_SETTINGS or name.partition("__")[0].lower() in Settings.model_fields
+
+
+def _said(problem: ErrorDetails) -> str:
+    if problem["type"] == "extra_forbidden":
+        return "there is no such setting"
+    return problem["msg"].removeprefix("Value error, ")

@@ -30,7 +30,8 @@ port = 8080
 steps = 12
 ```
 
-Lists and tuples stand in the environment as JSON.
+In the environment lists and tables stand as JSON, and an empty variable is as one that is not set. Where a value may be
+none, the word says so: `interval_s = "none"`, `TANDEM_LOOP__INTERVAL_S=none`.
 """
 BOUNDS = (("ge", "at least"), ("gt", "above"), ("le", "at most"), ("lt", "below"))
 

@@ -49,10 +49,60 @@ def test_settings_are_frozen() -> None:
         ("[serve]\nport = 'x'", "serve.port"),
         ("[serve]\nprot = 1", "serve.prot"),
         ("[engine]\nslots = 0", "engine.slots"),
-        ("[serve", "cannot be read"),
+        ("[serve", "tandem.toml cannot be read"),
+        ("[learner.ppo]\nsetps = 1", "learner.ppo.setps: there is no such setting"),
+        ("database_url = 'mysql://ann:secret@db/x'", r"database_url: not postgresql\+psycopg://"),
+        ("database_url = 'postgresql://ann:secret@db/x'", r"database_url: not postgresql\+psycopg://"),
+        ("database_url = 'postgresql+psycopg://ann:sec/ret@db/x'", "database_url: host and port"),
+        ("redis_url = 'http://:secret@x'", "redis_url: not redis://"),
+        ("redis_url = 'redis://x:port/0'", "redis_url: host and port"),
+        ("[tracing]\nendpoint = 'http://collector:x'", "tracing.endpoint: host and port"),
+        ("[serve]\nhost = ''", "serve.host"),
+        (
+            "[serve]\nallowed_origins = ['https://app.example.com/']",
+            "serve.allowed_origins: 'https://app.example.com/' is",
+        ),
+        ("[feedback]\nstrength_labels = [0.9, 0.8, 0.7, 0.6]", "feedback.strength_labels: the probabilities"),
+        ("[engine]\nslots = 'none'", "engine.slots"),
     ],
 )
 def test_bad_values_are_named(tmp_path: Path, toml: str, said: str) -> None:
     (tmp_path / "tandem.toml").write_text(toml)
+    with pytest.raises(SettingsInvalid, match=said) as raised:
+        load_settings()
+    assert "secret" not in raised.value.message
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("TANDEM_DATABSE_URL", "sqlite:////tmp/x", "TANDEM_DATABSE_URL: there is no such setting"),
+        ("TANDEM_PORT", "8081", "TANDEM_PORT: there is no such setting"),
+        ("TANDEM_SREVE__PORT", "8081", "TANDEM_SREVE__PORT: there is no such setting"),
+        ("TANDEM_SERVE__PROT", "8081", "serve.prot: there is no such setting"),
+        ("TANDEM_ENGINE__EXTRA_ARGS", "--seed 1", "TANDEM_ENGINE__...: in the environment lists"),
+        ("REDIS_URL", "localhost:6379", "REDIS_URL: not redis://"),
+    ],
+)
+def test_bad_variables_are_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str) -> None:
+    monkeypatch.setenv(name, value)
     with pytest.raises(SettingsInvalid, match=said):
         load_settings()
+
+
+def test_none_is_said_by_its_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "tandem.toml").write_text(
+        "[loop]\nvotes_per_iteration = 'none'\n[learner.ppo]\nwatch_patience_steps = 'none'"
+    )
+    monkeypatch.setenv("TANDEM_LOOP__INTERVAL_S", "none")
+    settings = load_settings()
+    assert (settings.loop.interval_s, settings.loop.votes_per_iteration) == (None, None)
+    assert settings.learner.ppo.watch_patience_steps is None
+
+
+def test_an_empty_variable_is_as_none_at_all(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("TANDEM_HOME", "TANDEM_DATABASE_URL", "TANDEM_SERVE__HOST"):
+        monkeypatch.setenv(name, "")
+    settings = load_settings()
+    assert settings.home == tmp_path / ".tandem"
+    assert (settings.database_url, settings.serve.host) == (None, "127.0.0.1")
