@@ -25,7 +25,7 @@ from sqlalchemy import URL, make_url
 
 from deploy.running import is_held
 from feedback import manifest, policy_weights
-from feedback.errors import Conflict, InvalidRequest, PolicyInvalid, TandemError
+from feedback.errors import Conflict, InvalidRequest, PolicyInvalid, RecordUnavailable, TandemError
 from feedback.schema import version_name
 from feedback.settings import Settings
 from feedback.store import Store, iterations, policies
@@ -175,11 +175,14 @@ def _folders(store: Store, settings: Settings, contents: Contents) -> Iterator[P
 def _snapshot_sqlite(path: Path, to: Path) -> None:
     if not path.exists():
         raise Conflict(f"there is no record at {path} yet: nothing to back up")
-    with (
-        contextlib.closing(sqlite3.connect(path, timeout=30)) as source,
-        contextlib.closing(sqlite3.connect(to)) as target,
-    ):
-        source.backup(target)
+    try:
+        with (
+            contextlib.closing(sqlite3.connect(path, timeout=30)) as source,
+            contextlib.closing(sqlite3.connect(to)) as target,
+        ):
+            source.backup(target)
+    except sqlite3.Error as error:
+        raise RecordUnavailable(f"the record {path} cannot be read: {error}") from error
 
 
 def _snapshot_postgres(url: URL, to: Path) -> None:

@@ -139,13 +139,14 @@ def _memory(settings: Settings) -> Iterator[Finding]:
 
 def _redis(settings: Settings) -> Iterator[Finding]:
     if settings.redis_url or os.environ.get("REDIS_URL"):
-        from deploy.supervisor import answers
+        from deploy.supervisor import why_silent
 
-        if answers(settings.broker_url):
+        reason = why_silent(settings.broker_url)
+        if reason is None:
             yield Finding("ok", "redis", "the given one answers")
         else:
-            advice = "start it, or unset REDIS_URL and TANDEM_REDIS_URL to get a private one"
-            yield Finding("wrong", "redis", "the given one does not answer", advice)
+            advice = "start it, correct its URL, or unset REDIS_URL and TANDEM_REDIS_URL to get a private one"
+            yield Finding("wrong", "redis", f"the given one does not answer: {reason}", advice)
         return
     try:
         yield Finding("ok", "redis", str(find_redis_server()))
@@ -154,7 +155,10 @@ def _redis(settings: Settings) -> Iterator[Finding]:
 
 
 def _record(settings: Settings) -> Iterator[Finding]:
-    from feedback.errors import RecordUnavailable
+    from sqlalchemy.exc import DatabaseError
+
+    from feedback.errors import RecordOfNewerRelease
+    from feedback.migrations import check_release
     from feedback.store import Store
 
     if settings.database_url is None and not (settings.home / "record.db").exists():
@@ -162,10 +166,15 @@ def _record(settings: Settings) -> Iterator[Finding]:
         return
     store = Store(settings.record_url)
     try:
-        store.ping()
-    except RecordUnavailable as error:
-        reason = str(getattr(error.__cause__, "orig", error.message)).strip().splitlines()[0]
-        yield Finding("wrong", "record", reason, "start the database, or correct database_url")
+        with store.engine.connect() as connection:
+            check_release(connection)
+    except DatabaseError as error:
+        reason = str(error.orig).strip().splitlines()[0]
+        advice = "start the database, or correct database_url" if settings.database_url else "restore a backup"
+        yield Finding("wrong", "record", reason, advice)
+    except RecordOfNewerRelease as error:
+        found, _, advice = error.message.partition(": ")
+        yield Finding("wrong", "record", found, advice)
     else:
         yield Finding("ok", "record", "answers")
     finally:
@@ -243,6 +252,9 @@ def _home(settings: Settings) -> Iterator[Finding]:
     home = settings.home
     if not home.exists():
         yield Finding("note", "home", f"{home} is not there yet", "`tandem up` makes it")
+        return
+    if not home.is_dir():
+        yield Finding("wrong", "home", f"{home} is no folder", "choose another --home")
         return
     if not os.access(home, os.W_OK | os.X_OK):
         yield Finding("wrong", "home", f"{home} cannot be written", "change its owner, or choose another --home")

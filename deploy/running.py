@@ -69,7 +69,7 @@ def is_held(home: Path) -> bool:
     """Whether a supervisor runs this home."""
     try:
         lock = _lock_path(home).open()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
     with lock:
         try:

@@ -127,9 +127,10 @@ class Stack:
         if self.settings.broker_url.startswith("redis+socket://" + str(self.settings.run_dir)):
             await self._run_process(Supervised(redis_program(self.settings), self._write_down))
             with self.announcer.step("starting Redis"):
-                await self._until(lambda: answers(self.settings.broker_url), REDIS_TIMEOUT_S, "Redis did not start")
-        elif not await asyncio.to_thread(answers, self.settings.broker_url):
-            self.announcer.warn("Redis does not answer: votes are taken, and counted once it does")
+                up = f"Redis did not start; see {self.settings.home / 'logs' / 'redis.log'}"
+                await self._until(lambda: why_silent(self.settings.broker_url) is None, REDIS_TIMEOUT_S, up)
+        elif reason := await asyncio.to_thread(why_silent, self.settings.broker_url):
+            self.announcer.warn(f"Redis does not answer ({reason}): votes are taken, and counted once it does")
 
     async def _prepare_record(self, environment: dict[str, str]) -> None:
         with self.announcer.step("bringing the record up to date"):
@@ -244,15 +245,16 @@ def free_port(host: str, port: int) -> int:
         return int(probe.getsockname()[1])
 
 
-def answers(redis_url: str) -> bool:
-    """Whether Redis answers a ping."""
+def why_silent(redis_url: str) -> str | None:
+    """Why Redis does not answer a ping, or None when it does."""
     import redis
 
     client = redis.Redis.from_url(redis_url.replace("redis+socket://", "unix://"), socket_timeout=2)
     try:
-        return bool(client.ping())
-    except redis.RedisError:
-        return False
+        client.ping()
+        return None
+    except redis.RedisError as error:
+        return str(error).rstrip(".") or type(error).__name__
     finally:
         client.close()
 

@@ -75,6 +75,12 @@ class RecordUnavailable(TandemError):
     status = 503
 
 
+class RecordOfNewerRelease(TandemError):
+    """The record was brought up to date by a release newer than this one, which cannot read it."""
+
+    code = "record_of_newer_release"
+
+
 class StorageUnavailable(TandemError):
     """The object storage of `policies_url` cannot be reached, or refuses what was asked."""
 

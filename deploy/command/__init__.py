@@ -3,6 +3,7 @@
 A group's module imports what is heavy inside the command that needs it, so that `tandem --help` answers at once.
 """
 
+import errno
 import os
 import sys
 
@@ -29,6 +30,14 @@ from deploy.command import (
 from feedback.errors import TandemError
 
 # Plain help and one-line errors: readable in a terminal, in a log and in docs/commands.md alike.
+# What a machine refuses, whatever the command was about to do: closed, read-only, full, or another kind of file.
+REFUSALS = frozenset(
+    {
+        errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENOTDIR, errno.EISDIR,
+        errno.EIO, errno.ENAMETOOLONG,
+    }
+)  # fmt: skip
+
 app = typer.Typer(
     name="tandem",
     help="An assistant on your own machine that learns from its users' votes while it serves them.",
@@ -75,6 +84,12 @@ def run(arguments: list[str] | None = None) -> int:
     except TandemError as error:
         print(f"tandem: {' '.join(error.message.split())}", file=sys.stderr)
         return _flushed(error.exit_code)
+    except OSError as error:
+        if error.errno not in REFUSALS:
+            raise
+        about = f"{error.filename}: " if error.filename else ""
+        print(f"tandem: {about}{error.strerror}", file=sys.stderr)
+        return _flushed(TandemError.exit_code)
     return _flushed(0)
 
 

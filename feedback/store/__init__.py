@@ -20,7 +20,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import orjson
 from sqlalchemy import Engine, create_engine, event, make_url, text
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DatabaseError, DBAPIError, OperationalError
 from sqlalchemy.orm import Session
 
 from feedback.errors import RecordUnavailable
@@ -171,10 +171,16 @@ class Store:
         return {"isolation_level": "REPEATABLE READ" if kind is Kind.READ else "AUTOCOMMIT"}
 
     def migrate(self) -> None:
-        """Bring the schema up to date. Safe to run by several processes at once and on every start."""
+        """Bring the schema up to date. Safe to run by several processes at once and on every start.
+
+        Raises RecordUnavailable with what the database says, for who starts a process; RecordOfNewerRelease.
+        """
         from feedback.migrations import upgrade
 
-        upgrade(self.engine)
+        try:
+            upgrade(self.engine)
+        except DatabaseError as error:
+            raise RecordUnavailable(f"the record cannot be used: {error.orig}") from error
 
     def ping(self) -> None:
         """Raises RecordUnavailable when the database does not answer."""

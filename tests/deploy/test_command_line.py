@@ -1,9 +1,12 @@
 """What holds for every command: quick help, errors as one line, pipes that end early."""
 
+import errno
 import os
 import resource
+import sqlite3
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from typer.models import CommandInfo
@@ -55,6 +58,49 @@ def test_an_error_is_one_line_and_its_exit_code(
     assert ran.exit_code == error.exit_code
     assert ran.out == ""
     assert ran.err == f"tandem: {' '.join(error.message.split())}\n"
+
+
+@pytest.mark.parametrize(("number", "said"), [(errno.EACCES, "Permission denied"), (errno.ENOSPC, "No space left")])
+def test_what_the_machine_refuses_is_a_line(
+    tandem: Tandem, monkeypatch: pytest.MonkeyPatch, number: int, said: str
+) -> None:
+    def failing() -> None:
+        raise OSError(number, os.strerror(number), "/some/file")
+
+    monkeypatch.setattr(app, "registered_commands", [CommandInfo(name="failing", callback=failing)])
+    ran = tandem("failing")
+    assert ran.exit_code == 1
+    assert ran.err.startswith(f"tandem: /some/file: {said}") and ran.err.count("\n") == 1
+
+
+def test_a_record_that_cannot_be_used_is_a_line(tandem: Tandem, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    assert tandem("db", "upgrade", "--home", home).exit_code == 0
+    with sqlite3.connect(home / "record.db") as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    newer = tandem("keys", "list", "--home", home)
+    assert newer.exit_code == 1
+    assert "is of a newer release (schema 9999" in newer.err and newer.err.count("\n") == 1
+    (home / "record.db").write_text("no database at all")
+    for command in (("keys", "list"), ("backup", tmp_path / "b.tar")):
+        ran = tandem(*command, "--home", home)
+        assert (ran.exit_code, ran.err.count("\n")) == (1, 1)
+        assert ran.err.endswith("file is not a database\n")
+
+
+def test_a_start_without_a_record_that_can_be_used_ends_with_a_line(tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "record.db").write_text("no database at all")
+    (tmp_path / "away").mkdir()
+    (tmp_path / "away" / "tandem.toml").write_text(
+        'database_url = "postgresql+psycopg://tandem:secret@127.0.0.1:1/tandem"'
+    )
+    for home, said in (("home", "file is not a database"), ("away", "Connection refused")):
+        process = start("up", "--port", 0, "--home", tmp_path / home, cwd=tmp_path)
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 1
+        assert errors.splitlines()[-1].startswith("tandem: the record cannot be used: ") and said in errors
+        assert "Traceback" not in errors and "secret" not in errors
 
 
 def test_the_objectives_are_the_record_s() -> None:

@@ -1,5 +1,6 @@
 import json
 import socket
+import sqlite3
 import sys
 from pathlib import Path
 
@@ -88,6 +89,23 @@ def test_a_record_that_does_not_answer_is_found(settings: Settings) -> None:
     away = settings.model_copy(update={"database_url": "postgresql+psycopg://tandem@127.0.0.1:1/tandem"})
     said = found(away, "record")
     assert said.verdict == "wrong" and "refused" in said.found and said.advice
+
+
+def test_a_record_that_cannot_be_used_is_found(settings: Settings) -> None:
+    make_home(settings, versions=1).close()
+    record = settings.home / "record.db"
+    with sqlite3.connect(record) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    said = found(settings, "record")
+    assert said.verdict == "wrong" and "newer release (schema 9999" in said.found and "backup" in (said.advice or "")
+    record.write_text("no database at all")
+    said = found(settings, "record")
+    assert (said.verdict, said.found, said.advice) == ("wrong", "file is not a database", "restore a backup")
+
+
+def test_a_home_that_is_no_folder_is_found(settings: Settings) -> None:
+    settings.home.write_text("")
+    assert found(settings, "home").found == f"{settings.home} is no folder"
 
 
 def test_weights_that_were_changed_are_found_before_they_are_to_serve(settings: Settings) -> None:

@@ -45,6 +45,8 @@ def test_what_was_written_down_counts_only_while_its_writer_runs(tmp_path: Path)
 def test_a_home_that_is_not_there_is_not_held(tmp_path: Path) -> None:
     assert not is_held(tmp_path / "none")
     assert not (tmp_path / "none").exists()
+    (tmp_path / "file").touch()
+    assert not is_held(tmp_path / "file")
 
 
 def test_the_folder_of_the_sockets_is_closed_to_others(tmp_path: Path) -> None:
