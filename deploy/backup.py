@@ -25,6 +25,7 @@ from sqlalchemy import URL, make_url
 
 from deploy.running import is_held
 from feedback import manifest, policy_weights
+from feedback.addresses import sqlite_url
 from feedback.errors import Conflict, InvalidRequest, PolicyInvalid, RecordUnavailable, TandemError
 from feedback.schema import version_name
 from feedback.settings import Settings
@@ -132,7 +133,7 @@ def _fill(tar: tarfile.TarFile, settings: Settings, scratch: Path) -> Contents:
         _snapshot_postgres(url, snapshot)
     _add(tar, contents, snapshot, contents.record)
     # Read from the snapshot itself where that can be opened; else from what is at least as new.
-    store = Store(f"sqlite:///{snapshot}" if sqlite else settings.record_url)
+    store = Store(sqlite_url(snapshot) if sqlite else settings.record_url)
     try:
         for folder in _folders(store, settings, contents):
             _add_folder(tar, contents, settings.home, folder)
@@ -301,7 +302,7 @@ def _put_record(settings: Settings, unpacked: Path, contents: Contents) -> None:
 
 def _check_policies(settings: Settings, unpacked: Path, contents: Contents) -> None:
     sqlite = contents.record == SQLITE_RECORD
-    store = Store(f"sqlite:///{unpacked / SQLITE_RECORD}" if sqlite else settings.record_url)
+    store = Store(sqlite_url(unpacked / SQLITE_RECORD) if sqlite else settings.record_url)
     try:
         rows, _ = store.read(policies.list_page, limit=ALL, after=None, order="asc")
     finally:

@@ -138,7 +138,7 @@ def _memory(settings: Settings) -> Iterator[Finding]:
 
 
 def _redis(settings: Settings) -> Iterator[Finding]:
-    if settings.redis_url or os.environ.get("REDIS_URL"):
+    if settings.given_redis is not None:
         from deploy.supervisor import why_silent
 
         reason = why_silent(settings.broker_url)

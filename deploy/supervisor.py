@@ -124,7 +124,7 @@ class Stack:
         await process.start()
 
     async def _start_redis(self) -> None:
-        if self.settings.broker_url.startswith("redis+socket://" + str(self.settings.run_dir)):
+        if self.settings.given_redis is None:
             await self._run_process(Supervised(redis_program(self.settings), self._write_down))
             with self.announcer.step("starting Redis"):
                 up = f"Redis did not start; see {self.settings.home / 'logs' / 'redis.log'}"

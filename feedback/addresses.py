@@ -4,7 +4,13 @@ Their errors never show an address, since passwords stand in them.
 """
 
 import re
-from urllib.parse import urlsplit
+from pathlib import Path
+from urllib.parse import quote, urlsplit
+
+
+def sqlite_url(file: Path) -> str:
+    """The database in a file, whatever is in its path: `?`, `#` and `%` mean something in a URL."""
+    return f"sqlite:///{quote(str(file))}"
 
 
 def check_database(url: str) -> str:

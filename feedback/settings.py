@@ -9,6 +9,7 @@ import os
 import re
 from pathlib import Path
 from typing import Any, Literal, Self
+from urllib.parse import quote
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
@@ -20,7 +21,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from feedback.addresses import check_database, check_origin, check_redis
+from feedback.addresses import check_database, check_origin, check_redis, sqlite_url
 from feedback.errors import SettingsInvalid
 from feedback.learning_settings import (
     DPOSettings,
@@ -431,13 +432,17 @@ class Settings(BaseSettings):
     @property
     def record_url(self) -> str:
         """The database's URL, the default filled in."""
-        return self.database_url or f"sqlite:///{self.home / 'record.db'}"
+        return self.database_url or sqlite_url(self.home / "record.db")
 
     @property
     def broker_url(self) -> str:
         """The URL of Redis, the default filled in."""
-        socket = self.home / "run" / "redis.sock"
-        return self.redis_url or os.environ.get("REDIS_URL") or f"redis+socket://{socket}"
+        return self.given_redis or f"redis+socket://{quote(str(self.run_dir / 'redis.sock'))}"
+
+    @property
+    def given_redis(self) -> str | None:
+        """The URL of a Redis that is not the home's own."""
+        return self.redis_url or os.environ.get("REDIS_URL") or None
 
     @property
     def policies_dir(self) -> Path:

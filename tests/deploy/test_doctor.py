@@ -53,7 +53,8 @@ def test_what_is_open_to_others_is_found(settings: Settings) -> None:
     opened = found(settings, "home")
     assert (opened.verdict, opened.advice) == ("wrong", f"chmod go-rwx {settings.home / 'operator.key'}")
     (settings.home / "operator.key").chmod(0o600)
-    (settings.home / "record.db").touch(0o644)
+    (settings.home / "record.db").touch()
+    (settings.home / "record.db").chmod(0o644)
     settings.home.chmod(0o700)
     assert found(settings, "home").verdict == "ok", "the home itself is closed"
     settings.home.chmod(0o755)

@@ -1,10 +1,13 @@
 from pathlib import Path
 
 import pytest
+from kombu.utils.url import url_to_parts
 from pydantic import ValidationError
+from redis.connection import parse_url
 
 from feedback.errors import SettingsInvalid
 from feedback.settings import load_settings
+from feedback.store import Store
 
 
 @pytest.fixture(autouse=True)
@@ -36,6 +39,18 @@ def test_defaults_that_follow_from_the_home(monkeypatch: pytest.MonkeyPatch, tmp
     assert settings.broker_url == "redis://elsewhere"
     monkeypatch.setenv("TANDEM_HOME", str(tmp_path / "other"))
     assert load_settings().home == tmp_path / "other"
+
+
+def test_whatever_is_in_the_path_of_a_home_its_record_and_its_redis_are_there(tmp_path: Path) -> None:
+    settings = load_settings(home=tmp_path / "a home?x=1#%41")
+    store = Store(settings.record_url)
+    store.migrate()
+    store.close()
+    assert [path.name for path in settings.home.iterdir()] == ["record.db"]
+    assert parse_url(settings.broker_url.replace("redis+socket", "unix"))["path"] == str(
+        settings.run_dir / "redis.sock"
+    )
+    assert f"/{url_to_parts(settings.broker_url).path}" == str(settings.run_dir / "redis.sock")
 
 
 def test_settings_are_frozen() -> None:
