@@ -1,5 +1,6 @@
 """The prompts that PPO practises on, and which of them each step draws."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -54,6 +55,10 @@ class PromptPool:
     def harmless_among(self, count: int) -> int:
         """How many of a step's `count` prompts were collected under `harmless`: the first ones."""
         return round(count * self._share)
+
+    def fingerprint(self) -> str:
+        """What the prompts are known by, in their order."""
+        return hashlib.sha256(repr((self._harmless, self._others)).encode()).hexdigest()
 
     def _take(self, pool: list[list[int]], step: int, count: int, kind: int) -> list[list[int]]:
         taken = []

@@ -116,14 +116,6 @@ class PPO:
         rehearse_on: Sequence[list[int]] = (),
         processes: Processes = ALONE,
     ) -> None:
-        _require_consistent(settings, preference_model, prompts, processes)
-        # Dropout stays off: a policy that samples and one that learns must be the same.
-        self.policy = Trained(policy.model.eval(), processes)
-        self.model = self.policy.model
-        self.preference_model = preference_model.eval()
-        self.settings = settings
-        self.seed = seed
-        self.steps_done = 0
         self.prompts = PromptPool(
             prompts,
             policy,
@@ -131,6 +123,14 @@ class PPO:
             max_tokens=settings.max_prompt_tokens,
             seed=seed,
         )
+        _require_consistent(settings, preference_model, self.prompts, processes)
+        # Dropout stays off: a policy that samples and one that learns must be the same.
+        self.policy = Trained(policy.model.eval(), processes)
+        self.model = self.policy.model
+        self.preference_model = preference_model.eval()
+        self.settings = settings
+        self.seed = seed
+        self.steps_done = 0
         self.critic = self._new_critic()
         if self.critic is not None and processes.count > 1:
             shard(self.critic)
@@ -152,6 +152,7 @@ class PPO:
         self.bound = Bound.of(settings)
         self.guard = None if watch is None else Guard(settings.watch_smoothing, settings.watch_patience_steps)
         self.peak: dict[str, Tensor] = {}
+        self.fingerprint = self._fingerprint(rehearse_on)
 
     @property
     def exhausted(self) -> bool:
@@ -227,13 +228,13 @@ class PPO:
             numbers["multiplier"] = self.bound.multiplier
         if self.guard is not None:
             numbers |= self.guard.numbers()
-        return TrainingState(self.steps_done, self._fingerprint(), tensors, numbers)
+        return TrainingState(self.steps_done, self.fingerprint, tensors, numbers)
 
     def restore(self, state: TrainingState) -> None:
         """Go on from `state`. Raises `CheckpointInvalid` where it is of another run."""
-        if state.fingerprint != self._fingerprint():
+        if state.fingerprint != self.fingerprint:
             raise CheckpointInvalid(
-                "the checkpoint belongs to a run with other settings, another seed or another guard"
+                "the checkpoint belongs to a run with other prompts, other settings, another seed or another guard"
             )
         restore(state.tensors, self._modules(), self.updater.optimizers)
         self.policy.make_whole()
@@ -316,9 +317,10 @@ class PPO:
     def _modules(self) -> dict[str, nn.Module]:
         return {"policy": self.model} if self.critic is None else {"policy": self.model, "critic": self.critic}
 
-    def _fingerprint(self) -> str:
+    def _fingerprint(self, rehearse_on: Sequence[list[int]]) -> str:
         said = f"{self.settings.model_dump_json()} {self.seed} {self.guard is not None}"
-        return hashlib.sha256(said.encode()).hexdigest()
+        asked = f"{self.prompts.fingerprint()} {list(rehearse_on)}"
+        return hashlib.sha256(f"{said} {asked}".encode()).hexdigest()
 
 
 def estimate_advantages(rollout: Rollout, settings: PPOSettings, kl_coefficient: float) -> tuple[Tensor, Tensor]:
@@ -339,7 +341,7 @@ def estimate_advantages(rollout: Rollout, settings: PPOSettings, kl_coefficient:
 
 
 def _require_consistent(
-    settings: PPOSettings, preference_model: PreferenceModel, prompts: Sequence[TrainingPrompt], processes: Processes
+    settings: PPOSettings, preference_model: PreferenceModel, prompts: PromptPool, processes: Processes
 ) -> None:
     unknown = set(settings.reward_weights) - set(preference_model.shape.columns)
     if unknown:
@@ -356,9 +358,8 @@ def _require_consistent(
     if settings.advantage != "gae" and settings.replies_per_prompt < 2:
         raise TrainingDataInvalid(f"{settings.advantage} compares replies: replies_per_prompt must be 2 or more")
     if Bound.of(settings) is not None:
-        asked = any(prompt.objective == HARMLESS for prompt in prompts)
-        drawn = settings.episodes_per_step // settings.replies_per_prompt * settings.harmless_prompt_share
-        if HARMLESS not in preference_model.shape.columns or not asked or round(drawn) == 0:
+        drawn = prompts.harmless_among(settings.episodes_per_step // settings.replies_per_prompt)
+        if HARMLESS not in preference_model.shape.columns or drawn == 0:
             raise TrainingDataInvalid(
                 "a bound on harm needs votes under harmless, and prompts that they were cast on in each step"
             )

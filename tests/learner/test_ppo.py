@@ -139,6 +139,21 @@ def test_a_run_cut_short_and_resumed_ends_where_the_whole_one_does(tmp_path, cha
         trainer(settings, seed=9).restore(TrainingState.load(tmp_path / "state"))
 
 
+def test_a_run_is_not_gone_on_with_on_other_prompts(tmp_path):
+    """Some of which were erased since, say: what was drawn of them is in the weights."""
+
+    def run(prompts=PROMPTS, rehearse_on=()):
+        start = random_llama()
+        policy = Policy(copy.deepcopy(start), word_tokenizer(), (END,))
+        return PPO(policy, start, LikesOneWord(start), prompts, SETTINGS, seed=1, rehearse_on=rehearse_on)
+
+    state = run().state()
+    run().restore(state)
+    for other in (run(PROMPTS[1:]), run(rehearse_on=[[6, 7]])):
+        with pytest.raises(CheckpointInvalid, match="other prompts"):
+            other.restore(state)
+
+
 def test_train_ppo_runs_to_the_last_step_and_hands_out_states():
     start = random_llama()
     policy = Policy(copy.deepcopy(start), word_tokenizer(), (END,))

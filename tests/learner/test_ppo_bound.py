@@ -118,3 +118,8 @@ def test_a_bound_on_prompts_that_no_step_asks_is_refused():
     assert trainer(harm_ceiling=0.1, **FEW | {"harmless_prompt_share": 0.25}).step().multiplier is not None
     with pytest.raises(TrainingDataInvalid, match="in each step"):
         trainer(harm_ceiling=0.1, **FEW)
+    # Where there are no others they fill each step, whatever their share.
+    start = random_llama()
+    policy = Policy(copy.deepcopy(start), word_tokenizer(), (END,))
+    settings = SETTINGS.model_copy(update={"harm_ceiling": 0.1, **FEW})
+    assert PPO(policy, start, Torn(start), HARMFUL[:3], settings, seed=1).step().bound_cost is not None
