@@ -44,7 +44,7 @@ LEAST_SCALE = 0.25
 @torch.no_grad()
 def set_anchor(model: PreferenceModel, start: Policy, settings: PreferenceSettings) -> dict[str, dict[str, float]]:
     """Set `model.anchor_O`, and see to it that `model.scale_O` is not next to nothing. Returns mean and deviation of
-    each score over the anchor's replies, in logits of a vote."""
+    each score over the anchor's replies, and the `scale` that a reward is over, in logits of a vote."""
     asked = [
         start.encode_chat([{"role": "user", "content": prompt}])[-settings.max_prompt_tokens :] for prompt in PROMPTS
     ]
@@ -59,8 +59,9 @@ def set_anchor(model: PreferenceModel, start: Policy, settings: PreferenceSettin
     means_O, deviations_O = scores_B_O.mean(dim=0), scores_B_O.std(dim=0, correction=0)
     model.anchor_O.copy_(means_O)
     model.scale_O.copy_(torch.maximum(model.scale_O, LEAST_SCALE * deviations_O))
-    found = zip(model.shape.columns, means_O.tolist(), deviations_O.tolist(), strict=True)
-    return {name: {"mean": mean, "deviation": deviation} for name, mean, deviation in found}
+    figures = (means_O, deviations_O, model.scale_O)
+    found = zip(model.shape.columns, *(figure_O.tolist() for figure_O in figures), strict=True)
+    return {name: {"mean": mean, "deviation": deviation, "scale": scale} for name, mean, deviation, scale in found}
 
 
 def anchored(scores_B_O: Tensor, columns: Sequence[str], anchor: Mapping[str, Mapping[str, float]]) -> Tensor:

@@ -214,7 +214,6 @@ def _figures(model: PreferenceModel, scored: HeldOut, column: str) -> dict[str, 
         "cross_entropy": cross_entropy(votes.margins_C, votes.outcomes_C),
         "temperature": float(model.temperature_O[index]),
         "center": float(model.center_O[index]),
-        "scale": float(model.scale_O[index]),
         "length_correlation": correlation(
             scored.scores_C_2_O[:, :, index].flatten(), scored.lengths_C_2.flatten().float()
         ),

@@ -140,11 +140,8 @@ def _check_watch(settings: Settings, evidence: dict) -> None:
     assert evidence["guard"]["last_sqrt_kl"] >= 0
     assert figures_of(evidence)["watch_win_rate"].value == evidence["evaluation"]["watch"]["win_rate"]["value"]
     overall = evidence["evaluation"]["anchored"]["overall"]
-    mean, deviation, scale = (
-        evidence["preference"]["anchor"]["overall"]["mean"],
-        evidence["preference"]["anchor"]["overall"]["deviation"],
-        evidence["preference"]["overall"]["scale"],
-    )
+    anchor = evidence["preference"]["anchor"]["overall"]
+    mean, deviation, scale = anchor["mean"], anchor["deviation"], anchor["scale"]
     # The evaluation's score weighs the overall score alone and is over its deviation on held-out replies.
     raw = evidence["evaluation"]["score"]["value"] * scale
     assert overall["score"]["value"] == pytest.approx((raw - mean) / deviation, abs=1e-3)

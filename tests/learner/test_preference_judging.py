@@ -108,6 +108,8 @@ def test_a_few_replies_that_are_alike_do_not_make_rewards_huge(policy):
     episodes = Episodes.pad([[6, 7]] * 20, [[word, 1] for word in range(5, 25)])
     assert float(model.combine(model.score(episodes), {"overall": 1.0}).std()) < 10
     assert float(model.scale_O[-1]) == pytest.approx(figures["overall"]["deviation"] / 4)
+    # What is reported is what rewards are over.
+    assert [figures[name]["scale"] for name in model.shape.columns] == model.scale_O.tolist()
     # Where they differ as replies do, that is what counts.
     calibrate(model, policy, comparisons(50, 2), SETTINGS)
     before = model.scale_O.clone()

@@ -56,7 +56,7 @@ def evaluation(win_rate: float, serving: str | None = None) -> dict[str, Any]:
 def preference() -> dict[str, Any]:
     per_objective = {
         "comparisons": 30, "accuracy": 0.7, "accuracy_sure": 0.8, "accuracy_unsure": 0.6, "cross_entropy": 0.6,
-        "temperature": 1.0, "center": 0.0, "scale": 0.7, "length_correlation": 0.15, "calibration_error": 0.06,
+        "temperature": 1.0, "center": 0.0, "length_correlation": 0.15, "calibration_error": 0.06,
     }  # fmt: skip
     return {
         "comparisons": 60,
