@@ -20,13 +20,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 from benchmarks.record import count_all, fill
 from feedback import datasets
 from feedback.learning_settings import PPOSettings, PreferenceSettings
+from feedback.objectives import OVERALL
 from feedback.settings import FeedbackSettings
 from feedback.store import Store
 from learner.hardware import prepare_training
 from learner.iteration.examples import Votes
 from learner.policy import load_policy
 from learner.ppo import train_ppo
-from learner.preference_model import OVERALL
 from learner.preference_training import train_preference_model
 from learner.prompts import HELPFUL
 from learner.starting_policy import WEIGHTS

@@ -20,6 +20,7 @@ import torch
 
 from feedback.examples import soft_label, split_of
 from feedback.learning_settings import DPOSettings, PPOSettings, PreferenceSettings
+from feedback.objectives import OVERALL
 from feedback.sandbox.judge import OBJECTIVES, Verdict, judge, overall, utility
 from feedback.sandbox.measures import measures, win_rate
 from feedback.sandbox.raters import draw_objectives, raters, vote
@@ -35,7 +36,7 @@ from learner.language_model import reply_logprobs
 from learner.policy import Policy, load_policy
 from learner.ppo import PPOStep, train_ppo
 from learner.preference_judging import calibrate
-from learner.preference_model import OVERALL, PreferenceModel
+from learner.preference_model import PreferenceModel
 from learner.preference_training import train_preference_model
 from learner.rehearsal_prompts import UnvotedPrompt, choose
 from learner.sampler import TorchSampler

@@ -28,6 +28,7 @@ from benchmarks.learning_in_the_sandbox import gold_figures, replies, simulate_v
 from benchmarks.peers import environment
 from benchmarks.peers.clock import Clock
 from feedback.learning_settings import PPOSettings, PreferenceSettings
+from feedback.objectives import OVERALL
 from feedback.sandbox.dialogues import dialogues
 from feedback.sandbox.world import held_out_prompts
 from learner.hardware import prepare_training
@@ -36,7 +37,7 @@ from learner.number_format import forward_format, forward_passes
 from learner.policy import load_policy, save_policy
 from learner.ppo import PPOStep, train_ppo
 from learner.preference_judging import calibrate
-from learner.preference_model import OVERALL, PreferenceModel
+from learner.preference_model import PreferenceModel
 from learner.preference_training import train_preference_model
 from learner.prompts import PromptPool, TrainingPrompt
 from learner.sequences import Episodes

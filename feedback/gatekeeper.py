@@ -7,8 +7,9 @@ from sqlalchemy.orm import Session
 from feedback import live_votes
 from feedback.figures import Figure, figures_against, figures_of, figures_of_reference
 from feedback.gate import GateRefused, Judgement, judge
+from feedback.objectives import OBJECTIVES
 from feedback.operating_settings import GateSettings
-from feedback.schema import OBJECTIVES, Policy, version_name
+from feedback.schema import Policy, version_name
 from feedback.store import live_votes as votes_between
 from feedback.store import policies
 

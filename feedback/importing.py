@@ -18,7 +18,7 @@ import orjson
 
 from feedback.errors import InvalidRequest
 from feedback.formats import Preference, SetAside, named
-from feedback.schema import OBJECTIVES
+from feedback.objectives import OBJECTIVES
 from feedback.store import Store, imports
 
 BATCH = 1000

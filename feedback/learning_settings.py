@@ -1,11 +1,30 @@
 """Settings of learning: preference models, PPO and evaluation. Read without torch; `learner` imports them from here."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, model_validator
 
+from feedback.objectives import OBJECTIVES, OVERALL
 from feedback.section import Section
+
+
+def _weighs(*names: str) -> AfterValidator:
+    """Weights by these names alone, of which some are not zero."""
+
+    def check(weights: dict[str, float]) -> dict[str, float]:
+        unknown = sorted(weights.keys() - set(names))
+        if unknown:
+            raise ValueError(f"there is no {', '.join(unknown)} to weigh: know {', '.join(names)}")
+        if not any(weights.values()):
+            raise ValueError(f"weighs nothing: know {', '.join(names)}")
+        return weights
+
+    return AfterValidator(check)
+
+
+ObjectiveWeights = Annotated[dict[str, float], _weighs(*OBJECTIVES)]
+ScoreWeights = Annotated[dict[str, float], _weighs(OVERALL, *OBJECTIVES)]
 
 
 class PretrainingSettings(Section):
@@ -58,7 +77,7 @@ class PreferenceSettings(Section):
     """Passes over the votes. Three suit the built-in policy and soft labels; take one for a model of a billion
     parameters, as the paper does, where a second one overfits."""
 
-    objective_weights: dict[str, float] = Field({"helpful": 1.0, "harmless": 1.0})
+    objective_weights: ObjectiveWeights = Field({"helpful": 1.0, "harmless": 1.0})
     """How much the votes under each objective, taken together, count in the overall score, however many they are."""
 
     comparisons_per_batch: int = Field(16, gt=0)
@@ -223,7 +242,7 @@ class PPOSettings(RehearsalSettings):
     missing_end_penalty: float = Field(1.0, ge=0)
     """Reward lost by a reply that reached `max_new_tokens` without ending."""
 
-    reward_weights: dict[str, float] = Field({"overall": 1.0})
+    reward_weights: ScoreWeights = Field({OVERALL: 1.0})
     """Weight of each score in the reward, every score over its own deviation: `overall`, which learnt from the votes
     under all objectives (see `preference.objective_weights`), or `helpful` and `harmless` by themselves."""
 
@@ -288,6 +307,15 @@ class PPOSettings(RehearsalSettings):
     lora: PolicyLoRASettings = PolicyLoRASettings()
     """The policy as a low-rank adapter on the version that training starts from."""
 
+    @model_validator(mode="after")
+    def _is_of_one_mind(self) -> Self:
+        for name in ("episodes_per_minibatch", "replies_per_prompt"):
+            if self.episodes_per_step % getattr(self, name):
+                raise ValueError(f"episodes_per_step must be a multiple of {name}")
+        if self.advantage != "gae" and self.replies_per_prompt < 2:
+            raise ValueError(f"{self.advantage} compares replies: replies_per_prompt must be 2 or more")
+        return self
+
 
 class DPOSettings(RehearsalSettings):
     """How a policy is trained on the votes themselves, where `learner.trainer` is `dpo`."""
@@ -307,7 +335,7 @@ class DPOSettings(RehearsalSettings):
     beta: float = Field(0.1, gt=0)
     """How strongly the policy is held to where it began: the larger, the less it moves for the same votes."""
 
-    objective_weights: dict[str, float] = Field({"helpful": 1.0, "harmless": 1.0})
+    objective_weights: ObjectiveWeights = Field({"helpful": 1.0, "harmless": 1.0})
     """How much the votes under each objective, taken together, count, however many they are."""
 
     learning_rate: float = Field(1e-3, gt=0)

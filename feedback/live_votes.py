@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 from feedback.figures import Figure
-from feedback.schema import OBJECTIVES
+from feedback.objectives import OBJECTIVES
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,8 @@ from scipy.sparse.csgraph import connected_components
 from scipy.special import stdtrit
 from sqlalchemy.orm import Session
 
-from feedback.schema import OBJECTIVES, version_name
+from feedback.objectives import OBJECTIVES
+from feedback.schema import version_name
 from feedback.store.ratings import Tally, tallies
 
 ELO_PER_NAT = 400 / math.log(10)

@@ -15,7 +15,6 @@ Timestamp = Annotated[float, mapped_column(Double)]
 Text = str
 
 ROLES = ("chat", "vote", "operate")
-OBJECTIVES = ("helpful", "harmless")
 PREFERRED = ("0", "1", "tie", "both_bad")
 CUT_OFF = "length"
 

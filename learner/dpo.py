@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from feedback.learning_settings import DPOSettings
+from feedback.objectives import OBJECTIVES
 from learner.comparisons import (
     ComparisonBatch,
     EncodedComparison,
@@ -30,7 +31,7 @@ from learner.language_model import token_logprobs
 from learner.losses import dpo_margins, preference_loss
 from learner.pairs import pair_states
 from learner.policy import Policy
-from learner.preference_training import OBJECTIVES, shares_of_objectives
+from learner.preference_training import shares_of_objectives
 from learner.processes import ALONE
 from learner.rehearsal import Rehearsal
 from learner.rounded_weights import rounded_once

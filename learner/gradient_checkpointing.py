@@ -19,17 +19,21 @@ def layers(model: nn.Module) -> list[nn.Module]:
     return [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
 
 
+def require_layers(model: nn.Module) -> None:
+    """Raises ModelNotSupported where its layers are not to be found."""
+    if not layers(model):
+        raise ModelNotSupported(
+            f"{type(model).__name__}: its layers are not known, so gradients cannot be checkpointed"
+        )
+
+
 def checkpoint_layers(model: nn.Module) -> None:
     """From now on `model`, and any copy of it, computes its layers again in the backward pass.
 
     Raises ModelNotSupported where its layers are not to be found.
     """
-    found = layers(model)
-    if not found:
-        raise ModelNotSupported(
-            f"{type(model).__name__}: its layers are not known, so gradients cannot be checkpointed"
-        )
-    for layer in found:
+    require_layers(model)
+    for layer in layers(model):
         if not isinstance(layer.forward, Recomputed):
             layer.forward = Recomputed(layer.forward)
 

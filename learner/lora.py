@@ -46,6 +46,17 @@ def with_adapter(model: PreTrainedModel, settings: LoRASettings, seed: int) -> P
     return _inject(model, config, seed)
 
 
+def require_targets(model: PreTrainedModel, settings: LoRASettings) -> None:
+    """Raises PolicyInvalid where an adapter is wanted and `model` has no layer of the names in `settings.targets`."""
+    wanted = settings.targets
+    if not settings.rank or wanted == "all-linear":
+        return
+    if not any(f".{name}".endswith(tuple(f".{one}" for one in wanted)) for name, _ in model.named_modules()):
+        raise PolicyInvalid(
+            f"no adapter can be put into this model: it has no layer {' or '.join(wanted) or 'of no name'}"
+        )
+
+
 def has_adapter(model: nn.Module) -> bool:
     return any(isinstance(module, LoraLayer) for module in model.modules())
 

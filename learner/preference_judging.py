@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from feedback.learning_settings import PreferenceSettings
+from feedback.objectives import OVERALL
 from learner.calibration import (
     accuracy,
     calibration_bins,
@@ -25,7 +26,7 @@ from learner.comparisons import ComparisonBatch, EncodedComparison, VotedCompari
 from learner.errors import TrainingDataInvalid
 from learner.hardware import matmul_precision
 from learner.policy import Policy
-from learner.preference_model import OVERALL, PreferenceModel
+from learner.preference_model import PreferenceModel
 from learner.rounded_weights import rounded_once
 
 SURE_LABEL = 0.85

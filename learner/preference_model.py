@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 
 from feedback.learning_settings import LoRASettings
+from feedback.objectives import OVERALL
 from learner.comparisons import ComparisonBatch
 from learner.errors import CheckpointInvalid
 from learner.fused_norms import fuse_norms
@@ -35,7 +36,6 @@ from learner.pairs import pair_states
 from learner.sequences import Episodes
 
 FEATURES = 2
-OVERALL = "overall"
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from feedback.learning_settings import PreferenceSettings
+from feedback.objectives import OBJECTIVES
 from learner.comparisons import (
     ComparisonBatch,
     EncodedComparison,
@@ -28,8 +29,6 @@ from learner.rounded_weights import rounded_once
 from learner.schedule import batch_of, set_learning_rates
 from learner.sharding import clip_gradients, copy_trained, shard
 from learner.training_state import TrainingState, restore
-
-OBJECTIVES = ("helpful", "harmless")
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,11 @@ class TrainingPrompt:
     objective: str
 
 
+def drawn_harmless(count: int, share: float, harmless: bool, others: bool) -> int:
+    """How many of a step's `count` prompts are of the kind `harmless`: the wanted share, where there are both kinds."""
+    return round(count * (share if harmless and others else float(harmless)))
+
+
 class PromptPool:
     """Encoded prompts in two kinds: collected under `harmless`, and all others.
 
@@ -41,7 +46,7 @@ class PromptPool:
         self._others = [tokens for harmless, tokens in encoded if not harmless]
         if not encoded:
             raise TrainingDataInvalid("no prompt to train the policy on")
-        self._share = harmless_share if self._harmless and self._others else float(bool(self._harmless))
+        self._share = harmless_share
         self._seed = seed
 
     def draw(self, step: int, count: int) -> list[list[int]]:
@@ -54,7 +59,7 @@ class PromptPool:
 
     def harmless_among(self, count: int) -> int:
         """How many of a step's `count` prompts were collected under `harmless`: the first ones."""
-        return round(count * self._share)
+        return drawn_harmless(count, self._share, bool(self._harmless), bool(self._others))
 
     def fingerprint(self) -> str:
         """What the prompts are known by, in their order."""

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from feedback.objectives import OVERALL
 from learner.estimates import estimate
 from learner.length_control import length_controlled_win_rate
 from learner.number_format import exactly
-from learner.preference_model import OVERALL
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,7 @@ from typing import Annotated
 import typer
 
 from feedback.errors import InvalidRequest
-
-# As in feedback.schema, which takes a second to import.
-OBJECTIVES = ("helpful", "harmless")
+from feedback.objectives import OBJECTIVES
 
 Home = Annotated[
     Path | None,

@@ -1,6 +1,6 @@
 """The candidate: trained by PPO or DPO, evaluated against the starting policy, published as a policy version."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -8,6 +8,7 @@ import orjson
 
 from feedback import policy_weights
 from feedback.schema import version_name
+from feedback.settings import LearnerSettings
 from feedback.store import policies
 from learner.dpo import DPOStep, train_dpo
 from learner.errors import TrainingDataInvalid
@@ -71,7 +72,7 @@ def improve(
         "harmful": sorted(votes.harmful),
         "preference": str(this.folder / PREFERENCE),
         "watch": None if judges.watch is None else str(this.folder / WATCH),
-        "reward_weights": reward_weights(this, judges.preference_model),
+        "reward_weights": reward_weights(this.learner, judges.preference_model.shape.columns),
         "rehearse_on": rehearse_on,
         "state": TRAINING_STATE["ppo"],
     }
@@ -120,7 +121,7 @@ def judge(
         judges.preference_model,
         votes.held_out_prompts(),
         this.learner.evaluation,
-        reward_weights=reward_weights(this, judges.preference_model),
+        reward_weights=reward_weights(this.learner, judges.preference_model.shape.columns),
         max_prompt_tokens=this.learner.ppo.max_prompt_tokens,
         seed=this.seed,
         watch=judges.watch,
@@ -162,13 +163,13 @@ def publish(this: Run, candidate: Candidate, dataset_digest: str, evidence: dict
     return version
 
 
-def reward_weights(this: Run, preference_model: PreferenceModel) -> dict[str, float]:
+def reward_weights(learner: LearnerSettings, columns: Sequence[str]) -> dict[str, float]:
     """The operator's weights of the scores that there are votes for. Raises TrainingDataInvalid where all are zero."""
-    wanted, columns = this.learner.ppo.reward_weights, preference_model.shape.columns
+    wanted = learner.ppo.reward_weights
     weights = {name: wanted.get(name, 0.0) for name in columns}
     if not any(weights.values()):
         raise TrainingDataInvalid(
-            f"learner.ppo.reward_weights weighs {', '.join(sorted(wanted)) or 'nothing'}, "
+            f"learner.ppo.reward_weights weighs {', '.join(sorted(wanted))}, "
             f"and the votes gave scores for {', '.join(columns)}"
         )
     return weights

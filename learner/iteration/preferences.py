@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from feedback import datasets
-from feedback.schema import OBJECTIVES
+from feedback.objectives import OBJECTIVES, OVERALL
 from feedback.settings import LearnerSettings
 from learner.anchor import set_anchor
 from learner.comparisons import VotedComparison
@@ -19,7 +19,7 @@ from learner.iteration.run import Run, write_json
 from learner.iteration.together import train_preference_model_together
 from learner.policy import Policy
 from learner.preference_judging import accuracy_of, calibrate
-from learner.preference_model import OVERALL, PreferenceModel, load_preference_model, save_preference_model
+from learner.preference_model import PreferenceModel, load_preference_model, save_preference_model
 from learner.preference_training import train_preference_model
 from learner.pretraining import RANKED, ranked_pairs
 from learner.processes import ALONE
@@ -73,7 +73,7 @@ def _trained(
     task = {
         "dataset": str(votes.dataset),
         "split": SPLITS[name],
-        "objectives": [objective for objective in OBJECTIVES if any(one.objective == objective for one in train)],
+        "objectives": objectives_of(train),
         "before": None if pretrained is None else str(this.folder / pretrained_for(this, name)),
         "state": name + STATE,
     }
@@ -90,6 +90,11 @@ def _trained(
     write_json(report_file, report)
     this.progress.report(name, report)
     return model, report
+
+
+def objectives_of(comparisons: list[VotedComparison]) -> list[str]:
+    """Those that were voted on, in their order: the scores of a preference model that learns from these."""
+    return [objective for objective in OBJECTIVES if any(one.objective == objective for one in comparisons)]
 
 
 def pretrained_for(this: Run, name: str) -> str:

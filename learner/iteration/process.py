@@ -30,6 +30,7 @@ from learner.iteration.preferences import (
     train_preferences,
     train_watch,
 )
+from learner.iteration.refusals import refuse
 from learner.iteration.rehearsing import choose_rehearsal
 from learner.iteration.rejection import train_rejection
 from learner.iteration.run import Run
@@ -108,6 +109,7 @@ def _all_stages(this: Run) -> int:
     votes = Votes(freeze(this))
     start = load(this, this.store.read(policies.get, 0).version)
     device = start.model.device
+    refuse(this, votes, start)
     with forward_passes(forward_format(this.learner.precision, device), device):
         preference_model, preference_report = train_preferences(this, votes, start)
         note_unsure_pairs(this, start, preference_model)

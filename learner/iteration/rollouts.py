@@ -1,6 +1,5 @@
 """What writes the replies of PPO: a vLLM engine of the learner's own, or PyTorch."""
 
-from feedback.errors import InvalidRequest
 from learner.iteration.run import Run
 from learner.iteration.versions import Candidate, ground_folder
 from learner.sampler import Sampler
@@ -8,11 +7,9 @@ from learner.vllm_sampler import VLLMSampler, worth_it
 
 
 def sampler_for(this: Run, candidate: Candidate) -> Sampler | None:
-    """None: PPO's own. Raises InvalidRequest where vLLM is asked for in several processes, which was never tried."""
+    """None: PPO's own. In several processes vLLM was never tried."""
     wanted = this.learner.ppo.rollouts
     alone = this.processes.count == 1
-    if wanted == "vllm" and not alone:
-        raise InvalidRequest("learner.ppo.rollouts is vllm, which takes learner.processes of 1")
     model = candidate.policy.model
     if wanted == "torch" or (wanted == "auto" and not (alone and worth_it(model))):
         return None

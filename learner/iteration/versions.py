@@ -46,9 +46,7 @@ def load_version(store: Store, settings: Settings, learner: LearnerSettings, ver
 
 
 def starting_point(this: Run, start: Policy) -> Candidate:
-    """The policy that PPO begins from, to be trained; `start` is v0. Raises InvalidRequest for an adapter that engines
-    would not take."""
-    _require_servable(this)
+    """The policy that training begins from, to be trained; `start` is v0."""
     serving = this.store.read(policies.serving)
     from_last = this.learner.start_from == "last" and serving is not None
     version = serving.version if from_last and serving is not None else 0
@@ -121,7 +119,8 @@ def _frozen(policy: Policy) -> Policy:
     return policy
 
 
-def _require_servable(this: Run) -> None:
+def require_servable(this: Run) -> None:
+    """Raises InvalidRequest where an adapter is to be published that engines would not take."""
     lora, engine = this.learner.ppo.lora, this.settings.engine
     if lora.rank and lora.publish == "adapter":
         if not engine.adapters:

@@ -9,6 +9,6 @@ prompts, preference model and checkpoints come from or go.
 """
 
 from learner.ppo.report import PPOStep
-from learner.ppo.training import PPO, OnPPOStep, PPOEnd, train_ppo
+from learner.ppo.training import PPO, OnPPOStep, PPOEnd, require_possible, train_ppo
 
-__all__ = ["PPO", "OnPPOStep", "PPOEnd", "PPOStep", "train_ppo"]
+__all__ = ["PPO", "OnPPOStep", "PPOEnd", "PPOStep", "require_possible", "train_ppo"]

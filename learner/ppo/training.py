@@ -123,7 +123,8 @@ class PPO:
             max_tokens=settings.max_prompt_tokens,
             seed=seed,
         )
-        _require_consistent(settings, preference_model, self.prompts, processes)
+        drawn = self.prompts.harmless_among(settings.episodes_per_step // settings.replies_per_prompt)
+        require_possible(settings, preference_model.shape.columns, drawn, processes.count)
         # Dropout stays off: a policy that samples and one that learns must be the same.
         self.policy = Trained(policy.model.eval(), processes)
         self.model = self.policy.model
@@ -340,26 +341,19 @@ def estimate_advantages(rollout: Rollout, settings: PPOSettings, kl_coefficient:
     return advantages_B[rows_N], total_B[rows_N]
 
 
-def _require_consistent(
-    settings: PPOSettings, preference_model: PreferenceModel, prompts: PromptPool, processes: Processes
-) -> None:
-    unknown = set(settings.reward_weights) - set(preference_model.shape.columns)
+def require_possible(settings: PPOSettings, columns: Sequence[str], harmless: int, processes: int) -> None:
+    """That a preference model with these scores, steps with so many prompts that ask for harm, and so many processes go
+    with the settings. Raises TrainingDataInvalid."""
+    unknown = set(settings.reward_weights) - set(columns)
     if unknown:
         raise TrainingDataInvalid(f"reward_weights names unknown scores: {', '.join(sorted(unknown))}")
-    for name in ("episodes_per_minibatch", "replies_per_prompt"):
-        if settings.episodes_per_step % getattr(settings, name):
-            raise TrainingDataInvalid(f"episodes_per_step must be a multiple of {name}")
-    if settings.episodes_per_minibatch % processes.count:
-        raise TrainingDataInvalid(f"episodes_per_minibatch must be a multiple of the {processes.count} processes")
-    if settings.rehearsal_weight:
-        for name in ("rehearsal_replies", "rehearsal_episodes"):
-            if getattr(settings, name) % processes.count:
-                raise TrainingDataInvalid(f"{name} must be a multiple of the {processes.count} processes")
-    if settings.advantage != "gae" and settings.replies_per_prompt < 2:
-        raise TrainingDataInvalid(f"{settings.advantage} compares replies: replies_per_prompt must be 2 or more")
-    if Bound.of(settings) is not None:
-        drawn = prompts.harmless_among(settings.episodes_per_step // settings.replies_per_prompt)
-        if HARMLESS not in preference_model.shape.columns or drawn == 0:
-            raise TrainingDataInvalid(
-                "a bound on harm needs votes under harmless, and prompts that they were cast on in each step"
-            )
+    shared = ("rehearsal_replies", "rehearsal_episodes") if settings.rehearsal_weight else ()
+    for name in ("episodes_per_minibatch", *shared):
+        if getattr(settings, name) % processes:
+            raise TrainingDataInvalid(f"{name} must be a multiple of the {processes} processes")
+    if settings.rollouts == "vllm" and processes > 1:
+        raise TrainingDataInvalid("rollouts is vllm, which takes learner.processes of 1")
+    if Bound.of(settings) is not None and (HARMLESS not in columns or not harmless):
+        raise TrainingDataInvalid(
+            "a bound on harm needs votes under harmless, and prompts that they were cast on in each step"
+        )

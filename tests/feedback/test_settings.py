@@ -79,6 +79,11 @@ def test_settings_are_frozen() -> None:
         ),
         ("[feedback]\nstrength_labels = [0.9, 0.8, 0.7, 0.6]", "feedback.strength_labels: the probabilities"),
         ("[engine]\nslots = 'none'", "engine.slots"),
+        ("[learner.ppo]\nepisodes_per_step = 100", "learner.ppo.*multiple of episodes_per_minibatch"),
+        ("[learner.ppo]\nadvantage = 'rloo'", "learner.ppo.*replies_per_prompt"),
+        ("[learner.ppo.reward_weights]\nhelpfull = 1.0", "learner.ppo.reward_weights.*helpfull"),
+        ("[learner.ppo.reward_weights]\noverall = 0.0", "learner.ppo.reward_weights.*nothing"),
+        ("[learner.dpo.objective_weights]\noverall = 1.0", "learner.dpo.objective_weights.*overall"),
     ],
 )
 def test_bad_values_are_named(tmp_path: Path, toml: str, said: str) -> None:

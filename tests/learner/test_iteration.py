@@ -20,7 +20,6 @@ from feedback.store import Store, iterations, leases, policies, rehearsals, vote
 from feedback.store.policies import Provenance
 from feedback.worker import count_all
 from learner.comparisons import VotedComparison
-from learner.errors import TrainingDataInvalid
 from learner.iteration import frontier
 from learner.iteration.examples import agreements
 from learner.iteration.preferences import PREFERENCE, lacks
@@ -269,16 +268,6 @@ def test_a_watch_model_needs_votes_under_all_that_the_reward_weighs() -> None:
     assert lacks(helpful, both, learner({"helpful": 1.0})) is None
     assert lacks(helpful, both, learner({"overall": 1.0}, objective_weights={"helpful": 1.0})) is None
     assert "1 votes" in str(lacks(both[:1], both, learner({"overall": 1.0})))
-
-
-def test_a_reward_that_no_vote_speaks_of_ends_the_iteration(store: Store, settings: Settings) -> None:
-    """Of the score `funny` there is no vote: PPO would go on with nothing to raise."""
-    learner = settings.learner.model_dump(mode="json")
-    learner["ppo"] |= {"reward_weights": {"funny": 1.0}}
-    iteration = store.write(iterations.start_next, trigger="operator", learner=learner, reason="a test")
-    with pytest.raises(TrainingDataInvalid, match="funny"):
-        run(store, settings, iteration.id)
-    assert store.read(iterations.get, iteration.id).state == "failed"
 
 
 def test_raters_of_one_mind_and_divided_ones() -> None:

@@ -11,7 +11,7 @@ from learner.critic import Critic
 from learner.errors import CheckpointInvalid, TrainingDataInvalid, TrainingDiverged
 from learner.language_model import VALUES_PER_PASS, reply_logprobs
 from learner.policy import Policy
-from learner.ppo import PPO, train_ppo, training
+from learner.ppo import PPO, require_possible, train_ppo, training
 from learner.ppo import rollout as rollout_module
 from learner.preference_model import PreferenceShape, new_preference_model
 from learner.prompts import PromptPool, TrainingPrompt
@@ -364,17 +364,19 @@ def test_gradients_that_are_not_finite_stop_the_run_before_they_are_applied(monk
     assert equal(before, weights(ppo.model))
 
 
+def test_a_reward_of_scores_that_the_preference_model_has_not_is_refused():
+    with pytest.raises(TrainingDataInvalid, match="harmless"):
+        trainer(SETTINGS.model_copy(update={"reward_weights": {"harmless": 1.0}}))
+
+
 @pytest.mark.parametrize(
-    ("change", "complaint"),
-    [
-        ({"episodes_per_step": 33}, "multiple"),
-        ({"advantage": "rloo"}, "replies_per_prompt"),
-        ({"reward_weights": {"funny": 1.0}}, "funny"),
-    ],
+    ("change", "complaint"), [({}, "episodes_per_minibatch"), ({"rollouts": "vllm"}, "learner.processes of 1")]
 )
-def test_settings_that_contradict_each_other_are_refused(change, complaint):
+def test_what_does_not_go_with_so_many_processes_is_refused(change, complaint):
+    settings = SETTINGS.model_copy(update=change)
+    assert SETTINGS.episodes_per_minibatch % 2 == 0 < SETTINGS.episodes_per_minibatch % 3
     with pytest.raises(TrainingDataInvalid, match=complaint):
-        trainer(SETTINGS.model_copy(update=change))
+        require_possible(settings, ("helpful",), 0, 2 if change else 3)
 
 
 def pool(share: float, harmless: int = 4, helpful: int = 6) -> PromptPool:

@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from feedback.schema import OBJECTIVES
+from feedback.objectives import OBJECTIVES
 from feedback.store import Store, iterations, leases, policies
 from feedback.store.datasets import Learnt
 from feedback.store.policies import Provenance

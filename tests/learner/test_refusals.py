@@ -1,0 +1,69 @@
+"""What does not go with an iteration's votes or policy is refused before anything is trained."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from feedback.errors import TandemError
+from feedback.settings import Settings, load_settings
+from feedback.store import Store, iterations, votes
+from feedback.worker import count_all
+from learner.iteration.process import run
+from learner.prepare import prepare
+from tests.feedback.record import add_comparison, judgement, sample
+
+PROMPTS = 40
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Store, Settings]]:
+    """With votes under helpful alone."""
+    settings = load_settings(home=tmp_path_factory.mktemp("home"), feedback={"quarantine_outliers": False})
+    store = Store(settings.record_url)
+    store.migrate()
+    prepare(store, settings)
+    for number in range(PROMPTS):
+        prompt = [{"role": "user", "content": f"What is {number} plus 3?"}]
+        pair = add_comparison(store, sample(messages=prompt), sample("6", messages=prompt))
+        store.write(votes.put, pair, judgement("1"), key_id="key_a", sees_all=False, rater="bob")
+    count_all(store)
+    yield store, settings
+    store.close()
+
+
+@pytest.mark.parametrize("trainer", ["ppo", "dpo"])
+@pytest.mark.parametrize(
+    ("learner", "said"),
+    [
+        ({"ppo": {"reward_weights": {"harmless": 1.0}}}, "reward_weights weighs harmless.*helpful, overall"),
+        ({"preference": {"objective_weights": {"harmless": 1.0}}}, "preference.objective_weights"),
+        ({"preference": {"lora": {"rank": 2, "targets": ["query"]}}}, "no layer query"),
+        ({"ppo": {"lora": {"rank": 2, "targets": ["query"]}}}, "no layer query"),
+        ({"ppo": {"lora": {"rank": 2, "publish": "adapter"}}}, "engine.adapters"),
+    ],
+)
+def test_it_is_refused_before_anything_is_trained(
+    home: tuple[Store, Settings], trainer: str, learner: dict[str, Any], said: str
+) -> None:
+    check(*home, learner | {"trainer": trainer}, said)
+
+
+@pytest.mark.parametrize(
+    ("learner", "said"),
+    [
+        ({"ppo": {"harm_ceiling": 0.1}}, "bound on harm"),
+        ({"trainer": "dpo", "dpo": {"objective_weights": {"harmless": 1.0}}}, "dpo.objective_weights"),
+    ],
+)
+def test_so_is_what_one_trainer_alone_refuses(home: tuple[Store, Settings], learner: dict[str, Any], said: str) -> None:
+    check(*home, learner, said)
+
+
+def check(store: Store, settings: Settings, learner: dict[str, Any], said: str) -> None:
+    told = load_settings(home=settings.home, learner=learner).learner.model_dump(mode="json")
+    iteration = store.write(iterations.start, trigger="operator", seed=1, settings=told)
+    with pytest.raises(TandemError, match=said):
+        run(store, settings, iteration.id)
+    ended = store.read(iterations.get, iteration.id)
+    assert (ended.state, ended.stage) == ("failed", "freeze")
