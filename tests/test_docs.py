@@ -57,6 +57,24 @@ def test_every_figure_of_the_gate_is_documented() -> None:
     assert documented == [(name, said, path) for name, (path, said) in NAMES.items()]
 
 
+def test_every_link_between_pages_leads_somewhere() -> None:
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS.rglob("*.md")]
+    broken = []
+    for page in pages:
+        for link in re.findall(r"\]\((?!https?:)([^)\s]+)\)", page.read_text()):
+            path, _, anchor = link.partition("#")
+            target = page.parent / path if path else page
+            if not target.exists() or (anchor and anchor not in anchors(target.read_text())):
+                broken.append(f"{page.relative_to(ROOT)}: {link}")
+    assert not broken
+
+
+def anchors(page: str) -> set[str]:
+    """What a heading is linked to by: its words in lower case, joined by hyphens, without other signs."""
+    headings = re.findall(r"^#+ (.*)$", page, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 def routes(found: list[BaseRoute]) -> set[str]:
     """`GET /v1/policies/{version}` and so on; what only describes the API or is a page is left out."""
     said = set()
