@@ -80,7 +80,8 @@ def backup(settings: Settings, path: Path) -> Contents:
     try:
         with (
             os.fdopen(descriptor, "wb") as file,
-            tempfile.TemporaryDirectory(prefix="tandem-backup-") as scratch,
+            # Beside the backup: `/tmp` is often memory, and the snapshot is as large as the record.
+            tempfile.TemporaryDirectory(prefix=".tandem-backup-", dir=path.parent) as scratch,
             tarfile.open(fileobj=file, mode="w") as tar,
         ):
             contents = _fill(tar, settings, Path(scratch))

@@ -1,6 +1,6 @@
 """Makes the passwords of the compose deployment, once: `python3 deploy/compose/make_secrets.py`.
 
-The folder is closed to others; the files in it are not, since the containers read them as users of their own.
+The folder is closed to others; what is mounted from it is not, since the containers read it as users of their own.
 """
 
 import secrets
@@ -24,6 +24,9 @@ def make_secrets(folder: Path) -> bool:
         f"TANDEM_DATABASE_URL=postgresql+psycopg://tandem:{postgres}@postgres:5432/tandem\n"
         f"TANDEM_REDIS_URL=redis://tandem:{redis}@redis:6379/0\n"
     )
+    # Whatever the umask of who runs this.
+    for mounted in ("postgres_password", "redis.acl"):
+        (folder / mounted).chmod(0o444)
     return True
 
 

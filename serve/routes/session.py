@@ -57,7 +57,8 @@ async def sign_in(
         max_age=int(lifetime_s),
         httponly=True,
         samesite="strict",
-        secure=request.url.scheme == "https",
+        # From whichever address the proxy speaks: who says so without one keeps nobody's cookie back but their own.
+        secure=request.headers.get("x-forwarded-proto", "").startswith("https"),
     )
     return _view(caller, secret)
 

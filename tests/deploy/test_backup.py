@@ -5,6 +5,7 @@ import json
 import os
 import sqlite3
 import tarfile
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -154,6 +155,14 @@ def test_where_a_backup_cannot_be_written_it_is_said_in_a_line(settings: Setting
     with pytest.raises(Conflict, match="cannot be written: No such file or directory"):
         backup(settings, tmp_path / "none" / "b.tar")
     store.close()
+
+
+def test_a_small_tmp_does_not_matter(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_home(settings, versions=1).close()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    backup(settings, tmp_path / "b.tar")
+    restore(elsewhere(settings), tmp_path / "b.tar")
+    assert not list(tmp_path.glob(".tandem-backup-*"))
 
 
 def test_what_is_restored_is_closed_to_others(settings: Settings, tmp_path: Path) -> None:

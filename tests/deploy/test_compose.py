@@ -1,5 +1,6 @@
 """The secrets of the compose deployment: made once, closed, and enough for what the queue does on a real Redis."""
 
+import os
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -24,8 +25,14 @@ def variables(folder: Path) -> dict[str, str]:
 
 def test_they_are_made_once_and_closed(tmp_path: Path) -> None:
     folder = tmp_path / "secrets"
-    assert make_secrets(folder) is True
+    strict = os.umask(0o077)
+    try:
+        assert make_secrets(folder) is True
+    finally:
+        os.umask(strict)
     assert folder.stat().st_mode & 0o777 == 0o700
+    for mounted in ("postgres_password", "redis.acl"):
+        assert (folder / mounted).stat().st_mode & 0o044 == 0o044, "the containers' users are others"
     before = {path.name: path.read_text() for path in folder.iterdir()}
     assert make_secrets(folder) is False
     assert {path.name: path.read_text() for path in folder.iterdir()} == before

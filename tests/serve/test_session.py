@@ -49,6 +49,15 @@ async def test_the_cookie_is_out_of_reach_of_scripts_and_of_other_sites(
     assert key.rsplit("_", 1)[1] not in cookie + answer.text
 
 
+@pytest.mark.parametrize(("said", "secure"), [("https", True), ("https, http", True), ("http", False)])
+async def test_behind_a_proxy_with_tls_the_cookie_is_not_sent_in_the_clear(
+    browser: httpx.AsyncClient, store: Store, said: str, secure: bool
+) -> None:
+    body = {"key": new_key(store, "chat")}
+    answer = await browser.post("/v1/session", json=body, headers={"x-forwarded-proto": said})
+    assert ("Secure" in answer.headers["set-cookie"]) is secure
+
+
 async def test_a_cookie_reaches_as_far_as_its_key(browser: httpx.AsyncClient, store: Store) -> None:
     await browser.post("/v1/session", json={"key": new_key(store, "vote")})
     assert (await browser.get("/v1/ratings")).status_code == 200
