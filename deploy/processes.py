@@ -62,6 +62,11 @@ def tandem_programs(settings: Settings, environment: Mapping[str, str]) -> list[
     ]
 
 
+def pause_s(quick_ends: int) -> float:
+    """How long to wait before the next start, after so many that came to nothing."""
+    return min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** min(max(0, quick_ends - 1), 10))
+
+
 class Supervised:
     """A program kept running: started again when it ends, whatever its exit code, after a growing pause."""
 
@@ -115,8 +120,17 @@ class Supervised:
             settled = time.monotonic() - started >= SETTLED_S
             self.quick_ends = 0 if settled else self.quick_ends + 1
             self._note(state="waiting", pid=None, exit_code=exit_code, restarts=self.state.restarts + 1)
-            await asyncio.sleep(min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** max(0, self.quick_ends - 1)))
-            await self._spawn()
+            await self._spawn_again()
+
+    async def _spawn_again(self) -> None:
+        """After a pause; and after longer ones while the machine has no room for a process or its log."""
+        while True:
+            await asyncio.sleep(pause_s(self.quick_ends))
+            try:
+                await self._spawn()
+                return
+            except OSError:
+                self.quick_ends += 1
 
     async def _spawn(self) -> None:
         output = os.open(self.program.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)

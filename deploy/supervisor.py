@@ -61,6 +61,7 @@ class Stack:
         self.state = "starting"
         self.started_at = time.time()
         self.stopping = asyncio.Event()
+        self.written = True
         host = settings.serve.host
         self.host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
         self.url = f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{port}"
@@ -93,6 +94,8 @@ class Stack:
                     await asyncio.to_thread(log_files.bound, file, self.settings.log_bytes)
                 except OSError as error:
                     self.announcer.warn(f"{file} is larger than log_bytes and cannot be set aside: {error.strerror}")
+            if not self.written:
+                self._write_down()
             await asyncio.sleep(LOGS_INTERVAL_S)
 
     def _asked_to_end(self) -> None:
@@ -200,9 +203,16 @@ class Stack:
         }
 
     def _write_down(self) -> None:
+        """For `tandem status`. Where the disk is full the processes go on, and it is tried again."""
         processes = [process.state for process in self.processes]
         state = StackState(os.getpid(), self.state, self.url, self.started_at, processes)  # type: ignore[arg-type]
-        write_state(self.settings.home, state)
+        try:
+            write_state(self.settings.home, state)
+            self.written = True
+        except OSError as error:
+            if self.written:
+                self.announcer.warn(f"what `tandem status` says is old: {self.settings.run_dir}: {error.strerror}")
+            self.written = False
 
 
 async def prepare_policy(settings: Settings, environment: dict[str, str]) -> None:

@@ -50,6 +50,28 @@ async def test_a_process_that_is_killed_is_started_again(supervised: Callable[..
     await process.stop()
 
 
+async def test_no_room_for_its_log_is_waited_out(
+    supervised: Callable[..., Supervised], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "FIRST_PAUSE_S", 0.01)
+    process = supervised(SLEEPS)
+    await process.start()
+    first = process.state.pid
+    assert first
+    process.program.log.unlink()
+    process.program.log.mkdir()  # a path that cannot be opened, as on a full disk
+    psutil.Process(first).kill()
+    await until(lambda: process.quick_ends >= 3)
+    process.program.log.rmdir()
+    await until(lambda: process.state.state == "running" and process.state.pid != first)
+    await process.stop()
+
+
+def test_it_is_tried_again_for_ever() -> None:
+    pauses = [processes.pause_s(ends) for ends in (1, 2, 3, 7, 2000, 1_000_000)]
+    assert pauses == [0.5, 1.0, 2.0, 30.0, 30.0, 30.0]
+
+
 @pytest.mark.parametrize("code", [0, 3])
 async def test_whatever_its_exit_code_with_growing_pauses(
     supervised: Callable[..., Supervised], code: int, monkeypatch: pytest.MonkeyPatch

@@ -1,4 +1,7 @@
+import asyncio
+import json
 import socket
+import sys
 from pathlib import Path
 
 import pytest
@@ -6,8 +9,9 @@ import pytest
 from deploy.announcer import Announcer
 from deploy.bootstrap import chosen_device
 from deploy.operator_key import ensure_operator_key
-from deploy.running import is_held
-from deploy.supervisor import PortInUse, StartFailed, free_port, is_ready, run_stack, why_silent
+from deploy.processes import Program, Supervised
+from deploy.running import is_held, prepare_home
+from deploy.supervisor import PortInUse, Stack, StartFailed, free_port, is_ready, run_stack, why_silent
 from feedback.errors import Conflict
 from feedback.settings import ServeSettings, Settings
 from feedback.store import Store, keys
@@ -46,6 +50,29 @@ def test_a_part_that_cannot_come_up_is_named_with_its_last_words(
     ):
         run_stack(settings, Announcer())
     assert not is_held(tmp_path)
+
+
+def test_a_state_that_cannot_be_written_down_ends_nothing_and_is_told_once(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    prepare_home(tmp_path)
+    stack = Stack(Settings(home=tmp_path), 1, Announcer())
+    in_the_way = tmp_path / "run" / "supervisor.part"
+    in_the_way.mkdir()
+    program = Program("it", [sys.executable, "-c", "import time; time.sleep(600)"], tmp_path / "it.log", grace_s=10)
+
+    async def run() -> None:
+        process = Supervised(program, stack._write_down)
+        stack.processes.append(process)
+        await process.start()
+        await process.stop()
+
+    asyncio.run(run())
+    assert capfd.readouterr().err.count("what `tandem status` says is old") == 1
+    in_the_way.rmdir()
+    stack._write_down()
+    assert stack.written
+    assert json.loads((tmp_path / "run" / "supervisor.json").read_text())["processes"][0]["state"] == "ended"
 
 
 def test_the_operators_key_is_made_once_and_read_by_its_owner_alone(tmp_path: Path) -> None:
