@@ -26,7 +26,6 @@ from feedback.sandbox.measures import measures, win_rate
 from feedback.sandbox.raters import draw_objectives, raters, vote
 from feedback.sandbox.world import Prompt, held_out_prompts, training_prompts
 from feedback.settings import FeedbackSettings
-from feedback.store.samples import prompt_digest
 from feedback.tax.measuring import MAX_REPLY_TOKENS, Right, compare
 from feedback.tax.tasks import builtin_suite
 from learner.comparisons import VotedComparison
@@ -168,7 +167,7 @@ def unvoted_prompts(chats: int, seed: int) -> list[UnvotedPrompt]:
     return [
         UnvotedPrompt(str(at), prompt.messages)
         for at, prompt in enumerate(asked)
-        if split_of(prompt_digest(prompt.messages), FeedbackSettings()) != "heldout"
+        if split_of(prompt.messages, FeedbackSettings()) != "heldout"
     ]
 
 
@@ -177,7 +176,7 @@ def split(voted: list[VotedComparison], watch_share: float) -> tuple[list[VotedC
     settings = FeedbackSettings(watch_share=watch_share)
     parts: dict[str, list[VotedComparison]] = {"heldout": [], "watch": [], "train": []}
     for one in voted:
-        parts[split_of(prompt_digest([dict(message) for message in one.messages]), settings)].append(one)
+        parts[split_of(one.messages, settings)].append(one)
     return tuple(parts.values())
 
 

@@ -1,8 +1,8 @@
 """Frozen datasets: the counted votes as JSON lines, named by the SHA-256 of their content.
 
 The same votes give the same bytes, whenever and wherever they are frozen: lines are ordered by vote id, keys are
-sorted, and a prompt's split depends on the prompt alone, so all votes on one prompt stand on the same side and stay
-there.
+sorted, and a vote's split depends on how its conversation began alone, so all votes on all turns of a conversation
+stand on the same side and stay there.
 
 A line is one comparison under one objective:
 `label` is the probability that `replies[0]` is preferred to `replies[1]`, `weight` the vote's weight in the loss. Where

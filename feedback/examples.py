@@ -2,7 +2,7 @@
 
 import functools
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -10,6 +10,7 @@ from feedback.schema import version_name
 from feedback.settings import FeedbackSettings
 from feedback.store import datasets
 from feedback.store.datasets import Counted, Learnt
+from feedback.store.samples import opening_digest
 
 ORDINARY_RELIABILITY = 0.75
 
@@ -81,7 +82,7 @@ def learnt(vote: Counted, settings: FeedbackSettings, caps: Caps = NO_CAPS) -> L
     return Learnt(
         vote.vote_id,
         vote.revision,
-        split_of(vote.prompt_digest, settings),
+        split_of(vote.messages, settings),
         None if label is None else less_sure(label, vote.reliability, settings),
         None if vote.ideal is None else less_sure(settings.rewrite_label, vote.reliability, settings),
         _rounded(caps.weight(vote)),
@@ -126,9 +127,11 @@ def less_sure(label: float, reliability: float | None, settings: FeedbackSetting
     return _rounded(0.5 + (label - 0.5) * min(1.0, max(0.0, told)))
 
 
-def split_of(prompt_digest: str, settings: FeedbackSettings) -> str:
-    """The split of a prompt, drawn from its digest: a uniform number in [0, 1) against the shares."""
-    drawn = int.from_bytes(hashlib.sha256(f"split:{prompt_digest}".encode()).digest()[:8], "big") / 2**64
+def split_of(messages: Sequence[Mapping[str, Any]], settings: FeedbackSettings) -> str:
+    """The split of all turns of a conversation, since each of them holds those before it: a uniform number in [0, 1),
+    drawn from how the conversation began, against the shares."""
+    opening = f"split:{opening_digest(messages)}"
+    drawn = int.from_bytes(hashlib.sha256(opening.encode()).digest()[:8], "big") / 2**64
     if drawn < settings.heldout_share:
         return "heldout"
     return "watch" if drawn < settings.heldout_share + settings.watch_share else "train"

@@ -13,7 +13,6 @@ from feedback.formats import Preference, SetAside, named
 from feedback.importing import lines
 from feedback.learning_settings import PretrainingSettings
 from feedback.settings import FeedbackSettings
-from feedback.store.samples import prompt_digest
 from learner.comparisons import VotedComparison
 
 RANKED = "ranked"
@@ -64,7 +63,7 @@ def _read(pairs: RankedPairs, path: Path, settings: PretrainingSettings, feedbac
         except SetAside:
             pairs.set_aside += 1
             continue
-        if split_of(prompt_digest(preference.messages), feedback) != "train":
+        if split_of(preference.messages, feedback) != "train":
             pairs.left_out += 1
             continue
         kept = pairs.held_out if number % settings.heldout_one_in == 0 else pairs.train

@@ -16,8 +16,15 @@ COLUMNS = tuple(Sample.__table__.columns.keys())
 
 
 def prompt_digest(messages: Sequence[Mapping[str, Any]]) -> str:
-    """SHA-256 of the conversation that a reply answers; datasets are split by it."""
+    """SHA-256 of the conversation that a reply answers."""
     return hashlib.sha256(orjson.dumps(messages, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def opening_digest(messages: Sequence[Mapping[str, Any]]) -> str:
+    """SHA-256 of what the user said first, which all turns of a conversation share under whatever system message; where
+    no user speaks, of all of it. Of a conversation that is nothing else it is the `prompt_digest`."""
+    first = next((message for message in messages if message.get("role") == "user"), None)
+    return prompt_digest(messages if first is None else [{"role": "user", "content": first.get("content")}])
 
 
 def add(session: Session, samples: list[Sample]) -> None:

@@ -40,4 +40,4 @@ def _newest(this: Run, votes: Votes, limit: int) -> list[rehearsals.Chat]:
     """Of the chats before the votes were frozen, those whose prompts nothing is measured on."""
     until = datasets.frozen_at(this.store.read(datasets.get, votes.dataset.name))
     found = this.store.read(rehearsals.newest_chats, until, limit)
-    return [chat for chat in found if split_of(chat.prompt_digest, this.settings.feedback) != "heldout"]
+    return [chat for chat in found if split_of(chat.messages, this.settings.feedback) != "heldout"]

@@ -1,6 +1,7 @@
 """`POST /v1/chat/completions`: one reply, or a comparison of two whose versions are hidden; whole or as a stream."""
 
 import asyncio
+import hashlib
 import time
 from collections.abc import Coroutine
 from typing import Any
@@ -201,6 +202,5 @@ async def _all(work: list[Coroutine[Any, Any, None]]) -> None:
 
 def conversation_number(messages: list[dict[str, Any]], key_id: str) -> float:
     """A number in [0, 1) that all turns of one conversation share: it is drawn from how the conversation began."""
-    opening = next((at for at, message in enumerate(messages) if message["role"] == "user"), len(messages) - 1)
-    digest = samples.prompt_digest([{"key": key_id}, *messages[: opening + 1]])
+    digest = hashlib.sha256(f"{key_id} {samples.opening_digest(messages)}".encode()).hexdigest()
     return int(digest[:13], 16) / 16**13

@@ -1,3 +1,5 @@
+import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -11,11 +13,12 @@ from sqlalchemy import func, select, update
 from feedback import datasets, examples
 from feedback.erasure import forget
 from feedback.errors import Conflict, NotFound
+from feedback.importing import import_file
 from feedback.schema import Comparison, DatasetVote
 from feedback.settings import FeedbackSettings
-from feedback.store import Store, iterations, raters, votes
+from feedback.store import Store, iterations, raters, samples, votes
 from feedback.worker import count_all
-from tests.feedback.record import add_comparison, judgement, sample
+from tests.feedback.record import MESSAGES, add_comparison, judgement, sample
 
 SETTINGS = FeedbackSettings(strength_labels=(0.6, 0.7, 0.8, 0.9), heldout_share=0.25, watch_share=0.25)
 BOB = {"key_id": "key_a", "sees_all": False, "rater": "bob"}
@@ -100,11 +103,63 @@ def test_a_reply_that_was_cut_off_is_told_from_one_that_ended(store: Store, tmp_
     assert [b'"ended"' in line for line in lines].count(True) == 2
 
 
-def test_the_split_follows_the_prompt_and_the_shares() -> None:
-    splits = [examples.split_of(f"{number:064x}", SETTINGS) for number in range(4000)]
-    assert splits == [examples.split_of(f"{number:064x}", SETTINGS) for number in range(4000)]
+def conversation(number: int, turns: int = 1, system: str | None = None) -> list[dict[str, str]]:
+    said = [(role, f"{role} {number} {turn}") for turn in range(turns) for role in ("user", "assistant")][:-1]
+    opening = [] if system is None else [("system", system)]
+    return [{"role": role, "content": text} for role, text in opening + said]
+
+
+def test_the_split_follows_the_shares_and_how_the_conversation_began() -> None:
+    splits = [examples.split_of(conversation(number), SETTINGS) for number in range(4000)]
+    for again in ({}, {"turns": 3}, {"turns": 2, "system": "It is Monday."}, {"system": "It is Tuesday."}):
+        found = [examples.split_of(conversation(number, **again), SETTINGS) for number in range(4000)]  # type: ignore[arg-type]
+        assert found == splits
     shares = {split: splits.count(split) / 4000 for split in datasets.SPLITS}
     assert shares == pytest.approx({"heldout": 0.25, "watch": 0.25, "train": 0.5}, abs=0.03)
+
+
+def test_a_prompt_of_one_message_is_where_it_always_was() -> None:
+    """Of a home's earlier datasets, most of whose prompts these are."""
+    for number in range(100):
+        digest = samples.prompt_digest(conversation(number))
+        drawn = int(hashlib.sha256(f"split:{digest}".encode()).hexdigest()[:16], 16) / 2**64
+        expected = "heldout" if drawn < 0.25 else "watch" if drawn < 0.5 else "train"
+        assert examples.split_of(conversation(number), SETTINGS) == expected
+
+
+def test_pairs_that_share_how_they_began_are_never_on_both_sides(store: Store, tmp_path: Path) -> None:
+    """As in HH-RLHF, where the turns of one conversation are pairs of their own."""
+    turns = [f"\n\nHuman: Tell me {n}\n\nAssistant: Yes?" + "\n\nHuman: Go on\n\nAssistant: So" * k
+             for n in range(30) for k in range(3)]  # fmt: skip
+    lines = [json.dumps({"chosen": f"{turn} good", "rejected": f"{turn} bad"}) for turn in turns]
+    path = tmp_path / "helpful.jsonl"
+    path.write_text("\n".join(lines) + "\n")
+    import_file(store, path, "hh", home=tmp_path)
+    count_all(store)
+    sides: dict[str, set[str]] = {}
+    for example in datasets.read(store.read(datasets.freeze, tmp_path, SETTINGS).folder):
+        sides.setdefault(example.messages[0]["content"], set()).add(example.split)
+    assert len(sides) == 30
+    assert {len(splits) for splits in sides.values()} == {1}
+    assert set.union(*sides.values()) == set(datasets.SPLITS)
+
+
+def test_one_that_was_split_in_another_way_stays_as_it_was(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.write(votes.put, add_comparison(store), judgement(), **BOB)
+    count_all(store)
+    now = examples.split_of(MESSAGES, SETTINGS)
+    before = "train" if now == "heldout" else "heldout"
+    with monkeypatch.context() as earlier:
+        earlier.setattr(examples, "split_of", lambda *_: before)
+        frozen = store.read(datasets.freeze, tmp_path / "datasets", SETTINGS)
+    iteration = store.write(iterations.start, trigger="operator", seed=1, settings={})
+    _, epoch = store.write(iterations.claim, iteration.id, "me", 60.0, 5)
+    datasets.keep(store, iteration.id, epoch, frozen, tmp_path)
+    shutil.rmtree(frozen.folder)
+    (again,) = datasets.read(datasets.find(store, tmp_path, frozen.digest))
+    assert again.split == before
 
 
 def test_the_library_of_the_field_opens_it(store: Store, tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def test_from_votes_to_a_candidate_that_can_be_traced(store: Store, settings: Se
     held = evidence["rehearsal"]
     chats = store.read(rehearsals.of_iteration, iteration.id)
     assert 20 < held["from_chats"] == len(chats) < held["prompts"]
-    assert all(split_of(chat.prompt_digest, settings.feedback) != "heldout" for chat in chats)
+    assert all(split_of(chat.messages, settings.feedback) != "heldout" for chat in chats)
     assert all(step["rehearsal_kl_nats"] >= 0 for step in evidence["ppo"])
 
     vote_id = store.read(lambda session: next(iter(session.execute(votes.select(votes.Vote.id)))))[0]

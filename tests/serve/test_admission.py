@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -237,4 +238,7 @@ def test_conversations_spread_evenly_and_stay() -> None:
     numbers = [conversation_number(messages(at), "key") for at in range(1000)]  # type: ignore[arg-type]
     assert 0.25 < sum(number < 0.3 for number in numbers) / 1000 < 0.35
     for at in range(20):
-        assert conversation_number(messages(at, "assistant", "user"), "key") == numbers[at]  # type: ignore[arg-type]
+        later: list[Any] = messages(at, "assistant", "user")
+        assert conversation_number(later, "key") == numbers[at]
+        # Such as one that says what time it is.
+        assert conversation_number([{"role": "system", "content": f"{at}"}, *later], "key") == numbers[at]
