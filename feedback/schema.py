@@ -168,7 +168,10 @@ class Sample(Base):
     """
 
     __tablename__ = "samples"
-    __table_args__ = (Index("ix_samples_key_id_user", "key_id", "user"),)
+    __table_args__ = (
+        Index("ix_samples_key_id_user", "key_id", "user"),
+        Index("ix_samples_prompt_digest_id", "prompt_digest", "id"),
+    )
 
     id: Mapped[str] = mapped_column(primary_key=True)
     key_id: Mapped[str]
@@ -176,7 +179,7 @@ class Sample(Base):
     request_id: Mapped[str | None]
     parent: Mapped[str | None]
     messages: Mapped[list[Any]]
-    prompt_digest: Mapped[str] = mapped_column(index=True)
+    prompt_digest: Mapped[str]
     text: Mapped[Text]
     message: Mapped[dict[str, Any] | None]
     token_ids: Mapped[list[Any] | None]
@@ -247,13 +250,19 @@ class KnownAnswer(Base):
 
 
 class Handout(Base):
-    """That a pair was handed to a rater to judge, and with which probability it was chosen among the open ones."""
+    """That a pair was handed to a rater to judge, and with which probability it was chosen among the open ones.
+
+    `votes_counted` and `disagreement` are those of the pair when it was listed last: by then its place may be another,
+    and the list goes on after the one it had.
+    """
 
     __tablename__ = "handouts"
 
     comparison_id: Mapped[str] = mapped_column(ForeignKey("comparisons.id"), primary_key=True)
     rater_id: Mapped[str] = mapped_column(ForeignKey("raters.id"), primary_key=True)
     propensity: Mapped[float] = mapped_column(Double)
+    votes_counted: Mapped[int | None]
+    disagreement: Mapped[float | None] = mapped_column(Double)
     created_at: Mapped[Timestamp]
 
 

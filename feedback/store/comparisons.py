@@ -1,9 +1,9 @@
 """Comparisons in the record: one by id, and those that want votes, most informative first."""
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Select, bindparam, func, literal, select, tuple_, update
 from sqlalchemy.orm import Session
@@ -17,6 +17,8 @@ IMPORTED = "import"
 COUNTED_EXACTLY = 200
 READ_BATCH = 500
 NO_CHECKS = Shares()
+# With its id, what says where a pair stands among the open ones.
+PLACE = ("votes_counted", "disagreement")
 
 
 @dataclass(frozen=True)
@@ -63,16 +65,22 @@ def open_for(
 
     Those with the fewest votes come first; among them those that the preference models disagree about most, and before
     all of them those that no model has seen; then the newest. Returns the page and whether more follow. `after` is the
-    id of the last comparison of the page before. Raises NotFound when there is no such comparison.
+    id of the last comparison of the page before: the page goes on where that one stood when it was handed out, whatever
+    votes it got since. Raises NotFound when there is no such comparison.
     """
     wanted = _Wanted(_owners(key_id, sees_all), raters.find(session, key_id, rater), objective, votes_wanted)
-    last = None
-    if after is not None:
-        last = session.get(Comparison, after)
-        if last is None:
-            raise NotFound(f"no comparison {after!r} to list after")
+    last = None if after is None else _place_of(session, after, wanted.rater_id)
     rows = _most_informative(session, wanted, limit + 1, last)
     return _pairs(session, rows[:limit], wanted.rater_id), len(rows) > limit
+
+
+def hand_on(session: Session, *, key_id: str, rater: str, after: str, **wanted: Any) -> tuple[list[Pair], bool]:
+    """A later page of `open_for`, all of it in order. Each of its pairs has the probability 1, unless it was handed out
+    with another."""
+    rater_id = raters.find_or_create(session, key_id, rater)
+    pairs, more = open_for(session, key_id=key_id, rater=rater, after=after, **wanted)
+    _record(session, rater_id, [pair.comparison for pair in pairs], [1.0] * len(pairs), {"created_at", *PLACE})
+    return pairs, more
 
 
 def hand_out(
@@ -117,22 +125,30 @@ def hand_out(
         chosen.append(drawn or best)
         uniform = share / max(1, sum(sizes) - place)
         propensities.append(uniform + (1 - share) * (chosen[-1] is best))
-    if chosen:
-        statement = insert(session, Handout)
-        at = now(session)
-        session.connection().execute(
-            statement.on_conflict_do_update(
-                index_elements=["comparison_id", "rater_id"],
-                set_={"propensity": statement.excluded.propensity, "created_at": statement.excluded.created_at},
-            ),
-            [
-                {"comparison_id": comparison.id, "rater_id": rater_id, "propensity": propensity, "created_at": at}
-                for comparison, propensity in zip(chosen, propensities, strict=True)
-            ],
-        )
+    _record(session, rater_id, chosen, propensities, {"propensity", "created_at", *PLACE})
     for check in found:
         chosen.insert(rng.randrange(max(1, len(chosen))), check)
     return _pairs(session, chosen, rater_id), more
+
+
+def _record(
+    session: Session, rater_id: str, chosen: Sequence[Comparison], propensities: Sequence[float], renewed: set[str]
+) -> None:
+    """Note that pairs were handed out, and where they stand; of one that was before, the columns `renewed`."""
+    if not chosen:
+        return
+    statement, at = insert(session, Handout), now(session)
+    session.connection().execute(
+        statement.on_conflict_do_update(
+            index_elements=["comparison_id", "rater_id"],
+            set_={name: statement.excluded[name] for name in sorted(renewed)},
+        ),
+        [
+            {"comparison_id": comparison.id, "rater_id": rater_id, "propensity": propensity, "created_at": at}
+            | {name: getattr(comparison, name) for name in PLACE}
+            for comparison, propensity in sorted(zip(chosen, propensities, strict=True), key=lambda one: one[0].id)
+        ],
+    )
 
 
 @dataclass(frozen=True)
@@ -234,7 +250,26 @@ def _owners(key_id: str, sees_all: bool) -> tuple[str | None, ...]:
     return (None,) if sees_all else (key_id, IMPORTED)
 
 
-def _most_informative(session: Session, wanted: _Wanted, limit: int, last: Comparison | None) -> list[Comparison]:
+class _Place(NamedTuple):
+    """Where a pair stands, or stood, among the open ones."""
+
+    votes_counted: int
+    disagreement: float
+    id: str
+
+
+def _place_of(session: Session, comparison_id: str, rater_id: str | None) -> _Place:
+    """Where a pair stood when this rater was handed it last, or stands. Raises NotFound."""
+    comparison = session.get(Comparison, comparison_id)
+    if comparison is None:
+        raise NotFound(f"no comparison {comparison_id!r} to list after")
+    handed = None if rater_id is None else session.get(Handout, (comparison_id, rater_id))
+    if handed is None or handed.votes_counted is None or handed.disagreement is None:
+        return _Place(comparison.votes_counted, comparison.disagreement, comparison_id)
+    return _Place(handed.votes_counted, handed.disagreement, comparison_id)
+
+
+def _most_informative(session: Session, wanted: _Wanted, limit: int, last: _Place | None) -> list[Comparison]:
     # One query a number of votes and owner, each of which reads just the rows it returns from an index.
     found: list[Comparison] = []
     for votes_counted in range(0 if last is None else last.votes_counted, wanted.votes_wanted):

@@ -12,6 +12,10 @@ from feedback.ids import new_id
 from feedback.schema import Comparison, Sample, Vote
 from feedback.store import insert
 
+LOOKED_BACK = 500
+"""Among how many of the newest replies to one prompt the parent of a sample is looked for: a prompt such as "hi" may
+have as many as there are chats."""
+
 COLUMNS = tuple(Sample.__table__.columns.keys())
 
 
@@ -50,14 +54,17 @@ def parent_of(session: Session, sample: Sample) -> str | None:
     content = messages[last].get("content")
     if not isinstance(content, str):
         return None
-    statement = (
-        select(Sample.id)
-        .where(
-            Sample.prompt_digest == prompt_digest(messages[:last]),
-            Sample.key_id == sample.key_id,
-            Sample.text == content,
-        )
+    same_prompt = (
+        select(Sample.id, Sample.key_id, Sample.text)
+        .where(Sample.prompt_digest == prompt_digest(messages[:last]))
         .order_by(Sample.id.desc())
+        .limit(LOOKED_BACK)
+        .subquery()
+    )
+    statement = (
+        select(same_prompt.c.id)
+        .where(same_prompt.c.key_id == sample.key_id, same_prompt.c.text == content)
+        .order_by(same_prompt.c.id.desc())
         .limit(1)
     )
     return session.scalars(statement).one_or_none()

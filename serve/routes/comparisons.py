@@ -90,7 +90,7 @@ async def list_comparisons(
             check_shares=Shares(feedback.repeat_share, feedback.known_answer_share),
         )
     elif status == "open":
-        pairs, more = await parts.record.read(comparisons.open_for, **wanted, after=after)
+        pairs, more = await parts.record.write(comparisons.hand_on, **wanted, after=after)
     else:
         pairs, more = await parts.record.read(
             comparisons.list_all,

@@ -136,3 +136,38 @@ def test_a_page_of_all_pairs_is_read_from_an_index_and_not_sorted(tmp_path: Path
     assert plans
     assert not [step for step in plans if "TEMP B-TREE" in step]
     store.close()
+
+
+def test_a_list_goes_on_where_it_stood_whatever_was_voted_since(store: Store) -> None:
+    made = [add_comparison(store) for _ in range(9)]
+    newest_first = list(reversed(made))
+    wanted = QUERY | {"votes_wanted": 1, "limit": 3}
+    first, _ = store.write(hand_out, **wanted, uniform_share=0.0)
+    walked = ids(first)
+    while True:
+        # All of the page is judged before the next one is asked for, as a program would; then a model sees the pairs.
+        for id_ in walked[-3:]:
+            store.write(votes.put, id_, judgement(), **(ANN | {"rater": "bob" if id_ == walked[0] else "ann"}))
+        count_all(store)
+        store.write(comparisons.set_disagreement, {walked[-1]: 0.0})
+        page, more = store.write(comparisons.hand_on, **wanted, after=walked[-1])
+        walked += ids(page)
+        if not more:
+            break
+    assert walked == newest_first
+
+
+def test_a_later_page_keeps_how_probable_a_pair_was_when_it_was_drawn(store: Store) -> None:
+    oldest, *_ = [add_comparison(store) for _ in range(4)]
+    drawn = []
+    while oldest not in drawn:
+        first, _ = store.write(hand_out, **QUERY, limit=2, uniform_share=1.0)
+        drawn = ids(first)
+    later, more = store.write(comparisons.hand_on, **QUERY, limit=9, after=drawn[-1])
+    assert oldest in ids(later) and not more, "it comes again where it stands"
+    said = []
+    for id_ in (oldest, ids(later)[0]):
+        vote = store.write(votes.put, id_, judgement(), **ANN)
+        said.append(store.read(votes.get, vote.id, key_id="key_a", sees_all=False).propensity)
+    assert said[0] == 0.25
+    assert said[1] in (0.25, 1.0), "drawn before, or only listed"
