@@ -79,12 +79,13 @@ def examples(counted: Iterable[Counted], settings: FeedbackSettings, caps: Caps 
 def learnt(vote: Counted, settings: FeedbackSettings, caps: Caps = NO_CAPS) -> Learnt:
     """What is learnt from a vote. A rewritten reply says a second thing: rewritten > original."""
     label = soft_label(vote.preferred, vote.strength, settings)
+    rewritten = says_more(vote.ideal, vote.replies[original_of(vote.preferred)])
     return Learnt(
         vote.vote_id,
         vote.revision,
         split_of(vote.messages, settings),
         None if label is None else less_sure(label, vote.reliability, settings),
-        None if vote.ideal is None else less_sure(settings.rewrite_label, vote.reliability, settings),
+        less_sure(settings.rewrite_label, vote.reliability, settings) if rewritten else None,
         _rounded(caps.weight(vote)),
     )
 
@@ -96,10 +97,20 @@ def of_vote(vote: Counted, learnt: Learnt) -> Iterator[Example]:
         yield _example(vote, learnt, "vote", vote.replies, versions, learnt.label, vote.ended)
     if learnt.rewrite_label is not None:
         assert vote.ideal is not None
-        original = int(vote.preferred) if vote.preferred in ("0", "1") else 0
+        original = original_of(vote.preferred)
         replies = (vote.ideal, vote.replies[original])
         ended = True, vote.ended[original]
         yield _example(vote, learnt, "rewrite", replies, (None, versions[original]), learnt.rewrite_label, ended)
+
+
+def original_of(preferred: str) -> int:
+    """Which reply a rater rewrites: the one they prefer."""
+    return int(preferred) if preferred in ("0", "1") else 0
+
+
+def says_more(ideal: str | None, original: str) -> bool:
+    """Whether a reply was rewritten: an empty one, or the original once more, says nothing."""
+    return bool(ideal and ideal.strip()) and ideal != original
 
 
 def soft_label(preferred: str, strength: int | None, settings: FeedbackSettings) -> float | None:

@@ -4,6 +4,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
+from feedback.examples import original_of, says_more
 from feedback.formats import Preference, SetAside, named
 from feedback.store import Store, imports
 
@@ -49,7 +50,7 @@ def preferences(judged: imports.Judged, format_name: str) -> list[Preference]:
     if vote.preferred in ("0", "1"):
         chosen = int(vote.preferred)
         pairs.append(Preference(messages, replies[chosen], replies[1 - chosen], rest))
-    if vote.ideal is not None:
-        original = replies[int(vote.preferred) if vote.preferred in ("0", "1") else 0]
-        pairs.append(Preference(messages, {"role": "assistant", "content": vote.ideal}, original))
+    original = original_of(vote.preferred)
+    if says_more(vote.ideal, judged.samples[original].text):
+        pairs.append(Preference(messages, {"role": "assistant", "content": vote.ideal}, replies[original]))
     return pairs

@@ -74,11 +74,30 @@ def open_for(
     return _pairs(session, rows[:limit], wanted.rater_id), len(rows) > limit
 
 
-def hand_on(session: Session, *, key_id: str, rater: str, after: str, **wanted: Any) -> tuple[list[Pair], bool]:
+def hand_on(
+    session: Session,
+    *,
+    key_id: str,
+    sees_all: bool,
+    rater: str,
+    objective: str,
+    votes_wanted: int,
+    limit: int,
+    after: str,
+) -> tuple[list[Pair], bool]:
     """A later page of `open_for`, all of it in order. Each of its pairs has the probability 1, unless it was handed out
     with another."""
     rater_id = raters.find_or_create(session, key_id, rater)
-    pairs, more = open_for(session, key_id=key_id, rater=rater, after=after, **wanted)
+    pairs, more = open_for(
+        session,
+        key_id=key_id,
+        sees_all=sees_all,
+        rater=rater,
+        objective=objective,
+        votes_wanted=votes_wanted,
+        limit=limit,
+        after=after,
+    )
     _record(session, rater_id, [pair.comparison for pair in pairs], [1.0] * len(pairs), {"created_at", *PLACE})
     return pairs, more
 

@@ -89,7 +89,7 @@ async def list_comparisons(
             uniform_share=feedback.uniform_share,
             check_shares=Shares(feedback.repeat_share, feedback.known_answer_share),
         )
-    elif status == "open":
+    elif status == "open" and after is not None:
         pairs, more = await parts.record.write(comparisons.hand_on, **wanted, after=after)
     else:
         pairs, more = await parts.record.read(

@@ -1,4 +1,5 @@
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -10,7 +11,7 @@ import orjson
 import pytest
 from sqlalchemy import func, select, update
 
-from feedback import datasets, examples
+from feedback import datasets, examples, exporting
 from feedback.erasure import forget
 from feedback.errors import Conflict, NotFound
 from feedback.importing import import_file
@@ -354,3 +355,14 @@ def test_a_dataset_that_was_recorded_in_part_is_completed(store: Store, tmp_path
     held = store.read(lambda session: [one.vote_id for _, one, _ in datasets.datasets.learnt(session, frozen.digest)])
     assert held == sorted(ids_of(frozen))
     assert len(held) == 5
+
+
+@pytest.mark.parametrize("ideal", ["", " \n", "6"], ids=["empty", "blank", "the original"])
+def test_a_rewritten_reply_that_says_nothing_is_neither_learnt_from_nor_exported(
+    store: Store, tmp_path: Path, ideal: str
+) -> None:
+    store.write(votes.put, add_comparison(store), judgement("1", 4, ideal=ideal), **BOB)
+    count_all(store)
+    frozen = store.read(datasets.freeze, tmp_path, SETTINGS)
+    assert [example.kind for example in datasets.read(frozen.folder)] == ["vote"]
+    assert exporting.export_votes(store, io.BytesIO(), "trl").written == 1
