@@ -50,14 +50,20 @@ def add(session: Session, pairs: list[Pair]) -> dict[str, int]:
 
 
 def judged(session: Session, *, objective: str | None) -> Iterator[Judged]:
-    """Every vote that is neither retracted nor quarantined nor a check with its pair, oldest first."""
+    """Every vote that is neither retracted nor quarantined nor a check, nor on a pair whose texts were erased, with its
+    pair, oldest first."""
     first, second = aliased(Sample), aliased(Sample)
     statement = (
         select(Comparison, first, second, Vote)
         .join(first, first.id == Comparison.sample_0)
         .join(second, second.id == Comparison.sample_1)
         .join(Vote, Vote.comparison_id == Comparison.id)
-        .where(Vote.state.in_(("accepted", "counted")), Vote.is_check.is_(False))
+        .where(
+            Vote.state.in_(("accepted", "counted")),
+            Vote.is_check.is_(False),
+            first.status != "erased",
+            second.status != "erased",
+        )
         .order_by(Vote.id)
         .execution_options(yield_per=READ_BATCH)
     )

@@ -1,3 +1,4 @@
+import io
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import partial
@@ -11,6 +12,7 @@ from sqlalchemy.orm import Session
 from feedback import datasets
 from feedback.erasure import forget
 from feedback.errors import NotFound
+from feedback.exporting import export_votes
 from feedback.schema import Dataset, DatasetVote, Policy
 from feedback.settings import FeedbackSettings
 from feedback.store import Store, counting, policies, raters, samples, tallies, votes
@@ -142,3 +144,13 @@ def test_a_vote_that_comes_while_its_rater_is_set_apart_is_set_apart_too(store: 
     meanwhile(store, lambda session: raters.quarantine(session, ann, "on purpose"), vote_and_count)
     assert store.read(tallies.counted) == 0
     assert store.read(votes.count_by_state) == {"quarantined": 2}
+
+
+def test_what_others_said_of_an_erased_chat_is_not_exported(store: Store) -> None:
+    for user in ("carol", "dora"):
+        pair = add_comparison(store, sample(f"to {user}", user=user), sample("6", version=1, user=user))
+        store.write(votes.put, pair, judgement(ideal=f"better for {user}"), **ANN)
+    out = io.BytesIO()
+    store.write(raters.erase, store.write(raters.find_person, "key_a", "carol"))
+    assert export_votes(store, out, "trl").written == 2
+    assert b"dora" in out.getvalue() and b"carol" not in out.getvalue()
