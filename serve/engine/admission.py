@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 
 from feedback.errors import EngineUnavailable, TandemError
@@ -17,14 +17,18 @@ LOOKS = 30
 
 @dataclass(eq=False)
 class Waiting:
-    """A chat that waits: `place` finds it a seat, or None while there is none."""
+    """A chat that waits: `place` finds it a seat, or None while there is none; for others with the same `wants` there is
+    none then either.
+    """
 
     place: Callable[[], Seat | None]
+    wants: Hashable
     seat: "asyncio.Future[Seat]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
 
 class Admission:
-    """One queue for each key; the keys take turns, so one that sends a thousand chats does not hold up the others.
+    """One queue for each key; the keys take turns, so one that sends a thousand chats does not hold up the others. Nor
+    does a chat whose engine is full, or away, hold up those of its key that want another one.
     While `is_changing`, nobody's wait is in vain: replies are ending, and then weights change, each in bounded time.
     """
 
@@ -34,17 +38,16 @@ class Admission:
         self._queues: OrderedDict[str, deque[Waiting]] = OrderedDict()
         self.queued = 0
 
-    async def seat(self, key_id: str, place: Callable[[], Seat | None]) -> Seat:
-        """A seat, at once where nobody waits. Raises Overloaded when too many wait, EngineUnavailable when the wait
-        was in vain, and what `place` raises.
+    async def seat(self, key_id: str, place: Callable[[], Seat | None], wants: Hashable = None) -> Seat:
+        """A seat, at once where one is free: whoever waits could not take it. Raises Overloaded when too many wait,
+        EngineUnavailable when the wait was in vain, and what `place` raises.
         """
-        if not self.queued:
-            seat = place()
-            if seat is not None:
-                return seat
+        seat = place()
+        if seat is not None:
+            return seat
         if self.queued >= self.max_queued:
             self._make_room(key_id)
-        waiting = Waiting(place)
+        waiting = Waiting(place, wants)
         self._queues.setdefault(key_id, deque()).append(waiting)
         self.queued += 1
         self.serve_waiting()
@@ -82,7 +85,16 @@ class Admission:
         self._drop(longest, last)
 
     def _seat_first_of(self, key_id: str) -> bool:
-        waiting = self._queues[key_id][0]
+        """The first that can be seated. False when there is none."""
+        in_vain = set[Hashable]()
+        for waiting in self._queues[key_id]:
+            if waiting.wants not in in_vain:
+                if self._seat_if_there_is_room(key_id, waiting):
+                    return True
+                in_vain.add(waiting.wants)
+        return False
+
+    def _seat_if_there_is_room(self, key_id: str, waiting: Waiting) -> bool:
         try:
             seat = waiting.place()
         except TandemError as error:  # for the one who waits, not for the one who happened to leave a seat

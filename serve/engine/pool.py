@@ -112,7 +112,9 @@ class Pool:
 
         Raises EngineUnavailable when no engine holds it and none is about to, Overloaded when too many chats wait.
         """
-        return await self.admission.seat(key_id, lambda: self._place(version, avoid, or_serving, size))
+        return await self.admission.seat(
+            key_id, lambda: self._place(version, avoid, or_serving, size), (version, avoid)
+        )
 
     def room(self) -> tuple[int, int]:
         """How many chats there is room for in all, written or waiting, and how many more now."""

@@ -10,7 +10,7 @@ from feedback.errors import EngineUnavailable
 from serve.engine import admission
 from serve.engine.admission import Admission
 from serve.engine.pool import Pool
-from serve.engine.slot import Seat, Slot
+from serve.engine.slot import Seat, Slot, SlotState
 from serve.errors import Overloaded
 
 
@@ -185,6 +185,34 @@ async def test_who_wants_several_replies_is_not_passed_over_for_those_who_want_o
     assert not one.done(), "the engine has more to write than it can by now"
     pool.release(several.result())
     assert (await one).slot.version == 1
+
+
+@pytest.mark.parametrize("state", ["ready", "doubted"])
+async def test_who_waits_for_one_engine_does_not_hold_up_who_wants_another(pool: Pool, state: SlotState) -> None:
+    seats = [await pool.seat(0, "a") for _ in range(2)]
+    pool.slots[1].state = state
+    waiting = [asyncio.create_task(pool.seat(0, "a")) for _ in range(2)]
+    await settled()
+    assert (await pool.seat(None, "a")).slot is pool.slots[0]
+    assert not any(task.done() for task in waiting)
+    pool.slots[1].state = "ready"
+    pool.release(seats[0])
+    assert (await waiting[0]).slot is pool.slots[1] and not waiting[1].done()
+    pool.release(seats[1])
+    assert (await waiting[1]).slot is pool.slots[1] and pool.admission.queued == 0
+
+
+async def test_a_queue_full_of_those_who_want_one_engine_refuses_nobody_who_wants_another(pool: Pool) -> None:
+    for _ in range(2):
+        await pool.seat(0, "a")
+    waiting = [asyncio.create_task(pool.seat(0, "a")) for _ in range(pool.admission.max_queued)]
+    await settled()
+    assert (await pool.seat(None, "b")).slot is pool.slots[0]
+    with pytest.raises(Overloaded):
+        await pool.seat(0, "a")
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
 
 
 async def test_a_doubted_engine_gets_no_chats_until_it_was_looked_at(pool: Pool) -> None:
