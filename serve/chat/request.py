@@ -154,6 +154,9 @@ def _check_fields(body: dict[str, Any]) -> None:
             raise InvalidRequest(f"unrecognized request argument: {name[:100]}", param=name[:100])
     if body.get("modalities") not in (None, ["text"]):
         raise InvalidRequest("'modalities' can be [\"text\"] only: replies are written", param="modalities")
+    # vLLM takes it for a failure of its own.
+    if not isinstance(body.get("structured_outputs"), dict | None):
+        raise InvalidRequest("'structured_outputs' must be an object", param="structured_outputs")
 
 
 def _model(body: dict[str, Any]) -> tuple[str, int | None]:

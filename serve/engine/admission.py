@@ -17,8 +17,8 @@ LOOKS = 30
 
 @dataclass(eq=False)
 class Waiting:
-    """A chat that waits: `place` finds it a seat, or None while there is none; for others with the same `wants` there is
-    none then either.
+    """A chat that waits: `place` finds it a seat, or None while there is none, and then there is none for others with the
+    same `wants`.
     """
 
     place: Callable[[], Seat | None]

@@ -201,6 +201,7 @@ def test_a_client_that_leaves_stops_the_engine(tandem: Tandem) -> None:
         (chat(logit_bias={"99999999": 1}, stream=True), "logit_bias"),
         (chat(stop_token_ids=[-1], stream=True), "stop_token_ids"),
         (chat(structured_outputs={"choice": []}, stream=True), "hoice"),
+        (chat(structured_outputs=["red", "green"]), "structured_outputs"),
         (chat(model="tandem@v99"), "model"),
     ],
 )
