@@ -15,6 +15,7 @@ from uvicorn.server import ServerState
 from feedback import logs, tracing
 from feedback.settings import Settings
 from serve.app import create_app
+from serve.connection import Connection
 
 # Little of what a chat leaves behind is cyclic: Python's own 700 has it searched every few dozen tokens.
 GARBAGE_THRESHOLDS = (20_000, 20, 20)
@@ -90,7 +91,7 @@ async def serve(settings: Settings) -> None:
         app,
         host=settings.serve.host,
         port=settings.serve.port,
-        http="httptools",
+        http=Connection,
         log_config=None,
         access_log=False,
         server_header=False,

@@ -17,8 +17,8 @@ LOOKS = 30
 
 @dataclass(eq=False)
 class Waiting:
-    """A chat that waits: `place` finds it a seat, or None while there is none, and then there is none for others with the
-    same `wants`.
+    """A chat that waits: `place` finds it a seat, or None while there is none. Then there is none for others with the
+    same `wants` either.
     """
 
     place: Callable[[], Seat | None]

@@ -23,6 +23,7 @@ from feedback.settings import Settings, load_settings
 from feedback.store import Store, keys, leases, policies
 from feedback.store.policies import Provenance
 from serve.app import create_app
+from serve.connection import Connection
 from serve.record import Record
 
 ROOT = Path(__file__).parents[2]
@@ -148,7 +149,7 @@ class ServerThread:
         listener.bind(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         config = uvicorn.Config(
-            self.app, http="httptools", log_config=None, access_log=False, timeout_graceful_shutdown=5
+            self.app, http=Connection, log_config=None, access_log=False, timeout_graceful_shutdown=5
         )
         self.server = uvicorn.Server(config)
         self.thread = threading.Thread(target=lambda: asyncio.run(self.server.serve([listener])), daemon=True)

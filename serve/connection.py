@@ -1,0 +1,92 @@
+"""A client's connection: uvicorn's, which would wait for ever for what a client does not send or does not take, and
+keep all that comes before there is a request.
+"""
+
+import asyncio
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+LARGEST_HEAD_BYTES = 65_536
+# From its first byte, or from the beginning of the connection, until a request is there as a whole.
+SLOWEST_REQUEST_S = 60.0
+# Who takes nothing for so long is gone: its reply is recorded, and what was kept for it is free again.
+TAKES_NOTHING_S = 300.0
+
+
+class Connection(HttpToolsProtocol):
+    """Answers 431 to a request line and headers that are too long, 408 to a request that does not end."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._head_bytes = 0
+        self._heads = 0
+        self._reads_body = False
+        self._slowest: asyncio.TimerHandle | None = None
+        self._untaken: asyncio.TimerHandle | None = None
+        self._expect_request()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._expect_nothing()
+        self.resume_writing()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        heads = self._heads
+        super().data_received(data)
+        if self.transport.is_closing():
+            return
+        if self._heads != heads or self._reads_body:
+            self._head_bytes = 0
+        else:
+            self._head_bytes += len(data)
+        if self._head_bytes > LARGEST_HEAD_BYTES:
+            self._refuse(431)
+        elif self._slowest is None and (self._head_bytes or self._reads_body):
+            self._expect_request()
+
+    def on_headers_complete(self) -> None:
+        self._heads += 1
+        self._reads_body = True
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._reads_body = False
+        self._expect_nothing()
+        super().on_message_complete()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._untaken = self._untaken or self.loop.call_later(TAKES_NOTHING_S, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        if self._untaken is not None:
+            self._untaken.cancel()
+            self._untaken = None
+        super().resume_writing()
+
+    def _expect_request(self) -> None:
+        self._slowest = self.loop.call_later(SLOWEST_REQUEST_S, self._is_too_slow)
+
+    def _expect_nothing(self) -> None:
+        if self._slowest is not None:
+            self._slowest.cancel()
+            self._slowest = None
+
+    def _is_too_slow(self) -> None:
+        if self._is_answering:
+            # What comes after a request, an empty line say, does not end its answer.
+            self._expect_request()
+        elif self._head_bytes or self._reads_body:
+            self._refuse(408)
+        else:
+            self.transport.close()
+
+    @property
+    def _is_answering(self) -> bool:
+        cycle = self.cycle
+        return cycle is not None and not cycle.response_complete and (cycle.response_started or not cycle.more_body)
+
+    def _refuse(self, status: int) -> None:
+        if not self._is_answering:
+            self.transport.write(STATUS_LINE[status] + b"content-length: 0\r\nconnection: close\r\n\r\n")
+        self.transport.close()

@@ -1,0 +1,165 @@
+"""What a client may send, and may leave unsent or untaken, before its connection ends."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+import uvicorn
+
+from serve import connection
+from serve.asgi import Receive, Scope, Send
+from serve.connection import LARGEST_HEAD_BYTES, Connection
+
+PATIENCE_S = 30.0
+HEAD = b"POST / HTTP/1.1\r\nhost: here\r\n"
+
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+Connect = Callable[[], Awaitable[Streams]]
+
+
+class App:
+    """Says how much it was sent; then it goes on for ever where `/endless` was asked for, and waits for `goes_on` where
+    `/waits` was.
+    """
+
+    def __init__(self) -> None:
+        self.goes_on = asyncio.Event()
+        self.left = asyncio.Event()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        size, more = 0, True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                self.left.set()
+                return
+            size, more = size + len(message["body"]), message["more_body"]
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"%d bytes;" % size, "more_body": True})
+        if scope["path"] == "/endless":
+            gone = asyncio.ensure_future(receive())
+            while not gone.done():
+                await send({"type": "http.response.body", "body": bytes(65_536), "more_body": True})
+                await asyncio.sleep(0)
+            self.left.set()
+        if scope["path"] == "/waits":
+            await self.goes_on.wait()
+        await send({"type": "http.response.body", "body": b"end"})
+
+
+@pytest.fixture
+def app() -> App:
+    return App()
+
+
+@pytest.fixture
+async def connect(app: App) -> AsyncIterator[Connect]:
+    """Opens a connection to a server of `app`."""
+    config = uvicorn.Config(app, http=Connection, lifespan="off", log_config=None, timeout_graceful_shutdown=1)
+    config.load()
+    server = uvicorn.Server(config)
+    opened: list[asyncio.StreamWriter] = []
+    loop = asyncio.get_running_loop()
+    listening = await loop.create_server(lambda: Connection(config, server.server_state, {}), "127.0.0.1", 0)
+
+    async def connect() -> Streams:
+        reader, writer = await asyncio.open_connection(*listening.sockets[0].getsockname()[:2])
+        opened.append(writer)
+        return reader, writer
+
+    yield connect
+    for writer in opened:
+        writer.transport.abort()
+    listening.close()
+    for task in [*server.server_state.tasks]:
+        task.cancel()
+    await asyncio.gather(*server.server_state.tasks, return_exceptions=True)
+
+
+async def rest_of(reader: asyncio.StreamReader) -> bytes:
+    """All until the server closes; a reset is an end, too."""
+    said = b""
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            try:
+                piece = await reader.read(65_536)
+            except ConnectionResetError:
+                return said
+            if not piece:
+                return said
+            said += piece
+
+
+async def test_headers_that_do_not_end_are_not_kept(connect: Connect) -> None:
+    _, writer = await connect()
+    writer.write(HEAD + b"x: ")
+    sent = 0
+    with pytest.raises(ConnectionError):
+        while sent < 100 * LARGEST_HEAD_BYTES:
+            writer.write(b"y" * 10_000)
+            sent += 10_000
+            await writer.drain()
+
+
+async def test_headers_that_are_too_long_are_431(connect: Connect) -> None:
+    reader, writer = await connect()
+    writer.write(HEAD + b"x: " + b"y" * LARGEST_HEAD_BYTES)
+    assert (await rest_of(reader)).startswith(b"HTTP/1.1 431 ")
+
+
+async def test_bodies_are_no_heads_however_they_arrive(connect: Connect) -> None:
+    reader, writer = await connect()
+    body = b"z" * (3 * LARGEST_HEAD_BYTES)
+    request = HEAD + b"content-length: %d\r\n\r\n" % len(body) + body
+    writer.write(3 * request)
+    writer.write(HEAD + b"connection: close\r\ncontent-length: 2\r\n\r\nzz")
+    said = await rest_of(reader)
+    assert said.count(b"%d bytes;" % len(body)) == 3 and said.count(b"2 bytes;") == 1 and b"431" not in said
+
+
+@pytest.mark.parametrize(
+    ("sent", "answer"),
+    [
+        (b"", b""),
+        (HEAD, b"HTTP/1.1 408 "),
+        (HEAD + b"content-length: 9\r\n\r\n", b"HTTP/1.1 408 "),
+        (HEAD + b"content-length: 9\r\n\r\nzz", b"HTTP/1.1 408 "),
+    ],
+)
+async def test_a_request_that_does_not_come_is_not_waited_for(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch, sent: bytes, answer: bytes
+) -> None:
+    monkeypatch.setattr(connection, "SLOWEST_REQUEST_S", 0.2)
+    reader, writer = await connect()
+    writer.write(sent)
+    said = await rest_of(reader)
+    assert said.startswith(answer) and bool(said) == bool(answer)
+
+
+async def test_what_comes_after_a_request_does_not_end_its_answer(
+    connect: Connect, app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "SLOWEST_REQUEST_S", 0.05)
+    reader, writer = await connect()
+    writer.write(HEAD.replace(b"/ ", b"/waits ") + b"content-length: 2\r\n\r\nzz\r\n")
+    await reader.readuntil(b"2 bytes;")
+    await asyncio.sleep(0.5)
+    app.goes_on.set()
+    await asyncio.wait_for(reader.readuntil(b"end"), PATIENCE_S)
+
+
+async def test_who_takes_nothing_is_gone(connect: Connect, app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "TAKES_NOTHING_S", 0.2)
+    _, writer = await connect()
+    writer.write(HEAD.replace(b"/ ", b"/endless ") + b"content-length: 0\r\n\r\n")
+    await asyncio.wait_for(app.left.wait(), PATIENCE_S)
+
+
+async def test_who_takes_it_slowly_is_not(connect: Connect, app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "TAKES_NOTHING_S", 2.0)
+    reader, writer = await connect()
+    writer.write(HEAD.replace(b"/ ", b"/endless ") + b"content-length: 0\r\n\r\n")
+    for _ in range(30):
+        await reader.read(1 << 20)
+        await asyncio.sleep(0.1)
+    assert not app.left.is_set()
