@@ -24,18 +24,23 @@ def forget(store: Store, home: Path, rater_id: str, *, actor: str = audit.AT_THE
         # A dataset that is gone, or on another machine, holds nothing here.
         if (folder / datasets.LINES).exists():
             datasets.forget(folder, votes)
-    return store.write(raters.erase, rater_id, actor=actor)
+    versions = store.write(raters.erase, rater_id, actor=actor)
+    # Where somebody reads just now, the scheduler does it.
+    store.forget_log()
+    return versions
 
 
 class Erasures:
     """What was erased from the record through another machine, or while a dataset was being frozen, goes from the
-    datasets of this home too. `look` costs one question while nothing new was erased or frozen.
+    datasets of this home too, and what was erased at all from the database's log. `look` costs one question while
+    nothing new was erased or frozen.
     """
 
     def __init__(self, store: Store, home: Path) -> None:
         self._store = store
         self._home = home
         self._done: dict[str, int] = {}
+        self._out_of_log = 0
         self._not_before = 0.0
 
     def look(self) -> int:
@@ -43,6 +48,8 @@ class Erasures:
         erased = self._store.read(raters.count_erased)
         if not erased or time.monotonic() < self._not_before:
             return 0
+        if self._out_of_log != erased and self._store.forget_log():
+            self._out_of_log = erased
         lines = 0
         for digest, path in self._store.read(recorded.complete).items():
             folder = self._home / path

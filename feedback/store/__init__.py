@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from enum import Enum, auto
 from functools import partial
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import orjson
 from sqlalchemy import Engine, create_engine, event, make_url, text
@@ -35,6 +35,7 @@ SQLITE_TURN_POLL_S = 0.0005
 # by one that leaves this to others where there are none.
 CHECKPOINT_PAGES = 1000
 LEFT_PAGES = 16_000
+FORGET_LOG_WITHIN_MS = 200
 RETRIES = 5
 # Postgres: serialization failure, deadlock. Both mean "nothing happened, run the transaction again".
 RETRYABLE_SQLSTATES = frozenset({"40001", "40P01"})
@@ -186,6 +187,22 @@ class Store:
         """Raises RecordUnavailable when the database does not answer."""
         self.read(lambda session: session.execute(text("SELECT 1")).scalar_one())
 
+    def forget_log(self) -> bool:
+        """Take what was erased out of SQLite's log, which would hold it until later writes have overwritten it. False
+        when somebody reads who began before; to be asked again then. Postgres does so by itself, with its vacuum.
+        """
+        if self._together is None:
+            return True
+        with contextlib.closing(self.engine.raw_connection()) as connection:
+            driver = cast(sqlite3.Connection, connection.driver_connection)
+            # All writers wait while it waits for those who read.
+            driver.execute(f"PRAGMA busy_timeout={FORGET_LOG_WITHIN_MS}")
+            try:
+                busy, _, _ = driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            finally:
+                driver.execute(f"PRAGMA busy_timeout={round(1000 * SQLITE_BUSY_TIMEOUT_S)}")
+        return not busy
+
     def close(self) -> None:
         self.engine.dispose()
 
@@ -270,6 +287,8 @@ def _configure_sqlite(flushes: bool, checkpoints: bool, connection: Any, _record
         f"wal_autocheckpoint={CHECKPOINT_PAGES if checkpoints else LEFT_PAGES}",
         "foreign_keys=ON",
         "cache_size=-32768",
+        # What was erased is overwritten. Most builds of SQLite do so anyhow.
+        "secure_delete=ON",
     ):
         connection.execute(f"PRAGMA {pragma}")
 

@@ -218,17 +218,24 @@ def complete(session: Session) -> dict[str, str]:
 
 def erased(session: Session, digest: str) -> set[str]:
     """The votes of a dataset whose rater, or whose pair's texts, were erased since."""
+    of_it = select(DatasetVote.vote_id).where(DatasetVote.dataset_digest == digest)
+    return set(session.scalars(_erased().where(Vote.id.in_(of_it))))
+
+
+def erased_among(session: Session, vote_ids: Sequence[str]) -> set[str]:
+    """The same of some votes."""
+    return set(session.scalars(_erased().where(Vote.id.in_(vote_ids))))
+
+
+def _erased() -> Select[str]:
     first, second = aliased(Sample), aliased(Sample)
-    return set(
-        session.scalars(
-            select(Vote.id)
-            .join(DatasetVote, DatasetVote.vote_id == Vote.id)
-            .join(Comparison, Comparison.id == Vote.comparison_id)
-            .join(first, first.id == Comparison.sample_0)
-            .join(second, second.id == Comparison.sample_1)
-            .join(Rater, Rater.id == Vote.rater_id)
-            .where(DatasetVote.dataset_digest == digest, _is_erased(first, second))
-        )
+    return (
+        select(Vote.id)
+        .join(Comparison, Comparison.id == Vote.comparison_id)
+        .join(first, first.id == Comparison.sample_0)
+        .join(second, second.id == Comparison.sample_1)
+        .join(Rater, Rater.id == Vote.rater_id)
+        .where(_is_erased(first, second))
     )
 
 

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from feedback.errors import Conflict, NotFound
 from feedback.ids import new_id
 from feedback.schema import Policy, Promotion, version_name
-from feedback.store import audit, leases, now, page
+from feedback.store import audit, datasets, leases, now, page
 
 OF_THE_ITERATION = ("preference", "watch", "ppo", "dpo", "guard", "evaluation", "frontier", "strange_prompts")
 
@@ -79,13 +79,21 @@ def publish(session: Session, version: int, path: str, digest: str, made: Proven
         dataset_digest=made.dataset_digest,
         settings=made.settings,
         seed=made.seed,
-        evidence=made.evidence,
+        evidence={name: _without_erased(session, name, found) for name, found in made.evidence.items()},
         created_at=now(session),
     )
     session.add(candidate)
     about = {"digest": digest, "dataset": made.dataset_digest, "iteration": made.iteration_id}
     audit.add(session, audit.LEARNER, "policy.publish", version_name(version), **about)
     return candidate
+
+
+def _without_erased(session: Session, name: str, found: Any) -> Any:
+    """Evidence without the replies to be read that concern who was erased while it was measured."""
+    if name != "evaluation" or not found.get("samples"):
+        return found
+    gone = datasets.erased_among(session, [one["vote"] for one in found["samples"]])
+    return {**found, "samples": [one for one in found["samples"] if one["vote"] not in gone]}
 
 
 def add_evidence(session: Session, version: int, name: str, found: dict[str, Any], *, actor: str) -> Policy:
@@ -104,7 +112,7 @@ def add_evidence(session: Session, version: int, name: str, found: dict[str, Any
 def evaluated_again(session: Session, version: int, evaluation: dict[str, Any], *, actor: str) -> Policy:
     """Keep a second measurement of what its iteration measured, in place of the first; the audit says that it was."""
     policy = get(session, version)
-    policy.evidence = {**policy.evidence, "evaluation": evaluation}
+    policy.evidence = {**policy.evidence, "evaluation": _without_erased(session, "evaluation", evaluation)}
     audit.add(session, actor, "policy.evidence", version_name(version), name="evaluation")
     return policy
 

@@ -277,9 +277,12 @@ def erase(session: Session, rater_id: str, *, actor: str = audit.AT_THE_MACHINE)
     session.execute(update(Vote).where(Vote.rater_id == rater_id).values(state="retracted", reason=None, ideal=None))
     session.execute(delete(Transcript).where(Transcript.rater_id == rater_id))
     samples.close(session, own_samples)
-    session.execute(update(Sample).where(Sample.id.in_(own_samples)).values(samples.ERASED))
     # The name a client gave may itself say who it was; without it the same person can begin anew.
-    rater.name = f"erased:{rater.id}"
+    nameless = f"erased:{rater.id}"
+    session.execute(
+        update(Sample).where(Sample.id.in_(own_samples)).values(samples.ERASED | {"user": nameless, "request_id": None})
+    )
+    rater.name = nameless
     rater.erased_at = now(session)
     audit.add(session, actor, "rater.erase", rater_id, used_by=[version_name(version) for version in versions])
     return versions

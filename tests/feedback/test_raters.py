@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy.orm import Session
 
 from feedback import datasets
-from feedback.erasure import forget
+from feedback.erasure import Erasures, forget
 from feedback.errors import NotFound
 from feedback.exporting import export_votes
 from feedback.schema import Dataset, DatasetVote, Policy
@@ -81,6 +81,9 @@ def test_erasing_a_rater_takes_their_words_out_of_the_evidence_of_versions(store
     assert forget(store, tmp_path, ann) == [1]
     kept = store.read(policies.get, 1).evidence["evaluation"]
     assert kept == {"prompts": 2, "samples": [one for one in shown if one["vote"] != said[on_anns]]}
+    # Also out of what was measured meanwhile, and is told of later.
+    store.write(policies.evaluated_again, 1, {"prompts": 2, "samples": shown}, actor="me")
+    assert store.read(policies.get, 1).evidence["evaluation"] == kept
 
 
 def remember(store: Store, home: Path, frozen: datasets.Frozen) -> None:
@@ -154,3 +157,28 @@ def test_what_others_said_of_an_erased_chat_is_not_exported(store: Store) -> Non
     store.write(raters.erase, store.write(raters.find_person, "key_a", "carol"))
     assert export_votes(store, out, "trl").written == 2
     assert b"dora" in out.getvalue() and b"carol" not in out.getvalue()
+
+
+def test_nothing_that_somebody_wrote_nor_their_name_stays_in_the_files_of_the_record(tmp_path: Path) -> None:
+    store = Store(f"sqlite:///{tmp_path / 'record.db'}")
+    store.migrate()
+    chat = [{"role": "user", "content": "the secret of carol@here"}]
+    sides = (sample(text, user="carol@here", request_id="carol@here-1", messages=chat) for text in ("carol@here", "b"))
+    pair = add_comparison(store, *sides)
+    store.write(votes.put, pair, judgement(reason="carol@here says"), **(ANN | {"rater": "carol@here"}))
+    count_all(store)
+    carol, erasures = store.read(raters.find, "key_a", "carol@here"), Erasures(store, tmp_path)
+
+    def found_in() -> list[str]:
+        return [path.name for path in tmp_path.glob("record.db*") if b"carol@here" in path.read_bytes()]
+
+    def while_somebody_reads(session: Session) -> None:
+        known = raters.known(session, carol).name
+        forget(store, tmp_path, carol)
+        erasures.look()
+        assert known == "carol@here" and found_in(), "they see the record as it was when they began"
+
+    store.read(while_somebody_reads)
+    erasures.look()
+    assert found_in() == []
+    store.close()
