@@ -7,6 +7,7 @@ import codecs
 import gzip
 import hashlib
 import random
+import re
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -63,7 +64,7 @@ def import_file(
     if not path.exists():
         raise InvalidRequest(f"{path} cannot be read: there is no such file", param="file")
     objective = objective or objective_of(path)
-    tranche = next((name for name in TRANCHES if name in path.name), "import")
+    tranche = tranche_of(path)
     read, counts, set_aside = 0, Counter[str](), []
     seen: Counter[str] = Counter()
     batch: list[imports.Pair] = []
@@ -93,11 +94,29 @@ def import_file(
 
 
 def objective_of(path: Path) -> str:
-    """`harmless-base.jsonl.gz` -> `harmless`. Raises InvalidRequest when the name does not say."""
-    named_in_path = [objective for objective in OBJECTIVES if objective in str(path)]
-    if len(named_in_path) != 1:
-        raise InvalidRequest(f"{path.name} does not say under which objective; pass --objective", param="objective")
-    return named_in_path[0]
+    """`harmless-base.jsonl.gz` -> `harmless`; the folder says it where the file's name does not.
+
+    Raises InvalidRequest when neither does, or one says both.
+    """
+    absolute = path.absolute()
+    for name in (absolute.name, *(folder.name for folder in absolute.parents)):
+        found = [objective for objective in OBJECTIVES if objective in name]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            break
+    raise InvalidRequest(f"{path.name} does not say under which objective; pass --objective", param="objective")
+
+
+def tranche_of(path: Path) -> str:
+    """`helpful-online.jsonl` and, as HH-RLHF is published, `helpful-online/train.jsonl.gz` -> `online`."""
+    absolute = path.absolute()
+    folder = absolute.parent.name if any(objective in absolute.parent.name for objective in OBJECTIVES) else ""
+    for name in (absolute.name, folder):
+        for tranche in TRANCHES:
+            if re.search(rf"(?<![a-z]){tranche}(?![a-z])", name):
+                return tranche
+    return "import"
 
 
 def lines(path: Path, on_progress: Callable[[int], None] = lambda _bytes: None) -> Iterator[tuple[int, bytes]]:

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session, aliased
 
 from feedback.ids import new_id
 from feedback.schema import Comparison, Sample, Vote
-from feedback.store import bulk, now, raters
+from feedback.store import bulk, leases, now, raters
 from feedback.store.comparisons import IMPORTED
 from feedback.store.samples import prompt_digest
 
@@ -41,6 +41,7 @@ class Judged:
 
 def add(session: Session, pairs: list[Pair]) -> dict[str, int]:
     """Record the pairs that are not known yet. Returns how many were `imported` and how many `known`."""
+    leases.lock(session, leases.IMPORTS)
     digests = [pair.origin_digest for pair in pairs]
     known = set(session.scalars(select(Comparison.origin_digest).where(Comparison.origin_digest.in_(digests))))
     fresh = [pair for pair in pairs if pair.origin_digest not in known]

@@ -14,6 +14,9 @@ from feedback.store import insert, now
 LEARNER = "learner"
 SCHEDULER = "scheduler"
 ENGINES = "engines"
+IMPORTS = "imports"
+"""Held by nobody, but locked while a batch is taken in: two imports of one file take turns, and each finds what the
+other has brought."""
 
 
 def acquire(session: Session, name: str, holder: str, ttl_s: float) -> int | None:

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session, aliased
 
 from feedback.ids import new_id
 from feedback.schema import Comparison, Sample, Transcript, Vote
-from feedback.store import insert, now, raters
+from feedback.store import insert, leases, now, raters
 from feedback.store.comparisons import IMPORTED
 
 READ_BATCH = 1000
@@ -27,6 +27,7 @@ class Attacked:
 
 def add(session: Session, attacks: list[tuple[str, Attacked]]) -> dict[str, int]:
     """Record the attacks, each with its digest, that are not known yet. Returns counts: `imported` and `known`."""
+    leases.lock(session, leases.IMPORTS)
     digests = [digest for digest, _ in attacks]
     known = set(session.scalars(select(Transcript.origin_digest).where(Transcript.origin_digest.in_(digests))))
     at, rater_id = now(session), raters.find_or_create(session, IMPORTED, "")

@@ -1,13 +1,15 @@
 import gzip
 import io
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from feedback.errors import InvalidRequest
 from feedback.exporting import export_votes
-from feedback.importing import import_file
+from feedback.importing import import_file, objective_of, tranche_of
+from feedback.red_team import import_transcripts
 from feedback.store import Store, votes
 from feedback.worker import count_all
 from tests.feedback.record import add_comparison, judgement
@@ -139,3 +141,39 @@ def test_what_two_files_of_one_name_had_set_aside_is_kept(store: Store, tmp_path
             kept.add(report.set_aside_file)
     assert len(kept) == 2
     assert sorted(json.loads(file.read_bytes())["record"] for file in kept) == ["{0", "{1"]
+
+
+@pytest.mark.parametrize(
+    ("path", "objective", "tranche"),
+    [
+        ("harmless-base-test.jsonl", "harmless", "base"),
+        ("helpful-rejection-sampled/train.jsonl.gz", "helpful", "rejection-sampled"),
+        ("harmless/helpful-online/test.jsonl", "helpful", "online"),
+        ("knowledge-base/helpful.jsonl", "helpful", "import"),
+        ("helpful/database.jsonl", "helpful", "import"),
+    ],
+)
+def test_file_and_folder_say_objective_and_tranche(tmp_path: Path, path: str, objective: str, tranche: str) -> None:
+    assert (objective_of(tmp_path / path), tranche_of(tmp_path / path)) == (objective, tranche)
+
+
+def test_a_file_in_the_working_directory_is_known_by_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "harmless-online").mkdir()
+    monkeypatch.chdir(tmp_path / "harmless-online")
+    assert (objective_of(Path("train.jsonl")), tranche_of(Path("train.jsonl"))) == ("harmless", "online")
+
+
+def test_two_imports_of_one_file_at_the_same_time_take_each_record_once(store: Store, tmp_path: Path) -> None:
+    path = tmp_path / "helpful-base.jsonl"
+    path.write_bytes(b"\n".join(hh(turns("Hi", f"a{n}"), turns("Hi", "b")) for n in range(3000)))
+    attacks = tmp_path / "red_team_attempts.jsonl"
+    record = {"transcript": turns("Hi", "no"), "rating": 1.0, "task_description": "try"}
+    attacks.write_bytes(b"\n".join(json.dumps(record | {"n": n}).encode() for n in range(3000)))
+    with ThreadPoolExecutor(4) as pool:
+        pairs = [pool.submit(import_file, store, path, "hh", home=tmp_path) for _ in range(2)]
+        transcripts = [pool.submit(import_transcripts, store, attacks, home=tmp_path) for _ in range(2)]
+        for reports in (pairs, transcripts):
+            counts = [(one.result().imported, one.result().known) for one in reports]
+            assert [sum(column) for column in zip(*counts, strict=True)] == [3000, 3000]
