@@ -4,6 +4,7 @@ Times are seconds since the epoch (UTC). Policy versions are whole numbers here 
 """
 
 import random
+import re
 from typing import Annotated, Any
 
 from sqlalchemy import JSON, BigInteger, Double, ForeignKey, Index, MetaData, UniqueConstraint, text
@@ -25,8 +26,8 @@ def version_name(version: int) -> str:
 
 
 def version_number(name: str) -> int:
-    """`v3` -> `3`. Raises InvalidRequest for anything else."""
-    if name.startswith("v") and name[1:].isdecimal():
+    """`v3` -> `3`. Raises InvalidRequest for anything else, and for more digits than a database's whole numbers have."""
+    if re.fullmatch(r"v[0-9]{1,9}", name):
         return int(name[1:])
     raise InvalidRequest(f"{name!r} is not a policy version; versions are written v0, v1, ...", param="version")
 

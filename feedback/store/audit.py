@@ -22,8 +22,12 @@ LEARNER, SCHEDULER, RULE = "learner", "scheduler", "rule"
 
 
 def add(session: Session, actor: str, action: str, subject: str = "", reason: str = "", **data: Any) -> AuditEntry:
-    """Add an entry to the end of the chain; `data` is plain JSON."""
+    """Add an entry to the end of the chain; `data` is plain JSON.
+
+    NUL becomes U+FFFD, as Postgres does with it on the way: the chain holds what is read again, on either database.
+    """
     session.flush()
+    subject, reason = subject.replace("\0", "\ufffd"), reason.replace("\0", "\ufffd")
     if session.get_bind().dialect.name == "postgresql":
         session.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": CHAIN_LOCK})
     last = newest(session)

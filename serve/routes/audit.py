@@ -14,7 +14,7 @@ from serve.routes.lists import Limit, Order, Page, page_of
 router = APIRouter(route_class=guarded("operate"))
 
 AfterEntry = Annotated[
-    int | None, Query(ge=0, lt=2**63, description="The number of the last entry of the page before.")
+    int | None, Query(ge=0, lt=2**31, description="The number of the last entry of the page before.")
 ]
 Subject = Annotated[
     str | None, Query(max_length=200, description="Only entries about this: a version, a rater, a key, an iteration.")

@@ -91,8 +91,8 @@ async def follow_iteration(
     iteration_id: str,
     request: Request,
     parts: Parts,
-    last_event_id: Annotated[int | None, Header(ge=0, lt=2**63, description="Resume after this event.")] = None,
-    after: Annotated[int, Query(ge=0, lt=2**63, description="The same, for who cannot set headers.")] = 0,
+    last_event_id: Annotated[int | None, Header(ge=0, lt=2**31, description="Resume after this event.")] = None,
+    after: Annotated[int, Query(ge=0, lt=2**31, description="The same, for who cannot set headers.")] = 0,
 ) -> Response:
     """Server-sent events of one, from the first or from `Last-Event-ID` on, until it has ended."""
     await parts.record.read(iterations.get, iteration_id)

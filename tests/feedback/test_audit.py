@@ -124,3 +124,12 @@ def test_many_at_once_make_one_chain(store: Store) -> None:
         list(threads.map(lambda number: store.write(audit.add, "key_1", "test", str(number)), range(40)))
     found = store.read(audit.verify)
     assert (found.entries, found.broken_at) == (40, None)
+
+
+def test_a_reason_with_a_nul_breaks_no_chain(store: Store) -> None:
+    ann = store.write(raters.find_or_create, "key_a", "ann")
+    store.write(raters.quarantine, ann, "they\0cheat")
+    store.write(audit.add, "me", "answer.set", "cmp\0", objective="help\0ful")
+    assert store.read(audit.verify).problem is None
+    (_, quarantined), _ = store.read(audit.list_page, limit=2, after=None, order="desc")
+    assert quarantined.reason == "they\ufffdcheat"
