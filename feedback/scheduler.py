@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 SECONDS_A_DAY = 86_400.0
 EXPIRE_INTERVAL_S = 600.0
+EXPIRED_AT_ONCE = 1000
 
 
 class Scheduler:
@@ -72,11 +73,19 @@ class Scheduler:
                 log.warning("rater %s is quarantined: %s", rater_id, reason)
 
     def expire_chats(self) -> None:
-        """Erase chats that have been kept for as long as they may be, some at each look."""
+        """Erase chats that have been kept for as long as they may be, some at each look.
+
+        They are looked for among all chats, which takes long: not in the transaction that erases, for which votes wait.
+        """
         days = self.settings.feedback.retention_days
-        if days is not None and time.monotonic() >= self._expire_at:
-            erased = self.store.write(samples.expire, self.store.read(now) - days * SECONDS_A_DAY)
-            self._expire_at = time.monotonic() + (0 if erased else EXPIRE_INTERVAL_S)
+        if days is None or time.monotonic() < self._expire_at:
+            return
+        before = self.store.read(now) - days * SECONDS_A_DAY
+        found = self.store.read(samples.expired, before, EXPIRED_AT_ONCE)
+        if found:
+            self.store.write(samples.expire, found, before)
+        # More may be there when so many were.
+        self._expire_at = time.monotonic() + (0 if len(found) == EXPIRED_AT_ONCE else EXPIRE_INTERVAL_S)
 
     def start_due_iteration(self) -> None:
         loop = self.settings.loop

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
-from sqlalchemy import select, update
+from sqlalchemy import Select, select, update
 from sqlalchemy.orm import Session
 
 from feedback.ids import new_id
@@ -103,29 +103,29 @@ ERASED: dict[str, Any] = {
 """What an erased sample holds: the row stays, so that what was counted still adds up; its texts go."""
 
 
-def expire(session: Session, before: float, limit: int = 1000) -> int:
-    """Erase up to `limit` samples from before that time that no vote was cast on. Returns how many."""
-    judged = select(Vote.id).join(Comparison, Comparison.id == Vote.comparison_id)
-    expired = (
-        select(Sample.id)
-        .where(
-            Sample.created_at < before,
-            Sample.status != "erased",
-            ~judged.where(Comparison.sample_0 == Sample.id).exists(),
-            ~judged.where(Comparison.sample_1 == Sample.id).exists(),
-        )
-        .limit(limit)
-    )
-    ids = list(session.scalars(expired))
+def expired(session: Session, before: float, limit: int) -> list[str]:
+    """Up to `limit` samples from before that time that no vote was cast on and whose texts are still there."""
+    return list(session.scalars(_expired(before).limit(limit)))
+
+
+def expire(session: Session, ids: Sequence[str], before: float) -> int:
+    """Erase those of these samples that are `expired` still. Returns how many."""
+    ids = list(session.scalars(_expired(before).where(Sample.id.in_(ids))))
     close(session, ids)
-    erased = session.execute(
-        update(Sample)
-        .where(Sample.id.in_(ids))
-        .values(ERASED)
-        .returning(Sample.id)
-        .execution_options(synchronize_session=False)
+    session.execute(
+        update(Sample).where(Sample.id.in_(ids)).values(ERASED).execution_options(synchronize_session=False)
     )
-    return len(erased.all())
+    return len(ids)
+
+
+def _expired(before: float) -> Select[str]:
+    judged = select(Vote.id).join(Comparison, Comparison.id == Vote.comparison_id)
+    return select(Sample.id).where(
+        Sample.created_at < before,
+        Sample.status != "erased",
+        ~judged.where(Comparison.sample_0 == Sample.id).exists(),
+        ~judged.where(Comparison.sample_1 == Sample.id).exists(),
+    )
 
 
 def close(session: Session, erased: Any) -> None:

@@ -102,6 +102,15 @@ def test_chats_are_erased_when_they_have_been_kept_for_long_enough_unless_voted_
     assert {store.read(samples.get, kept.id).status for kept in (young, judged)} == {"complete"}
 
 
+def test_no_vote_waits_while_old_chats_are_looked_for(settings: Settings) -> None:
+    store = Store(settings.record_url)
+    keeping = settings.model_copy(update={"feedback": settings.feedback.model_copy(update={"retention_days": 30.0})})
+    store.write(samples.add, [sample("young", created_at=time.time())])
+    looking = Scheduler(keeping, Store(settings.record_url), make_celery(settings))
+    # With the one write lock taken, what only reads comes to its end.
+    store.write(lambda _: looking.expire_chats())
+
+
 def test_raters_are_watched_as_votes_come_in(settings: Settings) -> None:
     store = Store(settings.record_url)
     scheduler = Scheduler(settings, store, make_celery(settings))
