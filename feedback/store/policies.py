@@ -11,7 +11,9 @@ from feedback.ids import new_id
 from feedback.schema import Policy, Promotion, version_name
 from feedback.store import audit, datasets, leases, now, page
 
-OF_THE_ITERATION = ("preference", "watch", "ppo", "dpo", "guard", "evaluation", "frontier", "strange_prompts")
+OF_THE_ITERATION = (
+    "preference", "watch", "ppo", "dpo", "guard", "evaluation", "frontier", "strange_prompts", "rehearsal",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

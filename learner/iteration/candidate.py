@@ -68,6 +68,7 @@ def improve(
         finish(this, candidate.policy)
         return [step for _, step in sorted(steps.items())], {}
     task = {
+        "parent": candidate.parent,
         "dataset": str(votes.dataset),
         "harmful": sorted(votes.harmful),
         "preference": str(this.folder / PREFERENCE),

@@ -14,7 +14,7 @@ from learner.gradient_checkpointing import checkpoint_layers
 from learner.iteration.examples import Votes
 from learner.iteration.rollouts import sampler_for
 from learner.iteration.run import Run
-from learner.iteration.versions import Candidate, load, starting_point
+from learner.iteration.versions import Candidate, begun_from, load
 from learner.lease import Watch
 from learner.number_format import forward_format, forward_passes
 from learner.policy import Policy
@@ -53,8 +53,9 @@ def train_ppo_together(
 ) -> PPOEnd:
     """Train the candidate in place, or go on from the checkpoint.
 
-    `task`: `dataset` (folder), `harmful` (see `Votes`), `preference` and `watch` (folders of these models, None for no
-    watch), `reward_weights`, `rehearse_on` (prompts as token ids), `state` (name of the checkpoint file).
+    `task`: `parent` (the version that the candidate starts as), `dataset` (folder), `harmful` (see `Votes`),
+    `preference` and `watch` (folders of these models, None for no watch), `reward_weights`, `rehearse_on` (prompts as
+    token ids), `state` (name of the checkpoint file).
     """
     this.processes.tell({"what": "ppo", **task})
     return _ppo(this, start, preference_model, watch, candidate, task, on_step)
@@ -79,7 +80,7 @@ def _join_in(this: Run) -> None:
             else:
                 judge, watch = (_model(start, task[name]) for name in ("preference", "watch"))
                 assert judge is not None
-                _ppo(this, start, judge, watch, starting_point(this, start), task, lambda _: None)
+                _ppo(this, start, judge, watch, begun_from(this, start, task["parent"]), task, lambda _: None)
 
 
 def _model(start: Policy, folder: str | None) -> PreferenceModel | None:

@@ -4,6 +4,7 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
+import orjson
 import torch
 from transformers import AutoConfig
 
@@ -13,10 +14,12 @@ from feedback.schema import version_name
 from feedback.settings import LearnerSettings, Settings
 from feedback.store import Store, policies
 from learner.gradient_checkpointing import checkpoint_layers
-from learner.iteration.run import Run, device_of
+from learner.iteration.run import Run, device_of, write_json
 from learner.lora import copy_sharing_frozen, has_adapter, load_adapter, merge, with_adapter
 from learner.number_format import forward_format
 from learner.policy import Policy, load_policy
+
+STARTING_POINT = "starting_point.json"
 
 log = logging.getLogger(__name__)
 
@@ -47,11 +50,26 @@ def load_version(store: Store, settings: Settings, learner: LearnerSettings, ver
 
 def starting_point(this: Run, start: Policy) -> Candidate:
     """The policy that training begins from, to be trained; `start` is v0."""
-    serving = this.store.read(policies.serving)
-    from_last = this.learner.start_from == "last" and serving is not None
-    version = serving.version if from_last and serving is not None else 0
+    return begun_from(this, start, _starting_version(this))
+
+
+def begun_from(this: Run, start: Policy, version: int) -> Candidate:
+    """A candidate that starts as this version; `start` is v0."""
     base = adapters.base_of(_folder(this, version))
     return Candidate(trainable(this, start, version), version, version if base is None else base.version)
+
+
+def _starting_version(this: Run) -> int:
+    """With `start_from = "last"` what served when this was first asked: a checkpoint goes on from there, whatever was
+    promoted since."""
+    if this.learner.start_from == "start":
+        return 0
+    file = this.folder / STARTING_POINT
+    if not file.exists():
+        serving = this.store.read(policies.serving)
+        write_json(file, {"version": 0 if serving is None else serving.version})
+    version: int = orjson.loads(file.read_bytes())["version"]
+    return version
 
 
 def trainable(this: Run, start: Policy, version: int) -> Policy:
