@@ -4,8 +4,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import orjson
-
 from feedback import policy_weights
 from feedback.schema import version_name
 from feedback.settings import LearnerSettings
@@ -17,6 +15,7 @@ from learner.iteration.examples import Votes
 from learner.iteration.preferences import PREFERENCE, WATCH
 from learner.iteration.rehearsing import TokenIds
 from learner.iteration.run import Run, write_json
+from learner.iteration.steps import Steps
 from learner.iteration.together import train_ppo_together
 from learner.iteration.versions import Candidate, finish, load, published_base
 from learner.policy import Policy
@@ -52,21 +51,16 @@ def improve(
     what each step did, and how it ended."""
     trainer = this.learner.trainer
     this.progress.enter(trainer)
-    steps_file = this.folder / f"{trainer}.jsonl"
-    known = [orjson.loads(line) for line in steps_file.read_bytes().splitlines()] if steps_file.exists() else []
-    steps = {step["step"]: step for step in known}
+    steps = Steps(this.folder / f"{trainer}.jsonl")
 
     def on_step(done: PPOStep | DPOStep) -> None:
-        steps[done.step] = orjson.loads(orjson.dumps(done))
-        # Steps beyond a checkpoint that is gone on from were written before and are done again.
-        so_far = [step for number, step in sorted(steps.items()) if number <= done.step]
-        steps_file.write_bytes(b"".join(orjson.dumps(step, option=orjson.OPT_APPEND_NEWLINE) for step in so_far))
+        steps.add(done)
         this.progress.training_step(trainer, done)
 
     if trainer == "dpo":
         _train_dpo(this, votes, start, judges, candidate, rehearse_on, on_step)
         finish(this, candidate.policy)
-        return [step for _, step in sorted(steps.items())], {}
+        return steps.so_far, {}
     task = {
         "parent": candidate.parent,
         "dataset": str(votes.dataset),
@@ -80,7 +74,7 @@ def improve(
     end = train_ppo_together(this, start, judges.preference_model, judges.watch, candidate, task, on_step)
     finish(this, candidate.policy)
     this.progress.tell("guard", asdict(end))
-    return [step for number, step in sorted(steps.items()) if number <= end.steps], asdict(end)
+    return steps.so_far, asdict(end)
 
 
 def _train_dpo(
