@@ -90,5 +90,7 @@ def auroc(ordinary_N: Tensor, strange_M: Tensor) -> float | None:
     """The chance that a strange one scores above an ordinary one, equal scores counting half; None without either."""
     if not len(ordinary_N) or not len(strange_M):
         return None
-    above_N_M = (strange_M > ordinary_N[:, None]).double() + (strange_M == ordinary_N[:, None]).double() / 2
-    return float(above_N_M.mean())
+    # By places in their order: of a record of 100,000 prompts there are more pairs than memory.
+    ordered_N = ordinary_N.sort().values
+    below_M, up_to_M = (torch.searchsorted(ordered_N, strange_M, right=right) for right in (False, True))
+    return float((below_M + up_to_M).double().mean()) / (2 * len(ordinary_N))

@@ -23,7 +23,8 @@ from learner.outliers import Outliers, auroc, fit
 from learner.policy import Policy, text_of
 
 WEIGHTS, ABOUT = "strange_prompts.safetensors", "strange_prompts.json"
-PROMPTS_PER_FORWARD = 32
+# The library keeps the states of all layers: in bf16 two gigabytes of a model of eight billion parameters.
+TOKENS_PER_FORWARD = 1 << 13
 # Far from any conversation, for the evidence of a home that knows no harmful prompt.
 ODD = (
     "qzx vvk jjw plomf grzt",
@@ -77,8 +78,8 @@ def states(start: Policy, texts: Sequence[str], layer: int, max_tokens: int) -> 
     CPU."""
     encoded = [start.encode_chat([{"role": "user", "content": text}])[-max_tokens:] for text in texts]
     found = torch.zeros(len(encoded), start.model.config.get_text_config().hidden_size)
-    for first in range(0, len(encoded), PROMPTS_PER_FORWARD):
-        rows = encoded[first : first + PROMPTS_PER_FORWARD]
+    for places in _pieces([len(row) for row in encoded]):
+        rows = [encoded[place] for place in places]
         width = max(map(len, rows))
         tokens_B_T = torch.tensor([[*row, *[0] * (width - len(row))] for row in rows], device=start.model.device)
         lengths_B = torch.tensor([len(row) for row in rows], device=tokens_B_T.device)
@@ -87,8 +88,18 @@ def states(start: Policy, texts: Sequence[str], layer: int, max_tokens: int) -> 
             input_ids=tokens_B_T, attention_mask=present_B_T, output_hidden_states=True, use_cache=False
         )
         hidden_B_T_D = output.hidden_states[layer].float() * present_B_T[..., None]
-        found[first : first + len(rows)] = (hidden_B_T_D.sum(dim=1) / lengths_B[:, None]).cpu()
+        found[places] = (hidden_B_T_D.sum(dim=1) / lengths_B[:, None]).cpu()
     return found
+
+
+def _pieces(lengths: Sequence[int]) -> list[list[int]]:
+    """Places of prompts, those of like length together, in pieces that one pass can hold."""
+    cut: list[list[int]] = []
+    for place in sorted(range(len(lengths)), key=lengths.__getitem__):
+        if not cut or (len(cut[-1]) + 1) * lengths[place] > TOKENS_PER_FORWARD:
+            cut.append([])
+        cut[-1].append(place)
+    return cut
 
 
 @dataclass(frozen=True)
@@ -126,7 +137,8 @@ def train_strange_prompts(
         "ordinary": seen(prompts.held_out_ordinary), "harmful": seen(prompts.held_out_harmful), "odd": seen(ODD),
     }  # fmt: skip
     scores = {name: outliers.score(states_N_D) for name, states_N_D in held_out.items()}
-    threshold = float(torch.quantile(scores["ordinary"], 1 - settings.refused_share))
+    # Not between two of them: of fewer than 1 / refused_share that would refuse one.
+    threshold = float(torch.quantile(scores["ordinary"], 1 - settings.refused_share, interpolation="higher"))
     found: dict[str, float | None] = {}
     for name in ("harmful", "odd"):
         found[name] = auroc(scores["ordinary"], scores[name])

@@ -53,6 +53,13 @@ def test_auroc_by_hand():
     assert auroc(torch.tensor([1.0]), torch.zeros(0)) is None
 
 
+def test_auroc_counts_pairs_in_any_order_and_many_alike():
+    generator = torch.Generator().manual_seed(3)
+    ordinary, strange = (torch.randint(0, 9, (count,), generator=generator).double() for count in (101, 57))
+    pairs = [(a < b) + (a == b) / 2 for a in ordinary.tolist() for b in strange.tolist()]
+    assert auroc(ordinary, strange) == pytest.approx(sum(pairs) / len(pairs), abs=1e-12)
+
+
 def test_the_discriminant_is_judged_by_what_it_did_not_learn_from():
     generator = torch.Generator().manual_seed(2)
     noise, same = (torch.randn(200, 60, generator=generator) for _ in range(2))
