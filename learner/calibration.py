@@ -38,13 +38,17 @@ def expected_calibration_error(margins_C: Tensor, labels_C: Tensor, bins: int = 
     """Mean over comparisons of |mean predicted - mean actual| in their bin of confidence.
 
     Both orders of a pair are one prediction, so margins are turned until the predicted side is preferred (probability
-    >= 0.5) and labels with them; bins split [0.5, 1] evenly. Source: Naeini et al. 2015.
+    >= 0.5) and labels with them, a half where neither side is; bins split [0.5, 1] evenly. Source: Naeini et al. 2015.
     """
-    turned_C = torch.where(margins_C >= 0, labels_C, 1 - labels_C)
+    turned_C = _of_the_predicted_side(margins_C, labels_C)
     confidence_C = torch.sigmoid(margins_C.abs())
     bin_C = ((confidence_C - 0.5) * 2 * bins).long().clamp(max=bins - 1)
     gaps = torch.zeros(bins).index_add(0, bin_C, (confidence_C - turned_C).float())
     return float(gaps.abs().sum() / len(margins_C))
+
+
+def _of_the_predicted_side(margins_C: Tensor, labels_C: Tensor) -> Tensor:
+    return 0.5 + margins_C.sign() * (labels_C - 0.5)
 
 
 def calibration_noise(margins_C: Tensor, bins: int = 10) -> float:
@@ -60,7 +64,7 @@ def calibration_noise(margins_C: Tensor, bins: int = 10) -> float:
 def calibration_bins(margins_C: Tensor, labels_C: Tensor, bins: int = 10) -> list[dict[str, float]]:
     """What `expected_calibration_error` sums up, bin by bin: mean predicted `confidence`, mean actual `accuracy` and
     the `count` of comparisons. Empty bins are left out."""
-    turned_C = torch.where(margins_C >= 0, labels_C, 1 - labels_C)
+    turned_C = _of_the_predicted_side(margins_C, labels_C)
     confidence_C = torch.sigmoid(margins_C.abs())
     bin_C = ((confidence_C - 0.5) * 2 * bins).long().clamp(max=bins - 1)
     return [

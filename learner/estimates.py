@@ -10,21 +10,33 @@ Estimate = dict[str, Any]
 
 
 def estimate(values_B: Tensor, confidence: float) -> Estimate:
-    """Mean of independent values with its normal interval: `{"value", "interval", "count"}`; nulls where there is none.
+    """Mean of independent values with its normal interval: `{"value", "interval", "count"}`; nulls where there is none,
+    as of the interval of a single value."""
+    count = len(values_B)
+    if count < 2:
+        return {"value": float(values_B.mean()) if count else None, "interval": None, "count": count}
+    mean = float(values_B.double().mean())
+    half = normal_quantile(confidence) * float(values_B.double().std()) / math.sqrt(count)
+    return {"value": mean, "interval": [mean - half, mean + half], "count": count}
 
-    A mean of shares at 0 or 1 gets the Wilson interval's width there, so that no interval is empty.
+
+def share(values_B: Tensor, confidence: float) -> Estimate:
+    """Mean of independent values from 0 to 1, such as wins and halves for ties, with an interval in [0, 1].
+
+    The normal interval as if z^2 more had been seen, half of them 0 and half 1: so few values are never certain, and
+    one that is higher moves neither end down. (Agresti and Coull 1998, where values are 0 or 1.)
     """
     count = len(values_B)
     if count == 0:
         return {"value": None, "interval": None, "count": 0}
-    mean = float(values_B.double().mean())
+    values_B = values_B.double()
     z = normal_quantile(confidence)
-    deviation = float(values_B.double().std(unbiased=False))
-    half = z * deviation / math.sqrt(count) if deviation > 0 else z * z / (count + z * z)
-    low, high = mean - half, mean + half
-    if bool(((values_B >= 0) & (values_B <= 1)).all()):
-        low, high = max(0.0, low), min(1.0, high)
-    return {"value": mean, "interval": [low, high], "count": count}
+    seen = count + z * z
+    middle = (float(values_B.sum()) + z * z / 2) / seen
+    variance = (float(values_B.square().sum()) + z * z / 2) / seen - middle**2
+    half = z * math.sqrt(variance / seen)
+    interval = [max(0.0, middle - half), min(1.0, middle + half)]
+    return {"value": float(values_B.mean()), "interval": interval, "count": count}
 
 
 def normal_quantile(confidence: float) -> float:

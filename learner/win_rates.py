@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from feedback.objectives import OVERALL
-from learner.estimates import estimate
+from learner.estimates import estimate, share
 from learner.length_control import length_controlled_win_rate
 from learner.number_format import exactly
 
@@ -38,8 +38,8 @@ def win_rates(
     def by(own_B: Tensor, other_B: Tensor) -> dict[str, Any]:
         wins_B = (own_B > other_B).float() + (own_B == other_B).float() / 2
         return {
-            "win_rate": estimate(wins_B, confidence),
-            "win_rate_shorter": estimate(wins_B[shorter_B], confidence),
+            "win_rate": share(wins_B, confidence),
+            "win_rate_shorter": share(wins_B[shorter_B], confidence),
             "win_rate_length_controlled": length_controlled_win_rate(
                 wins_B, own.lengths_B, other.lengths_B, confidence
             ),

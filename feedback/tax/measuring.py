@@ -83,7 +83,7 @@ def _compare_task(before: Sequence[float], after: Sequence[float]) -> dict[str, 
         "questions": len(before),
         "before": _share(before),
         "after": _share(after),
-        "drop": _estimate(fmean(differences), _stderr(differences) or _least_stderr(len(differences))),
+        "drop": _estimate(fmean(differences), max(_stderr(differences), _least_stderr(len(differences)))),
     }
 
 
@@ -97,7 +97,8 @@ def _estimate(value: float, stderr: float) -> dict[str, Any]:
 
 
 def _least_stderr(count: int) -> float:
-    """Where no answer changed: that of Wilson's interval at a share of 0, so that few questions do not look certain."""
+    """That of Wilson's interval at a share of 0, so that few questions do not look certain where no answer changed, nor
+    surer where one did."""
     z = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2)
     return z / (count + z * z)
 

@@ -1,4 +1,4 @@
-"""What each step of a trainer did, kept a line each beside its checkpoint, so that whoever resumes it knows them all."""
+"""What each step of a trainer did, a line each beside its checkpoint, so that whoever resumes it knows them all."""
 
 from bisect import bisect_left
 from operator import itemgetter

@@ -50,6 +50,13 @@ def test_calibration_error_by_hand():
     assert expected_calibration_error(margins, torch.tensor([0.8, 0.8, 0.2, 0.2])) == pytest.approx(0.0, abs=1e-6)
 
 
+def test_a_model_that_prefers_neither_side_is_taken_for_one_that_says_a_half_of_either():
+    """Whichever side of a pair happens to stand first: imported pairs are all of one kind."""
+    alike, first = torch.zeros(8), torch.ones(8)
+    assert expected_calibration_error(alike, first) == expected_calibration_error(alike, 1 - first) == 0
+    assert calibration_bins(alike, first) == [{"confidence": 0.5, "accuracy": 0.5, "count": 8}]
+
+
 def test_accuracy_leaves_out_ties_and_halves_equal_scores():
     margins, labels = torch.tensor([1.0, -1.0, 0.0, 5.0]), torch.tensor([0.9, 0.9, 0.1, 0.5])
     assert accuracy(margins, labels) == pytest.approx(0.5)
@@ -66,7 +73,8 @@ def test_bins_by_hand_and_in_step_with_the_error():
     labels = torch.tensor([0.4, 1.0, 0.0, 1.0, 0.5])
     low, high = calibration_bins(margins, labels)
     assert (low["count"], high["count"]) == (2, 3)
-    assert low["accuracy"] == pytest.approx(0.7)
+    # Of the first pair the model prefers neither side.
+    assert low["accuracy"] == pytest.approx(0.75)
     assert high["accuracy"] == pytest.approx((1 + 1 + 0.5) / 3)
     assert high["confidence"] == pytest.approx(1 / (1 + math.exp(-3)))
     error = sum(one["count"] * abs(one["confidence"] - one["accuracy"]) for one in (low, high)) / 5

@@ -41,6 +41,12 @@ def test_few_questions_without_a_change_are_not_certain() -> None:
         assert drop["value"] == 0 and drop["interval"] == pytest.approx([-half, half], abs=5e-5)
 
 
+def test_one_answer_more_that_is_wrong_does_not_make_the_drop_surer() -> None:
+    none, one = (compare({"sums": [1] * 60}, {"sums": [0] * wrong + [1] * (60 - wrong)})["drop"] for wrong in (0, 1))
+    assert one["value"] > none["value"]
+    assert one["interval"][1] > none["interval"][1]
+
+
 def test_what_got_better_is_a_negative_drop() -> None:
     assert compare({"sums": [0, 0]}, {"sums": [1, 1]})["drop"]["value"] == -1
 
