@@ -29,8 +29,13 @@ async def until_next_round(interval_s: float) -> None:
     await asyncio.sleep(next_round(interval_s) - asyncio.get_running_loop().time())
 
 
+def tell(what: str, error: BaseException) -> None:
+    """Log that `what` has failed: where, and not the error's own words, which may quote what people wrote."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    log.error("%s: %s at %s:%d", what, type(error).__name__, place.filename, place.lineno)
+
+
 def _tell(task: "asyncio.Task[None]") -> None:
     error = None if task.cancelled() else task.exception()
     if error is not None:
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        log.error("%s ended by %s at %s:%d", task.get_name(), type(error).__name__, place.filename, place.lineno)
+        tell(f"{task.get_name()} has ended", error)

@@ -169,6 +169,8 @@ class Gateway:
                     await self._note_when_versions_were_made()
             except (SQLAlchemyError, RecordUnavailable) as error:
                 log.warning("the record does not answer (%s)", type(error).__name__)
+            except Exception as error:  # noqa: BLE001 - it may be better in the next round; without one nobody follows
+                background.tell("the record could not be followed", error)
             await self._until_there_is_news()
 
     async def _until_there_is_news(self) -> None:

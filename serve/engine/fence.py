@@ -50,7 +50,14 @@ class Fence:
             yield epoch
         finally:
             renewing.cancel()
+            await self._let_go(epoch)
+
+    async def _let_go(self, epoch: int) -> None:
+        try:
             await self._record.write(leases.release, self._name, epoch)
+        except RecordUnavailable as error:
+            # What was done under it is done, and it runs out by itself.
+            log.warning("the lease on %s was not given back: %s", self._name, error)
 
     async def _renew(self, epoch: int) -> None:
         while True:

@@ -7,7 +7,7 @@ A process whose lease on serving has run out is not waited for: it gives what se
 import asyncio
 import time
 
-from feedback.errors import EngineUnavailable
+from feedback.errors import EngineUnavailable, RecordUnavailable
 from feedback.settings import EngineSettings
 from feedback.store import presence
 from feedback.store.presence import Asked
@@ -17,6 +17,7 @@ from serve.metrics import Metrics
 from serve.record import Record
 
 POLL_S = 0.02
+AFTER_SILENCE_S = 0.5
 
 
 class HostsNotReady(EngineUnavailable):
@@ -58,12 +59,19 @@ class OtherHosts:
                 await asyncio.sleep(POLL_S)
 
     async def wait_until_they_serve(self, version: int) -> list[str]:
-        """Returns the hosts that do not, though they had time."""
+        """Returns the hosts that do not, though they had time. A record that is away for a moment undoes nothing: it is
+        asked again. Raises RecordUnavailable when it stays away.
+        """
         deadline = time.monotonic() + self._timeout_s
         while True:
-            behind = await self._record.read(presence.behind, self._own.id, version)
-            if not behind or time.monotonic() > deadline:
-                return behind
+            try:
+                behind = await self._record.read(presence.behind, self._own.id, version)
+                if not behind or time.monotonic() > deadline:
+                    return behind
+            except RecordUnavailable:
+                if time.monotonic() > deadline:
+                    raise
+                await asyncio.sleep(AFTER_SILENCE_S)
             await asyncio.sleep(POLL_S)
 
     async def withdraw(self, epoch: int) -> None:

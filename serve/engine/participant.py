@@ -116,9 +116,10 @@ class Participant:
         try:
             if not (await self._load(part, stage) if part.loads else await self._look_on(part, stage)):
                 return
-        except TandemError as failure:
-            log.warning("%s could not be prepared here: %s", version_name(part.asked.version), failure.message)
-            error, part.failed = failure.message, True
+        except (TandemError, OSError) as failure:
+            error = failure.message if isinstance(failure, TandemError) else failure.strerror or type(failure).__name__
+            log.warning("%s could not be prepared here: %s", version_name(part.asked.version), error)
+            part.failed = True
         part.done = stage
         with contextlib.suppress(SQLAlchemyError, RecordUnavailable):
             await self._record.write(presence.answer, self._own.id, part.asked.epoch, stage, error)

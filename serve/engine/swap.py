@@ -173,7 +173,9 @@ class Promoter:
             raise
         await self._flipping.spread(policy)
         if not self._pool.is_open:
-            await self._own.enter()
+            # It serves by the record; should that be away by now, this process enters at its next look.
+            with contextlib.suppress(SQLAlchemyError, RecordUnavailable):
+                await self._own.enter()
         return await self._others.wait_until_they_serve(version) if others else []
 
     async def _commit(self, loaded: Loaded, change: Change, epoch: int) -> int:

@@ -57,3 +57,24 @@ async def test_a_lease_is_renewed_again_when_the_record_is_back(
         while record.renewals < 3:
             await asyncio.sleep(0.01)
     record.close()
+
+
+class AwayAtTheEnd(Record):
+    """The database goes away while the lease is held."""
+
+    async def write(self, operation: Any, *args: Any, **kwargs: Any) -> Any:
+        if operation is leases.release:
+            raise RecordUnavailable("the database is not there")
+        return await super().write(operation, *args, **kwargs)
+
+
+async def test_what_was_done_under_a_lease_that_cannot_be_given_back_is_done(tmp_path: Path) -> None:
+    store = Store(f"sqlite:///{tmp_path / 'record.db'}")
+    store.migrate()
+    record = AwayAtTheEnd(store)
+    async with Fence(record).held():
+        pass
+    with pytest.raises(ValueError, match="its own"):
+        async with Fence(record, "another").held():
+            raise ValueError("its own")
+    record.close()

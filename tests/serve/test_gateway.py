@@ -1,0 +1,28 @@
+"""What goes on in one API process beside its requests."""
+
+import time
+from typing import Any
+
+import pytest
+
+from tests.serve.conftest import Tandem
+
+PATIENCE_S = 30.0
+
+
+def test_the_record_is_followed_whatever_has_gone_wrong(quiet: Tandem, monkeypatch: pytest.MonkeyPatch) -> None:
+    record, rounds = quiet.gateway.record, list[str]()
+    read = record.read
+
+    async def read_or_fail(operation: Any, *args: Any, **kwargs: Any) -> Any:
+        if operation.__name__ == "serving":
+            rounds.append(operation.__name__)
+            if len(rounds) == 1:
+                raise OSError("no space left on device")
+        return await read(operation, *args, **kwargs)
+
+    monkeypatch.setattr(record, "read", read_or_fail)
+    deadline = time.monotonic() + PATIENCE_S
+    while len(rounds) < 3:
+        assert time.monotonic() < deadline, "nobody follows the record any more"
+        time.sleep(0.05)
