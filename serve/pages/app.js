@@ -1,6 +1,7 @@
 // Starts the pages: who is signed in, which page the address means, and what leads from one to another.
 import { element } from "./element.js";
 import { announce } from "./announce.js";
+import { Refused } from "./api.js";
 import { readSession, reaches, onSignedOut, signOut } from "./session.js";
 import { pageFor, PAGES } from "./router.js";
 import { showSignIn } from "./sign_in.js";
@@ -12,7 +13,13 @@ let navigation = 0;
 let shown = null;
 
 async function start() {
-  session = await readSession();
+  try {
+    session = await readSession();
+  } catch (error) {
+    if (!(error instanceof Refused)) throw error;
+    main.replaceChildren(notNow(error));
+    return;
+  }
   document.addEventListener("click", followLink);
   // A link within a page changes the address too.
   window.addEventListener("popstate", () => location.pathname !== shown && show());
@@ -101,6 +108,16 @@ function notForThisRole(page) {
     { class: "notice narrow" },
     element("h1", {}, page.name),
     element("p", {}, `This page needs a key with the role “${page.role}”; yours has the role “${session.role}”.`),
+  );
+}
+
+function notNow(error) {
+  return element(
+    "div",
+    { class: "notice narrow", role: "alert" },
+    element("h1", {}, "Not now"),
+    element("p", {}, `Who is signed in cannot be found out: ${error.message}.`),
+    element("button", { type: "button", onclick: () => location.reload() }, "Try again"),
   );
 }
 

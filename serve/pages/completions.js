@@ -32,7 +32,7 @@ async function* eventData(body) {
   const reader = body.pipeThrough(new TextDecoderStream()).getReader();
   try {
     for (;;) {
-      const { done, value } = await reader.read();
+      const { done, value } = await next(reader);
       if (done) return;
       pending += value;
       const events = pending.split("\n\n");
@@ -43,5 +43,15 @@ async function* eventData(body) {
     }
   } finally {
     reader.cancel().catch(() => {});
+  }
+}
+
+/** What comes next. A connection that went in the middle of it is an end, too; who waits for more finds it too early. */
+async function next(reader) {
+  try {
+    return await reader.read();
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    return { done: true };
   }
 }

@@ -1,5 +1,9 @@
 """The chat page with real engines: replies stream, two are compared, the chosen one goes on."""
 
+import socket
+import threading
+from collections.abc import Iterator
+
 import pytest
 from playwright.sync_api import Page, expect
 from sqlalchemy import select
@@ -11,6 +15,7 @@ from tests.serve.pages.conftest import IN_CHROMIUM, Visitors
 pytestmark = IN_CHROMIUM
 
 REPLY_TIMEOUT_MS = 30_000
+BEGUN = b'data: {"choices":[{"index":0,"delta":{"content":"The capital of France"}}]}\n\n'
 
 
 def say(page: Page, text: str) -> None:
@@ -124,6 +129,37 @@ def test_an_error_is_said_and_can_be_tried_again(tandem: Tandem, visitors: Visit
     say(page, "What is 2 + 2?")
     expect(page.locator(".problem")).to_contain_text("No reply: all engines are down.")
     visitors.forgive("503")
+    page.unroute("**/v1/chat/completions")
+    page.get_by_role("button", name="Ask again").click()
+    replies(page, 1)
+
+
+@pytest.fixture
+def breaks_off() -> Iterator[str]:
+    """The address of a server whose stream ends in the middle of a reply, with its connection."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(65_536)
+                head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+                connection.sendall(head + b"%x\r\n%b\r\n" % (len(BEGUN), BEGUN))
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}/"
+        thread.join()
+
+
+@pytest.mark.engine
+def test_a_connection_that_goes_in_mid_reply_is_said(tandem: Tandem, visitors: Visitors, breaks_off: str) -> None:
+    page = visitors.visit(tandem, role="chat")
+    expect(page.get_by_role("button", name="Send")).to_be_enabled()
+    page.route("**/v1/chat/completions", lambda route: route.continue_(url=breaks_off))
+    say(page, "What is the capital of France?")
+    expect(page.locator(".problem")).to_contain_text("No reply: the reply broke off.")
+    visitors.forgive("ERR_INCOMPLETE_CHUNKED_ENCODING")
     page.unroute("**/v1/chat/completions")
     page.get_by_role("button", name="Ask again").click()
     replies(page, 1)

@@ -52,3 +52,15 @@ def test_the_address_of_nothing(quiet: Tandem, visitors: Visitors) -> None:
     page = visitors.visit(quiet, "/operate/v99")
     expect(page.get_by_role("alert")).to_contain_text("no policy version v99")
     visitors.forgive("404")
+
+
+def test_a_server_that_cannot_say_who_is_signed_in_is_asked_again(quiet: Tandem, visitors: Visitors) -> None:
+    page = visitors.visit(quiet, "/vote", role="vote")
+    expect(page.get_by_text("No open pairs")).to_be_visible()
+    page.route("**/v1/session", lambda route: route.fulfill(status=503, json={"detail": "the database is away"}))
+    page.reload()
+    expect(page.get_by_role("alert")).to_contain_text("the database is away")
+    visitors.forgive("503")
+    page.unroute("**/v1/session")
+    page.get_by_role("button", name="Try again").click()
+    expect(page.get_by_text("No open pairs")).to_be_visible()
