@@ -31,14 +31,14 @@ class Connection(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        heads = self._heads
+        heads, reads_body = self._heads, self._reads_body
         super().data_received(data)
         if self.transport.is_closing():
             return
-        if self._heads != heads or self._reads_body:
-            self._head_bytes = 0
-        else:
+        if self._heads == heads and not reads_body:
             self._head_bytes += len(data)
+        else:
+            self._head_bytes = 0
         if self._head_bytes > LARGEST_HEAD_BYTES:
             self._refuse(431)
         elif self._slowest is None and (self._head_bytes or self._reads_body):

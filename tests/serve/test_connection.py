@@ -107,6 +107,14 @@ async def test_headers_that_are_too_long_are_431(connect: Connect) -> None:
     assert (await rest_of(reader)).startswith(b"HTTP/1.1 431 ")
 
 
+async def test_the_end_of_a_body_is_no_head(connect: Connect) -> None:
+    reader, writer = await connect()
+    writer.write(HEAD + b"connection: close\r\ncontent-length: %d\r\n\r\nz" % (LARGEST_HEAD_BYTES + 2))
+    await asyncio.sleep(0.1)
+    writer.write(b"z" * (LARGEST_HEAD_BYTES + 1))
+    assert b"%d bytes;end" % (LARGEST_HEAD_BYTES + 2) in (await rest_of(reader)).replace(b"\r\n3\r\n", b"")
+
+
 async def test_bodies_are_no_heads_however_they_arrive(connect: Connect) -> None:
     reader, writer = await connect()
     body = b"z" * (3 * LARGEST_HEAD_BYTES)
