@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 import pytest
+from sqlalchemy.orm import Session
 
 from feedback.queue import VoteHints, make_celery, send
 from feedback.scheduler import Scheduler, due
@@ -107,8 +108,13 @@ def test_no_vote_waits_while_old_chats_are_looked_for(settings: Settings) -> Non
     keeping = settings.model_copy(update={"feedback": settings.feedback.model_copy(update={"retention_days": 30.0})})
     store.write(samples.add, [sample("young", created_at=time.time())])
     looking = Scheduler(keeping, Store(settings.record_url), make_celery(settings))
-    # With the one write lock taken, what only reads comes to its end.
-    store.write(lambda _: looking.expire_chats())
+
+    def look(session: Session) -> None:
+        votes.count_by_state(session)
+        # The one write lock is taken: only what reads comes to its end.
+        looking.expire_chats()
+
+    store.write(look)
 
 
 def test_raters_are_watched_as_votes_come_in(settings: Settings) -> None:
