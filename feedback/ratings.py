@@ -12,7 +12,7 @@ curvature, which takes them for independent, and that by the sandwich over clust
 """
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -32,6 +32,8 @@ PRIOR_DEVIATION_NATS = 5.0
 SIDE_DEVIATION_NATS = 1.0
 CONFIDENCE = 0.95
 CONFIDENCE_Z = 1.959963984540054
+# Of the version on the left; a tie is half a win for each.
+SCORE = {"0": 1.0, "1": 0.0, "tie": 0.5}
 NEWTON_STEPS = 100
 NEWTON_TOLERANCE = 1e-10
 
@@ -59,6 +61,19 @@ class Rating:
         }
 
 
+@dataclass(frozen=True)
+class Said:
+    """What T kinds of votes said: `votes_T` of a cluster on a pair shown as (left, right), by index, of which the left
+    one was preferred by `score_T`. One row a kind: a matrix a cluster would be as large as all versions squared.
+    """
+
+    cluster_T: NDArray[np.int64]
+    left_T: NDArray[np.int64]
+    right_T: NDArray[np.int64]
+    score_T: NDArray[np.float64]
+    votes_T: NDArray[np.float64]
+
+
 def current(session: Session) -> dict[str, list[Rating]]:
     """The ratings by objective, from all votes counted so far; the best first."""
     by_objective: dict[str, list[Tally]] = defaultdict(list)
@@ -73,22 +88,24 @@ def rate(votes: Iterable[Tally]) -> list[Rating]:
     versions = sorted({version for tally in votes for version in (tally.left, tally.right)})
     if not versions:
         return []
-    left_G_N_N, right_G_N_N, ties_G_N_N = _count(votes, versions)
-    left_N_N, right_N_N, ties_N_N = (counts.sum(axis=0) for counts in (left_G_N_N, right_G_N_N, ties_G_N_N))
-    shown_N_N = left_N_N + right_N_N + ties_N_N
-    _, component_N = connected_components(shown_N_N > 0, directed=False)
+    said = _said(votes, versions)
+    _, component_N = connected_components(_by_pair(said, said.votes_T, len(versions)) > 0, directed=False)
     reference_component = np.bincount(component_N).argmax()
     linked = np.flatnonzero(component_N == reference_component)
-    rows, columns = np.ix_(linked, linked)
-    score_G_N_N = (left_G_N_N + ties_G_N_N / 2)[:, rows, columns]
-    shown_G_N_N = (left_G_N_N + right_G_N_N + ties_G_N_N)[:, rows, columns]
-    theta, deviation, side = fit(score_G_N_N.sum(axis=0), shown_G_N_N.sum(axis=0))
-    reach = np.maximum(CONFIDENCE_Z * deviation, clustered_reach(score_G_N_N, shown_G_N_N, theta, side))
+    within = _within(said, linked)
+    theta, deviation, side = fit(*(_by_pair(within, each, len(linked)) for each in (within.score_T, within.votes_T)))
+    reach = np.maximum(CONFIDENCE_Z * deviation, clustered_reach(within, theta, side))
     rated = {int(index): (float(theta[i]), float(reach[i])) for i, index in enumerate(linked)}
-    games_N = (shown_N_N + shown_N_N.T).sum(axis=1)
-    wins_N = left_N_N.sum(axis=1) + right_N_N.sum(axis=0)
-    ties_N = (ties_N_N + ties_N_N.T).sum(axis=1)
-    ratings = [_rating(version, rated.get(i), games_N[i], wins_N[i], ties_N[i]) for i, version in enumerate(versions)]
+    games, wins, ties = Counter[int](), Counter[int](), Counter[int]()
+    for tally in votes:
+        for version, win in ((tally.left, "0"), (tally.right, "1")):
+            games[version] += tally.votes
+            wins[version] += tally.votes * (tally.preferred == win)
+            ties[version] += tally.votes * (tally.preferred == "tie")
+    ratings = [
+        _rating(version, rated.get(i), games[version], wins[version], ties[version])
+        for i, version in enumerate(versions)
+    ]
     return sorted(ratings, key=lambda rating: -math.inf if rating.elo is None else rating.elo, reverse=True)
 
 
@@ -118,28 +135,25 @@ def fit(
     return parameters[:count] - parameters[0], deviation_N, float(parameters[count])
 
 
-def clustered_reach(
-    score_G_N_N: NDArray[np.float64], shown_G_N_N: NDArray[np.float64], theta_N: NDArray[np.float64], side: float
-) -> NDArray[np.float64]:
+def clustered_reach(said: Said, theta_N: NDArray[np.float64], side: float) -> NDArray[np.float64]:
     """[N] half the width of each theta[i] - theta[0]'s interval, in nats, where votes within a cluster go together.
 
     The sandwich B M B (Liang & Zeger 1986): B the inverse of the negative Hessian, M the sum over the G clusters of the
-    outer products of their slopes, times G / (G - 1); Student's t with G - 1 degrees of freedom. `score` and `shown`
-    are those of `fit` by cluster, `theta` and `side` what it found. Zeros for a single cluster, which tells nothing.
+    outer products of their slopes, times G / (G - 1); Student's t with G - 1 degrees of freedom. `theta` and `side` are
+    what `fit` found. Zeros for a single cluster, which tells nothing.
     """
-    voting = shown_G_N_N.sum(axis=(1, 2)) > 0
-    clusters = int(voting.sum())
+    count = len(theta_N)
+    voting, cluster_T = np.unique(said.cluster_T, return_inverse=True)
+    clusters = len(voting)
     if clusters < 2:
-        return np.zeros(len(theta_N))
+        return np.zeros(count)
     expected_N_N = _expected(theta_N, side)
-    slope_G = np.array(
-        [
-            _slope(score - shown * expected_N_N)
-            for score, shown in zip(score_G_N_N[voting], shown_G_N_N[voting], strict=True)
-        ]
-    )
-    weight_N_N = shown_G_N_N.sum(axis=0) * expected_N_N * (1 - expected_N_N)
-    bread = np.linalg.inv(_information(weight_N_N) + _prior_precision(len(theta_N)))
+    surprise_T = said.score_T - said.votes_T * expected_N_N[said.left_T, said.right_T]
+    slope_G = np.zeros((clusters, count + 1))
+    for column, sign in ((said.left_T, 1), (said.right_T, -1), (np.full(len(surprise_T), count), 1)):
+        np.add.at(slope_G, (cluster_T, column), sign * surprise_T)
+    weight_N_N = _by_pair(said, said.votes_T, count) * expected_N_N * (1 - expected_N_N)
+    bread = np.linalg.inv(_information(weight_N_N) + _prior_precision(count))
     meat = slope_G.T @ slope_G * clusters / (clusters - 1)
     return float(stdtrit(clusters - 1, 0.5 + CONFIDENCE / 2)) * _deviation(bread @ meat @ bread)
 
@@ -173,22 +187,35 @@ def _information(weight_N_N: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.block([[strengths, on_side_N[:, None]], [on_side_N[None, :], weight_N_N.sum()[None, None]]])
 
 
-def _count(
-    votes: list[Tally], versions: list[int]
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """[cluster, left, right] how often the left one was preferred, the right one, neither."""
+def _said(votes: list[Tally], versions: list[int]) -> Said:
     index = {version: i for i, version in enumerate(versions)}
-    clusters = {cluster: i for i, cluster in enumerate(sorted({tally.cluster for tally in votes}))}
-    counts = np.zeros((3, len(clusters), len(versions), len(versions)))
-    for tally in votes:
-        said = ("0", "1", "tie").index(tally.preferred)
-        counts[said, clusters[tally.cluster], index[tally.left], index[tally.right]] += tally.votes
-    return counts[0], counts[1], counts[2]
+    kept = [tally for tally in votes if tally.votes]
+    cluster_T, left_T, right_T = (
+        np.array([(tally.cluster, index[tally.left], index[tally.right]) for tally in kept], dtype=np.int64)
+        .reshape(-1, 3)
+        .T
+    )
+    votes_T = np.array([tally.votes for tally in kept], dtype=np.float64)
+    return Said(cluster_T, left_T, right_T, votes_T * [SCORE[tally.preferred] for tally in kept], votes_T)
 
 
-def _rating(version: int, rated: tuple[float, float] | None, votes: float, wins: float, ties: float) -> Rating:
+def _within(said: Said, linked: NDArray[np.int64]) -> Said:
+    """What was said of the versions in `linked`, each known by its place there."""
+    kept_T = np.isin(said.left_T, linked)
+    left_T, right_T = (np.searchsorted(linked, side_T[kept_T]) for side_T in (said.left_T, said.right_T))
+    return Said(said.cluster_T[kept_T], left_T, right_T, said.score_T[kept_T], said.votes_T[kept_T])
+
+
+def _by_pair(said: Said, value_T: NDArray[np.float64], count: int) -> NDArray[np.float64]:
+    """[left, right] the sum of the values."""
+    found_N_N = np.zeros((count, count))
+    np.add.at(found_N_N, (said.left_T, said.right_T), value_T)
+    return found_N_N
+
+
+def _rating(version: int, rated: tuple[float, float] | None, votes: int, wins: int, ties: int) -> Rating:
     if rated is None:
-        return Rating(version, None, None, None, int(votes), int(wins), int(ties))
+        return Rating(version, None, None, None, votes, wins, ties)
     theta, reach = rated
     low, high = (ELO_PER_NAT * (theta + side * reach) for side in (-1, 1))
-    return Rating(version, ELO_PER_NAT * theta, low, high, int(votes), int(wins), int(ties))
+    return Rating(version, ELO_PER_NAT * theta, low, high, votes, wins, ties)

@@ -1,4 +1,5 @@
 import math
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -150,8 +151,27 @@ def test_the_clustered_interval_is_the_sandwich_worked_by_hand() -> None:
     contrast = np.array([-1.0, 1.0, 0.0])
     # Student's t with two degrees of freedom: 4.3027 at 97.5 %.
     expected_reach = 4.302652729911275 * math.sqrt(contrast @ covariance @ contrast)
-    assert ratings.clustered_reach(score, shown, theta, side) == pytest.approx([0, expected_reach], rel=1e-9)
-    assert ratings.clustered_reach(score[:1], shown[:1], theta, side) == pytest.approx([0, 0])
+    for clusters, reach in ((3, expected_reach), (1, 0)):
+        where = np.nonzero(shown[:clusters])
+        said = ratings.Said(*where, score[:clusters][where], shown[:clusters][where])
+        assert ratings.clustered_reach(said, theta, side) == pytest.approx([0, reach], rel=1e-9)
+
+
+def test_many_versions_take_no_more_memory_than_their_pairs() -> None:
+    """A year of promotions: 400 versions, each compared with the one before by raters of all clusters."""
+    chain = [
+        Tally("h", version, version - 1, preferred, 3, cluster)
+        for version in range(1, 400)
+        for cluster in range(64)
+        for preferred in ("0", "1", "tie")
+    ]
+    tracemalloc.start()
+    rated = ratings.rate(chain)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert [rating.elo for rating in rated] == pytest.approx([0] * 400, abs=1e-6)
+    # By cluster, each of six matrices alone would be 64 * 400 * 400 * 8 = 82 MB.
+    assert most < 60e6
 
 
 def test_intervals_hold_what_they_say_where_each_person_has_a_leaning() -> None:
