@@ -9,12 +9,14 @@ below p, so that a rater who was good for years and then turns is still found.
 
 import math
 from collections import defaultdict
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from sqlalchemy.orm import Session
 
+from feedback.errors import NotFound
 from feedback.reliability import ABILITY_MEAN, Estimate, Votes, estimate
 from feedback.settings import FeedbackSettings
 from feedback.store import Store, audit, raters
@@ -146,4 +148,6 @@ def _mean(values: Any) -> float | None:
 def _record(session: Session, watched: Watched) -> None:
     raters.note(session, watched.figures)
     for rater_id, reason in watched.outliers.items():
-        raters.quarantine(session, rater_id, reason, actor=audit.RULE)
+        # Who was erased while their votes were looked at is nobody any more.
+        with suppress(NotFound):
+            raters.quarantine(session, rater_id, reason, actor=audit.RULE)

@@ -2,6 +2,7 @@ import math
 
 import pytest
 
+from feedback import rater_watch
 from feedback.rater_watch import look, outlier_evidence, watch
 from feedback.settings import FeedbackSettings
 from feedback.store import Store, checks, raters, votes
@@ -97,3 +98,13 @@ def test_ordinary_raters_are_hardly_ever_taken_for_outliers() -> None:
         right_V = rng.random(300) < 0.75
         found += outlier_evidence(np.where(right_V, 30.0, -30.0), np.zeros(300), 0.01) >= -math.log(0.01)
     assert found <= 10 + 3 * math.sqrt(10)
+
+
+def test_who_is_erased_while_they_are_looked_at_keeps_nobody_from_being_set_apart(store: Store) -> None:
+    cast(store, crowd(10, turned=2), pairs=140, votes_each=3)
+    watched = store.read(look, SETTINGS)
+    erased, other = sorted(watched.outliers)
+    store.write(raters.erase, erased)
+    store.write(rater_watch._record, watched)
+    apart = {id_ for id_ in (erased, other) if store.read(raters.get, id_).quarantined_at is not None}
+    assert apart == {other}
