@@ -39,6 +39,12 @@ class Caller:
         return self.role == "operate"
 
 
+class CsrfTokenWrong(NotAllowed):
+    """The token is missing, or of a sign-in that another has taken the place of."""
+
+    code = "csrf_token_wrong"
+
+
 class Keyring:
     """Finds keys by their secret or by a sign-in's, and remembers them for a moment."""
 
@@ -107,12 +113,12 @@ def csrf_token(secret: str) -> str:
 
 
 def _check_own_page(request: Request, secret: str) -> None:
-    """Raises NotAllowed for a change that comes with the cookie but not from a page of ours."""
+    """Raises CsrfTokenWrong for a change that comes with the cookie but not from a page of ours."""
     if request.method in SAFE_METHODS:
         return
     given = request.headers.get(CSRF_HEADER, "")
     if not hmac.compare_digest(given.encode(), csrf_token(secret).encode()):
-        raise NotAllowed(f"a change with a cookie needs the {CSRF_HEADER} that GET /v1/session gives")
+        raise CsrfTokenWrong(f"a change with a cookie needs the {CSRF_HEADER} that GET /v1/session gives")
 
 
 class Direct(APIRoute):

@@ -2,6 +2,7 @@
 
 let csrfToken = null;
 let whenSignedOut = () => {};
+let renewToken = async () => false;
 /** What came with an entity tag, by its path: asked for again, it comes only if it has changed. */
 const tagged = new Map();
 
@@ -13,17 +14,22 @@ export function onUnauthorized(listener) {
   whenSignedOut = listener;
 }
 
-/** What the server refused, or that it could not be reached (`status` 0). */
+/** `renew()` answers whether there is a new token of the same key: the person has signed in anew in another tab. */
+export function onTokenWrong(renew) {
+  renewToken = renew;
+}
+
+/** What the server refused, or that it could not be reached (`status` 0). The message is part of a sentence. */
 export class Refused extends Error {
   constructor(status, message, code) {
-    super(message);
+    super(message.trim().replace(/\.$/, ""));
     this.status = status;
     this.code = code;
   }
 }
 
 /** The raw answer of a request that succeeded. Raises Refused. */
-export async function request(method, path, body, { signal, headers: given } = {}) {
+export async function request(method, path, body, { signal, headers: given, renewed = false } = {}) {
   const headers = { ...given };
   if (body !== undefined) headers["content-type"] = "application/json";
   if (csrfToken && method !== "GET") headers["x-csrf-token"] = csrfToken;
@@ -37,6 +43,9 @@ export async function request(method, path, body, { signal, headers: given } = {
   if (answer.ok || answer.status === 304) return answer;
   const refused = await refusal(answer);
   if (answer.status === 401 && path !== "/v1/session") whenSignedOut();
+  if (refused.code === "csrf_token_wrong" && !renewed && (await renewToken())) {
+    return request(method, path, body, { signal, headers: given, renewed: true });
+  }
   throw refused;
 }
 

@@ -97,7 +97,14 @@ function drawHeader(page) {
 }
 
 async function leaveAll() {
-  await signOut();
+  try {
+    await signOut();
+  } catch (error) {
+    if (!(error instanceof Refused)) throw error;
+    const problem = element("span", { class: "problem", role: "alert" }, `Not signed out: ${error.message}.`);
+    document.getElementById("account").prepend(problem);
+    return;
+  }
   session = { signed_in: false };
   show();
 }

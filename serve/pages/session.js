@@ -1,7 +1,8 @@
 // Who is signed in. The cookie itself is out of reach of scripts; what is known of it comes from /v1/session.
-import { call, get, onUnauthorized, useToken } from "./api.js";
+import { call, get, onTokenWrong, onUnauthorized, useToken } from "./api.js";
 
 const ROLES = ["chat", "vote", "operate"];
+let keyId = null;
 
 export function reaches(role, needed) {
   return ROLES.indexOf(role) >= ROLES.indexOf(needed);
@@ -30,5 +31,14 @@ export function onSignedOut(listener) {
 
 function keep(session) {
   useToken(session.csrf_token);
+  keyId = session.key_id;
   return session;
 }
+
+onTokenWrong(async () => {
+  const before = keyId;
+  const { key_id: now } = await readSession();
+  // Somebody else is signed in by now: what is shown here is not theirs.
+  if (now !== before) location.reload();
+  return now === before;
+});

@@ -78,6 +78,13 @@ export class Composer {
     this.onSend(text);
   }
 
+  /** Text to be changed, before what has been written meanwhile. */
+  put(text) {
+    this.text.value = [text, this.text.value].filter(Boolean).join("\n");
+    this.fit();
+    this.text.focus();
+  }
+
   onKey(event) {
     if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
       event.preventDefault();

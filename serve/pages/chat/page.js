@@ -287,6 +287,7 @@ class Chat {
 
   fail(error) {
     this.running = null;
+    this.composer.setBusy(false);
     this.draw();
     this.turns.lastChild.replaceWith(this.askAgain(`No reply: ${error.message}.`));
     announce(`No reply: ${error.message}.`);
@@ -300,7 +301,18 @@ class Chat {
       text,
       " ",
       element("button", { type: "button", onclick: () => this.reply() }, "Ask again"),
+      " ",
+      element("button", { type: "button", onclick: () => this.takeBack() }, "Change it"),
     );
+  }
+
+  /** The message without a reply, back to where it was written. */
+  takeBack() {
+    const { content } = this.conversation.turns.pop();
+    if (this.conversation.turns.length) this.history.save(this.conversation);
+    else this.history.remove(this.conversation.id);
+    this.draw();
+    this.composer.put(content);
   }
 
   /** Stay at the end, unless the person has scrolled up to read. */

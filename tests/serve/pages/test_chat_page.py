@@ -128,6 +128,7 @@ def test_an_error_is_said_and_can_be_tried_again(tandem: Tandem, visitors: Visit
     )
     say(page, "What is 2 + 2?")
     expect(page.locator(".problem")).to_contain_text("No reply: all engines are down.")
+    expect(page.get_by_role("button", name="Send")).to_be_visible()
     visitors.forgive("503")
     page.unroute("**/v1/chat/completions")
     page.get_by_role("button", name="Ask again").click()
@@ -163,3 +164,34 @@ def test_a_connection_that_goes_in_mid_reply_is_said(tandem: Tandem, visitors: V
     page.unroute("**/v1/chat/completions")
     page.get_by_role("button", name="Ask again").click()
     replies(page, 1)
+
+
+@pytest.mark.engine
+def test_a_message_that_is_refused_can_be_changed(tandem: Tandem, visitors: Visitors) -> None:
+    page = visitors.visit(tandem, role="chat")
+    expect(page.get_by_role("button", name="Send")).to_be_enabled()
+    say(page, "What is 2 + 2? " * 1000)
+    expect(page.locator(".problem")).to_contain_text("maximum context length")
+    assert ".." not in page.locator(".problem").inner_text()
+    visitors.forgive("400")
+    page.get_by_role("button", name="Change it").click()
+    expect(page.get_by_label("Message")).to_have_value("What is 2 + 2? " * 999 + "What is 2 + 2?")
+    expect(page.locator(".turn")).to_have_count(0)
+    say(page, "What is 2 + 2?")
+    replies(page, 1)
+    expect(page.locator(".turn.user")).to_have_text("What is 2 + 2?")
+
+
+@pytest.mark.engine
+def test_who_signs_in_anew_in_another_tab_goes_on_in_this_one(tandem: Tandem, visitors: Visitors) -> None:
+    page = visitors.visit(tandem, role="chat")
+    expect(page.get_by_role("button", name="Send")).to_be_enabled()
+    assert page.request.post("/v1/session", data={"key": tandem.secrets["chat"]}).ok
+    say(page, "What is 2 + 2?")
+    replies(page, 1)
+    visitors.forgive("403")
+    assert page.request.post("/v1/session", data={"key": tandem.secrets["vote"]}).ok
+    say(page, "And 3 + 3?")
+    # Somebody else: a page of theirs, without what was written here.
+    expect(page.get_by_role("link", name="Vote", exact=True)).to_be_visible()
+    expect(page.locator(".turn")).to_have_count(0)

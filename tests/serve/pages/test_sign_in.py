@@ -48,6 +48,15 @@ def test_a_revoked_key_leads_back_to_the_sign_in(quiet: Tandem, visitors: Visito
     visitors.forgive("401")
 
 
+def test_a_sign_out_that_failed_is_said(quiet: Tandem, visitors: Visitors) -> None:
+    page = visitors.visit(quiet, "/vote", role="vote")
+    expect(page.get_by_text("No open pairs")).to_be_visible()
+    page.route("**/v1/session", lambda route: route.fulfill(status=503, json={"detail": "the database is away"}))
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_role("alert")).to_contain_text("Not signed out: the database is away.")
+    visitors.forgive("503")
+
+
 def test_the_address_of_nothing(quiet: Tandem, visitors: Visitors) -> None:
     page = visitors.visit(quiet, "/operate/v99")
     expect(page.get_by_role("alert")).to_contain_text("no policy version v99")
