@@ -106,6 +106,9 @@ async def _http_error(request: Request, error: Exception) -> Response:
         return answer
     if error.status_code in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED):
         return _render(request, UnknownRoute(f"there is nothing at {request.method} {request.url.path}"))
+    if error.status_code == HTTPStatus.BAD_REQUEST:
+        # FastAPI says so of a body that is no UTF-8, nested too deeply, or holds a number without end.
+        return _render(request, MalformedBody("the body cannot be read as JSON"))
     found = TandemError(str(error.detail))
     found.status = error.status_code
     found.code = "http_error"

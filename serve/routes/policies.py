@@ -4,6 +4,7 @@ import hashlib
 import re
 from typing import Annotated, Any, Literal
 
+import orjson
 from fastapi import APIRouter, Header, Path, Query, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
@@ -30,9 +31,21 @@ def _named_version(name: str) -> str:
     return name
 
 
+def _keepable(evidence: dict[str, Any]) -> dict[str, Any]:
+    """The record keeps JSON: a figure that is none would come back as null, and other things not at all."""
+    try:
+        kept = orjson.loads(orjson.dumps(evidence))
+    except orjson.JSONEncodeError:
+        kept = None
+    if kept != evidence:
+        raise PydanticCustomError("evidence", "numbers must be finite, and all of it what JSON can hold")
+    return evidence
+
+
 VersionName = Annotated[str, AfterValidator(_named_version)]
 Version = Annotated[VersionName, Path(description="A policy version, such as `v3`.", json_schema_extra=IN_SCHEMA)]
 EvidenceName = Annotated[str, Path(pattern="^[a-z][a-z0-9_]{0,39}$", description="What was measured, such as `tax`.")]
+Evidence = Annotated[dict[str, Any], AfterValidator(_keepable)]
 AfterVersion = Annotated[
     VersionName | None, Query(description="The last version of the page before.", json_schema_extra=IN_SCHEMA)
 ]
@@ -188,9 +201,7 @@ async def get_policy(version: Version, parts: Parts) -> PolicyWithHistory:
 
 
 @router.put("/v1/policies/{version}/evidence/{name}")
-async def put_evidence(
-    version: Version, name: EvidenceName, body: dict[str, Any], parts: Parts, caller: ByKey
-) -> PolicyView:
+async def put_evidence(version: Version, name: EvidenceName, body: Evidence, parts: Parts, caller: ByKey) -> PolicyView:
     """Keep something that was measured of a version, such as its alignment tax, in place of what was there."""
     policy = await parts.record.write(policies.add_evidence, version_number(version), name, body, actor=caller.key_id)
     return _view(policy, parts)

@@ -75,6 +75,19 @@ def test_the_audit_tells_who_decided_what(quiet: Tandem) -> None:
         assert chain["intact"] and chain["entries"] == len(actions) and chain["head"] == first["data"][-1]["digest"]
 
 
+@pytest.mark.parametrize(
+    "figure", ["NaN", "1e999", "9" * 400, '"\\ud800"', 300 * "[" + 300 * "]"], ids=lambda figure: figure[:8]
+)
+def test_evidence_that_could_not_be_kept_as_it_is_is_refused(quiet: Tandem, figure: str) -> None:
+    add_candidate(quiet.store, 0.3)
+    with quiet.client(headers={"content-type": "application/json"}) as client:
+        before = client.get("/v1/policies/v1").json()["evidence"]
+        answer = client.put("/v1/policies/v1/evidence/tax", content=f'{{"value": {figure}}}')
+        assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
+        assert client.get("/v1/policies/v1").json()["evidence"] == before
+        assert client.put("/v1/policies/v1/evidence/tax", json={"value": 0.25, "count": 2**63}).status_code == 200
+
+
 def test_versions_that_have_not_changed_are_not_sent_again(quiet: Tandem) -> None:
     quiet.store.write(policies.register_start, "policies/v0", "sha256:0", {})
 

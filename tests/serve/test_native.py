@@ -103,6 +103,9 @@ def test_a_problem_says_what_is_wrong(quiet: Tandem) -> None:
         assert client.get("/v1/policies/v99999999999999999999").status_code == 422
         broken = client.put("/v1/traffic", content=b"{", headers={"content-type": "application/json"})
         assert (broken.status_code, broken.json()["code"]) == (400, "malformed_json")
+        for strange in (b'{"challenger":"\xff"}', b"[" * 100_000, b'{"chat_share":' + b"9" * 5_000 + b"}"):
+            broken = client.put("/v1/traffic", content=strange, headers={"content-type": "application/json"})
+            assert (broken.status_code, broken.json()["code"]) == (400, "malformed_json"), strange[:40]
         large = client.put("/v1/traffic", content=b" " * 1_000_001)
         assert (large.status_code, large.json()["code"]) == (413, "body_too_large")
 
