@@ -65,8 +65,12 @@ def win_rate(tallies: Iterable[RaterTally], confidence: float) -> Figure:
     """Mean score of a vote with its interval: Wilson's, widened where raters differ more than chance would have it.
 
     The spread between raters is the cluster-robust variance of a mean, sum over raters of (their score - mean * their
-    votes)^2 / n^2 * R / (R - 1).
+    votes)^2 / n^2 * R / (R - 1), with Student's t of R - 1 degrees of freedom: few raters say little of how far others
+    would differ from them.
     """
+    # Of use to few who import this.
+    from scipy.special import stdtrit
+
     tallies = _by_rater(tallies)
     count = sum(tally.votes for tally in tallies)
     if count == 0:
@@ -78,7 +82,8 @@ def win_rate(tallies: Iterable[RaterTally], confidence: float) -> Figure:
     low, high = center - half, center + half
     if len(tallies) > 1:
         spread = sum((tally.score - mean * tally.votes) ** 2 for tally in tallies) / count**2
-        half = z * math.sqrt(spread * len(tallies) / (len(tallies) - 1))
+        reach = float(stdtrit(len(tallies) - 1, 0.5 + confidence / 2))
+        half = reach * math.sqrt(spread * len(tallies) / (len(tallies) - 1))
         low, high = min(low, mean - half), max(high, mean + half)
     return Figure(mean, (max(0.0, low), min(1.0, high)))
 

@@ -1,5 +1,6 @@
 import itertools
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -87,3 +88,17 @@ def test_votes_are_read_from_both_sides(store: Store) -> None:
     assert found == {(2, 0, 0, "helpful"), (0, 0, 3, "harmless")}
     assert {tally.won for tally in store.read(live_votes.between, 0, 1)} == {0, 3}
     assert store.read(live_votes.between, 1, 2) == []
+
+
+def test_few_raters_who_each_have_a_leaning_seldom_say_that_it_wins() -> None:
+    """Two to ten raters, each with a preference of their own, between versions that are equally good."""
+    rng = np.random.default_rng(0)
+    for raters, each in ((2, 50), (3, 50), (10, 30)):
+        wrong = 0
+        for leaning in rng.normal(0, 1, (1000, raters)):
+            won = rng.binomial(each, 1 / (1 + np.exp(-leaning)))
+            found = win_rate([RaterTally(str(n), "helpful", int(w), 0, each - int(w)) for n, w in enumerate(won)], 0.95)
+            assert found.interval is not None
+            wrong += found.interval[0] > 0.5 or found.interval[1] < 0.5
+        # One time in twenty, and a little more where the spread of so few is itself a guess.
+        assert wrong < 75
