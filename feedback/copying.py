@@ -40,8 +40,11 @@ def copy(source: Store, target: Store, on_table: Callable[[str, int], None] = la
 
 
 def _copy_table(reading: Connection, writing: Connection, table: Table) -> int:
-    # A comparison that repeats another one refers to its own table: in the order of ids the original comes first.
-    statement = select(table).order_by(*table.primary_key.columns)
+    # What refers to its own table, as a comparison that repeats another one, goes last: it may have the earlier id of
+    # the two, where a clock went back or another machine's is behind.
+    own = {key.parent for key in table.foreign_keys if key.column.table is table}
+    last = [column.is_not(None) for column in sorted(own, key=lambda column: column.name)]
+    statement = select(table).order_by(*last, *table.primary_key.columns)
     rows = 0
     result = reading.execution_options(stream_results=True).execute(statement)
     for batch in result.mappings().partitions(BATCH):

@@ -1,12 +1,12 @@
 from pathlib import Path
 
 import pytest
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, update
 
 from feedback.copying import copy
 from feedback.errors import Conflict
 from feedback.migrations import downgrade, upgrade
-from feedback.schema import Base, Tally
+from feedback.schema import Base, Comparison, Tally
 from feedback.store import Store, checks, iterations, keys, votes
 from feedback.worker import count_all
 from tests.feedback.record import add_comparison, judgement
@@ -82,3 +82,13 @@ def test_migrations_go_down_and_up_on_data(store: Store) -> None:
     downgrade(store.engine, "base")
     upgrade(store.engine)
     assert store.read(votes.count_by_state) == {}
+
+
+def test_a_repeat_whose_clock_was_behind_is_copied_after_its_original(store: Store, tmp_path: Path) -> None:
+    origin = Store(f"sqlite:///{tmp_path / 'origin.db'}")
+    origin.migrate()
+    repeat = origin.write(checks.repeat_of, add_comparison(origin)).id
+    origin.write(lambda session: session.execute(update(Comparison).where(Comparison.id == repeat).values(id="cmp_0")))
+    copy(origin, store)
+    assert everything(store)["comparisons"] == everything(origin)["comparisons"]
+    origin.close()
