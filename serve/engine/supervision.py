@@ -31,6 +31,7 @@ CHANGE_INTERVAL_S = 0.05
 FIRST_BACKOFF_S = 0.5
 LONGEST_BACKOFF_S = 30.0
 RESCUE_DRAIN_S = 5.0
+STANDSTILL_S = 0.25
 # What may go wrong with an engine, with a policy's folder or with the record, and be better the next time.
 FAILURES = (TandemError, OSError, SQLAlchemyError)
 
@@ -163,6 +164,7 @@ class Supervision:
 
     async def _lives(self, slot: Slot) -> bool:
         """False when the engine does not answer, or has chats in flight and does not get on with anything."""
+        asked_at = time.monotonic()
         stalled = slot.in_flight > 0 and time.monotonic() - slot.progress_at > self._settings.hang_timeout_s
         try:
             if stalled:
@@ -172,7 +174,9 @@ class Supervision:
             else:
                 self._note(slot, await slot.client.weight_version(PROOF_TIMEOUT_S))
         except EngineLost:
-            return False
+            # Late by more than that this process, or the machine, stood still: the engine may well have answered.
+            is_late = time.monotonic() - asked_at > PROOF_TIMEOUT_S + STANDSTILL_S
+            return is_late and await self._lives(slot)
         return True
 
     def _note(self, slot: Slot, name: str) -> None:
