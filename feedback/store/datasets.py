@@ -15,8 +15,6 @@ from feedback.schema import Comparison, Dataset, DatasetVote, Iteration, Rater, 
 from feedback.store.comparisons import IMPORTED
 
 READ_BATCH = 2000
-# Columns of `_judged` before those that are asked for beside.
-JUDGED = 17
 
 
 class Counted(NamedTuple):
@@ -172,23 +170,20 @@ def _counted(session: Session, part: ColumnElement[bool]) -> Iterator[Counted]:
     statement = _judged(
         first,
         second,
+        (first.version_last, second.version_last, Rater.reliability),
         (Vote.revision, Vote.preferred, Vote.strength, Vote.ideal),
-        first.version_last,
-        second.version_last,
-        Rater.reliability,
     ).where(part, *_counts(), first.status == "complete", second.status == "complete")
-    for row in _rows(session, statement):
-        last_0, last_1, reliability = row[JUDGED:]
-        vote = _vote(row, reliability)
+    for last_0, last_1, reliability, *judged in _rows(session, statement):
+        vote = _vote(judged, reliability)
         # Asked for in the statement, Postgres takes this for what one pair in thousands fulfils, and joins the
         # few that it expects in a way that takes hours where they are many.
         if vote.versions == (last_0, last_1):
             yield vote
 
 
-def _vote(row: Sequence[Any], reliability: float | None) -> Counted:
-    """From the columns of `_judged`, with which a row begins."""
-    *fields, messages, reply_0, reply_1, version_0, version_1, why_0, why_1 = row[:JUDGED]
+def _vote(judged: Sequence[Any], reliability: float | None) -> Counted:
+    """From the columns with which a row of `_judged` ends."""
+    *fields, messages, reply_0, reply_1, version_0, version_1, why_0, why_1 = judged
     ended = has_ended(why_0), has_ended(why_1)
     return Counted._make((*fields, messages, (reply_0, reply_1), (version_0, version_1), ended, reliability))
 
@@ -253,7 +248,7 @@ def learnt(session: Session, digest: str) -> Iterator[tuple[Counted, Learnt, boo
     ]
     of_it = (DatasetVote.split, DatasetVote.label, DatasetVote.rewrite_label, DatasetVote.weight)
     statement = (
-        _judged(first, second, (DatasetVote.revision, *then), _is_erased(first, second), *of_it)
+        _judged(first, second, (_is_erased(first, second), *of_it), (DatasetVote.revision, *then))
         .join(DatasetVote, DatasetVote.vote_id == Vote.id)
         .outerjoin(
             VoteRevision,
@@ -261,9 +256,8 @@ def learnt(session: Session, digest: str) -> Iterator[tuple[Counted, Learnt, boo
         )
         .where(DatasetVote.dataset_digest == digest)
     )
-    for row in _rows(session, statement):
-        is_erased, split, label, rewrite, weight = row[JUDGED:]
-        vote = _vote(row, None)
+    for is_erased, split, label, rewrite, weight, *judged in _rows(session, statement):
+        vote = _vote(judged, None)
         yield vote, Learnt(vote.vote_id, vote.revision, split, label, rewrite, weight), bool(is_erased)
 
 
@@ -271,11 +265,13 @@ def _is_erased(first: type[Sample], second: type[Sample]) -> ColumnElement[bool]
     return Rater.erased_at.is_not(None) | (first.status == "erased") | (second.status == "erased")
 
 
-def _judged(first: type[Sample], second: type[Sample], said: Sequence[Any], *more: Any) -> Select[Any]:
-    """Votes with the pairs they judge, by vote id; `said` are revision, preferred, strength and ideal."""
+def _judged(first: type[Sample], second: type[Sample], beside: Sequence[Any], said: Sequence[Any]) -> Select[Any]:
+    """Votes with the pairs they judge, by vote id, after the columns that are wanted `beside`; `said` are revision,
+    preferred, strength and ideal."""
     revision, *judgement = said
     return (
         select(
+            *beside,
             Vote.id,
             revision,
             Vote.rater_id,
@@ -291,7 +287,6 @@ def _judged(first: type[Sample], second: type[Sample], said: Sequence[Any], *mor
             second.version_first,
             first.finish_reason,
             second.finish_reason,
-            *more,
         )
         .join(Comparison, Comparison.id == Vote.comparison_id)
         .join(first, first.id == Comparison.sample_0)

@@ -23,7 +23,8 @@ class Votes:
 
     def comparisons(self, split: str) -> list[VotedComparison]:
         """The examples of a split as the preference model learns them."""
-        agreement = agreements(datasets.read(self.dataset, split))
+        examples = list(datasets.read(self.dataset, split))
+        agreement = agreements(examples)
         return [
             VotedComparison(
                 messages=example.messages,
@@ -35,7 +36,7 @@ class Votes:
                 agreement=agreement[example.comparison, example.objective],
                 ended=example.ended,
             )
-            for example in datasets.read(self.dataset, split)
+            for example in examples
             if all(reply.strip() for reply in example.replies)
         ]
 
