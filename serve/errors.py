@@ -74,6 +74,12 @@ class EngineRefused(TandemError):
         self.status = status
 
 
+class FailedTwice(TandemError):
+    """Engines gave up on two attempts at a reply: what was asked for may be more than they can do."""
+
+    code = "reply_failed"
+
+
 class PromptTooLong(EngineRefused):
     """The messages are more than the policy can read."""
 

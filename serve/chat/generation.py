@@ -11,11 +11,12 @@ from feedback.schema import version_name
 from serve.chat import chat_span
 from serve.chat.reply import Reply
 from serve.chat.request import ChatRequest
-from serve.engine.client import SERVED_NAME, EngineLost, OtherWeights, Transfer
+from serve.engine.client import SERVED_NAME, EngineLost, GaveUp, OtherWeights, Transfer
 from serve.engine.door import OTHER_WEIGHTS
 from serve.engine.pool import Pool
 from serve.engine.slot import Seat
-from serve.errors import EngineRefused, PromptTooLong
+from serve.engine.terse_stream import GAVE_UP
+from serve.errors import EngineRefused, FailedTwice, PromptTooLong
 from serve.metrics import Metrics
 
 ATTEMPTS = 3
@@ -48,11 +49,13 @@ class Generation:
     async def begin(self, key_id: str, *, record_logprobs: bool) -> None:
         """Have an engine begin: returns with the first token of a stream, or the whole of a reply that is not one.
 
-        Until then an engine that fails is replaced by another one. Raises EngineRefused for what vLLM will not do,
-        EngineUnavailable, EngineLost, Overloaded.
+        Until then an engine that fails is replaced by another one. One that has only given up on the reply is not
+        doubted for it: else one request after the other could keep engines from everybody. Raises EngineRefused for
+        what vLLM will not do, FailedTwice, EngineUnavailable, EngineLost, Overloaded.
         """
         body = self._chat.engine_body(self.reply.choice, record_logprobs=record_logprobs)
         avoid: frozenset[int] = frozenset()
+        given_up = False
         for attempt in range(1, ATTEMPTS + 1):
             seat = await self._pool.seat(
                 self._version, key_id, avoid, or_serving=self._chat.version is None, size=self._chat.best_of
@@ -64,7 +67,14 @@ class Generation:
             except EngineLost as error:
                 chat_span.close(self._span, self.reply, type(error).__name__)
                 self.stop()
-                self._pool.suspect(seat.slot)
+                if not isinstance(error, GaveUp):
+                    self._pool.suspect(seat.slot)
+                elif given_up:
+                    raise FailedTwice(
+                        "the engines gave up on this reply: they may not be able to do what it asks for"
+                    ) from error
+                else:
+                    given_up = True
                 if isinstance(error, OtherWeights):
                     self._pool.stale.set()
                 avoid |= {seat.slot.index}
@@ -103,7 +113,7 @@ class Generation:
         self.is_whole = transfer.ended
         self._take(transfer.take_events())
         if (self._error is not None or transfer.lost) and not self.pending:
-            _check_refused(self._error)
+            _check_error(self._error)
             raise EngineLost("the engine broke off in the middle of the reply")
 
     def take_spliced(self, splice: Callable[[bytes], bytes | None]) -> bytes:
@@ -148,7 +158,7 @@ class Generation:
             # Its role alone an engine says before it has written anything.
             while not any("role" not in chunk["delta"] for chunk in self.pending):
                 if self.is_whole:
-                    _check_refused(self._error)
+                    _check_error(self._error)
                     raise EngineLost("the engine ended a reply before it began")
                 await transfer.wait()
                 self.take()
@@ -178,9 +188,10 @@ class Generation:
             seat.slot.adapters.discard(-1 if seat.version is None else seat.version)
             raise OtherWeights("the engine holds other weights by now")
         if status >= 500:
+            _check_error(_said(await transfer.wait_for_end()))
             raise EngineLost(f"the engine answered {status}")
         if status != 200:
-            raise _refusal(status, await transfer.wait_for_end())
+            raise _refusal(status, _said(await transfer.wait_for_end()))
         return transfer
 
     def _take(self, events: list[bytes]) -> None:
@@ -206,21 +217,32 @@ class Generation:
         self.reply.absorb_message(answer["choices"][0], answer["usage"])
 
 
-def _check_refused(error: dict[str, Any] | None) -> None:
-    """Some of what vLLM refuses it refuses as the first event of a stream. Raises EngineRefused for that."""
-    code = None if error is None else error.get("code")
+def _check_error(error: dict[str, Any] | None) -> None:
+    """What an engine says of its failure, also as an event of a stream. Raises EngineRefused for what vLLM will not do,
+    and GaveUp."""
+    if error is None:
+        return
+    code = error.get("code")
     if isinstance(code, int) and 400 <= code < 500:
-        raise _refusal(code, orjson.dumps({"error": error}))
+        raise _refusal(code, error)
+    if error.get("message") == GAVE_UP:
+        raise GaveUp("the engine gave up on the reply")
 
 
-def _refusal(status: int, content: bytes) -> EngineRefused:
-    """vLLM's own words about what is wrong with the request; nothing else of its answer."""
+def _said(content: bytes) -> dict[str, Any]:
+    """vLLM's error object; an empty one where an answer has none."""
     try:
         error = orjson.loads(content)["error"]
-        # vLLM says the field once more at the end of its message, by its own name.
-        message, param = str(error["message"]).partition(" (parameter=")[0], error.get("param")
     except (orjson.JSONDecodeError, KeyError, TypeError):
-        message, param = "the engine refused the request", None
+        error = None
+    return error if isinstance(error, dict) else {}
+
+
+def _refusal(status: int, error: dict[str, Any]) -> EngineRefused:
+    """vLLM's own words about what is wrong with the request; nothing else of its answer."""
+    # vLLM says the field once more at the end of its message, by its own name.
+    message = str(error.get("message", "the engine refused the request")).partition(" (parameter=")[0]
+    param = error.get("param")
     if param in TOO_LONG:
         return PromptTooLong(message)
     if status == 404:

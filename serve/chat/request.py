@@ -12,6 +12,7 @@ import orjson
 
 from feedback.errors import InvalidRequest, NotFound
 from feedback.schema import version_number
+from serve.chat.schemas import says_nothing
 from serve.errors import MalformedBody
 
 MODEL = "tandem"
@@ -119,6 +120,7 @@ def parse(content: bytes, max_choices: int, max_best_of: int) -> ChatRequest:
     logprobs = _flag(body, "logprobs")
     if top_logprobs and not logprobs:
         raise InvalidRequest("'top_logprobs' needs 'logprobs': true", param="top_logprobs")
+    _check_schema(body)
     sampling = {name: value for name, value in body.items() if name in SAMPLING_FIELDS and value is not None}
     answer = {name: value for name, value in body.items() if name in ANSWER_FIELDS and value is not None}
     return ChatRequest(
@@ -157,6 +159,16 @@ def _check_fields(body: dict[str, Any]) -> None:
     # vLLM takes it for a failure of its own.
     if not isinstance(body.get("structured_outputs"), dict | None):
         raise InvalidRequest("'structured_outputs' must be an object", param="structured_outputs")
+
+
+def _check_schema(body: dict[str, Any]) -> None:
+    """vLLM begins to write by one that says nothing, and fails."""
+    for param, path in (("response_format", ("json_schema", "schema")), ("structured_outputs", ("json",))):
+        schema = body.get(param)
+        for name in path:
+            schema = schema.get(name) if isinstance(schema, dict) else None
+        if says_nothing(schema):
+            raise InvalidRequest(f"the schema in '{param}' refers to itself before it says anything", param=param)
 
 
 def _model(body: dict[str, Any]) -> tuple[str, int | None]:

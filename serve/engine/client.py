@@ -31,6 +31,10 @@ class EngineLost(TandemError):
     status = 503
 
 
+class GaveUp(EngineLost):
+    """The engine gave up on this reply, and lives: what was asked for may be more than it can do."""
+
+
 class OtherWeights(EngineLost):
     """The engine does not hold, or not any more, what the chat was routed for."""
 

@@ -18,6 +18,8 @@ TERSE_HEADER = "x-tandem-terse"
 # As vLLM says it of what cannot be.
 LOWEST_LOGPROB = -9999.0
 DONE = b"data: [DONE]\n\n"
+# vLLM's words for a reply that the engine has given up, while it goes on with others.
+GAVE_UP = "Internal server error"
 BROKE_OFF = b'data: {"error":{"message":"the engine broke off"}}\n\n' + DONE
 START: Message = {
     "type": "http.response.start",
@@ -111,7 +113,7 @@ class Stream:
         (completion,) = output.outputs
         self.is_whole = self._last = output.finished
         if completion.finish_reason == "error":
-            raise RuntimeError("the engine gave up on the reply")
+            return _event({"error": {"message": GAVE_UP}}) + DONE
         token_ids = list(completion.token_ids)
         self._tokens += len(token_ids)
         if not completion.text and not token_ids and not self._tokens:

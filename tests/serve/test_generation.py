@@ -13,7 +13,8 @@ from serve.chat.generation import Generation
 from serve.chat.request import parse
 from serve.engine.client import EngineLost
 from serve.engine.pool import Pool
-from serve.errors import EngineRefused
+from serve.engine.terse_stream import GAVE_UP
+from serve.errors import EngineRefused, FailedTwice
 from serve.metrics import Metrics
 from tests.serve.test_streaming import HEAD, chunk
 
@@ -87,6 +88,28 @@ async def test_what_is_refused_in_the_stream_is_refused_and_asked_of_no_other_en
         with pytest.raises(EngineRefused, match="no such token") as refused:
             await reply.begin("key", record_logprobs=False)
         assert (refused.value.status, refused.value.param) == (400, "logit_bias")
+        assert not any(slot.suspected.is_set() or slot.in_flight for slot in pool.slots)
+
+
+GIVEN_UP = orjson.dumps({"error": {"message": GAVE_UP, "type": "InternalServerError", "param": None, "code": 500}})
+GIVES_UP = {
+    "by an event": HEAD + chunk(orjson.loads(GIVEN_UP)) + b"0\r\n\r\n",
+    "by an event after the role": HEAD + ROLE + chunk(orjson.loads(GIVEN_UP)) + b"0\r\n\r\n",
+    "by its status": b"HTTP/1.1 500 Oh\r\ncontent-length: %d\r\n\r\n%s" % (len(GIVEN_UP), GIVEN_UP),
+}
+
+
+@pytest.mark.parametrize("how", GIVES_UP)
+async def test_what_engines_give_up_on_is_tried_twice_and_makes_none_of_them_doubted(tmp_path: Path, how: str) -> None:
+    async with engines(tmp_path, GIVES_UP[how], WHOLE) as pool:
+        reply = generation(pool)
+        await reply.begin("key", record_logprobs=False)
+        assert reply.reply.seat is not None and reply.reply.seat.slot.index == 1
+        assert not pool.slots[0].suspected.is_set()
+    async with engines(tmp_path, GIVES_UP[how], GIVES_UP[how], WHOLE) as pool:
+        with pytest.raises(FailedTwice) as failed:
+            await generation(pool).begin("key", record_logprobs=False)
+        assert failed.value.status == 500
         assert not any(slot.suspected.is_set() or slot.in_flight for slot in pool.slots)
 
 
