@@ -7,9 +7,9 @@ from feedback.store import Store, keys
 
 
 def ensure_operator_key(store: Store, home: Path) -> Path:
-    """The file with the key. A new key is made when the file is not there, or the record knows no key at all."""
+    """The file with the key. A new key is made when there is no file, or its key is of another record or revoked."""
     path = home / "operator.key"
-    if path.exists() and store.read(keys.list_all):
+    if path.exists() and store.read(keys.find, path.read_text().strip()) is not None:
         return path
     _, secret = store.write(keys.create, "operate", "operator")
     unfinished = path.with_suffix(".part")

@@ -47,8 +47,11 @@ def list_keys(json: Json = False, home: Home = None) -> None:
     if json:
         print_json([described(key) for key in known])
         return
-    rows = [(key.prefix, key.role, key.name or None, when(key.created_at), when(key.revoked_at)) for key in known]
-    print_table(("KEY", "ROLE", "NAME", "CREATED", "REVOKED"), rows)
+    # The audit names keys by their ids.
+    rows = [
+        (key.prefix, key.role, key.name or None, when(key.created_at), when(key.revoked_at), key.id) for key in known
+    ]
+    print_table(("KEY", "ROLE", "NAME", "CREATED", "REVOKED", "ID"), rows)
 
 
 @app.command("revoke")

@@ -24,7 +24,7 @@ def test_a_key_is_made_shown_once_listed_and_revoked(tandem: Tandem, tmp_path: P
     assert (found.role, found.name) == ("vote", "the web page")
 
     listed = tandem("keys", "list", "--home", tmp_path)
-    assert found.prefix in listed.out
+    assert found.prefix in listed.out and found.id in listed.out
     assert "the web page" in listed.out
     assert secret not in listed.out
 

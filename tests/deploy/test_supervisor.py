@@ -94,3 +94,15 @@ def test_a_new_record_gets_a_new_operators_key(tmp_path: Path) -> None:
     secret = ensure_operator_key(store, tmp_path).read_text().strip()
     assert store.read(keys.find, secret) is not None
     store.close()
+
+
+def test_a_revoked_operators_key_is_replaced_by_the_next_start(tmp_path: Path) -> None:
+    store = Store(f"sqlite:///{tmp_path}/record.db")
+    store.migrate()
+    before = ensure_operator_key(store, tmp_path).read_text().strip()
+    found = store.read(keys.find, before)
+    assert found is not None
+    store.write(keys.revoke, found.id)
+    after = ensure_operator_key(store, tmp_path).read_text().strip()
+    assert after != before and store.read(keys.find, after) is not None
+    store.close()
