@@ -46,7 +46,8 @@ def tandem_programs(settings: Settings, environment: Mapping[str, str]) -> list[
         return Program(name, [sys.executable, *arguments], log, grace_s, environment)
 
     def celery(name: str, app: str, queue: str, grace_s: float) -> Program:
-        node = ("-m", "celery", "-A", app, "worker", "-Q", queue, "-n", f"{queue}@%h")
+        # Quiet is without the banner at the start, twenty lines that are no JSON.
+        node = ("-m", "celery", "--quiet", "-A", app, "worker", "-Q", queue, "-n", f"{queue}@%h")
         quiet = ("--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel", "INFO")
         return python(name, *node, "--pool", "prefork", "--concurrency", "1", *quiet, grace_s=grace_s)
 

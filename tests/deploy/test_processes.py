@@ -131,3 +131,4 @@ def test_the_programs_of_a_stack_keep_votes_and_learning_apart(tmp_path: Path) -
     for name in ("votes", "learner"):
         command = programs[name].command
         assert command[command.index("-Q") + 1] == name
+        assert command.index("--quiet") < command.index("worker"), "its banner is no line of a log"
