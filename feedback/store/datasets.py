@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Select, case, func, select, true
+from sqlalchemy import ColumnElement, Select, case, func, null, select, true
 from sqlalchemy.orm import Session, aliased
 
 from feedback.errors import NotFound
@@ -15,6 +15,8 @@ from feedback.schema import Comparison, Dataset, DatasetVote, Iteration, Rater, 
 from feedback.store.comparisons import IMPORTED
 
 READ_BATCH = 2000
+# Whether a longer text is nothing but space is not asked.
+MAYBE_BLANK = 20
 
 
 class Counted(NamedTuple):
@@ -150,8 +152,8 @@ def influence(session: Session, crowded: int, ids: list[str] | None = None) -> I
 
 
 def counted(session: Session, ids: list[str] | None = None) -> Iterator[Counted]:
-    """Every counted vote, or each of those with these ids (which are in order), whose two replies are whole and each of
-    one version, by vote id."""
+    """Every counted vote, or each of those with these ids (which are in order), whose two replies are whole, in words and
+    each of one version, by vote id."""
     for part in _parts(ids):
         yield from _counted(session, part)
 
@@ -170,15 +172,29 @@ def _counted(session: Session, part: ColumnElement[bool]) -> Iterator[Counted]:
     statement = _judged(
         first,
         second,
-        (first.version_last, second.version_last, Rater.reliability),
+        (
+            first.version_last,
+            second.version_last,
+            Rater.reliability,
+            *(case((func.length(side.text) <= MAYBE_BLANK, side.message), else_=null()) for side in (first, second)),
+        ),
         (Vote.revision, Vote.preferred, Vote.strength, Vote.ideal),
     ).where(part, *_counts(), first.status == "complete", second.status == "complete")
-    for last_0, last_1, reliability, *judged in _rows(session, statement):
+    for last_0, last_1, reliability, message_0, message_1, *judged in _rows(session, statement):
         vote = _vote(judged, reliability)
         # Asked for in the statement, Postgres takes this for what one pair in thousands fulfils, and joins the
         # few that it expects in a way that takes hours where they are many.
-        if vote.versions == (last_0, last_1):
+        if vote.versions == (last_0, last_1) and not any(
+            map(_is_elsewhere, vote.replies, (message_0, message_1))
+        ):
             yield vote
+
+
+def _is_elsewhere(text: str, message: dict[str, Any] | None) -> bool:
+    """Whether a reply without text said something all the same: it called a tool, refused, or came to no end of its
+    reasoning. Learnt from as an empty one, it would teach to say nothing."""
+    said = message or {}
+    return not text.strip() and any(said.get(name) for name in ("tool_calls", "refusal", "reasoning"))
 
 
 def _vote(judged: Sequence[Any], reliability: float | None) -> Counted:

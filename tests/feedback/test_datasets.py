@@ -366,3 +366,17 @@ def test_a_rewritten_reply_that_says_nothing_is_neither_learnt_from_nor_exported
     frozen = store.read(datasets.freeze, tmp_path, SETTINGS)
     assert [example.kind for example in datasets.read(frozen.folder)] == ["vote"]
     assert exporting.export_votes(store, io.BytesIO(), "trl").written == 1
+
+
+def test_a_reply_that_only_called_a_tool_is_not_learnt_from_as_an_empty_one(store: Store, tmp_path: Path) -> None:
+    call = {"id": "x", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    for text, message in (
+        ("\n", {"role": "assistant", "content": None, "tool_calls": [call]}),
+        ("", {"role": "assistant", "content": "", "refusal": None}),
+        ("", None),
+    ):
+        pair = add_comparison(store, sample(text, message=message), sample("6", version=1))
+        store.write(votes.put, pair, judgement("0", 4), **BOB)
+    count_all(store)
+    frozen = store.read(datasets.freeze, tmp_path, SETTINGS)
+    assert [example.replies[0] for example in datasets.read(frozen.folder)] == ["", ""]
