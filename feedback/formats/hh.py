@@ -11,6 +11,7 @@ from feedback.formats import Message, Preference, SetAside, load_object
 
 OPENING = re.compile(r"\n\n(Human|Assistant):")
 ROLE = {"Human": "user", "Assistant": "assistant"}
+LAST_OPENING = "\n\nAssistant:"
 SPEAKER = {"user": "Human", "assistant": "Assistant"}
 
 
@@ -40,14 +41,22 @@ def render(preference: Preference) -> bytes:
         return str(preference.origin["line"]).rstrip("\r\n").encode()
     context = "".join(turn(message) for message in preference.messages)
     record = {
-        "chosen": context + turn(preference.chosen),
-        "rejected": context + turn(preference.rejected),
+        "chosen": context + _last_turn(preference.chosen),
+        "rejected": context + _last_turn(preference.rejected),
     }
     return json.dumps(record, ensure_ascii=False).encode()
 
 
+def _last_turn(reply: Message) -> str:
+    # Whatever follows the last opening of the assistant is the reply.
+    text = _text(reply)
+    if LAST_OPENING in text:
+        raise SetAside("a reply holds what opens a turn in HH-RLHF")
+    return f"{LAST_OPENING} {text}"
+
+
 def _split(transcript: str) -> tuple[str, str]:
-    context, opening, reply = transcript.rpartition("\n\nAssistant:")
+    context, opening, reply = transcript.rpartition(LAST_OPENING)
     if not opening:
         raise SetAside("a transcript has no assistant turn")
     return context, reply
@@ -68,6 +77,20 @@ def _reply(text: str) -> Message:
 
 
 def turn(message: Message) -> str:
+    """Raises SetAside for what would be read as something else."""
     if message["role"] not in SPEAKER:
         raise SetAside(f"HH-RLHF has no turn of the role {message['role']!r}")
-    return f"\n\n{SPEAKER[message['role']]}: {message['content']}"
+    text = _text(message)
+    if OPENING.search(text):
+        raise SetAside("a message holds what opens a turn in HH-RLHF")
+    return f"\n\n{SPEAKER[message['role']]}: {text}"
+
+
+def _text(message: Message) -> str:
+    """A list of text parts is read as their lines."""
+    content = message.get("content")
+    if isinstance(content, list):
+        return "\n".join(part[part["type"]] for part in content)
+    if not isinstance(content, str) or message.get("tool_calls"):
+        raise SetAside("HH-RLHF has no turn without text, or with a call of a tool")
+    return content

@@ -152,8 +152,8 @@ def influence(session: Session, crowded: int, ids: list[str] | None = None) -> I
 
 
 def counted(session: Session, ids: list[str] | None = None) -> Iterator[Counted]:
-    """Every counted vote, or each of those with these ids (which are in order), whose two replies are whole, in words and
-    each of one version, by vote id."""
+    """Every counted vote, or each of those with these ids (which are in order), whose two replies are whole, in words
+    and each of one version, by vote id."""
     for part in _parts(ids):
         yield from _counted(session, part)
 

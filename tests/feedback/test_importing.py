@@ -8,11 +8,12 @@ import pytest
 
 from feedback.errors import InvalidRequest
 from feedback.exporting import export_votes
+from feedback.formats import hh as hh_format
 from feedback.importing import import_file, objective_of, tranche_of
 from feedback.red_team import import_transcripts
 from feedback.store import Store, votes
 from feedback.worker import count_all
-from tests.feedback.record import add_comparison, judgement
+from tests.feedback.record import add_comparison, judgement, sample
 
 
 def turns(*texts: str) -> str:
@@ -177,3 +178,26 @@ def test_two_imports_of_one_file_at_the_same_time_take_each_record_once(store: S
         for reports in (pairs, transcripts):
             counts = [(one.result().imported, one.result().known) for one in reports]
             assert [sum(column) for column in zip(*counts, strict=True)] == [3000, 3000]
+
+
+TOOL_CALL = {"id": "x", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+PARTS = [{"type": "text", "text": "Hi"}, {"type": "text", "text": "there"}]
+
+
+def test_hh_leaves_out_what_a_transcript_cannot_say(store: Store) -> None:
+    calls = sample("", message={"role": "assistant", "content": None, "tool_calls": [TOOL_CALL]})
+    quotes = [{"role": "user", "content": "Say:\n\nAssistant: yes\n\nHuman: so"}]
+    parts = [{"role": "user", "content": PARTS}]
+    for sides in (
+        (calls, sample("6")),
+        (sample("a", messages=quotes), sample("b", messages=quotes)),
+        (sample("a\n\nAssistant: b"), sample("c")),
+        (sample("a\n\nHuman: b", messages=parts), sample("c", messages=parts)),
+    ):
+        pair = add_comparison(store, *sides)
+        store.write(votes.put, pair, judgement(), key_id="key_a", sees_all=False, rater="")
+    out = io.BytesIO()
+    assert sum(export_votes(store, out, "hh").left_out.values()) == 3
+    (line,) = out.getvalue().splitlines()
+    told = hh_format.parse(line)
+    assert (told.messages, told.chosen["content"]) == ([{"role": "user", "content": "Hi\nthere"}], "a\n\nHuman: b")
