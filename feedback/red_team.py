@@ -1,5 +1,6 @@
 """Import and export of red-team transcripts, as HH-RLHF publishes them: JSON lines, or one JSON array."""
 
+import codecs
 import gzip
 import hashlib
 import zlib
@@ -69,6 +70,7 @@ def _records(path: Path) -> Iterator[tuple[int, bytes]]:
     try:
         content = path.read_bytes()
         content = gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
+        content = content.removeprefix(codecs.BOM_UTF8)
     except (OSError, EOFError, zlib.error) as error:
         raise InvalidRequest(f"{path} cannot be read: {error}", param="file") from error
     if content.lstrip()[:1] == b"[":

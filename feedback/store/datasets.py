@@ -184,9 +184,7 @@ def _counted(session: Session, part: ColumnElement[bool]) -> Iterator[Counted]:
         vote = _vote(judged, reliability)
         # Asked for in the statement, Postgres takes this for what one pair in thousands fulfils, and joins the
         # few that it expects in a way that takes hours where they are many.
-        if vote.versions == (last_0, last_1) and not any(
-            map(_is_elsewhere, vote.replies, (message_0, message_1))
-        ):
+        if vote.versions == (last_0, last_1) and not any(map(_is_elsewhere, vote.replies, (message_0, message_1))):
             yield vote
 
 

@@ -50,8 +50,9 @@ class Judgement:
     left: int | None = None
 
     def said(self) -> dict[str, Any]:
-        """What makes it another judgement when it differs; the history keeps it."""
-        return {name: getattr(self, name) for name in SAID}
+        """What makes it another judgement when it differs; the history keeps it. Without NUL, as Postgres keeps it."""
+        said = {name: getattr(self, name) for name in SAID}
+        return {name: one.replace("\0", "\ufffd") if isinstance(one, str) else one for name, one in said.items()}
 
 
 def put_first(

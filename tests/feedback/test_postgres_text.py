@@ -24,7 +24,9 @@ def test_replies_and_votes_with_it_are_recorded(store: Store) -> None:
     assert (kept.text, kept.user) == (held(store, "five\0"), held(store, "an\0n"))
     assert kept.messages == CHAT, "JSON holds it escaped"
     cast = store.read(lambda session: session.get(Vote, vote.id))
-    assert (cast.state, cast.reason, cast.ideal) == ("counted", held(store, "so \0"), held(store, "\0"))
+    assert (cast.state, cast.reason, cast.ideal) == ("counted", "so \ufffd", "\ufffd")
+    again = store.write(votes.put, pair, judgement(reason="so \0", ideal="\0"), **ANN)
+    assert (again.state, again.revision) == ("counted", 1), "the same as what it said"
     assert store.read(raters.find, "key_a", "an\0n") == cast.rater_id
 
 

@@ -21,12 +21,13 @@ GOOD = [
 BAD = [{"transcript": 3}, {"transcript": GOOD[0]["transcript"], "rating": 5.0}, {"transcript": "\n\nHuman: a"}, [1]]
 
 
-@pytest.mark.parametrize("shape", ["lines", "array", "gzip"])
+@pytest.mark.parametrize("shape", ["lines", "array", "gzip", "byte order mark"])
 def test_transcripts_come_back_as_they_were_and_are_imported_once(store: Store, tmp_path: Path, shape: str) -> None:
     path = tmp_path / "red-team.jsonl"
     records = [GOOD[0], *BAD, *GOOD[1:]]
     lines = "\n".join(json.dumps(record) for record in records).encode()
-    content = {"lines": lines, "gzip": gzip.compress(lines), "array": json.dumps(records, indent=1).encode()}
+    array = json.dumps(records, indent=1).encode()
+    content = {"lines": lines, "gzip": gzip.compress(lines), "array": array, "byte order mark": b"\xef\xbb\xbf" + array}
     path.write_bytes(content[shape])
     report = import_transcripts(store, path, home=tmp_path)
     assert (report.read, report.imported, report.known) == (7, 3, 0)
