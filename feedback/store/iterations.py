@@ -158,6 +158,11 @@ def freeze(session: Session, iteration_id: str, epoch: int, digest: str) -> None
     iteration.dataset_digest = digest
 
 
+def stopped(session: Session, iteration_id: str, epoch: int) -> None:
+    """Its process was asked to end and does so, as with every restart: of that it did not die. Raises LeaseLost."""
+    _under_lease(session, iteration_id, epoch).attempts -= 1
+
+
 def succeed(session: Session, iteration_id: str, epoch: int, candidate: int) -> None:
     """Raises LeaseLost."""
     iteration = _under_lease(session, iteration_id, epoch)

@@ -5,7 +5,7 @@ import os
 import shutil
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from feedback import datasets, policy_weights, rater_watch
@@ -77,6 +77,10 @@ def _its_end_is_told(store: Store, iteration_id: str, epoch: int) -> Iterator[No
         yield
     except (LeaseLost, RecordUnavailable, StorageUnavailable):
         # Without them this process cannot go on; the iteration can, in the next one.
+        raise
+    except SystemExit:
+        with suppress(LeaseLost, RecordUnavailable):
+            store.write(iterations.stopped, iteration_id, epoch)
         raise
     except TandemError as error:
         store.write(iterations.fail, iteration_id, epoch, error.message)

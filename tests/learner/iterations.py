@@ -53,5 +53,6 @@ def environment(settings: Settings) -> dict[str, str]:
     return os.environ | {
         "TANDEM_HOME": str(settings.home),
         "TANDEM_LOOP__LEASE_TTL_S": str(LEASE_TTL_S),
+        "TANDEM_LOOP__MAX_ATTEMPTS": str(settings.loop.max_attempts),
         "OMP_NUM_THREADS": "1",
     }

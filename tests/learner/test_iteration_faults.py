@@ -57,6 +57,22 @@ def test_killed_and_resumed_ends_where_the_unkilled_one_does(store: Store, setti
     assert digests[0] == digests[1]
 
 
+def test_whoever_is_asked_to_end_has_not_died(store: Store, settings: Settings) -> None:
+    """A stack that is restarted more often than a process may die still ends its iteration."""
+    settings = settings.model_copy(update={"loop": settings.loop.model_copy(update={"max_attempts": 2})})
+    iteration = start(store, settings)
+    for begun in (1, 2, 3):
+        process = learner(settings, iteration)
+        wait_until(lambda begun=begun: times_at_work(store, iteration) == begun, process)
+        process.terminate()
+        assert process.wait(timeout=60) == 0
+        # Nobody waits for its lease to run out.
+        assert not store.read(leases.held, leases.LEARNER)
+    assert learner(settings, iteration).wait(timeout=200) == 0
+    ended = store.read(iterations.get, iteration.id)
+    assert (ended.state, ended.attempts) == ("succeeded", 1)
+
+
 def test_a_zombie_ends_and_publishes_nothing(store: Store, settings: Settings) -> None:
     iteration = start(store, settings)
     zombie = learner(settings, iteration)
@@ -156,6 +172,12 @@ def kill_in_ppo(store: Store, iteration: Iteration, process: subprocess.Popen[by
 
 def events(store: Store, iteration: Iteration) -> list[iterations.IterationEvent]:
     return store.read(iterations.events_after, iteration.id, 0, 10_000)
+
+
+def times_at_work(store: Store, iteration: Iteration) -> int:
+    """How many processes have claimed it and gone on to its stages."""
+    kinds = [event.kind for event in events(store, iteration)]
+    return sum(kind in ("started", "resumed") for kind in kinds[:-1])
 
 
 def of_the_first_seed(settings: Settings) -> Settings:

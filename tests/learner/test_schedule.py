@@ -22,3 +22,12 @@ def test_every_pass_takes_each_example_once_in_its_own_order():
     assert sorted(first) == sorted(second) == list(range(10))
     assert first != second
     assert len(batch_of(2, 10, 4, seed=3)) == 2
+
+
+def test_what_a_step_takes_costs_the_same_however_many_examples_there_are(monkeypatch: pytest.MonkeyPatch):
+    drawn = []
+    shuffled = torch.randperm
+    monkeypatch.setattr(torch, "randperm", lambda count, **others: drawn.append(count) or shuffled(count, **others))
+    for step in range(6):
+        batch_of(step, 11, 4, seed=4)
+    assert drawn == [11, 11], "once a pass"
