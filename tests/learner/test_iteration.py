@@ -234,7 +234,7 @@ def test_imported_pairs_train_any_model(tmp_path: Path) -> None:
     prepare(store, settings)
     lines = [
         {
-            side: f"\n\nHuman: Hi\n\nAssistant: Yes?\n\nHuman: Tell me {n}\n\nAssistant: {reply} {n}"
+            side: f"\n\nHuman: Hi, {n}\n\nAssistant: Yes?\n\nHuman: Tell me {n}\n\nAssistant: {reply} {n}"
             for side, reply in SIDES
         }
         for n in range(80)
