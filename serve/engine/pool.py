@@ -113,7 +113,7 @@ class Pool:
         Raises EngineUnavailable when no engine holds it and none is about to, Overloaded when too many chats wait.
         """
         return await self.admission.seat(
-            key_id, lambda: self._place(version, avoid, or_serving, size), (version, avoid)
+            key_id, lambda: self._place(version, avoid, or_serving, size), (version, avoid, or_serving)
         )
 
     def room(self) -> tuple[int, int]:

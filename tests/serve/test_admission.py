@@ -202,6 +202,17 @@ async def test_who_waits_for_one_engine_does_not_hold_up_who_wants_another(pool:
     assert (await waiting[1]).slot is pool.slots[1] and pool.admission.queued == 0
 
 
+async def test_who_takes_what_serves_instead_is_not_held_up_by_who_waits_for_that_version_alone(pool: Pool) -> None:
+    seats = [await pool.seat(None, "a") for _ in range(2)]
+    pool.slots[1].state, pool.slots[1].wanted = "down", 0
+    patient = asyncio.create_task(pool.seat(0, "a"))
+    other = asyncio.create_task(pool.seat(0, "a", or_serving=True))
+    await settled()
+    pool.release(seats[0])
+    assert (await other).slot is pool.slots[0] and not patient.done()
+    patient.cancel()
+
+
 async def test_a_queue_full_of_those_who_want_one_engine_refuses_nobody_who_wants_another(pool: Pool) -> None:
     for _ in range(2):
         await pool.seat(0, "a")
