@@ -15,6 +15,7 @@ from feedback.errors import Conflict, InvalidRequest
 
 REMEMBERED_S = 600.0
 MAX_REMEMBERED = 512
+MAX_REMEMBERED_BYTES = 64_000_000
 LARGEST_ANSWER_BYTES = 1_000_000
 MAX_KEY = 255
 
@@ -52,6 +53,7 @@ class Retries:
         # The digests of what is being answered.
         self._pending: dict[str, str] = {}
         self._answers: OrderedDict[str, Answer] = OrderedDict()
+        self._answer_bytes = 0
 
     def begin(self, attempt: Attempt) -> Answer | None:
         """The answer that this request got before, or None: then it is to be answered now.
@@ -77,10 +79,11 @@ class Retries:
             self.drop(attempt)
             return False
         self._pending.pop(attempt.name, None)
+        self._forget(attempt.name)
         self._answers[attempt.name] = Answer(attempt.digest, time.monotonic() + REMEMBERED_S, content, media_type)
-        self._answers.move_to_end(attempt.name)
-        while len(self._answers) > MAX_REMEMBERED:
-            self._answers.popitem(last=False)
+        self._answer_bytes += len(content)
+        while len(self._answers) > MAX_REMEMBERED or self._answer_bytes > MAX_REMEMBERED_BYTES:
+            self._forget(next(iter(self._answers)))
         return True
 
     def drop(self, attempt: Attempt) -> bool:
@@ -90,7 +93,14 @@ class Retries:
     def _forget_old(self) -> None:
         now = time.monotonic()
         while self._answers and next(iter(self._answers.values())).until < now:
-            self._answers.popitem(last=False)
+            self._forget(next(iter(self._answers)))
+
+    def _forget(self, name: str) -> bool:
+        """False when it is not known."""
+        known = self._answers.pop(name, None)
+        if known is not None:
+            self._answer_bytes -= len(known.content)
+        return known is not None
 
 
 def attempt_of(headers: Headers, key_id: str, content: bytes) -> Attempt:

@@ -43,7 +43,12 @@ class SharedRetries(Retries):
     async def begin_anywhere(self, attempt: Attempt) -> Answer | None:
         """The answer that this request got before, from whichever process. Raises as `begin`."""
         known = self.begin(attempt)
-        if known is not None or not (attempt.named or attempt.repeated):
+        if not (attempt.named or attempt.repeated):
+            # Asked anew: should this come to nothing, its retry is not to get what was answered to another request.
+            if self._forget(attempt.name):
+                await self._redis.ask(lambda redis: redis.delete(_key(attempt)))
+            return None
+        if known is not None:
             return known
         try:
             known = await self._claim(attempt)

@@ -8,7 +8,7 @@ import pytest
 
 from feedback.errors import Conflict
 from serve.chat import retries, shared_retries
-from serve.chat.retries import Attempt, KeyReused
+from serve.chat.retries import Attempt, KeyReused, Retries
 from serve.chat.shared_retries import SharedRetries
 from tests.serve.redis_server import redis_server
 
@@ -125,6 +125,33 @@ async def test_a_retry_without_a_key_finds_the_same_body(url: str) -> None:
     found = await other.begin_anywhere(Attempt(sent.name, "d", named=False, repeated=True))
     assert found is not None and found.content == b"{}"
     await other.stop()
+
+
+async def test_a_retry_gets_no_answer_to_the_same_body_asked_before_its_own_first_attempt(url: str) -> None:
+    one, other = SharedRetries(url), SharedRetries(url)
+    first, retry = (Attempt("key_1 body b", "b", named=False, repeated=repeated) for repeated in (False, True))
+    assert await one.begin_anywhere(first) is None
+    one.keep(first, b"{}", "application/json")
+    async with asyncio.timeout(30):
+        while await other.begin_anywhere(retry) is None:
+            await asyncio.sleep(0.01)
+    # The same is asked once more, and comes to nothing.
+    assert await one.begin_anywhere(first) is None
+    one.drop(first)
+    assert await one.begin_anywhere(retry) is None
+    await one.stop()
+    assert await other.begin_anywhere(retry) is None
+    await other.stop()
+
+
+def test_answers_are_remembered_up_to_so_many_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retries, "MAX_REMEMBERED_BYTES", 100)
+    known = Retries()
+    attempts = [Attempt(f"key_1 key {at}", "digest", named=True, repeated=False) for at in range(4)]
+    for attempt in [*attempts, attempts[-1]]:
+        known.keep(attempt, bytes(40), "application/json")
+    found = [known.begin(attempt) is not None for attempt in attempts]
+    assert found == [False, False, True, True]
 
 
 async def test_without_redis_a_process_knows_its_own(tmp_path: Path) -> None:
