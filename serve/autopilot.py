@@ -6,7 +6,6 @@ It runs here and not in the scheduler because only an API process reaches the en
 import asyncio
 import logging
 
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from feedback import automatic
@@ -24,6 +23,7 @@ from feedback.operating_settings import AutomaticSettings, GateSettings
 from feedback.schema import version_name
 from feedback.store import audit, leases
 from feedback.store.traffic import Shares
+from serve import background
 from serve.engine.challengers import Challengers
 from serve.engine.swap import Change, Promoter
 from serve.record import Record
@@ -60,8 +60,8 @@ class Autopilot:
                 await self.look()
             except WAITS as error:
                 log.info("promotion by rule waits: %s", error.message)
-            except (TandemError, SQLAlchemyError) as error:
-                log.warning("promotion by rule could not look (%s)", type(error).__name__)
+            except Exception as error:  # noqa: BLE001 - at the next look it may be better; without one nothing goes back
+                background.tell("promotion by rule could not look", error)
 
     async def look(self) -> Step | None:
         """Take the next step, if this process holds the lease. Returns it.

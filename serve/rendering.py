@@ -45,6 +45,9 @@ def response(error: TandemError, path: str, request_id: str) -> Response:
         headers |= error.headers()
     if error.status == HTTPStatus.SERVICE_UNAVAILABLE:
         headers["retry-after"] = str(RETRY_AFTER_S)
+    if error.status == HTTPStatus.GATEWAY_TIMEOUT:
+        # To OpenAI's SDKs, which would ask for the same two times more, at once.
+        headers["x-should-retry"] = "false"
     if error.status == HTTPStatus.UNAUTHORIZED:
         headers["www-authenticate"] = "Bearer"
     if path.startswith(OPENAI_PREFIXES):

@@ -1,5 +1,6 @@
 """Promotion by rule tries a version again where what went wrong says nothing against it."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -52,3 +53,21 @@ async def test_it_waits(record: Record, kind: type[TandemError]) -> None:
 
 async def test_what_cannot_be_served_is_given_up(record: Record) -> None:
     assert len(await take(record, PolicyInvalid("it holds no weights"))) == 1
+
+
+async def test_it_looks_again_whatever_has_gone_wrong(record: Record, monkeypatch: pytest.MonkeyPatch) -> None:
+    nothing: Any = None
+    settings = AutomaticSettings(enabled=True, check_interval_s=0.01)
+    autopilot, looks = Autopilot(settings, GateSettings(), record, nothing, nothing), list[int]()
+
+    async def look() -> None:
+        looks.append(1)
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(autopilot, "look", look)
+    running = asyncio.create_task(autopilot.run())
+    async with asyncio.timeout(30):
+        while len(looks) < 2 and not running.done():
+            await asyncio.sleep(0.01)
+    assert len(looks) > 1
+    running.cancel()

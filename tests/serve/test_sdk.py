@@ -149,18 +149,22 @@ def test_an_error_in_mid_stream_is_raised(tandem: Tandem, sdk: openai.OpenAI) ->
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_reply_that_takes_too_long_before_it_begins_is_recorded(tandem: Tandem, stream: bool) -> None:
+def test_a_reply_that_takes_too_long_before_it_begins_is_recorded_and_not_asked_for_again(
+    tandem: Tandem, sdk: openai.OpenAI, stream: bool
+) -> None:
     gateway, usual = tandem.gateway, tandem.gateway.settings
     gateway.settings = usual.model_copy(update={"serve": usual.serve.model_copy(update={"request_timeout_s": 0.001})})
     user = uuid.uuid4().hex
     try:
-        with tandem.client() as client:
-            body = {"model": "tandem", "messages": MESSAGES, "max_tokens": 450, "user": user, "stream": stream}
-            answer = client.post("/v1/chat/completions", json=body | TO_THE_END)
+        with pytest.raises(openai.InternalServerError) as error:
+            sdk.with_options(max_retries=2).chat.completions.create(
+                model="tandem", messages=MESSAGES, max_tokens=450, user=user, stream=stream, extra_body=TO_THE_END
+            )
     finally:
         gateway.settings = usual
-    assert (answer.status_code, answer.json()["error"]["code"]) == (504, "timeout")
+    assert (error.value.status_code, error.value.code) == (504, "timeout")
     assert wait_for_sample(tandem, user).status == "failed"
+    assert len(samples_of(tandem, user)) == 1
 
 
 class LosesTheFirstAnswer(httpx.HTTPTransport):
