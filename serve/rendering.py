@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from feedback.errors import TandemError
-from serve.errors import FieldInvalid, MalformedBody, MethodNotAllowed, Overloaded, UnknownRoute
+from serve.errors import FailedTwice, FieldInvalid, MalformedBody, MethodNotAllowed, Overloaded, UnknownRoute
 
 # What an OpenAI client may call: it understands no other form of error, on routes that we lack no less than on ours.
 OPENAI_PREFIXES = (
@@ -45,8 +45,8 @@ def response(error: TandemError, path: str, request_id: str) -> Response:
         headers |= error.headers()
     if error.status == HTTPStatus.SERVICE_UNAVAILABLE:
         headers["retry-after"] = str(RETRY_AFTER_S)
-    if error.status == HTTPStatus.GATEWAY_TIMEOUT:
-        # To OpenAI's SDKs, which would ask for the same two times more, at once.
+    if error.status == HTTPStatus.GATEWAY_TIMEOUT or isinstance(error, FailedTwice):
+        # To OpenAI's SDKs, which would ask for the same two times more.
         headers["x-should-retry"] = "false"
     if error.status == HTTPStatus.UNAUTHORIZED:
         headers["www-authenticate"] = "Bearer"

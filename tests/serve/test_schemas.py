@@ -55,6 +55,7 @@ def test_it_is_refused_and_no_engine_is_doubted(tandem: Tandem, stream: bool) ->
         round_about = {"anyOf": [{"$ref": "#"}, {"$ref": "#"}]}
         answer = client.post("/v1/chat/completions", json=chat(stream=stream, structured_outputs={"json": round_about}))
         assert (answer.status_code, answer.json()["error"]["code"]) == (500, "reply_failed")
+        assert answer.headers["x-should-retry"] == "false"
         assert {slot.state for slot in tandem.gateway.pool.slots} == {"ready"}
         tree = {"type": "json_schema", "json_schema": {"name": "x", "schema": TREE}}
         assert client.post("/v1/chat/completions", json=chat(stream=stream, response_format=tree)).status_code == 200
