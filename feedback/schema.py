@@ -219,6 +219,7 @@ class Comparison(Base):
         Index("ix_comparisons_drawn", "votes_counted", "draw"),
         Index("ix_comparisons_drawn_of_key", "key_id", "votes_counted", "draw"),
         Index("ix_comparisons_key_id_id", "key_id", "id"),
+        Index("ix_comparisons_version_0_version_1", "version_0", "version_1"),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True)

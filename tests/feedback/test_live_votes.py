@@ -1,9 +1,11 @@
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import event
 
 from feedback.live_votes import RaterTally, figures, win_rate, without_loudest
 from feedback.store import Store, live_votes
@@ -102,3 +104,21 @@ def test_few_raters_who_each_have_a_leaning_seldom_say_that_it_wins() -> None:
             wrong += found.interval[0] > 0.5 or found.interval[1] < 0.5
         # One time in twenty, and a little more where the spread of so few is itself a guess.
         assert wrong < 75
+
+
+def test_votes_between_two_versions_are_found_without_reading_all(tmp_path: Path) -> None:
+    store = Store(f"sqlite:///{tmp_path / 'record.db'}")
+    store.migrate()
+    vote_between(store, winner=1, loser=0, rater="ann")
+    count_all(store)
+    plans: list[str] = []
+
+    def explain(connection: object, _cursor: object, statement: str, parameters: object, *_: object) -> None:
+        if "votes.rater_id" in statement:
+            rows = connection.connection.cursor().execute(f"EXPLAIN QUERY PLAN {statement}", parameters)
+            plans.extend(row[3] for row in rows)
+
+    event.listen(store.engine, "before_cursor_execute", explain)
+    assert [tally.won for tally in store.read(live_votes.between, 1, 0)] == [1]
+    assert plans and not [step for step in plans if step.startswith("SCAN")]
+    store.close()
