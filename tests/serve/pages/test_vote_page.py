@@ -54,6 +54,27 @@ def last_vote(page: Page, text: str) -> None:
     expect(page.locator(".last-vote")).to_contain_text(text)
 
 
+def test_what_is_written_from_right_to_left_stands_so(quiet: Tandem, visitors: Visitors) -> None:
+    hebrew = "\u05e9\u05dc\u05d5\u05dd \u05e2\u05d5\u05dc\u05dd!"
+    messages = [{"role": "user", "content": hebrew}]
+    left, right = sample(hebrew, 4, messages=messages), sample("Hello, world!", 5, messages=messages)
+    add_comparison(quiet.store, left, right)
+    page = visitors.visit(quiet, "/vote")
+    expect(page.locator(".side").first).to_contain_text(hebrew)
+    # Where the first character stands: 0 is the left edge, 1 the right one.
+    starts = """node => {
+      const range = document.createRange();
+      const text = document.createTreeWalker(node, NodeFilter.SHOW_TEXT).nextNode();
+      range.setStart(text, 0);
+      range.setEnd(text, 1);
+      const [box, all] = [range.getBoundingClientRect(), node.getBoundingClientRect()];
+      return (box.right - all.left) / all.width;
+    }"""
+    for paragraph in (page.locator(".prompt .prose").last, page.locator(".side .prose p").first):
+        assert paragraph.evaluate(starts) > 0.98
+    assert page.locator(".side .prose p").last.evaluate(starts) < 0.2
+
+
 def test_a_vote_by_keys_is_blind_until_cast(quiet: Tandem, pairs: dict[str, str], visitors: Visitors) -> None:
     page = visitors.visit(quiet, "/vote")
     prompt = shown(page)
