@@ -95,7 +95,7 @@ async def _validation_error(request: Request, error: Exception) -> Response:
     problems = error.errors()
     if any(found["type"] == "json_invalid" for found in problems):
         return _render(request, MalformedBody("the body is not valid JSON"))
-    said = "; ".join(f"{_field(found['loc'])}: {found['msg']}" for found in problems)
+    said = "; ".join(f"{_field(found['loc'])}: {found['msg'].removeprefix('Value error, ')}" for found in problems)
     return _render(request, FieldInvalid(said, param=_field(problems[0]["loc"])))
 
 

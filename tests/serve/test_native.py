@@ -185,6 +185,7 @@ def test_a_vote_that_cannot_be(quiet: Tandem, change: dict[str, Any]) -> None:
     with quiet.client("vote") as client:
         answer = client.put(f"/v1/comparisons/{comparison_id}/vote", json=body)
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
+    assert "Value error" not in answer.json()["detail"]
 
 
 def test_anothers_comparison_and_vote_are_not_found(quiet: Tandem) -> None:
