@@ -120,6 +120,8 @@ class PreferenceModel(nn.Module):
         self.head_out_E_H_O.copy_(before.head_out_E_H_O[..., -1:].expand_as(self.head_out_E_H_O))
         if self.shape.start_logprob_feature:
             self.likelihood_E_F_O.copy_(before.likelihood_E_F_O[..., -1:].expand_as(self.likelihood_E_F_O))
+            self.feature_mean_F.copy_(before.feature_mean_F)
+            self.feature_deviation_F.copy_(before.feature_deviation_F)
 
     def member_scores(self, hidden_B_D: Tensor, features_B_F: Tensor | None, lengths_B: Tensor) -> Tensor:
         """Raw scores [B, E, O] of replies from what the heads see of them, their lengths in tokens and, where the model

@@ -27,7 +27,7 @@ from learner.preference_model import FEATURES, PreferenceModel, PreferenceShape,
 from learner.processes import ALONE, Processes
 from learner.rounded_weights import rounded_once
 from learner.schedule import batch_of, set_learning_rates
-from learner.sharding import clip_gradients, copy_trained, shard
+from learner.sharding import clip_gradients, copy_trained, cut_like, shard
 from learner.training_state import TrainingState, restore
 
 
@@ -243,7 +243,14 @@ def _all_features(model: PreferenceModel, encoded: Sequence[EncodedComparison], 
     return processes.add_up(features_C_2_F)
 
 
+@torch.no_grad()
 def _standardise(model: PreferenceModel, features_C_2_F: Tensor) -> None:
+    """Have the model count features from their mean here and over their deviation here. Weights that it took over from
+    one that counted otherwise say what they said."""
     flat_F = features_C_2_F.flatten(0, 1)
+    deviation_F = flat_F.std(dim=0, unbiased=False).clamp(min=1e-3)
+    weights_E_F_O = model.likelihood_E_F_O
+    ratio_E_F_O = (deviation_F / model.feature_deviation_F)[:, None].expand(weights_E_F_O.shape)
+    weights_E_F_O.mul_(cut_like(ratio_E_F_O.contiguous(), weights_E_F_O))
     model.feature_mean_F.copy_(flat_F.mean(dim=0))
-    model.feature_deviation_F.copy_(flat_F.std(dim=0, unbiased=False).clamp(min=1e-3))
+    model.feature_deviation_F.copy_(deviation_F)

@@ -56,7 +56,8 @@ def run(store: Store, settings: Settings, iteration_id: str, processes: Processe
         processes.tell(None)
         return
     row, epoch = claimed
-    with Heartbeat(store, epoch, settings.loop.lease_ttl_s), _its_end_is_told(store, iteration_id, epoch):
+    # The lease is renewed no more when it is given back: else it may be held by nobody until it runs out.
+    with _its_end_is_told(store, iteration_id, epoch), Heartbeat(store, epoch, settings.loop.lease_ttl_s):
         this = open_run(store, settings, iteration_id, epoch, processes)
         processes.tell({"iteration": iteration_id, "epoch": epoch})
         with this.progress.traced():

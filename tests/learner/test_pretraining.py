@@ -15,7 +15,7 @@ from feedback.learning_settings import PreferenceSettings, PretrainingSettings
 from feedback.sandbox.world import find
 from feedback.settings import FeedbackSettings
 from learner.policy import load_policy
-from learner.preference_judging import accuracy_of, calibrate
+from learner.preference_judging import accuracy_of, calibrate, score_comparisons
 from learner.preference_training import train_preference_model
 from learner.pretraining import RANKED, ranked_pairs
 from learner.starting_policy import WEIGHTS
@@ -84,6 +84,26 @@ def test_every_score_begins_as_the_ranked_one(policy):
     assert found[1] > 0.8 > found[0]
     trunk = (next(model.parameters()).detach() for model in (before.trunk, policy.model.base_model))
     assert not torch.equal(*trunk)
+
+
+def test_what_ranked_text_said_of_a_replys_likelihood_is_not_changed_by_how_likely_the_voted_replies_are(policy):
+    """Likelihood is counted over its deviation, which is another one among the votes."""
+    ranked = [replace(one, objective=RANKED) for one in comparisons(60, 1)]
+    only = SETTINGS.model_copy(update={"objective_weights": {RANKED: 1.0}})
+    before = train_preference_model(policy, ranked, only, seed=1, objectives=[RANKED])
+    rates = ("learning_rate", "head_learning_rate", "likelihood_learning_rate")
+    barely = SETTINGS.model_copy(update=dict.fromkeys(rates, 1e-12))
+    # Likelier and less likely ones are further from each other here.
+    few = [replace(one, replies=(one.replies[0], "w1 " * 30)) for one in comparisons(8, 3)]
+    begun = train_preference_model(policy, few, barely, seed=1, before=before)
+    assert (begun.feature_deviation_F / before.feature_deviation_F - 1).abs().max() > 0.1
+    held_out = comparisons(20, 2)
+    found = [
+        score_comparisons(model, policy, [replace(one, objective=name) for one in held_out], SETTINGS).scores_C_2_O
+        for model, name in ((before, RANKED), (begun, "helpful"))
+    ]
+    margins = [(scores[:, 0] - scores[:, 1])[:, -1] for scores in found]
+    torch.testing.assert_close(margins[0], margins[1], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.slow
