@@ -27,21 +27,28 @@ def copy(
     json: Json = False,
     home: Home = None,
 ) -> None:
-    """Copy the whole record into another, empty database. Stop Tandem first, then set `database_url` to it."""
-    from sqlalchemy.exc import ArgumentError, DatabaseError
+    """Copy the whole record into another, empty database. Stop Tandem first, on all machines, then set `database_url`
+    to it.
+    """
+    from sqlalchemy.exc import DatabaseError
 
     from deploy.command.output import print_json, say
     from deploy.command.record import open_record
+    from deploy.running import is_held
+    from feedback.addresses import check_database
     from feedback.copying import copy as copy_record
-    from feedback.errors import InvalidRequest, RecordUnavailable
+    from feedback.errors import Conflict, InvalidRequest, RecordUnavailable
     from feedback.store import Store
 
+    try:
+        check_database(to)
+    except ValueError as error:
+        raise InvalidRequest(f"--to is {error}", param="to") from None
     rows: dict[str, int] = {}
-    with open_record(home, must_exist=True) as (store, _):
-        try:
-            target = Store(to)
-        except ArgumentError:
-            raise InvalidRequest("--to is not a database URL", param="to") from None
+    with open_record(home, must_exist=True) as (store, settings):
+        if is_held(settings.home):
+            raise Conflict(f"Tandem runs in {settings.home}: votes cast now would be missing; `tandem down` first")
+        target = Store(to)
         try:
             copied = copy_record(store, target, rows.__setitem__)
         except DatabaseError as error:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from deploy.running import prepare_home, take_home
 from feedback.store import Store, checks, keys, raters, samples, votes
 from feedback.worker import count_all
 from tests.deploy.command_line import Tandem, in_process
@@ -78,7 +79,14 @@ def test_the_record_is_copied(tandem: Tandem, store: Store, tmp_path: Path) -> N
     again = tandem("db", "copy", "--to", target, "--home", tmp_path)
     assert again.exit_code == 1
     assert "holds rows" in again.err
-    assert tandem("db", "copy", "--to", "nonsense", "--home", tmp_path).exit_code == 2
+    for nonsense in ("nonsense", "mysql://ann:secret@db/x"):
+        refused = tandem("db", "copy", "--to", nonsense, "--home", tmp_path)
+        assert refused.exit_code == 2 and "postgresql+psycopg://" in refused.err and "secret" not in refused.err
+    prepare_home(tmp_path)
+    with take_home(tmp_path):
+        refused = tandem("db", "copy", "--to", f"sqlite:///{tmp_path}/third.db", "--home", tmp_path)
+    assert refused.exit_code == 1 and "votes cast now would be missing" in refused.err
+    assert not (tmp_path / "third.db").exists()
 
 
 def test_an_answer_is_made_known_and_taken_away(tandem: Tandem, store: Store, tmp_path: Path) -> None:
