@@ -12,9 +12,11 @@ from sqlalchemy.orm import Session, aliased
 
 from feedback.errors import NotFound
 from feedback.schema import Comparison, Dataset, DatasetVote, Iteration, Rater, Sample, Vote, VoteRevision, has_ended
+from feedback.store import now
 from feedback.store.comparisons import IMPORTED
 
 READ_BATCH = 2000
+LOOKED_BACK = 100
 # Whether a longer text is nothing but space is not asked.
 MAYBE_BLANK = 20
 
@@ -78,15 +80,19 @@ def counts(session: Session, digest: str | None) -> dict[str, int]:
 
 
 def learnt_until(session: Session) -> float | None:
-    """When the votes of the last iteration that succeeded were frozen; None when there is none."""
-    dataset = session.scalars(
+    """When the votes of the last iteration that succeeded were frozen; None when there is none.
+
+    One that froze them in the future did so before the clock was turned back, and says nothing of votes since.
+    """
+    at = now(session)
+    newest = (
         select(Dataset)
         .join(Iteration, Iteration.dataset_digest == Dataset.digest)
         .where(Iteration.state == "succeeded")
         .order_by(Iteration.id.desc())
-        .limit(1)
-    ).one_or_none()
-    return None if dataset is None else frozen_at(dataset)
+        .limit(LOOKED_BACK)
+    )
+    return next((frozen_at(dataset) for dataset in session.scalars(newest) if frozen_at(dataset) <= at), None)
 
 
 def frozen_at(dataset: Dataset) -> float:

@@ -205,12 +205,18 @@ def events_after(session: Session, iteration_id: str, seq: int, limit: int = 200
 
 
 def last_began_at(session: Session) -> float | None:
-    """When the newest iteration froze its votes, or was asked for if it never did; None when there is none."""
-    newest = session.scalars(select(Iteration).order_by(Iteration.id.desc()).limit(1)).one_or_none()
+    """When the newest iteration froze its votes, or was asked for if it never did; None when there is none.
+
+    What is said to have been in the future was before the clock was turned back: it is passed over.
+    """
+    at = now(session)
+    past = select(Iteration).where(Iteration.created_at <= at).order_by(Iteration.id.desc()).limit(1)
+    newest = session.scalars(past).one_or_none()
     if newest is None:
         return None
     dataset = session.get(Dataset, newest.dataset_digest) if newest.dataset_digest else None
-    return newest.created_at if dataset is None else max(dataset.created_at, newest.created_at)
+    frozen_at = newest.created_at if dataset is None else dataset.created_at
+    return max(newest.created_at, frozen_at if frozen_at <= at else 0.0)
 
 
 def _end(session: Session, iteration: Iteration, epoch: int, state: str, data: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import orjson
@@ -210,6 +211,24 @@ def test_old_votes_are_drawn_anew_for_each_iteration_and_new_ones_are_all_there(
     # The record says all that is needed to make the second one again, of the votes that there were.
     store.write(votes.retract, newest_pair(store), None, **(BOB | {"rater": "r0"}))
     assert freeze(bounded, since=about["since"]).digest == second.digest
+
+
+def test_votes_since_a_clock_was_turned_back_are_no_old_ones(store: Store, tmp_path: Path) -> None:
+    bounded = SETTINGS.model_copy(update={"old_votes": 2})
+
+    def vote_and_freeze(count: int) -> tuple[set[str], datasets.Frozen]:
+        cast = {store.write(votes.put, add_comparison(store), judgement(), **BOB).id for _ in range(count)}
+        count_all(store)
+        return cast, store.read(datasets.freeze, tmp_path, bounded)
+
+    for ahead_s in (0, 3600):
+        cast, frozen = vote_and_freeze(5)
+        assert cast <= ids_of(frozen)
+        by_the_clock = frozen.summary | {"frozen_at": frozen.summary["frozen_at"] + ahead_s}
+        learn_from(store, replace(frozen, summary=by_the_clock), tmp_path)
+    cast, frozen = vote_and_freeze(5)
+    assert cast <= ids_of(frozen)
+    assert frozen.summary["old_votes"] == {"since": frozen.summary["old_votes"]["since"], "counted": 5, "drawn": 2}
 
 
 def learn_from(store: Store, frozen: datasets.Frozen, home: Path) -> None:

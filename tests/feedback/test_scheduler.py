@@ -69,6 +69,24 @@ def test_an_iteration_starts_by_count_once_and_not_again_after_it_failed(setting
     assert store.read(iterations.active) is not None
 
 
+def test_iterations_go_on_when_a_clock_that_was_ahead_is_put_right(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, right = Store(settings.record_url), time.time
+    scheduler = Scheduler(settings, store, make_celery(settings))
+    begun = []
+    for ahead_s in (86_400, 0):
+        monkeypatch.setattr(time, "time", lambda ahead_s=ahead_s: right() + ahead_s)
+        put_votes(store, 3)
+        store.write(counting.count_accepted)
+        scheduler.look()
+        begun.append(store.read(iterations.active))
+        assert begun[-1] is not None
+        _, epoch = store.write(iterations.claim, begun[-1].id, "me", 60.0, 5)
+        store.write(iterations.fail, begun[-1].id, epoch, "no")
+    assert begun[0].id != begun[1].id
+
+
 def test_only_the_holder_of_the_lease_acts(settings: Settings) -> None:
     store = Store(settings.record_url)
     store.write(leases.acquire, leases.SCHEDULER, "somebody else", 60.0)
