@@ -162,7 +162,7 @@ class Supervision:
                 await slot.suspected.wait()
         slot.suspected.clear()
 
-    async def _lives(self, slot: Slot) -> bool:
+    async def _lives(self, slot: Slot, *, again: bool = True) -> bool:
         """False when the engine does not answer, or has chats in flight and does not get on with anything."""
         asked_at = time.monotonic()
         stalled = slot.in_flight > 0 and time.monotonic() - slot.progress_at > self._settings.hang_timeout_s
@@ -174,9 +174,10 @@ class Supervision:
             else:
                 self._note(slot, await slot.client.weight_version(PROOF_TIMEOUT_S))
         except EngineLost:
-            # Late by more than that this process, or the machine, stood still: the engine may well have answered.
+            # Late by more than that this process, or the machine, stood still: the engine may well have answered. One
+            # that hangs must not live for as long as the machine is too busy to be in time.
             is_late = time.monotonic() - asked_at > PROOF_TIMEOUT_S + STANDSTILL_S
-            return is_late and await self._lives(slot)
+            return is_late and again and await self._lives(slot, again=False)
         return True
 
     def _note(self, slot: Slot, name: str) -> None:

@@ -89,6 +89,15 @@ async def test_one_that_hangs_is_not_asked_twice(
     assert engine.asked == 1
 
 
+async def test_one_that_hangs_on_a_machine_that_is_always_late_is_asked_twice(
+    engine: Engine, watch: Supervision, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervision, "STANDSTILL_S", -supervision.PROOF_TIMEOUT_S)
+    engine.hangs = True
+    assert not await watch._lives(watch._pool.slots[0])
+    assert engine.asked == 2
+
+
 async def test_one_that_cannot_be_reached_does_not_live(engine: Engine, watch: Supervision) -> None:
     engine.close()
     assert not await watch._lives(watch._pool.slots[0])
