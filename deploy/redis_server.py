@@ -39,6 +39,9 @@ def redis_command(server: Path, home: Path) -> list[str]:
         *("--unixsocket", str(home / "run" / "redis.sock"), "--unixsocketperm", "700"),
         *("--dir", str(data)),
         *("--appendonly", "yes", "--appendfsync", "everysec", "--save", ""),
+        # Answers to pairs are kept here for ten minutes, for who asks again. What has ended stands in the log until it
+        # is written anew: by itself it would grow to 64 MB first, which takes months where few people chat.
+        *("--auto-aof-rewrite-min-size", "1mb"),
         *("--maxmemory-policy", "noeviction"),
         *("--daemonize", "no"),
     ]

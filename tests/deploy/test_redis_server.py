@@ -1,5 +1,7 @@
+import contextlib
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -32,10 +34,7 @@ def test_it_listens_on_its_socket_alone_and_keeps_what_it_was_told(tmp_path: Pat
     for expected in (None, b"hint"):
         process = subprocess.Popen(tied(redis_command(find_redis_server(), tmp_path)), stdout=subprocess.DEVNULL)
         client = redis.Redis(unix_socket_path=str(tmp_path / "run" / "redis.sock"))
-        until = time.monotonic() + 20
-        while not _answers(client):
-            assert time.monotonic() < until
-            time.sleep(0.05)
+        wait_until(lambda client=client: _answers(client))
         assert client.config_get("port")["port"] == "0"
         assert client.config_get("maxmemory-policy")["maxmemory-policy"] == "noeviction"
         assert client.config_get("appendfsync")["appendfsync"] == "everysec"
@@ -45,6 +44,37 @@ def test_it_listens_on_its_socket_alone_and_keeps_what_it_was_told(tmp_path: Pat
         client.close()
         process.terminate()
         process.wait(20)
+
+
+def test_what_somebody_was_answered_does_not_stay_in_its_log(tmp_path: Path) -> None:
+    prepare_home(tmp_path)
+    process = subprocess.Popen(tied(redis_command(find_redis_server(), tmp_path)), stdout=subprocess.DEVNULL)
+    client = redis.Redis(unix_socket_path=str(tmp_path / "run" / "redis.sock"))
+    wait_until(lambda: _answers(client))
+    client.set("answer", "what somebody was told", px=1)
+
+    def log() -> bytes:
+        found = b""
+        for path in (tmp_path / "redis").rglob("*"):
+            # A part of it may just have gone.
+            with contextlib.suppress(FileNotFoundError):
+                found += path.read_bytes() if path.is_file() else b""
+        return found
+
+    wait_until(lambda: b"somebody was told" in log())
+    for _ in range(300):
+        client.set("hint", 4096 * "x")
+    wait_until(lambda: b"somebody was told" not in log())
+    client.close()
+    process.terminate()
+    process.wait(20)
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    until = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.05)
 
 
 def _answers(client: "redis.Redis") -> bool:
