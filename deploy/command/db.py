@@ -11,7 +11,7 @@ app = typer.Typer(help="The record's database.", no_args_is_help=True)
 
 @app.command("upgrade")
 def upgrade(home: Home = None) -> None:
-    """Bring the tables up to date, before anything of a new release starts. Every process does so at its start too."""
+    """Bring the tables up to date, before anything of a new release starts. `tandem up` does so by itself."""
     from deploy.command.output import say
     from deploy.command.record import open_record
 
