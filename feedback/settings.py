@@ -358,7 +358,7 @@ class Settings(BaseSettings):
     home: Path = DEFAULT_HOME
     """Folder of all state: record, policies, keys, logs. Two homes never touch each other."""
 
-    policy: str = "builtin"
+    policy: str = Field("builtin", min_length=1)
     """The starting policy: `builtin`, a folder with a Hugging Face causal language model, or a hub name."""
 
     database_url: str | None = None

@@ -73,6 +73,7 @@ def test_settings_are_frozen() -> None:
         ("redis_url = 'redis://x:port/0'", "redis_url: host and port"),
         ("[tracing]\nendpoint = 'http://collector:x'", "tracing.endpoint: host and port"),
         ("[serve]\nhost = ''", "serve.host"),
+        ("policy = ''", "policy: String should have at least 1 character"),
         (
             "[serve]\nallowed_origins = ['https://app.example.com/']",
             "serve.allowed_origins: 'https://app.example.com/' is",
