@@ -133,7 +133,8 @@ class Loader:
             await self._take(slot, before)
             await slot.client.name_weights(version_name(version), timeout_s)
             await self._adapters.restore(slot)
-        except TandemError as error:
+        except (TandemError, OSError) as error:
+            # Nobody else would look at an engine that is being changed.
             log.warning("engine %d would not take %s back: %s", slot.index, version_name(version), error)
             slot.state, slot.version = "down", None
             slot.adapters.clear()

@@ -9,7 +9,7 @@ from feedback.adapters import Base
 from feedback.errors import PolicyInvalid
 from feedback.settings import EngineSettings
 from serve.engine.bell import Bell
-from serve.engine.flipping import Flipping
+from serve.engine.flipping import Flipping, Loaded
 from serve.engine.loading import Loader
 from serve.engine.policy_folders import PolicyFolder
 from serve.engine.pool import Pool
@@ -52,3 +52,19 @@ async def test_an_engine_whose_base_was_changed_for_an_adapter_in_vain_gets_its_
         await flipping.load(adapter)
     assert [slot.version for slot in pool.slots] == [2, 1] and pool.prepared is None
     assert pool.slots[1].adapters == pool.slots[1].wanted_adapters == {5}
+
+
+class Unreadable:
+    async def of(self, version: int) -> PolicyFolder:
+        raise OSError("no space left on device")
+
+
+async def test_an_engine_that_cannot_be_put_back_is_started_again(tmp_path: Path) -> None:
+    pool = Pool(tmp_path, 1, seats_per_slot=4, max_queued=4)
+    slot = pool.slots[0]
+    slot.state, slot.version, slot.wanted = "held", 1, 1
+    folders: Any = Unreadable()
+    loader = Loader(pool, None, folders, None, EngineSettings(), Metrics())  # type: ignore[arg-type]
+    flipping = Flipping(pool, loader, folders, EngineSettings(), Bell(tmp_path), Metrics())
+    await flipping.put_back(Loaded(PolicyFolder(1, Path("v1"), "digest"), slot, held_before=0, in_place=True))
+    assert slot.state == "down" and slot.wanted == 0 and slot.suspected.is_set()
