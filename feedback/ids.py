@@ -8,13 +8,15 @@ import os
 import threading
 import time
 
+RANDOM_BITS = 80
+
 _lock = threading.Lock()
 _last = [0]
 
 
 def new_id(prefix: str) -> str:
     """A fresh id such as `cmp_0190c8f2...`: prefix, underscore, 32 hexadecimal digits."""
-    fresh = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10), "big")
+    fresh = (time.time_ns() // 1_000_000) << RANDOM_BITS | int.from_bytes(os.urandom(10), "big")
     with _lock:
         # Two in one millisecond, or a clock that went back: still later than the one before, and still hard to guess
         # from it, since the step is random too.
@@ -22,3 +24,10 @@ def new_id(prefix: str) -> str:
             fresh = _last[0] + 1 + int.from_bytes(os.urandom(8), "big")
         _last[0] = fresh
     return f"{prefix}_{fresh:032x}"
+
+
+def new_id_beside(other: str) -> str:
+    """A fresh id of the same kind that looks as if it was made in the same moment as `other`."""
+    prefix, _, digits = other.rpartition("_")
+    made = int(digits, 16) >> RANDOM_BITS
+    return f"{prefix}_{made << RANDOM_BITS | int.from_bytes(os.urandom(10), 'big'):032x}"

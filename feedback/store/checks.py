@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Select, select
 from sqlalchemy.orm import Session, aliased
 
 from feedback.errors import InvalidRequest, NotFound
-from feedback.ids import new_id
+from feedback.ids import new_id_beside
 from feedback.schema import Comparison, KnownAnswer, Vote
 from feedback.store import audit, insert, now
 
@@ -98,7 +98,8 @@ def repeat_of(session: Session, comparison_id: str) -> Comparison:
     session.execute(
         insert(session, Comparison)
         .values(
-            id=new_id("cmp"),
+            # A rater must not see by its age, which its id says too, which of two pairs is the repeat.
+            id=new_id_beside(first.id),
             key_id=first.key_id,
             sample_0=first.sample_1,
             sample_1=first.sample_0,
@@ -112,7 +113,6 @@ def repeat_of(session: Session, comparison_id: str) -> Comparison:
             disagreement=0.0,
             repeat_of=first.id,
             is_open=False,
-            # A rater must not see by its age which of two pairs is the repeat.
             created_at=first.created_at,
         )
         .on_conflict_do_nothing(index_elements=["repeat_of"])

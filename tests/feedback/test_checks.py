@@ -44,6 +44,8 @@ def test_a_rater_is_handed_a_pair_again_with_its_sides_swapped_and_both_votes_st
     original = store.read(comparisons.get, judged[0], key_id="key_a", sees_all=False)
     assert [side.id for side in again.samples] == [side.id for side in reversed(original.samples)]
     assert again.comparison.created_at == original.comparison.created_at
+    moment = slice(len("cmp_") + 12)
+    assert again.comparison.id[moment] == judged[0][moment] and again.comparison.id != judged[0]
     assert not again.revealed
 
     second = judge(store, again.comparison.id, "0")
