@@ -11,6 +11,8 @@ from serve.asgi import Receive, Scope, Send
 from serve.connection import LARGEST_HEAD_BYTES, Connection
 
 PATIENCE_S = 30.0
+# More than a socket takes that nobody reads from.
+LARGE_BYTES = 1 << 25
 HEAD = b"POST / HTTP/1.1\r\nhost: here\r\n"
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -18,8 +20,8 @@ Connect = Callable[[], Awaitable[Streams]]
 
 
 class App:
-    """Says how much it was sent; then it goes on for ever where `/endless` was asked for, and waits for `goes_on` where
-    `/waits` was.
+    """Says how much it was sent; then it says much more where `/large` was asked for, goes on for ever where `/endless`
+    was, and waits for `goes_on` where `/waits` was.
     """
 
     def __init__(self) -> None:
@@ -42,6 +44,8 @@ class App:
                 await send({"type": "http.response.body", "body": bytes(65_536), "more_body": True})
                 await asyncio.sleep(0)
             self.left.set()
+        if scope["path"] == "/large":
+            await send({"type": "http.response.body", "body": bytes(LARGE_BYTES), "more_body": True})
         if scope["path"] == "/waits":
             await self.goes_on.wait()
         await send({"type": "http.response.body", "body": b"end"})
@@ -53,14 +57,25 @@ def app() -> App:
 
 
 @pytest.fixture
-async def connect(app: App) -> AsyncIterator[Connect]:
+def made() -> list[Connection]:
+    """The server's side of each connection, the first one first."""
+    return []
+
+
+@pytest.fixture
+async def connect(app: App, made: list[Connection]) -> AsyncIterator[Connect]:
     """Opens a connection to a server of `app`."""
     config = uvicorn.Config(app, http=Connection, lifespan="off", log_config=None, timeout_graceful_shutdown=1)
     config.load()
     server = uvicorn.Server(config)
     opened: list[asyncio.StreamWriter] = []
     loop = asyncio.get_running_loop()
-    listening = await loop.create_server(lambda: Connection(config, server.server_state, {}), "127.0.0.1", 0)
+
+    def make() -> Connection:
+        made.append(Connection(config, server.server_state, {}))
+        return made[-1]
+
+    listening = await loop.create_server(make, "127.0.0.1", 0)
 
     async def connect() -> Streams:
         reader, writer = await asyncio.open_connection(*listening.sockets[0].getsockname()[:2])
@@ -163,11 +178,11 @@ async def test_who_takes_nothing_is_gone(connect: Connect, app: App, monkeypatch
     await asyncio.wait_for(app.left.wait(), PATIENCE_S)
 
 
-async def test_who_takes_it_slowly_is_not(connect: Connect, app: App, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "TAKES_NOTHING_S", 2.0)
+async def test_who_takes_it_later_is_not(connect: Connect, made: list[Connection]) -> None:
     reader, writer = await connect()
-    writer.write(HEAD.replace(b"/ ", b"/endless ") + b"content-length: 0\r\n\r\n")
-    for _ in range(30):
-        await reader.read(1 << 20)
-        await asyncio.sleep(0.1)
-    assert not app.left.is_set()
+    writer.write(HEAD.replace(b"/ ", b"/large ") + b"connection: close\r\ncontent-length: 0\r\n\r\n")
+    async with asyncio.timeout(PATIENCE_S):
+        while not made or made[0]._untaken is None:
+            await asyncio.sleep(0.01)
+    assert len(await rest_of(reader)) > LARGE_BYTES
+    assert made[0]._untaken is None
