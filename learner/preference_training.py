@@ -1,5 +1,6 @@
 """Training a preference model on voted comparisons. `learner.preference_judging` makes it fit for use."""
 
+import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -101,7 +102,7 @@ def train_preference_model(
         features_C_2_F = _all_features(model, encoded, processes)
         if features_C_2_F is not None and resume is None:
             _standardise(model, features_C_2_F)
-        votes_C_E = _bootstrap(len(encoded), settings.ensemble_size, seed)
+        votes_C_E = _bootstrap(encoded, settings.ensemble_size, seed)
         for step in range(first, steps):
             index = batch_of(step, len(encoded), settings.comparisons_per_batch, seed)
             set_learning_rates(optimizer, step, steps, settings.warmup_share)
@@ -222,13 +223,23 @@ def _optimizer(model: PreferenceModel, settings: PreferenceSettings) -> torch.op
     return torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.98), weight_decay=settings.weight_decay, fused=True)
 
 
-def _bootstrap(comparisons: int, members: int, seed: int) -> Tensor:
+def _bootstrap(encoded: Sequence[EncodedComparison], members: int, seed: int) -> Tensor:
     """How often each member of the ensemble sees each comparison, [C, E]: Poisson(1), or once where there is one
-    member."""
+    member.
+
+    All votes on a pair are seen equally often: they share what is odd about its replies, and members that were each
+    shown some of them would be more of one mind than their data allow.
+    """
     if members == 1:
-        return torch.ones(comparisons, 1)
+        return torch.ones(len(encoded), 1)
+    numbers: dict[bytes, int] = {}
+    pairs_C = [numbers.setdefault(_digest_of_pair(one), len(numbers)) for one in encoded]
     generator = torch.Generator().manual_seed(seed * 1_000_003 - 1)
-    return torch.poisson(torch.ones(comparisons, members), generator=generator)
+    return torch.poisson(torch.ones(len(numbers), members), generator=generator)[pairs_C]
+
+
+def _digest_of_pair(one: EncodedComparison) -> bytes:
+    return hashlib.blake2b(repr((one.prompt, one.replies)).encode(), digest_size=16).digest()
 
 
 def _all_features(model: PreferenceModel, encoded: Sequence[EncodedComparison], processes: Processes) -> Tensor | None:

@@ -7,6 +7,8 @@ from typing import Any
 
 import orjson
 
+from learner.evaluation import spaced
+
 _number = itemgetter("step")
 
 
@@ -33,6 +35,10 @@ class Steps:
         with self._path.open("ab") as file:
             file.write(line)
         self._take(orjson.loads(line))
+
+    def some(self, count: int) -> list[dict[str, Any]]:
+        """At most `count` of them, at equal spacing, with the last."""
+        return spaced(self.so_far[::-1], count)[::-1]
 
     def _take(self, step: dict[str, Any]) -> None:
         del self.so_far[bisect_left(self.so_far, step["step"], key=_number) :]

@@ -1,6 +1,7 @@
 """Training a preference model: it learns, repeats itself, resumes, and tells the truth about itself."""
 
 import random
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from feedback.learning_settings import PreferenceSettings
 from learner.comparisons import VotedComparison, encode_comparison
 from learner.errors import CheckpointInvalid, TrainingDataInvalid, TrainingDiverged
 from learner.preference_judging import calibrate
-from learner.preference_training import train_preference_model
+from learner.preference_training import OBJECTIVES, _bootstrap, train_preference_model
 from learner.training_state import TrainingState
 
 SETTINGS = PreferenceSettings(comparisons_per_batch=8, matmul_precision="full", epochs=1, head_learning_rate=3e-3)
@@ -160,3 +161,14 @@ def test_a_gradient_that_is_not_finite_stops_the_run(policy):
         policy.model.model.norm.weight[0] = torch.inf
     with pytest.raises(TrainingDiverged, match="not finite"):
         train_preference_model(policy, comparisons(8, 1), SETTINGS, seed=1)
+
+
+def test_a_member_of_an_ensemble_sees_all_votes_on_a_pair_or_none(policy):
+    """Three raters of each of 40 pairs, under both objectives."""
+    pairs = [encode_comparison(one, policy, OBJECTIVES, 64, 64) for one in comparisons(40, 1)]
+    votes = [replace(one, objective=objective) for one in pairs for objective in (0, 1) for _ in range(3)]
+    seen_C_E = _bootstrap(votes, 4, seed=1).unflatten(0, (40, 6))
+    assert (seen_C_E == seen_C_E[:, :1]).all()
+    assert seen_C_E.min() == 0 and abs(float(seen_C_E.mean()) - 1) < 0.2
+    assert not torch.equal(seen_C_E[..., 0], seen_C_E[..., 1])
+    assert _bootstrap(votes, 1, seed=1).equal(torch.ones(240, 1))

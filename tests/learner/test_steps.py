@@ -34,3 +34,11 @@ def test_a_line_that_a_kill_cut_short_is_left_out(tmp_path: Path) -> None:
     assert resumed.so_far == [{"step": 1, "loss": 1.0}]
     resumed.add(Done(2, 2.0))
     assert [step["loss"] for step in Steps(path).so_far] == [1.0, 2.0]
+
+
+def test_of_many_some_are_shown_with_the_last(tmp_path: Path) -> None:
+    steps = Steps(tmp_path / "dpo.jsonl")
+    for step in range(1, 11):
+        steps.add(Done(step, 1.0))
+    assert [step["step"] for step in steps.some(5)] == [2, 4, 6, 8, 10]
+    assert steps.some(10) == steps.some(11) == steps.so_far
