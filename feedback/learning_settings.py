@@ -109,7 +109,7 @@ class PreferenceSettings(Section):
     """Longer replies are cut, and then have no end token."""
 
     ensemble_size: int = Field(1, gt=0)
-    """Score heads per objective, each from its own initialisation and its own bootstrap of the pairs that were voted on."""
+    """Score heads per objective, each from its own initialisation and its bootstrap of the voted pairs."""
 
     pessimism: float = Field(0.0, ge=0)
     """Standard deviations of the ensemble that are subtracted from its mean score; 0 takes the plain mean."""
