@@ -1,10 +1,13 @@
 """The files of the web pages: one document for every page, its scripts and styles beside it."""
 
 import re
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-from starlette.responses import Response
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.responses import FileResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
@@ -15,13 +18,20 @@ PAGE = re.compile(r"\.|red-team|vote|vote/vote_\w+|operate|operate/v\d+")
 
 
 class PageFiles(StaticFiles):
-    """Static files; every page's path answers the document."""
+    """Static files; every page's path answers the document, and with 404 so does an address of nothing in a browser."""
 
     def __init__(self) -> None:
         super().__init__(directory=FOLDER)
 
     async def get_response(self, path: str, scope: Scope) -> Response:
-        return await super().get_response(DOCUMENT if PAGE.fullmatch(path) else path, scope)
+        try:
+            return await super().get_response(DOCUMENT if PAGE.fullmatch(path) else path, scope)
+        except HTTPException as error:
+            looks = "text/html" in Headers(scope=scope).get("accept", "")
+            if error.status_code != HTTPStatus.NOT_FOUND or path.startswith("v1/") or not looks:
+                raise
+            never_kept = {"cache-control": "no-store"}
+            return FileResponse(FOLDER / DOCUMENT, status_code=HTTPStatus.NOT_FOUND, headers=never_kept)
 
     def file_response(self, *arguments: Any, **options: Any) -> Response:
         response = super().file_response(*arguments, **options)

@@ -61,6 +61,10 @@ def test_the_address_of_nothing(quiet: Tandem, visitors: Visitors) -> None:
     page = visitors.visit(quiet, "/operate/v99")
     expect(page.get_by_role("alert")).to_contain_text("no policy version v99")
     visitors.forgive("404")
+    page.goto("/operate/nothing")
+    expect(page.get_by_role("heading", name="Nothing here")).to_be_visible()
+    page.get_by_role("link", name="Back to the chat").click()
+    expect(page.get_by_label("Message")).to_be_visible()
 
 
 def test_a_server_that_cannot_say_who_is_signed_in_is_asked_again(quiet: Tandem, visitors: Visitors) -> None:
