@@ -65,9 +65,9 @@ class Scheduler:
             self._send_unless_just_sent(COUNT_VOTES, every_s=self.settings.feedback.sweep_interval_s)
 
     def watch_raters(self) -> None:
-        """Judge the raters again when a twentieth more votes count, and fifty at least."""
+        """Judge the raters again when a twentieth more votes count, or fewer, and fifty at least."""
         counted = self.store.read(tallies.counted)
-        if counted >= self._watched_at + max(50, self._watched_at // 20):
+        if abs(counted - self._watched_at) >= max(50, self._watched_at // 20):
             self._watched_at = counted
             for rater_id, reason in rater_watch.watch(self.store, self.settings.feedback).items():
                 log.warning("rater %s is quarantined: %s", rater_id, reason)

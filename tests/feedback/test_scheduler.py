@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from feedback.queue import VoteHints, make_celery, send
 from feedback.scheduler import Scheduler, due
 from feedback.settings import LoopSettings, Settings, load_settings
-from feedback.store import Store, comparisons, counting, iterations, leases, samples, votes
+from feedback.store import Store, comparisons, counting, iterations, leases, raters, samples, votes
 from tests.feedback.crowd import cast, crowd
 from tests.feedback.record import add_comparison, judgement, sample
 
@@ -141,6 +141,18 @@ def test_raters_are_watched_as_votes_come_in(settings: Settings) -> None:
     cast(store, crowd(10, turned=2), pairs=140, votes_each=3)
     scheduler.look()
     assert store.read(votes.count_by_state)["quarantined"] > 0
+
+
+def test_raters_are_watched_on_when_many_votes_have_gone(settings: Settings) -> None:
+    store = Store(settings.record_url)
+    scheduler = Scheduler(settings, store, make_celery(settings))
+    put_votes(store, 400)
+    store.write(counting.count_accepted)
+    scheduler.look()
+    store.write(raters.erase, store.read(raters.find, "key_a", "ann"))
+    cast(store, crowd(10, turned=2), pairs=100, votes_each=3)
+    scheduler.look()
+    assert store.read(votes.count_by_state).get("quarantined", 0) > 0
 
 
 def test_a_clock_turned_back_stops_neither_the_sweeper_nor_a_lease(
