@@ -146,7 +146,12 @@ def _against(
 ) -> dict[str, Any]:
     """What the candidate wins by the preference model, and by the watch model where there is one."""
 
+    replies = zip(own.samples.replies(), other.samples.replies(), strict=True)
+    same_B = torch.tensor([first == second for first, second in replies], dtype=torch.bool)
+
     def judged(by: PreferenceModel, own_B_O: Tensor, other_B_O: Tensor) -> dict[str, Any]:
+        # The same reply in batches of other lengths comes out a rounding apart, which is no win.
+        other_B_O = torch.where(same_B[:, None], own_B_O, other_B_O)
         sides = Scored(own_B_O, own.lengths_B), Scored(other_B_O, other.lengths_B)
         return win_rates(*sides, by.shape.columns, reward_weights, confidence)
 

@@ -2,12 +2,14 @@
 
 import orjson
 import pytest
+import torch
 
 from feedback.figures import figures_of, figures_of_reference
 from feedback.learning_settings import EvaluationSettings
-from learner.evaluation import HeldOutPrompt, Serving, evaluate
+from learner.evaluation import HeldOutPrompt, Replies, Serving, _against, evaluate
 from learner.policy import Policy
 from learner.preference_model import PreferenceShape, new_preference_model
+from learner.sampler import Samples
 from tests.learner.conftest import END, random_llama, word_tokenizer
 
 SETTINGS = EvaluationSettings(prompts=12, max_new_tokens=8, samples=3, matmul_precision="full")
@@ -53,6 +55,17 @@ def test_a_policy_against_itself_is_neither_better_nor_worse():
     for name in ("harm", "refusals", "flattery", "agreement", "length_tokens"):
         assert found[name] == found[f"reference_{name}"], name
     assert found["diversity"]["distinct_2"] == found["diversity"]["reference_distinct_2"]
+
+
+def test_the_same_reply_is_a_tie_though_it_was_scored_in_another_batch():
+    model = new_preference_model(policy(1).model, PreferenceShape(("helpful", "harmless"), 1, 8, False), seed=1)
+    first = Samples.pad([[2, 5]] * 3, [[7, END], [8, END], [9]], [[0.0, 0.0], [0.0, 0.0], [0.0]], [END], "cpu")
+    second = Samples.pad([[2, 5]] * 3, [[7, END], [8, END], [6]], [[0.0, 0.0], [0.0, 0.0], [0.0]], [END], "cpu")
+    scores_B_O = torch.tensor([[1.0] * 3, [2.0] * 3, [3.0] * 3])
+    own, other = Replies(first, [""] * 3, scores_B_O, None), Replies(second, [""] * 3, scores_B_O - 1e-6, None)
+    found = _against(own, other, model, None, {"overall": 1.0}, 0.95)
+    assert found["win_rate"]["value"] == pytest.approx((0.5 + 0.5 + 1) / 3)
+    assert found["objectives"]["helpful"]["win_rate"]["value"] == pytest.approx(2 / 3)
 
 
 def test_the_kl_is_that_of_what_is_sampled():
