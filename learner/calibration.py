@@ -17,8 +17,11 @@ def fit_temperature(margins_C: Tensor, labels_C: Tensor, near: float = 1.0) -> f
     20 in steps of 1.2 %: a handful of votes moves T little, hundreds outweigh the prior. `near` without any. After Guo
     et al. 2017, "On calibration of modern neural networks"; the prior is ours.
     """
-    scaled_K_C = margins_C.double() / TEMPERATURES[:, None]
-    losses_K = (F.softplus(scaled_K_C) - labels_C.double() * scaled_K_C).sum(dim=1)
+    margins_C, labels_C = margins_C.double(), labels_C.double()
+    # One after the other: of 100,000 votes all at once would take more than a gigabyte.
+    losses_K = torch.stack(
+        [(F.softplus(margins_C / one) - labels_C * (margins_C / one)).sum() for one in TEMPERATURES.tolist()]
+    )
     best = int((losses_K + (TEMPERATURES / near).log().square() / (2 * PRIOR_DEVIATION**2)).argmin())
     return float(TEMPERATURES[best])
 
