@@ -189,11 +189,15 @@ class Store:
 
     def forget_log(self) -> bool:
         """Take what was erased out of SQLite's log, which would hold it until later writes have overwritten it. False
-        when somebody reads who began before; to be asked again then. Postgres does so by itself, with its vacuum.
+        when somebody reads who began before, or the disk is full: to be asked again then. Postgres does so by itself,
+        with its vacuum.
         """
         if self._together is None:
             return True
-        with contextlib.closing(self.engine.raw_connection()) as connection:
+        with (
+            contextlib.suppress(sqlite3.Error, DBAPIError),
+            contextlib.closing(self.engine.raw_connection()) as connection,
+        ):
             driver = cast(sqlite3.Connection, connection.driver_connection)
             # All writers wait while it waits for those who read.
             driver.execute(f"PRAGMA busy_timeout={FORGET_LOG_WITHIN_MS}")
@@ -201,7 +205,8 @@ class Store:
                 busy, _, _ = driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
             finally:
                 driver.execute(f"PRAGMA busy_timeout={round(1000 * SQLITE_BUSY_TIMEOUT_S)}")
-        return not busy
+            return not busy
+        return False
 
     def close(self) -> None:
         self.engine.dispose()

@@ -1,4 +1,5 @@
 import io
+import resource
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import partial
@@ -181,4 +182,25 @@ def test_nothing_that_somebody_wrote_nor_their_name_stays_in_the_files_of_the_re
     store.read(while_somebody_reads)
     erasures.look()
     assert found_in() == []
+    store.close()
+
+
+def test_who_is_erased_is_erased_though_the_log_cannot_be_carried_over(tmp_path: Path) -> None:
+    """As on a full disk: nothing behind the first megabyte of a file can be written."""
+    store = Store(f"sqlite:///{tmp_path / 'record.db'}")
+    store.migrate()
+    store.write(samples.add, [sample("x" * (2 << 20))])
+    store.write(samples.add, [sample("a secret of hers " * 1000, user="ann")])
+    assert store.forget_log()
+    ann, erasures = store.write(raters.find_person, "key_a", "ann"), Erasures(store, tmp_path)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, limits[1]))
+    try:
+        assert forget(store, tmp_path, ann) == []
+        erasures.look()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert b"a secret of hers" in (tmp_path / "record.db").read_bytes()
+    erasures.look()
+    assert b"a secret of hers" not in (tmp_path / "record.db").read_bytes()
     store.close()
