@@ -27,6 +27,8 @@ def refuse(this: Run, votes: Votes, start: Policy) -> None:
         require_layers(start.model)
 
     objectives = objectives_of([one for one in votes.comparisons("train") if one.weight > 0])
+    if not objectives:
+        raise TrainingDataInvalid("no vote to learn from is on two replies with words in them: gather more votes")
     if not any(one.objective in objectives for one in votes.comparisons("heldout")):
         raise TrainingDataInvalid(
             f"no held-out vote under {' or '.join(objectives)} to judge the preference model by: gather more votes"

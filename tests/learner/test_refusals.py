@@ -1,6 +1,8 @@
 """What does not go with an iteration's votes or policy is refused before anything is trained."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,20 +18,31 @@ from tests.feedback.record import add_comparison, judgement, sample
 PROMPTS = 40
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Store, Settings]]:
-    """With votes under helpful alone."""
-    settings = load_settings(home=tmp_path_factory.mktemp("home"), feedback={"quarantine_outliers": False})
+@contextmanager
+def voted(folder: Path, reply: str) -> Iterator[tuple[Store, Settings]]:
+    """A home with votes under helpful alone, for this reply."""
+    settings = load_settings(home=folder, feedback={"quarantine_outliers": False})
     store = Store(settings.record_url)
     store.migrate()
     prepare(store, settings)
     for number in range(PROMPTS):
         prompt = [{"role": "user", "content": f"What is {number} plus 3?"}]
-        pair = add_comparison(store, sample(messages=prompt), sample("6", messages=prompt))
+        pair = add_comparison(store, sample(messages=prompt), sample(reply, messages=prompt))
         store.write(votes.put, pair, judgement("1"), key_id="key_a", sees_all=False, rater="bob")
     count_all(store)
     yield store, settings
     store.close()
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Store, Settings]]:
+    with voted(tmp_path_factory.mktemp("home"), "6") as found:
+        yield found
+
+
+def test_votes_on_replies_without_words_are_said_to_be_none_to_learn_from(tmp_path: Path) -> None:
+    with voted(tmp_path, " ") as home:
+        check(*home, {}, "replies with words")
 
 
 @pytest.mark.parametrize("trainer", ["ppo", "dpo"])
