@@ -16,7 +16,6 @@ class Chat(NamedTuple):
     """What somebody asked: the conversation up to the reply, and the sample that is the reply."""
 
     sample_id: str
-    prompt_digest: str
     messages: list[dict[str, Any]]
 
 
@@ -32,7 +31,7 @@ def newest_chats(session: Session, until: float, limit: int) -> list[Chat]:
     found: dict[str, Chat] = {}
     for sample_id, digest, messages, sampling in rows:
         if "model" not in sampling and _is_plain(messages):
-            found.setdefault(digest, Chat(sample_id, digest, messages))
+            found.setdefault(digest, Chat(sample_id, messages))
     return list(found.values())
 
 
@@ -51,7 +50,7 @@ def keep(session: Session, epoch: int, iteration_id: str, sample_ids: Sequence[s
 def of_iteration(session: Session, iteration_id: str) -> list[Chat]:
     """The chats that were recorded for it, but for what was erased since."""
     rows = session.execute(
-        select(Sample.id, Sample.prompt_digest, Sample.messages)
+        select(Sample.id, Sample.messages)
         .join(RehearsedSample, RehearsedSample.sample_id == Sample.id)
         .where(RehearsedSample.iteration_id == iteration_id, Sample.status != "erased")
         .order_by(Sample.id)
