@@ -55,6 +55,8 @@ def test_killed_and_resumed_ends_where_the_unkilled_one_does(store: Store, setti
         digests.append(outcome(store, settings, iteration))
         settings = of_the_first_seed(settings)
     assert digests[0] == digests[1]
+    # A stage that is begun anew ends there too.
+    assert "checkpoint_invalid" not in [event.kind for event in events(store, iteration)]
 
 
 def test_whoever_is_asked_to_end_has_not_died(store: Store, settings: Settings) -> None:
