@@ -31,7 +31,7 @@ from feedback.learning_settings import (
     RejectionSettings,
 )
 from feedback.operating_settings import AutomaticSettings, GateSettings, TracingSettings
-from feedback.section import Section
+from feedback.section import NONE, Section
 
 DEFAULT_HOME = Path(".tandem")
 PREFIX = "TANDEM_"
@@ -167,10 +167,11 @@ class FeedbackSettings(Section):
     """A vote uncounted for longer than this is announced to the workers again."""
 
     heldout_share: float = Field(0.1, ge=0, lt=1)
-    """Share of the prompts whose votes are kept from training, to measure on."""
+    """Share of the conversations whose votes are kept from training, to measure on."""
 
     watch_share: float = Field(0.15, ge=0, lt=1)
-    """Share of the prompts whose votes train only the watch preference model, which tells when PPO over-optimises."""
+    """Share of the conversations whose votes train only the watch preference model, which tells when PPO
+    over-optimises."""
 
     strength_labels: tuple[float, float, float, float] = (0.7, 0.82, 0.9, 0.95)
     """Probability that the preferred reply is the better one, for votes of strength 1 to 4."""
@@ -411,6 +412,11 @@ class Settings(BaseSettings):
     @classmethod
     def _absolute(cls, home: Path) -> Path:
         return home.expanduser().absolute()
+
+    @field_validator("database_url", "redis_url", "policies_url", mode="before")
+    @classmethod
+    def _none_is_a_word(cls, url: Any) -> Any:
+        return None if url == NONE else url
 
     @field_validator("database_url")
     @classmethod

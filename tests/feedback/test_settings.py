@@ -113,10 +113,13 @@ def test_bad_variables_are_named(monkeypatch: pytest.MonkeyPatch, name: str, val
 
 def test_none_is_said_by_its_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "tandem.toml").write_text(
+        "database_url = 'sqlite:////tmp/x'\npolicies_url = 'none'\n"
         "[loop]\nvotes_per_iteration = 'none'\n[learner.ppo]\nwatch_patience_steps = 'none'"
     )
-    monkeypatch.setenv("TANDEM_LOOP__INTERVAL_S", "none")
+    for name in ("LOOP__INTERVAL_S", "DATABASE_URL", "REDIS_URL"):
+        monkeypatch.setenv(f"TANDEM_{name}", "none")
     settings = load_settings()
+    assert (settings.database_url, settings.redis_url, settings.policies_url) == (None, None, None)
     assert (settings.loop.interval_s, settings.loop.votes_per_iteration) == (None, None)
     assert settings.learner.ppo.watch_patience_steps is None
 
