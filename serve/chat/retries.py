@@ -110,6 +110,6 @@ def attempt_of(headers: Headers, key_id: str, content: bytes) -> Attempt:
     if len(given) > MAX_KEY:
         raise InvalidRequest(f"an Idempotency-Key has at most {MAX_KEY} characters", param="Idempotency-Key")
     retried = headers.get("x-stainless-retry-count", "0")
-    repeated = retried.isdecimal() and int(retried) > 0
+    repeated = retried.isdecimal() and bool(retried.strip("0"))
     name = f"{key_id} key {given}" if given else f"{key_id} body {digest}"
     return Attempt(name, digest, bool(given), repeated)

@@ -1,5 +1,6 @@
 """JSON schemas that say nothing: engines fail at them when they have begun to write."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote
@@ -37,7 +38,7 @@ def _target(root: Any, reference: str) -> Any:
     found = root
     for step in reference.split("/")[1:]:
         name = unquote(step).replace("~1", "/").replace("~0", "~")
-        if isinstance(found, list) and name.isdecimal() and int(name) < len(found):
+        if isinstance(found, list) and re.fullmatch("[0-9]{1,9}", name) and int(name) < len(found):
             found = found[int(name)]
         elif isinstance(found, Mapping):
             found = found.get(name)

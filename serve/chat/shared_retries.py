@@ -1,7 +1,8 @@
 """Retries across the API processes of a home: what one of them answers, another one finds in Redis.
 
 Redis may be lost at any time: a process then remembers what it answered itself. A question costs one round trip, and
-only a request with an `Idempotency-Key`, or one that says it is a retry, asks.
+only a request with an `Idempotency-Key`, one that says it is a retry, or one that this process has answered before
+asks.
 """
 
 import asyncio

@@ -25,6 +25,7 @@ SOMETHING: list[Any] = [
     {"anyOf": [{"$ref": "#"}, {"type": "integer"}]},
     {"$ref": "#/$defs/none"},
     {"$ref": "#/anyOf/7", "anyOf": [{}]},
+    {"$ref": "#/anyOf/" + 5000 * "7", "anyOf": [{}]},
     {"$ref": "https://example.com/schema"},
     {"$ref": 3},
     "{}",

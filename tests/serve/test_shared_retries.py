@@ -5,10 +5,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from starlette.datastructures import Headers
 
 from feedback.errors import Conflict
 from serve.chat import retries, shared_retries
-from serve.chat.retries import Attempt, KeyReused, Retries
+from serve.chat.retries import Attempt, KeyReused, Retries, attempt_of
 from serve.chat.shared_retries import SharedRetries
 from tests.serve.redis_server import redis_server
 
@@ -142,6 +143,13 @@ async def test_a_retry_gets_no_answer_to_the_same_body_asked_before_its_own_firs
     await one.stop()
     assert await other.begin_anywhere(retry) is None
     await other.stop()
+
+
+@pytest.mark.parametrize(
+    ("count", "repeated"), [("0", False), ("00", False), ("1", True), ("10", True), (5000 * "9", True), ("-1", False)]
+)
+def test_what_says_that_it_is_a_retry_is_one(count: str, repeated: bool) -> None:
+    assert attempt_of(Headers({"x-stainless-retry-count": count}), "key_1", b"{}").repeated is repeated
 
 
 def test_answers_are_remembered_up_to_so_many_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
