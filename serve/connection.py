@@ -18,8 +18,9 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        # What has come since the last that was whole, or was of a body: of a head, of what may follow a body.
         self._head_bytes = 0
-        self._heads = 0
+        self._parts = 0
         self._reads_body = False
         self._slowest: asyncio.TimerHandle | None = None
         self._untaken: asyncio.TimerHandle | None = None
@@ -31,25 +32,27 @@ class Connection(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        heads, reads_body = self._heads, self._reads_body
+        parts = self._parts
         super().data_received(data)
         if self.transport.is_closing():
             return
-        if self._heads == heads and not reads_body:
-            self._head_bytes += len(data)
-        else:
-            self._head_bytes = 0
+        self._head_bytes = self._head_bytes + len(data) if self._parts == parts else 0
         if self._head_bytes > LARGEST_HEAD_BYTES:
             self._refuse(431)
-        elif self._slowest is None and (self._head_bytes or self._reads_body):
+        elif self._slowest is None and (self._reads_body or not self._is_answering):
             self._expect_request()
 
     def on_headers_complete(self) -> None:
-        self._heads += 1
+        self._parts += 1
         self._reads_body = True
         super().on_headers_complete()
 
+    def on_body(self, body: bytes) -> None:
+        self._parts += 1
+        super().on_body(body)
+
     def on_message_complete(self) -> None:
+        self._parts += 1
         self._reads_body = False
         self._expect_nothing()
         super().on_message_complete()
@@ -83,8 +86,10 @@ class Connection(HttpToolsProtocol):
 
     @property
     def _is_answering(self) -> bool:
+        # `cycle` is the request that came last; what is in the pipeline waits for the answer to an earlier one.
         cycle = self.cycle
-        return cycle is not None and not cycle.response_complete and (cycle.response_started or not cycle.more_body)
+        begun = cycle is not None and not cycle.response_complete and (cycle.response_started or not cycle.more_body)
+        return begun or bool(self.pipeline)
 
     def _refuse(self, status: int) -> None:
         if not self._is_answering:

@@ -14,6 +14,7 @@ PATIENCE_S = 30.0
 # More than a socket takes that nobody reads from.
 LARGE_BYTES = 1 << 25
 HEAD = b"POST / HTTP/1.1\r\nhost: here\r\n"
+CHUNKED = b"transfer-encoding: chunked\r\n\r\n"
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 Connect = Callable[[], Awaitable[Streams]]
@@ -21,7 +22,7 @@ Connect = Callable[[], Awaitable[Streams]]
 
 class App:
     """Says how much it was sent; then it says much more where `/large` was asked for, goes on for ever where `/endless`
-    was, and waits for `goes_on` where `/waits` was.
+    was, and waits for `goes_on` where `/waits` was. It answers at once where `/early` was, whatever is still to come.
     """
 
     def __init__(self) -> None:
@@ -29,7 +30,7 @@ class App:
         self.left = asyncio.Event()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        size, more = 0, True
+        size, more = 0, scope["path"] != "/early"
         while more:
             message = await receive()
             if message["type"] == "http.disconnect":
@@ -105,13 +106,15 @@ async def rest_of(reader: asyncio.StreamReader) -> bytes:
             said += piece
 
 
-async def test_headers_that_do_not_end_are_not_kept(connect: Connect) -> None:
+@pytest.mark.parametrize("after", [b"", CHUNKED + b"1\r\nz\r\n0\r\n"], ids=["a head", "trailers"])
+@pytest.mark.parametrize("between", [b"", b"\r\nx: "], ids=["one", "many"])
+async def test_headers_that_do_not_end_are_not_kept(connect: Connect, after: bytes, between: bytes) -> None:
     _, writer = await connect()
-    writer.write(HEAD + b"x: ")
+    writer.write(HEAD + after + b"x: ")
     sent = 0
     with pytest.raises(ConnectionError):
         while sent < 100 * LARGEST_HEAD_BYTES:
-            writer.write(b"y" * 10_000)
+            writer.write(b"y" * 10_000 + between)
             sent += 10_000
             await writer.drain()
 
@@ -128,6 +131,17 @@ async def test_the_end_of_a_body_is_no_head(connect: Connect) -> None:
     await asyncio.sleep(0.1)
     writer.write(b"z" * (LARGEST_HEAD_BYTES + 1))
     assert b"%d bytes;end" % (LARGEST_HEAD_BYTES + 2) in (await rest_of(reader)).replace(b"\r\n3\r\n", b"")
+
+
+async def test_a_body_in_many_small_chunks_is_no_head(connect: Connect) -> None:
+    reader, writer = await connect()
+    chunks = LARGEST_HEAD_BYTES // 4
+    writer.write(HEAD + b"connection: close\r\n" + CHUNKED)
+    for _ in range(chunks // 16):
+        writer.write(16 * b"1\r\nz\r\n")
+        await writer.drain()
+    writer.write(b"0\r\nx: y\r\n\r\n")
+    assert b"%d bytes;" % chunks in await rest_of(reader)
 
 
 async def test_bodies_are_no_heads_however_they_arrive(connect: Connect) -> None:
@@ -159,12 +173,24 @@ async def test_a_request_that_does_not_come_is_not_waited_for(
     assert said.startswith(answer) and bool(said) == bool(answer)
 
 
+async def test_who_was_answered_before_the_end_of_the_body_is_not_waited_for(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "SLOWEST_REQUEST_S", 0.2)
+    reader, writer = await connect()
+    writer.write(HEAD.replace(b"/ ", b"/early ") + b"content-length: 4\r\n\r\nzz")
+    await reader.readuntil(b"end")
+    writer.write(b"zz")
+    await rest_of(reader)
+
+
+@pytest.mark.parametrize("after", [b"\r\n", HEAD, HEAD + b"content-length: 9\r\n\r\nzz"])
 async def test_what_comes_after_a_request_does_not_end_its_answer(
-    connect: Connect, app: App, monkeypatch: pytest.MonkeyPatch
+    connect: Connect, app: App, monkeypatch: pytest.MonkeyPatch, after: bytes
 ) -> None:
     monkeypatch.setattr(connection, "SLOWEST_REQUEST_S", 0.05)
     reader, writer = await connect()
-    writer.write(HEAD.replace(b"/ ", b"/waits ") + b"content-length: 2\r\n\r\nzz\r\n")
+    writer.write(HEAD.replace(b"/ ", b"/waits ") + b"content-length: 2\r\n\r\nzz" + after)
     await reader.readuntil(b"2 bytes;")
     await asyncio.sleep(0.5)
     app.goes_on.set()
