@@ -250,12 +250,13 @@ class Gateway:
         if serving is None:
             return
         self.pool.shares = await self.record.read(traffic.get)
-        self.pool.serving = serving.version
         other = self.pool.shares.challenger
         if other is None:
             with contextlib.suppress(Conflict):
                 other = await self.record.read(policies.rollback_target)
         bases = {version: await self._base_of(version) for version in {serving.version, other} if version is not None}
+        # Not before all is known that may fail: where something serves no engines are started.
+        self.pool.serving = serving.version
         found = [await self._starter.found(slot) for slot in self.pool.slots]
         versions = assign(found, bases[serving.version], None if other is None else bases[other])
         adapters = {version: base for version, base in bases.items() if version != base}
