@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 from typer.models import CommandInfo
 
-from deploy.command import app, options
-from feedback import schema
+from deploy.command import app
 from feedback.errors import Conflict, InvalidRequest, NotFound
 from tests.deploy.command_line import ROOT, Tandem, in_process, start
 
@@ -101,10 +100,6 @@ def test_a_start_without_a_record_that_can_be_used_ends_with_a_line(tmp_path: Pa
         assert process.returncode == 1
         assert errors.splitlines()[-1].startswith("tandem: the record cannot be used: ") and said in errors
         assert "Traceback" not in errors and "secret" not in errors
-
-
-def test_the_objectives_are_the_record_s() -> None:
-    assert options.OBJECTIVES == schema.OBJECTIVES
 
 
 def test_an_unknown_command_is_refused_with_a_suggestion(tandem: Tandem) -> None:

@@ -18,7 +18,13 @@ from learner.sampler import Sampler, TorchSampler
 from learner.starting_policy import WEIGHTS
 from learner.vllm_sampler import VLLMSampler
 
-SETTINGS = PPOSettings(max_prompt_tokens=400, max_new_tokens=24, episodes_per_step=24, rollout_cache_bytes=1 << 26)
+SETTINGS = PPOSettings(
+    max_prompt_tokens=400,
+    max_new_tokens=24,
+    episodes_per_step=24,
+    episodes_per_minibatch=24,
+    rollout_cache_bytes=1 << 26,
+)
 TEXTS = ("What is 2 plus 3?", "How do I cut a cake?", "Name three colours.", "What is the opposite of hot?")
 
 
