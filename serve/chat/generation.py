@@ -1,6 +1,5 @@
 """One reply being written by an engine: begun with fail-over, followed as it grows, stopped when nobody reads on."""
 
-import asyncio
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -164,7 +163,7 @@ class Generation:
                 await transfer.wait()
                 self.take()
         else:
-            await (self._follow_to_end(transfer) if body["stream"] else self._take_whole(transfer))
+            self._take_whole(await transfer.wait_for_end())
             chat_span.close(self._span, self.reply)
 
     async def _send(self, seat: Seat, body: dict[str, Any]) -> Transfer:
@@ -213,27 +212,8 @@ class Generation:
             self.reply.absorb_delta(choice)
         return choices
 
-    async def _follow_to_end(self, transfer: Transfer) -> None:
-        """Take in a stream that the client gets as a whole: nothing of one that broke off, since another engine may
-        begin anew, but what there is when nobody waits for it any more."""
-        try:
-            await transfer.wait_for_end()
-        except asyncio.CancelledError:
-            self._take(transfer.take_events())
-            raise
-        events = b",".join(event for event in transfer.take_events() if event != b"[DONE]")
-        chunks = orjson.loads(b"[" + events + b"]")
-        for chunk in chunks:
-            if "error" in chunk:
-                _check_error(chunk["error"])
-                raise EngineLost("the engine broke off in the middle of the reply")
-        if not any(choice.get("finish_reason") for chunk in chunks for choice in chunk["choices"]):
-            raise EngineLost("the engine ended a reply in the middle")
-        for chunk in chunks:
-            self._absorb(chunk)
-
-    async def _take_whole(self, transfer: Transfer) -> None:
-        answer = orjson.loads(await transfer.wait_for_end())
+    def _take_whole(self, content: bytes) -> None:
+        answer = orjson.loads(content)
         self.reply.absorb_message(answer["choices"][0], answer["usage"])
 
 

@@ -78,22 +78,16 @@ class ChatRequest:
     sampling: dict[str, Any]
     passed_on: dict[str, Any]
 
-    @property
-    def is_followed(self) -> bool:
-        """Whether engines stream it, also where the client wants it whole: of a reply that is given up in the middle
-        the record then has what was written. What a whole answer holds beside text is vLLM's to put together."""
-        return self.stream or not (self.logprobs or self.passed_on.get("tools") or self.best_of > 1)
-
     def engine_body(self, choice: int, *, record_logprobs: bool) -> dict[str, Any]:
         """What an engine is asked for choice number `choice`; each choice has a seed of its own, as in vLLM's `n`."""
         body = {
             **self.passed_on,
             "messages": self.messages,
-            "stream": self.is_followed,
+            "stream": self.stream,
             "seed": self.seed_of(choice),
             "return_token_ids": True,
         }
-        if self.is_followed:
+        if self.stream:
             body["stream_options"] = {"include_usage": True}
         if self.logprobs or record_logprobs:
             body["logprobs"] = True

@@ -60,8 +60,8 @@ async def engines(folder: Path, *answers: bytes) -> AsyncIterator[Pool]:
         yield pool
 
 
-def generation(pool: Pool, **fields: Any) -> Generation:
-    return Generation(pool, Metrics(), parse(orjson.dumps(BODY | fields), 2, 1), 0, None)
+def generation(pool: Pool) -> Generation:
+    return Generation(pool, Metrics(), parse(orjson.dumps(BODY), 2, 1), 0, None)
 
 
 def said(chunks: Iterable[dict[str, Any]]) -> str:
@@ -80,18 +80,6 @@ async def test_who_breaks_off_before_the_first_token_is_stood_in_for(tmp_path: P
         assert said(reply.pending) == "word1word2" and reply.reply.token_ids == [1, 2]
         assert reply.reply.seat is not None and reply.reply.seat.slot.index == 1
         assert [slot.in_flight for slot in pool.slots] == [0, 0] and pool.slots[0].suspected.is_set()
-
-
-@pytest.mark.parametrize("last", [b"", ERROR + b"0\r\n\r\n", b"0\r\n\r\n"], ids=["lost", "by an event", "ended"])
-async def test_of_a_whole_reply_that_broke_off_nothing_is_in_the_one_that_stands_in_for_it(
-    tmp_path: Path, last: bytes
-) -> None:
-    async with engines(tmp_path, HEAD + ROLE + token(7) + last, WHOLE) as pool:
-        reply = generation(pool, stream=False)
-        await reply.begin("key", record_logprobs=False)
-        assert (reply.reply.text, reply.reply.token_ids, reply.reply.finish_reason) == ("word1word2", [1, 2], "stop")
-        assert reply.reply.seat is not None and reply.reply.seat.slot.index == 1
-        assert pool.slots[0].suspected.is_set()
 
 
 async def test_what_is_refused_in_the_stream_is_refused_and_asked_of_no_other_engine(tmp_path: Path) -> None:

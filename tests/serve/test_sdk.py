@@ -206,13 +206,12 @@ async def test_who_closes_stops_the_engine(tandem: Tandem, stream: bool) -> None
             await chunks.close()
         else:
             task = asyncio.ensure_future(asked)
-            while not any(slot.in_flight and slot.has_written_within(0.05) for slot in tandem.gateway.pool.slots):
+            while not await asyncio.to_thread(running, tandem):
                 await asyncio.sleep(0.01)
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
     row = await asyncio.to_thread(wait_for_sample, tandem, user)
-    assert row.status == "cancelled" and row.version_first is not None and row.finish_reason is None
-    assert 0 < len(row.token_ids or []) < 450 and row.text
+    assert row.status == "cancelled" and row.version_first is not None
     for _ in range(100):
         if not await asyncio.to_thread(running, tandem):
             return
