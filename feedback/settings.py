@@ -40,6 +40,9 @@ NO_SETTINGS = frozenset(
     {"URL", "KEY", "DEVICE", "PROMTOOL", "TEST_GPU", "LISTEN", "BASE_IMAGE", "REDIS_IMAGE", "POSTGRES_IMAGE"}
 )
 
+# What Kubernetes tells a pod of each Service, of one named tandem too.
+OF_A_SERVICE = re.compile(r"(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)")
+
 
 class ServeSettings(Section):
     """The API process."""
@@ -515,6 +518,8 @@ def load_settings(**overrides: Any) -> Settings:
 def _is_known(variable: str) -> bool:
     """Whether there is such a section or setting; what is in a section is told by itself."""
     name = variable.upper().removeprefix(PREFIX)
+    if "KUBERNETES_SERVICE_HOST" in os.environ and OF_A_SERVICE.fullmatch(name):
+        return True
     return name in NO_SETTINGS or name.partition("__")[0].lower() in Settings.model_fields
 
 

@@ -111,6 +111,16 @@ def test_bad_variables_are_named(monkeypatch: pytest.MonkeyPatch, name: str, val
         load_settings()
 
 
+def test_what_kubernetes_says_of_a_service_is_no_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TANDEM_PORT", "tcp://10.0.0.1:8080")
+    for name in ("SERVICE_HOST", "SERVICE_PORT_HTTP", "PORT_8080_TCP_ADDR", "REDIS_SERVICE_PORT"):
+        monkeypatch.setenv(f"TANDEM_{name}", "10.0.0.1")
+    with pytest.raises(SettingsInvalid, match="TANDEM_PORT"):
+        load_settings()
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    assert load_settings().serve.port == 8080
+
+
 def test_none_is_said_by_its_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "tandem.toml").write_text(
         "database_url = 'sqlite:////tmp/x'\npolicies_url = 'none'\n"
