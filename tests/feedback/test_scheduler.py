@@ -42,6 +42,12 @@ def settings(tmp_path: Path) -> Settings:
     return settings
 
 
+@pytest.fixture
+def unsent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For what sends nothing of interest, each of which waits seconds for a Redis that is not there."""
+    monkeypatch.setattr("feedback.scheduler.send", lambda *_: False)
+
+
 def put_votes(store: Store, count: int) -> None:
     for _ in range(count):
         store.write(votes.put, add_comparison(store), judgement(), key_id="key_a", sees_all=False, rater="ann")
@@ -69,6 +75,7 @@ def test_an_iteration_starts_by_count_once_and_not_again_after_it_failed(setting
     assert store.read(iterations.active) is not None
 
 
+@pytest.mark.usefixtures("unsent")
 def test_iterations_go_on_when_a_clock_that_was_ahead_is_put_right(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -135,6 +142,7 @@ def test_no_vote_waits_while_old_chats_are_looked_for(settings: Settings) -> Non
     store.write(look)
 
 
+@pytest.mark.usefixtures("unsent")
 def test_raters_are_watched_as_votes_come_in(settings: Settings) -> None:
     store = Store(settings.record_url)
     scheduler = Scheduler(settings, store, make_celery(settings))
@@ -143,6 +151,7 @@ def test_raters_are_watched_as_votes_come_in(settings: Settings) -> None:
     assert store.read(votes.count_by_state)["quarantined"] > 0
 
 
+@pytest.mark.usefixtures("unsent")
 def test_raters_are_watched_on_when_many_votes_have_gone(settings: Settings) -> None:
     store = Store(settings.record_url)
     scheduler = Scheduler(settings, store, make_celery(settings))
