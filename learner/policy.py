@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from transformers.utils import logging as transformers_logging
 
 from feedback.errors import PolicyInvalid
+from feedback.messages import text_of
 from learner.errors import PickledWeightsRefused
 from learner.fused_norms import fuse_norms
 from learner.language_model import require_plain_head
@@ -124,12 +125,6 @@ def _turns(messages: Sequence[Message]) -> list[dict[str, str]]:
         elif turns or role == "user":
             turns.append({"role": role, "content": message["content"]})
     return turns
-
-
-def text_of(message: Message) -> str:
-    """What a message says: its text, its parts of text a line each, or nothing."""
-    content = message.get("content") or ""
-    return content if isinstance(content, str) else "\n".join(part[part["type"]] for part in content)
 
 
 def load_policy(folder: Path | str, device: str | None = None, dtype: torch.dtype | None = None) -> Policy:

@@ -18,9 +18,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from feedback.learning_settings import RejectionSettings
+from feedback.messages import text_of
 from learner.errors import CheckpointInvalid
 from learner.outliers import Outliers, auroc, fit
-from learner.policy import Policy, text_of
+from learner.policy import Policy
 
 WEIGHTS, ABOUT = "strange_prompts.safetensors", "strange_prompts.json"
 # The library keeps the states of all layers: in bf16 two gigabytes of a model of eight billion parameters.

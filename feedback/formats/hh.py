@@ -8,6 +8,7 @@ import json
 import re
 
 from feedback.formats import Message, Preference, SetAside, load_object
+from feedback.messages import text_of
 
 OPENING = re.compile(r"\n\n(Human|Assistant):")
 ROLE = {"Human": "user", "Assistant": "assistant"}
@@ -87,10 +88,7 @@ def turn(message: Message) -> str:
 
 
 def _text(message: Message) -> str:
-    """A list of text parts is read as their lines."""
     content = message.get("content")
-    if isinstance(content, list):
-        return "\n".join(part[part["type"]] for part in content)
-    if not isinstance(content, str) or message.get("tool_calls"):
+    if not isinstance(content, list) and (not isinstance(content, str) or message.get("tool_calls")):
         raise SetAside("HH-RLHF has no turn without text, or with a call of a tool")
-    return content
+    return text_of(message)
