@@ -7,14 +7,15 @@ from pathlib import Path
 from feedback import datasets
 from feedback.store import Store, audit, raters
 from feedback.store import datasets as recorded
+from feedback.store.raters import Use
 
 log = logging.getLogger(__name__)
 
 AGAIN_S = 60.0
 
 
-def forget(store: Store, home: Path, rater_id: str, *, actor: str = audit.AT_THE_MACHINE) -> list[int]:
-    """Erase a rater. Returns the policy versions that had learnt from their data: those cannot unlearn it.
+def forget(store: Store, home: Path, rater_id: str, *, actor: str = audit.AT_THE_MACHINE) -> Use:
+    """Erase a rater. Returns what had learnt from their data: that cannot unlearn it.
 
     The files of this home come first: when this is cut off, running it again does the rest. Other homes follow the
     record (`Erasures`). Raises NotFound when there is no such rater, or it was erased before.
@@ -24,10 +25,10 @@ def forget(store: Store, home: Path, rater_id: str, *, actor: str = audit.AT_THE
         # A dataset that is gone, or on another machine, holds nothing here.
         if (folder / datasets.LINES).exists():
             datasets.forget(folder, votes)
-    versions = store.write(raters.erase, rater_id, actor=actor)
+    use = store.write(raters.erase, rater_id, actor=actor)
     # Where somebody reads just now, the scheduler does it.
     store.forget_log()
-    return versions
+    return use
 
 
 class Erasures:

@@ -158,13 +158,16 @@ def erase(
         known = store.read(raters.known, rater)
         if not yes:
             typer.confirm(f"Erase everything of {' '.join(filter(None, (rater, known.name)))}?", abort=True, err=True)
-        used_by = [version_name(version) for version in forget(store, settings.home, rater)]
+        use = forget(store, settings.home, rater)
+    used_by = [version_name(version) for version in use.versions]
     if json:
-        print_json({"id": rater, "status": "erased", "used_by": used_by})
+        print_json({"id": rater, "status": "erased", "used_by": used_by, "used_in": use.iterations})
         return
     say(f"{rater} is erased.")
     if used_by:
         say(f"Versions that had learnt from them, and cannot unlearn it: {', '.join(used_by)}")
+    for iteration in use.iterations:
+        say(f"{iteration}, which is under way, learns from them: cancel it, or its version has too")
 
 
 def described(rater: "Rater", votes: int) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Iterations in the record: started, claimed by a learner, advanced under its lease, ended; and their events."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -10,10 +10,13 @@ from feedback.errors import Conflict, NotFound
 from feedback.ids import new_id
 from feedback.schema import Dataset, DatasetVote, Iteration, IterationEvent, version_name
 from feedback.store import audit, bulk, insert, leases, now, page
-from feedback.store.datasets import Learnt
+
+if TYPE_CHECKING:
+    from feedback.store.datasets import Learnt
 
 ACTIVE = ("queued", "running")
 ENDED = ("succeeded", "failed", "cancelled")
+ERASED = "erased"
 
 
 def start(
@@ -133,6 +136,17 @@ def tell(session: Session, iteration_id: str, epoch: int, kind: str, data: dict[
     _add_event(session, iteration_id, kind, data)
 
 
+def tell_erased(session: Session, iteration_id: str, rater_id: str) -> None:
+    """Somebody is erased who is in its dataset or its rehearsal: its version is going to have learnt from them."""
+    _add_event(session, iteration_id, ERASED, {"rater": rater_id})
+
+
+def erased_during(session: Session, iteration_id: str) -> list[str]:
+    """The raters that were erased since it froze its dataset, and are in it or in its rehearsal."""
+    told = select(IterationEvent).where(IterationEvent.iteration_id == iteration_id, IterationEvent.kind == ERASED)
+    return [event.data["rater"] for event in session.scalars(told.order_by(IterationEvent.seq))]
+
+
 def begin_dataset(
     session: Session, iteration_id: str, epoch: int, *, digest: str, path: str, summary: dict[str, Any]
 ) -> None:
@@ -145,7 +159,7 @@ def begin_dataset(
     )
 
 
-def add_to_dataset(session: Session, iteration_id: str, epoch: int, digest: str, votes: Iterable[Learnt]) -> None:
+def add_to_dataset(session: Session, iteration_id: str, epoch: int, digest: str, votes: "Iterable[Learnt]") -> None:
     """Record votes that it holds; those that it is known to hold stay as they are. Raises LeaseLost."""
     _under_lease(session, iteration_id, epoch)
     rows = [{"dataset_digest": digest, **vote._asdict()} for vote in votes]

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from feedback.errors import Conflict, NotFound
 from feedback.ids import new_id
 from feedback.schema import Policy, Promotion, version_name
-from feedback.store import audit, datasets, leases, now, page
+from feedback.store import audit, datasets, iterations, leases, now, page
 
 OF_THE_ITERATION = (
     "preference", "watch", "ppo", "dpo", "guard", "evaluation", "frontier", "strange_prompts", "rehearsal",
@@ -87,6 +87,8 @@ def publish(session: Session, version: int, path: str, digest: str, made: Proven
     session.add(candidate)
     about = {"digest": digest, "dataset": made.dataset_digest, "iteration": made.iteration_id}
     audit.add(session, audit.LEARNER, "policy.publish", version_name(version), **about)
+    for rater_id in iterations.erased_during(session, made.iteration_id):
+        audit.add(session, audit.LEARNER, "rater.learnt_from", rater_id, used_by=[version_name(version)])
     return candidate
 
 

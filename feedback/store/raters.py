@@ -4,7 +4,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, CompoundSelect, Select, and_, delete, func, select, update
 from sqlalchemy.orm import Session
@@ -15,6 +15,7 @@ from feedback.schema import (
     Comparison,
     Dataset,
     DatasetVote,
+    Iteration,
     Policy,
     Rater,
     RehearsedSample,
@@ -24,7 +25,7 @@ from feedback.schema import (
     VoteRevision,
     version_name,
 )
-from feedback.store import audit, checks, counting, insert, keys, now, page, samples, tallies
+from feedback.store import audit, checks, counting, insert, iterations, keys, leases, now, page, samples, tallies
 
 # Those who count or change this rater's votes wait; those who cast new ones wait only where the rater goes.
 WHILE_SET_APART = {"key_share": True}
@@ -250,27 +251,38 @@ def _on_samples(own: Select[str]) -> Select[str]:
     )
 
 
-def erase(session: Session, rater_id: str, *, actor: str = audit.AT_THE_MACHINE) -> list[int]:
+class Use(NamedTuple):
+    """What had learnt from a person, or rehearsed what they asked: policy versions, and an iteration under way, whose
+    version is still to come."""
+
+    versions: list[int]
+    iterations: list[str]
+
+
+def erase(session: Session, rater_id: str, *, actor: str = audit.AT_THE_MACHINE) -> Use:
     """Remove what a person has written and voted: their votes, and the chats that were held for them.
 
     A chat's row stays without its texts, so that what was counted still adds up; a pair that lost a side is in no later
-    dataset. Returns the policy versions that were trained on any of it. Raises NotFound.
+    dataset. An iteration under way that has any of it is told. Raises NotFound.
     """
+    # Before anything is asked: an iteration that has it is under way, or its version is there. None publishes now.
+    leases.lock(session, leases.LEARNER)
     rater = known(session, rater_id, lock=WHILE_ERASED)
     own_votes = select(Vote.id).where(Vote.rater_id == rater_id)
     own_samples = _own_samples(rater)
     on_own_samples = _on_samples(own_samples)
-    learnt = (
-        select(Policy.version)
-        .join(DatasetVote, DatasetVote.dataset_digest == Policy.dataset_digest)
-        .where(DatasetVote.vote_id.in_(own_votes) | DatasetVote.vote_id.in_(on_own_samples))
-    )
-    rehearsed = (
-        select(Policy.version)
-        .join(RehearsedSample, RehearsedSample.iteration_id == Policy.iteration_id)
-        .where(RehearsedSample.sample_id.in_(own_samples))
-    )
-    versions = sorted(session.scalars(learnt.union(rehearsed)))
+    of_own_votes = DatasetVote.vote_id.in_(own_votes) | DatasetVote.vote_id.in_(on_own_samples)
+    learnt = list(session.scalars(select(DatasetVote.dataset_digest).where(of_own_votes).distinct()))
+    of_own_chats = RehearsedSample.sample_id.in_(own_samples)
+    rehearsed = list(session.scalars(select(RehearsedSample.iteration_id).where(of_own_chats).distinct()))
+    of_version = Policy.dataset_digest.in_(learnt) | Policy.iteration_id.in_(rehearsed)
+    versions = sorted(session.scalars(select(Policy.version).where(of_version)))
+    published = select(Policy.iteration_id).where(Policy.iteration_id.is_not(None))
+    of_iteration = Iteration.dataset_digest.in_(learnt) | Iteration.id.in_(rehearsed)
+    active = Iteration.state.in_(iterations.ACTIVE), Iteration.id.not_in(published)
+    under_way = list(session.scalars(select(Iteration.id).where(*active, of_iteration)))
+    for iteration_id in under_way:
+        iterations.tell_erased(session, iteration_id, rater_id)
     _erase_from_evidence(session, versions, own_votes.union(on_own_samples))
     counting.set_apart(session, rater_id, "retracted")
     session.execute(delete(VoteRevision).where(VoteRevision.vote_id.in_(own_votes)))
@@ -284,8 +296,9 @@ def erase(session: Session, rater_id: str, *, actor: str = audit.AT_THE_MACHINE)
     )
     rater.name = nameless
     rater.erased_at = now(session)
-    audit.add(session, actor, "rater.erase", rater_id, used_by=[version_name(version) for version in versions])
-    return versions
+    names = [version_name(version) for version in versions]
+    audit.add(session, actor, "rater.erase", rater_id, used_by=names, used_in=under_way)
+    return Use(versions, under_way)
 
 
 def _erase_from_evidence(session: Session, versions: Sequence[int], votes: CompoundSelect[Any]) -> None:

@@ -68,11 +68,13 @@ class Changed(BaseModel):
 
 
 class Erased(BaseModel):
-    """`used_by` are the versions that had learnt from this person's votes: they cannot unlearn them."""
+    """`used_by` are the versions that had learnt from this person's votes: they cannot unlearn them. `used_in` is the
+    iteration under way that learns from them: cancel it, or its version is going to be another one."""
 
     id: str
     status: Literal["erased"] = "erased"
     used_by: list[str]
+    used_in: list[str]
 
 
 @own_router.get("/v1/raters/me")
@@ -128,8 +130,8 @@ async def erase_person(parts: Parts, caller: ByKey, key_id: KeyId, name: PersonN
 
 async def _erase(rater_id: str, parts: Gateway, caller: Caller) -> Erased:
     store, home = parts.record.store, parts.settings.home
-    versions = await asyncio.to_thread(erasure.forget, store, home, rater_id, actor=caller.key_id)
-    return Erased(id=rater_id, used_by=[version_name(version) for version in versions])
+    use = await asyncio.to_thread(erasure.forget, store, home, rater_id, actor=caller.key_id)
+    return Erased(id=rater_id, used_by=[version_name(version) for version in use.versions], used_in=use.iterations)
 
 
 def _view(rater: Rater, count: int) -> RaterView:

@@ -12,9 +12,9 @@ from feedback.erasure import Erasures, forget
 from feedback.queue import make_celery
 from feedback.scheduler import Scheduler
 from feedback.settings import load_settings
-from feedback.store import Store, iterations, leases, raters, votes
+from feedback.store import Store, audit, iterations, leases, policies, raters, rehearsals, samples, votes
 from feedback.worker import count_all
-from tests.feedback.record import add_comparison, judgement
+from tests.feedback.record import add_comparison, judgement, sample
 
 SETTINGS = load_settings().feedback
 
@@ -72,6 +72,39 @@ def test_who_is_erased_while_a_dataset_is_frozen_does_not_stay_in_it(store: Stor
     assert erasures.look() == 0, "nobody knows of the dataset yet"
     record(store, tmp_path, made)
     assert erasures.look() == 1 and raters_in(made.folder) == []
+
+
+@pytest.mark.parametrize("by", ["vote", "chat"])
+def test_an_iteration_that_learns_from_who_is_erased_is_named_and_later_its_version(
+    store: Store, tmp_path: Path, frozen: datasets.Frozen, by: str
+) -> None:
+    store.write(policies.register_start, "policies/v0", "d0", {})
+    iteration = store.write(iterations.start, trigger="operator", seed=1, settings={})
+    _, epoch = store.write(iterations.claim, iteration.id, "me", 60.0, 5)
+    if by == "vote":
+        datasets.keep(store, iteration.id, epoch, frozen, tmp_path / "here")
+    else:
+        chat = sample("my secret", user="ann")
+        chat_id = chat.id
+        store.write(samples.add, [chat])
+        store.write(rehearsals.keep, epoch, iteration.id, [chat_id])
+    ann = store.read(raters.find, "key_a", "ann")
+    assert forget(store, tmp_path / "here", ann) == ([], [iteration.id])
+    assert [event.data for event in store.read(iterations.events_after, iteration.id, 0) if event.kind == "erased"] == [
+        {"rater": ann}
+    ]
+    made = policies.Provenance(
+        parent=0, iteration_id=iteration.id, dataset_digest=frozen.digest, settings={}, seed=1, evidence={}
+    )
+    store.write(policies.publish, 1, "policies/v1", "d1", made, epoch=epoch)
+    told, _ = store.read(audit.list_page, limit=9, after=None, order="desc", subject=ann)
+    assert [(entry.actor, entry.action, entry.data) for entry in told] == [
+        ("learner", "rater.learnt_from", {"used_by": ["v1"]}),
+        ("command line", "rater.erase", {"used_by": [], "used_in": [iteration.id]}),
+    ]
+    # Its version is there, though its row says that it runs; and who is not in it is not told of.
+    bob = store.read(raters.find, "key_a", "bob")
+    assert forget(store, tmp_path / "here", bob) == ([1], [])
 
 
 def test_the_scheduler_of_each_machine_does_it_whoever_holds_the_lease(

@@ -40,7 +40,7 @@ def test_erasing_a_rater_takes_votes_and_chats_out_of_later_datasets(store: Stor
     remember(store, tmp_path, folder)
     before = (folder.folder / "votes.jsonl").read_bytes().splitlines()
 
-    assert forget(store, tmp_path, ann) == []
+    assert forget(store, tmp_path, ann) == ([], [])
     after = (folder.folder / "votes.jsonl").read_bytes().splitlines()
     assert after == [
         line for line in before if b'"comparison":"%b"' % by_ann.encode() not in line and ann.encode() not in line
@@ -79,7 +79,7 @@ def test_erasing_a_rater_takes_their_words_out_of_the_evidence_of_versions(store
 
     store.write(publish)
     ann = store.write(raters.find_or_create, "key_a", "ann")
-    assert forget(store, tmp_path, ann) == [1]
+    assert forget(store, tmp_path, ann) == ([1], [])
     kept = store.read(policies.get, 1).evidence["evaluation"]
     assert kept == {"prompts": 2, "samples": [one for one in shown if one["vote"] != said[on_anns]]}
     # Also out of what was measured meanwhile, and is told of later.
@@ -196,7 +196,7 @@ def test_who_is_erased_is_erased_though_the_log_cannot_be_carried_over(tmp_path:
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, limits[1]))
     try:
-        assert forget(store, tmp_path, ann) == []
+        assert forget(store, tmp_path, ann) == ([], [])
         erasures.look()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

@@ -69,5 +69,5 @@ def test_erasure_says_which_versions_rehearsed_a_persons_chats_and_which_learnt_
     store.write(policies.publish, 1, "policies/v1", "d1", provenance, epoch=epoch)
     for name in ("ann", "bob"):
         store.write(votes.put, add_comparison(store), judgement(), key_id="key_a", sees_all=False, rater=name)
-    assert store.write(raters.erase, store.read(raters.find, "key_a", "bob")) == []
-    assert store.write(raters.erase, store.read(raters.find, "key_a", "ann")) == [1]
+    assert store.write(raters.erase, store.read(raters.find, "key_a", "bob")) == ([], [])
+    assert store.write(raters.erase, store.read(raters.find, "key_a", "ann")) == ([1], [])

@@ -304,7 +304,9 @@ def test_a_rater_is_erased(quiet: Tandem) -> None:
         vote_id = client.put(f"/v1/comparisons/{comparison_id}/vote", json=body).json()["id"]
         rater_id = client.get(f"/v1/votes/{vote_id}").json()["rater"]
     with quiet.client() as client:
-        assert client.delete(f"/v1/raters/{rater_id}").json() == {"id": rater_id, "status": "erased", "used_by": []}
+        assert client.delete(f"/v1/raters/{rater_id}").json() == {
+            "id": rater_id, "status": "erased", "used_by": [], "used_in": [],
+        }  # fmt: skip
         assert client.delete(f"/v1/raters/{rater_id}").status_code == 404
 
 
