@@ -104,14 +104,10 @@ def length_slope(margins_C: Tensor, longer_by_C: Tensor) -> float:
     return float((margins_C * longer_by_C).sum()) / squares if squares else 0.0
 
 
-def accuracy(margins_C: Tensor, labels_C: Tensor) -> float | None:
-    """Share of untied comparisons whose better side has the higher score; an equal score counts half. None without
-    any."""
-    untied_C = labels_C != 0.5
-    if not untied_C.any():
-        return None
-    agreeing_C = (margins_C[untied_C].sign() * (labels_C[untied_C] - 0.5).sign() + 1) / 2
-    return float(agreeing_C.mean())
+def agreeing(margins_C: Tensor, labels_C: Tensor) -> Tensor:
+    """1 where the better side of an untied comparison has the higher score, 0 where the other has, 0.5 where neither,
+    [C]."""
+    return (margins_C.sign() * (labels_C - 0.5).sign() + 1) / 2
 
 
 def cross_entropy(margins_C: Tensor, labels_C: Tensor) -> float:

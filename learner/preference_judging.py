@@ -10,7 +10,7 @@ from torch import Tensor
 from feedback.learning_settings import PreferenceSettings
 from feedback.objectives import OVERALL
 from learner.calibration import (
-    accuracy,
+    agreeing,
     calibration_bins,
     calibration_noise,
     correlation,
@@ -24,12 +24,14 @@ from learner.calibration import (
 )
 from learner.comparisons import ComparisonBatch, EncodedComparison, VotedComparison, encode_comparison, pieces
 from learner.errors import TrainingDataInvalid
+from learner.estimates import Estimate, share
 from learner.hardware import matmul_precision
 from learner.policy import Policy
 from learner.preference_model import PreferenceModel
 from learner.rounded_weights import rounded_once
 
 SURE_LABEL = 0.85
+CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
@@ -44,22 +46,33 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class Votes:
-    """What one score makes of the votes it speaks of: its margin for side 0, the votes' soft labels and outcomes, and
-    by how many tokens side 0 is the longer one."""
+    """What one score makes of the votes it speaks of: its margin for side 0, the votes' soft labels and outcomes, by
+    how many tokens side 0 is the longer one, and the number of the pair that each vote is on."""
 
     margins_C: Tensor
     labels_C: Tensor
     longer_by_C: Tensor
+    pairs_C: Tensor
 
     @property
     def outcomes_C(self) -> Tensor:
         return outcomes(self.labels_C)
 
     def take(self, chosen_C: Tensor) -> "Votes":
-        return Votes(self.margins_C[chosen_C], self.labels_C[chosen_C], self.longer_by_C[chosen_C])
+        return Votes(
+            self.margins_C[chosen_C], self.labels_C[chosen_C], self.longer_by_C[chosen_C], self.pairs_C[chosen_C]
+        )
 
-    def accuracy(self) -> float | None:
-        return accuracy(self.margins_C, self.labels_C)
+    def accuracy(self, confidence: float = CONFIDENCE) -> Estimate:
+        """Share of the untied votes whose better side has the higher score; an equal score counts half.
+
+        For its interval all votes on a pair are taken to say the same: n votes, m_p of them on the pair p, are worth
+        n^2 / sum m_p^2 (Kish 1965).
+        """
+        untied = self.take(self.labels_C != 0.5)
+        on_pair_P = untied.pairs_C.bincount().double()
+        worth = float(on_pair_P.sum() ** 2 / on_pair_P.square().sum().clamp(min=1))
+        return share(agreeing(untied.margins_C, untied.labels_C), confidence, worth)
 
 
 @torch.no_grad()
@@ -107,7 +120,7 @@ def accuracy_of(
     """Share of untied comparisons whose better side has the higher score of their objective; None without any."""
     if not comparisons:
         return None
-    return _votes(score_comparisons(model, start, comparisons, settings), model, None).accuracy()
+    return _votes(score_comparisons(model, start, comparisons, settings), model, None).accuracy()["value"]
 
 
 @torch.no_grad()
@@ -116,6 +129,7 @@ def calibrate(
     start: Policy,
     held_out: Sequence[VotedComparison],
     settings: PreferenceSettings,
+    confidence: float = CONFIDENCE,
 ) -> dict[str, Any]:
     """Control `model` for length where the settings say so, centre and calibrate it in place on held-out comparisons,
     and report on it (see `report`).
@@ -142,7 +156,7 @@ def calibrate(
     }
     _scale(model, scored, before, near)
 
-    result = report(model, score_comparisons(model, start, held_out, settings))
+    result = report(model, score_comparisons(model, start, held_out, settings), confidence)
     for name, votes in before.items():
         if len(votes.margins_C):
             figures = result["overall"] if name == OVERALL else result["objectives"][name]
@@ -176,23 +190,24 @@ def _scale(model: PreferenceModel, scored: HeldOut, by_column: dict[str, Votes],
     model.scale_O.copy_((raw_S_O.var(dim=0, unbiased=False) / model.temperature_O.square() + 1e-6).sqrt())
 
 
-def report(model: PreferenceModel, scored: HeldOut) -> dict[str, Any]:
+def report(model: PreferenceModel, scored: HeldOut, confidence: float = CONFIDENCE) -> dict[str, Any]:
     """Held-out evidence as plain JSON: accuracy by objective, tranche and agreement, cross-entropy, length correlation.
+    Each accuracy has its interval beside it, as `..._interval`, or is an estimate.
 
     `accuracy` takes each vote under its own objective; `overall` has the figures of the overall score on all votes.
     `accuracy_sure` and `accuracy_unsure` split at labels within or beyond `SURE_LABEL` for either side. `agreement`
     parts comparisons by how far their raters were of one mind.
     """
-    figures = {name: _figures(model, scored, name) for name in model.shape.columns}
+    figures = {name: _figures(model, scored, name, confidence) for name in model.shape.columns}
     votes = _votes(scored, model, None)
     return {
         "comparisons": len(votes.margins_C),
-        "accuracy": votes.accuracy(),
+        **_accuracy(votes, confidence),
         "overall": figures.pop(OVERALL),
         "objectives": {name: of_objective for name, of_objective in figures.items() if of_objective["comparisons"]},
-        "tranches": {name: part.accuracy() for name, part in _parts(votes, scored, "tranche")},
+        "tranches": {name: part.accuracy(confidence) for name, part in _parts(votes, scored, "tranche")},
         "agreement": {
-            name: {"comparisons": len(part.margins_C), "accuracy": part.accuracy()}
+            name: {"comparisons": len(part.margins_C), **_accuracy(part, confidence)}
             for name, part in _parts(votes, scored, "agreement")
         },
     }
@@ -203,15 +218,21 @@ def _parts(votes: Votes, scored: HeldOut, by: str) -> list[tuple[str, Votes]]:
     return [(name, votes.take(torch.tensor([own == name for own in names]))) for name in sorted(set(names))]
 
 
-def _figures(model: PreferenceModel, scored: HeldOut, column: str) -> dict[str, Any]:
+def _accuracy(votes: Votes, confidence: float, name: str = "accuracy") -> dict[str, Any]:
+    """The figure and, beside it, its interval."""
+    found = votes.accuracy(confidence)
+    return {name: found["value"], f"{name}_interval": found["interval"]}
+
+
+def _figures(model: PreferenceModel, scored: HeldOut, column: str, confidence: float) -> dict[str, Any]:
     votes = _votes(scored, model, column)
     sure_C = (votes.labels_C - 0.5).abs() >= SURE_LABEL - 0.5
     index = model.shape.columns.index(column)
     return {
         "comparisons": len(votes.margins_C),
-        "accuracy": votes.accuracy(),
-        "accuracy_sure": votes.take(sure_C).accuracy(),
-        "accuracy_unsure": votes.take(~sure_C).accuracy(),
+        **_accuracy(votes, confidence),
+        **_accuracy(votes.take(sure_C), confidence, "accuracy_sure"),
+        **_accuracy(votes.take(~sure_C), confidence, "accuracy_unsure"),
         "cross_entropy": cross_entropy(votes.margins_C, votes.outcomes_C),
         "temperature": float(model.temperature_O[index]),
         "center": float(model.center_O[index]),
@@ -235,9 +256,13 @@ def _votes(scored: HeldOut, model: PreferenceModel, column: str | None) -> Votes
     objectives_C = torch.tensor([one.objective for one in scored.encoded])
     labels_C = torch.tensor([one.label for one in scored.encoded])
     longer_by_C = (scored.lengths_C_2[:, 0] - scored.lengths_C_2[:, 1]).float()
+    numbers: dict[str, int] = {}
+    pairs_C = torch.tensor(
+        [numbers.setdefault(repr((one.prompt, one.replies)), len(numbers)) for one in scored.encoded]
+    )
     margins_C_O = scored.scores_C_2_O[:, 0] - scored.scores_C_2_O[:, 1]
     if column is None:
-        return Votes(margins_C_O.gather(1, objectives_C[:, None])[:, 0], labels_C, longer_by_C)
+        return Votes(margins_C_O.gather(1, objectives_C[:, None])[:, 0], labels_C, longer_by_C, pairs_C)
     index = model.shape.columns.index(column)
-    everything = Votes(margins_C_O[:, index], labels_C, longer_by_C)
+    everything = Votes(margins_C_O[:, index], labels_C, longer_by_C, pairs_C)
     return everything if column == OVERALL else everything.take(objectives_C == index)

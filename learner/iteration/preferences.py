@@ -80,7 +80,7 @@ def _trained(
     on_step = partial(this.progress.preference_step, name)
     model = train_preference_model_together(this, start, pretrained, task, on_step)
     held_out = [one for one in votes.comparisons("heldout") if one.objective in model.shape.objectives]
-    report = calibrate(model, start, held_out, this.learner.preference)
+    report = calibrate(model, start, held_out, this.learner.preference, this.learner.evaluation.confidence)
     report["anchor"] = set_anchor(model, start, this.learner.preference)
     if pretraining_report is not None:
         report["pretraining"] = pretraining_report

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from learner.calibration import (
-    accuracy,
+    agreeing,
     calibration_bins,
     calibration_noise,
     correlation,
@@ -57,10 +57,9 @@ def test_a_model_that_prefers_neither_side_is_taken_for_one_that_says_a_half_of_
     assert calibration_bins(alike, first) == [{"confidence": 0.5, "accuracy": 0.5, "count": 8}]
 
 
-def test_accuracy_leaves_out_ties_and_halves_equal_scores():
-    margins, labels = torch.tensor([1.0, -1.0, 0.0, 5.0]), torch.tensor([0.9, 0.9, 0.1, 0.5])
-    assert accuracy(margins, labels) == pytest.approx(0.5)
-    assert accuracy(margins[3:], labels[3:]) is None
+def test_a_score_agrees_with_a_vote_or_not_or_says_nothing():
+    margins, labels = torch.tensor([1.0, -1.0, 0.0, -5.0]), torch.tensor([0.9, 0.9, 0.1, 0.2])
+    assert agreeing(margins, labels).tolist() == [1, 0, 0.5, 1]
 
 
 def test_correlation():

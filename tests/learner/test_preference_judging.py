@@ -6,11 +6,13 @@ import pytest
 import torch
 
 from benchmarks.learning_in_the_sandbox import simulate_votes
+from feedback.figures import figures_of
 from feedback.learning_settings import PreferenceSettings
 from learner.anchor import set_anchor
 from learner.comparisons import VotedComparison
+from learner.estimates import share
 from learner.policy import load_policy
-from learner.preference_judging import calibrate, report, score_comparisons
+from learner.preference_judging import Votes, calibrate, report, score_comparisons
 from learner.preference_training import train_preference_model
 from learner.sequences import Episodes
 from learner.starting_policy import WEIGHTS
@@ -84,8 +86,27 @@ def test_accuracy_by_tranche_and_by_agreement_of_the_raters(policy):
     assert found["agreement"]["one vote"]["comparisons"] == 40
     assert found["agreement"]["one vote"]["accuracy"] > 0.9
     assert found["agreement"]["divided"]["accuracy"] < 0.2
-    assert found["tranches"] == {
+    assert {name: one["value"] for name, one in found["tranches"].items()} == {
         "base": found["agreement"]["one vote"]["accuracy"], "online": found["agreement"]["divided"]["accuracy"],
+    }  # fmt: skip
+    assert figures_of({"preference": found})["preference_accuracy"].interval == tuple(found["accuracy_interval"])
+    low, high = found["agreement"]["divided"]["accuracy_interval"]
+    assert 0 <= low <= found["agreement"]["divided"]["accuracy"] < high < 0.5
+
+
+def test_accuracy_leaves_out_ties_and_takes_the_votes_on_a_pair_for_one():
+    """Right on the pairs 0 and 2, wrong on 1, and a tie: three pairs, however many votes are on them."""
+    margins, labels = torch.tensor([1.0, -1.0, 2.0, 5.0]), torch.tensor([0.9, 0.9, 0.6, 0.5])
+    each_once = Votes(margins, labels, torch.zeros(4), torch.arange(4)).accuracy(0.95)
+    assert each_once == share(torch.tensor([1.0, 0.0, 1.0]), 0.95)
+    four_votes = Votes(*(of.repeat(4) for of in (margins, labels, torch.zeros(4), torch.arange(4)))).accuracy(0.95)
+    assert four_votes["count"] == 12
+    assert four_votes["interval"] == pytest.approx(each_once["interval"])
+    # Three votes on one pair and one on another: 4^2 / (3^2 + 1).
+    uneven = Votes(torch.ones(4), torch.ones(4), torch.zeros(4), torch.tensor([0, 0, 0, 1])).accuracy(0.95)
+    assert uneven["interval"] == share(torch.ones(4), 0.95, worth=1.6)["interval"]
+    assert Votes(margins[3:], labels[3:], torch.zeros(1), torch.zeros(1, dtype=torch.long)).accuracy(0.95) == {
+        "value": None, "interval": None, "count": 0,
     }  # fmt: skip
 
 

@@ -42,7 +42,7 @@ def test_it_learns_both_objectives_and_is_calibrated(policy):
         assert report["objectives"][name]["accuracy"] > 0.95
         assert report["objectives"][name]["comparisons"] == 100
         assert report["objectives"][name]["calibration_error"] < 0.1
-    assert report["tranches"] == {"base": report["accuracy"]}
+    assert report["tranches"]["base"]["value"] == report["accuracy"]
     scored = calibrate(model, policy, comparisons(200, 2), SETTINGS)
     assert scored["objectives"]["helpful"]["temperature"] == pytest.approx(
         report["objectives"]["helpful"]["temperature"], rel=0.03

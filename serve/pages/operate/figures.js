@@ -27,6 +27,11 @@ export function shareEstimate(estimate, digits = 0) {
     : share(estimate.value, digits);
 }
 
+/** The share `name` of a report, whose interval stands beside it. */
+export function shareOf(report, name, digits = 0) {
+  return shareEstimate({ value: report?.[name], interval: report?.[`${name}_interval`] }, digits);
+}
+
 export function signed(value, digits = 0) {
   return isNumber(value) ? `${value > 0 ? "+" : ""}${figure(value, digits)}` : "–";
 }

@@ -3,7 +3,7 @@ import { announce } from "../announce.js";
 import { call, Refused } from "../api.js";
 import { element } from "../element.js";
 import { askReason } from "../reason_dialog.js";
-import { figure, isNumber, share } from "./figures.js";
+import { figure, isNumber, share, shareOf } from "./figures.js";
 import { rewardByDistance } from "./evidence_plots.js";
 import { plot } from "./plots.js";
 
@@ -151,7 +151,7 @@ export class IterationCard {
       this.share = data.step / data.steps;
       this.facts.preference = `loss ${figure(data.loss)}`;
     }
-    if (kind === "preference") this.facts.preference = `accuracy ${share(data.accuracy)} on held-out votes`;
+    if (kind === "preference") this.facts.preference = `accuracy ${shareOf(data, "accuracy")} on held-out votes`;
     if (kind === "watch_step") this.facts.preference = `watch model, step ${data.step} of ${data.steps}`;
     if (kind === "watch") this.facts.preference = watched(data);
     if (kind === "ppo_step") this.hearStep(data);
@@ -227,6 +227,8 @@ export function ended(state) {
   return state === "cancelled" ? "was cancelled" : "failed";
 }
 
-function watched({ trained, accuracy, reason }) {
-  return trained ? `both models are trained; the watch model’s accuracy is ${share(accuracy)}` : `no watch model: ${reason}`;
+function watched(report) {
+  return report.trained
+    ? `both models are trained; the watch model’s accuracy is ${shareOf(report, "accuracy")}`
+    : `no watch model: ${report.reason}`;
 }

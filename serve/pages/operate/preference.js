@@ -1,7 +1,7 @@
 // The judges: the preference model that trained a version, and the watch model, by held-out votes.
 import { element } from "../element.js";
 import { calibration } from "./evidence_plots.js";
-import { figure, isNumber, share, whole } from "./figures.js";
+import { figure, isNumber, shareOf, whole } from "./figures.js";
 import { headline, help, section } from "./section.js";
 import { sortableTable } from "./sortable.js";
 
@@ -10,11 +10,11 @@ export function preferenceSection(report, watch, drawn) {
   return section(
     "Preference model",
     headline([
-      ["Accuracy", share(report.accuracy, 1), `on ${whole(report.comparisons)} held-out votes`],
+      ["Accuracy", shareOf(report, "accuracy"), `on ${whole(report.comparisons)} held-out votes`],
       ...objectives
         .filter(([, one]) => isNumber(one.calibration_error))
         .map(([name, one]) => [`Calibration error, ${name}`, figure(one.calibration_error, 3), "at most .03 is good"]),
-      watch?.trained && ["Watch model’s accuracy", share(watch.accuracy, 1), `trained on ${whole(watch.votes)} other votes`],
+      watch?.trained && ["Watch model’s accuracy", shareOf(watch, "accuracy"), `trained on ${whole(watch.votes)} other votes`],
     ].filter(Boolean)),
     watch && !watch.trained && help(`There is no watch model: ${watch.reason}.`),
     objectives.length > 0 && table(objectives),
@@ -36,25 +36,21 @@ function table(objectives) {
     name,
     title,
     numeric: true,
-    value: ([, one]) => of(one),
-    cell: ([, one]) => said(of(one)),
+    value: ([, one]) => one[of],
+    cell: ([, one]) => said(one, of),
   });
+  const toDigits = (digits) => (one, of) => figure(one[of], digits);
   return sortableTable({
     caption: "Preference model by objective",
     rows: objectives,
     falling: false,
     columns: [
       { name: "Objective", value: ([name]) => name },
-      column("Votes", null, (one) => one.comparisons, whole),
-      column("Accuracy", null, (one) => one.accuracy, (value) => share(value, 1)),
-      column("Where sure", "On votes with a strong preference", (one) => one.accuracy_sure, (value) => share(value, 1)),
-      column("Calibration error", null, (one) => one.calibration_error, (value) => figure(value, 3)),
-      column(
-        "Length correlation",
-        "Of score and reply length: how far it just likes long replies",
-        (one) => one.length_correlation,
-        figure,
-      ),
+      column("Votes", null, "comparisons", (one, of) => whole(one[of])),
+      column("Accuracy", null, "accuracy", shareOf),
+      column("Where sure", "On votes with a strong preference", "accuracy_sure", shareOf),
+      column("Calibration error", null, "calibration_error", toDigits(3)),
+      column("Length correlation", "Of score and reply length: how far it just likes long replies", "length_correlation", toDigits(2)),
     ],
   });
 }

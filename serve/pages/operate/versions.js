@@ -1,6 +1,6 @@
 // All versions in a table: state, lineage, and the figures that a decision turns on.
 import { element } from "../element.js";
-import { figure, share, shareEstimate, signed, when } from "./figures.js";
+import { figure, shareEstimate, shareOf, signed, when } from "./figures.js";
 import { stopping } from "./gate.js";
 import { sortableTable } from "./sortable.js";
 
@@ -60,7 +60,7 @@ export function versionsTable(policies, ratings, gates) {
         title: "Of its preference model on held-out votes",
         numeric: true,
         value: (policy) => policy.evidence.preference?.accuracy,
-        cell: (policy) => share(policy.evidence.preference?.accuracy),
+        cell: (policy) => shareOf(policy.evidence.preference, "accuracy"),
       },
       {
         name: "Helpful",

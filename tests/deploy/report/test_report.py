@@ -83,8 +83,8 @@ def test_all_evidence_is_there() -> None:
         "87", "Reward against distance", "Scores by step", "Calibration of the preference model", "another",
         "policy.promote, forced, failed", "watch model", "live votes", "0.61 (0.5 to 0.7)", "v3", "complies with harm",
         "distinct 2", "Helpful against harmless", "published are the weights after step 8",
-        "win rate against v3 at equal length", "Calibration of the watch model", "watch model helpful 30 70.0",
-        "195 ordinary ones", "20.0 %", "500 to learn from, 70 to watch by, 60 to measure on",
+        "win rate against v3 at equal length", "Calibration of the watch model",
+        "watch model helpful 30 0.7 (0.52 to 0.83)", "195 ordinary ones", "20.0 %", "500 to learn from, 70 to watch by, 60 to measure on",
     ):  # fmt: skip
         assert part in said, part
     assert page.count("<svg") == 6 and page.count("polyline") == 2 + 3 + 2 + 2 + 2 + 2

@@ -55,14 +55,16 @@ def evaluation(win_rate: float, serving: str | None = None) -> dict[str, Any]:
 
 def preference() -> dict[str, Any]:
     per_objective = {
-        "comparisons": 30, "accuracy": 0.7, "accuracy_sure": 0.8, "accuracy_unsure": 0.6, "cross_entropy": 0.6,
+        "comparisons": 30, "accuracy": 0.7, "accuracy_interval": [0.52, 0.83], "accuracy_sure": 0.8,
+        "accuracy_unsure": 0.6, "cross_entropy": 0.6,
         "temperature": 1.0, "center": 0.0, "length_correlation": 0.15, "calibration_error": 0.06,
     }  # fmt: skip
     return {
         "comparisons": 60,
         "accuracy": 0.7,
+        "accuracy_interval": [0.57, 0.8],
         "objectives": dict.fromkeys(OBJECTIVES, per_objective),
-        "tranches": {"base": 0.7},
+        "tranches": {"base": {"value": 0.7, "interval": [0.57, 0.8], "count": 60}},
         "bins": [
             {"confidence": 0.55, "accuracy": 0.52, "count": 21}, {"confidence": 0.65, "accuracy": 0.7, "count": 18},
             {"confidence": 0.75, "accuracy": 0.73, "count": 12}, {"confidence": 0.86, "accuracy": 0.84, "count": 9},

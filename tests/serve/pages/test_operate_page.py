@@ -177,7 +177,7 @@ def test_an_iteration_is_followed_live(quiet: Tandem, visitors: Visitors) -> Non
     expect(card).to_contain_text("50 to learn from, 10 to measure on")
     quiet.store.write(iterations.advance, *told, stage="preference", progress=0.0)
     quiet.store.write(iterations.tell, *told, "preference", preference())
-    expect(card).to_contain_text("accuracy 70\u2009% on held-out votes")
+    expect(card).to_contain_text("accuracy 70\u2009% (57–80) on held-out votes")
     quiet.store.write(iterations.advance, *told, stage="ppo", progress=0.0)
     for step in (1, 2, 3):
         quiet.store.write(iterations.tell, *told, "ppo_step", ppo_step(step))
