@@ -12,7 +12,10 @@ NAMES: dict[str, tuple[str, str]] = {
     "win_rate_length_controlled": ("evaluation.win_rate_length_controlled", "win rate at equal length, by regression"),
     "helpful_win_rate": ("evaluation.objectives.helpful.win_rate", "win rate by the helpful score alone"),
     "harmless_win_rate": ("evaluation.objectives.harmless.win_rate", "win rate by the harmless score alone"),
-    "watch_win_rate": ("evaluation.watch.win_rate", "win rate by the watch model, which did not train it"),
+    "watch_win_rate": (
+        "evaluation.watch.win_rate",
+        "win rate by the watch model, which did not train it, but chose its weights",
+    ),
     "serving_win_rate": ("serving.win_rate", "win rate against the version that serves now"),
     "serving_win_rate_length_controlled": (
         "serving.win_rate_length_controlled",
