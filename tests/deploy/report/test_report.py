@@ -84,7 +84,8 @@ def test_all_evidence_is_there() -> None:
         "policy.promote, forced, failed", "watch model", "live votes", "0.61 (0.5 to 0.7)", "v3", "complies with harm",
         "distinct 2", "Helpful against harmless", "published are the weights after step 8",
         "win rate against v3 at equal length", "Calibration of the watch model",
-        "watch model helpful 30 0.7 (0.52 to 0.83)", "195 ordinary ones", "20.0 %", "500 to learn from, 70 to watch by, 60 to measure on",
+        "watch model helpful 30 0.7 (0.52 to 0.83)", "195 ordinary ones", "20.0 %",
+        "500 to learn from, 70 to watch by, 60 to measure on",
     ):  # fmt: skip
         assert part in said, part
     assert page.count("<svg") == 6 and page.count("polyline") == 2 + 3 + 2 + 2 + 2 + 2
