@@ -7,6 +7,9 @@ from typing import Any, BinaryIO
 from feedback.examples import original_of, says_more
 from feedback.formats import Preference, SetAside, named
 from feedback.store import Store, imports
+from feedback.store.finding import Wanted
+
+ALL = Wanted()
 
 
 @dataclass(frozen=True)
@@ -17,14 +20,15 @@ class Report:
     left_out: dict[str, int]
 
 
-def export_votes(store: Store, out: BinaryIO, format_name: str, *, objective: str | None = None) -> Report:
-    """Write every vote that counts as a line. A rewritten reply makes a second pair: rewritten > original."""
+def export_votes(store: Store, out: BinaryIO, format_name: str, wanted: Wanted = ALL) -> Report:
+    """Write every vote that is looked for and counts as a line. A rewritten reply makes a second pair: rewritten >
+    original."""
     file_format = named(format_name)
     written, left_out = 0, Counter[str]()
 
     def write_all(session: Any) -> None:
         nonlocal written
-        for judged in imports.judged(session, objective=objective):
+        for judged in imports.judged(session, wanted):
             pairs = preferences(judged, format_name)
             if not pairs:
                 left_out[f"preferred is {judged.vote.preferred}"] += 1

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, BinaryIO
 
@@ -22,6 +23,21 @@ Format = Annotated[
         help="Format of the file: HH-RLHF's, TRL's, OpenAI's, or HH-RLHF's red-team transcripts.",
     ),
 ]
+
+OfRater = Annotated[
+    str | None,
+    typer.Option(metavar="RATER", help="Only votes of this rater, by the id that `tandem raters list` shows."),
+]
+Preferred = Annotated[str | None, typer.Option(metavar="0|1|tie|both_bad", help="Only votes that say so.")]
+OfVersion = Annotated[
+    str | None, typer.Option(metavar="VERSION", help="Only votes on a pair of which this version wrote a reply.")
+]
+Since = Annotated[datetime | None, typer.Option(metavar="DATE", help="Only votes cast from then on.")]
+Until = Annotated[datetime | None, typer.Option(metavar="DATE", help="Only votes cast before.")]
+Text = Annotated[
+    str | None, typer.Option(metavar="TEXT", help="Only where this stands in the conversation, a reply or the vote.")
+]
+Disputed = Annotated[bool, typer.Option("--disputed", help="Only where another rater picked the other side.")]
 
 
 @app.command("import")
@@ -79,10 +95,17 @@ def export(
     format_name: Format,
     file: Annotated[str, typer.Argument(metavar="[FILE|-]", help="Where to write; - is stdout.")] = "-",
     objective: Objective = None,
+    rater: OfRater = None,
+    preferred: Preferred = None,
+    version: OfVersion = None,
+    since: Since = None,
+    until: Until = None,
+    text: Text = None,
+    disputed: Disputed = False,
     json: Json = False,
     home: Home = None,
 ) -> None:
-    """Write every vote that counts as a pair, one JSON object a line.
+    """Write every vote that counts as a pair, one JSON object a line; or those that are asked for.
 
     What a format cannot say (a tie, for instance) is left out, and counted on stderr. With --json that
     account goes to stdout, so the pairs need a FILE.
@@ -91,16 +114,31 @@ def export(
     from deploy.command.record import open_record
     from feedback.exporting import export_votes
     from feedback.red_team import export_transcripts
+    from feedback.schema import version_number
+    from feedback.store.finding import Wanted
 
     check_objective(objective)
+    check_preferred(preferred)
     check_format(format_name)
+    wanted = Wanted(
+        rater_id=rater,
+        objective=objective,
+        preferred=preferred,
+        version=None if version is None else version_number(version),
+        since=None if since is None else since.timestamp(),
+        until=None if until is None else until.timestamp(),
+        text=text or None,
+        disputed=disputed,
+    )
+    if format_name == RED_TEAM and wanted != Wanted(objective=objective):
+        raise InvalidRequest("red-team transcripts are conversations, not votes: they are written out all together")
     if json and file == "-":
         raise InvalidRequest("with --json name a FILE for the pairs; stdout is taken by the account of them")
     with open_record(home, must_exist=True) as (store, _), opened_for_pairs(file) as out:
         if format_name == RED_TEAM:
             report = export_transcripts(store, out)
         else:
-            report = export_votes(store, out, format_name, objective=objective)
+            report = export_votes(store, out, format_name, wanted)
     if json:
         print_json({"written": report.written, "left_out": report.left_out})
         return
@@ -109,9 +147,70 @@ def export(
         say(f"{votes} left out: {reason}")
 
 
+@app.command("list")
+def list_votes(
+    objective: Objective = None,
+    rater: OfRater = None,
+    preferred: Preferred = None,
+    version: OfVersion = None,
+    since: Since = None,
+    until: Until = None,
+    text: Text = None,
+    disputed: Disputed = False,
+    status: Annotated[
+        str | None,
+        typer.Option(metavar="accepted|counted|quarantined|retracted", help="Only votes in this state."),
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, metavar="N", help="The newest so many.")] = MOST_SHOWN,
+    json: Json = False,
+    home: Home = None,
+    url: Url = None,
+    key: ApiKey = None,
+) -> None:
+    """List everybody's votes, the newest first, or those that are asked for; `tandem votes export` takes the same."""
+    from itertools import islice
+
+    from deploy.command.api import open_api
+    from deploy.command.output import print_json, print_table, when
+
+    check_objective(objective)
+    check_preferred(preferred)
+    asked = {
+        "objective": objective,
+        "rater_id": rater,
+        "preferred": preferred,
+        "version": version,
+        "since": None if since is None else since.timestamp(),
+        "until": None if until is None else until.timestamp(),
+        "text": text or None,
+        "disputed": disputed or None,
+        "status": status,
+    }
+    filters = {name: value for name, value in asked.items() if value is not None}
+    with open_api(home, url, key) as api:
+        found = list(islice(api.pages("/v1/votes", whose="all", limit=min(limit, 100), **filters), limit))
+    if json:
+        print_json(found)
+        return
+    rows = [
+        (
+            vote["id"],
+            when(vote["created"]),
+            vote["objective"],
+            vote["preferred"],
+            vote["strength"],
+            vote["status"],
+            vote["rater"],
+            ", ".join(one["version"] for one in vote["versions"]) or None,
+        )
+        for vote in found
+    ]
+    print_table(("VOTE", "CAST", "OBJECTIVE", "PREFERRED", "STRENGTH", "STATUS", "RATER", "IN"), rows)
+
+
 @app.command("show")
 def show(
-    vote: Annotated[str, typer.Argument(metavar="VOTE", help="A vote's id, as `tandem policies votes` lists it.")],
+    vote: Annotated[str, typer.Argument(metavar="VOTE", help="A vote's id, as `tandem votes list` lists it.")],
     json: Json = False,
     home: Home = None,
     url: Url = None,
@@ -128,6 +227,13 @@ def show(
         print_json(found)
     else:
         print("\n".join(outline(found)))
+
+
+def check_preferred(preferred: str | None) -> None:
+    """Raises InvalidRequest."""
+    said = ("0", "1", "tie", "both_bad")
+    if preferred is not None and preferred not in said:
+        raise InvalidRequest(f"{preferred!r} is not a preference; choose one of {', '.join(said)}", param="preferred")
 
 
 def check_format(name: str) -> None:

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session, aliased
 
 from feedback.ids import new_id
 from feedback.schema import Comparison, Sample, Vote
-from feedback.store import bulk, leases, now, raters
+from feedback.store import bulk, finding, leases, now, raters
 from feedback.store.comparisons import IMPORTED
 from feedback.store.samples import prompt_digest
 
@@ -50,9 +50,9 @@ def add(session: Session, pairs: list[Pair]) -> dict[str, int]:
     return {"imported": len(fresh), "known": len(pairs) - len(fresh)}
 
 
-def judged(session: Session, *, objective: str | None) -> Iterator[Judged]:
-    """Every vote that is neither retracted nor quarantined nor a check, nor on a pair whose texts were erased, with its
-    pair, oldest first."""
+def judged(session: Session, wanted: finding.Wanted) -> Iterator[Judged]:
+    """Every vote that is looked for and neither retracted nor quarantined nor a check, nor on a pair whose texts were
+    erased, with its pair, oldest first."""
     first, second = aliased(Sample), aliased(Sample)
     statement = (
         select(Comparison, first, second, Vote)
@@ -64,12 +64,11 @@ def judged(session: Session, *, objective: str | None) -> Iterator[Judged]:
             Vote.is_check.is_(False),
             first.status != "erased",
             second.status != "erased",
+            *finding.conditions(session, wanted),
         )
         .order_by(Vote.id)
         .execution_options(yield_per=READ_BATCH)
     )
-    if objective is not None:
-        statement = statement.where(Vote.objective == objective)
     for comparison, sample_0, sample_1, vote in session.execute(statement):
         yield Judged(comparison, (sample_0, sample_1), vote)
 

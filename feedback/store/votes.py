@@ -241,11 +241,6 @@ def versions_from(session: Session, vote_ids: list[str]) -> dict[str, list[dict[
     return found
 
 
-def of_rater(session: Session, rater_id: str, *, limit: int, after: str | None, order: str) -> tuple[list[Vote], bool]:
-    """One rater's votes."""
-    return page(session, select(Vote).where(Vote.rater_id == rater_id), Vote.id, limit=limit, after=after, order=order)
-
-
 def of_version(
     session: Session, version: int, *, limit: int, after: str | None, order: str
 ) -> tuple[list[tuple[Vote, DatasetVote]], bool]:

@@ -1,12 +1,15 @@
 """Votes: put, retracted, looked at."""
 
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from feedback.schema import Vote, VoteRevision
-from feedback.store import raters, votes
+from feedback.errors import NotAllowed
+from feedback.schema import Vote, VoteRevision, version_number
+from feedback.store import finding, raters, votes
+from feedback.store.finding import Wanted
 from feedback.store.votes import Judgement
 from serve.auth import guarded
 from serve.routes.dependencies import ByKey, Parts
@@ -16,6 +19,8 @@ router = APIRouter(route_class=guarded("vote"))
 
 Objective = Literal["helpful", "harmless"]
 MAX_TEXT = 100_000
+Id = Annotated[str | None, Query(max_length=200)]
+At = Annotated[float | None, Query(ge=0, allow_inf_nan=False, description="Seconds since the epoch.")]
 RaterName = Annotated[str, Query(max_length=200, description="Who votes, where one key votes for several people.")]
 
 
@@ -83,7 +88,7 @@ class VersionFromVote(BaseModel):
     promoted: float | None
 
 
-class OwnVote(VoteView):
+class VoteWithVersions(VoteView):
     """A vote with the versions that came of it."""
 
     versions: list[VersionFromVote]
@@ -101,7 +106,7 @@ class RevisionView(BaseModel):
     created: int
 
 
-class VoteWithUse(OwnVote):
+class VoteWithUse(VoteWithVersions):
     """A vote with what it changed: the iterations that used it too. `compared` are the versions that wrote choice 0 and
     choice 1, null while the vote is taken back; `history` is what it said at each revision, the present one last."""
 
@@ -155,19 +160,68 @@ async def delete_vote(
     return VotesRetracted(ids=[vote.id for vote in retracted])
 
 
+async def wanted_of(
+    rater_id: Id = None,
+    comparison: Id = None,
+    objective: Objective | None = None,
+    preferred: Literal["0", "1", "tie", "both_bad"] | None = None,
+    status: Literal["accepted", "counted", "quarantined", "retracted"] | None = None,
+    version: Annotated[str | None, Query(pattern="^v[0-9]{1,9}$", description="Wrote one of the two replies.")] = None,
+    since: At = None,
+    until: At = None,
+    text: Annotated[
+        str | None,
+        Query(
+            min_length=1, max_length=1000, description="Stands in the conversation, a reply or what the rater wrote."
+        ),
+    ] = None,
+    disputed: Annotated[
+        bool, Query(description="Only where another rater picked the other side; for operators.")
+    ] = False,
+) -> Wanted:
+    """Which votes are looked for."""
+    return Wanted(
+        rater_id=rater_id,
+        comparison_id=comparison,
+        objective=objective,
+        preferred=preferred,
+        state=status,
+        version=None if version is None else version_number(version),
+        since=since,
+        until=until,
+        text=text,
+        disputed=disputed,
+    )
+
+
 @router.get("/v1/votes")
-async def list_own_votes(
-    parts: Parts, caller: ByKey, limit: Limit = 20, after: After = None, order: Order = "desc", rater: RaterName = ""
-) -> Page[OwnVote]:
-    """This rater's own votes, the newest first, each with the versions that came of it."""
-    rater_id = await parts.record.read(raters.find, caller.key_id, rater)
-    if rater_id is None:
-        return page_of([], [], has_more=False)
-    own, more = await parts.record.read(votes.of_rater, rater_id, limit=limit, after=after, order=order)
-    versions = await parts.record.read(votes.versions_from, [vote.id for vote in own])
+async def list_votes(
+    parts: Parts,
+    caller: ByKey,
+    wanted: Annotated[Wanted, Depends(wanted_of)],
+    whose: Annotated[
+        Literal["own", "all"],
+        Query(description="`own`: this rater's; `all`: everybody's, for operators."),
+    ] = "own",
+    limit: Limit = 20,
+    after: After = None,
+    order: Order = "desc",
+    rater: RaterName = "",
+) -> Page[VoteWithVersions]:
+    """Votes that are looked for, the newest first, each with the versions that came of it."""
+    if (whose == "all" or wanted.disputed) and not caller.sees_all:
+        # What others say of a pair is not for those who judge it.
+        raise NotAllowed("'whose=all' and 'disputed' need a key with the role 'operate'")
+    if whose == "own":
+        own = await parts.record.read(raters.find, caller.key_id, rater)
+        if own is None or wanted.rater_id not in (None, own):
+            return page_of([], [], has_more=False)
+        wanted = replace(wanted, rater_id=own)
+    found, more = await parts.record.read(finding.find, wanted, limit=limit, after=after, order=order)
+    versions = await parts.record.read(votes.versions_from, [vote.id for vote in found])
     views = [
-        OwnVote(**view_vote(vote).model_dump(), versions=[VersionFromVote(**one) for one in versions[vote.id]])
-        for vote in own
+        VoteWithVersions(**view_vote(vote).model_dump(), versions=[VersionFromVote(**one) for one in versions[vote.id]])
+        for vote in found
     ]
     return page_of(views, [view.id for view in views], more)
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from feedback.store import Store, iterations, keys, policies, votes
+from feedback.store import Store, iterations, keys, policies, raters, votes
 from tests.deploy.api_process import api_process, running_at
 from tests.deploy.command_line import Tandem, in_process, start
-from tests.feedback.record import add_comparison, judgement
+from tests.feedback.record import add_comparison, judgement, sample
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +53,26 @@ def test_versions_are_listed_and_shown(tandem: Tandem) -> None:
     assert row.split()[:3] == ["v0", "serving", "no"]
     assert json.loads(tandem("policies", "show", "v0", "--json").out)["digest"] == "0" * 64
     assert "settings:\n  steps: 12\n" in tandem("policies", "show", "v0").out
+
+
+def test_votes_are_found_and_written_out_by_the_same_words(tandem: Tandem, store: Store, tmp_path: Path) -> None:
+    pair = add_comparison(store, sample("Red."), sample("Blue.", 7))
+    for rater, said in {"eve": "0", "fay": "1"}.items():
+        store.write(votes.put, pair, judgement(said), key_id="key_a", sees_all=True, rater=rater)
+    eve = store.read(raters.find, "key_a", "eve")
+    asked = ("--text", "blue", "--version", "v7", "--disputed", "--rater", eve, "--since", "2020-01-01")
+    (listed,) = json.loads(tandem("votes", "list", *asked, "--json").out)
+    assert (listed["rater"], listed["preferred"]) == (eve, 0)
+    assert [row.split()[-2] for row in tandem("votes", "list", *asked).out.splitlines()] == ["RATER", eve]
+    assert len(json.loads(tandem("votes", "list", "--text", "blue", "--json").out)) == 2
+    out = tmp_path / "pairs.jsonl"
+    assert tandem("votes", "export", out, "--format", "trl", *asked).exit_code == 0
+    assert [json.loads(line)["chosen"][0]["content"] for line in out.read_text().splitlines()] == ["Red."]
+    for nobody in (("--until", "2020-01-01"), ("--preferred", "tie")):
+        assert json.loads(tandem("votes", "list", *asked, *nobody, "--json").out) == []
+    for wrong in (("list", "--preferred", "left"), ("export", "--format", "red-team", "--text", "blue")):
+        ran = tandem("votes", *wrong)
+        assert (ran.exit_code, ran.err.count("\n")) == (2, 1)
 
 
 def test_the_votes_of_a_version_and_what_one_of_them_changed(tandem: Tandem, store: Store) -> None:

@@ -18,7 +18,7 @@ from feedback.errors import Conflict, NotFound
 from feedback.importing import import_file
 from feedback.schema import Comparison, DatasetVote
 from feedback.settings import FeedbackSettings
-from feedback.store import Store, iterations, raters, samples, votes
+from feedback.store import Store, finding, iterations, raters, samples, votes
 from feedback.worker import count_all
 from tests.feedback.record import MESSAGES, add_comparison, judgement, sample
 
@@ -285,7 +285,7 @@ def test_a_dataset_that_is_gone_is_written_again_whatever_was_said_since(
     ids = {rater.name: rater.id for rater, _ in store.read(raters.list_all)}
     store.write(raters.note, {ids["ann"]: {"reliability": 0.99}, ids["bob"]: {"reliability": 0.5}})
     of_ann, of_cyd = (
-        store.read(votes.of_rater, ids[name], limit=1, after=None, order="asc")[0][0].comparison_id
+        store.read(finding.find, finding.Wanted(rater_id=ids[name]), limit=1, order="asc")[0][0].comparison_id
         for name in ("ann", "cyd")
     )
     store.write(votes.put, of_ann, judgement("0", 4, ideal="It is not."), **(BOB | {"rater": "ann"}))

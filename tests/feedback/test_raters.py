@@ -16,7 +16,7 @@ from feedback.errors import NotFound
 from feedback.exporting import export_votes
 from feedback.schema import Dataset, DatasetVote, Policy
 from feedback.settings import FeedbackSettings
-from feedback.store import Store, counting, policies, raters, samples, tallies, votes
+from feedback.store import Store, counting, finding, policies, raters, samples, tallies, votes
 from feedback.worker import count_all
 from tests.feedback.record import add_comparison, judgement, sample
 
@@ -121,10 +121,10 @@ def test_a_vote_that_comes_while_its_rater_is_erased_is_that_of_somebody_new(sto
     ann = store.read(raters.find, "key_a", "ann")
     late = partial(store.write, votes.put, judged if voted_before else other, judgement("1", reason="private"), **ANN)
     meanwhile(store, lambda session: raters.erase(session, ann), late)
-    left, _ = store.read(votes.of_rater, ann, limit=9, after=None, order="desc")
+    left, _ = store.read(finding.find, finding.Wanted(rater_id=ann), limit=9)
     assert [(vote.state, vote.reason) for vote in left] == [("retracted", None)]
     anew = store.read(raters.find, "key_a", "ann")
-    (vote,), _ = store.read(votes.of_rater, anew, limit=9, after=None, order="desc")
+    (vote,), _ = store.read(finding.find, finding.Wanted(rater_id=anew), limit=9)
     assert (vote.state, vote.reason) == ("accepted", "private")
 
 

@@ -202,6 +202,35 @@ def test_anothers_comparison_and_vote_are_not_found(quiet: Tandem) -> None:
         assert client.get(f"/v1/votes/{vote_id}").status_code == 404
 
 
+def test_an_operator_finds_everybodys_votes_and_a_rater_their_own(quiet: Tandem) -> None:
+    comparison_id = add_comparison(quiet.store, sample("Five."), sample("Six!", 3), key_id="import")
+    path = f"/v1/comparisons/{comparison_id}/vote"
+    with quiet.client("vote") as client:
+        for rater, preferred in (("ann", 0), ("bob", 1)):
+            said = {"objective": "helpful", "preferred": preferred, "strength": 2, "rater": rater}
+            client.put(path, json=said | {"reason": f"so says {rater}"}).raise_for_status()
+        (own,) = client.get("/v1/votes", params={"rater": "ann", "text": "ANN"}).json()["data"]
+        assert own["reason"] == "so says ann"
+        assert client.get("/v1/votes", params={"rater": "ann", "text": "bob"}).json()["data"] == []
+        for asked in ({"whose": "all"}, {"rater": "ann", "disputed": True}):
+            assert client.get("/v1/votes", params=asked).status_code == 403
+    with quiet.client("operate") as client:
+
+        def reasons(**asked: Any) -> list[str]:
+            return [
+                vote["reason"][-3:] for vote in client.get("/v1/votes", params={"whose": "all"} | asked).json()["data"]
+            ]
+
+        assert reasons() == ["bob", "ann"]
+        assert reasons(disputed=True, version="v3", text="six!", order="asc") == ["ann", "bob"]
+        assert reasons(rater_id=own["rater"]) == reasons(preferred="0") == ["ann"]
+        assert reasons(comparison=comparison_id, status="counted") == reasons(version="v7") == []
+        assert reasons(until=own["created"]) == reasons(objective="harmless") == []
+        assert client.get("/v1/votes", params={"rater_id": own["rater"]}).json()["data"] == [], "none of one's own"
+        for wrong in ({"version": "3"}, {"text": ""}, {"preferred": "left"}, {"since": "nan"}):
+            assert client.get("/v1/votes", params=wrong).status_code == 422, wrong
+
+
 def test_comparisons_come_in_pages(quiet: Tandem) -> None:
     made = {add_comparison(quiet.store, key_id="import") for _ in range(5)}
     for status in ("open", "all"):

@@ -3,6 +3,7 @@ import { announce } from "../announce.js";
 import { get, listAll, Refused } from "../api.js";
 import { element } from "../element.js";
 import { auditSection } from "./audit.js";
+import { FindVotes } from "./find_votes.js";
 import { firstSteps } from "./first_steps.js";
 import { glance } from "./glance.js";
 import { IterationCard } from "./iteration.js";
@@ -26,7 +27,8 @@ export class Overview {
     this.iteration = new IterationCard(() => this.look());
     this.versions = element("div");
     this.ratings = new RatingsSection();
-    this.raters = new RatersSection();
+    this.votes = new FindVotes();
+    this.raters = new RatersSection((raters) => this.votes.setRaters(raters));
     this.traffic = new TrafficForm(() => this.look());
     this.iterations = element("div");
     this.drawn = {};
@@ -99,6 +101,7 @@ export class Overview {
         this.ratings.node,
         section("Traffic", this.traffic.node),
         this.raters.node,
+        this.votes.node,
         section("Iterations", this.iterations),
         auditSection(),
       ]),

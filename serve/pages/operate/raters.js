@@ -7,7 +7,9 @@ import { figure, share, whole } from "./figures.js";
 import { sortableTable } from "./sortable.js";
 
 export class RatersSection {
-  constructor() {
+  /** `onRead(raters)` is told who there is. */
+  constructor(onRead) {
+    this.onRead = onRead;
     this.content = element("div", { class: "stack" });
     this.node = element("section", { "aria-label": "Raters" }, element("h2", {}, "Raters"), this.content);
   }
@@ -15,6 +17,7 @@ export class RatersSection {
   /** Raises Refused. */
   async read() {
     const raters = await listAll("/v1/raters");
+    this.onRead(raters);
     this.content.replaceChildren(
       raters.length ? this.table(raters) : element("p", { class: "none" }, "Nobody has voted yet."),
     );

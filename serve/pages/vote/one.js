@@ -26,8 +26,12 @@ export function oneVote(id, session) {
 async function fill(node, id, operates) {
   try {
     const vote = await get(`/v1/votes/${id}`);
-    const pair = await get(`/v1/comparisons/${vote.comparison}`);
-    node.replaceChildren(...parts(vote, pair, operates));
+    const [pair, others] = await Promise.all([
+      get(`/v1/comparisons/${vote.comparison}`),
+      operates ? get(`/v1/votes?whose=all&limit=100&comparison=${vote.comparison}`) : { data: [] },
+    ]);
+    const theirs = others.data.filter(({ id: other }) => other !== vote.id);
+    node.replaceChildren(...parts(vote, pair, theirs, operates));
   } catch (error) {
     if (!(error instanceof Refused)) throw error;
     node.replaceChildren(
@@ -37,7 +41,7 @@ async function fill(node, id, operates) {
   }
 }
 
-function parts(vote, pair, operates) {
+function parts(vote, pair, theirs, operates) {
   return [
     element("p", { class: "back" }, element("a", { href: "/vote" }, "← Vote")),
     element("header", { class: "page-head" }, element("h1", {}, "One vote"), element("code", {}, vote.id)),
@@ -52,9 +56,28 @@ function parts(vote, pair, operates) {
     section("What was judged", help(OBJECTIVES[vote.objective].question), conversation(pair.messages), replies(vote, pair)),
     vote.reason && section("Reason", element("p", { class: "prose plain" }, vote.reason)),
     vote.ideal && section("Rewritten reply", element("div", { class: "prose plain" }, vote.ideal)),
+    theirs.length > 0 && section("What else was said of the pair", otherVotes(theirs)),
     section("What it changed", changed(vote, operates)),
     vote.history.length > 1 && section("What it said before", history(vote.history)),
   ].filter(Boolean);
+}
+
+function otherVotes(votes) {
+  return sortableTable({
+    caption: "Other votes on the pair",
+    rows: votes,
+    columns: [
+      {
+        name: "Cast",
+        value: (one) => one.created,
+        cell: (one) => element("a", { href: `/vote/${one.id}` }, when(one.created)),
+      },
+      { name: "Under", value: (one) => one.objective },
+      { name: "Said", value: said },
+      { name: "Rater", value: (one) => one.rater, cell: (one) => shortId(one.rater) },
+      { name: "Reason", text: true, value: (one) => one.reason ?? "" },
+    ],
+  });
 }
 
 function replies(vote, pair) {

@@ -7,7 +7,7 @@ from feedback.store import iterations, policies, votes
 from feedback.tax.measuring import compare
 from feedback.worker import count_all
 from tests.feedback.live import vote_between
-from tests.feedback.record import add_comparison, judgement
+from tests.feedback.record import add_comparison, judgement, sample
 from tests.serve.conftest import Tandem
 from tests.serve.pages.conftest import IN_CHROMIUM, Visitors
 from tests.serve.pages.evidence import STEPS, add_versions, evaluation, learn_from, ppo_step, preference
@@ -106,6 +106,39 @@ def test_the_votes_of_a_version_are_listed_page_by_page(quiet: Tandem, visitors:
     expect(page).to_have_url(f"{quiet.url}/vote/{cast[-1]}")
     page.get_by_role("table", name="Versions that used this vote").get_by_role("link", name="v1").click()
     expect(page).to_have_url(f"{quiet.url}/operate/v1")
+
+
+def test_votes_are_found_by_what_stands_in_them_and_those_that_contradict_each_other(
+    quiet: Tandem, visitors: Visitors
+) -> None:
+    pair = add_comparison(quiet.store, sample("It's red."), sample("Blue.", 1))
+    for rater, said in {"ann": "0", "bob": "1"}.items():
+        given = judgement(said, reason=f"so says {rater}")
+        quiet.store.write(votes.put, pair, given, key_id="key_a", sees_all=True, rater=rater)
+    cast_vote(quiet, "cyd")
+    page = visitors.visit(quiet, "/operate")
+    section = page.get_by_role("region", name="Votes")
+    rows = section.get_by_role("table", name="Votes").locator("tbody tr")
+    section.get_by_role("button", name="Find").click()
+    expect(rows).to_have_count(3)
+    section.get_by_label("Another rater picked the other side").check()
+    section.get_by_role("button", name="Find").click()
+    expect(rows).to_have_count(2)
+    section.get_by_label("Text in the conversation").fill("it's")
+    section.get_by_label("Rater", exact=True).select_option("ann")
+    section.get_by_label("Cast from").fill("2020-01-01")
+    section.get_by_role("button", name="Find").click()
+    expect(rows).to_have_count(1)
+    expect(rows).to_contain_text("so says ann")
+    expect(section.locator("code").last).to_contain_text(
+        "tandem votes export --format trl --text 'it'\\''s' --rater rtr_"
+    )
+    expect(section.locator("code").last).to_contain_text("--since 2020-01-01 --disputed")
+    rows.get_by_role("link").click()
+    others = page.get_by_role("table", name="Other votes on the pair").locator("tbody tr")
+    expect(others).to_have_count(1)
+    expect(others).to_contain_text("B is somewhat better")
+    expect(others).to_contain_text("so says bob")
 
 
 def cast_vote(tandem: Tandem, rater: str) -> str:

@@ -1,0 +1,111 @@
+"""Which votes somebody looks for: whose, under what, on which pair, when they were cast, and what stands in them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import JSON, ColumnElement, String, column, func, or_, select
+from sqlalchemy.orm import Session, aliased
+
+from feedback.schema import Comparison, Sample, Vote
+from feedback.store import page
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The votes that are looked for; what is None narrows nothing.
+
+    `version` wrote one of the two replies; what was taken back is not found by it,
+    since its pair is blind again. `since` and `until` are when the vote was first cast, the end left out. `text` stands
+    in the conversation, a reply, the reason or the rewritten reply, in letters of either case (with SQLite those of
+    ASCII alone). `disputed`: somebody else who is not set apart picked the other side under the same objective.
+    """
+
+    rater_id: str | None = None
+    comparison_id: str | None = None
+    objective: str | None = None
+    preferred: str | None = None
+    state: str | None = None
+    version: int | None = None
+    since: float | None = None
+    until: float | None = None
+    text: str | None = None
+    disputed: bool = False
+
+
+def find(
+    session: Session, wanted: Wanted, *, limit: int, after: str | None = None, order: str = "desc"
+) -> tuple[list[Vote], bool]:
+    """One page of the votes, and whether more follow."""
+    statement = select(Vote).where(*conditions(session, wanted))
+    return page(session, statement, Vote.id, limit=limit, after=after, order=order)
+
+
+def conditions(session: Session, wanted: Wanted) -> list[ColumnElement[bool]]:
+    """What holds of each `Vote` that is looked for."""
+    equal = (
+        (Vote.rater_id, wanted.rater_id),
+        (Vote.comparison_id, wanted.comparison_id),
+        (Vote.objective, wanted.objective),
+        (Vote.preferred, wanted.preferred),
+        (Vote.state, wanted.state),
+    )
+    found = [column == value for column, value in equal if value is not None]
+    if wanted.version is not None:
+        found += [Vote.state != "retracted", _on_version(wanted.version)]
+    if wanted.since is not None:
+        found.append(Vote.created_at >= wanted.since)
+    if wanted.until is not None:
+        found.append(Vote.created_at < wanted.until)
+    if wanted.text is not None:
+        found.append(_says(session, wanted.text))
+    if wanted.disputed:
+        found.append(_disputed())
+    return found
+
+
+def _on_version(version: int) -> ColumnElement[bool]:
+    pair = aliased(Comparison)
+    by_it = (pair.version_0 == version) | (pair.version_1 == version)
+    return select(pair.id).where(pair.id == Vote.comparison_id, by_it).exists()
+
+
+def _says(session: Session, text: str) -> ColumnElement[bool]:
+    # As the record holds it.
+    text = text.replace("\0", "\ufffd")
+    pair, reply = aliased(Comparison), aliased(Sample)
+    message, content = _content_of_messages(session, reply)
+    in_conversation = select(message).where(content.icontains(text, autoescape=True)).exists()
+    in_pair = (
+        select(pair.id)
+        .join(reply, or_(reply.id == pair.sample_0, reply.id == pair.sample_1))
+        .where(pair.id == Vote.comparison_id, reply.text.icontains(text, autoescape=True) | in_conversation)
+        .exists()
+    )
+    said = (column.icontains(text, autoescape=True) for column in (Vote.reason, Vote.ideal))
+    return or_(*said, in_pair)
+
+
+def _content_of_messages(session: Session, reply: Any) -> tuple[Any, ColumnElement[str]]:
+    """The messages that a reply answers, one a row, and what each says: text, or a list of parts as JSON."""
+    if session.get_bind().dialect.name == "postgresql":
+        message = func.json_array_elements(reply.messages).table_valued(column("value", JSON)).c.value
+        return message, func.json_extract_path_text(message, "content", type_=String())
+    message = func.json_each(reply.messages).table_valued("value").c.value
+    return message, func.json_extract(message, "$.content", type_=String())
+
+
+def _disputed() -> ColumnElement[bool]:
+    other = aliased(Vote)
+    return (
+        Vote.state.in_(("accepted", "counted"))
+        & Vote.preferred.in_(("0", "1"))
+        & select(other.id)
+        .where(
+            other.comparison_id == Vote.comparison_id,
+            other.objective == Vote.objective,
+            other.state.in_(("accepted", "counted")),
+            other.preferred.in_(("0", "1")),
+            other.preferred != Vote.preferred,
+        )
+        .exists()
+    )

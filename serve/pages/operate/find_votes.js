@@ -1,0 +1,122 @@
+// Finding votes: by what stands in them, rater, version, objective and date, and those that others contradict.
+import { element } from "../element.js";
+import { OBJECTIVES } from "../objectives.js";
+import { said } from "../vote/one.js";
+import { when } from "./figures.js";
+import { Listed } from "./listed.js";
+import { help, section, shortId } from "./section.js";
+import { sortableTable } from "./sortable.js";
+
+const SAID = [["0", "A is better"], ["1", "B is better"], ["tie", "Tie"], ["both_bad", "Both bad"]];
+
+export class FindVotes {
+  constructor() {
+    this.rater = choice("vote-rater", []);
+    this.raters = {};
+    this.result = element("div", { class: "stack" });
+    // By the names that the API has for them.
+    this.fields = {
+      text: element("input", { id: "vote-text", maxlength: 1000, autocomplete: "off" }),
+      rater_id: this.rater,
+      objective: choice("vote-objective", Object.keys(OBJECTIVES).map((name) => [name, name])),
+      preferred: choice("vote-preferred", SAID),
+      version: element("input", { id: "vote-version", pattern: "v[0-9]{1,9}", placeholder: "v1", autocomplete: "off" }),
+      since: element("input", { id: "vote-since", type: "date" }),
+      until: element("input", { id: "vote-until", type: "date" }),
+    };
+    this.disputed = element("input", { type: "checkbox" });
+    const { text, objective, preferred, version, since, until } = this.fields;
+    this.node = section(
+      "Votes",
+      help("Everybody's votes, to be read one by one and written out as they are found."),
+      element(
+        "form",
+        {
+          class: "find-votes",
+          onsubmit: (event) => {
+            event.preventDefault();
+            this.find();
+          },
+        },
+        field("Text in the conversation, a reply or the vote", text),
+        field("Rater", this.rater),
+        field("Under", objective),
+        field("Said", preferred),
+        field("On a reply of", version),
+        field("Cast from", since),
+        field("Cast before", until),
+        element("label", { class: "field check" }, this.disputed, " Another rater picked the other side"),
+        element("button", { type: "submit" }, "Find"),
+      ),
+      this.result,
+    );
+  }
+
+  /** Those who may be chosen; a choice stays. */
+  setRaters(raters) {
+    const chosen = this.rater.value;
+    this.raters = Object.fromEntries(raters.map((rater) => [rater.id, rater.name]));
+    this.rater.replaceChildren(...options(raters.map(({ id, name }) => [id, name || `…${id.slice(-8)}`])));
+    this.rater.value = chosen in this.raters ? chosen : "";
+  }
+
+  find() {
+    const asked = Object.entries(this.fields).filter(([, { value }]) => value.trim());
+    const query = new URLSearchParams({ whose: "all" });
+    for (const [name, input] of asked) query.set(name, input.type === "date" ? midnight(input.value) : input.value.trim());
+    if (this.disputed.checked) query.set("disputed", "true");
+    const found = new Listed(`/v1/votes?${query}`, (votes) => this.table(votes));
+    const options = asked.map(([name, { value }]) => `--${name === "rater_id" ? "rater" : name} ${quoted(value.trim())}`);
+    if (this.disputed.checked) options.push("--disputed");
+    this.result.replaceChildren(
+      found.node,
+      help(
+        "Those of them that count, as pairs to train on: ",
+        element("code", {}, ["tandem votes export --format trl", ...options].join(" ")),
+      ),
+    );
+    found.more();
+  }
+
+  table(votes) {
+    if (votes.length === 0) return element("p", { class: "none" }, "No vote is like that.");
+    return sortableTable({
+      caption: "Votes",
+      rows: votes,
+      columns: [
+        {
+          name: "Cast",
+          value: (vote) => vote.created,
+          cell: (vote) => element("a", { href: `/vote/${vote.id}` }, when(vote.created)),
+        },
+        { name: "Under", value: (vote) => vote.objective },
+        { name: "Says", value: said },
+        { name: "State", value: (vote) => vote.status },
+        { name: "Rater", value: (vote) => this.raters[vote.rater] || vote.rater, cell: (vote) => this.raters[vote.rater] || shortId(vote.rater) },
+        { name: "Reason", text: true, value: (vote) => vote.reason ?? "" },
+      ],
+    });
+  }
+}
+
+function field(label, input) {
+  return element("div", { class: "field" }, element("label", { for: input.id }, label), input);
+}
+
+function choice(id, values) {
+  return element("select", { id }, options(values));
+}
+
+function options(values) {
+  return [["", "any"], ...values].map(([value, name]) => element("option", { value }, name));
+}
+
+/** Seconds since the epoch at which a day begins here. */
+function midnight(day) {
+  return new Date(`${day}T00:00`).getTime() / 1000;
+}
+
+/** As one word of a shell. */
+function quoted(text) {
+  return /^[\w.-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
+}

@@ -1,0 +1,37 @@
+// A list of the API, shown page by page as somebody asks for more.
+import { get, Refused } from "../api.js";
+import { element } from "../element.js";
+import { whole } from "./figures.js";
+
+const AT_ONCE = 50;
+
+export class Listed {
+  /** `path` may have a query; `table(rows)` draws what has come. */
+  constructor(path, table) {
+    Object.assign(this, { path, draw: table });
+    this.found = [];
+    this.table = element("div");
+    this.moreButton = element("button", { type: "button", class: "more", onclick: () => this.more() }, "More");
+    this.said = element("p", { class: "help", role: "status" });
+    this.node = element("div", { class: "stack" }, this.table, this.said, this.moreButton);
+  }
+
+  async more() {
+    this.moreButton.disabled = true;
+    const after = this.last ? `&after=${encodeURIComponent(this.last)}` : "";
+    const query = this.path.includes("?") ? "&" : "?";
+    try {
+      const page = await get(`${this.path}${query}limit=${AT_ONCE}${after}`);
+      this.found.push(...page.data);
+      this.last = page.last_id;
+      this.moreButton.hidden = !page.has_more;
+      const count = whole(this.found.length);
+      this.said.textContent = page.has_more ? `The newest ${count} are shown.` : `All ${count}.`;
+      this.table.replaceChildren(this.draw(this.found));
+    } catch (error) {
+      if (!(error instanceof Refused)) throw error;
+      this.said.textContent = `Not to be had: ${error.message}.`;
+    }
+    this.moreButton.disabled = false;
+  }
+}

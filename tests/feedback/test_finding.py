@@ -1,0 +1,102 @@
+"""Finding votes: each thing they are looked for by, on SQLite and on Postgres."""
+
+import io
+import json
+
+import pytest
+
+from feedback.exporting import export_votes
+from feedback.store import Store, finding, raters, votes
+from feedback.store.finding import Wanted
+from feedback.worker import count_all
+from tests.feedback.record import add_comparison, judgement, sample
+
+PARTS = [{"role": "user", "content": [{"type": "text", "text": "Is 100% of_it done?"}]}]
+
+
+@pytest.fixture
+def cast(store: Store) -> dict[str, str]:
+    """Votes by a name for each: two who disagree, one who is of neither side, one on another pair under harmless."""
+    sums = add_comparison(store)
+    parts = add_comparison(store, sample("Yes.", 2, messages=PARTS), sample("No.", 3, messages=PARTS))
+    said = {
+        "left": (sums, judgement("0"), "ann"),
+        "right": (sums, judgement("1", reason='It is "RIGHT"'), "bob"),
+        "tie": (sums, judgement("tie"), "cyd"),
+        "harmless": (parts, judgement("0", objective="harmless", ideal="All of it, \u00e4hm."), "ann"),
+    }
+    return {
+        name: store.write(votes.put, pair, one, key_id="key_a", sees_all=False, rater=rater).id
+        for name, (pair, one, rater) in said.items()
+    }
+
+
+def found(store: Store, cast: dict[str, str], **wanted: object) -> set[str]:
+    names = {vote_id: name for name, vote_id in cast.items()}
+    rows, more = store.read(finding.find, Wanted(**wanted), limit=9)
+    assert not more
+    return {names[vote.id] for vote in rows}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "names"),
+    [
+        ({}, {"left", "right", "tie", "harmless"}),
+        ({"objective": "harmless"}, {"harmless"}),
+        ({"preferred": "tie"}, {"tie"}),
+        ({"state": "counted"}, set()),
+        ({"version": 1}, {"left", "right", "tie"}),
+        ({"version": 2}, {"harmless"}),
+        ({"disputed": True}, {"left", "right"}),
+        ({"since": 0.0, "until": 1.0}, set()),
+        ({"text": "2 PLUS"}, {"left", "right", "tie"}),
+        ({"text": '"right"'}, {"right"}),
+        ({"text": "\u00e4hm"}, {"harmless"}),
+        ({"text": "no."}, {"harmless"}),
+        ({"text": "100% of_it"}, {"harmless"}),
+        ({"text": "100%done"}, set()),
+        ({"text": "user"}, set()),
+        ({"text": "\0"}, set()),
+        ({"text": "2 plus", "preferred": "0"}, {"left"}),
+    ],
+)
+def test_votes_are_found_by(store: Store, cast: dict[str, str], wanted: dict, names: set[str]) -> None:
+    assert found(store, cast, **wanted) == names
+
+
+def test_votes_are_found_by_rater_pair_time_and_state(store: Store, cast: dict[str, str]) -> None:
+    left = store.read(votes.get, cast["left"], key_id="", sees_all=True)
+    assert found(store, cast, rater_id=left.rater_id) == {"left", "harmless"}
+    assert found(store, cast, comparison_id=left.comparison_id) == {"left", "right", "tie"}
+    assert "left" not in found(store, cast, until=left.created_at)
+    assert "left" in found(store, cast, since=left.created_at)
+    assert count_all(store) == 4
+    assert found(store, cast, state="counted") == set(cast)
+
+
+def test_who_is_set_apart_disputes_nothing_and_what_is_taken_back_is_of_no_version(
+    store: Store, cast: dict[str, str]
+) -> None:
+    right = store.read(votes.get, cast["right"], key_id="", sees_all=True)
+    store.write(raters.quarantine, right.rater_id, "a test")
+    assert found(store, cast, disputed=True) == set()
+    assert found(store, cast, version=1, state="quarantined") == {"right"}
+    store.write(votes.retract, right.comparison_id, None, key_id="key_a", sees_all=False, rater="cyd")
+    assert found(store, cast, version=1) == {"left", "right"}
+    assert "tie" in found(store, cast)
+
+
+def test_pages_of_what_is_found_go_on(store: Store, cast: dict[str, str]) -> None:
+    first, more = store.read(finding.find, Wanted(text="plus"), limit=2)
+    rest, none = store.read(finding.find, Wanted(text="plus"), limit=2, after=first[-1].id)
+    assert [vote.id for vote in [*first, *rest]] == [cast["tie"], cast["right"], cast["left"]]
+    assert (more, none) == (True, False)
+
+
+def test_what_is_found_is_what_is_exported(store: Store, cast: dict[str, str]) -> None:
+    out = io.BytesIO()
+    assert export_votes(store, out, "trl", Wanted(disputed=True)).written == 2
+    chosen = [json.loads(line)["chosen"][0]["content"] for line in out.getvalue().splitlines()]
+    assert chosen == ["5", "6"]
+    assert export_votes(store, out, "trl", Wanted(text="done", version=3)).written == 2, "the pair and its rewriting"
+    assert export_votes(store, out, "trl", Wanted(preferred="tie")).left_out == {"preferred is tie": 1}
