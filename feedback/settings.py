@@ -163,6 +163,10 @@ class FeedbackSettings(Section):
     votes_wanted: int = Field(1, ge=1)
     """How many raters a pair wants before it is no longer handed out."""
 
+    guidelines: str = Field("", max_length=50_000)
+    """What raters are to go by beyond the question of each objective, as Markdown; the vote page shows it above the
+    pair."""
+
     sweep_interval_s: float = Field(2.0, gt=0)
     """How often votes that were accepted but not counted are looked for."""
 

@@ -28,12 +28,14 @@ PersonName = Annotated[
 
 
 class Self(BaseModel):
-    """How a rater is doing. Agreements are shares of the votes that can be compared; null where there are none."""
+    """How a rater is doing, and the `guidelines` they are to go by. Agreements are shares of the votes that can be
+    compared; null where there are none."""
 
     id: str | None
     votes_since: int
     agreement_with_others: float | None
     agreement_with_repeats: float | None
+    guidelines: str
 
 
 class RaterView(BaseModel):
@@ -81,15 +83,14 @@ class Erased(BaseModel):
 async def get_self(parts: Parts, caller: ByKey, rater: RaterName = "", since: Since = 0.0) -> Self:
     """How many votes this rater has cast, and how far they agree with others and with themselves."""
     rater_id = await parts.record.read(raters.find, caller.key_id, rater)
-    if rater_id is None:
-        return Self(id=None, votes_since=0, agreement_with_others=None, agreement_with_repeats=None)
-    known = await parts.record.read(raters.known, rater_id)
-    figures = known.figures or {}
+    known = None if rater_id is None else await parts.record.read(raters.known, rater_id)
+    figures = (known and known.figures) or {}
     return Self(
         id=rater_id,
-        votes_since=await parts.record.read(votes.cast_since, rater_id, since),
+        votes_since=0 if rater_id is None else await parts.record.read(votes.cast_since, rater_id, since),
         agreement_with_others=figures.get("agreement_with_others"),
         agreement_with_repeats=figures.get("agreement_with_repeats"),
+        guidelines=parts.settings.feedback.guidelines,
     )
 
 

@@ -294,7 +294,8 @@ def test_traffic_shares(quiet: Tandem) -> None:
 def test_a_rater_is_told_how_they_do_and_an_operator_sets_them_apart(quiet: Tandem) -> None:
     comparison_id = add_comparison(quiet.store, key_id="import")
     with quiet.client("vote") as client:
-        assert client.get("/v1/raters/me").json()["votes_since"] == 0
+        nobody_yet = client.get("/v1/raters/me").json()
+        assert (nobody_yet["id"], nobody_yet["votes_since"], nobody_yet["guidelines"]) == (None, 0, "")
         body = {"objective": "helpful", "preferred": 1, "strength": 3}
         client.put(f"/v1/comparisons/{comparison_id}/vote", json=body).raise_for_status()
         own = client.get("/v1/raters/me").json()

@@ -38,6 +38,7 @@ class Voting {
       "div",
       { class: "vote" },
       element("header", { class: "page-head" }, element("h1", {}, "Vote"), this.objectives(), this.today.node),
+      this.today.guidelines,
       this.question,
       this.last,
       this.place,

@@ -1,10 +1,15 @@
-// How many votes this rater has cast today, and how far they agree with others.
+// How many votes this rater has cast today, how far they agree with others, and what they are to go by.
 import { get } from "../api.js";
 import { element } from "../element.js";
+import { render } from "../markdown.js";
+
+/** The guidelines that were folded last: others are shown again. */
+const FOLDED = "tandem.guidelines";
 
 export class Today {
   constructor() {
     this.node = element("p", { class: "today" });
+    this.guidelines = element("div");
     this.count = null;
     this.agreement = null;
   }
@@ -16,6 +21,22 @@ export class Today {
     this.count = own.votes_since;
     this.agreement = own.agreement_with_others;
     this.draw();
+    this.drawGuidelines(own.guidelines);
+  }
+
+  drawGuidelines(text) {
+    if (!text.trim()) return;
+    const body = element("div", { class: "prose" });
+    body.append(render(text));
+    const remember = (event) => localStorage.setItem(FOLDED, event.target.open ? "" : text);
+    this.guidelines.replaceChildren(
+      element(
+        "details",
+        { class: "guidelines", open: localStorage.getItem(FOLDED) !== text, ontoggle: remember },
+        element("summary", {}, "Guidelines"),
+        body,
+      ),
+    );
   }
 
   /** A vote was cast (1) or taken back (-1). */

@@ -93,6 +93,28 @@ def test_a_vote_by_keys_is_blind_until_cast(quiet: Tandem, pairs: dict[str, str]
     assert vote.elapsed_s is not None and 0 < vote.elapsed_s < 60
 
 
+@pytest.fixture
+def guidelines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What raters are to go by. To be asked for before the server."""
+    monkeypatch.setenv("TANDEM_FEEDBACK__GUIDELINES", "- Read **both** to the end.<img src=x onerror=alert(1)>")
+
+
+def test_guidelines_stand_above_the_pair_until_they_are_folded(
+    guidelines: None, quiet: Tandem, pairs: dict[str, str], visitors: Visitors
+) -> None:
+    page = visitors.visit(quiet, "/vote", role="vote")
+    shown_text = page.locator(".guidelines .prose")
+    expect(shown_text.locator("li")).to_have_text("Read both to the end.<img src=x onerror=alert(1)>")
+    expect(shown_text.locator("strong")).to_have_text("both")
+    page.get_by_text("Guidelines").click()
+    expect(shown_text).to_be_hidden()
+    page.reload()
+    expect(page.get_by_text("Guidelines")).to_be_visible()
+    expect(shown_text).to_be_hidden()
+    page.get_by_text("Guidelines").click()
+    expect(shown_text).to_be_visible()
+
+
 def test_steps_outwards_tie_both_bad_and_skip(quiet: Tandem, pairs: dict[str, str], visitors: Visitors) -> None:
     page = visitors.visit(quiet, "/vote")
     first = shown(page)
