@@ -4,6 +4,8 @@ Whoever writes under a lease calls `check` in the same transaction as the write 
 locking": the epoch is the fencing token).
 """
 
+from collections.abc import Callable
+
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -47,6 +49,12 @@ def check(session: Session, name: str, epoch: int) -> Lease:
     if lease is None or lease.epoch != epoch:
         raise LeaseLost(f"the {name} lease of epoch {epoch} was taken away; this process writes nothing more")
     return lease
+
+
+def during(session: Session, name: str, epoch: int, act: Callable[[], None]) -> None:
+    """Have something quick done outside of the record that only the lease's holder may do. Raises LeaseLost."""
+    check(session, name, epoch)
+    act()
 
 
 def renew(session: Session, name: str, epoch: int, ttl_s: float) -> None:

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 from feedback import policy_weights
 from feedback.schema import version_name
 from feedback.settings import LearnerSettings
-from feedback.store import policies
+from feedback.store import leases, policies
 from learner.dpo import DPOStep, train_dpo
 from learner.errors import TrainingDataInvalid
 from learner.evaluation import Serving, evaluate
@@ -22,7 +23,7 @@ from learner.policy import Policy
 from learner.ppo import PPOStep
 from learner.preference_model import PreferenceModel
 from learner.processes import ALONE
-from learner.publishing import publish_folder
+from learner.publishing import put_in_place, write_aside
 
 TRAINING_STATE = {"ppo": "ppo.state.safetensors", "dpo": "dpo.state.safetensors"}
 EVALUATION = "evaluation.json"
@@ -139,8 +140,10 @@ def publish(this: Run, candidate: Candidate, dataset_digest: str, evidence: dict
     if known is not None:
         return known.version
     version = this.store.read(policies.next_version)
-    base = published_base(this, candidate)
-    folder, digest = publish_folder(candidate.policy, this.settings.policies_dir, version, base=base)
+    folder = this.settings.policies_dir / version_name(version)
+    aside, digest = write_aside(candidate.policy, folder, str(this.epoch), base=published_base(this, candidate))
+    # While nobody can take the lease: whoever was overtaken would put it in the place of what the next one published.
+    this.store.write(leases.during, leases.LEARNER, this.epoch, partial(put_in_place, aside, folder))
     policy_weights.publish(this.settings, folder, digest)
     this.store.write(
         policies.publish,

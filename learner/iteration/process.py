@@ -168,5 +168,3 @@ def _tidy(this: Run) -> None:
         (this.folder / name).unlink(missing_ok=True)
     for name in (PRETRAINED, WATCH_PRETRAINED):
         shutil.rmtree(this.folder / name, ignore_errors=True)
-    for leftover in this.settings.policies_dir.glob(".*.unfinished"):
-        shutil.rmtree(leftover, ignore_errors=True)
