@@ -4,9 +4,12 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from feedback.objectives import OBJECTIVES, OVERALL
 from feedback.section import Section
+
+UNKNOWN_WEIGHTS = "unknown_weights"
 
 
 def _weighs(*names: str) -> AfterValidator:
@@ -15,7 +18,10 @@ def _weighs(*names: str) -> AfterValidator:
     def check(weights: dict[str, float]) -> dict[str, float]:
         unknown = sorted(weights.keys() - set(names))
         if unknown:
-            raise ValueError(f"there is no {', '.join(unknown)} to weigh: know {', '.join(names)}")
+            raise PydanticCustomError(
+                UNKNOWN_WEIGHTS, "there is no {there} to weigh: know {known}",
+                {"there": ", ".join(unknown), "known": ", ".join(names), "unknown": unknown},
+            )  # fmt: skip
         if not any(weights.values()):
             raise ValueError(f"weighs nothing: know {', '.join(names)}")
         return weights

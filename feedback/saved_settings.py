@@ -2,12 +2,13 @@
 
 import copy
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
 
 from feedback.errors import SettingsInvalid
+from feedback.learning_settings import UNKNOWN_WEIGHTS
 from feedback.settings import LearnerSettings
 
 log = logging.getLogger(__name__)
@@ -16,8 +17,8 @@ UNKNOWN = "extra_forbidden"
 
 
 def read_saved(saved: Mapping[str, Any]) -> LearnerSettings:
-    """The settings in `saved`. A setting that there is no longer is passed over with a warning, one that is new since
-    has its default.
+    """The settings in `saved`. A setting that there is no longer is passed over with a warning, as is the weight of
+    something that was never scored; one that is new since has its default.
 
     Raises SettingsInvalid for a value that can no longer be had: to pass that over would be to do something else.
     """
@@ -25,7 +26,7 @@ def read_saved(saved: Mapping[str, Any]) -> LearnerSettings:
     try:
         return LearnerSettings.model_validate(known)
     except ValidationError as error:
-        unknown = [problem["loc"] for problem in error.errors() if problem["type"] == UNKNOWN]
+        unknown = list(_unknown(error))
     for path in unknown:
         log.warning("the saved setting learner.%s is of another release and is passed over", _dotted(path))
         _drop(known, path)
@@ -33,7 +34,19 @@ def read_saved(saved: Mapping[str, Any]) -> LearnerSettings:
         return LearnerSettings.model_validate(known)
     except ValidationError as error:
         wrong = "; ".join(f"learner.{_dotted(problem['loc'])}: {problem['msg']}" for problem in error.errors())
-        raise SettingsInvalid(f"the saved settings are of another release: {wrong}") from error
+        raise SettingsInvalid(
+            f"the saved settings are of another release: {wrong}. Go back to that one, or train anew: a new iteration "
+            "learns from the same votes"
+        ) from error
+
+
+def _unknown(error: ValidationError) -> Iterator[tuple[int | str, ...]]:
+    """The paths of settings that are not known."""
+    for problem in error.errors():
+        if problem["type"] == UNKNOWN:
+            yield problem["loc"]
+        elif problem["type"] == UNKNOWN_WEIGHTS:
+            yield from ((*problem["loc"], name) for name in problem["ctx"]["unknown"])
 
 
 def _drop(settings: Any, path: Sequence[int | str]) -> None:

@@ -30,6 +30,20 @@ def test_settings_that_are_gone_are_passed_over_and_named(caplog: pytest.LogCapt
     assert repr(saved) == before
 
 
+def test_weights_of_what_was_never_scored_are_passed_over(caplog: pytest.LogCaptureFixture) -> None:
+    """They counted nothing in the release that took them, so that what was begun with them goes on as it was."""
+    with caplog.at_level(logging.WARNING):
+        settings = read_saved({
+            "ppo": {"reward_weights": {"overall": 2.0, "honest": 1.0}, "momentum": 0.5},
+            "preference": {"objective_weights": {"helpful": 1.0, "honest": 1.0, "kind": 1.0}},
+        })  # fmt: skip
+    assert settings.ppo.reward_weights == {"overall": 2.0}
+    assert settings.preference.objective_weights == {"helpful": 1.0}
+    assert "learner.ppo.reward_weights.honest" in caplog.text
+    with pytest.raises(SettingsInvalid, match=r"learner\.ppo\.reward_weights: .*weighs nothing.*Go back to that one"):
+        read_saved({"ppo": {"reward_weights": {"honest": 1.0}}})
+
+
 def test_a_value_that_can_no_longer_be_had_is_refused_by_name() -> None:
     with pytest.raises(SettingsInvalid, match=r"learner\.trainer"):
         read_saved({"trainer": "reinforce", "momentum": 0.5})
