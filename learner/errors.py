@@ -34,6 +34,12 @@ class CheckpointInvalid(TandemError):
     code = "checkpoint_invalid"
 
 
+class ProcessesDisagree(TandemError):
+    """Processes that are to train one model together, on different things."""
+
+    code = "processes_disagree"
+
+
 class TrackerMissing(InvalidRequest):
     """A tracker that the settings name and that is not installed."""
 

@@ -89,6 +89,7 @@ def train_preference_model(
     optimizer = _optimizer(model, settings)
     steps = settings.epochs * math.ceil(len(encoded) / settings.comparisons_per_batch)
     fingerprint = fingerprint_of(encoded, settings, seed)
+    processes.agree_on(fingerprint)
     modules: dict[str, nn.Module] = {"model": model}
     optimizers: dict[str, torch.optim.Optimizer] = {"optimizer": optimizer}
     first = 0

@@ -15,6 +15,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from learner.errors import ProcessesDisagree
+
 Rows = TypeVar("Rows", Tensor, Sequence[int], Sequence[list[int]])
 # The first process alone freezes votes, evaluates and publishes while the others wait; if it dies, torchrun ends them.
 LONGEST_WAIT = timedelta(days=2)
@@ -52,6 +54,15 @@ class Processes:
         heard = said if self.first else torch.empty(int(length), dtype=torch.uint8)
         dist.broadcast(heard, 0)
         return orjson.loads(heard.numpy().tobytes())
+
+    def agree_on(self, fingerprint: str) -> None:
+        """What a run is known by must be the same in all of them: each reads the votes by itself, and somebody may be
+        erased in between. Raises ProcessesDisagree."""
+        if self.tell(fingerprint) != fingerprint:
+            raise ProcessesDisagree(
+                "this process has other votes or settings than the first one; where somebody was erased just now, the "
+                "next processes have the same"
+            )
 
 
 ALONE = Processes()

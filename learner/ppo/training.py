@@ -154,6 +154,7 @@ class PPO:
         self.guard = None if watch is None else Guard(settings.watch_smoothing, settings.watch_patience_steps)
         self.peak: dict[str, Tensor] = {}
         self.fingerprint = self._fingerprint(rehearse_on)
+        processes.agree_on(self.fingerprint)
 
     @property
     def exhausted(self) -> bool:

@@ -26,6 +26,8 @@ from learner.training_state import TrainingState
 from tests.learner.conftest import END, random_llama, word_tokenizer
 
 STEPS = 3
+ERASED = "preference_erased"
+"""Somebody is erased before the other process reads the votes."""
 LORA = {"rank": 4, "alpha": 8.0}
 PPO = PPOSettings(
     steps=STEPS,
@@ -86,6 +88,8 @@ def preference(folder: Path, what: str, processes: Processes) -> None:
         )
         for n in range(7 * STEPS - 4)
     ]
+    if what == ERASED and not processes.first:
+        comparisons.pop()
     notes = Notes(folder, what, processes)
     model = train_preference_model(
         start, comparisons, settings, seed=3, processes=processes, on_step=notes.add, resume=notes.resume

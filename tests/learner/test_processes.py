@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -33,11 +34,15 @@ BF16 = "ppo_bf16"
 
 def train(folder: Path, processes: int, whats: tuple[str, ...] = WHATS) -> Path:
     folder.mkdir(exist_ok=True)
+    start(folder, processes, whats).check_returncode()
+    return folder
+
+
+def start(folder: Path, processes: int, whats: tuple[str, ...], **how: Any) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1"]
     command += ["--nproc-per-node", str(processes), "-m", "tests.learner.joint_training", str(folder), *whats]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
-    subprocess.run(command, check=True, cwd=ROOT, env=environment, timeout=200)
-    return folder
+    return subprocess.run(command, check=False, cwd=ROOT, env=environment, timeout=200, **how)
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +88,13 @@ def assert_alike(found, expected, apart: float = 2e-3) -> None:
             # A token is clipped or it is not, and rounding may decide that of one or two.
             tolerance = max(apart, 0.03) if "clipped" in name else apart
             assert found[name] == pytest.approx(value, abs=tolerance, rel=tolerance), name
+
+
+def test_processes_that_read_other_votes_do_not_train_together(tmp_path: Path) -> None:
+    done = start(tmp_path, 2, (joint_training.ERASED,), stderr=subprocess.PIPE, text=True)
+    assert done.returncode != 0
+    assert "ProcessesDisagree: this process has other votes" in done.stderr
+    assert not list(tmp_path.glob("*.safetensors"))
 
 
 @pytest.mark.parametrize("what", WHATS)
