@@ -41,8 +41,7 @@ class Guard:
 
     def numbers(self) -> dict[str, float]:
         """What must be kept to go on after a kill."""
-        names = ("smoothed", "peak", "peak_step", "last_step")
-        return {f"guard.{name}": value for name, value in asdict(self).items() if name in names and value is not None}
+        return {f"guard.{name}": value for name, value in asdict(self).items() if value is not None}
 
     def resumed(self, numbers: Mapping[str, float]) -> "Guard":
         """The guard as it was when `numbers` were kept."""

@@ -76,8 +76,8 @@ def test_leave_one_out_by_hand():
 
 
 def test_group_relative_by_hand():
-    advantages = group_relative_advantages(torch.tensor([1.0, 3.0, 5.0, 5.0]), 2)
-    assert advantages.tolist() == pytest.approx([-(0.5**0.5), 0.5**0.5, 0.0, 0.0], rel=1e-5)
+    advantages = group_relative_advantages(torch.tensor([1.0, 3.0, 5.0, 7.0, 7.0, 7.0]), 3)
+    assert advantages.tolist() == pytest.approx([-1.0, 0.0, 1.0, 0.0, 0.0, 0.0], rel=1e-5)
 
 
 def test_explained_variance():

@@ -52,4 +52,5 @@ def test_wins_that_length_explains_altogether_have_an_answer():
     wins = torch.tensor([1.0, 1.0, 0.0, 0.0])
     found = length_controlled_win_rate(wins, torch.tensor([9, 8, 3, 2]), torch.tensor([5, 5, 5, 5]), 0.95)
     assert found["value"] == pytest.approx(0.5, abs=0.1)
-    assert length_controlled_win_rate(wins[:0], wins[:0], wins[:0], 0.95)["value"] is None
+    none = {"value": None, "interval": None, "count": 0}
+    assert length_controlled_win_rate(wins[:0], wins[:0], wins[:0], 0.95) == none

@@ -88,16 +88,24 @@ def test_a_run_cut_short_goes_on_with_its_multiplier(tmp_path):
     assert equal(weights(resumed.model), weights(whole.model))
 
 
+def bound(**changes) -> Bound:
+    """What settings ask for, from a multiplier of 3 on."""
+    found = Bound.of(SETTINGS.model_copy(update={"multiplier_start": 3.0, "multiplier_rate": 1.0, **changes}))
+    assert found is not None
+    return found
+
+
 def test_costs_and_reward_by_hand():
-    harm, score = Bound(0.1, True, 3.0, 1.0, 10.0), Bound(0.1, False, 3.0, 1.0, 3.05)
-    harmless_B = torch.tensor([-1.0, 2.0, -0.5])
-    assert harm.costs(harmless_B).tolist() == score.costs(harmless_B).tolist() == [1.0, -2.0, 0.5]
-    bound_B = torch.tensor([True, True, False])
+    harm, score = bound(harm_ceiling=0.1, multiplier_max=10.0), bound(harmless_floor=-0.1, multiplier_max=3.05)
+    harmless_B = torch.tensor([-1.0, 2.0, 0.0, -0.5])
+    assert harm.costs(harmless_B).tolist() == score.costs(harmless_B).tolist() == [1.0, -2.0, 0.0, 0.5]
+    bound_B = torch.tensor([True, True, True, False])
     costs_B = harm.costs(harmless_B)
     # (reward - 3 cost) / 4 where bound, reward / 4 elsewhere.
-    assert harm.reward(torch.tensor([4.0, 4.0, 4.0]), costs_B, bound_B).tolist() == [0.25, 2.5, 1.0]
-    assert harm.measured(costs_B, bound_B) == 0.5
-    assert score.measured(costs_B, bound_B) == -0.5
+    assert harm.reward(torch.full((4,), 4.0), costs_B, bound_B).tolist() == [0.25, 2.5, 1.0, 1.0]
+    # A ceiling is on the share of harm, a floor on the mean.
+    assert harm.measured(costs_B, bound_B) == pytest.approx(1 / 3)
+    assert score.measured(costs_B, bound_B) == pytest.approx(-1 / 3)
     assert harm.after(0.5).multiplier == pytest.approx(3.4)
     assert score.after(0.5).multiplier == 3.05
     assert harm.after(-9.0).multiplier == 0.0

@@ -114,3 +114,10 @@ def test_the_guard_by_hand():
         seen.append((guard.smoothed, guard.peak_step, guard.exhausted))
     assert seen == [(0.0, 0, False), (0.5, 1, False), (1.25, 2, False), (0.625, 2, False), (0.3125, 2, True)]
     assert Guard(0.5, 2).resumed(guard.numbers()) == guard
+
+
+def test_the_start_is_no_peak_though_every_step_made_it_worse():
+    guard = Guard(smoothing=0.5, patience_steps=2)
+    for step, score in enumerate([2.0, 1.0, 0.0]):
+        guard = guard.after(score, step)
+    assert (guard.peak_step, guard.peak) == (1, 1.5)
