@@ -276,6 +276,30 @@ def test_passes_without_gradients_take_more_rows_where_there_is_room_and_say_the
             torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize(("temperature", "of_its_own"), [(1.0, False), (0.6, False), (1.0, True)])
+def test_replies_are_scored_by_how_likely_the_preference_models_start_finds_them(temperature, of_its_own):
+    """Which is what PPO's own start says at temperature 1, and only where the two are one."""
+    start = random_llama()
+    shape = PreferenceShape(("helpful",), 1, 8, start_logprob_feature=True)
+    model = new_preference_model(random_llama(9) if of_its_own else start, shape, seed=1)
+    torch.nn.init.ones_(model.likelihood_E_F_O)
+    settings = SETTINGS.model_copy(update={"temperature": temperature})
+    policy = Policy(copy.deepcopy(start), word_tokenizer(), (END,))
+    rollout = rollout_of(PPO(policy, start, model, PROMPTS, settings, seed=1))
+    torch.testing.assert_close(rollout.scores_B_O, model.score(rollout.episodes), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("critic", ["preference_states", "preference_model", "policy"])
+def test_the_update_begins_with_the_values_that_the_rollout_took(critic):
+    ppo = trainer(SETTINGS.model_copy(update={"critic": critic, "critic_head_learning_rate": 1e-2}))
+    ppo.step()
+    rollout = rollout_of(ppo)
+    hidden_N_D, _ = ppo.policy.reply_pass(rollout.episodes, ppo.settings.temperature)
+    values_N = ppo.critic(rollout.episodes, hidden_N_D if rollout.states_N_D is None else rollout.states_N_D)
+    assert rollout.values_N.abs().max() > 1e-3
+    torch.testing.assert_close(rollout.values_N, values_N.detach(), atol=1e-5, rtol=1e-4)
+
+
 def test_a_sampler_that_takes_itself_for_the_trainer_is_checked():
     ppo = trainer(SETTINGS.model_copy(update={"checked_replies": 4, "episodes_per_forward": 2}))
     samples = rollout_of(ppo).samples
