@@ -183,6 +183,14 @@ def test_cutting_a_minibatch_into_pieces_leaves_the_gradient():
         torch.testing.assert_close(first, second, atol=1e-5, rtol=1e-3)
 
 
+@pytest.mark.parametrize("critic", ["policy", "preference_model"])
+def test_what_values_weigh_concerns_only_a_critic_that_shares_the_policy(critic):
+    settings = SETTINGS.model_copy(update={"critic": critic, "critic_learning_rate": 1e-2})
+    light, heavy = (trainer(settings.model_copy(update={"value_coefficient": weight})) for weight in (0.1, 10.0))
+    same = equal(*([ppo.step(), weights(ppo.critic)][1] for ppo in (light, heavy)))
+    assert same == (critic == "preference_model")
+
+
 def test_the_loss_is_a_mean_over_tokens_not_over_replies(monkeypatch):
     """With every advantage 1 and the old policy, the gradient is that of minus the mean log-probability of tokens."""
     ppo = trainer(SETTINGS.model_copy(update={"epochs": 1, "episodes_per_minibatch": 32}))
@@ -215,6 +223,18 @@ def test_replies_without_an_end_are_penalised():
     unfinished_B = ~plain.samples.finished_B
     assert 0 < int(unfinished_B.sum()) < 32
     torch.testing.assert_close(lost_B, 3.0 * unfinished_B)
+
+
+def test_replies_are_drawn_by_the_sampler_that_is_given():
+    class Asked(Exception):
+        pass
+
+    class Sampler:
+        def sample(self, prompts, **arguments):
+            raise Asked
+
+    with pytest.raises(Asked):
+        trainer(sampler=Sampler()).step()
 
 
 def test_old_logprobs_are_the_trainers_whatever_the_sampler_says():
@@ -337,9 +357,15 @@ def test_dropout_is_off_while_learning():
     assert ppo.step().mismatch_nats < 1e-5
 
 
-@pytest.mark.parametrize("critic", ["preference_states", "preference_model"])
-def test_values_begin_at_zero_and_learn(critic):
-    rates = {"learning_rate": 1e-9, "critic_learning_rate": 1e-2}
+@pytest.mark.parametrize(
+    ("critic", "rate", "other_rate"),
+    [
+        ("preference_states", "critic_head_learning_rate", "critic_learning_rate"),
+        ("preference_model", "critic_learning_rate", "critic_head_learning_rate"),
+    ],
+)
+def test_values_begin_at_zero_and_learn(critic, rate, other_rate):
+    rates = {"learning_rate": 1e-9, rate: 1e-2, other_rate: 1e-9}
     settings = SETTINGS.model_copy(update={"critic": critic, "value_clip_range": 9.0, **rates})
     ppo = trainer(settings)
     # What the prompt's word alone decides can be foreseen.

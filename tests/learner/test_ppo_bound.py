@@ -31,13 +31,14 @@ class Torn(LikesOneWord):
         return torch.stack([helpful_B, 0.5 - helpful_B, helpful_B], dim=1)
 
 
-def trainer(**changes) -> PPO:
+def trainer(watch=None, **changes) -> PPO:
     start = random_llama()
     policy = Policy(copy.deepcopy(start), word_tokenizer(), (END,))
     settings = SETTINGS.model_copy(
         update={"steps": 30, "harmless_prompt_share": 0.5, "multiplier_rate": 1.0, "kl_coefficient": 0.0, **changes}
     )
-    return PPO(policy, start, Torn(start), [*PROMPTS, *HARMFUL], settings, seed=1)
+    watch = None if watch is None else watch(start)
+    return PPO(policy, start, Torn(start), [*PROMPTS, *HARMFUL], settings, seed=1, watch=watch)
 
 
 def ended(ppo: PPO, steps: int = 30) -> list:
@@ -64,6 +65,13 @@ def test_each_step_moves_the_multiplier_by_the_violation():
     assert first.multiplier == 1.0
     assert second.multiplier == pytest.approx(max(0.0, 1.0 + first.bound_cost))
     assert ppo.bound.multiplier == pytest.approx(max(0.0, second.multiplier + second.bound_cost))
+
+
+@pytest.mark.parametrize(("floor", "misses"), [(100.0, True), (-100.0, False)])
+def test_what_misses_the_bound_does_not_pass_for_a_peak(floor, misses):
+    report = trainer(watch=LikesOneWord, harmless_floor=floor, multiplier_max=3.0).step()
+    missed = report.bound_cost + floor if misses else 0.0
+    assert report.watch_smoothed == pytest.approx(report.watch_reward - 3.0 * missed)
 
 
 def test_only_prompts_that_were_judged_under_harmless_are_bound():
@@ -126,6 +134,8 @@ def test_a_bound_on_prompts_that_no_step_asks_is_refused():
     assert trainer(harm_ceiling=0.1, **FEW | {"harmless_prompt_share": 0.25}).step().multiplier is not None
     with pytest.raises(TrainingDataInvalid, match="in each step"):
         trainer(harm_ceiling=0.1, **FEW)
+    with pytest.raises(TrainingDataInvalid, match="in each step"):
+        trainer(harm_ceiling=0.1, **FEW | {"advantage": "rloo", "replies_per_prompt": 2, "episodes_per_step": 8})
     # Where there are no others they fill each step, whatever their share.
     start = random_llama()
     policy = Policy(copy.deepcopy(start), word_tokenizer(), (END,))

@@ -89,6 +89,7 @@ def test_minibatches_share_the_mean_over_the_tokens_of_the_step():
 def test_the_adaptive_controller_follows_the_measured_kl():
     ppo = with_settings(kl_controller="adaptive", kl_target_nats=0.01, kl_horizon_episodes=320, steps=3)
     reports = [ppo.step() for _ in range(3)]
+    assert reports[0].kl_coefficient == SETTINGS.kl_coefficient
     for before, after in pairwise(reports):
         error = min(max(before.kl_nats / 0.01 - 1, -0.2), 0.2)
         assert after.kl_coefficient == pytest.approx(before.kl_coefficient * (1 + error * 32 / 320))

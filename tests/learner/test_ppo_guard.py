@@ -70,6 +70,7 @@ def test_it_stops_when_the_watch_score_has_fallen_and_publishes_the_peak():
     assert reports[-1].reward > reports[end.published_step].reward
     assert end.last_watch_reward < max(report.watch_reward for report in reports)
     assert end.last_reward > reports[0].reward
+    assert end.last_sqrt_kl == pytest.approx(end.last_kl_nats**0.5)
 
 
 def test_without_patience_it_goes_on_to_the_end_and_still_publishes_the_peak():
