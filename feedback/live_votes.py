@@ -95,8 +95,7 @@ def without_loudest(tallies: Iterable[RaterTally], *, raises: bool, raters: int,
         total, score = sum(tally.votes for tally in left), sum(tally.score for tally in left)
 
         def without(tally: RaterTally, total: int = total, score: float = score) -> float:
-            rest = total - tally.votes
-            return (score - tally.score) / rest if rest else (0.0 if raises else 1.0)
+            return (score - tally.score) / max(1, total - tally.votes)
 
         if left:
             left.remove(min(left, key=without) if raises else max(left, key=without))

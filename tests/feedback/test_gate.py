@@ -22,7 +22,9 @@ EVIDENCE = {
         "length_ratio": 1.1,
         "objectives": {"helpful": {"win_rate": {"value": 0.55, "interval": [0.4, 0.7]}}},
     },
-    "preference": {"objectives": {"helpful": {"calibration_error": 0.02}, "harmless": {"calibration_error": 0.05}}},
+    "preference": {
+        "objectives": {"helpful": {"calibration_error": 0.02, "accuracy": 0.7}, "harmless": {"calibration_error": 0.05}}
+    },
     "ppo": [{"step": 1}],
 }
 
@@ -39,6 +41,7 @@ EVIDENCE = {
         ("kl_nats_upper < 1.8", "fail"),
         ("helpful_win_rate_upper >= 0.5", "pass"),
         ("calibration_error <= 0.03", "fail"),
+        ("calibration_error <= 0.05", "pass"),
         ("evaluation.length_ratio <= 1.3", "pass"),
         ("evaluation.objectives.helpful.win_rate_lower >= 0.5", "fail"),
         ("kl_nats >= -1", "pass"),
@@ -92,7 +95,17 @@ def test_what_stops_a_promotion() -> None:
     assert gate.judge([], {}, {}).passes, "an operator may have no gate"
     refused = gate.GateRefused("v3", gate.judge(["win_rate_lower >= 0.9"], figures, {}).stopping)
     assert "win_rate_lower >= 0.9 (it is 0.52, interval 0.52 to 0.72)" in refused.message
-    assert refused.details()["rules"][0]["verdict"] == "fail"
+    rule = refused.details()["rules"][0]
+    assert (rule["verdict"], rule["value"], rule["interval"]) == ("fail", 0.52, [0.52, 0.72])
+    refused = gate.GateRefused("v3", gate.judge(["length_ratio <= 1"], figures, {}).stopping)
+    assert "length_ratio <= 1 (it is 1.1)" in refused.message, "a figure without an interval"
+
+
+def test_what_is_no_number_is_not_measured() -> None:
+    drops = {"whole": math.nan, "said": True, "half": {"value": 0.1, "interval": [0.0, None]}, "no": {"value": None}}
+    figures = figures_of({"tax": drops | {"many": {"value": 0.1, "interval": [0.0, 0.1, 0.2]}}})
+    rules = [f"tax.{name} <= 9" for name in ("whole", "said", "half_upper", "no", "many_upper")]
+    assert {verdict.outcome for verdict in gate.judge(rules, figures, {}).verdicts} == {"not_measured"}
 
 
 def test_a_rule_sees_the_worst_case() -> None:
@@ -137,6 +150,11 @@ def test_live_votes_against_a_candidate_stop_it(store: Store) -> None:
         lambda session: gatekeeper.figures(session, policies.get(session, 1), policies.serving(session), GateSettings())
     )
     assert (figures["live_votes"].value, figures["live_raters"].value, figures["live_win_rate"].value) == (40, 8, 0)
+    (live,) = store.read(gatekeeper.described, 1, GateSettings())["live"]
+    rate = {"value": 0, "interval": pytest.approx((0, 0.0876), abs=1e-4)}
+    assert live == {
+        "against": "v0", "votes": 40, "raters": 8, "win_rate": rate, "objectives": {"helpful": rate, "harmless": None}
+    }  # fmt: skip
 
 
 def test_against_the_starting_policy_the_reference_counts(store: Store) -> None:
@@ -160,6 +178,9 @@ def test_a_win_rate_against_what_serves_counts_only_while_that_serves(store: Sto
         (verdict,) = gate.judge(["serving_win_rate >= 0.5"], found, {}).verdicts
         assert verdict.outcome == outcome, serving
     assert verdict.note == "it was measured against v1, v2 serves now"
+    assert found["win_rate"].value == 0.3, "which was measured against the start"
+    alone = figures_against(EVIDENCE, "v2", serves_the_start=False)
+    assert alone["serving.win_rate"].note == "it was measured against the start alone, v2 serves now"
 
 
 def test_a_version_without_evidence_is_refused(store: Store) -> None:

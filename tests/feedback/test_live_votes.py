@@ -43,6 +43,24 @@ def test_raters_who_differ_widen_it() -> None:
     assert apart.interval[0] < together.interval[0] and apart.interval[1] > together.interval[1]
 
 
+def test_the_spread_between_raters_by_hand() -> None:
+    """Eight raters two votes of ten above and below the mean of .6: .6 +- 2.3646 sqrt(8 2^2 / 80^2 8 / 7)."""
+    found = win_rate(
+        [RaterTally(name, "helpful", 8 if name in "abcd" else 4, 0, 2 if name in "abcd" else 6) for name in "abcdefgh"],
+        0.95,
+    )
+    assert found.interval == pytest.approx((0.4213, 0.7787), abs=1e-4)
+
+
+def test_each_objective_has_its_own_rate() -> None:
+    tallies = [RaterTally("ann", "helpful", 9, 0, 1), RaterTally("ann", "harmless", 1, 0, 3)]
+    found = figures(tallies, min_votes=1, drop_raters=0, drop_votes=0)
+    assert found["live.objectives.helpful.win_rate"].value == pytest.approx(0.9)
+    assert found["live.objectives.harmless.win_rate"].value == pytest.approx(0.25)
+    assert found["live.win_rate"].value == pytest.approx(10 / 14)
+    assert (found["live.votes"].value, found["live.raters"].value) == (14, 1)
+
+
 @given(TALLIES, st.booleans(), st.integers(0, 2))
 def test_no_other_raters_weigh_more(tallies: list[RaterTally], raises: bool, count: int) -> None:
     """For one rater: against every choice. For more: never on the wrong side of leaving all in."""
@@ -66,6 +84,8 @@ def test_one_loud_rater_decides_nothing() -> None:
     found = figures([loud, *others], min_votes=20, drop_raters=1, drop_votes=2)["live.win_rate"]
     assert found.value == pytest.approx((68 + 2) / 100)
     assert found.low is not None and found.low.value == pytest.approx((8 + 2 - 2) / 38)
+    # As few decide the other way: without one of the others, and two of the votes lost.
+    assert found.high is not None and found.high.value == pytest.approx((60 + 3 * 2.5) / 88)
     alone = figures([loud], min_votes=20, drop_raters=1, drop_votes=0)["live.win_rate"]
     assert alone.low is not None and alone.low.value is None and "nothing is left" in (alone.low.note or "")
 

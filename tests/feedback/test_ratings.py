@@ -43,14 +43,14 @@ def test_a_tie_is_half_a_win_and_sides_do_not_matter() -> None:
 
 
 def test_always_winning_stays_finite_and_unlinked_versions_have_no_rating() -> None:
-    rated = {
-        rating.version: rating
-        for rating in ratings.rate(
-            [Tally("helpful", 0, 1, "1", 50), Tally("helpful", 1, 2, "0", 5), Tally("helpful", 7, 8, "0", 500)]
-        )
-    }
+    found = ratings.rate(
+        [Tally("helpful", 0, 1, "1", 50), Tally("helpful", 1, 2, "0", 5), Tally("helpful", 7, 8, "0", 500)]
+    )
+    assert [rating.version for rating in found] == [1, 2, 0, 7, 8], "the best first, then those without a rating"
+    rated = {rating.version: rating for rating in found}
     assert 0 < rated[1].elo < 4000
-    assert rated[1].low < rated[1].elo < rated[1].high
+    assert rated[1].low < rated[1].elo
+    assert rated[1].high - rated[1].elo == pytest.approx(rated[1].elo - rated[1].low)
     assert rated[7].elo is rated[8].low is None
     assert rated[7].wins == 500
 
