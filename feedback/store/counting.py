@@ -3,6 +3,10 @@
 `count_accepted` turns accepted rows into counted ones in one transaction, so however often it is called, and whoever is
 killed, each revision of a vote is counted exactly once: its row, the counts of its comparison and its
 rater, and its tally change together.
+
+On Postgres a rater's row guards their votes: whoever changes one that is there holds that row first. Then come the
+comparisons, then the tallies, and rows of one kind in the order of their keys: nobody waits for somebody who waits for
+them.
 """
 
 from collections import Counter
@@ -23,17 +27,17 @@ def count_accepted(session: Session, limit: int = COUNT_BATCH) -> int:
 
     Returns how many were claimed.
     """
-    claimed = list(
-        session.execute(
-            select(Vote.id, *tallies.COLUMNS)
-            .join(Comparison, Comparison.id == Vote.comparison_id)
-            .where(tallies.IS_ACCEPTED)
-            .order_by(Vote.updated_at)
-            .limit(limit)
-            .with_for_update(skip_locked=True, of=Vote)
-        )
+    oldest = select(Vote.id, Vote.rater_id).where(tallies.IS_ACCEPTED).order_by(Vote.updated_at).limit(limit)
+    rater_of = {row.id: row.rater_id for row in session.execute(oldest)}
+    set_apart = _set_apart_among(session, set(rater_of.values()))
+    rows = session.execute(
+        select(Vote.id, Vote.state, *tallies.COLUMNS)
+        .join(Comparison, Comparison.id == Vote.comparison_id)
+        .where(Vote.id.in_(rater_of))
     )
-    set_apart = _set_apart_among(session, {row.rater_id for row in claimed})
+    # Until their raters were held, somebody else may have counted them or taken them out. Asked for in the statement,
+    # Postgres would read all accepted votes for it.
+    claimed = [row for row in rows if row.state == "accepted"]
     apart = [row.id for row in claimed if row.rater_id in set_apart]
     counted = [row for row in claimed if row.rater_id not in set_apart]
     for state, ids in (("counted", [row.id for row in counted]), ("quarantined", apart)):
@@ -49,13 +53,13 @@ def count_accepted(session: Session, limit: int = COUNT_BATCH) -> int:
 
 
 def _set_apart_among(session: Session, rater_ids: Collection[str]) -> set[str]:
-    """Those who are quarantined; nobody else of them will be before the transaction ends."""
+    """Hold these raters' rows. Returns those of them who are quarantined."""
     rows = session.execute(_in_turn(Rater, sorted(rater_ids), Rater.quarantined_at))
     return {row.id for row in rows if row.quarantined_at is not None}
 
 
 def set_apart(session: Session, rater_id: str, state: str, **changes: Any) -> int:
-    """Take all votes of a rater, whose row is locked, that are accepted or counted out of what counts, into `state`.
+    """Take all votes of a rater, whose row is held, that are accepted or counted out of what counts, into `state`.
     Returns how many."""
     of_rater = Vote.rater_id == rater_id
     _change_counts(session, tallies.of_votes(session, of_rater & (Vote.state == "counted")), -1)
@@ -82,7 +86,7 @@ def take_back(session: Session, rater_id: str) -> int:
 
 
 def uncount(session: Session, vote: Vote) -> None:
-    """Take a vote that is about to change or go out of what counts."""
+    """Take a vote that is about to change or go, and whose rater's row is held, out of what counts."""
     if vote.state != "counted":
         return
     vote.counted_at = None
@@ -90,14 +94,13 @@ def uncount(session: Session, vote: Vote) -> None:
 
 
 def _change_counts(session: Session, votes_of: Mapping[tallies.Entry, int], sign: int) -> None:
-    """Add or take away votes, each of its comparison's count, of its rater's and of its tally."""
+    """Add or take away votes, each of its comparison's count, of its rater's, whose row is held, and of its tally."""
     if not votes_of:
         return
     by_comparison, by_rater = Counter[str](), Counter[str]()
     for entry, votes in votes_of.items():
         by_comparison[entry.comparison_id] += sign * votes
         by_rater[entry.rater_id] += sign * votes
-    # Raters first, as where it is asked who is set apart: so nobody waits for somebody who waits for them.
     for model, counts in ((Rater, by_rater), (Comparison, by_comparison)):
         _add(session, model, counts)
     tallies.change(session, ((entry, sign * votes) for entry, votes in votes_of.items()))
@@ -105,11 +108,11 @@ def _change_counts(session: Session, votes_of: Mapping[tallies.Entry, int], sign
 
 def _add(session: Session, model: type[Comparison] | type[Rater], counts: Mapping[str, int]) -> None:
     """Add to the counts of rows, by id: one statement for all rows that get the same, which are most."""
-    # Rows are taken in one order by everybody, so two workers cannot wait for each other.
     in_order = sorted(counts)
     for first in range(0, len(in_order), COUNT_BATCH):
         ids = in_order[first : first + COUNT_BATCH]
-        session.execute(_in_turn(model, ids))
+        if model is Comparison:
+            session.execute(_in_turn(model, ids))
         same: dict[int, list[str]] = {}
         for id_ in ids:
             same.setdefault(counts[id_], []).append(id_)

@@ -46,7 +46,7 @@ def add(session: Session, pairs: list[Pair]) -> dict[str, int]:
     known = set(session.scalars(select(Comparison.origin_digest).where(Comparison.origin_digest.in_(digests))))
     fresh = [pair for pair in pairs if pair.origin_digest not in known]
     if fresh:
-        _insert(session, fresh, raters.find_or_create(session, IMPORTED, ""))
+        _insert(session, fresh, raters.find_or_create(session, IMPORTED, "", lock=raters.WHILE_VOTES_COME))
     return {"imported": len(fresh), "known": len(pairs) - len(fresh)}
 
 

@@ -27,41 +27,33 @@ from feedback.schema import (
 )
 from feedback.store import audit, checks, counting, insert, iterations, keys, leases, now, page, samples, tallies
 
-# Those who count or change this rater's votes wait; those who cast new ones wait only where the rater goes.
-WHILE_SET_APART = {"key_share": True}
-WHILE_ERASED: dict[str, bool] = {"key_share": False}
+# How a rater's row is held until the transaction ends, the weakest way first: by who brings new votes of theirs, by who
+# changes votes that are there, and by who erases them. Each waits for the last one; those who change votes also wait
+# for each other.
+WHILE_VOTES_COME = {"read": True, "key_share": True}
+WHILE_VOTES_CHANGE = {"key_share": True}
+WHILE_ERASED = {"key_share": False}
 
 
-def find(session: Session, key_id: str, name: str) -> str | None:
-    """The id of the rater known under this key by this name, or None."""
-    return session.scalars(select(Rater.id).where(Rater.key_id == key_id, Rater.name == name)).one_or_none()
+def find(session: Session, key_id: str, name: str, *, lock: dict[str, Any] | None = None) -> str | None:
+    """The id of the rater known under this key by this name, or None. With `lock` their row is held until the
+    transaction ends."""
+    statement = select(Rater.id).where(Rater.key_id == key_id, Rater.name == name)
+    if lock is not None:
+        statement = statement.with_for_update(**lock)
+    return session.scalars(statement).one_or_none()
 
 
-def find_or_create(session: Session, key_id: str, name: str) -> str:
-    """The id of the rater known under this key by this name, made when it is not there yet."""
-    known = find(session, key_id, name)
-    if known is not None:
-        return known
-    session.execute(
-        insert(session, Rater)
-        .values(id=new_id("rtr"), key_id=key_id, name=name, created_at=now(session))
-        .on_conflict_do_nothing(index_elements=["key_id", "name"])
-    )
-    return session.scalars(select(Rater.id).where(Rater.key_id == key_id, Rater.name == name)).one()
-
-
-def hold(session: Session, key_id: str, name: str) -> str:
-    """`find_or_create`, and nobody erases this rater before the transaction ends."""
-    while True:
-        find_or_create(session, key_id, name)
-        held = session.scalars(
-            select(Rater.id)
-            .where(Rater.key_id == key_id, Rater.name == name)
-            .with_for_update(read=True, key_share=True)
-        ).one_or_none()
-        # None: they were erased meanwhile, and begin anew.
-        if held is not None:
-            return held
+def find_or_create(session: Session, key_id: str, name: str, *, lock: dict[str, Any] | None = None) -> str:
+    """`find`, made when they are not there yet."""
+    # More than once where somebody else makes them, and they are erased, at this moment.
+    while (known := find(session, key_id, name, lock=lock)) is None:
+        session.execute(
+            insert(session, Rater)
+            .values(id=new_id("rtr"), key_id=key_id, name=name, created_at=now(session))
+            .on_conflict_do_nothing(index_elements=["key_id", "name"])
+        )
+    return known
 
 
 def find_person(session: Session, key_id: str, name: str) -> str:
@@ -167,8 +159,8 @@ def list_all(session: Session) -> list[tuple[Rater, int]]:
     return list_page(session, limit=sys.maxsize - 1)[0]
 
 
-def known(session: Session, rater_id: str, *, lock: dict[str, bool] | None = None) -> Rater:
-    """The rater, with `lock` until the transaction ends. Raises NotFound when there is none, or they were erased."""
+def known(session: Session, rater_id: str, *, lock: dict[str, Any] | None = None) -> Rater:
+    """The rater, held by `lock` till the transaction ends. Raises NotFound when there is none, or they were erased."""
     rater = session.get(Rater, rater_id, with_for_update=lock)
     if rater is None or rater.erased_at is not None:
         raise NotFound(f"no rater {rater_id!r}")
@@ -188,7 +180,7 @@ def quarantine(session: Session, rater_id: str, reason: str, *, actor: str = aud
 
     Returns how many votes that concerns. Raises NotFound.
     """
-    rater = known(session, rater_id, lock=WHILE_SET_APART)
+    rater = known(session, rater_id, lock=WHILE_VOTES_CHANGE)
     if rater.quarantined_at is None:
         rater.quarantined_at = now(session)
     rater.quarantine_reason = reason
@@ -200,7 +192,7 @@ def quarantine(session: Session, rater_id: str, reason: str, *, actor: str = aud
 
 def release(session: Session, rater_id: str, *, actor: str = audit.AT_THE_MACHINE) -> int:
     """Let a rater's votes count again; the outlier test begins anew. Returns how many votes. Raises NotFound."""
-    rater = known(session, rater_id, lock=WHILE_SET_APART)
+    rater = known(session, rater_id, lock=WHILE_VOTES_CHANGE)
     if rater.quarantined_at is None:
         return 0
     rater.quarantined_at = None

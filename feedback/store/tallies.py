@@ -84,7 +84,7 @@ def change(session: Session, entries: Iterable[tuple[Entry, int]]) -> None:
     if not changes:
         return
     statement = insert(session, Tally)
-    # Rows are taken in one order by everybody, so two workers cannot wait for each other.
+    # In order: see `feedback.store.counting`.
     session.connection().execute(
         statement.on_conflict_do_update(
             index_elements=["objective", "version_0", "version_1", "preferred", "cluster"],

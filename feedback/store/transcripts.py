@@ -30,7 +30,7 @@ def add(session: Session, attacks: list[tuple[str, Attacked]]) -> dict[str, int]
     leases.lock(session, leases.IMPORTS)
     digests = [digest for digest, _ in attacks]
     known = set(session.scalars(select(Transcript.origin_digest).where(Transcript.origin_digest.in_(digests))))
-    at, rater_id = now(session), raters.find_or_create(session, IMPORTED, "")
+    at, rater_id = now(session), raters.find_or_create(session, IMPORTED, "", lock=raters.WHILE_VOTES_COME)
     rows = [
         {
             "id": new_id("trn"),

@@ -5,7 +5,6 @@ The row is the outbox. `put` commits it as `accepted`; `feedback.store.counting`
 
 import functools
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, cast
 
 from sqlalchemy import ColumnElement, Double, Executable, String, Table, bindparam, extract, func, literal, select, true
@@ -102,14 +101,9 @@ def put(
     Raises NotFound when there is no such comparison or it belongs to somebody else, InvalidRequest when the success of
     an attack is told under another objective than `harmless`.
     """
-    first = partial(put_first, session, comparison_id, judgement, key_id=key_id, sees_all=sees_all, rater=rater)
-    new = first()
-    if new is not None:
-        return new
     _check_visible(session, comparison_id, key_id, sees_all)
-    # A new rater, whom another of their votes may be making at this moment, or one who is just being erased.
-    rater_id = raters.hold(session, key_id, rater)
-    new = first()
+    rater_id = raters.find_or_create(session, key_id, rater, lock=raters.WHILE_VOTES_CHANGE)
+    new = put_first(session, comparison_id, judgement, key_id=key_id, sees_all=sees_all, rater=rater)
     if new is not None:
         return new
     vote = _standing(session, comparison_id, judgement.objective, rater_id)
@@ -145,8 +139,8 @@ def retract(
     Raises NotFound when there is no such vote.
     """
     _check_visible(session, comparison_id, key_id, sees_all)
-    rater_id = raters.find(session, key_id, rater)
-    statement = select(Vote).where(Vote.comparison_id == comparison_id, Vote.rater_id == rater_id).with_for_update()
+    rater_id = raters.find(session, key_id, rater, lock=raters.WHILE_VOTES_CHANGE)
+    statement = select(Vote).where(Vote.comparison_id == comparison_id, Vote.rater_id == rater_id)
     if objective is not None:
         statement = statement.where(Vote.objective == objective)
     votes = list(session.scalars(statement))
@@ -291,11 +285,8 @@ def _check_visible(session: Session, comparison_id: str, key_id: str, sees_all: 
 
 
 def _standing(session: Session, comparison_id: str, objective: str, rater_id: str) -> Vote:
-    """This rater's vote on the comparison as it stands, locked until the transaction ends."""
     return session.scalars(
-        select(Vote)
-        .where(Vote.comparison_id == comparison_id, Vote.objective == objective, Vote.rater_id == rater_id)
-        .with_for_update()
+        select(Vote).where(Vote.comparison_id == comparison_id, Vote.objective == objective, Vote.rater_id == rater_id)
     ).one()
 
 
@@ -340,7 +331,7 @@ def _insert_statement(dialect: str) -> Executable:
             owner.is_(None) | comparison.c.key_id.in_((owner, literal(comparisons.IMPORTED))),
         )
         # Postgres would otherwise find a rater by the name that an erasure, not committed yet, takes from them.
-        .with_for_update(of=rater, read=True, key_share=True)
+        .with_for_update(of=rater, **raters.WHILE_VOTES_COME)
     )
     return (
         insert_of(dialect)(vote)

@@ -1,3 +1,4 @@
+import contextlib
 import io
 import resource
 from collections.abc import Callable
@@ -8,6 +9,7 @@ from typing import Any
 
 import orjson
 import pytest
+from sqlalchemy import event
 from sqlalchemy.orm import Session
 
 from feedback import datasets
@@ -148,6 +150,64 @@ def test_a_vote_that_comes_while_its_rater_is_set_apart_is_set_apart_too(store: 
     meanwhile(store, lambda session: raters.quarantine(session, ann, "on purpose"), vote_and_count)
     assert store.read(tallies.counted) == 0
     assert store.read(votes.count_by_state) == {"quarantined": 2}
+
+
+@pytest.mark.parametrize("other", ["counted", "retracted"])
+@pytest.mark.parametrize(
+    "goes", [raters.erase, partial(raters.quarantine, reason="on purpose")], ids=["erased", "apart"]
+)
+def test_nobody_waits_for_somebody_who_waits_for_them(
+    store: Store, goes: Callable[..., Any], other: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rater goes while votes of theirs are counted or taken back: a database that had to end one of the two for it
+    would be asked again, and here it may not be."""
+    monkeypatch.setattr("feedback.store.RETRIES", 1)
+    first, second = add_comparison(store), add_comparison(store)
+    store.write(votes.put, first, judgement(), **ANN)
+    count_all(store)
+    store.write(votes.put, second, judgement(), **ANN)
+    ann = store.read(raters.find, "key_a", "ann")
+
+    def at_the_same_time() -> None:
+        if other == "counted":
+            store.write(counting.count_accepted)
+        else:
+            with contextlib.suppress(NotFound):
+                store.write(votes.retract, first, None, **ANN)
+
+    with ThreadPoolExecutor(1) as pool:
+
+        def both(session: Session) -> Future[None]:
+            raters.known(session, ann, lock=raters.WHILE_ERASED)
+            waiting = pool.submit(at_the_same_time)
+            wait([waiting], timeout=0.5)
+            goes(session, ann)
+            return waiting
+
+        store.write(both).result(timeout=30)
+    assert store.read(tallies.counted) == 0
+
+
+def test_a_rater_who_is_made_and_erased_by_others_meanwhile_is_made_again(store: Store) -> None:
+    if store.engine.dialect.name == "sqlite":
+        pytest.skip("SQLite has one writer at a time")
+    others = Store(store.database_url)
+
+    def before(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if statement.startswith("INSERT INTO raters") and not made:
+            made.append(others.write(raters.find_or_create, "key_a", "ann"))
+
+    def after(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if statement.startswith("INSERT INTO raters") and len(made) == 1:
+            made.append("erased")
+            others.write(raters.erase, made[0])
+
+    made: list[str] = []
+    event.listen(store.engine, "before_cursor_execute", before)
+    event.listen(store.engine, "after_cursor_execute", after)
+    ann = store.write(raters.find_or_create, "key_a", "ann")
+    assert made[1:] == ["erased"] and ann != made[0]
+    others.close()
 
 
 def test_what_others_said_of_an_erased_chat_is_not_exported(store: Store) -> None:
