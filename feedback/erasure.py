@@ -5,27 +5,34 @@ import time
 from pathlib import Path
 
 from feedback import datasets
-from feedback.store import Store, audit, raters
+from feedback.store import Store, audit, erasure
 from feedback.store import datasets as recorded
-from feedback.store.raters import Use
+from feedback.store.erasure import Use
 
 log = logging.getLogger(__name__)
 
 AGAIN_S = 60.0
+BETWEEN_PARTS_S = 0.005
 
 
 def forget(store: Store, home: Path, rater_id: str, *, actor: str = audit.AT_THE_MACHINE) -> Use:
     """Erase a rater. Returns what had learnt from their data: that cannot unlearn it.
 
-    The files of this home come first: when this is cut off, running it again does the rest. Other homes follow the
-    record (`Erasures`). Raises NotFound when there is no such rater, or it was erased before.
+    The files of this home come first, and the record part by part: when this is cut off, running it again does the
+    rest. Other homes follow the record (`Erasures`). Raises NotFound when there is no such rater, or it was erased
+    before.
     """
-    for path, votes in store.read(raters.in_datasets, rater_id).items():
+    seen = store.read(erasure.traces, rater_id)
+    for path, votes in seen.datasets.items():
         folder = home / path
         # A dataset that is gone, or on another machine, holds nothing here.
         if (folder / datasets.LINES).exists():
             datasets.forget(folder, votes)
-    use = store.write(raters.erase, rater_id, actor=actor)
+    for part in store.read(erasure.rest, rater_id).parts():
+        store.write(erasure.take, rater_id, part)
+        # SQLite gives its one turn to whoever asks first: others have to find it free.
+        time.sleep(BETWEEN_PARTS_S)
+    use = store.write(erasure.erase, rater_id, seen, actor=actor)
     # Where somebody reads just now, the scheduler does it.
     store.forget_log()
     return use
@@ -46,7 +53,7 @@ class Erasures:
 
     def look(self) -> int:
         """Returns how many lines went."""
-        erased = self._store.read(raters.count_erased)
+        erased = self._store.read(erasure.count_erased)
         if not erased or time.monotonic() < self._not_before:
             return 0
         if self._out_of_log != erased and self._store.forget_log():

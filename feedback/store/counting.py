@@ -10,10 +10,10 @@ them.
 """
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Select, select, update
+from sqlalchemy import ColumnElement, Select, select, update
 from sqlalchemy.orm import Session
 
 from feedback.schema import Comparison, Rater, Vote
@@ -58,19 +58,24 @@ def _set_apart_among(session: Session, rater_ids: Collection[str]) -> set[str]:
     return {row.id for row in rows if row.quarantined_at is not None}
 
 
-def set_apart(session: Session, rater_id: str, state: str, **changes: Any) -> int:
+def set_apart(session: Session, rater_id: str, state: str) -> int:
     """Take all votes of a rater, whose row is held, that are accepted or counted out of what counts, into `state`.
     Returns how many."""
     of_rater = Vote.rater_id == rater_id
-    _change_counts(session, tallies.of_votes(session, of_rater & (Vote.state == "counted")), -1)
+    uncount_all(session, of_rater)
     moved = session.execute(
         update(Vote)
         .where(of_rater, Vote.state.in_(("accepted", "counted")))
-        .values(state=state, counted_at=None, **changes)
+        .values(state=state, counted_at=None)
         .returning(Vote.id)
         .execution_options(synchronize_session=False)
     )
     return len(moved.all())
+
+
+def uncount_all(session: Session, which: ColumnElement[bool]) -> None:
+    """Take those of these votes that count out of what counts: they are about to say so."""
+    _change_counts(session, tallies.of_votes(session, which & (Vote.state == "counted")), -1)
 
 
 def take_back(session: Session, rater_id: str) -> int:
@@ -90,7 +95,7 @@ def uncount(session: Session, vote: Vote) -> None:
     if vote.state != "counted":
         return
     vote.counted_at = None
-    _change_counts(session, tallies.of_votes(session, Vote.id == vote.id), -1)
+    uncount_all(session, Vote.id == vote.id)
 
 
 def _change_counts(session: Session, votes_of: Mapping[tallies.Entry, int], sign: int) -> None:
@@ -101,9 +106,17 @@ def _change_counts(session: Session, votes_of: Mapping[tallies.Entry, int], sign
     for entry, votes in votes_of.items():
         by_comparison[entry.comparison_id] += sign * votes
         by_rater[entry.rater_id] += sign * votes
+    hold_pairs(session, by_comparison)
     for model, counts in ((Rater, by_rater), (Comparison, by_comparison)):
         _add(session, model, counts)
     tallies.change(session, ((entry, sign * votes) for entry, votes in votes_of.items()))
+
+
+def hold_pairs(session: Session, ids: Iterable[str]) -> None:
+    """Hold these comparisons."""
+    in_order = sorted(ids)
+    for first in range(0, len(in_order), COUNT_BATCH):
+        session.execute(_in_turn(Comparison, in_order[first : first + COUNT_BATCH]))
 
 
 def _add(session: Session, model: type[Comparison] | type[Rater], counts: Mapping[str, int]) -> None:
@@ -111,8 +124,6 @@ def _add(session: Session, model: type[Comparison] | type[Rater], counts: Mappin
     in_order = sorted(counts)
     for first in range(0, len(in_order), COUNT_BATCH):
         ids = in_order[first : first + COUNT_BATCH]
-        if model is Comparison:
-            session.execute(_in_turn(model, ids))
         same: dict[int, list[str]] = {}
         for id_ in ids:
             same.setdefault(counts[id_], []).append(id_)

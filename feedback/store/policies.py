@@ -107,6 +107,7 @@ def add_evidence(session: Session, version: int, name: str, found: dict[str, Any
     """
     if name in OF_THE_ITERATION:
         raise Conflict(f"{name!r} is what the iteration measured; it stays as it is", param="name")
+    _hold_evidence(session)
     policy = get(session, version)
     policy.evidence = {**policy.evidence, name: found}
     audit.add(session, actor, "policy.evidence", version_name(version), name=name)
@@ -115,10 +116,23 @@ def add_evidence(session: Session, version: int, name: str, found: dict[str, Any
 
 def evaluated_again(session: Session, version: int, evaluation: dict[str, Any], *, actor: str) -> Policy:
     """Keep a second measurement of what its iteration measured, in place of the first; the audit says that it was."""
+    _hold_evidence(session)
     policy = get(session, version)
     policy.evidence = {**policy.evidence, "evaluation": _without_erased(session, "evaluation", evaluation)}
     audit.add(session, actor, "policy.evidence", version_name(version), name="evaluation")
     return policy
+
+
+def _hold_evidence(session: Session) -> None:
+    """Nobody else adds to evidence meanwhile, publishes, or is erased: all do it with the learner's lease locked."""
+    leases.lock(session, leases.LEARNER)
+
+
+def forget_erased(session: Session, version: int) -> None:
+    """Take what concerns who was erased out of the replies that are kept to be read. The learner's lease is locked."""
+    policy = get(session, version)
+    if evaluation := policy.evidence.get("evaluation"):
+        policy.evidence = {**policy.evidence, "evaluation": _without_erased(session, "evaluation", evaluation)}
 
 
 def next_version(session: Session) -> int:

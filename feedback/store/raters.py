@@ -1,31 +1,23 @@
-"""Raters in the record: found or made when they first vote; erased on request."""
+"""Raters in the record: found or made when they first vote, set apart and released again."""
 
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
-from sqlalchemy import ColumnElement, CompoundSelect, Select, and_, delete, func, select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from feedback.errors import NotFound
 from feedback.ids import new_id
 from feedback.schema import (
     Comparison,
-    Dataset,
-    DatasetVote,
-    Iteration,
-    Policy,
     Rater,
-    RehearsedSample,
     Sample,
-    Transcript,
     Vote,
-    VoteRevision,
-    version_name,
 )
-from feedback.store import audit, checks, counting, insert, iterations, keys, leases, now, page, samples, tallies
+from feedback.store import audit, checks, counting, insert, keys, now, page, samples, tallies
 
 # How a rater's row is held until the transaction ends, the weakest way first: by who brings new votes of theirs, by who
 # changes votes that are there, and by who erases them. Each waits for the last one; those who change votes also wait
@@ -67,7 +59,7 @@ def find_person(session: Session, key_id: str, name: str) -> str:
     known = find(session, key_id, name)
     if known is not None:
         return known
-    chats = select(Sample.id).where(_are_of(key_id, name), Sample.status != "erased").limit(1)
+    chats = select(Sample.id).where(samples.are_of(key_id, name), Sample.status != "erased").limit(1)
     if session.scalars(chats).one_or_none() is None:
         raise NotFound(f"nobody votes or chats under the key {key_id!r} by the name {name!r}")
     return find_or_create(session, key_id, name)
@@ -202,102 +194,3 @@ def release(session: Session, rater_id: str, *, actor: str = audit.AT_THE_MACHIN
     rater.released_at = now(session)
     audit.add(session, actor, "rater.release", rater_id, votes=released)
     return released
-
-
-def count_erased(session: Session) -> int:
-    return session.execute(select(func.count()).where(Rater.erased_at.is_not(None))).scalar_one()
-
-
-def in_datasets(session: Session, rater_id: str) -> dict[str, set[str]]:
-    """The votes that hold something of this person, by the path of each frozen dataset they are in. Raises NotFound."""
-    rater = known(session, rater_id)
-    concerned = Vote.id.in_(_on_samples(_own_samples(rater))) | (Vote.rater_id == rater_id)
-    rows = session.execute(
-        select(Dataset.path, DatasetVote.vote_id)
-        .join(DatasetVote, DatasetVote.dataset_digest == Dataset.digest)
-        .join(Vote, Vote.id == DatasetVote.vote_id)
-        .where(concerned)
-    )
-    found: dict[str, set[str]] = {}
-    for path, vote_id in rows:
-        found.setdefault(path, set()).add(vote_id)
-    return found
-
-
-def _own_samples(rater: Rater) -> Select[str]:
-    """The ids of the replies to this person's chats."""
-    return select(Sample.id).where(_are_of(rater.key_id, rater.name))
-
-
-def _are_of(key_id: str, name: str) -> ColumnElement[bool]:
-    itself = Sample.user.is_(None) | (Sample.user == "")
-    return and_(Sample.key_id == key_id, itself if name == "" else Sample.user == name)
-
-
-def _on_samples(own: Select[str]) -> Select[str]:
-    """The ids of all votes on pairs with one of these samples."""
-    return (
-        select(Vote.id)
-        .join(Comparison, Comparison.id == Vote.comparison_id)
-        .where(Comparison.sample_0.in_(own) | Comparison.sample_1.in_(own))
-    )
-
-
-class Use(NamedTuple):
-    """What had learnt from a person, or rehearsed what they asked: policy versions, and an iteration under way, whose
-    version is still to come."""
-
-    versions: list[int]
-    iterations: list[str]
-
-
-def erase(session: Session, rater_id: str, *, actor: str = audit.AT_THE_MACHINE) -> Use:
-    """Remove what a person has written and voted: their votes, and the chats that were held for them.
-
-    A chat's row stays without its texts, so that what was counted still adds up; a pair that lost a side is in no later
-    dataset. An iteration under way that has any of it is told. Raises NotFound.
-    """
-    # Before anything is asked: an iteration that has it is under way, or its version is there. None publishes now.
-    leases.lock(session, leases.LEARNER)
-    rater = known(session, rater_id, lock=WHILE_ERASED)
-    own_votes = select(Vote.id).where(Vote.rater_id == rater_id)
-    own_samples = _own_samples(rater)
-    on_own_samples = _on_samples(own_samples)
-    of_own_votes = DatasetVote.vote_id.in_(own_votes) | DatasetVote.vote_id.in_(on_own_samples)
-    learnt = list(session.scalars(select(DatasetVote.dataset_digest).where(of_own_votes).distinct()))
-    of_own_chats = RehearsedSample.sample_id.in_(own_samples)
-    rehearsed = list(session.scalars(select(RehearsedSample.iteration_id).where(of_own_chats).distinct()))
-    of_version = Policy.dataset_digest.in_(learnt) | Policy.iteration_id.in_(rehearsed)
-    versions = sorted(session.scalars(select(Policy.version).where(of_version)))
-    published = select(Policy.iteration_id).where(Policy.iteration_id.is_not(None))
-    of_iteration = Iteration.dataset_digest.in_(learnt) | Iteration.id.in_(rehearsed)
-    active = Iteration.state.in_(iterations.ACTIVE), Iteration.id.not_in(published)
-    under_way = list(session.scalars(select(Iteration.id).where(*active, of_iteration)))
-    for iteration_id in under_way:
-        iterations.tell_erased(session, iteration_id, rater_id)
-    _erase_from_evidence(session, versions, own_votes.union(on_own_samples))
-    counting.set_apart(session, rater_id, "retracted")
-    session.execute(delete(VoteRevision).where(VoteRevision.vote_id.in_(own_votes)))
-    session.execute(update(Vote).where(Vote.rater_id == rater_id).values(state="retracted", reason=None, ideal=None))
-    session.execute(delete(Transcript).where(Transcript.rater_id == rater_id))
-    samples.close(session, own_samples)
-    # The name a client gave may itself say who it was; without it the same person can begin anew.
-    nameless = f"erased:{rater.id}"
-    session.execute(
-        update(Sample).where(Sample.id.in_(own_samples)).values(samples.ERASED | {"user": nameless, "request_id": None})
-    )
-    rater.name = nameless
-    rater.erased_at = now(session)
-    names = [version_name(version) for version in versions]
-    audit.add(session, actor, "rater.erase", rater_id, used_by=names, used_in=under_way)
-    return Use(versions, under_way)
-
-
-def _erase_from_evidence(session: Session, versions: Sequence[int], votes: CompoundSelect[Any]) -> None:
-    """Take what was written by a person out of the replies that were kept to be read (`evaluation.samples`)."""
-    for policy in session.scalars(select(Policy).where(Policy.version.in_(versions))):
-        evaluation = policy.evidence.get("evaluation") or {}
-        if shown := evaluation.get("samples"):
-            concerned = set(session.scalars(votes))
-            kept = [one for one in shown if one["vote"] not in concerned]
-            policy.evidence = {**policy.evidence, "evaluation": {**evaluation, "samples": kept}}

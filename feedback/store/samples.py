@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
-from sqlalchemy import Select, select, update
+from sqlalchemy import ColumnElement, Select, and_, select, update
 from sqlalchemy.orm import Session
 
 from feedback.ids import new_id
@@ -128,14 +128,23 @@ def _expired(before: float) -> Select[str]:
     )
 
 
-def close(session: Session, erased: Any) -> None:
+def close(session: Session, erased: Sequence[str]) -> None:
     """Pairs with a side among the samples `erased` no longer want votes: there is nothing left to judge."""
+    pairs = select(Comparison.id).where(Comparison.sample_0.in_(erased) | Comparison.sample_1.in_(erased))
+    # In order: see `feedback.store.counting`.
+    pairs = pairs.order_by(Comparison.id).with_for_update(key_share=True)
     session.execute(
         update(Comparison)
-        .where(Comparison.sample_0.in_(erased) | Comparison.sample_1.in_(erased))
+        .where(Comparison.id.in_(pairs))
         .values(is_open=False)
         .execution_options(synchronize_session=False)
     )
+
+
+def are_of(key_id: str, name: str) -> ColumnElement[bool]:
+    """Whether samples are replies to the chats of the person who is known under this key by this name."""
+    itself = Sample.user.is_(None) | (Sample.user == "")
+    return and_(Sample.key_id == key_id, itself if name == "" else Sample.user == name)
 
 
 def get(session: Session, sample_id: str) -> Sample | None:

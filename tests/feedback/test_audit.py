@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError
 
 from feedback import audit as chain
 from feedback.schema import AuditEntry
-from feedback.store import Store, audit, iterations, keys, policies, raters, traffic, votes
+from feedback.store import Store, audit, erasure, iterations, keys, policies, raters, traffic, votes
 from feedback.store.traffic import Shares
 from tests.feedback.record import add_comparison, judgement
 
@@ -88,7 +88,7 @@ def test_every_decision_is_there_with_who_and_why(store: Store) -> None:
     rater = store.read(raters.find, "key_a", "ann")
     store.write(raters.quarantine, rater, "a robot", actor="key_1")
     store.write(raters.release, rater, actor="key_1")
-    store.write(raters.erase, rater, actor="key_1")
+    store.write(erasure.erase, rater, actor="key_1")
     store.write(keys.revoke, key.id)
     entries, _ = store.read(audit.list_page, limit=99, after=None, order="asc")
     assert [entry.action for entry in entries] == [

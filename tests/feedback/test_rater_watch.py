@@ -5,7 +5,7 @@ import pytest
 from feedback import rater_watch
 from feedback.rater_watch import look, outlier_evidence, watch
 from feedback.settings import FeedbackSettings
-from feedback.store import Store, checks, raters, votes
+from feedback.store import Store, checks, erasure, raters, votes
 from feedback.worker import count_all
 from tests.feedback.crowd import Voter, cast, crowd
 from tests.feedback.record import add_comparison, judgement
@@ -104,7 +104,7 @@ def test_who_is_erased_while_they_are_looked_at_keeps_nobody_from_being_set_apar
     cast(store, crowd(10, turned=2), pairs=140, votes_each=3)
     watched = store.read(look, SETTINGS)
     erased, other = sorted(watched.outliers)
-    store.write(raters.erase, erased)
+    store.write(erasure.erase, erased)
     store.write(rater_watch._record, watched)
     apart = {id_ for id_ in (erased, other) if store.read(raters.get, id_).quarantined_at is not None}
     assert apart == {other}

@@ -9,16 +9,16 @@ from typing import Any
 
 import orjson
 import pytest
-from sqlalchemy import event
+from sqlalchemy import event, select
 from sqlalchemy.orm import Session
 
 from feedback import datasets
 from feedback.erasure import Erasures, forget
 from feedback.errors import NotFound
 from feedback.exporting import export_votes
-from feedback.schema import Dataset, DatasetVote, Policy
+from feedback.schema import Dataset, DatasetVote, Policy, Sample, Vote, VoteRevision
 from feedback.settings import FeedbackSettings
-from feedback.store import Store, counting, finding, policies, raters, samples, tallies, votes
+from feedback.store import Store, counting, erasure, finding, iterations, policies, raters, samples, tallies, votes
 from feedback.worker import count_all
 from tests.feedback.record import add_comparison, judgement, sample
 
@@ -56,7 +56,7 @@ def test_erasing_a_rater_takes_votes_and_chats_out_of_later_datasets(store: Stor
     assert (erased.text, erased.messages, erased.token_ids) == ("", [], None)
     assert store.read(raters.find, "key_a", "ann") is None
     with pytest.raises(NotFound):
-        store.write(raters.erase, ann)
+        store.write(erasure.erase, ann)
 
 
 def test_erasing_a_rater_takes_their_words_out_of_the_evidence_of_versions(store: Store, tmp_path: Path) -> None:
@@ -70,16 +70,7 @@ def test_erasing_a_rater_takes_their_words_out_of_the_evidence_of_versions(store
     remember(store, tmp_path, frozen)
     shown = [{"messages": [], "candidate": "a", "reference": "b", "vote": vote_id} for vote_id in said.values()]
 
-    def publish(session: object) -> None:
-        session.add(
-            Policy(
-                version=1, state="candidate", parent=0, path="policies/v1", digest="d", iteration_id="itr_1",
-                dataset_digest=frozen.digest, settings={}, seed=1, created_at=1.0,
-                evidence={"evaluation": {"prompts": 2, "samples": shown}},
-            )
-        )  # fmt: skip
-
-    store.write(publish)
+    store.write(lambda session: session.add(candidate(frozen.digest, {"evaluation": {"prompts": 2, "samples": shown}})))
     ann = store.write(raters.find_or_create, "key_a", "ann")
     assert forget(store, tmp_path, ann) == ([1], [])
     kept = store.read(policies.get, 1).evidence["evaluation"]
@@ -87,6 +78,76 @@ def test_erasing_a_rater_takes_their_words_out_of_the_evidence_of_versions(store
     # Also out of what was measured meanwhile, and is told of later.
     store.write(policies.evaluated_again, 1, {"prompts": 2, "samples": shown}, actor="me")
     assert store.read(policies.get, 1).evidence["evaluation"] == kept
+
+
+def test_an_erasure_that_was_cut_off_goes_on_where_it_was(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(erasure, "AT_ONCE", 2)
+    pairs = [add_comparison(store, sample("my secret", user="ann"), sample("6", user="ann")) for _ in range(3)]
+    for pair in (*pairs, add_comparison(store)):
+        store.write(votes.put, pair, judgement(reason="my secret"), **ANN)
+        store.write(votes.put, pair, judgement(reason="private"), **(ANN | {"rater": "bob"}))
+    store.write(votes.put, pairs[0], judgement("1", reason="my secret too"), **ANN)
+    count_all(store)
+    frozen = store.read(datasets.freeze, tmp_path / "datasets", FeedbackSettings())
+    remember(store, tmp_path, frozen)
+    store.write(lambda session: session.add(candidate(frozen.digest, {})))
+    ann = store.read(raters.find, "key_a", "ann")
+
+    parts = list(store.read(erasure.rest, ann).parts())
+    assert len(parts) == 2 + 3
+    # Cut off when half of the votes and nearly all chats were gone.
+    for part in (parts[0], *parts[2:4]):
+        store.write(erasure.take, ann, part)
+    assert store.read(raters.find, "key_a", "ann") == ann
+    assert store.read(votes.count_by_state) == {"counted": 6, "retracted": 2}
+    assert store.read(tallies.counted) == store.read(raters.get, ann).votes_counted + 4 == 6
+
+    changed: list[int] = []
+
+    def note(_connection: object, cursor: Any, statement: str, *_: object) -> None:
+        if statement.startswith(("UPDATE samples", "UPDATE votes")):
+            changed.append(cursor.rowcount)
+
+    event.listen(store.engine, "after_cursor_execute", note)
+    assert forget(store, tmp_path, ann) == ([1], []), "though what it had learnt from them was gone before"
+    assert sum(changed) == 2 + 2 and max(changed) <= 2, "others get their turn between the parts"
+    assert (frozen.folder / "votes.jsonl").read_bytes().count(b"\n") == 1, "that of another on another's chat"
+    assert store.read(tallies.counted) == 4
+    for model in (Sample, Vote, VoteRevision):
+        rows = store.read(lambda session, model=model: [vars(row) for row in session.scalars(select(model))])
+        assert rows or model is VoteRevision
+        assert "my secret" not in str(rows)
+
+
+def candidate(dataset: str, evidence: dict[str, Any]) -> Policy:
+    return Policy(
+        version=1, state="candidate", parent=0, path="policies/v1", digest="d", iteration_id="itr_1",
+        dataset_digest=dataset, settings={}, seed=1, created_at=1.0, evidence=evidence,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("first", ["published", "erased"])
+def test_who_is_erased_while_a_version_is_published_is_not_in_its_evidence(
+    store: Store, tmp_path: Path, first: str
+) -> None:
+    pair = add_comparison(store, sample("my secret", user="ann"), sample("6", user="ann"))
+    vote = store.write(votes.put, pair, judgement(), **ANN)
+    count_all(store)
+    frozen = store.read(datasets.freeze, tmp_path / "datasets", FeedbackSettings())
+    remember(store, tmp_path, frozen)
+    iteration = store.write(iterations.start, trigger="operator", seed=1, settings={})
+    _, epoch = store.write(iterations.claim, iteration.id, "me", 60.0, 5)
+    shown = [{"messages": [], "candidate": "my secret", "reference": "b", "vote": vote.id}]
+    made = policies.Provenance(0, iteration.id, frozen.digest, {}, 1, {"evaluation": {"samples": shown}})
+    ann = store.read(raters.find, "key_a", "ann")
+    operations = {
+        "published": lambda session: policies.publish(session, 1, "policies/v1", "d", made, epoch=epoch),
+        "erased": lambda session: erasure.erase(session, ann),
+    }
+    meanwhile(store, operations.pop(first), partial(store.write, *operations.values()))
+    assert store.read(policies.get, 1).evidence == {"evaluation": {"samples": []}}
 
 
 def remember(store: Store, home: Path, frozen: datasets.Frozen) -> None:
@@ -122,7 +183,7 @@ def test_a_vote_that_comes_while_its_rater_is_erased_is_that_of_somebody_new(sto
     store.write(votes.put, judged, judgement(), **ANN)
     ann = store.read(raters.find, "key_a", "ann")
     late = partial(store.write, votes.put, judged if voted_before else other, judgement("1", reason="private"), **ANN)
-    meanwhile(store, lambda session: raters.erase(session, ann), late)
+    meanwhile(store, lambda session: erasure.erase(session, ann), late)
     left, _ = store.read(finding.find, finding.Wanted(rater_id=ann), limit=9)
     assert [(vote.state, vote.reason) for vote in left] == [("retracted", None)]
     anew = store.read(raters.find, "key_a", "ann")
@@ -134,7 +195,7 @@ def test_votes_that_are_being_counted_when_their_rater_is_erased_count_nowhere(s
     for _ in range(3):
         store.write(votes.put, add_comparison(store), judgement(), **ANN)
     ann = store.read(raters.find, "key_a", "ann")
-    meanwhile(store, counting.count_accepted, partial(store.write, raters.erase, ann))
+    meanwhile(store, counting.count_accepted, partial(store.write, erasure.erase, ann))
     assert (store.read(raters.get, ann).votes_counted, store.read(tallies.counted)) == (0, 0)
     assert store.read(votes.count_by_state) == {"retracted": 3}
 
@@ -154,7 +215,7 @@ def test_a_vote_that_comes_while_its_rater_is_set_apart_is_set_apart_too(store: 
 
 @pytest.mark.parametrize("other", ["counted", "retracted"])
 @pytest.mark.parametrize(
-    "goes", [raters.erase, partial(raters.quarantine, reason="on purpose")], ids=["erased", "apart"]
+    "goes", [erasure.erase, partial(raters.quarantine, reason="on purpose")], ids=["erased", "apart"]
 )
 def test_nobody_waits_for_somebody_who_waits_for_them(
     store: Store, goes: Callable[..., Any], other: str, monkeypatch: pytest.MonkeyPatch
@@ -200,7 +261,7 @@ def test_a_rater_who_is_made_and_erased_by_others_meanwhile_is_made_again(store:
     def after(_connection: object, _cursor: object, statement: str, *_: object) -> None:
         if statement.startswith("INSERT INTO raters") and len(made) == 1:
             made.append("erased")
-            others.write(raters.erase, made[0])
+            others.write(erasure.erase, made[0])
 
     made: list[str] = []
     event.listen(store.engine, "before_cursor_execute", before)
@@ -215,7 +276,7 @@ def test_what_others_said_of_an_erased_chat_is_not_exported(store: Store) -> Non
         pair = add_comparison(store, sample(f"to {user}", user=user), sample("6", version=1, user=user))
         store.write(votes.put, pair, judgement(ideal=f"better for {user}"), **ANN)
     out = io.BytesIO()
-    store.write(raters.erase, store.write(raters.find_person, "key_a", "carol"))
+    store.write(erasure.erase, store.write(raters.find_person, "key_a", "carol"))
     assert export_votes(store, out, "trl").written == 2
     assert b"dora" in out.getvalue() and b"carol" not in out.getvalue()
 

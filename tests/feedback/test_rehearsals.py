@@ -4,7 +4,7 @@ import pytest
 
 from feedback.errors import LeaseLost
 from feedback.schema import Sample
-from feedback.store import Store, iterations, policies, raters, rehearsals, samples, votes
+from feedback.store import Store, erasure, iterations, policies, raters, rehearsals, samples, votes
 from tests.feedback.record import add_comparison, judgement, sample
 
 
@@ -52,7 +52,7 @@ def test_what_an_iteration_rehearses_stays_but_for_what_is_erased(store: Store) 
     with pytest.raises(LeaseLost):
         store.write(rehearsals.keep, epoch - 1, iteration, ids)
     store.write(raters.find_or_create, "key_a", "ann")
-    store.write(raters.erase, store.read(raters.find, "key_a", "ann"))
+    store.write(erasure.erase, store.read(raters.find, "key_a", "ann"))
     assert texts(store.read(rehearsals.of_iteration, iteration)) == ["theirs"]
 
 
@@ -69,5 +69,5 @@ def test_erasure_says_which_versions_rehearsed_a_persons_chats_and_which_learnt_
     store.write(policies.publish, 1, "policies/v1", "d1", provenance, epoch=epoch)
     for name in ("ann", "bob"):
         store.write(votes.put, add_comparison(store), judgement(), key_id="key_a", sees_all=False, rater=name)
-    assert store.write(raters.erase, store.read(raters.find, "key_a", "bob")) == ([], [])
-    assert store.write(raters.erase, store.read(raters.find, "key_a", "ann")) == ([1], [])
+    assert store.write(erasure.erase, store.read(raters.find, "key_a", "bob")) == ([], [])
+    assert store.write(erasure.erase, store.read(raters.find, "key_a", "ann")) == ([1], [])

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from feedback.queue import VoteHints, make_celery, send
 from feedback.scheduler import Scheduler, due
 from feedback.settings import LoopSettings, Settings, load_settings
-from feedback.store import Store, comparisons, counting, iterations, leases, raters, samples, votes
+from feedback.store import Store, comparisons, counting, erasure, iterations, leases, raters, samples, votes
 from tests.feedback.crowd import cast, crowd
 from tests.feedback.record import add_comparison, judgement, sample
 
@@ -158,7 +158,7 @@ def test_raters_are_watched_on_when_many_votes_have_gone(settings: Settings) -> 
     put_votes(store, 400)
     store.write(counting.count_accepted)
     scheduler.look()
-    store.write(raters.erase, store.read(raters.find, "key_a", "ann"))
+    store.write(erasure.erase, store.read(raters.find, "key_a", "ann"))
     cast(store, crowd(10, turned=2), pairs=100, votes_each=3)
     scheduler.look()
     assert store.read(votes.count_by_state).get("quarantined", 0) > 0
