@@ -26,9 +26,12 @@ def refuse(this: Run, votes: Votes, start: Policy) -> None:
     if learner.gradient_checkpointing:
         require_layers(start.model)
 
-    objectives = objectives_of([one for one in votes.comparisons("train") if one.weight > 0])
+    learnt = [one for one in votes.comparisons("train") if one.weight > 0]
+    objectives = objectives_of(learnt)
     if not objectives:
         raise TrainingDataInvalid("no vote to learn from is on two replies with words in them: gather more votes")
+    if all(one.label == 0.5 for one in learnt):
+        raise TrainingDataInvalid("all votes to learn from are ties, which prefer nothing: gather more votes")
     if not any(one.objective in objectives for one in votes.comparisons("heldout")):
         raise TrainingDataInvalid(
             f"no held-out vote under {' or '.join(objectives)} to judge the preference model by: gather more votes"

@@ -19,7 +19,7 @@ PROMPTS = 40
 
 
 @contextmanager
-def voted(folder: Path, reply: str) -> Iterator[tuple[Store, Settings]]:
+def voted(folder: Path, reply: str, preferred: str = "1") -> Iterator[tuple[Store, Settings]]:
     """A home with votes under helpful alone, for this reply."""
     settings = load_settings(home=folder, feedback={"quarantine_outliers": False})
     store = Store(settings.record_url)
@@ -28,7 +28,7 @@ def voted(folder: Path, reply: str) -> Iterator[tuple[Store, Settings]]:
     for number in range(PROMPTS):
         prompt = [{"role": "user", "content": f"What is {number} plus 3?"}]
         pair = add_comparison(store, sample(messages=prompt), sample(reply, messages=prompt))
-        store.write(votes.put, pair, judgement("1"), key_id="key_a", sees_all=False, rater="bob")
+        store.write(votes.put, pair, judgement(preferred), key_id="key_a", sees_all=False, rater="bob")
     count_all(store)
     yield store, settings
     store.close()
@@ -43,6 +43,11 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Store, Sett
 def test_votes_on_replies_without_words_are_said_to_be_none_to_learn_from(tmp_path: Path) -> None:
     with voted(tmp_path, " ") as home:
         check(*home, {}, "replies with words")
+
+
+def test_votes_that_are_all_ties_are_said_to_prefer_nothing(tmp_path: Path) -> None:
+    with voted(tmp_path, "6", "tie") as home:
+        check(*home, {}, "are ties")
 
 
 @pytest.mark.parametrize("trainer", ["ppo", "dpo"])
