@@ -4,19 +4,21 @@ import math
 from statistics import NormalDist
 from typing import Any
 
+from scipy.special import stdtrit
 from torch import Tensor
 
 Estimate = dict[str, Any]
 
 
 def estimate(values_B: Tensor, confidence: float) -> Estimate:
-    """Mean of independent values with its normal interval: `{"value", "interval", "count"}`; nulls where there is none,
-    as of the interval of a single value."""
+    """Mean of independent values with its interval by Student's t: `{"value", "interval", "count"}`; nulls where there
+    is none, as of the interval of a single value."""
     count = len(values_B)
     if count < 2:
         return {"value": float(values_B.mean()) if count else None, "interval": None, "count": count}
     mean = float(values_B.double().mean())
-    half = normal_quantile(confidence) * float(values_B.double().std()) / math.sqrt(count)
+    reach = float(stdtrit(count - 1, 0.5 + confidence / 2))
+    half = reach * float(values_B.double().std()) / math.sqrt(count)
     return {"value": mean, "interval": [mean - half, mean + half], "count": count}
 
 

@@ -6,10 +6,10 @@ import torch
 from learner.estimates import estimate, share
 
 
-def test_the_normal_interval_by_hand():
+def test_the_interval_of_a_mean_by_hand():
     found = estimate(torch.tensor([1.0, 2.0, 3.0, 6.0]), 0.95)
-    # Variance (4 + 1 + 0 + 9) / 3.
-    half = 1.959964 * (14 / 3 / 4) ** 0.5
+    # Variance (4 + 1 + 0 + 9) / 3; t of three degrees of freedom.
+    half = 3.182446 * (14 / 3 / 4) ** 0.5
     assert (found["value"], found["count"]) == (3.0, 4)
     assert found["interval"] == pytest.approx([3 - half, 3 + half])
 
@@ -43,6 +43,16 @@ def test_one_win_or_one_harmful_reply_more_never_makes_a_share_look_surer_to_be_
             assert next_low >= low and next_high >= high
             low, high = next_low, next_high
     assert high == 1.0
+
+
+def test_means_of_few_values_are_where_they_say_in_so_many_cases():
+    """Five held-out prompts: the normal interval holds the mean in .88 of cases."""
+    generator = torch.Generator().manual_seed(2)
+    held = 0
+    for _ in range(2000):
+        low, high = estimate(torch.randn(5, generator=generator), 0.95)["interval"]
+        held += low <= 0 <= high
+    assert held / 2000 == pytest.approx(0.95, abs=0.015)
 
 
 def test_shares_are_where_they_say_in_so_many_cases():
