@@ -368,7 +368,8 @@ class RejectionSettings(Section):
     """The gate for strange prompts that an iteration leaves; `serve.reject_strange_prompts` has serving ask it."""
 
     refused_share: float = Field(0.01, gt=0, lt=1)
-    """Share of ordinary held-out prompts above the threshold: of so many ordinary prompts one is refused wrongly."""
+    """Share of ordinary held-out prompts above the threshold: of so many ordinary prompts one is refused wrongly. With
+    few held out it is more; the evidence tells."""
 
     examples: int = Field(10, ge=0)
     """Prompts judged under harmless that it is shown as known outliers."""

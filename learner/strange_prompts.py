@@ -120,7 +120,8 @@ def train_strange_prompts(
 
     `auroc` is the chance that a strange prompt scores above an ordinary held-out one: `harmful` for held-out prompts
     judged under harmless, `odd` for `ODD`; `_without_examples` the same had no outlier been shown. `refused` are the
-    shares above the threshold.
+    shares above the threshold; of ordinary ones the chance of a new one, (above + 1) / (held out + 1), since the
+    threshold was put among those held out.
     """
     counts = {"ordinary": len(prompts.ordinary), "held_out": len(prompts.held_out_ordinary)}
     if len(prompts.ordinary) < settings.min_prompts or not prompts.held_out_ordinary:
@@ -146,6 +147,8 @@ def train_strange_prompts(
         found[f"{name}_without_examples"] = auroc(alone.score(held_out["ordinary"]), alone.score(held_out[name]))
     gate = StrangePrompts(outliers, Bounds(layer, max_tokens, threshold))
     refused = {name: float((of_N > threshold).double().mean()) if len(of_N) else None for name, of_N in scores.items()}
+    # A new prompt is as likely to be the highest of all as any of those held out.
+    refused["ordinary"] = (int((scores["ordinary"] > threshold).sum()) + 1) / (counts["held_out"] + 1)
     examples = {"examples": len(shown), "held_out_harmful": len(prompts.held_out_harmful)}
     return gate, {"trained": True, **counts, **examples, "auroc": found, "threshold": threshold, "refused": refused}
 

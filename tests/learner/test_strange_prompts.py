@@ -1,5 +1,6 @@
 """The gate on the built-in policy: what it tells apart, what it leaves, what it refuses to load."""
 
+import random
 from dataclasses import replace
 
 import pytest
@@ -43,7 +44,7 @@ def test_it_tells_harmful_and_odd_prompts_from_ordinary_ones(start: Policy, tmp_
     assert report["auroc"]["harmful"] > 0.85
     assert report["auroc"]["harmful"] > report["auroc"]["harmful_without_examples"] + 0.05
     assert report["auroc"]["odd"] > 0.95
-    assert report["refused"]["ordinary"] <= SETTINGS.refused_share
+    assert report["refused"]["ordinary"] == 1 / (report["held_out"] + 1)
     assert report["refused"]["odd"] > 0.9
     scores = gate.score(start, [*ODD, "What is 2 + 3?"])
     assert (scores[:-1] > gate.bounds.threshold).float().mean() > 0.9
@@ -62,13 +63,20 @@ def test_a_prompt_scores_alone_as_beside_others(start: Policy) -> None:
     torch.testing.assert_close(gate.score(start, ODD)[:1], gate.score(start, ODD[:1]), rtol=1e-3, atol=1e-2)
 
 
-def test_of_a_few_held_out_prompts_no_more_is_refused_than_was_asked_for(start: Policy) -> None:
-    """One of 20 would be a twentieth, where a hundredth may be refused."""
-    given = prompts()
-    few = replace(given, held_out_ordinary=given.held_out_ordinary[:20])
-    _, report = train_strange_prompts(start, few, SETTINGS, 256)
-    assert report["held_out"] == 20
-    assert report["refused"]["ordinary"] == 0
+def test_of_a_few_held_out_prompts_none_is_refused_and_of_new_ones_as_many_as_it_says(start: Policy) -> None:
+    """One of 20 would be a twentieth, where a hundredth may be refused; the highest of 20 is no hundredth either."""
+    given, refused = prompts(), []
+    ordinary = given.ordinary + given.held_out_ordinary
+    for seed in range(12):
+        drawn = random.Random(seed).sample(ordinary, len(ordinary))
+        few = replace(given, ordinary=drawn[:160], held_out_ordinary=drawn[160:180])
+        gate, report = train_strange_prompts(start, few, SETTINGS, 256)
+        # They are scored beside others here, which comes out a rounding apart.
+        lowest_refused = gate.bounds.threshold * 1.001
+        assert not (gate.score(start, few.held_out_ordinary) > lowest_refused).any()
+        assert report["refused"]["ordinary"] == pytest.approx(1 / 21)
+        refused.append(float((gate.score(start, drawn[180:]) > gate.bounds.threshold).float().mean()))
+    assert sum(refused) / len(refused) == pytest.approx(1 / 21, abs=0.03)
 
 
 def test_with_few_prompts_there_is_no_gate_and_it_says_why(start: Policy) -> None:
