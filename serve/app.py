@@ -4,11 +4,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import Response
 
 from feedback.settings import Settings
 from serve import openapi, rendering
-from serve.envelope import Envelope
+from serve.envelope import Envelope, id_of
 from serve.gateway import Gateway
 from serve.page_files import PageFiles
 from serve.routes import (
@@ -33,6 +35,15 @@ EXPOSED_HEADERS = [
     "idempotent-replayed",
     *(f"x-ratelimit-{what}-{of}" for what in ("limit", "remaining", "reset") for of in ("requests", "tokens")),
 ]
+
+
+class Origins(CORSMiddleware):
+    """Starlette's, except that what it answers by itself has an id, as every answer."""
+
+    def preflight_response(self, request_headers: Headers) -> Response:
+        answer = super().preflight_response(request_headers)
+        answer.headers["x-request-id"] = id_of(request_headers.raw)
+        return answer
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -81,7 +92,7 @@ def create_app(settings: Settings) -> FastAPI:
     if settings.serve.allowed_origins:
         # Around everything, so that errors carry it too. Cookies are not allowed: a key must be sent.
         app.add_middleware(
-            CORSMiddleware,
+            Origins,
             allow_origins=settings.serve.allowed_origins,
             allow_methods=["*"],
             allow_headers=["*"],

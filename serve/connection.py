@@ -6,6 +6,8 @@ import asyncio
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from feedback.ids import new_id
+
 LARGEST_HEAD_BYTES = 65_536
 # From its first byte, or from the beginning of the connection, until a request is there as a whole.
 SLOWEST_REQUEST_S = 60.0
@@ -14,7 +16,9 @@ TAKES_NOTHING_S = 300.0
 
 
 class Connection(HttpToolsProtocol):
-    """Answers 431 to a request line and headers that are too long, 408 to a request that does not end."""
+    """Answers 431 to a request line and headers that are too long, 408 to a request that does not end, and 400 to what
+    is none; each with an id, as every answer.
+    """
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -57,6 +61,16 @@ class Connection(HttpToolsProtocol):
         self._expect_nothing()
         super().on_message_complete()
 
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self._reads_body and not self.cycle.response_complete:
+            # In the pipeline nothing was read of it.
+            self._expect_nothing()
+            self._expect_request()
+
+    def send_400_response(self, msg: str) -> None:
+        self._refuse(400)
+
     def pause_writing(self) -> None:
         super().pause_writing()
         self._untaken = self._untaken or self.loop.call_later(TAKES_NOTHING_S, self.transport.abort)
@@ -92,6 +106,9 @@ class Connection(HttpToolsProtocol):
         return begun or bool(self.pipeline)
 
     def _refuse(self, status: int) -> None:
-        if not self._is_answering:
-            self.transport.write(STATUS_LINE[status] + b"content-length: 0\r\nconnection: close\r\n\r\n")
+        # A request may have its answer before its body is whole.
+        is_answered = self._reads_body and self.cycle is not None and self.cycle.response_complete
+        if not self._is_answering and not is_answered:
+            request_id = b"x-request-id: %s\r\n" % new_id("req").encode()
+            self.transport.write(STATUS_LINE[status] + request_id + b"content-length: 0\r\nconnection: close\r\n\r\n")
         self.transport.close()

@@ -6,6 +6,7 @@ import logging
 import re
 import time
 import traceback
+from collections.abc import Iterable
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -48,7 +49,7 @@ class Envelope:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        request_id = _request_id(scope)
+        request_id = id_of(scope["headers"])
         # The server's own `send`, for a stream that has begun: what lies between is paid on every chunk.
         scope.setdefault("state", {}).update(request_id=request_id, send=send)
         exchange = _Exchange(scope, send, request_id)
@@ -171,10 +172,11 @@ class _Exchange:
             await rendered(self.scope, _nothing_more, self.send)
 
 
-def _request_id(scope: Scope) -> str:
-    for name, value in scope["headers"]:
+def id_of(headers: Iterable[tuple[bytes, bytes]]) -> str:
+    """A request's id: the client's own, if it sent a well-formed one."""
+    for name, value in headers:
         if name == b"x-request-id":
-            given: str = value.decode("latin-1")
+            given = value.decode("latin-1")
             if WELL_FORMED_ID.fullmatch(given):
                 return given
     return new_id("req")

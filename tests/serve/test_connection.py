@@ -125,6 +125,21 @@ async def test_headers_that_are_too_long_are_431(connect: Connect) -> None:
     assert (await rest_of(reader)).startswith(b"HTTP/1.1 431 ")
 
 
+async def test_what_is_no_request_is_400_and_has_an_id_like_every_answer(connect: Connect) -> None:
+    reader, writer = await connect()
+    writer.write(b"no request\r\n\r\n")
+    said = await rest_of(reader)
+    assert said.startswith(b"HTTP/1.1 400 ") and b"\r\nx-request-id: req_" in said
+
+
+async def test_what_is_no_request_does_not_get_into_the_answer_before_it(connect: Connect) -> None:
+    reader, writer = await connect()
+    writer.write(HEAD.replace(b"/ ", b"/waits ") + b"content-length: 2\r\n\r\nzz")
+    await reader.readuntil(b"2 bytes;")
+    writer.write(b"no request\r\n\r\n")
+    assert b"HTTP/" not in await rest_of(reader)
+
+
 async def test_the_end_of_a_body_is_no_head(connect: Connect) -> None:
     reader, writer = await connect()
     writer.write(HEAD + b"connection: close\r\ncontent-length: %d\r\n\r\nz" % (LARGEST_HEAD_BYTES + 2))
@@ -171,6 +186,7 @@ async def test_a_request_that_does_not_come_is_not_waited_for(
     writer.write(sent)
     said = await rest_of(reader)
     assert said.startswith(answer) and bool(said) == bool(answer)
+    assert (b"\r\nx-request-id: req_" in said) == bool(answer)
 
 
 async def test_who_was_answered_before_the_end_of_the_body_is_not_waited_for(
@@ -182,6 +198,36 @@ async def test_who_was_answered_before_the_end_of_the_body_is_not_waited_for(
     await reader.readuntil(b"end")
     writer.write(b"zz")
     await rest_of(reader)
+
+
+async def test_who_was_answered_and_does_not_end_the_body_gets_no_second_answer(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "SLOWEST_REQUEST_S", 0.2)
+    reader, writer = await connect()
+    writer.write(HEAD.replace(b"/ ", b"/early ") + b"content-length: 4\r\n\r\nz")
+    await reader.readuntil(b"end")
+    # So that it is not the end of an idle connection.
+    writer.write(b"z")
+    assert await rest_of(reader) == b"\r\n0\r\n\r\n"
+
+
+async def test_a_body_that_waited_for_an_answer_before_it_has_all_its_time(
+    connect: Connect, app: App, made: list[Connection]
+) -> None:
+    reader, writer = await connect()
+    writer.write(HEAD.replace(b"/ ", b"/waits ") + b"content-length: 2\r\n\r\nzz")
+    await reader.readuntil(b"2 bytes;")
+    writer.write(HEAD + b"content-length: 3\r\n\r\nz")
+    async with asyncio.timeout(PATIENCE_S):
+        while made[0]._slowest is None:
+            await asyncio.sleep(0.01)
+    since = made[0]._slowest.when()
+    app.goes_on.set()
+    await reader.readuntil(b"end")
+    assert made[0]._slowest is not None and made[0]._slowest.when() > since
+    writer.write(b"zz")
+    await reader.readuntil(b"3 bytes;")
 
 
 @pytest.mark.parametrize("after", [b"\r\n", HEAD, HEAD + b"content-length: 9\r\n\r\nzz"])

@@ -44,6 +44,7 @@ def preflight(client: httpx.Client, origin: str) -> httpx.Response:
 def test_an_allowed_site_may_ask_and_read(client: httpx.Client, key: str) -> None:
     asked = preflight(client, FRIEND)
     assert asked.status_code == 200
+    assert asked.headers["x-request-id"].startswith("req_")
     assert asked.headers["access-control-allow-origin"] == FRIEND
     assert "PUT" in asked.headers["access-control-allow-methods"]
     assert "authorization" in asked.headers["access-control-allow-headers"].lower()
