@@ -195,7 +195,9 @@ async def _all(work: list[Coroutine[Any, Any, None]]) -> None:
         await asyncio.gather(*tasks)
     except BaseException:
         for task in tasks:
-            task.cancel()
+            # What ends already is not interrupted in it.
+            if not task.cancelling():
+                task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         raise
 

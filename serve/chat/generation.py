@@ -1,5 +1,7 @@
 """One reply being written by an engine: begun with fail-over, followed as it grows, stopped when nobody reads on."""
 
+import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -145,26 +147,43 @@ class Generation:
         """Have the engine give up. At the end, or again, this changes nothing."""
         if self._transfer is not None:
             self._transfer.close()
+            # What waits for a client that takes nothing was written all the same.
+            self._take(self._transfer.take_events())
         if self.reply.seat is not None:
             self._pool.release(self.reply.seat)
         chat_span.close(self._span, self.reply)
 
     async def _begin_on(self, seat: Seat, body: dict[str, Any]) -> None:
-        transfer = await self._send(seat, body)
         if self._chat.stream:
-            self._error = None
-            self.pending.clear()
-            self.take()
-            # Its role alone an engine says before it has written anything.
-            while not any("role" not in chunk["delta"] for chunk in self.pending):
-                if self.is_whole:
-                    _check_error(self._error)
-                    raise EngineLost("the engine ended a reply before it began")
-                await transfer.wait()
-                self.take()
-        else:
+            await self._until_first_token(await self._send(seat, body))
+            return
+        try:
+            transfer = await self._send(seat, body)
             self._take_whole(await transfer.wait_for_end())
-            chat_span.close(self._span, self.reply)
+        except asyncio.CancelledError:
+            await self._end_early(seat)
+            raise
+        chat_span.close(self._span, self.reply)
+
+    async def _until_first_token(self, transfer: Transfer) -> None:
+        self._error = None
+        self.pending.clear()
+        self.take()
+        # Its role alone an engine says before it has written anything.
+        while not any("role" not in chunk["delta"] for chunk in self.pending):
+            if self.is_whole:
+                _check_error(self._error)
+                raise EngineLost("the engine ended a reply before it began")
+            await transfer.wait()
+            self.take()
+
+    async def _end_early(self, seat: Seat) -> None:
+        """Nobody waits for a whole reply any more: what was written of it is taken in, as a stream would have brought
+        it.
+        """
+        if self._transfer is not None:
+            with contextlib.suppress(EngineLost):
+                self._take_whole(await seat.slot.client.end_early(self._transfer, self._reply.id))
 
     async def _send(self, seat: Seat, body: dict[str, Any]) -> Transfer:
         """Ask the engine; returns when it has begun to answer with 200."""

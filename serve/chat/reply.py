@@ -12,6 +12,8 @@ from serve.chat.request import ChatRequest
 from serve.engine.slot import Seat
 
 COMPLETE, CANCELLED, FAILED, REFUSED = "complete", "cancelled", "failed", "refused"
+# vLLM's word for a reply that it was asked to end: why that was is in the status.
+ENDED_EARLY = "abort"
 # Fields of a message beside its text that come in pieces: those of a tool call are put together by its index.
 JOINED_FIELDS = ("content", "reasoning", "refusal")
 
@@ -109,7 +111,7 @@ class Reply:
         )
 
     def _absorb(self, choice: dict[str, Any]) -> None:
-        if choice.get("finish_reason"):
+        if choice.get("finish_reason") not in (None, ENDED_EARLY):
             self.finish_reason = choice["finish_reason"]
         token_ids, logprobs = choice.get("token_ids"), choice.get("logprobs")
         if token_ids:

@@ -1,6 +1,7 @@
 """HTTP to one vLLM engine on its unix socket: chats, streamed or whole, and the few calls that change what it serves.
 
-Only the paths named here are ever called. A connection carries one request: closing it is how a reply is stopped.
+Only the paths named here are ever called. A connection carries one request: closing it is how a reply is stopped. A
+whole one is ended by its id before, since what was written of it comes with its answer only.
 The parser is the one that uvicorn runs on; a general HTTP client costs several times as much for each streamed chunk.
 """
 
@@ -19,6 +20,8 @@ from serve.engine.terse_stream import TERSE_HEADER
 CHAT = "/v1/chat/completions"
 SERVED_NAME = "policy"
 CONNECT_TIMEOUT_S = 5.0
+# An engine that lives has ended a reply within a step, and told it.
+ENDING_TIMEOUT_S = 1.0
 UNFINISHED = "unfinished"
 STAGING_INTERVAL_S = 0.03
 NO_HEADERS: Mapping[str, str] = {}
@@ -184,6 +187,22 @@ class EngineClient:
             headers[TERSE_HEADER] = "1"
         request = _request("POST", CHAT, {**body, "model": model}, headers)
         return await self._send(Transfer(request, on_progress, on_end))
+
+    async def end_early(self, transfer: Transfer, request_id: str) -> bytes:
+        """Have the engine end the whole reply that was asked for by `chat` under this id. Returns its answer, with what
+        has been written until now. Raises EngineLost when none comes in time: what is left is to close `transfer`.
+        """
+        try:
+            async with asyncio.timeout(ENDING_TIMEOUT_S):
+                if not transfer.ended:
+                    # By the name that vLLM's own route gives it. None at all would end everybody's.
+                    await self._call("/abort_requests", {"request_ids": [f"chatcmpl-{request_id}"]}, ENDING_TIMEOUT_S)
+                content = await transfer.wait_for_end()
+        except TimeoutError:
+            raise EngineLost(f"the engine did not end a reply within {ENDING_TIMEOUT_S:g} s") from None
+        if transfer.status != 200:
+            raise EngineLost(f"the engine answered {transfer.status}")
+        return content
 
     async def score(self, token_ids: list[int], timeout_s: float) -> list[float | None]:
         """The log-probability of each token after those before it; None for the first. Raises EngineLost.

@@ -1,18 +1,23 @@
 """Chat completions over HTTP with real engines: OpenAI's wire form, attribution, comparisons, cancellation."""
 
 import asyncio
+import contextlib
+import dataclasses
 import json
 import re
+import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
 import openai
 import pytest
 
+from feedback.ids import new_id
 from feedback.schema import Comparison, Sample
 from feedback.store import Store
-from tests.serve.conftest import Tandem
+from tests.serve.conftest import ServerThread, Tandem, wait_until_ready
 
 pytestmark = pytest.mark.engine
 
@@ -168,6 +173,94 @@ def test_a_client_that_leaves_stops_the_engine(tandem: Tandem) -> None:
     assert row.status == "cancelled" and row.finish_reason is None
     assert 0 < len(row.token_ids or []) < 400 and row.version_first is not None
     assert all(slot.in_flight == 0 for slot in tandem.gateway.pool.slots)
+
+
+def engines_say(tandem: Tandem, name: str) -> float:
+    """The sum over the engines of one of vLLM's own metrics."""
+    found = 0.0
+    for slot in tandem.gateway.pool.slots:
+        with httpx.Client(transport=httpx.HTTPTransport(uds=str(slot.client.socket))) as client:
+            text = client.get("http://engine/metrics").text
+        found += sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith(f"vllm:{name}{{"))
+    return found
+
+
+def engines_write_nothing(tandem: Tandem) -> None:
+    """Within a moment: they count after a step."""
+    deadline = time.monotonic() + 10
+    while engines_say(tandem, "num_requests_running"):
+        assert time.monotonic() < deadline
+
+
+def leave_in_the_middle(tandem: Tandem, request: dict[str, Any]) -> list[Sample]:
+    """Ask for something whole and go away when the engines have written some of it; what is recorded of it."""
+    request_id, body = new_id("req"), json.dumps(request).encode()
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: tandem\r\nx-request-id: {request_id}\r\n"
+    head += f"authorization: Bearer {tandem.secrets['vote']}\r\ncontent-length: {len(body)}\r\n\r\n"
+    before, deadline = engines_say(tandem, "generation_tokens_total"), time.monotonic() + 20
+    address = httpx.URL(tandem.url)
+    with socket.create_connection((address.host, address.port or 0)) as connection:
+        connection.sendall(head.encode() + body)
+        while engines_say(tandem, "generation_tokens_total") < before + 10:
+            assert time.monotonic() < deadline
+    while not (rows := sample_of(tandem.store, request_id)) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return rows
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_of_a_whole_reply_that_nobody_waited_for_the_record_has_what_was_written(tandem: Tandem, n: int) -> None:
+    rows = leave_in_the_middle(tandem, chat(max_tokens=400, ignore_eos=True, n=n, temperature=0, logprobs=True))
+    assert len(rows) == n
+    for row in rows:
+        assert row.status == "cancelled" and row.finish_reason is None and row.version_first is not None
+        assert row.version_first == row.version_last and row.usage is not None
+        assert 0 < len(row.token_ids or []) < 400 and len(row.logprobs or []) == len(row.token_ids or [])
+        assert row.usage["completion_tokens"] == len(row.token_ids or []) and row.usage["prompt_tokens"] > 0
+        assert row.text
+    assert all(slot.in_flight == 0 for slot in tandem.gateway.pool.slots)
+    engines_write_nothing(tandem)
+    # Not only as many as there were: they are what is written when somebody waits.
+    whole = chat(max_tokens=400, ignore_eos=True, temperature=0, return_token_ids=True)
+    with tandem.client("chat") as client:
+        for row in rows:
+            said = client.post("/v1/chat/completions", json=whole | {"model": f"tandem@v{row.version_first}"}).json()
+            assert said["choices"][0]["token_ids"][: len(row.token_ids or [])] == row.token_ids
+
+
+def test_what_the_end_of_a_process_cuts_off_is_recorded(tandem: Tandem) -> None:
+    server = ServerThread(tandem.settings)
+    server.server.config.timeout_graceful_shutdown = 0
+    server.start()
+    ending = dataclasses.replace(tandem, url=server.url, app=server.app)
+    wait_until_ready(ending)
+    request_ids = [new_id("req") for _ in range(6)]
+
+    def ask(at: int) -> httpx.Response | None:
+        request = chat(max_tokens=400, ignore_eos=True, stream=at % 2 == 1)
+        named = ending.client("chat", headers={"x-request-id": request_ids[at]})
+        # A stream breaks off.
+        with named as client, contextlib.suppress(httpx.RemoteProtocolError):
+            return client.post("/v1/chat/completions", json=request)
+        return None
+
+    written = engines_say(tandem, "generation_tokens_total")
+    with ThreadPoolExecutor(len(request_ids)) as threads:
+        asking = [threads.submit(ask, at) for at in range(len(request_ids))]
+        while engines_say(tandem, "generation_tokens_total") < written + 10 * len(request_ids):
+            assert not asking[0].done()
+        server.stop()
+    for at, answer in enumerate(future.result() for future in asking):
+        assert (answer is None) == (at % 2 == 1)
+        if answer is not None:
+            assert (answer.status_code, answer.headers["x-request-id"]) == (503, request_ids[at])
+            assert answer.json()["error"]["code"] == "engine_unavailable"
+    for request_id in request_ids:
+        (row,) = sample_of(tandem.store, request_id)
+        assert row.status == "cancelled" and row.finish_reason is None, row.status
+        assert 0 < len(row.token_ids or []) < 400 and len(row.logprobs or []) == len(row.token_ids or [])
+        assert row.version_first == row.version_last is not None
+    engines_write_nothing(tandem)
 
 
 @pytest.mark.parametrize(

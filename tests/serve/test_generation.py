@@ -9,8 +9,10 @@ from typing import Any
 import orjson
 import pytest
 
+from serve.chat.completions import _all as together
 from serve.chat.generation import Generation
 from serve.chat.request import parse
+from serve.engine import client
 from serve.engine.client import EngineLost
 from serve.engine.pool import Pool
 from serve.engine.terse_stream import GAVE_UP
@@ -124,3 +126,83 @@ async def test_who_breaks_off_after_it_is_not(tmp_path: Path, last: bytes) -> No
             while True:
                 reply.take()
                 await asyncio.sleep(0)
+
+
+async def test_what_has_come_is_of_the_reply_though_nobody_took_it(tmp_path: Path) -> None:
+    async with engines(tmp_path, HEAD + ROLE + token(1)) as pool:
+        reply = generation(pool)
+        await reply.begin("key", record_logprobs=False)
+        assert reply._transfer is not None
+        reply._transfer.data_received(token(2) + token(3))
+        reply.stop()
+        assert reply.reply.token_ids == [1, 2, 3] and reply.reply.text == "word1word2word3"
+
+
+def whole_answer(end: str) -> bytes:
+    said = {"message": {"content": "word1"}, "finish_reason": end, "token_ids": [1], "logprobs": None}
+    content = orjson.dumps({"choices": [said], "usage": {"prompt_tokens": 3, "completion_tokens": 1}})
+    return b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(content) + content
+
+
+class Writing:
+    """An engine that writes a whole reply until it is asked by its id to end it; then it takes its time. With `hangs`
+    it never does.
+    """
+
+    def __init__(self, *, takes_s: float = 0, hangs: bool = False) -> None:
+        self.asked, self.ended, self.left = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self.takes_s, self.hangs = takes_s, hangs
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        if head.startswith(b"POST /abort_requests "):
+            if not self.hangs:
+                self.ended.set()
+                writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
+        else:
+            self.asked.set()
+            leaving = asyncio.ensure_future(reader.read())
+            await asyncio.wait([leaving, asyncio.ensure_future(self.ended.wait())], return_when="FIRST_COMPLETED")
+            if self.ended.is_set():
+                await asyncio.sleep(self.takes_s)
+                writer.write(whole_answer("abort"))
+            await leaving
+            self.left.set()
+        writer.close()
+
+
+@contextlib.asynccontextmanager
+async def cut_off(folder: Path, *engines: Writing) -> AsyncIterator[list[Generation]]:
+    """Whole replies, one of each engine, that were begun together and cancelled when all engines wrote."""
+    pool = Pool(folder, len(engines), seats_per_slot=1, max_queued=4)
+    pool.serving = 0
+    async with contextlib.AsyncExitStack() as running:
+        for slot, engine in zip(pool.slots, engines, strict=True):
+            slot.state, slot.version, slot.wanted = "ready", 0, 0
+            await running.enter_async_context(await asyncio.start_unix_server(engine, slot.client.socket))
+        chat = parse(orjson.dumps(BODY | {"stream": False}), 2, 1)
+        replies = [Generation(pool, Metrics(), chat, choice, None) for choice in range(len(engines))]
+        beginning = asyncio.create_task(together([reply.begin("key", record_logprobs=False) for reply in replies]))
+        for engine in engines:
+            await engine.asked.wait()
+        beginning.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await beginning
+        assert [slot.in_flight for slot in pool.slots] == [0] * len(engines)
+        assert not any(slot.suspected.is_set() for slot in pool.slots)
+        yield replies
+
+
+async def test_a_whole_reply_that_is_cancelled_is_what_was_written_of_it(tmp_path: Path) -> None:
+    async with cut_off(tmp_path, Writing(), Writing(takes_s=0.2)) as replies:
+        for reply in replies:
+            assert reply.reply.token_ids == [1] and reply.reply.text == "word1" and reply.reply.finish_reason is None
+            assert reply.reply.usage == {"prompt_tokens": 3, "completion_tokens": 1}
+
+
+async def test_an_engine_that_does_not_end_a_reply_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "ENDING_TIMEOUT_S", 0.1)
+    hangs = Writing(hangs=True)
+    async with cut_off(tmp_path, Writing(), hangs) as replies:
+        await asyncio.wait_for(hangs.left.wait(), 10)
+        assert [reply.reply.token_ids for reply in replies if reply.reply.seat] in ([[1], []], [[], [1]])
