@@ -2,6 +2,7 @@
 when something breaks. Pure ASGI, since it is paid on every chunk of every stream.
 """
 
+import asyncio
 import logging
 import re
 import time
@@ -12,7 +13,7 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from feedback import tracing
-from feedback.errors import TandemError
+from feedback.errors import EngineUnavailable, TandemError
 from feedback.ids import new_id
 from serve import rendering
 from serve.asgi import replay
@@ -64,6 +65,9 @@ class Envelope:
                 await self.app(scope, replay(body, receive), exchange.send)
         except TandemError as error:
             await exchange.answer(error)
+        except asyncio.CancelledError:
+            # The server ends, and waits no longer.
+            await exchange.answer(EngineUnavailable("this server is being stopped; try again shortly"))
         except Exception as error:  # noqa: BLE001 - the last resort: logged with its place, answered without its message
             _log_failure(error, exchange.request_id)
             await exchange.answer(TandemError("something broke here; the log has this request's id"))

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -52,6 +52,8 @@ REFRESH_INTERVAL_S = 1.0
 SHORTEST_ROUND_S = 0.05
 # A version that could not be loaded here is tried again after this time.
 FOLLOW_AGAIN_S = 30.0
+# An engine ends a reply within a second, or never (`serve.engine.client`); then the record needs a moment.
+LAST_CHATS_S = 3.0
 
 
 class Gateway:
@@ -104,6 +106,7 @@ class Gateway:
         self._vote_hints: VoteHints | None = None
         self._hint: asyncio.Task[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
+        self._chats: set[asyncio.Task[Any]] = set()
 
     async def start(self) -> None:
         await asyncio.to_thread(self.record.store.migrate)
@@ -126,6 +129,9 @@ class Gateway:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        if self._chats:
+            # The server has cancelled them, and does not wait until what was written of their replies is recorded.
+            await asyncio.wait(self._chats, timeout=LAST_CHATS_S)
         await self.challengers.stop()
         await self.presence.stop()
         await self.supervision.stop()
@@ -148,6 +154,13 @@ class Gateway:
         )
         self._hint = background.start(asyncio.to_thread(_enqueue, self.settings, iteration.id), "iteration hint")
         return iteration
+
+    def note_chat(self) -> None:
+        """The task that runs answers a chat: `stop` waits for it."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._chats.add(task)
+        task.add_done_callback(self._chats.discard)
 
     def vote_is_durable(self) -> None:
         """Tell the workers, some time soon. A vote that they are not told of is found by the sweeper."""

@@ -25,6 +25,7 @@ CLIENT_GONE = 499
 
 async def answer(gateway: Gateway, request: Request, caller: Caller) -> Response:
     """Answer a chat. Raises MalformedBody, InvalidRequest, KeyReused, Conflict, and what `Generation.begin` raises."""
+    gateway.note_chat()
     content = await request.body()
     chat = parse(content, gateway.settings.serve.max_choices, gateway.settings.serve.max_best_of)
     attempt = attempt_of(request.headers, caller.key_id, content)
@@ -57,6 +58,9 @@ async def _answer_anew(
         gone.cancel()
         if isinstance(error, ReplyTimedOut):
             await completion.record(FAILED)
+        elif isinstance(error, asyncio.CancelledError):
+            # The process ends.
+            await completion.record(CANCELLED)
         raise
     if stream:
         return EventStream(gateway, completion, gone, attempt)
