@@ -160,9 +160,14 @@ class Completion:
         return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
 
     def _tokens_taken(self) -> int:
-        """As `usage`; of replies that did not end, for which the engine says nothing, what is known."""
+        """As `usage`; of replies that did not end, for which the engine says nothing, what is known. Of several of
+        which none was chosen nothing is: they are charged with what they might have come to.
+        """
+        replies = [generation.reply for generation in self.generations]
+        if self.chat.best_of > 1 and any(reply.seat and reply.finish_reason is None for reply in replies):
+            return self._charge.tokens
         said = self.usage()
-        written = sum(len(generation.reply.token_ids) for generation in self.generations)
+        written = sum(len(reply.token_ids) for reply in replies)
         return (said["prompt_tokens"] or self._charge.prompt_tokens) + max(said["completion_tokens"], written)
 
     def whole(self) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """Best of k with real engines, the scorer as its own process and a preference model on disk."""
 
 import asyncio
+import json
+import math
 import os
 import subprocess
 import sys
@@ -12,10 +14,12 @@ import pytest
 
 from feedback.schema import Comparison, Policy, Sample
 from feedback.scoring import scorer_socket
+from feedback.settings import ServeSettings
+from serve.chat.rate_limits import BYTES_PER_TOKEN, RateLimits
 from serve.record import Record
 from serve.scorer import Scorer
 from tests.serve.conftest import ROOT, STARTING_POLICY, Tandem
-from tests.serve.test_chat import chat, events, sample_of
+from tests.serve.test_chat import chat, events, leave_in_the_middle, sample_of
 from tests.serve.test_swap import promote
 
 pytestmark = pytest.mark.engine
@@ -133,6 +137,18 @@ def test_a_comparison_of_two_that_were_chosen_is_of_the_rejection_sampled_tranch
     assert all(side is not None and side.sampling["best_of"] == K and not side.mixed for side in sides)
     # Each side has K seeds of its own.
     assert [(side.seed - SEED) // K for side in sides if side] == [0, 1]
+
+
+def test_who_leaves_before_one_was_chosen_is_charged_with_what_was_asked_for(
+    judged: Tandem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = RateLimits(ServeSettings(tokens_per_minute=1_000_000), "redis+socket:///nonexistent/redis.sock")
+    monkeypatch.setattr(judged.gateway, "rate_limits", limits)
+    body = chat(best_of=K, max_tokens=400, ignore_eos=True)
+    (row,) = leave_in_the_middle(judged, body)
+    assert row.status == "cancelled" and row.text == "" and row.token_ids is None
+    (charged,) = limits._counts.values()
+    assert charged == K * 400 + math.ceil(len(json.dumps(body)) / BYTES_PER_TOKEN)
 
 
 @pytest.mark.parametrize("fields", [{"best_of": 17}, {"best_of": 0}, {"best_of": "4"}])
