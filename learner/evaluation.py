@@ -15,6 +15,7 @@ from feedback.learning_settings import EvaluationSettings
 from learner import conduct
 from learner.anchor import anchored
 from learner.diversity import diversity
+from learner.errors import TrainingDataInvalid
 from learner.estimates import estimate
 from learner.hardware import matmul_precision
 from learner.language_model import reply_logprobs
@@ -80,8 +81,11 @@ def evaluate(
     (`learner.anchor`). `kl_nats` is the KL of the candidate's reply from the reference's distribution, in nats a reply,
     estimated on the candidate's samples. `length_ratio` is tokens against tokens. `harm`, `refusals`, `flattery` and
     `agreement` are those of `learner.conduct`; `diversity` that of `learner.diversity`. What begins with `reference_`
-    is the reference's. `samples` are some of the replies themselves.
+    is the reference's. `samples` are some of the replies themselves. Raises TrainingDataInvalid where there is no
+    prompt, as after those of all held-out votes were erased.
     """
+    if not prompts:
+        raise TrainingDataInvalid("no held-out prompt is left to measure the candidate on: gather more votes")
     chosen = spaced(prompts, settings.prompts)
     rivals = [reference, *([] if serving is None else [serving.policy])]
     with matmul_precision(settings.matmul_precision, candidate.model):

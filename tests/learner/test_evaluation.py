@@ -6,6 +6,7 @@ import torch
 
 from feedback.figures import figures_of, figures_of_reference
 from feedback.learning_settings import EvaluationSettings
+from learner.errors import TrainingDataInvalid
 from learner.evaluation import HeldOutPrompt, Replies, Serving, _against, evaluate
 from learner.policy import Policy
 from learner.preference_model import PreferenceShape, new_preference_model
@@ -24,12 +25,17 @@ def policy(seed: int) -> Policy:
 
 
 def judged(
-    candidate: Policy, reference: Policy, watch: bool = False, serving: Policy | None = None, settings=SETTINGS
+    candidate: Policy,
+    reference: Policy,
+    watch: bool = False,
+    serving: Policy | None = None,
+    settings=SETTINGS,
+    prompts=PROMPTS,
 ) -> dict:
     objectives = PreferenceShape(("helpful", "harmless"), 1, 8, False)
     model = new_preference_model(reference.model, objectives, seed=1)
     return evaluate(
-        candidate, reference, model, PROMPTS, settings, reward_weights={"overall": 1.0}, max_prompt_tokens=64, seed=3,
+        candidate, reference, model, prompts, settings, reward_weights={"overall": 1.0}, max_prompt_tokens=64, seed=3,
         watch=new_preference_model(reference.model, objectives, seed=2) if watch else None,
         serving=None if serving is None else Serving("v1", serving),
     )  # fmt: skip
@@ -45,6 +51,11 @@ def test_the_gate_finds_its_figures():
         assert reference[name].value is not None, name
     assert own["evaluation.diversity.distinct_2"].value > 0
     assert "evaluation.diversity.entropy_nats" in reference
+
+
+def test_without_a_prompt_it_says_what_is_missing():
+    with pytest.raises(TrainingDataInvalid, match="no held-out prompt is left"):
+        judged(policy(1), policy(2), prompts=[])
 
 
 def test_a_policy_against_itself_is_neither_better_nor_worse():
