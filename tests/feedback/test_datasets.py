@@ -355,6 +355,12 @@ def test_the_next_freezing_removes_what_a_killed_one_left(store: Store, tmp_path
     os.utime(left, (0, 0))
     frozen = store.read(datasets.freeze, folder, SETTINGS)
     assert [path.name for path in folder.iterdir()] == [frozen.digest]
+    # Of a process that runs it is kept, however long that takes; under its own number a process finds an earlier one's.
+    running, own = (folder / f".{number}.unfinished" for number in (os.getppid(), os.getpid()))
+    for path in (running, own):
+        path.write_bytes(b"{}")
+        os.utime(path, (0, 0))
+    assert datasets.abandoned(folder) == [own]
 
 
 def test_a_dataset_that_was_recorded_in_part_is_completed(store: Store, tmp_path: Path) -> None:

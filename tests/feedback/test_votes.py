@@ -62,6 +62,32 @@ def test_each_objective_has_its_own_vote(store: Store) -> None:
     assert votes_counted(store, comparison_id) == 2
 
 
+def test_a_change_and_a_retraction_concern_one_vote_alone(store: Store) -> None:
+    comparison_id = add_comparison(store)
+    cast = {
+        (rater, objective): store.write(
+            votes.put, comparison_id, judgement("0", objective=objective), **(ME | {"rater": rater})
+        ).id
+        for rater in ("ann", "bob")
+        for objective in ("helpful", "harmless")
+    }
+    changed = store.write(votes.put, comparison_id, judgement("1", objective="helpful"), **ME)
+    assert changed.id == cast["ann", "helpful"]
+    (gone,) = store.write(votes.retract, comparison_id, "harmless", **(ME | {"rater": "bob"}))
+    assert gone.id == cast["bob", "harmless"]
+    said = {
+        whose: [revision.preferred for revision in store.read(votes.history, vote_id)]
+        for whose, vote_id in cast.items()
+    }
+    assert said == {
+        ("ann", "helpful"): ["0", "1"], ("ann", "harmless"): ["0"],
+        ("bob", "helpful"): ["0"], ("bob", "harmless"): ["0", None],
+    }  # fmt: skip
+    store.write(votes.put, add_comparison(store), judgement(), **(ME | {"rater": "eve"}))
+    with pytest.raises(NotFound):
+        store.write(votes.retract, comparison_id, None, **(ME | {"rater": "eve"}))
+
+
 def test_a_hundred_at_once_are_one(store: Store) -> None:
     comparison_id = add_comparison(store)
     ids: list[str] = []
