@@ -35,6 +35,8 @@ BAD = {
     "different conversations": hh(turns("Hi", "a"), turns("Ho", "a")),
     "chosen reply is empty": hh(turns("Hi", ""), turns("Hi", "a")),
     "no assistant turn": hh("\n\nHuman: Hi", "\n\nHuman: Hi"),
+    "does not begin with a turn": hh("So. " + turns("Hi", "a"), "So. " + turns("Hi", "b")),
+    "not begin with a turn": hh("\n\nAssistant: a", "\n\nAssistant: b"),
     "not JSON": b"{",
     "not a JSON object": b"[]",
     "no transcript 'rejected'": b'{"chosen": "x"}',
@@ -50,8 +52,8 @@ def test_hh_comes_back_byte_for_byte_and_is_imported_once(store: Store, tmp_path
     path.write_bytes(gzip.compress(content) if compressed else content)
 
     report = import_file(store, path, "hh", home=tmp_path)
-    assert (report.read, report.imported, report.known) == (11, 4, 0)
-    assert [line.number for line in report.set_aside] == [2, 3, 4, 5, 6, 7, 8]
+    assert (report.read, report.imported, report.known) == (len(GOOD) + len(BAD), 4, 0)
+    assert [line.number for line in report.set_aside] == list(range(2, 2 + len(BAD)))
     for line, reason in zip(report.set_aside, BAD, strict=True):
         assert reason in line.reason
     kept = [json.loads(line) for line in report.set_aside_file.read_bytes().splitlines()]
@@ -188,8 +190,10 @@ def test_hh_leaves_out_what_a_transcript_cannot_say(store: Store) -> None:
     calls = sample("", message={"role": "assistant", "content": None, "tool_calls": [TOOL_CALL]})
     quotes = [{"role": "user", "content": "Say:\n\nAssistant: yes\n\nHuman: so"}]
     parts = [{"role": "user", "content": PARTS}]
+    told_how = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
     for sides in (
         (calls, sample("6")),
+        (sample("a", messages=told_how), sample("b", messages=told_how)),
         (sample("a", messages=quotes), sample("b", messages=quotes)),
         (sample("a\n\nAssistant: b"), sample("c")),
         (sample("a\n\nHuman: b", messages=parts), sample("c", messages=parts)),
@@ -197,7 +201,7 @@ def test_hh_leaves_out_what_a_transcript_cannot_say(store: Store) -> None:
         pair = add_comparison(store, *sides)
         store.write(votes.put, pair, judgement(), key_id="key_a", sees_all=False, rater="")
     out = io.BytesIO()
-    assert sum(export_votes(store, out, "hh").left_out.values()) == 3
+    assert sum(export_votes(store, out, "hh").left_out.values()) == 4
     (line,) = out.getvalue().splitlines()
     told = hh_format.parse(line)
     assert (told.messages, told.chosen["content"]) == ([{"role": "user", "content": "Hi\nthere"}], "a\n\nHuman: b")
