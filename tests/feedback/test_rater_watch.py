@@ -50,6 +50,19 @@ def test_an_operator_who_releases_a_rater_is_not_overruled_by_the_same_votes(sto
     assert watch(store, SETTINGS) == {}
 
 
+def test_a_file_that_was_imported_is_nobody_to_be_set_apart(store: Store) -> None:
+    pairs = cast(store, crowd(6), pairs=60, votes_each=3)
+
+    def against_the_truth(session: object) -> None:
+        for key_id, name in (("key_a", "eve"), ("import", "file")):
+            for pair in pairs:
+                votes.put(session, pair, judgement("1"), key_id=key_id, sees_all=True, rater=name)
+
+    store.write(against_the_truth)
+    count_all(store)
+    assert names(store, set(watch(store, SETTINGS))) == {"eve"}
+
+
 def test_nobody_is_set_apart_where_that_is_switched_off(store: Store) -> None:
     cast(store, crowd(10, turned=3), pairs=150, votes_each=3)
     assert watch(store, SETTINGS.model_copy(update={"quarantine_outliers": False})) == {}
