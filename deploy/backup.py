@@ -37,6 +37,7 @@ SQLITE_RECORD, POSTGRES_RECORD, SETTINGS_FILE = "record.db", "record.dump", "tan
 FOLDERS = ("policies", "datasets", "iterations")
 TRAINING_STATE = ".state.safetensors"
 ALL = 1_000_000
+TWO_OF_A_NAME = (FileExistsError, NotADirectoryError, IsADirectoryError)
 
 
 class BackupInvalid(TandemError):
@@ -241,13 +242,15 @@ class Digesting:
 
 
 def _unpack(path: Path, to: Path) -> Contents:
-    """Every member is a plain file below a known name; nothing else in an archive is obeyed."""
+    """Every member is a plain file below a known name; nothing else in an archive is obeyed. One with holes is none: a
+    few bytes of it would fill the disk."""
     digests: dict[str, str] = {}
     said: dict[str, Any] = {}
     try:
         with tarfile.open(path, mode="r:") as tar:
             for member in tar:
-                source = tar.extractfile(member) if member.isreg() and _is_ours(member.name) else None
+                is_plain = member.isreg() and not member.issparse()
+                source = tar.extractfile(member) if is_plain and _is_ours(member.name) else None
                 if source is None:
                     raise BackupInvalid(f"{path}: {member.name!r} does not belong into a backup")
                 if member.name == CONTENTS:
@@ -255,14 +258,15 @@ def _unpack(path: Path, to: Path) -> Contents:
                 else:
                     digests[member.name] = _write(source, to / member.name)
         contents = Contents(**said)
+        listed = dict(contents.files)
     except FileNotFoundError:
         raise InvalidRequest(f"no such file: {path}") from None
-    except (tarfile.TarError, ValueError, TypeError, EOFError) as error:
+    except (tarfile.TarError, ValueError, TypeError, EOFError, RecursionError, *TWO_OF_A_NAME) as error:
         raise BackupInvalid(f"{path} is not a whole backup: {error}") from error
     if contents.form != FORM:
         raise BackupInvalid(f"{path} is of form {contents.form}; this release reads form {FORM}")
-    for name in sorted(contents.files.keys() | digests.keys()):
-        if contents.files.get(name) != digests.get(name):
+    for name in sorted(listed.keys() | digests.keys()):
+        if listed.get(name) != digests.get(name):
             raise BackupInvalid(f"{path}: {name} is not what was backed up")
     return contents
 

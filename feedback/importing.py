@@ -23,6 +23,8 @@ from feedback.objectives import OBJECTIVES
 from feedback.store import Store, imports
 
 BATCH = 1000
+MAX_LINE_BYTES = 64 * 1024 * 1024
+"""What is compressed to nearly nothing is no reason to fill the memory."""
 TRANCHES = ("rejection-sampled", "online", "base")
 
 
@@ -128,7 +130,7 @@ def lines(path: Path, on_progress: Callable[[int], None] = lambda _bytes: None) 
             if raw.read(2) == b"\x1f\x8b":
                 opened = gzip.GzipFile(fileobj=raw)
             raw.seek(0)
-            for number, read in enumerate(opened, start=1):
+            for number, read in enumerate(_bounded(opened), start=1):
                 line = read.removeprefix(codecs.BOM_UTF8) if number == 1 else read
                 if line.strip():
                     yield number, line
@@ -137,6 +139,13 @@ def lines(path: Path, on_progress: Callable[[int], None] = lambda _bytes: None) 
         where = f" beyond line {number}" if number else ""
         again = "; what was imported before that stays, and is known when the whole file is imported" if number else ""
         raise InvalidRequest(f"{path} cannot be read{where}: {_reason(error)}{again}", param="file") from error
+
+
+def _bounded(opened: BinaryIO | gzip.GzipFile) -> Iterator[bytes]:
+    while line := opened.readline(MAX_LINE_BYTES + 1):
+        if len(line) > MAX_LINE_BYTES:
+            raise OSError(f"the next one is longer than {MAX_LINE_BYTES} bytes")
+        yield line
 
 
 def _reason(error: Exception) -> str:

@@ -17,6 +17,9 @@ from feedback.formats import SetAside, load, red_team
 from feedback.importing import BATCH, Line, Report, keep_set_aside
 from feedback.store import Store, transcripts
 
+MAX_BYTES = 512 * 1024 * 1024
+"""Of what a file holds, uncompressed: it is read as a whole, since it may be one array."""
+
 
 def import_transcripts(
     store: Store, path: Path, *, home: Path, on_progress: Callable[[int], None] = lambda _bytes: None
@@ -68,8 +71,12 @@ def export_transcripts(store: Store, out: BinaryIO) -> Exported:
 def _records(path: Path) -> Iterator[tuple[int, bytes]]:
     """The records with their numbers, as bytes: lines, or the elements of the one array that the file is."""
     try:
-        content = path.read_bytes()
-        content = gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
+        with path.open("rb") as raw:
+            is_gzip = raw.read(2) == b"\x1f\x8b"
+        with gzip.open(path) if is_gzip else path.open("rb") as opened:
+            content = opened.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
+            raise OSError(f"it holds more than {MAX_BYTES} bytes; split it")
         content = content.removeprefix(codecs.BOM_UTF8)
     except (OSError, EOFError, zlib.error) as error:
         raise InvalidRequest(f"{path} cannot be read: {error}", param="file") from error

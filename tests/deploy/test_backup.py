@@ -250,6 +250,37 @@ def test_a_link_in_a_backup_is_refused(settings: Settings, tmp_path: Path) -> No
         restore(settings, tmp_path / "b.tar")
 
 
+def test_a_file_with_holes_is_refused_before_they_fill_the_disk(settings: Settings, tmp_path: Path) -> None:
+    holes = {"GNU.sparse.map": "0,0", "GNU.sparse.size": str(2**20), "GNU.sparse.name": "datasets/a/votes.jsonl"}
+    with tarfile.open(tmp_path / "b.tar", "w", format=tarfile.PAX_FORMAT) as tar:
+        info = tarfile.TarInfo("datasets/a/votes.jsonl")
+        info.pax_headers = holes
+        tar.addfile(info)
+    with pytest.raises(BackupInvalid, match="does not belong"):
+        restore(settings, tmp_path / "b.tar")
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        [("backup.json", b"[" * 100_000)],
+        [("backup.json", b'{"record": "record.db", "files": [1]}')],
+        [("policies/v0", b""), ("policies/v0/config.json", b"")],
+        [("record.db", b""), ("record.db", b"")],
+    ],
+)
+def test_what_no_backup_says_is_refused_in_a_line(
+    settings: Settings, tmp_path: Path, members: list[tuple[str, bytes]]
+) -> None:
+    with tarfile.open(tmp_path / "b.tar", "w") as tar:
+        for name, content in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    with pytest.raises(BackupInvalid, match="not a whole backup"):
+        restore(settings, tmp_path / "b.tar")
+
+
 def test_a_cut_off_file_is_refused(settings: Settings, tmp_path: Path) -> None:
     make_home(settings, versions=1).close()
     backup(settings, tmp_path / "b.tar")

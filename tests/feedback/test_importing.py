@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from feedback import importing
 from feedback.errors import InvalidRequest
 from feedback.exporting import export_votes
 from feedback.formats import hh as hh_format
@@ -128,6 +129,18 @@ def test_a_file_that_is_damaged_inside(store: Store, tmp_path: Path) -> None:
         import_file(store, path, "hh", home=tmp_path)
     with pytest.raises(InvalidRequest, match="no such file"):
         import_file(store, tmp_path / "other.jsonl", "hh", home=tmp_path)
+
+
+def test_a_line_that_has_no_end_is_not_read_to_it(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importing, "MAX_LINE_BYTES", 1000)
+    path = tmp_path / "helpful.jsonl.gz"
+    path.write_bytes(gzip.compress(b"{}\n" + b"[" * 1001))
+    with pytest.raises(InvalidRequest, match="beyond line 1: the next one is longer than 1000 bytes"):
+        import_file(store, path, "hh", home=tmp_path)
+    path.write_bytes(gzip.compress(b"{}\n" + b"[" * 999 + b"\n"))
+    assert import_file(store, path, "hh", home=tmp_path).read == 2
 
 
 def test_what_two_files_of_one_name_had_set_aside_is_kept(store: Store, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from feedback import red_team
 from feedback.errors import InvalidRequest
 from feedback.red_team import export_transcripts, import_transcripts
 from feedback.store import Store, votes
@@ -54,6 +55,16 @@ def test_a_vote_on_an_attack_is_exported_with_the_preferred_reply(store: Store) 
 def test_success_is_told_of_attacks_alone(store: Store) -> None:
     with pytest.raises(InvalidRequest, match="harmless"):
         store.write(votes.put, add_comparison(store), judgement(success=3), **ANN)
+
+
+def test_what_is_compressed_to_nearly_nothing_is_not_read_whole(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(red_team, "MAX_BYTES", 1000)
+    path = tmp_path / "attacks.jsonl.gz"
+    path.write_bytes(gzip.compress(b" " * 1001))
+    with pytest.raises(InvalidRequest, match="holds more than 1000 bytes"):
+        red_team.import_transcripts(store, path, home=tmp_path)
 
 
 def test_a_file_that_cannot_be_read(store: Store, tmp_path: Path) -> None:
