@@ -107,6 +107,10 @@ def server_arguments(settings: EngineSettings, policy: Path, socket: Path, devic
         arguments += ["--scheduler-cls", "serve.engine.scheduler.Scheduler"]
     else:
         arguments += ["--gpu-memory-utilization", str(settings.gpu_memory_utilization)]
+    if not any(argument.replace("_", "-").startswith("--tool-call-parser") for argument in settings.extra_args):
+        # The one compiler of grammars that bounds its work: a schema of 7 kB had another keep the engine from answering
+        # until it was taken for hung, and then the one that the chat went to. It cannot hold a reply to a tool's form.
+        arguments += ["--structured-outputs-config.backend", "guidance"]
     if settings.adapters:
         # One more, for the adapter by which the base itself is served.
         arguments += ["--enable-lora", "--max-loras", str(settings.adapters + 1)]

@@ -9,7 +9,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -113,17 +114,20 @@ def make_home(home: Path, folders: Path, database_url: str | None = None) -> tup
     return store, secrets
 
 
+WITH_TOOLS = ("--enable-auto-tool-choice", "--tool-call-parser", "hermes")
+
+
 class LauncherProcess:
     """The launcher of a home; ends with its engines."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, extra_args: Sequence[str] = WITH_TOOLS) -> None:
         environment = os.environ | {
             "TANDEM_HOME": str(settings.home),
             "OMP_NUM_THREADS": "1",
             "PYTHONPATH": str(ROOT),
             "TANDEM_ENGINE__SLOTS": str(settings.engine.slots),
             "TANDEM_ENGINE__ADAPTERS": str(settings.engine.adapters),
-            "TANDEM_ENGINE__EXTRA_ARGS": json.dumps(["--enable-auto-tool-choice", "--tool-call-parser", "hermes"]),
+            "TANDEM_ENGINE__EXTRA_ARGS": json.dumps(extra_args),
         }
         settings.home.mkdir(parents=True, exist_ok=True)
         with (settings.home / "launcher.log").open("wb") as log:
@@ -170,10 +174,16 @@ class ServerThread:
 @pytest.fixture(scope="session")
 def tandem(tmp_path_factory: pytest.TempPathFactory, policy_folders: Path) -> Iterator[Tandem]:
     """One running Tandem with two real engines, shared by all tests of the session. v0 serves at first."""
-    home = tmp_path_factory.mktemp("tandem") / "home"
+    with serving(tmp_path_factory.mktemp("tandem") / "home", policy_folders) as running:
+        yield running
+
+
+@contextmanager
+def serving(home: Path, policy_folders: Path, extra_args: Sequence[str] = WITH_TOOLS) -> Iterator[Tandem]:
+    """A running Tandem with two real engines, which were started with `extra_args`."""
     store, secrets = make_home(home, policy_folders)
     settings = load_settings(home=home)
-    launcher, server = LauncherProcess(settings), ServerThread(settings)
+    launcher, server = LauncherProcess(settings, extra_args), ServerThread(settings)
     server.start()
     try:
         running = Tandem(settings, store, server.url, secrets, server.app)

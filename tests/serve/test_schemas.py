@@ -1,11 +1,13 @@
 """Schemas that refer to themselves: those of trees and lists pass, one that says nothing is refused at the door."""
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from serve.chat.schemas import says_nothing
-from tests.serve.conftest import Tandem
+from tests.serve.conftest import Tandem, serving
 from tests.serve.test_chat import chat
 
 NODE = {"type": "object", "properties": {"next": {"anyOf": [{"$ref": "#/$defs/a~1b%20c"}, {"type": "null"}]}}}
@@ -41,6 +43,35 @@ def test_what_comes_back_to_itself_at_once_says_nothing(schema: dict[str, Any]) 
 @pytest.mark.parametrize("schema", SOMETHING)
 def test_others_are_the_engines_to_judge(schema: Any) -> None:
     assert not says_nothing(schema)
+
+
+def costly(word: str) -> dict[str, Any]:
+    """A few kilobytes whose compilation, without bounds, keeps an engine from answering for most of a minute."""
+    pattern = f"{word}(.{{1,500}}){{1,500}}"
+    return {"type": "object", "properties": {f"{word}{n}": {"type": "string", "pattern": pattern} for n in range(100)}}
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory, policy_folders: Path) -> Iterator[Tandem]:
+    """A Tandem as it comes: its engines call no tools."""
+    with serving(tmp_path_factory.mktemp("plain") / "home", policy_folders, extra_args=()) as running:
+        yield running
+
+
+@pytest.mark.engine
+def test_what_is_costly_to_follow_costs_no_engine_and_is_in_no_log(plain: Tandem) -> None:
+    with plain.client("chat") as client:
+        answer = client.post("/v1/chat/completions", json=chat(structured_outputs={"json": costly("a")}))
+        assert answer.status_code == 200, answer.text
+        too_many = {"choice": [f"private{n}" for n in range(3000)]}
+        answer = client.post("/v1/chat/completions", json=chat(structured_outputs=too_many))
+        assert (answer.status_code, answer.json()["error"]["code"]) == (500, "reply_failed")
+    with plain.client("operate") as client:
+        restarts = [line for line in client.get("/metrics").text.splitlines() if "engine_restarts_total{" in line]
+    assert all(line.endswith(" 0.0") for line in restarts)
+    assert {slot.state for slot in plain.gateway.pool.slots} == {"ready"}
+    logs = list((plain.settings.home / "logs").glob("engine-*.log"))
+    assert logs and not any(b"private7" in log.read_bytes() for log in logs)
 
 
 @pytest.mark.engine
