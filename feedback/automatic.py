@@ -19,6 +19,7 @@ from feedback.store import live_votes as votes_between
 from feedback.store.traffic import Shares
 
 ALL = 1_000_000
+CONFIDENCE = 0.95
 GIVEN_UP = "automatic.give_up"
 LEASE = "automatic"
 
@@ -89,13 +90,19 @@ def _of_challenger(at: Standing, challenger: int, settings: AutomaticSettings) -
 
 
 def _turned(rate: Figure, votes: int, settings: AutomaticSettings) -> bool:
-    """Whether enough live votes show, by the upper end of the interval, that the other version is better."""
-    return votes >= settings.votes_to_turn and rate.interval is not None and rate.interval[1] < settings.turned_below
+    """Whether enough live votes show, by the upper end of the interval, that the other version is better; those of a
+    single rater by the interval of their own votes."""
+    if rate.value is None or votes < settings.votes_to_turn:
+        return False
+    _, high = rate.interval or live_votes.wilson(rate.value, votes, CONFIDENCE)
+    return high < settings.turned_below
 
 
 def said(rate: Figure) -> str:
-    if rate.value is None or rate.interval is None:
+    if rate.value is None:
         return "no live win rate"
+    if rate.interval is None:
+        return f"live win rate {rate.value:.2f} {rate.note or ''}".rstrip()
     return f"live win rate {rate.value:.2f} ({rate.interval[0]:.2f} to {rate.interval[1]:.2f})"
 
 
@@ -140,4 +147,4 @@ def _live(session: Session, version: int | None, other: int | None) -> tuple[int
     if version is None or other is None:
         return 0, Figure()
     tallies = votes_between.between(session, version, other)
-    return sum(tally.votes for tally in tallies), live_votes.win_rate(tallies, 0.95)
+    return sum(tally.votes for tally in tallies), live_votes.win_rate(tallies, CONFIDENCE)

@@ -8,6 +8,8 @@ from statistics import NormalDist
 from feedback.figures import Figure
 from feedback.objectives import OBJECTIVES
 
+ONE_RATER = "of one rater, who tells nothing of others"
+
 
 @dataclass(frozen=True)
 class RaterTally:
@@ -51,14 +53,25 @@ def _rate_with_worst(
     if votes < min_votes:
         return Figure(note=f"{votes} live votes of the {min_votes} that are wanted")
     low, high = (
-        win_rate(without_loudest(tallies, raises=raises, raters=drop_raters, votes=drop_votes), confidence)
+        _for_rules(without_loudest(tallies, raises=raises, raters=drop_raters, votes=drop_votes), raises, confidence)
         for raises in (True, False)
     )
     said = f"without the {drop_raters} raters and {drop_votes} votes that weigh most"
     if low.value is None or high.value is None:
         alone = Figure(note=f"nothing is left {said}")
         return replace(win_rate(tallies, confidence), low=alone, high=alone)
-    return replace(win_rate(tallies, confidence), low=replace(low, note=said), high=replace(high, note=said))
+    low, high = (replace(end, note="; ".join(filter(None, (said, end.note)))) for end in (low, high))
+    return replace(win_rate(tallies, confidence), low=low, high=high)
+
+
+def _for_rules(tallies: list[RaterTally], wants_high: bool, confidence: float) -> Figure:
+    """The win rate with an interval, though one rater is left: that of their own votes against the version, while the
+    end that would speak for it is as far away as can be."""
+    found = win_rate(tallies, confidence)
+    if found.value is None or found.interval is not None:
+        return found
+    low, high = wilson(found.value, sum(tally.votes for tally in tallies), confidence)
+    return replace(found, interval=(0.0, high) if wants_high else (low, 1.0))
 
 
 def win_rate(tallies: Iterable[RaterTally], confidence: float) -> Figure:
@@ -66,26 +79,32 @@ def win_rate(tallies: Iterable[RaterTally], confidence: float) -> Figure:
 
     The spread between raters is the cluster-robust variance of a mean, sum over raters of (their score - mean * their
     votes)^2 / n^2 * R / (R - 1), with Student's t of R - 1 degrees of freedom: few raters say little of how far others
-    would differ from them.
+    would differ from them. Of one it is not defined (0 * 1 / 0, none of freedom: Cameron & Miller 2015, section VI, on
+    few clusters), so that there is no interval.
     """
     # Of use to few who import this.
     from scipy.special import stdtrit
 
-    tallies = _by_rater(tallies)
+    tallies = [tally for tally in _by_rater(tallies) if tally.votes]
     count = sum(tally.votes for tally in tallies)
     if count == 0:
         return Figure()
     mean = sum(tally.score for tally in tallies) / count
+    if len(tallies) == 1:
+        return Figure(mean, note=ONE_RATER)
+    low, high = wilson(mean, count, confidence)
+    spread = sum((tally.score - mean * tally.votes) ** 2 for tally in tallies) / count**2
+    reach = float(stdtrit(len(tallies) - 1, 0.5 + confidence / 2))
+    half = reach * math.sqrt(spread * len(tallies) / (len(tallies) - 1))
+    return Figure(mean, (max(0.0, min(low, mean - half)), min(1.0, max(high, mean + half))))
+
+
+def wilson(mean: float, count: int, confidence: float) -> tuple[float, float]:
+    """The score interval of a share of independent votes."""
     z = NormalDist().inv_cdf(0.5 + confidence / 2)
     center = (mean + z * z / (2 * count)) / (1 + z * z / count)
     half = z / (1 + z * z / count) * math.sqrt(mean * (1 - mean) / count + z * z / (4 * count * count))
-    low, high = center - half, center + half
-    if len(tallies) > 1:
-        spread = sum((tally.score - mean * tally.votes) ** 2 for tally in tallies) / count**2
-        reach = float(stdtrit(len(tallies) - 1, 0.5 + confidence / 2))
-        half = reach * math.sqrt(spread * len(tallies) / (len(tallies) - 1))
-        low, high = min(low, mean - half), max(high, mean + half)
-    return Figure(mean, (max(0.0, low), min(1.0, high)))
+    return max(0.0, center - half), min(1.0, center + half)
 
 
 def without_loudest(tallies: Iterable[RaterTally], *, raises: bool, raters: int, votes: int) -> list[RaterTally]:

@@ -40,6 +40,9 @@ def trying(share: float, votes: int, rate: Figure, **more: object) -> Standing:
         (trying(0.5, 100, GOOD), ("promote", 1, 0.0)),
         (trying(0.1, 19, BAD), None),
         (trying(0.1, 20, BAD), ("give_up", 1, 0.0)),
+        # One rater has no interval over raters; the one of their own votes reaches to .43 of 30, and to .57 of 20.
+        (trying(0.1, 30, Figure(0.25)), ("give_up", 1, 0.0)),
+        (trying(0.1, 20, Figure(0.35)), None),
         (trying(0.1, 5, GOOD, challenger_passes=False), ("give_up", 1, 0.0)),
         (trying(0.1, 200, BAD, shares_by_rule=False), None),
         (trying(0.1, 10, GOOD, serving=1), ("clear", 1, 0.0)),

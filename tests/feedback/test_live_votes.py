@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import event
 
-from feedback.live_votes import RaterTally, figures, win_rate, without_loudest
+from feedback.figures import figures_of
+from feedback.gate import judge
+from feedback.live_votes import ONE_RATER, RaterTally, figures, wilson, win_rate, without_loudest
 from feedback.store import Store, live_votes
 from feedback.worker import count_all
 from tests.feedback.live import vote_between
@@ -27,10 +29,29 @@ TALLIES = st.lists(
 
 
 def test_the_interval_is_wilsons_where_raters_agree() -> None:
-    """Newcombe 1998, table I: 81 of 263 by the score method is .2553 to .3662."""
-    found = win_rate([RaterTally("ann", "helpful", 81, 0, 182)], 0.95)
-    assert found.value == pytest.approx(81 / 263)
-    assert found.interval == pytest.approx((0.2553, 0.3662), abs=5e-5)
+    """Newcombe 1998, table I: 0 of 20 by the score method is 0 to .1611, and 15 of 148 is .0624 to .1605."""
+    for won, tied, lost, known in ((0, 0, 10, (0, 0.1611)), (7, 1, 66, (0.0624, 0.1605))):
+        found = win_rate([RaterTally(name, "helpful", won, tied, lost) for name in ("ann", "bob")], 0.95)
+        assert found.interval == pytest.approx(known, abs=5e-5)
+    assert wilson(81 / 263, 263, 0.95) == pytest.approx((0.2553, 0.3662), abs=5e-5)
+
+
+def test_one_rater_has_no_interval_and_no_rule_takes_them_for_many() -> None:
+    """Two raters are nearly sure, but the rules see what is said without either: by one person."""
+    for won, lost, rule, outcome in (
+        (30, 0, "live_win_rate_lower >= 0.5", "fail"),
+        (30, 0, "live_win_rate_upper >= 0.5", "pass"),
+        (0, 30, "live_win_rate_upper >= 0.5", "fail"),
+        (0, 30, "live_win_rate_upper <= 0.5", "fail"),
+    ):
+        both = [RaterTally(name, "helpful", won, 0, lost) for name in ("ann", "bob")]
+        found = figures(both, min_votes=20, drop_raters=1, drop_votes=2)
+        (verdict,) = judge([rule], figures_of({}, found), {}).verdicts
+        assert (verdict.outcome, verdict.note and ONE_RATER in verdict.note) == (outcome, True)
+        alone = win_rate(both[:1], 0.95)
+        assert (alone.value, alone.interval, alone.note) == (won / 30, None, ONE_RATER)
+    # Whose last vote was left out is no rater any more.
+    assert win_rate([*both[:1], RaterTally("cyd", "helpful", 0, 0, 0)], 0.95).interval is None
 
 
 def test_raters_who_differ_widen_it() -> None:
