@@ -69,6 +69,10 @@ def open_for(
     votes it got since. Raises NotFound when there is no such comparison.
     """
     wanted = _Wanted(_owners(key_id, sees_all), raters.find(session, key_id, rater), objective, votes_wanted)
+    return _page(session, wanted, limit, after)
+
+
+def _page(session: Session, wanted: "_Wanted", limit: int, after: str | None) -> tuple[list[Pair], bool]:
     last = None if after is None else _place_of(session, after, wanted.rater_id)
     rows = _most_informative(session, wanted, limit + 1, last)
     return _pairs(session, rows[:limit], wanted.rater_id), len(rows) > limit
@@ -88,16 +92,8 @@ def hand_on(
     """A later page of `open_for`, all of it in order. Each of its pairs has the probability 1, unless it was handed out
     with another."""
     rater_id = raters.find_or_create(session, key_id, rater)
-    pairs, more = open_for(
-        session,
-        key_id=key_id,
-        sees_all=sees_all,
-        rater=rater,
-        objective=objective,
-        votes_wanted=votes_wanted,
-        limit=limit,
-        after=after,
-    )
+    wanted = _Wanted(_owners(key_id, sees_all), rater_id, objective, votes_wanted)
+    pairs, more = _page(session, wanted, limit, after)
     _record(session, rater_id, [pair.comparison for pair in pairs], [1.0] * len(pairs), {"created_at", *PLACE})
     return pairs, more
 
