@@ -64,7 +64,8 @@ async def list_comparisons(
     parts: Parts,
     caller: ByKey,
     status: Annotated[
-        Literal["open", "all"], Query(description="`open`: those that want a vote of this rater; `all`: all of them, each once.")
+        Literal["open", "all"],
+        Query(description="`open`: those that want a vote of this rater; `all`: all of them, each once."),
     ] = "open",
     objective: Annotated[Objective, Query(description="Under which the rater is going to judge.")] = "helpful",
     rater: RaterName = "",
