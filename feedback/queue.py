@@ -23,6 +23,7 @@ VOTES, LEARNER = "votes", "learner"
 COUNT_VOTES = "feedback.count_votes"
 RUN_ITERATION = "learner.run_iteration"
 SOCKET_TIMEOUT_S = 2.0
+SENDING_PATIENCE_S = 0.3
 HINT_INTERVAL_S = 0.25
 MOST_LINKS = 32
 
@@ -60,6 +61,18 @@ def make_celery(settings: Settings) -> Celery:
     return app
 
 
+def make_sender(settings: Settings) -> Celery:
+    """The same for a process that sends and takes nothing: where Redis is not there it gives up at once, since the
+    record knows what is to be sent again. As it comes it would try for six seconds, each time."""
+    app = make_celery(settings)
+    app.conf.broker_transport_options |= {
+        "connect_retries_timeout": SENDING_PATIENCE_S,
+        "interval_start": SENDING_PATIENCE_S / 2,
+        "interval_step": 0,
+    }
+    return app
+
+
 @worker_process_init.connect
 def _end_with_the_worker(**_: Any) -> None:
     die_with_parent()
@@ -83,7 +96,7 @@ class VoteHints:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._celery = make_celery(settings)
+        self._celery = make_sender(settings)
         self._wanted = threading.Event()
         # Of the votes that the next task announces, the newest ones: where each was cast, in the traces.
         self._links: deque[str] = deque(maxlen=MOST_LINKS)
@@ -118,4 +131,4 @@ class VoteHints:
 
 def enqueue_iteration(settings: Settings, iteration_id: str) -> bool:
     """Hand an iteration to the learner. False when Redis does not answer: the scheduler will do it."""
-    return send(make_celery(settings), RUN_ITERATION, iteration_id)
+    return send(make_sender(settings), RUN_ITERATION, iteration_id)

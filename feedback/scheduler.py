@@ -19,7 +19,7 @@ from feedback import logs, rater_watch
 from feedback.erasure import Erasures
 from feedback.errors import RecordUnavailable
 from feedback.lifeline import die_with_parent
-from feedback.queue import COUNT_VOTES, RUN_ITERATION, make_celery, send
+from feedback.queue import COUNT_VOTES, RUN_ITERATION, make_sender, send
 from feedback.settings import LoopSettings, Settings, load_settings
 from feedback.store import Store, iterations, leases, now, samples, tallies, votes
 
@@ -143,7 +143,7 @@ def main() -> None:
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
-    scheduler = Scheduler(settings, Store(settings.record_url), make_celery(settings))
+    scheduler = Scheduler(settings, Store(settings.record_url), make_sender(settings))
     while not stopping.wait(min(settings.loop.check_interval_s, settings.feedback.sweep_interval_s)):
         try:
             scheduler.look()

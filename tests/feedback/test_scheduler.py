@@ -1,13 +1,16 @@
+import contextlib
 import os
+import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 from sqlalchemy.orm import Session
 
-from feedback.queue import VoteHints, make_celery, send
+from feedback.queue import COUNT_VOTES, VoteHints, make_celery, make_sender, send
 from feedback.scheduler import Scheduler, due
 from feedback.settings import LoopSettings, Settings, load_settings
 from feedback.store import Store, comparisons, counting, erasure, iterations, leases, raters, samples, votes
@@ -40,6 +43,33 @@ def settings(tmp_path: Path) -> Settings:
     settings = load_settings(home=tmp_path, loop=loop, redis_url=f"redis+socket://{tmp_path}/no.sock")
     Store(settings.record_url).migrate()
     return settings
+
+
+def test_what_only_sends_gives_up_at_once_where_redis_is_not_there(tmp_path: Path) -> None:
+    """As kombu comes it tries after 2 and after 6 seconds too, and the look that sends waits for it."""
+    asked: list[socket.socket] = []
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(tmp_path / "redis.sock"))
+        dead.listen()
+
+        def refuse() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    asked.append(dead.accept()[0])
+                    asked[-1].close()
+
+        refusing = threading.Thread(target=refuse)
+        refusing.start()
+        settings = load_settings(home=tmp_path, redis_url=f"redis+socket://{tmp_path}/redis.sock")
+        waits: list[float] = []
+        sleep = time.sleep
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr("kombu.utils.functional.sleep", lambda seconds: (waits.append(seconds), sleep(seconds)))
+            assert not send(make_sender(settings), COUNT_VOTES)
+        dead.shutdown(socket.SHUT_RDWR)
+    refusing.join()
+    assert asked
+    assert 0 < sum(waits) < 1
 
 
 @pytest.fixture
