@@ -106,6 +106,7 @@ def restore(settings: Settings, path: Path) -> Contents:
     taken = [name for name in (SQLITE_RECORD, *FOLDERS) if (home / name).exists()]
     if taken:
         raise Conflict(f"{home} holds {taken[0]} already; restore into a new --home")
+    is_new = not home.exists()
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     unpacked = home / ".restoring"
     shutil.rmtree(unpacked, ignore_errors=True)
@@ -121,6 +122,8 @@ def restore(settings: Settings, path: Path) -> Contents:
                 (unpacked / name).rename(home / name)
     finally:
         shutil.rmtree(unpacked)
+        if is_new and not any(home.iterdir()):
+            home.rmdir()
     return contents
 
 
