@@ -53,6 +53,8 @@ def take_home(home: Path) -> IO[str]:
     while True:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Of one that was killed; its number may be that of another process by now.
+            forget_state(home)
             return lock
         except BlockingIOError:
             if time.monotonic() > until:
@@ -80,7 +82,7 @@ def is_held(home: Path) -> bool:
 
 
 def read_state(home: Path) -> StackState | None:
-    """What the supervisor of `home` wrote down, or None when none runs."""
+    """What the supervisor of `home` wrote down, or None when none runs, or has written nothing yet."""
     if not is_held(home):
         return None
     try:

@@ -68,7 +68,7 @@ class Stack:
 
     async def run(self) -> bool:
         for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, self._asked_to_end)
+            asyncio.get_running_loop().add_signal_handler(number, self._asked_to_end, number)
         try:
             bounding = asyncio.create_task(self._bound_logs())
             starting = asyncio.create_task(self._start())
@@ -98,8 +98,9 @@ class Stack:
                 self._write_down()
             await asyncio.sleep(LOGS_INTERVAL_S)
 
-    def _asked_to_end(self) -> None:
-        if self.stopping.is_set():  # asked twice: at once
+    def _asked_to_end(self, number: signal.Signals) -> None:
+        # Ctrl-C once more: at once. `tandem down` may be asked by several who do not know of each other.
+        if self.stopping.is_set() and number == signal.SIGINT:
             for process in self.processes:
                 process.kill()
         self.stopping.set()

@@ -1,5 +1,6 @@
 """`tandem up`, `down`, `status`: the processes of a home."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -121,15 +122,21 @@ def down(home: Home = None) -> None:
     from feedback.settings import load_settings
 
     folder = load_settings(home=home).home
-    state = read_state(folder)
-    if state is None:
+    if not is_held(folder):
         say(f"nothing runs for {folder}")
         return
-    os.kill(state.pid, signal.SIGTERM)
     until = time.monotonic() + DOWN_TIMEOUT_S
+    asked: int | None = None
     while is_held(folder):
+        # One that is just being started says who it is in a moment.
+        if asked is None and (state := read_state(folder)) is not None:
+            asked = state.pid
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(asked, signal.SIGTERM)
         if time.monotonic() > until:
-            raise TandemError(f"process {state.pid} did not end within {DOWN_TIMEOUT_S:.0f} s; kill -9 {state.pid}")
+            who = "what runs there" if asked is None else f"process {asked}"
+            hint = "" if asked is None else f"; kill -9 {asked}"
+            raise TandemError(f"{who} did not end within {DOWN_TIMEOUT_S:.0f} s{hint}")
         time.sleep(0.1)
     say(f"ended what ran for {folder}")
 

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -40,6 +42,46 @@ def test_what_was_written_down_counts_only_while_its_writer_runs(tmp_path: Path)
         assert read_state(tmp_path) is None
         write_state(tmp_path, STATE)
     assert read_state(tmp_path) is None
+
+
+def test_what_a_killed_supervisor_left_is_not_taken_for_that_of_the_next_one(tmp_path: Path) -> None:
+    prepare_home(tmp_path)
+    write_state(tmp_path, STATE)
+    with take_home(tmp_path):
+        assert read_state(tmp_path) is None
+
+
+SLOW_TO_SAY_WHO_IT_IS = """
+import os, pathlib, signal, sys, time
+from deploy.running import StackState, take_home, write_state
+home, asked = pathlib.Path(sys.argv[1]), []
+signal.signal(signal.SIGTERM, lambda *_: asked.append(1))
+with take_home(home):
+    print("held", flush=True)
+    if sys.stdin.readline():
+        write_state(home, StackState(os.getpid(), "starting", "", 0.0))
+        until = time.monotonic() + 20
+        while not asked and time.monotonic() < until:
+            time.sleep(0.01)
+    sys.exit(not asked)
+"""
+
+
+def test_one_that_has_not_said_yet_who_it_is_is_ended_too(tmp_path: Path) -> None:
+    prepare_home(tmp_path)
+    with start([sys.executable, "-c", SLOW_TO_SAY_WHO_IT_IS, str(tmp_path)]) as supervisor:
+        assert supervisor.stdin and supervisor.stdout and supervisor.stdout.readline() == "held\n"
+        with start([sys.executable, "-m", "deploy.command", "down", "--home", str(tmp_path)]) as down:
+            with pytest.raises(subprocess.TimeoutExpired):
+                down.wait(4)
+            supervisor.stdin.write("go\n")
+            supervisor.stdin.flush()
+            assert supervisor.wait(20) == 0
+            assert down.wait(20) == 0
+
+
+def start(command: list[str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
 def test_a_home_that_is_not_there_is_not_held(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 import asyncio
 import json
+import signal
 import socket
 import sys
 from pathlib import Path
@@ -73,6 +74,39 @@ def test_a_state_that_cannot_be_written_down_ends_nothing_and_is_told_once(
     stack._write_down()
     assert stack.written
     assert json.loads((tmp_path / "run" / "supervisor.json").read_text())["processes"][0]["state"] == "ended"
+
+
+FINISHES = """
+import signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: (time.sleep(0.5), sys.exit(0)))
+open(sys.argv[1], "w").close()
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize(("again", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, -signal.SIGKILL)])
+def test_two_who_ask_it_to_end_do_not_cut_off_what_is_in_flight(
+    tmp_path: Path, again: signal.Signals, code: int
+) -> None:
+    """Ctrl-C for a second time does."""
+    prepare_home(tmp_path)
+    stack, up = Stack(Settings(home=tmp_path), 1, Announcer()), tmp_path / "up"
+    program = Program("api", [sys.executable, "-c", FINISHES, str(up)], tmp_path / "it.log", grace_s=10)
+
+    async def run() -> None:
+        process = Supervised(program, stack._write_down)
+        stack.processes.append(process)
+        await process.start()
+        while not up.exists():
+            await asyncio.sleep(0.02)
+        stack._asked_to_end(signal.SIGTERM)
+        ending = asyncio.create_task(process.stop())
+        await asyncio.sleep(0.1)
+        stack._asked_to_end(again)
+        await ending
+        assert process.state.exit_code == code
+
+    asyncio.run(run())
 
 
 def test_the_operators_key_is_made_once_and_read_by_its_owner_alone(tmp_path: Path) -> None:
