@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sqlalchemy import Select, bindparam, func, literal, select, tuple_, update
+from sqlalchemy import Select, bindparam, literal, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from feedback.errors import NotFound
@@ -309,12 +309,12 @@ def _places(wanted: _Wanted) -> list[tuple[int, str | None]]:
 
 
 def _count_at(session: Session, wanted: _Wanted, votes_counted: int, owner: str | None) -> int:
-    draws = wanted.at(votes_counted, owner).with_only_columns(Comparison.draw).order_by(Comparison.draw)
-    some = session.scalars(draws.offset(COUNTED_EXACTLY).limit(1)).one_or_none()
-    if some is None:
-        return session.scalars(select(func.count()).select_from(draws.subquery())).one()
+    some = wanted.at(votes_counted, owner).with_only_columns(Comparison.draw).order_by(Comparison.draw)
+    draws = list(session.scalars(some.limit(COUNTED_EXACTLY + 1)))
+    if len(draws) <= COUNTED_EXACTLY:
+        return len(draws)
     # The draws are spread evenly from 0 to 1, so that many of them below this one tell how many there are.
-    return round(COUNTED_EXACTLY / some)
+    return round(COUNTED_EXACTLY / draws[-1])
 
 
 def _draw(
