@@ -327,6 +327,13 @@ def _take_write_lock(connection: Any) -> None:
         time.sleep(SQLITE_TURN_POLL_S)
 
 
+def plan_anew(session: Session) -> None:
+    """Have Postgres plan what follows in this transaction for the values at hand: for statements whose right plan hangs
+    on them. Of one that it has run five times it keeps a plan for any values."""
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(text("SET LOCAL plan_cache_mode = force_custom_plan"))
+
+
 def insert(session: Session, table: Any) -> Any:
     """An INSERT of the session's own dialect, so that `on_conflict_do_nothing` and `..._do_update` can be used."""
     return insert_of(session.get_bind().dialect.name)(table)
@@ -361,4 +368,4 @@ def page(
     return rows[:limit], len(rows) > limit
 
 
-__all__ = ["Store", "insert", "now", "page"]
+__all__ = ["Store", "insert", "now", "page", "plan_anew"]

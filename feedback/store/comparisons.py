@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from feedback.errors import NotFound
 from feedback.schema import Comparison, Handout, Sample, Vote, has_ended
-from feedback.store import checks, insert, now, page, raters
+from feedback.store import checks, insert, now, page, plan_anew, raters
 from feedback.store.checks import Shares
 
 IMPORTED = "import"
@@ -73,6 +73,7 @@ def open_for(
 
 
 def _page(session: Session, wanted: "_Wanted", limit: int, after: str | None) -> tuple[list[Pair], bool]:
+    plan_anew(session)
     last = None if after is None else _place_of(session, after, wanted.rater_id)
     rows = _most_informative(session, wanted, limit + 1, last)
     return _pairs(session, rows[:limit], wanted.rater_id), len(rows) > limit
@@ -120,6 +121,8 @@ def hand_out(
     percent beyond.
     """
     rng = rng or random.Random()
+    # Whether a rater has judged hardly any pair or nearly all of them.
+    plan_anew(session)
     rater_id = raters.find_or_create(session, key_id, rater)
     wanted = _Wanted(_owners(key_id, sees_all), rater_id, objective, votes_wanted)
     ranked = _most_informative(session, wanted, limit + 1, None)
