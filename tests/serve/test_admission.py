@@ -144,6 +144,21 @@ async def test_patience_begins_anew_when_a_change_has_ended(monkeypatch: pytest.
     assert clock() - changing_at[-1] > admission.PATIENCE_S
 
 
+async def test_an_engine_to_be_avoided_is_taken_only_where_no_other_holds_the_version(pool: Pool) -> None:
+    pool.slots[1].version = pool.slots[1].wanted = 1
+    assert {(await pool.seat(None, "a", frozenset({0}))).slot.index for _ in range(2)} == {1}
+    pool.slots[1].version = pool.slots[1].wanted = 0
+    assert (await pool.seat(None, "a", frozenset({0}))).slot.index == 0
+
+
+async def test_there_is_never_less_than_no_room(pool: Pool) -> None:
+    assert pool.room() == (8, 8)
+    await pool.seat(None, "a", size=3)
+    assert pool.room() == (8, 5)
+    await pool.seat(0, "a", size=9)
+    assert pool.room() == (8, 0)
+
+
 @pytest.fixture
 def pool(tmp_path: Path) -> Pool:
     """Two slots that hold v1, which serves, and v0."""
