@@ -186,6 +186,9 @@ class PPOSettings(RehearsalSettings):
     episodes_per_forward: int = Field(64, gt=0)
     """Episodes in one forward and backward pass; lower it when memory is short, the gradient stays the same."""
 
+    tokens_per_forward: int = Field(16_384, gt=0)
+    """Tokens in one forward and backward pass, prompts, replies and padding: fewer episodes where they are longer."""
+
     clip_range: float = Field(0.2, gt=0)
     """PPO's clip range of the probability ratio."""
 

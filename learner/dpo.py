@@ -37,10 +37,11 @@ from learner.rehearsal import Rehearsal
 from learner.rounded_weights import rounded_once
 from learner.sampler import TorchSampler
 from learner.schedule import batch_of, set_learning_rates
+from learner.sequences import Room
 from learner.trained import Trained
 from learner.training_state import TrainingState, restore
 
-REHEARSED_PER_FORWARD = 16
+REHEARSED = Room(rows=16, tokens=1 << 13)
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,7 @@ def _new_rehearsal(
             settings,
             max_new_tokens=settings.max_reply_tokens,
             temperature=1.0,
-            rows=REHEARSED_PER_FORWARD,
+            room=REHEARSED,
             seed=seed,
         )
 

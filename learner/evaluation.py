@@ -18,14 +18,12 @@ from learner.diversity import diversity
 from learner.errors import TrainingDataInvalid
 from learner.estimates import estimate
 from learner.hardware import matmul_precision
-from learner.language_model import reply_logprobs
+from learner.language_model import reply_logprobs, room_without_gradients
 from learner.policy import Message, Policy
 from learner.preference_model import PreferenceModel
 from learner.prompts import HARMLESS
 from learner.sampler import Samples, TorchSampler
 from learner.win_rates import Scored, win_rates
-
-ROWS_PER_FORWARD = 64
 
 
 @dataclass(frozen=True)
@@ -228,19 +226,20 @@ def spaced(of: Sequence[Any], count: int) -> list[Any]:
 @torch.no_grad()
 def standard_scores(preference_model: PreferenceModel, samples: Samples) -> Tensor:
     """Scores [B, O] in units of their deviation, on the CPU."""
-    rows = torch.arange(len(samples.episodes), device=samples.episodes.tokens_B_T.device)
-    scores = [preference_model.score(samples.episodes.take(index_B)) for index_B in rows.split(ROWS_PER_FORWARD)]
-    return (torch.cat(scores) / preference_model.scale_O).cpu()
+    episodes = samples.episodes
+    scores_B_O = torch.zeros(len(episodes), len(preference_model.shape.columns))
+    for rows_B in episodes.by_length(room_without_gradients(preference_model.trunk)):
+        scores_B_O[rows_B.cpu()] = (preference_model.score(episodes.take(rows_B)) / preference_model.scale_O).cpu()
+    return scores_B_O
 
 
 @torch.no_grad()
 def _kl(candidate: Policy, reference: Policy, samples: Samples, temperature: float) -> Tensor:
     """Sum over each reply's tokens of logp - logp_reference, [B] in nats, on the CPU, both at the temperature of the
     samples: else its mean would be no KL."""
-    rows = torch.arange(len(samples.episodes), device=samples.episodes.tokens_B_T.device)
-    sums = []
-    for index_B in rows.split(ROWS_PER_FORWARD):
-        piece = samples.episodes.take(index_B)
+    kl_B = torch.zeros(len(samples.episodes))
+    for rows_B in samples.episodes.by_length(room_without_gradients(candidate.model)):
+        piece = samples.episodes.take(rows_B)
         own_N, other_N = (reply_logprobs(policy.model, piece, temperature) for policy in (candidate, reference))
-        sums.append(piece.unpack(own_N - other_N).sum(dim=1).cpu())
-    return torch.cat(sums)
+        kl_B[rows_B.cpu()] = piece.unpack(own_N - other_N).sum(dim=1).cpu()
+    return kl_B

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from feedback.learning_settings import DPOSettings, PPOSettings
 from feedback.store.samples import prompt_digest
-from learner.language_model import rows_without_gradients
+from learner.language_model import room_without_gradients
 from learner.outliers import discriminant, held_out_auroc
 from learner.policy import Message, Policy
 from learner.preference_model import PreferenceModel
@@ -36,7 +36,6 @@ TELLING = 0.65
 # Of the voted prompts, how many the starting policy is asked, and how often each.
 MOST_ASKED = 512
 REPLIES_EACH = 8
-ROWS_PER_FORWARD = 64
 # Those with most harm at stake are learnt against those with least. The built-in world, 361 prompts: the chance that a
 # harmful prompt then stood above another one was .91 to 1 over six preference models, .85 to .98 by the spread of the
 # difference of the scores, .8 to .91 by their covariance.
@@ -202,7 +201,7 @@ def harm_at_stake(
     scores_R_2 = torch.zeros(len(rows), 2, dtype=torch.float64)
     trunk = preference_model.trunk
     with rounded_once(trunk, preference_model.start):
-        for rows_B in episodes.by_length(rows_without_gradients(trunk, episodes, ROWS_PER_FORWARD)):
+        for rows_B in episodes.by_length(room_without_gradients(trunk)):
             scores_R_2[rows_B.cpu()] = preference_model.score(episodes.take(rows_B))[:, columns].double().cpu()
     helpful_R, harmless_R = (scores_R_2 - scores_R_2.mean(dim=0)).unbind(dim=1)
     slope = (helpful_R @ harmless_R) / (helpful_R @ helpful_R).clamp(min=1e-12)

@@ -18,7 +18,7 @@ from learner.errors import ModelNotSupported
 from learner.few_shapes import rounded_down, with_rows_to_spare
 from learner.hardware import matmul_precision
 from learner.number_format import exactly
-from learner.sequences import Episodes
+from learner.sequences import Episodes, Room
 
 # 64 MB in fp32, or half a gigabyte on a GPU, where each piece adds to the output layer's whole gradient; three such
 # tensors live at a time.
@@ -26,6 +26,8 @@ LOGITS_PER_PIECE = {"cpu": 1 << 24, "cuda": 1 << 27}
 # Hidden values of a pass without gradients, all tokens together: of one layer at a time, in bf16, about a gigabyte.
 # Fewer passes are fewer launches; on a CPU nothing is gained by it.
 VALUES_PER_PASS = {"cuda": 1 << 25}
+# Of a pass in which no gradients are computed before or after.
+USUAL_ROOM = Room(rows=64, tokens=1 << 14)
 
 
 @dataclass(frozen=True)
@@ -55,11 +57,11 @@ def states_at(states_B_T_D: Tensor, read_B_T: Tensor) -> Tensor:
     return states_B_T_D.flatten(0, 1).index_select(0, read_B_T.flatten().nonzero().squeeze(1))
 
 
-def rows_without_gradients(model: PreTrainedModel, episodes: Episodes, least: int) -> int:
-    """How many rows of `episodes` go through one pass that keeps nothing for gradients: `least`, which one with
-    gradients takes, or on a GPU as many more as are still small."""
-    values = episodes.tokens_B_T.shape[1] * model.config.get_text_config().hidden_size
-    return max(least, VALUES_PER_PASS.get(model.device.type, 0) // values)
+def room_without_gradients(model: PreTrainedModel, room: Room = USUAL_ROOM) -> Room:
+    """The room of a pass that keeps nothing for gradients: `room`, which one with gradients has, or on a GPU as much
+    more as is still small."""
+    tokens = VALUES_PER_PASS.get(model.device.type, 0) // model.config.get_text_config().hidden_size
+    return Room(max(room.rows, tokens), max(room.tokens, tokens))
 
 
 def predicting_states(model: PreTrainedModel, episodes: Episodes) -> Tensor:

@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from feedback.learning_settings import RehearsalSettings
-from learner.language_model import predicting_states, rows_without_gradients
+from learner.language_model import predicting_states, room_without_gradients
 from learner.rounded_weights import rounded_once
 from learner.sampler import Sampler
-from learner.sequences import Episodes
+from learner.sequences import Episodes, Room
 from learner.trained import Trained
 
 
@@ -31,7 +31,7 @@ class Rehearsal:
     """The starting policy's own replies, and how strongly the policy is held to them.
 
     `start_states` are the hidden states [R, D] that the start predicts each reply from, on the CPU: they never change,
-    and are a small part of what the logits would take. `temperature` is the policy's, `rows` go through one pass.
+    and are a small part of what the logits would take. `temperature` is the policy's; a pass has `room`.
     """
 
     start: PreTrainedModel
@@ -39,7 +39,7 @@ class Rehearsal:
     start_states: tuple[Tensor, ...]
     settings: RehearsalSettings
     temperature: float
-    rows: int
+    room: Room
 
     @property
     def start_head(self) -> nn.Module:
@@ -57,7 +57,7 @@ class Rehearsal:
         *,
         max_new_tokens: int,
         temperature: float,
-        rows: int,
+        room: Room,
         seed: int,
     ) -> "Rehearsal":
         """`rehearsal_replies` replies to the prompts (token ids), to each as many as to another or one more; `sampler`
@@ -70,13 +70,13 @@ class Rehearsal:
         ).episodes
         states: dict[int, Tensor] = {}
         with torch.no_grad(), rounded_once(start):
-            for rows_B in replies.by_length(rows_without_gradients(start, replies, rows)):
+            for rows_B in replies.by_length(room_without_gradients(start, room)):
                 piece = replies.take(rows_B)
                 states_N_D = predicting_states(start, piece).cpu()
                 of_rows = states_N_D.split(piece.reply_lengths_B.tolist())
                 states |= dict(zip(rows_B.tolist(), of_rows, strict=True))
         in_order = tuple(states[row] for row in range(len(replies)))
-        return cls(start, replies, in_order, settings, temperature, rows)
+        return cls(start, replies, in_order, settings, temperature, room)
 
     def add_gradients(self, policy: Trained, generator: torch.Generator) -> Tensor:
         """Add the gradient of the weighted KL, mean over the tokens of `rehearsal_episodes` of the replies, which
@@ -86,7 +86,7 @@ class Rehearsal:
         order_B = torch.randperm(len(self.replies), generator=generator)[: settings.rehearsal_episodes]
         tokens = sum(len(self.start_states[row]) for row in order_B.tolist())
         mean = torch.zeros((), device=device)
-        for piece_B in self.replies.by_length(self.rows * processes.count, order_B.to(device)):
+        for piece_B in self.replies.by_length(self.room, order_B.to(device), processes=processes.count):
             rows_B = processes.share(piece_B)
             start_hidden_N_D = torch.cat([self.start_states[row] for row in rows_B.tolist()])
             start_hidden_N_D = start_hidden_N_D.to(device, non_blocking=True)

@@ -7,10 +7,37 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from feedback.learning_settings import PPOSettings
+
 
 def positions(mask_B_S: Tensor) -> Tensor:
     """Places [B, S] of tokens in rows that are padded on the left, where `mask_B_S` is 0; there 0."""
     return (mask_B_S.cumsum(dim=1) - 1).clamp(min=0)
+
+
+@dataclass(frozen=True)
+class Room:
+    """What one pass through a model holds: so many rows, and so many tokens with their padding. One row always fits."""
+
+    rows: int
+    tokens: int
+
+    @classmethod
+    def of(cls, settings: PPOSettings) -> "Room":
+        """That of a pass with gradients in PPO."""
+        return cls(settings.episodes_per_forward, settings.tokens_per_forward)
+
+    def sizes(self, lengths: Sequence[int], processes: int = 1) -> list[int]:
+        """How many rows of these lengths, the shortest first, go through each pass, where each of `processes` takes
+        every so-manieth of them. All of them have as many, if `lengths` are a multiple."""
+        sizes: list[int] = []
+        for first in range(0, len(lengths), processes):
+            rows_of_each = lengths[first : first + processes]
+            rows = sizes[-1] // processes + 1 if sizes else 0
+            if not sizes or rows > self.rows or rows * rows_of_each[-1] > self.tokens:
+                sizes.append(0)
+            sizes[-1] += len(rows_of_each)
+        return sizes
 
 
 @dataclass(frozen=True)
@@ -53,13 +80,15 @@ class Episodes:
         width = int((prompt_lengths_B + reply_lengths_B).max())
         return Episodes(self.tokens_B_T[index_B, :width], prompt_lengths_B, reply_lengths_B)
 
-    def by_length(self, size: int, among_B: Tensor | None = None) -> tuple[Tensor, ...]:
-        """Row numbers, all or those `among_B`, in batches of `size`, rows of like length together, so that little
-        padding is computed."""
+    def by_length(self, room: Room, among_B: Tensor | None = None, *, processes: int = 1) -> tuple[Tensor, ...]:
+        """Row numbers, all or those `among_B`, in batches that are shared out among `processes`, each of which has
+        `room`; rows of like length together, so that little padding is computed."""
         lengths_B = self.prompt_lengths_B + self.reply_lengths_B
-        if among_B is None:
-            return lengths_B.argsort().split(size)
-        return among_B[lengths_B[among_B].argsort()].split(size)
+        order_B = lengths_B.argsort() if among_B is None else among_B[lengths_B[among_B].argsort()]
+        # Seen without waiting for a GPU.
+        if min(room.rows, len(order_B)) * self.tokens_B_T.shape[1] <= room.tokens:
+            return order_B.split(room.rows * processes)
+        return order_B.split(room.sizes(lengths_B[order_B].tolist(), processes))
 
     @cached_property
     def reply_mask_B_R(self) -> Tensor:

@@ -10,12 +10,12 @@ from transformers import PreTrainedModel
 from feedback.learning_settings import PPOSettings
 from learner.critic import Critic, PreferenceCritic
 from learner.errors import TrainingDiverged
-from learner.language_model import reply_logprobs, rows_without_gradients
+from learner.language_model import reply_logprobs, room_without_gradients
 from learner.losses import truncated_importance_weights
 from learner.preference_model import PreferenceModel
 from learner.rounded_weights import rounded_once
 from learner.sampler import Sampler, Samples
-from learner.sequences import Episodes
+from learner.sequences import Episodes, Room
 from learner.trained import Trained
 
 
@@ -110,9 +110,9 @@ class Rollouts:
     def _looked_at(self, episodes: Episodes, compute: bool) -> dict[str, Tensor]:
         """What the models say of the replies, by name and row: [B, R] of each token, [B, O] of each reply."""
         temperature, processes = self.settings.temperature, self.policy.processes
-        rows = rows_without_gradients(self.start, episodes, self.settings.episodes_per_forward)
+        room = room_without_gradients(self.start, Room.of(self.settings))
         parts: dict[str, Tensor] = {}
-        for rows_B in episodes.by_length(rows * processes.count):
+        for rows_B in episodes.by_length(room, processes=processes.count):
             index_B = processes.share(rows_B)
             piece = episodes.take(index_B)
             values: dict[str, Tensor] = {}
@@ -151,8 +151,9 @@ class Rollouts:
         count = self.settings.checked_replies + -self.settings.checked_replies % processes.count
         rows_B = torch.arange(count, device=episodes.tokens_B_T.device) * (len(episodes) // count)
         sums = torch.zeros(2, device=rows_B.device)
-        rows = rows_without_gradients(self.start, episodes, self.settings.episodes_per_forward)
-        for index_B in processes.share(rows_B).split(rows):
+        room = room_without_gradients(self.start, Room.of(self.settings))
+        for piece_B in episodes.by_length(room, rows_B, processes=processes.count):
+            index_B = processes.share(piece_B)
             piece = episodes.take(index_B)
             _, now_N = self.policy.reply_pass(piece, self.settings.temperature)
             sampler_N = piece.pack(samples.logprobs_B_R[index_B])

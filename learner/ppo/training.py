@@ -25,6 +25,7 @@ from learner.processes import ALONE, Processes
 from learner.prompts import HARMLESS, PromptPool, TrainingPrompt
 from learner.rehearsal import Rehearsal
 from learner.sampler import Sampler, TorchSampler
+from learner.sequences import Room
 from learner.sharding import shard
 from learner.shared_sampler import SharedSampler
 from learner.trained import Trained
@@ -307,7 +308,7 @@ class PPO:
                 settings,
                 max_new_tokens=settings.max_new_tokens,
                 temperature=settings.temperature,
-                rows=settings.episodes_per_forward,
+                room=Room.of(settings),
                 seed=self.step_seed() + 63,
             )
 

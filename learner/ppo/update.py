@@ -14,7 +14,7 @@ from learner.ppo.rollout import Rollout
 from learner.processes import Processes
 from learner.rehearsal import Rehearsal
 from learner.rounded_weights import rounded_once
-from learner.sequences import Episodes
+from learner.sequences import Episodes, Room
 from learner.sharding import clip_gradients
 from learner.trained import Trained
 
@@ -86,6 +86,7 @@ class Updater:
         if rollout.states_N_D is not None:
             per_token["states"] = rollout.states_N_D
         padded = {name: episodes.unpack(values_N) for name, values_N in per_token.items()}
+        room = Room.of(settings)
         minibatches = len(episodes) / settings.episodes_per_minibatch
         tokens_per_minibatch = len(advantages_N) / minibatches
         processes = self.policy.processes
@@ -95,7 +96,7 @@ class Updater:
         rehearsed = torch.Generator().manual_seed(seed + 32)
         for index_B in self._minibatches(len(episodes), seed):
             with rounded_once(*models):
-                for rows_B in episodes.by_length(settings.episodes_per_forward * processes.count, index_B):
+                for rows_B in episodes.by_length(room, index_B, processes=processes.count):
                     piece_B = processes.share(rows_B)
                     piece = episodes.take(piece_B)
                     data = {name: piece.pack(value, piece_B) for name, value in padded.items()}

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from feedback.learning_settings import PPOSettings
+from learner import trained
 from learner.critic import Critic
 from learner.errors import CheckpointInvalid, TrainingDataInvalid, TrainingDiverged
 from learner.language_model import VALUES_PER_PASS, reply_logprobs
@@ -177,8 +178,19 @@ def gradients(settings) -> list[torch.Tensor]:
     return kept
 
 
-def test_cutting_a_minibatch_into_pieces_leaves_the_gradient():
-    whole, pieces = (gradients(SETTINGS.model_copy(update={"episodes_per_forward": n})) for n in (32, 5))
+@pytest.mark.parametrize(("bound", "at_most"), [("episodes_per_forward", 5), ("tokens_per_forward", 40)])
+def test_cutting_a_minibatch_into_pieces_leaves_the_gradient(bound, at_most, monkeypatch):
+    passes = []
+    look = trained.Trained.reply_pass
+    monkeypatch.setattr(
+        trained.Trained, "reply_pass", lambda self, piece, *a: passes.append(piece) or look(self, piece, *a)
+    )
+    whole = gradients(SETTINGS.model_copy(update={"episodes_per_forward": 32}))
+    once = len(passes)
+    pieces = gradients(SETTINGS.model_copy(update={"episodes_per_forward": 32, bound: at_most}))
+    assert len(passes) > 4 * once
+    held = [len(piece) if bound == "episodes_per_forward" else piece.tokens_B_T.numel() for piece in passes[once:]]
+    assert max(held) <= at_most
     for first, second in zip(whole, pieces, strict=True):
         torch.testing.assert_close(first, second, atol=1e-5, rtol=1e-3)
 
@@ -279,18 +291,20 @@ def test_what_the_sampler_computed_is_what_would_be_computed_again(temperature):
 
 @pytest.mark.parametrize("critic", ["preference_states", "preference_model", "policy"])
 def test_passes_without_gradients_take_more_rows_where_there_is_room_and_say_the_same(monkeypatch, critic):
-    ppo = trainer(SETTINGS.model_copy(update={"critic": critic, "episodes_per_forward": 3, "checked_replies": 32}))
+    bounds = {"episodes_per_forward": 3, "tokens_per_forward": 99, "checked_replies": 32}
+    ppo = trainer(SETTINGS.model_copy(update={"critic": critic, **bounds}))
     samples = rollout_of(ppo).samples
     passes = []
     monkeypatch.setattr(rollout_module, "reply_logprobs", lambda *given: passes.append(given) or reply_logprobs(*given))
     pieces = ppo.rollouts.evaluate(samples)
     assert len(passes) == 11
     width = samples.episodes.tokens_B_T.shape[1]
-    for most, rows in ((32 * width * 16, 16), (32 * width * 32, 32)):
+    for tokens, most_passes in ((16 * width, 2), (32 * width, 1)):
         passes.clear()
-        monkeypatch.setitem(VALUES_PER_PASS, "cpu", most)
+        monkeypatch.setitem(VALUES_PER_PASS, "cpu", tokens * ppo.model.config.hidden_size)
         again = ppo.rollouts.evaluate(samples)
-        assert [len(given[1]) for given in passes] == [rows] * (32 // rows)
+        assert len(passes) <= most_passes
+        assert max(given[1].tokens_B_T.numel() for given in passes) <= tokens
         for name in ("logprobs_N", "start_logprobs_N", "entropies_N", "values_N", "scores_B_O", "mismatch_nats"):
             ours, theirs = (torch.as_tensor(getattr(one, name)) for one in (again, pieces))
             torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
