@@ -75,9 +75,22 @@ class EngineRefused(TandemError):
 
 
 class FailedTwice(TandemError):
-    """Engines gave up on two attempts at a reply: what was asked for may be more than they can do."""
+    """Engines gave up on two attempts at a reply. `form` is the field by which it was to have a form, if it was: then
+    that is more than they can follow, else what was asked for may be more than they can do.
+    """
 
     code = "reply_failed"
+
+    def __init__(self, form: str | None) -> None:
+        if form is None:
+            super().__init__("the engines gave up on this reply: they may not be able to do what it asks for")
+            return
+        super().__init__(
+            f"the engines cannot follow what '{form}' asks for: make it smaller or simpler; in place of a 'choice' of"
+            " thousands, a JSON schema with an 'enum' may do",
+            param=form,
+        )
+        self.status = 400
 
 
 class PromptTooLong(EngineRefused):

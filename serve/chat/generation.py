@@ -72,9 +72,7 @@ class Generation:
                 if not isinstance(error, GaveUp):
                     self._pool.suspect(seat.slot)
                 elif given_up:
-                    raise FailedTwice(
-                        "the engines gave up on this reply: they may not be able to do what it asks for"
-                    ) from error
+                    raise FailedTwice(self._chat.form) from error
                 else:
                     given_up = True
                 if isinstance(error, OtherWeights):

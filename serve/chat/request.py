@@ -78,6 +78,14 @@ class ChatRequest:
     sampling: dict[str, Any]
     passed_on: dict[str, Any]
 
+    @property
+    def form(self) -> str | None:
+        """The field by which the reply is to have a form, if it is."""
+        if self.sampling.get("structured_outputs"):
+            return "structured_outputs"
+        asked = self.sampling.get("response_format")
+        return "response_format" if isinstance(asked, dict) and asked.get("type") != "text" else None
+
     def engine_body(self, choice: int, *, record_logprobs: bool) -> dict[str, Any]:
         """What an engine is asked for choice number `choice`; each choice has a seed of its own, as in vLLM's `n`."""
         body = {

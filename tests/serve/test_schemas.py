@@ -1,5 +1,9 @@
-"""Schemas that refer to themselves: those of trees and lists pass, one that says nothing is refused at the door."""
+"""Replies that are to have a form, and schemas that refer to themselves: those of trees and lists pass, one that says
+nothing is refused at the door.
+"""
 
+import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,7 +12,8 @@ import pytest
 
 from serve.chat.schemas import says_nothing
 from tests.serve.conftest import Tandem, serving
-from tests.serve.test_chat import chat
+from tests.serve.test_chat import chat, events
+from tests.serve.test_wire import NO_BLANKS
 
 NODE = {"type": "object", "properties": {"next": {"anyOf": [{"$ref": "#/$defs/a~1b%20c"}, {"type": "null"}]}}}
 NOTHING: list[dict[str, Any]] = [
@@ -63,15 +68,55 @@ def test_what_is_costly_to_follow_costs_no_engine_and_is_in_no_log(plain: Tandem
     with plain.client("chat") as client:
         answer = client.post("/v1/chat/completions", json=chat(structured_outputs={"json": costly("a")}))
         assert answer.status_code == 200, answer.text
-        too_many = {"choice": [f"private{n}" for n in range(3000)]}
-        answer = client.post("/v1/chat/completions", json=chat(structured_outputs=too_many))
-        assert (answer.status_code, answer.json()["error"]["code"]) == (500, "reply_failed")
+        too_many = [f"private{n}" for n in range(3000)]
+        answer = client.post("/v1/chat/completions", json=chat(structured_outputs={"choice": too_many}))
+        error = answer.json()["error"]
+        assert (answer.status_code, error["code"], error["param"]) == (400, "reply_failed", "structured_outputs")
+        # As the answer says.
+        answer = client.post("/v1/chat/completions", json=chat(structured_outputs={"json": {"enum": too_many}}))
+        assert json.loads(answer.json()["choices"][0]["message"]["content"]) in too_many
     with plain.client("operate") as client:
         restarts = [line for line in client.get("/metrics").text.splitlines() if "engine_restarts_total{" in line]
     assert all(line.endswith(" 0.0") for line in restarts)
     assert {slot.state for slot in plain.gateway.pool.slots} == {"ready"}
     logs = list((plain.settings.home / "logs").glob("engine-*.log"))
     assert logs and not any(b"private7" in log.read_bytes() for log in logs)
+
+
+IN_JSON = r'\s*\{\s*"colour"\s*:\s*"(red|green)"\s*\}'
+COLOURS = {
+    "type": "object",
+    "properties": {"colour": {"enum": ["red", "green"]}},
+    "required": ["colour"],
+    "additionalProperties": False,
+}
+FORMS: list[tuple[dict[str, Any], str]] = [
+    ({"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": COLOURS}}}, IN_JSON),
+    ({"response_format": {"type": "json_object"}}, r"\s*\{.*"),
+    ({"structured_outputs": {"json": COLOURS}}, IN_JSON),
+    ({"structured_outputs": {"regex": "[a-c]{3}[0-9]"}}, "[a-c]{3}[0-9]"),
+    ({"structured_outputs": {"choice": ["red", "green"]}}, "red|green"),
+    ({"structured_outputs": {"grammar": 'root ::= "is " ("red" | "green")'}}, "is (red|green)"),
+]
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("form", range(len(FORMS)))
+@pytest.mark.parametrize("compiler", ["plain", "tandem"])
+def test_replies_keep_to_their_form(request: pytest.FixtureRequest, compiler: str, form: int, stream: bool) -> None:
+    """By the compiler that engines come with, and by that of engines that call tools."""
+    running: Tandem = request.getfixturevalue(compiler)
+    fields, expected = FORMS[form]
+    with running.client("chat") as client:
+        asked = chat(stream=stream, max_tokens=64, logit_bias=NO_BLANKS, **fields)
+        answer = client.post("/v1/chat/completions", json=asked)
+    assert answer.status_code == 200, answer.text
+    if stream:
+        said = "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in events(answer.text))
+    else:
+        said = answer.json()["choices"][0]["message"]["content"]
+    assert re.fullmatch(expected, said, re.DOTALL), said
 
 
 @pytest.mark.engine
@@ -86,7 +131,7 @@ def test_it_is_refused_and_no_engine_is_doubted(tandem: Tandem, stream: bool) ->
                 assert (answer.status_code, answer.json()["error"]["param"]) == (400, next(iter(field)))
         round_about = {"anyOf": [{"$ref": "#"}, {"$ref": "#"}]}
         answer = client.post("/v1/chat/completions", json=chat(stream=stream, structured_outputs={"json": round_about}))
-        assert (answer.status_code, answer.json()["error"]["code"]) == (500, "reply_failed")
+        assert (answer.status_code, answer.json()["error"]["code"]) == (400, "reply_failed")
         assert answer.headers["x-should-retry"] == "false"
         assert {slot.state for slot in tandem.gateway.pool.slots} == {"ready"}
         tree = {"type": "json_schema", "json_schema": {"name": "x", "schema": TREE}}
