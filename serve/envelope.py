@@ -13,11 +13,11 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from feedback import tracing
-from feedback.errors import EngineUnavailable, TandemError
+from feedback.errors import TandemError
 from feedback.ids import new_id
 from serve import rendering
 from serve.asgi import replay
-from serve.errors import BodyTooLarge
+from serve.errors import BodyTooLarge, Stopping
 from serve.metrics import Metrics
 
 log = logging.getLogger("serve")
@@ -66,8 +66,7 @@ class Envelope:
         except TandemError as error:
             await exchange.answer(error)
         except asyncio.CancelledError:
-            # The server ends, and waits no longer.
-            await exchange.answer(EngineUnavailable("this server is being stopped; try again shortly"))
+            await exchange.answer(Stopping())
         except Exception as error:  # noqa: BLE001 - the last resort: logged with its place, answered without its message
             _log_failure(error, exchange.request_id)
             await exchange.answer(TandemError("something broke here; the log has this request's id"))

@@ -1,6 +1,6 @@
 """Errors that only HTTP knows; the ones that several rooms share are in `feedback.errors`."""
 
-from feedback.errors import TandemError
+from feedback.errors import EngineUnavailable, TandemError
 
 
 class BodyTooLarge(TandemError):
@@ -100,3 +100,10 @@ class PromptTooLong(EngineRefused):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, status=400, param="messages")
+
+
+class Stopping(EngineUnavailable):
+    """This process ends, and waits no longer for what it had begun."""
+
+    def __init__(self) -> None:
+        super().__init__("this server is being stopped; try again shortly")

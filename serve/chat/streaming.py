@@ -17,6 +17,7 @@ from serve.chat.reply import CANCELLED, COMPLETE, FAILED
 from serve.chat.retries import Attempt
 from serve.chat.stepping import Alone, Chunk, InStep
 from serve.engine.client import EngineLost
+from serve.errors import Stopping
 from serve.gateway import Gateway
 from serve.rendering import openai_error
 
@@ -46,9 +47,9 @@ class EventStream(Response):
         events = Events(completion, scope["state"]["send"], keep=self._attempt.named)
         try:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-            await events.send_all()
+            is_whole = await events.send_all()
             await send({"type": "http.response.body", "body": b"", "more_body": False})
-            if self._attempt.named and completion.recorded_as == COMPLETE:
+            if self._attempt.named and is_whole:
                 self._gateway.retries.keep(self._attempt, b"".join(events.kept), EVENT_STREAM)
         finally:
             deadline.cancel()
@@ -80,23 +81,30 @@ class Events:
         self._unsent: Awaitable[None] | None = None
         self._stopped: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    async def send_all(self) -> None:
-        """Returns when everything was sent, or the client is gone."""
+    async def send_all(self) -> bool:
+        """True when everything was sent; False when the client is gone, or was told what the reply failed for."""
         completion = self._completion
         for generation in completion.generations:
             generation.follow(self._pass_on)
+        is_whole = False
         try:
             await self._pass_all_on()
             await completion.record(COMPLETE)
             usage = self._frames.usage(completion.usage()) if completion.chat.include_usage else b""
             last = self._held + usage + DONE
+            is_whole = True
         except TandemError as error:
             if completion.cancelled:
-                return
+                return False
             completion.stop()
             await completion.record(FAILED)
             last = error_event(openai_error(ReplyTimedOut() if completion.expired else error))
+        except asyncio.CancelledError:
+            completion.stop()
+            await completion.record(CANCELLED)
+            last = error_event(openai_error(Stopping()))
         await self._send(self._message(last))
+        return is_whole
 
     async def _pass_all_on(self) -> None:
         """Returns at the end of the replies. Raises EngineLost, EngineRefused."""

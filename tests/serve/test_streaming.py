@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
+from feedback.errors import RecordUnavailable
 from serve.asgi import begin
 from serve.chat.generation import READ_TOGETHER, Generation
 from serve.chat.request import parse
@@ -103,7 +104,7 @@ async def test_everything_arrives_in_order_however_slow_the_client(quick: int, b
         await asyncio.sleep(0)
         completion.engine.data_received(b"".join(map(word, range(at, min(at + burst, len(WORDS))))))
     completion.engine.data_received(b"0\r\n\r\n")
-    await sending
+    assert await sending is True
     assert client.text == "".join(WORDS) and completion.recorded == ["complete"]
     assert client.events[-1].endswith(b"data: [DONE]\n\n") and events.kept == client.events
     reply = completion.generations[0].reply
@@ -129,6 +130,32 @@ async def test_the_end_waits_for_the_record_and_no_text_does() -> None:
     assert client.text == "".join(WORDS)
     assert client.choices[-1] == {"index": 0, "delta": {}, "logprobs": None, "finish_reason": "length"}
     assert [choice["finish_reason"] for choice in client.choices[:-1]] == [None] * len(WORDS)
+
+
+async def test_what_could_not_be_recorded_is_no_answer_to_be_kept() -> None:
+    completion, client = Completion(), Client(1000)
+
+    async def record(status: str) -> None:
+        if status == "complete":
+            raise RecordUnavailable("no room left")
+
+    completion.record = record  # type: ignore[method-assign]
+    sending = asyncio.create_task(Events(completion, client.send, keep=True).send_all())  # type: ignore[arg-type]
+    await asyncio.sleep(0)
+    completion.engine.data_received(b"".join(map(word, range(len(WORDS)))) + b"0\r\n\r\n")
+    assert await sending is False
+    assert b'"record_unavailable"' in client.events[-1]
+
+
+async def test_who_is_cut_off_by_the_end_of_the_process_is_told() -> None:
+    completion, client = Completion(), Client(1000)
+    sending = asyncio.create_task(Events(completion, client.send, keep=True).send_all())  # type: ignore[arg-type]
+    await asyncio.sleep(0)
+    completion.engine.data_received(word(0))
+    sending.cancel()
+    assert await sending is False
+    assert client.text == WORDS[0] and completion.recorded == ["cancelled"]
+    assert b'"engine_unavailable"' in client.events[-1]
 
 
 @pytest.mark.parametrize("by", ["connection", "event"])
@@ -200,7 +227,7 @@ async def test_what_is_held_when_the_time_is_up_but_all_is_there_is_sent_at_once
     completion.expired = True
     completion.stop()
     before = len(client.events)
-    await sending
+    assert await sending is True
     assert client.text == "".join(WORDS) and completion.recorded == ["complete"]
     assert len(client.events) <= before + 2, "one event with the rest, and the end"
 
