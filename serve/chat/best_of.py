@@ -4,10 +4,8 @@ given. The others leave no trace but their tokens in `usage`.
 
 from typing import Any
 
-import orjson
-
 from feedback.schema import has_ended
-from serve.chat.generation import Generation
+from serve.chat.generation import Generation, finished
 from serve.chat.request import ChatRequest
 from serve.engine.pool import Pool
 from serve.engine.slot import Seat
@@ -35,7 +33,7 @@ class BestOf(Generation):
     async def _begin_on(self, seat: Seat, body: dict[str, Any]) -> None:
         body = {name: value for name, value in body.items() if name != "stream_options"}
         transfer = await self._send(seat, body | {"stream": False, "n": self._chat.best_of})
-        answer = orjson.loads(await transfer.wait_for_end())
+        answer = finished(await transfer.wait_for_end())
         choices = sorted(answer["choices"], key=lambda choice: int(choice["index"]))
         await self._choose(choices, answer["usage"])
 

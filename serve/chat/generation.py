@@ -11,7 +11,7 @@ import orjson
 from feedback import tracing
 from feedback.schema import version_name
 from serve.chat import chat_span
-from serve.chat.reply import Reply
+from serve.chat.reply import ENDED_EARLY, Reply
 from serve.chat.request import ChatRequest
 from serve.engine.client import SERVED_NAME, EngineLost, GaveUp, OtherWeights, Transfer
 from serve.engine.door import OTHER_WEIGHTS
@@ -157,10 +157,11 @@ class Generation:
             return
         try:
             transfer = await self._send(seat, body)
-            self._take_whole(await transfer.wait_for_end())
+            content = await transfer.wait_for_end()
         except asyncio.CancelledError:
             await self._end_early(seat)
             raise
+        self._take_whole(finished(content))
         chat_span.close(self._span, self.reply)
 
     async def _until_first_token(self, transfer: Transfer) -> None:
@@ -181,7 +182,7 @@ class Generation:
         """
         if self._transfer is not None:
             with contextlib.suppress(EngineLost):
-                self._take_whole(await seat.slot.client.end_early(self._transfer, self._reply.id))
+                self._take_whole(orjson.loads(await seat.slot.client.end_early(self._transfer, self._reply.id)))
 
     async def _send(self, seat: Seat, body: dict[str, Any]) -> Transfer:
         """Ask the engine; returns when it has begun to answer with 200."""
@@ -226,12 +227,22 @@ class Generation:
             self.reply.absorb_usage(usage)
         choices: list[dict[str, Any]] = chunk["choices"]
         for choice in choices:
+            if choice.get("finish_reason") == ENDED_EARLY:
+                self._error = {"message": "the engine ended the reply"}
+                return []
             self.reply.absorb_delta(choice)
         return choices
 
-    def _take_whole(self, content: bytes) -> None:
-        answer = orjson.loads(content)
+    def _take_whole(self, answer: dict[str, Any]) -> None:
         self.reply.absorb_message(answer["choices"][0], answer["usage"])
+
+
+def finished(content: bytes) -> dict[str, Any]:
+    """A whole answer. Raises EngineLost where the engine ended a reply unasked, as one does that is being stopped."""
+    answer: dict[str, Any] = orjson.loads(content)
+    if any(choice["finish_reason"] == ENDED_EARLY for choice in answer["choices"]):
+        raise EngineLost("the engine ended the reply early")
+    return answer
 
 
 def _check_error(error: dict[str, Any] | None) -> None:

@@ -23,8 +23,10 @@ from tests.serve.test_streaming import HEAD, chunk
 BODY = {"model": "tandem", "stream": True, "messages": [{"role": "user", "content": "x"}]}
 ROLE = chunk({"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]})
 ERROR = chunk({"error": {"message": "the engine broke off"}})
+STOPPED = chunk({"choices": [{"index": 0, "delta": {"content": ""}, "finish_reason": "abort", "token_ids": []}]})
 BREAKS = {
     "at once": b"",
+    "by ending it": HEAD + ROLE + STOPPED + b"0\r\n\r\n",
     "by an event": HEAD + ERROR + b"0\r\n\r\n",
     "after the role": HEAD + ROLE,
     "by an event after the role": HEAD + ROLE + ERROR + b"0\r\n\r\n",
@@ -136,6 +138,33 @@ async def test_what_has_come_is_of_the_reply_though_nobody_took_it(tmp_path: Pat
         reply._transfer.data_received(token(2) + token(3))
         reply.stop()
         assert reply.reply.token_ids == [1, 2, 3] and reply.reply.text == "word1word2word3"
+
+
+async def test_a_whole_reply_that_an_engine_ends_unasked_is_written_by_another(tmp_path: Path) -> None:
+    async with engines(tmp_path, whole_answer("abort"), whole_answer("stop")) as pool:
+        reply = Generation(pool, Metrics(), parse(orjson.dumps(BODY | {"stream": False}), 2, 1), 0, None)
+        await reply.begin("key", record_logprobs=False)
+        assert reply.reply.seat is not None and reply.reply.seat.slot.index == 1
+        assert reply.reply.finish_reason == "stop" and pool.slots[0].suspected.is_set()
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "param"),
+    [
+        ({"structured_outputs": {"choice": ["a"]}}, 400, "structured_outputs"),
+        ({"response_format": {"type": "json_object"}}, 400, "response_format"),
+        ({"response_format": {"type": "text"}, "structured_outputs": {}}, 500, None),
+    ],
+)
+async def test_a_form_that_engines_give_up_on_is_the_clients_to_change(
+    tmp_path: Path, fields: dict[str, Any], status: int, param: str | None
+) -> None:
+    gives_up = GIVES_UP["by its status"]
+    async with engines(tmp_path, gives_up, gives_up) as pool:
+        with pytest.raises(FailedTwice) as failed:
+            reply = Generation(pool, Metrics(), parse(orjson.dumps(BODY | fields), 2, 1), 0, None)
+            await reply.begin("key", record_logprobs=False)
+        assert (failed.value.status, failed.value.param) == (status, param)
 
 
 def whole_answer(end: str) -> bytes:
