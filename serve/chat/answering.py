@@ -9,6 +9,7 @@ import orjson
 from fastapi import Request
 from starlette.responses import Response
 
+from feedback.errors import TandemError
 from serve.asgi import disconnected
 from serve.auth import Caller
 from serve.chat.completions import Completion, ReplyTimedOut
@@ -56,7 +57,7 @@ async def _answer_anew(
             return Response(status_code=CLIENT_GONE)
     except BaseException as error:
         gone.cancel()
-        if isinstance(error, ReplyTimedOut):
+        if isinstance(error, ReplyTimedOut) or (isinstance(error, TandemError) and completion.has_written):
             await completion.record(FAILED)
         elif isinstance(error, asyncio.CancelledError):
             # The process ends.

@@ -85,6 +85,11 @@ class Completion:
         self.generations = [Refusal(pool, metrics, self.chat, choice, why, settings) for choice in range(self.chat.n)]
         self._refused = True
 
+    @property
+    def has_written(self) -> bool:
+        """Something has come of a reply."""
+        return any(generation.reply.token_ids for generation in self.generations)
+
     def stop(self) -> None:
         for generation in self.generations:
             generation.stop()

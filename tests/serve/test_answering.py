@@ -1,12 +1,24 @@
-"""A client that goes away while its answer begins, at whatever moment."""
+"""An answer whose client goes away while it begins, at whatever moment, or of which one side fails."""
 
 import asyncio
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import orjson
 import pytest
 
-from serve.chat.answering import _begins
+from feedback.errors import EngineUnavailable
+from feedback.settings import ServeSettings
+from serve.chat.answering import _answer_anew, _begins
+from serve.chat.completions import Completion as RealCompletion
 from serve.chat.completions import ReplyTimedOut
+from serve.chat.rate_limits import Charge
+from serve.chat.request import parse
+from serve.engine import admission
+from serve.engine.pool import Pool
+from serve.metrics import Metrics
+from tests.serve.test_generation import BODY, Writing
 
 
 class Completion:
@@ -43,3 +55,41 @@ async def test_a_client_that_leaves_ends_what_has_not_begun_and_nothing_breaks(c
 async def test_what_takes_too_long_is_ended(completion: Any) -> None:
     with pytest.raises(ReplyTimedOut):
         await _begins(completion, asyncio.get_running_loop().create_future(), 0.01)
+
+
+class Gateway(SimpleNamespace):
+    """What a completion wants of a gateway, with an engine that the test plays."""
+
+    def __init__(self, pool: Pool) -> None:
+        super().__init__(pool=pool, metrics=Metrics(), settings=SimpleNamespace(serve=ServeSettings()), scorer=None)
+        self.strange_prompts = SimpleNamespace(look=self._look)
+        self.rate_limits = SimpleNamespace(settle=lambda *_: None)
+        self.recorder = SimpleNamespace(add=self._add)
+        self.rows: list[Any] = []
+
+    async def _look(self, *_: Any) -> None:
+        return None
+
+    async def _add(self, rows: list[Any]) -> None:
+        self.rows += rows
+
+
+async def test_what_one_side_wrote_is_recorded_when_the_other_found_no_engine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admission, "PATIENCE_S", 0.5)
+    pool = Pool(tmp_path, 1, seats_per_slot=1, max_queued=4)
+    pool.serving = 0
+    (slot,) = pool.slots
+    slot.state, slot.version, slot.wanted = "ready", 0, 0
+    gateway, chat = Gateway(pool), parse(orjson.dumps(BODY | {"stream": False, "n": 2}), 2, 1)
+    completion = RealCompletion(gateway, chat, SimpleNamespace(key_id="key"), "req_1", Charge())  # type: ignore[arg-type]
+    request = SimpleNamespace(receive=asyncio.Event().wait)
+    async with await asyncio.start_unix_server(Writing(), slot.client.socket):
+        with pytest.raises(EngineUnavailable):
+            await _answer_anew(gateway, request, completion, None, stream=False)  # type: ignore[arg-type]
+    assert [(row.status, row.text, row.token_ids) for row in gateway.rows] == [
+        ("failed", "word1", [1]),
+        ("failed", "", None),
+    ]
+    assert slot.in_flight == 0
