@@ -32,8 +32,16 @@ Preferred = Annotated[str | None, typer.Option(metavar="0|1|tie|both_bad", help=
 OfVersion = Annotated[
     str | None, typer.Option(metavar="VERSION", help="Only votes on a pair of which this version wrote a reply.")
 ]
-Since = Annotated[datetime | None, typer.Option(metavar="DATE", help="Only votes cast from then on.")]
-Until = Annotated[datetime | None, typer.Option(metavar="DATE", help="Only votes cast before.")]
+DATES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S%z"]
+Since = Annotated[
+    datetime | None,
+    typer.Option(
+        metavar="DATE", formats=DATES,
+        help="Only votes cast from then on: 2026-03-01, 2026-03-01T08:00:00 or, not in local time, "
+        "2026-03-01T08:00:00+01:00.",
+    ),
+]  # fmt: skip
+Until = Annotated[datetime | None, typer.Option(metavar="DATE", formats=DATES, help="Only votes cast before.")]
 Text = Annotated[
     str | None, typer.Option(metavar="TEXT", help="Only where this stands in the conversation, a reply or the vote.")
 ]
@@ -125,8 +133,8 @@ def export(
         objective=objective,
         preferred=preferred,
         version=None if version is None else version_number(version),
-        since=None if since is None else since.timestamp(),
-        until=None if until is None else until.timestamp(),
+        since=seconds(since),
+        until=seconds(until),
         text=text or None,
         disputed=disputed,
     )
@@ -180,8 +188,8 @@ def list_votes(
         "rater_id": rater,
         "preferred": preferred,
         "version": version,
-        "since": None if since is None else since.timestamp(),
-        "until": None if until is None else until.timestamp(),
+        "since": seconds(since),
+        "until": seconds(until),
         "text": text or None,
         "disputed": disputed or None,
         "status": status,
@@ -227,6 +235,13 @@ def show(
         print_json(found)
     else:
         print("\n".join(outline(found)))
+
+
+def seconds(date: datetime | None) -> float | None:
+    """Since the epoch, before which nobody voted: Python has no such number for its first days."""
+    if date is None:
+        return None
+    return max(0.0, date.timestamp()) if date.year >= 1970 else 0.0
 
 
 def check_preferred(preferred: str | None) -> None:

@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -60,7 +61,7 @@ def test_votes_are_found_and_written_out_by_the_same_words(tandem: Tandem, store
     for rater, said in {"eve": "0", "fay": "1"}.items():
         store.write(votes.put, pair, judgement(said), key_id="key_a", sees_all=True, rater=rater)
     eve = store.read(raters.find, "key_a", "eve")
-    asked = ("--text", "blue", "--version", "v7", "--disputed", "--rater", eve, "--since", "2020-01-01")
+    asked = ("--text", "blue", "--version", "v7", "--disputed", "--rater", eve, "--since", "2020-01-01T00:00:00Z")
     (listed,) = json.loads(tandem("votes", "list", *asked, "--json").out)
     assert (listed["rater"], listed["preferred"]) == (eve, 0)
     assert [row.split()[-2] for row in tandem("votes", "list", *asked).out.splitlines()] == ["RATER", eve]
@@ -68,7 +69,11 @@ def test_votes_are_found_and_written_out_by_the_same_words(tandem: Tandem, store
     out = tmp_path / "pairs.jsonl"
     assert tandem("votes", "export", out, "--format", "trl", *asked).exit_code == 0
     assert [json.loads(line)["chosen"][0]["content"] for line in out.read_text().splitlines()] == ["Red."]
-    for nobody in (("--until", "2020-01-01"), ("--preferred", "tie")):
+    east = datetime.fromtimestamp(listed["created"], timezone(timedelta(hours=5)))
+    later = ("--since", (east + timedelta(seconds=2)).isoformat())
+    assert len(json.loads(tandem("votes", "list", "--since", east.isoformat(), "--json").out)) == 2
+    assert len(json.loads(tandem("votes", "list", "--since", "0001-01-01", "--json").out)) == 2
+    for nobody in (later, ("--until", "2020-01-01"), ("--preferred", "tie")):
         assert json.loads(tandem("votes", "list", *asked, *nobody, "--json").out) == []
     for wrong in (("list", "--preferred", "left"), ("export", "--format", "red-team", "--text", "blue")):
         ran = tandem("votes", *wrong)

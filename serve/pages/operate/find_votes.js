@@ -63,10 +63,10 @@ export class FindVotes {
   find() {
     const asked = Object.entries(this.fields).filter(([, { value }]) => value.trim());
     const query = new URLSearchParams({ whose: "all" });
-    for (const [name, input] of asked) query.set(name, input.type === "date" ? midnight(input.value) : input.value.trim());
+    for (const [name, input] of asked) query.set(name, input.type === "date" ? midnight(input) / 1000 : input.value.trim());
     if (this.disputed.checked) query.set("disputed", "true");
     const found = new Listed(`/v1/votes?${query}`, (votes) => this.table(votes));
-    const options = asked.map(([name, { value }]) => `--${name === "rater_id" ? "rater" : name} ${quoted(value.trim())}`);
+    const options = asked.map(([name, input]) => `--${name === "rater_id" ? "rater" : name} ${word(input)}`);
     if (this.disputed.checked) options.push("--disputed");
     this.result.replaceChildren(
       found.node,
@@ -111,12 +111,13 @@ function options(values) {
   return [["", "any"], ...values].map(([value, name]) => element("option", { value }, name));
 }
 
-/** Seconds since the epoch at which a day begins here. */
-function midnight(day) {
-  return new Date(`${day}T00:00`).getTime() / 1000;
+/** When the day of an input begins here. */
+function midnight(input) {
+  return new Date(`${input.value}T00:00`);
 }
 
-/** As one word of a shell. */
-function quoted(text) {
-  return /^[\w.-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
+/** What an input says as one word of a shell, which may be in another time zone. */
+function word(input) {
+  const text = input.type === "date" ? midnight(input).toISOString().replace(".000", "") : input.value.trim();
+  return /^[\w.:-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
 }

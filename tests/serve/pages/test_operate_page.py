@@ -133,7 +133,8 @@ def test_votes_are_found_by_what_stands_in_them_and_those_that_contradict_each_o
     expect(section.locator("code").last).to_contain_text(
         "tandem votes export --format trl --text 'it'\\''s' --rater rtr_"
     )
-    expect(section.locator("code").last).to_contain_text("--since 2020-01-01 --disputed")
+    midnight = page.evaluate("new Date(2020, 0, 1).toISOString().slice(0, 19)")
+    expect(section.locator("code").last).to_contain_text(f"--since {midnight}Z --disputed")
     rows.get_by_role("link").click()
     others = page.get_by_role("table", name="Other votes on the pair").locator("tbody tr")
     expect(others).to_have_count(1)
