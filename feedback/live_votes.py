@@ -79,8 +79,8 @@ def win_rate(tallies: Iterable[RaterTally], confidence: float) -> Figure:
 
     The spread between raters is the cluster-robust variance of a mean, sum over raters of (their score - mean * their
     votes)^2 / n^2 * R / (R - 1), with Student's t of R - 1 degrees of freedom: few raters say little of how far others
-    would differ from them. Of one it is not defined (0 * 1 / 0, none of freedom: Cameron & Miller 2015, section VI, on
-    few clusters), so that there is no interval.
+    would differ from them. Of one it is not defined (0 * 1 / 0, none of freedom), so that there is no
+    interval. Cameron & Miller 2015, A Practitioner's Guide to Cluster-Robust Inference, on few clusters.
     """
     # Of use to few who import this.
     from scipy.special import stdtrit
