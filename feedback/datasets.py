@@ -12,6 +12,7 @@ a reply was cut off at a limit of tokens, `ended` says of both whether they came
 import hashlib
 import itertools
 import os
+import secrets
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -222,7 +223,8 @@ def forget(folder: Path, votes: set[str]) -> int:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}{UNFINISHED}")
+    # A name of its own: two may be erased at once through one process.
+    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}.{os.getpid()}{UNFINISHED}")
     with unfinished.open("wb") as file:
         file.write(content)
         file.flush()

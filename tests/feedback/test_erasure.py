@@ -1,6 +1,7 @@
 """Erasure in homes that are not shared: each machine takes out of its own datasets what the record says was erased."""
 
 import logging
+import os
 import shutil
 from pathlib import Path
 
@@ -72,6 +73,24 @@ def test_who_is_erased_while_a_dataset_is_frozen_does_not_stay_in_it(store: Stor
     assert erasures.look() == 0, "nobody knows of the dataset yet"
     record(store, tmp_path, made)
     assert erasures.look() == 1 and raters_in(made.folder) == []
+
+
+def test_two_who_are_erased_at_once_by_one_process_leave_no_broken_dataset(
+    store: Store, tmp_path: Path, frozen: datasets.Frozen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, flush = tmp_path / "here", os.fsync
+    ann, bob = (store.read(raters.find, "key_a", name) for name in ("ann", "bob"))
+
+    def bob_meanwhile(file: int) -> None:
+        monkeypatch.setattr(os, "fsync", flush)
+        forget(store, home, bob)
+        flush(file)
+
+    # When the file without ann is written, but not in place yet.
+    monkeypatch.setattr(os, "fsync", bob_meanwhile)
+    forget(store, home, ann)
+    Erasures(store, home).look()
+    assert raters_in(frozen.folder) == []
 
 
 @pytest.mark.parametrize("by", ["vote", "chat"])
