@@ -18,20 +18,21 @@ BETWEEN_PARTS_S = 0.005
 def forget(store: Store, home: Path, rater_id: str, *, actor: str = audit.AT_THE_MACHINE) -> Use:
     """Erase a rater. Returns what had learnt from their data: that cannot unlearn it.
 
-    The files of this home come first, and the record part by part: when this is cut off, running it again does the
-    rest. Other homes follow the record (`Erasures`). Raises NotFound when there is no such rater, or it was erased
-    before.
+    The record goes part by part, then the files of this home, and the person last: when this is cut off, running it
+    again does the rest. Other homes follow the record (`Erasures`). Raises NotFound when there is no such rater, or it
+    was erased before.
     """
+    for part in store.read(erasure.rest, rater_id).parts():
+        store.write(erasure.take, rater_id, part)
+        # SQLite gives its one turn to whoever asks first: others have to find it free.
+        time.sleep(BETWEEN_PARTS_S)
+    # Parts take long: what was frozen or published meanwhile is seen here, not within the last transaction.
     seen = store.read(erasure.traces, rater_id)
     for path, votes in seen.datasets.items():
         folder = home / path
         # A dataset that is gone, or on another machine, holds nothing here.
         if (folder / datasets.LINES).exists():
             datasets.forget(folder, votes)
-    for part in store.read(erasure.rest, rater_id).parts():
-        store.write(erasure.take, rater_id, part)
-        # SQLite gives its one turn to whoever asks first: others have to find it free.
-        time.sleep(BETWEEN_PARTS_S)
     use = store.write(erasure.erase, rater_id, seen, actor=actor)
     # Where somebody reads just now, the scheduler does it.
     store.forget_log()

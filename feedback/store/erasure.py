@@ -1,8 +1,8 @@
 """Erasure in the record: what a person has written and voted, taken out in parts, and then the person.
 
-    seen = store.read(erasure.traces, rater_id)
     for part in store.read(erasure.rest, rater_id).parts():
         store.write(erasure.take, rater_id, part)
+    seen = store.read(erasure.traces, rater_id)
     store.write(erasure.erase, rater_id, seen)
 
 Each part holds up others for a moment only. Until `erase` has been, the person is there and can be asked for again:

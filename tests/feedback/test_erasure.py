@@ -7,6 +7,7 @@ from pathlib import Path
 
 import orjson
 import pytest
+from sqlalchemy import event
 
 from feedback import datasets
 from feedback.erasure import Erasures, forget
@@ -75,6 +76,25 @@ def test_who_is_erased_while_a_dataset_is_frozen_does_not_stay_in_it(store: Stor
     assert erasures.look() == 1 and raters_in(made.folder) == []
 
 
+def test_a_dataset_that_is_kept_while_somebody_is_being_erased_is_without_them_at_once(
+    store: Store, tmp_path: Path
+) -> None:
+    vote = {"key_id": "key_a", "sees_all": False, "rater": "ann"}
+    store.write(votes.put, add_comparison(store), judgement(), **vote)
+    count_all(store)
+    made = store.read(datasets.freeze, tmp_path / "datasets", SETTINGS)
+    ann, others = store.read(raters.find, "key_a", "ann"), Store(store.database_url)
+
+    def keep(*_: object) -> None:
+        record(others, tmp_path, made)
+
+    # After the first that is asked of the record.
+    event.listen(store.engine, "checkin", keep, once=True)
+    forget(store, tmp_path, ann)
+    assert raters_in(made.folder) == []
+    others.close()
+
+
 def test_two_who_are_erased_at_once_by_one_process_leave_no_broken_dataset(
     store: Store, tmp_path: Path, frozen: datasets.Frozen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -109,7 +129,7 @@ def test_an_iteration_that_learns_from_who_is_erased_is_named_and_later_its_vers
         store.write(rehearsals.keep, epoch, iteration.id, [chat_id])
     ann = store.read(raters.find, "key_a", "ann")
     assert forget(store, tmp_path / "here", ann) == ([], [iteration.id])
-    assert [event.data for event in store.read(iterations.events_after, iteration.id, 0) if event.kind == "erased"] == [
+    assert [told.data for told in store.read(iterations.events_after, iteration.id, 0) if told.kind == "erased"] == [
         {"rater": ann}
     ]
     made = policies.Provenance(
