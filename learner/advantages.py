@@ -61,9 +61,11 @@ def leave_one_out_advantages(returns_B: Tensor, replies_per_prompt: int) -> Tens
     return (groups_B_k - others_B_k).view(-1)
 
 
-def group_relative_advantages(returns_B: Tensor, replies_per_prompt: int, epsilon: float = 1e-6) -> Tensor:
+def group_relative_advantages(returns_B: Tensor, replies_per_prompt: int, epsilon: float = 1e-3) -> Tensor:
     """GRPO: a reply's return standardised within the replies to the same prompt (sample standard deviation).
 
+    The same reply looked at in another piece has a return that is rounded otherwise, by some 1e-4: `epsilon`, which is
+    added to the deviation, keeps that from counting as much as what replies differ by.
     Layout as in `leave_one_out_advantages`. Source: Shao et al. 2024, "DeepSeekMath", section 4.1.2.
     """
     groups_B_k = returns_B.view(-1, replies_per_prompt)
