@@ -327,7 +327,7 @@ class PPO:
 
 
 def estimate_advantages(rollout: Rollout, settings: PPOSettings, kl_coefficient: float) -> tuple[Tensor, Tensor]:
-    """Advantages, whitened over the whole step, and the returns the critic learns; both [N]."""
+    """Advantages, those of `gae` whitened over the whole step, and the returns the critic learns; both [N]."""
     episodes = rollout.episodes
     mask_B_R = episodes.reply_mask_B_R
     kl_B_R = episodes.unpack(rollout.logprobs_N - rollout.start_logprobs_N)
