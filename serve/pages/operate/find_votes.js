@@ -25,6 +25,7 @@ export class FindVotes {
       until: element("input", { id: "vote-until", type: "date" }),
     };
     this.disputed = element("input", { type: "checkbox" });
+    this.button = element("button", { type: "submit" }, "Find");
     const { text, objective, preferred, version, since, until } = this.fields;
     this.node = section(
       "Votes",
@@ -46,7 +47,7 @@ export class FindVotes {
         field("Cast from", since),
         field("Cast before", until),
         element("label", { class: "field check" }, this.disputed, " Another rater picked the other side"),
-        element("button", { type: "submit" }, "Find"),
+        this.button,
       ),
       this.result,
     );
@@ -60,7 +61,7 @@ export class FindVotes {
     this.rater.value = chosen in this.raters ? chosen : "";
   }
 
-  find() {
+  async find() {
     const asked = Object.entries(this.fields).filter(([, { value }]) => value.trim());
     const query = new URLSearchParams({ whose: "all" });
     for (const [name, input] of asked) query.set(name, input.type === "date" ? midnight(input) / 1000 : input.value.trim());
@@ -75,7 +76,9 @@ export class FindVotes {
         element("code", {}, ["tandem votes export --format trl", ...options].join(" ")),
       ),
     );
-    found.more();
+    // A text is looked for in the whole record: once at a time.
+    this.button.disabled = true;
+    await found.more().finally(() => (this.button.disabled = false));
   }
 
   table(votes) {

@@ -1,7 +1,7 @@
 """The operator's page: what to do first, versions and evidence, an iteration followed live, a decision."""
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from feedback.store import iterations, policies, votes
 from feedback.tax.measuring import compare
@@ -119,7 +119,16 @@ def test_votes_are_found_by_what_stands_in_them_and_those_that_contradict_each_o
     page = visitors.visit(quiet, "/operate")
     section = page.get_by_role("region", name="Votes")
     rows = section.get_by_role("table", name="Votes").locator("tbody tr")
+    asked: list[Route] = []
+
+    def hold(route: Route) -> None:
+        asked.append(route)
+
+    page.route("**/v1/votes?*", hold)
     section.get_by_role("button", name="Find").click()
+    expect(section.get_by_role("button", name="Find")).to_be_disabled()
+    asked.pop().continue_()
+    page.unroute("**/v1/votes?*")
     expect(rows).to_have_count(3)
     section.get_by_label("Another rater picked the other side").check()
     section.get_by_role("button", name="Find").click()
