@@ -6,6 +6,7 @@ The parser is the one that uvicorn runs on; a general HTTP client costs several 
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -22,6 +23,7 @@ SERVED_NAME = "policy"
 CONNECT_TIMEOUT_S = 5.0
 # An engine that lives has ended a reply within a step, and told it.
 ENDING_TIMEOUT_S = 1.0
+ENDING_PAUSE_S = 0.03
 UNFINISHED = "unfinished"
 STAGING_INTERVAL_S = 0.03
 NO_HEADERS: Mapping[str, str] = {}
@@ -192,11 +194,18 @@ class EngineClient:
         """Have the engine end the whole reply that was asked for by `chat` under this id. Returns its answer, with what
         has been written until now. Raises EngineLost when none comes in time: what is left is to close `transfer`.
         """
+        # By the name that vLLM's own route gives it. None at all would end everybody's.
+        named = {"request_ids": [f"chatcmpl-{request_id}"]}
+        pause_s = ENDING_PAUSE_S
         try:
             async with asyncio.timeout(ENDING_TIMEOUT_S):
-                if not transfer.ended:
-                    # By the name that vLLM's own route gives it. None at all would end everybody's.
-                    await self._call("/abort_requests", {"request_ids": [f"chatcmpl-{request_id}"]}, ENDING_TIMEOUT_S)
+                while not transfer.ended:
+                    await self._call("/abort_requests", named, ENDING_TIMEOUT_S)
+                    # What vLLM has read but not queued yet it does not know: it would be written to its end.
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(pause_s):
+                            await transfer.wait_for_end()
+                    pause_s *= 2
                 content = await transfer.wait_for_end()
         except TimeoutError:
             raise EngineLost(f"the engine did not end a reply within {ENDING_TIMEOUT_S:g} s") from None

@@ -175,18 +175,20 @@ def whole_answer(end: str) -> bytes:
 
 class Writing:
     """An engine that writes a whole reply until it is asked by its id to end it; then it takes its time. With `hangs`
-    it never does.
+    it never does. It is asked in vain until it has `queued` the reply.
     """
 
-    def __init__(self, *, takes_s: float = 0, hangs: bool = False) -> None:
+    def __init__(self, *, takes_s: float = 0, hangs: bool = False, queued: bool = True) -> None:
         self.asked, self.ended, self.left = asyncio.Event(), asyncio.Event(), asyncio.Event()
-        self.takes_s, self.hangs = takes_s, hangs
+        self.takes_s, self.hangs, self.queued = takes_s, hangs, queued
 
     async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
         if head.startswith(b"POST /abort_requests "):
             if not self.hangs:
-                self.ended.set()
+                if self.queued:
+                    self.ended.set()
+                self.queued = True
                 writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
         else:
             self.asked.set()
@@ -227,6 +229,11 @@ async def test_a_whole_reply_that_is_cancelled_is_what_was_written_of_it(tmp_pat
         for reply in replies:
             assert reply.reply.token_ids == [1] and reply.reply.text == "word1" and reply.reply.finish_reason is None
             assert reply.reply.usage == {"prompt_tokens": 3, "completion_tokens": 1}
+
+
+async def test_an_engine_that_had_not_queued_a_reply_is_asked_again_to_end_it(tmp_path: Path) -> None:
+    async with cut_off(tmp_path, Writing(queued=False)) as (reply,):
+        assert reply.reply.token_ids == [1]
 
 
 async def test_an_engine_that_does_not_end_a_reply_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
