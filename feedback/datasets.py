@@ -205,28 +205,27 @@ def forget(folder: Path, votes: set[str]) -> int:
 
     What the digest names is no longer there as a whole then: the summary says how many lines were erased.
     """
-    kept: list[bytes] = []
-    erased = 0
     with (folder / LINES).open("rb") as file:
-        for line in file:
-            if orjson.loads(line)["vote"] in votes:
-                erased += 1
-            else:
-                kept.append(line)
+        erased = sum(_vote_of(line) in votes for line in file)
     if erased:
         summary = orjson.loads((folder / SUMMARY).read_bytes())
         summary["erased"] = summary.get("erased", 0) + erased
         # The summary first: were this process killed in between, it would say too much rather than too little.
-        _replace(folder / SUMMARY, orjson.dumps(summary, option=orjson.OPT_INDENT_2))
-        _replace(folder / LINES, b"".join(kept))
+        _replace(folder / SUMMARY, [orjson.dumps(summary, option=orjson.OPT_INDENT_2)])
+        with (folder / LINES).open("rb") as file:
+            _replace(folder / LINES, (line for line in file if _vote_of(line) not in votes))
     return erased
 
 
-def _replace(path: Path, content: bytes) -> None:
+def _vote_of(line: bytes) -> str:
+    return orjson.loads(line)["vote"]
+
+
+def _replace(path: Path, lines: Iterable[bytes]) -> None:
     # A name of its own: two may be erased at once through one process.
     unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}.{os.getpid()}{UNFINISHED}")
     with unfinished.open("wb") as file:
-        file.write(content)
+        file.writelines(lines)
         file.flush()
         os.fsync(file.fileno())
     unfinished.replace(path)

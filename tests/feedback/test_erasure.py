@@ -3,6 +3,7 @@
 import logging
 import os
 import shutil
+import tracemalloc
 from pathlib import Path
 
 import orjson
@@ -93,6 +94,21 @@ def test_a_dataset_that_is_kept_while_somebody_is_being_erased_is_without_them_a
     forget(store, tmp_path, ann)
     assert raters_in(made.folder) == []
     others.close()
+
+
+def test_a_large_dataset_is_not_held_in_memory_to_take_lines_out(tmp_path: Path) -> None:
+    rest = "x" * 2000
+    lines = [orjson.dumps({"vote": f"vote_{number}", "reply": rest}) + b"\n" for number in range(5000)]
+    (tmp_path / "votes.jsonl").write_bytes(b"".join(lines))
+    (tmp_path / "summary.json").write_bytes(b"{}")
+    tracemalloc.start()
+    try:
+        assert datasets.forget(tmp_path, {"vote_0", "vote_4999"}) == 2
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < (tmp_path / "votes.jsonl").stat().st_size / 10
+    assert (tmp_path / "votes.jsonl").read_bytes() == b"".join(lines[1:-1])
 
 
 def test_two_who_are_erased_at_once_by_one_process_leave_no_broken_dataset(
