@@ -304,18 +304,16 @@ def test_the_record_goes_away_before_the_promotion_is_made(hosts: Hosts) -> None
     other, leader = hosts.processes
     before, answers = engine_pid(leader), list[httpx.Response]()
     asking = threading.Thread(target=lambda: answers.append(promote(leader, "v1")))
+    # The leader waits until the other host has loaded it, which it does not while its engine stands still.
+    engine = psutil.Process(engine_pid(other))
+    engine.suspend()
     asking.start()
     try:
-        # The leader waits for a host that stands still before it has loaded it, as long as that one has its lease.
-        deadline = time.monotonic() + 60
-        while not has_come_to(hosts.store, "fetch"):
-            assert time.monotonic() < deadline, "the other host does not fetch it"
-        other.process.send_signal(signal.SIGSTOP)
         until(lambda: models(leader) == [], 60, "the only engine is not held")
         hosts.server.kill()
         asking.join()
     finally:
-        other.process.send_signal(signal.SIGCONT)
+        engine.resume()
         hosts.server.start()
     assert answers[0].status_code == 503, answers[0].text
     until(lambda: hosts.fingerprints() == ["v0", "v0"], 60, "the old version does not serve any more")
