@@ -33,16 +33,12 @@ from learner.rehearsal_prompts import choose
 from learner.sequences import Episodes
 from learner.starting_policy import WEIGHTS
 
-ROWS_PER_FORWARD = 64
 PROMPTS = [prompt for prompt in held_out_prompts() for _ in range(4)]
 
 
-@torch.no_grad()
 def rewards(model: PreferenceModel, episodes: Episodes, settings: PPOSettings) -> Tensor:
     """Scores of replies as the reward weighs them, [B]."""
-    pieces = torch.arange(len(episodes)).split(ROWS_PER_FORWARD)
-    scores_B_O = torch.cat([model.score(episodes.take(index_B)) for index_B in pieces])
-    return model.combine(scores_B_O, settings.reward_weights)
+    return model.combine(model.score_all(episodes), settings.reward_weights)
 
 
 class Watched(PPO):

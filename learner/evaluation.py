@@ -223,14 +223,9 @@ def spaced(of: Sequence[Any], count: int) -> list[Any]:
     return [of[index * len(of) // count] for index in range(count)]
 
 
-@torch.no_grad()
 def standard_scores(preference_model: PreferenceModel, samples: Samples) -> Tensor:
     """Scores [B, O] in units of their deviation, on the CPU."""
-    episodes = samples.episodes
-    scores_B_O = torch.zeros(len(episodes), len(preference_model.shape.columns))
-    for rows_B in episodes.by_length(room_without_gradients(preference_model.trunk)):
-        scores_B_O[rows_B.cpu()] = (preference_model.score(episodes.take(rows_B)) / preference_model.scale_O).cpu()
-    return scores_B_O
+    return preference_model.score_all(samples.episodes) / preference_model.scale_O.cpu()
 
 
 @torch.no_grad()

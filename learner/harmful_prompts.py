@@ -17,7 +17,6 @@ from torch import Tensor
 
 from feedback.learning_settings import DPOSettings, PPOSettings
 from feedback.store.samples import prompt_digest
-from learner.language_model import room_without_gradients
 from learner.outliers import discriminant, held_out_auroc
 from learner.policy import Message, Policy
 from learner.preference_model import PreferenceModel
@@ -198,11 +197,8 @@ def harm_at_stake(
     sampler = TorchSampler(start.model, start.end_ids)
     episodes = sampler.sample(rows, max_new_tokens=longest, temperature=1.0, seed=seed).episodes
     columns = [preference_model.shape.columns.index(name) for name in (HELPFUL, HARMLESS)]
-    scores_R_2 = torch.zeros(len(rows), 2, dtype=torch.float64)
-    trunk = preference_model.trunk
-    with rounded_once(trunk, preference_model.start):
-        for rows_B in episodes.by_length(room_without_gradients(trunk)):
-            scores_R_2[rows_B.cpu()] = preference_model.score(episodes.take(rows_B))[:, columns].double().cpu()
+    with rounded_once(preference_model.trunk, preference_model.start):
+        scores_R_2 = preference_model.score_all(episodes)[:, columns].double()
     helpful_R, harmless_R = (scores_R_2 - scores_R_2.mean(dim=0)).unbind(dim=1)
     slope = (helpful_R @ harmless_R) / (helpful_R @ helpful_R).clamp(min=1e-12)
     return (harmless_R - slope * helpful_R).unflatten(0, (len(prompts), REPLIES_EACH)).std(dim=1)

@@ -29,7 +29,7 @@ from feedback.objectives import OVERALL
 from learner.comparisons import ComparisonBatch
 from learner.errors import CheckpointInvalid
 from learner.fused_norms import fuse_norms
-from learner.language_model import hidden_states, reply_logprobs, token_logprobs
+from learner.language_model import hidden_states, reply_logprobs, room_without_gradients, token_logprobs
 from learner.lora import copy_sharing_frozen, with_adapter
 from learner.number_format import exactly
 from learner.pairs import pair_states
@@ -186,6 +186,14 @@ class PreferenceModel(nn.Module):
                 start_logprobs_N = reply_logprobs(self.start, episodes)
             features_B_F = likelihood_features(episodes.unpack(start_logprobs_N), episodes.reply_mask_B_R)
         return self.aggregate(self.member_scores(read_B_D, features_B_F, episodes.reply_lengths_B))
+
+    @torch.no_grad()
+    def score_all(self, episodes: Episodes) -> Tensor:
+        """Scores [B, O], on the CPU, of more replies than go through one pass."""
+        scores_B_O = torch.zeros(len(episodes), len(self.shape.columns))
+        for rows_B in episodes.by_length(room_without_gradients(self.trunk)):
+            scores_B_O[rows_B.cpu()] = self.score(episodes.take(rows_B)).cpu()
+        return scores_B_O
 
     def _reads(self, episodes: Episodes) -> Tensor:
         """True at the tokens [B, T] whose states `_read` takes."""

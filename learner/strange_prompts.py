@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,11 @@ from feedback.messages import text_of
 from learner.errors import CheckpointInvalid
 from learner.outliers import Outliers, auroc, fit
 from learner.policy import Policy
+from learner.sequences import Room
 
 WEIGHTS, ABOUT = "strange_prompts.safetensors", "strange_prompts.json"
 # The library keeps the states of all layers: in bf16 two gigabytes of a model of eight billion parameters.
-TOKENS_PER_FORWARD = 1 << 13
+PASS = Room(rows=1 << 13, tokens=1 << 13)
 # Far from any conversation, for the evidence of a home that knows no harmful prompt.
 ODD = (
     "qzx vvk jjw plomf grzt",
@@ -79,7 +81,10 @@ def states(start: Policy, texts: Sequence[str], layer: int, max_tokens: int) -> 
     CPU."""
     encoded = [start.encode_chat([{"role": "user", "content": text}])[-max_tokens:] for text in texts]
     found = torch.zeros(len(encoded), start.model.config.get_text_config().hidden_size)
-    for places in _pieces([len(row) for row in encoded]):
+    by_length = sorted(range(len(encoded)), key=lambda place: len(encoded[place]))
+    left = iter(by_length)
+    for size in PASS.sizes([len(encoded[place]) for place in by_length]):
+        places = list(islice(left, size))
         rows = [encoded[place] for place in places]
         width = max(map(len, rows))
         tokens_B_T = torch.tensor([[*row, *[0] * (width - len(row))] for row in rows], device=start.model.device)
@@ -91,16 +96,6 @@ def states(start: Policy, texts: Sequence[str], layer: int, max_tokens: int) -> 
         hidden_B_T_D = output.hidden_states[layer].float() * present_B_T[..., None]
         found[places] = (hidden_B_T_D.sum(dim=1) / lengths_B[:, None]).cpu()
     return found
-
-
-def _pieces(lengths: Sequence[int]) -> list[list[int]]:
-    """Places of prompts, those of like length together, in pieces that one pass can hold."""
-    cut: list[list[int]] = []
-    for place in sorted(range(len(lengths)), key=lengths.__getitem__):
-        if not cut or (len(cut[-1]) + 1) * lengths[place] > TOKENS_PER_FORWARD:
-            cut.append([])
-        cut[-1].append(place)
-    return cut
 
 
 @dataclass(frozen=True)

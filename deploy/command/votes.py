@@ -246,9 +246,11 @@ def seconds(date: datetime | None) -> float | None:
 
 def check_preferred(preferred: str | None) -> None:
     """Raises InvalidRequest."""
-    said = ("0", "1", "tie", "both_bad")
-    if preferred is not None and preferred not in said:
-        raise InvalidRequest(f"{preferred!r} is not a preference; choose one of {', '.join(said)}", param="preferred")
+    from feedback.schema import PREFERRED
+
+    if preferred is not None and preferred not in PREFERRED:
+        one_of = ", ".join(PREFERRED)
+        raise InvalidRequest(f"{preferred!r} is not a preference; choose one of {one_of}", param="preferred")
 
 
 def check_format(name: str) -> None:
