@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -71,3 +71,12 @@ def when(timestamp: float | None) -> str | None:
     if timestamp is None:
         return None
     return datetime.fromtimestamp(timestamp).astimezone().strftime("%Y-%m-%d %H:%M")
+
+
+VOTE_COLUMNS = ("VOTE", "CAST", "OBJECTIVE", "PREFERRED", "STRENGTH", "STATUS")
+
+
+def vote_cells(vote: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What stands in `VOTE_COLUMNS` of a vote."""
+    told = (vote[name] for name in ("objective", "preferred", "strength", "status"))
+    return (vote["id"], when(vote["created"]), *told)

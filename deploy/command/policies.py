@@ -71,27 +71,15 @@ def list_votes(
     from itertools import islice
 
     from deploy.command.api import open_api
-    from deploy.command.output import print_json, print_table, when
+    from deploy.command.output import VOTE_COLUMNS, print_json, print_table, vote_cells
 
     with open_api(home, url, key) as api:
         votes = list(islice(api.pages(f"/v1/policies/{version}/votes"), limit))
     if json:
         print_json(votes)
         return
-    rows = [
-        (
-            vote["id"],
-            when(vote["created"]),
-            vote["objective"],
-            vote["preferred"],
-            vote["strength"],
-            vote["status"],
-            vote["split"],
-            f"{vote['used_revision']} of {vote['revision']}",
-        )
-        for vote in votes
-    ]
-    print_table(("VOTE", "CAST", "OBJECTIVE", "PREFERRED", "STRENGTH", "STATUS", "SPLIT", "REVISION"), rows)
+    rows = [(*vote_cells(vote), vote["split"], f"{vote['used_revision']} of {vote['revision']}") for vote in votes]
+    print_table((*VOTE_COLUMNS, "SPLIT", "REVISION"), rows)
 
 
 @app.command("promote")

@@ -179,7 +179,7 @@ def list_votes(
     from itertools import islice
 
     from deploy.command.api import open_api
-    from deploy.command.output import print_json, print_table, when
+    from deploy.command.output import VOTE_COLUMNS, print_json, print_table, vote_cells
 
     check_objective(objective)
     check_preferred(preferred)
@@ -201,19 +201,10 @@ def list_votes(
         print_json(found)
         return
     rows = [
-        (
-            vote["id"],
-            when(vote["created"]),
-            vote["objective"],
-            vote["preferred"],
-            vote["strength"],
-            vote["status"],
-            vote["rater"],
-            ", ".join(one["version"] for one in vote["versions"]) or None,
-        )
+        (*vote_cells(vote), vote["rater"], ", ".join(one["version"] for one in vote["versions"]) or None)
         for vote in found
     ]
-    print_table(("VOTE", "CAST", "OBJECTIVE", "PREFERRED", "STRENGTH", "STATUS", "RATER", "IN"), rows)
+    print_table((*VOTE_COLUMNS, "RATER", "IN"), rows)
 
 
 @app.command("show")

@@ -1,8 +1,8 @@
 // Finding votes: by what stands in them, rater, version, objective and date, and those that others contradict.
 import { element } from "../element.js";
 import { OBJECTIVES } from "../objectives.js";
+import { cast, REASON, STATE, UNDER } from "../vote/columns.js";
 import { said } from "../vote/one.js";
-import { when } from "./figures.js";
 import { Listed } from "./listed.js";
 import { help, section, shortId } from "./section.js";
 import { sortableTable } from "./sortable.js";
@@ -87,16 +87,12 @@ export class FindVotes {
       caption: "Votes",
       rows: votes,
       columns: [
-        {
-          name: "Cast",
-          value: (vote) => vote.created,
-          cell: (vote) => element("a", { href: `/vote/${vote.id}` }, when(vote.created)),
-        },
-        { name: "Under", value: (vote) => vote.objective },
+        cast(),
+        UNDER,
         { name: "Says", value: said },
-        { name: "State", value: (vote) => vote.status },
+        STATE,
         { name: "Rater", value: (vote) => this.raters[vote.rater] || vote.rater, cell: (vote) => this.raters[vote.rater] || shortId(vote.rater) },
-        { name: "Reason", text: true, value: (vote) => vote.reason ?? "" },
+        REASON,
       ],
     });
   }

@@ -1,10 +1,11 @@
 // The votes that a version is made of, page by page, each with the way to it.
 import { element } from "../element.js";
 import { OBJECTIVES } from "../objectives.js";
+import { cast, RATER, STATE, UNDER } from "../vote/columns.js";
 import { said, use } from "../vote/one.js";
-import { whole, when } from "./figures.js";
+import { whole } from "./figures.js";
 import { Listed } from "./listed.js";
-import { help, section, shortId } from "./section.js";
+import { help, section } from "./section.js";
 import { sortableTable } from "./sortable.js";
 
 const SPLITS = { train: "to learn from", watch: "to watch by", heldout: "to measure on" };
@@ -43,14 +44,10 @@ function table(votes) {
     caption: "Votes in this version",
     rows: votes,
     columns: [
-      {
-        name: "Cast",
-        value: (vote) => vote.created,
-        cell: (vote) => element("a", { href: `/vote/${vote.id}` }, when(vote.created)),
-      },
-      { name: "Under", value: (vote) => vote.objective },
+      cast(),
+      UNDER,
       { name: "Says now", value: said },
-      { name: "State", value: (vote) => vote.status },
+      STATE,
       { name: "Used for", value: (vote) => use(vote.split) },
       {
         name: "As of",
@@ -59,11 +56,7 @@ function table(votes) {
         cell: (vote) =>
           vote.used_revision === vote.revision ? "as it is" : `revision ${vote.used_revision} of ${vote.revision}`,
       },
-      {
-        name: "Rater",
-        value: (vote) => vote.rater,
-        cell: (vote) => shortId(vote.rater),
-      },
+      RATER,
     ],
   });
 }

@@ -2,8 +2,8 @@
 import { get, Refused } from "../api.js";
 import { element } from "../element.js";
 import { verdict } from "../objectives.js";
-import { when } from "../operate/figures.js";
 import { sortableTable } from "../operate/sortable.js";
+import { cast, STATE, UNDER } from "./columns.js";
 
 const SHOWN = 50;
 
@@ -42,14 +42,10 @@ function table(votes) {
     caption: "Your votes and what they changed",
     rows: votes,
     columns: [
-      {
-        name: "When",
-        value: (vote) => vote.created,
-        cell: (vote) => element("a", { href: `/vote/${vote.id}` }, when(vote.created)),
-      },
-      { name: "Under", value: (vote) => vote.objective },
+      cast("When"),
+      UNDER,
       { name: "You said", value: verdict },
-      { name: "State", value: (vote) => vote.status },
+      STATE,
       { name: "Versions", text: true, value: versions },
     ],
   });

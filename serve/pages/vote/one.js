@@ -7,6 +7,7 @@ import { facts, help, section, shortId } from "../operate/section.js";
 import { sortableTable } from "../operate/sortable.js";
 import { Pair, textOf } from "../pair.js";
 import { reaches } from "../session.js";
+import { cast, RATER, REASON, UNDER } from "./columns.js";
 import { conversation } from "./conversation.js";
 
 const STATES = {
@@ -67,15 +68,11 @@ function otherVotes(votes) {
     caption: "Other votes on the pair",
     rows: votes,
     columns: [
-      {
-        name: "Cast",
-        value: (one) => one.created,
-        cell: (one) => element("a", { href: `/vote/${one.id}` }, when(one.created)),
-      },
-      { name: "Under", value: (one) => one.objective },
+      cast(),
+      UNDER,
       { name: "Said", value: said },
-      { name: "Rater", value: (one) => one.rater, cell: (one) => shortId(one.rater) },
-      { name: "Reason", text: true, value: (one) => one.reason ?? "" },
+      RATER,
+      REASON,
     ],
   });
 }
