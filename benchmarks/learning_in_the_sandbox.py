@@ -37,7 +37,8 @@ from learner.ppo import PPOStep, train_ppo
 from learner.preference_judging import calibrate
 from learner.preference_model import PreferenceModel
 from learner.preference_training import train_preference_model
-from learner.rehearsal_prompts import UnvotedPrompt, choose
+from learner.prompts import TrainingPrompt
+from learner.rehearsal_prompts import Chosen, UnvotedPrompt, choose
 from learner.sampler import TorchSampler
 from learner.sequences import Episodes
 from learner.starting_policy import WEIGHTS
@@ -171,6 +172,24 @@ def unvoted_prompts(chats: int, seed: int) -> list[UnvotedPrompt]:
     ]
 
 
+def prompts_to_learn_on(
+    start: Policy,
+    model: PreferenceModel,
+    train: list[VotedComparison],
+    watched: list[VotedComparison],
+    settings: PPOSettings | DPOSettings,
+    *,
+    chats: int,
+    seed: int,
+) -> tuple[list[TrainingPrompt], Chosen]:
+    """What an iteration practises on, and what it rehearses."""
+    practised, others = (voted_prompts((one.messages, one.objective) for one in part) for part in (train, watched))
+    test = HarmTest.learn(start, practised + others, settings, model, seed=seed)
+    pool = test.training_prompts(practised)
+    voted = pool + test.training_prompts(others)
+    return pool, choose(test, voted, unvoted_prompts(chats, seed), settings.rehearsal_replies, seed=seed)
+
+
 def split(voted: list[VotedComparison], watch_share: float) -> tuple[list[VotedComparison], ...]:
     """Held out, watch and training votes, by the draw of an iteration: by prompt."""
     settings = FeedbackSettings(watch_share=watch_share)
@@ -216,16 +235,7 @@ def run(
     end = None
     with clock.stage("training"):
         settings = ppo if trainer == "ppo" else dpo
-        practised, others = (voted_prompts((one.messages, one.objective) for one in part) for part in (train, watched))
-        test = HarmTest.learn(start, practised + others, settings, model, seed=seed)
-        pool = test.training_prompts(practised)
-        chosen = choose(
-            test,
-            pool + test.training_prompts(others),
-            unvoted_prompts(chats, seed),
-            settings.rehearsal_replies,
-            seed=seed,
-        )
+        pool, chosen = prompts_to_learn_on(start, model, train, watched, settings, chats=chats, seed=seed)
         if trainer == "ppo":
             end = train_ppo(
                 policy,

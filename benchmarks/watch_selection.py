@@ -15,13 +15,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import torch
 from torch import Tensor
 
-from benchmarks.learning_in_the_sandbox import MAX_NEW_TOKENS, replies, simulate_votes, split, unvoted_prompts
+from benchmarks.learning_in_the_sandbox import MAX_NEW_TOKENS, prompts_to_learn_on, replies, simulate_votes, split
 from feedback.learning_settings import PPOSettings, PreferenceSettings
 from feedback.sandbox.measures import win_rate
 from feedback.sandbox.world import held_out_prompts
 from feedback.settings import FeedbackSettings
 from learner.comparisons import VotedComparison
-from learner.harmful_prompts import HarmTest, voted_prompts
 from learner.policy import Policy, load_policy
 from learner.ppo import PPO
 from learner.ppo.guard import Guard
@@ -29,7 +28,6 @@ from learner.ppo.rollout import Rollout
 from learner.preference_judging import calibrate
 from learner.preference_model import PreferenceModel
 from learner.preference_training import train_preference_model
-from learner.rehearsal_prompts import choose
 from learner.sequences import Episodes
 from learner.starting_policy import WEIGHTS
 
@@ -85,16 +83,7 @@ def run(seed: int, votes: int, watched: int, models: int, chats: int, settings: 
     model = judge(start, train, held_out, seed)
     seeds = [1000 * seed + number for number in range(models)]
     watches = [judge(start, watch_votes(start, watched, own), held_out, own) for own in seeds]
-    practised, watched_on = (voted_prompts((one.messages, one.objective) for one in part) for part in (train, others))
-    test = HarmTest.learn(start, practised + watched_on, settings, model, seed=seed)
-    pool = test.training_prompts(practised)
-    on = choose(
-        test,
-        pool + test.training_prompts(watched_on),
-        unvoted_prompts(chats, seed),
-        settings.rehearsal_replies,
-        seed=seed,
-    )
+    pool, on = prompts_to_learn_on(start, model, train, others, settings, chats=chats, seed=seed)
     trainer = Watched(policy, start.model, model, pool, settings, seed=seed, rehearse_on=on.prompts)
     trainer.watches, trainer.seen = watches, []
 
