@@ -11,6 +11,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,9 +62,8 @@ def measure(old: int, new: int, kept: int, folder: Path) -> None:
     count_all(store)
     for bound in (None, kept):
         settings = FeedbackSettings(old_votes=bound)
-        seconds, frozen = timed(
-            lambda settings=settings: store.read(datasets.freeze, folder / "frozen", settings, since=since)
-        )
+        freeze = partial(store.read, datasets.freeze, folder / "frozen", settings, since=since)
+        seconds, frozen = timed(freeze)
         figures = {"old": old, "new": new, "old_votes": bound, "freeze_s": seconds} | frozen.summary["counts"]
         print(json.dumps(figures | (learn(frozen.folder) if bound is not None else {})), flush=True)
     store.close()

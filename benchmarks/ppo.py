@@ -186,12 +186,13 @@ def thirty_million(folder: Path, dialogue_count: int) -> Path:
         )  # fmt: skip
         model = LlamaForCausalLM(config).float()
         sequences = encode(tokenizer, list(dialogues(dialogue_count, 1)))
-        torch.backends.mkldnn.matmul.fp32_precision = "bf16"
+        matmul = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+        matmul.fp32_precision = "bf16"
         train(
             model, tokenizer, sequences, epochs=1, batch_size=16, peak_lr=1e-3, seed=1,
             on_step=lambda done, total, loss: print(done, total, round(loss, 3)) if done % 20 == 0 else None,
         )  # fmt: skip
-        torch.backends.mkldnn.matmul.fp32_precision = "ieee"
+        matmul.fp32_precision = "ieee"
         tokenizer.save_pretrained(out)
         model.save_pretrained(out)
     return out

@@ -29,7 +29,7 @@ from tests.postgres_server import PostgresServer
 RATERS = 200
 BATCH = 5000
 KEY = "key_a"
-OPERATOR = {"key_id": "key_op", "sees_all": True, "rater": ""}
+OPERATOR: dict[str, Any] = {"key_id": "key_op", "sees_all": True, "rater": ""}
 
 
 servers: list[PostgresServer] = []
@@ -58,7 +58,7 @@ def fill(store: Store, count: int, first: int = 0) -> None:
     rng = random.Random(count)
     if first == 0:
         rows = [{"id": f"rtr_{n}", "key_id": KEY, "name": f"r{n}", "created_at": 0.0} for n in range(RATERS)]
-        store.write(lambda session: session.execute(insert(Rater.__table__), rows))
+        store.write(lambda session: session.execute(insert(Rater), rows))
     for start in range(first, count, BATCH):
         numbers = range(start, min(start + BATCH, count))
         store.write(_fill_batch, numbers, rng)
@@ -89,7 +89,7 @@ def _fill_batch(session: Any, numbers: range, rng: random.Random) -> None:
                  "state": "accepted", "revision": 1, "created_at": float(number), "updated_at": float(number)}
             )  # fmt: skip
     for table, values in rows.items():
-        session.execute(insert(table.__table__), values)
+        session.execute(insert(table), values)
 
 
 def count_all(store: Store) -> int:

@@ -215,6 +215,7 @@ def tell(soak: Soak, drained_s: float) -> bool:
         )
     )
     serving = store.read(policies.serving)
+    assert serving is not None
     print(f"faults      {dict(Counter(fault for _, fault in soak.struck))}")
     print(f"chats       {chats.answered} answered, p50 {quantiles[49]:.2f} s, p99 {quantiles[98]:.2f} s; "
           f"{chats.mixed} mixed; by version {dict(sorted(chats.versions.items()))}")  # fmt: skip
