@@ -88,7 +88,7 @@ class Completion:
     @property
     def has_written(self) -> bool:
         """Something has come of a reply."""
-        return any(generation.reply.token_ids for generation in self.generations)
+        return any(reply.token_ids for generation in self.generations for reply in generation.replies)
 
     def stop(self) -> None:
         for generation in self.generations:
@@ -114,18 +114,19 @@ class Completion:
             status = REFUSED
         metrics = self._gateway.metrics
         rows = [
-            generation.reply.as_sample(
+            reply.as_sample(
                 status,
                 key_id=self._caller.key_id,
                 request_id=self._request_id,
                 record_logprobs=self._gateway.settings.serve.record_logprobs,
             )
             for generation in self.generations
+            for reply in generation.replies
         ]
-        for row in rows:
+        for generation in self.generations:
             metrics.replies.labels(status).inc()
-            metrics.tokens.labels("prompt").inc((row.usage or {}).get("prompt_tokens", 0))
-            metrics.tokens.labels("completion").inc((row.usage or {}).get("completion_tokens", 0))
+            metrics.tokens.labels("prompt").inc(generation.reply.usage["prompt_tokens"])
+            metrics.tokens.labels("completion").inc(generation.reply.usage["completion_tokens"])
         if self.comparison_id is None or status != COMPLETE:
             await self._gateway.recorder.add(rows)
             return
@@ -165,11 +166,11 @@ class Completion:
         return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
 
     def _tokens_taken(self) -> int:
-        """As `usage`; of replies that did not end, for which the engine says nothing, what is known. Of several of
-        which none was chosen nothing is: they are charged with what they might have come to.
+        """As `usage`; of replies that did not end, for which the engine says nothing, what is known. Of several to be
+        chosen from nothing is, then: they are charged with what they might have come to.
         """
         replies = [generation.reply for generation in self.generations]
-        if self.chat.best_of > 1 and any(reply.seat and reply.finish_reason is None for reply in replies):
+        if self.chat.best_of > 1 and any(reply.seat and not reply.usage["prompt_tokens"] for reply in replies):
             return self._charge.tokens
         said = self.usage()
         written = sum(len(reply.token_ids) for reply in replies)

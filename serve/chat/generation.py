@@ -97,6 +97,11 @@ class Generation:
         return self._reply
 
     @property
+    def replies(self) -> list[Reply]:
+        """What there is to record."""
+        return [self.reply]
+
+    @property
     def ended(self) -> bool:
         """All that came has been passed on, and nothing more will come."""
         return self.is_whole and not self.pending
@@ -155,14 +160,20 @@ class Generation:
         if self._chat.stream:
             await self._until_first_token(await self._send(seat, body))
             return
+        await self._write_whole(seat, body)
+        chat_span.close(self._span, self.reply)
+
+    async def _write_whole(self, seat: Seat, body: dict[str, Any]) -> dict[str, Any]:
+        """The engine's answer, taken in; so is what there is of it when nobody waits for it any more."""
         try:
             transfer = await self._send(seat, body)
             content = await transfer.wait_for_end()
         except asyncio.CancelledError:
             await self._end_early(seat)
             raise
-        self._take_whole(finished(content))
-        chat_span.close(self._span, self.reply)
+        answer = _finished(content)
+        self._take_whole(answer)
+        return answer
 
     async def _until_first_token(self, transfer: Transfer) -> None:
         self._error = None
@@ -237,7 +248,7 @@ class Generation:
         self.reply.absorb_message(answer["choices"][0], answer["usage"])
 
 
-def finished(content: bytes) -> dict[str, Any]:
+def _finished(content: bytes) -> dict[str, Any]:
     """A whole answer. Raises EngineLost where the engine ended a reply unasked, as one does that is being stopped."""
     answer: dict[str, Any] = orjson.loads(content)
     if any(choice["finish_reason"] == ENDED_EARLY for choice in answer["choices"]):

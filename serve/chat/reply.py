@@ -37,7 +37,7 @@ class Reply:
         self._logprobs: list[float] = []
         # OpenAI's `logprobs.content`: of a stream it goes out with its chunks.
         self.logprobs_content: list[dict[str, Any]] = []
-        self._began_at = time.time()
+        self.began_at = time.time()
 
     def absorb_delta(self, choice: dict[str, Any]) -> None:
         """Take in one choice of one streamed chunk of the engine's."""
@@ -106,7 +106,7 @@ class Reply:
             status=status,
             finish_reason=self.finish_reason,
             usage=self.usage,
-            created_at=self._began_at,
+            created_at=self.began_at,
             finished_at=time.time(),
         )
 

@@ -1,8 +1,6 @@
 """Best of k with real engines, the scorer as its own process and a preference model on disk."""
 
 import asyncio
-import json
-import math
 import os
 import subprocess
 import sys
@@ -15,7 +13,7 @@ import pytest
 from feedback.schema import Comparison, Policy, Sample
 from feedback.scoring import scorer_socket
 from feedback.settings import ServeSettings
-from serve.chat.rate_limits import BYTES_PER_TOKEN, RateLimits
+from serve.chat.rate_limits import RateLimits
 from serve.record import Record
 from serve.scorer import Scorer
 from tests.serve.conftest import ROOT, STARTING_POLICY, Tandem
@@ -139,16 +137,39 @@ def test_a_comparison_of_two_that_were_chosen_is_of_the_rejection_sampled_tranch
     assert [(side.seed - SEED) // K for side in sides if side] == [0, 1]
 
 
-def test_who_leaves_before_one_was_chosen_is_charged_with_what_was_asked_for(
+def test_what_was_written_of_all_of_them_is_recorded_and_charged_when_their_client_leaves_before_the_choice(
     judged: Tandem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limits = RateLimits(ServeSettings(tokens_per_minute=1_000_000), "redis+socket:///nonexistent/redis.sock")
     monkeypatch.setattr(judged.gateway, "rate_limits", limits)
-    body = chat(best_of=K, max_tokens=400, ignore_eos=True)
-    (row,) = leave_in_the_middle(judged, body)
-    assert row.status == "cancelled" and row.text == "" and row.token_ids is None
+    rows = leave_in_the_middle(judged, chat(seed=SEED, best_of=K, max_tokens=400, ignore_eos=True))
+    assert sorted(row.seed for row in rows if row.seed is not None) == [SEED + at for at in range(K)]
+    for row in rows:
+        assert (row.status, row.finish_reason, row.version_first, row.version_last) == ("cancelled", None, 1, 1)
+        assert 0 < len(row.token_ids or []) < 400 and len(row.logprobs or []) == len(row.token_ids or [])
+        assert row.usage is not None and row.usage["completion_tokens"] == len(row.token_ids or [])
+        assert row.sampling["best_of"] == K and row.sampling["best_of_by"] == "itr_1"
+    written = sum(len(row.token_ids or []) for row in rows)
     (charged,) = limits._counts.values()
-    assert charged == K * 400 + math.ceil(len(json.dumps(body)) / BYTES_PER_TOKEN)
+    assert rows[0].usage is not None and charged == rows[0].usage["prompt_tokens"] + written
+    # They are what is written under their seeds when somebody waits.
+    with judged.client("chat") as client:
+        for row in rows:
+            alone = chat(seed=row.seed, max_tokens=len(row.token_ids or []), ignore_eos=True, return_token_ids=True)
+            said = client.post("/v1/chat/completions", json=alone).json()
+            assert said["choices"][0]["token_ids"] == row.token_ids
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_no_scorer_chose_from_is_recorded_as_failed(
+    judged: Tandem, stream: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(judged.gateway, "scorer", Scorer(judged.settings.home, Record(judged.store), 5.0))
+    with judged.client("chat") as client:
+        answer = client.post("/v1/chat/completions", json=chat(best_of=K, stream=stream))
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "scorer_unavailable")
+    rows = sample_of(judged.store, answer.headers["x-request-id"])
+    assert len(rows) == K and all(row.status == "failed" and row.token_ids and row.finish_reason for row in rows)
 
 
 @pytest.mark.parametrize("fields", [{"best_of": 17}, {"best_of": 0}, {"best_of": "4"}])
