@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from sqlalchemy.orm import Session
 
+from feedback import setting_apart
 from feedback.errors import NotFound
 from feedback.reliability import ABILITY_MEAN, Estimate, Votes, estimate
 from feedback.settings import FeedbackSettings
@@ -38,7 +39,11 @@ class Watched:
 def watch(store: Store, settings: FeedbackSettings) -> dict[str, str]:
     """Judge all raters by their votes so far, record it, and quarantine the outliers. Returns them with the reason."""
     watched = store.read(look, settings)
-    store.write(_record, watched)
+    store.write(raters.note, watched.figures)
+    for rater_id, reason in watched.outliers.items():
+        # Who was erased while their votes were looked at is nobody any more.
+        with suppress(NotFound):
+            setting_apart.quarantine(store, rater_id, reason, actor=audit.RULE)
     return watched.outliers
 
 
@@ -143,11 +148,3 @@ def _repeats(own: list[Seen]) -> list[bool]:
 
 def _mean(values: Any) -> float | None:
     return round(float(np.mean(values)), 4) if len(values) else None
-
-
-def _record(session: Session, watched: Watched) -> None:
-    raters.note(session, watched.figures)
-    for rater_id, reason in watched.outliers.items():
-        # Who was erased while their votes were looked at is nobody any more.
-        with suppress(NotFound):
-            raters.quarantine(session, rater_id, reason, actor=audit.RULE)

@@ -15,7 +15,7 @@ import time
 from celery import Celery
 from sqlalchemy.orm import Session
 
-from feedback import logs, rater_watch
+from feedback import logs, rater_watch, setting_apart
 from feedback.erasure import Erasures
 from feedback.errors import RecordUnavailable
 from feedback.lifeline import die_with_parent
@@ -51,11 +51,17 @@ class Scheduler:
         ttl_s = 5 * max(self.settings.loop.check_interval_s, self.settings.feedback.sweep_interval_s)
         if self.store.write(leases.acquire, leases.SCHEDULER, self.holder, ttl_s) is None:
             return
+        self.set_apart()
         self.sweep_votes()
         self.watch_raters()
         self.expire_chats()
         self.start_due_iteration()
         self.hand_on_iteration()
+
+    def set_apart(self) -> None:
+        """Go on with raters who were being set apart, or released, by a process that was cut off."""
+        if setting_apart.finish(self.store):
+            log.info("votes of raters who were set apart or released are moved, which was cut off")
 
     def sweep_votes(self) -> None:
         """Announce votes that have stayed uncounted."""

@@ -59,10 +59,10 @@ def quarantine(
     """Set a rater apart: their votes, and those to come, count nowhere until they are released."""
     from deploy.command.output import print_json, say
     from deploy.command.record import open_record
-    from feedback.store import raters
+    from feedback import setting_apart
 
     with open_record(home, must_exist=True) as (store, _):
-        votes = store.write(raters.quarantine, rater, reason)
+        votes = setting_apart.quarantine(store, rater, reason)
     if json:
         print_json({"id": rater, "state": "quarantined", "votes": votes})
     else:
@@ -74,10 +74,10 @@ def release(rater: RaterId, json: Json = False, home: Home = None) -> None:
     """Let a rater's votes count again; from now on only later votes can set them apart."""
     from deploy.command.output import print_json, say
     from deploy.command.record import open_record
-    from feedback.store import raters
+    from feedback import setting_apart
 
     with open_record(home, must_exist=True) as (store, _):
-        votes = store.write(raters.release, rater)
+        votes = setting_apart.release(store, rater)
     if json:
         print_json({"id": rater, "state": "active", "votes": votes})
     else:

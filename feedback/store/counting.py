@@ -20,6 +20,7 @@ from feedback.schema import Comparison, Rater, Vote
 from feedback.store import now, tallies
 
 COUNT_BATCH = 500
+MAY_COUNT = Vote.state.in_(("accepted", "counted"))
 
 
 def count_accepted(session: Session, limit: int = COUNT_BATCH) -> int:
@@ -58,19 +59,15 @@ def _set_apart_among(session: Session, rater_ids: Collection[str]) -> set[str]:
     return {row.id for row in rows if row.quarantined_at is not None}
 
 
-def set_apart(session: Session, rater_id: str, state: str) -> int:
-    """Take all votes of a rater, whose row is held, that are accepted or counted out of what counts, into `state`.
-    Returns how many."""
-    of_rater = Vote.rater_id == rater_id
-    uncount_all(session, of_rater)
-    moved = session.execute(
+def set_apart(session: Session, which: ColumnElement[bool]) -> None:
+    """Take those of these votes, whose rater's row is held, that may count out of what counts."""
+    uncount_all(session, which)
+    session.execute(
         update(Vote)
-        .where(of_rater, Vote.state.in_(("accepted", "counted")))
-        .values(state=state, counted_at=None)
-        .returning(Vote.id)
+        .where(which, MAY_COUNT)
+        .values(state="quarantined", counted_at=None)
         .execution_options(synchronize_session=False)
     )
-    return len(moved.all())
 
 
 def uncount_all(session: Session, which: ColumnElement[bool]) -> None:
@@ -78,16 +75,15 @@ def uncount_all(session: Session, which: ColumnElement[bool]) -> None:
     _change_counts(session, tallies.of_votes(session, which & (Vote.state == "counted")), -1)
 
 
-def take_back(session: Session, rater_id: str) -> int:
-    """Accept a released rater's quarantined votes again: they will be counted. Returns how many."""
-    moved = session.execute(
+def take_back(session: Session, which: ColumnElement[bool], at: float) -> None:
+    """Accept those of these votes, whose rater's row is held, that are set apart again, as of `at`: they will be
+    counted."""
+    session.execute(
         update(Vote)
-        .where(Vote.rater_id == rater_id, Vote.state == "quarantined")
-        .values(state="accepted", updated_at=now(session))
-        .returning(Vote.id)
+        .where(which, Vote.state == "quarantined")
+        .values(state="accepted", updated_at=at)
         .execution_options(synchronize_session=False)
     )
-    return len(moved.all())
 
 
 def uncount(session: Session, vote: Vote) -> None:

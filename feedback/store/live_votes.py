@@ -4,7 +4,7 @@ from sqlalchemy import and_, func, or_, select
 from sqlalchemy.orm import Session
 
 from feedback.live_votes import RaterTally
-from feedback.schema import Comparison, Tally, Vote
+from feedback.schema import Comparison, Rater, Tally, Vote
 
 OUTCOME_ON_LEFT = {"0": "won", "1": "lost", "tie": "tied"}
 OUTCOME_ON_RIGHT = {"0": "lost", "1": "won", "tie": "tied"}
@@ -17,8 +17,11 @@ def between(session: Session, version: int, other: int) -> list[RaterTally]:
     rows = session.execute(
         select(Vote.rater_id, Vote.objective, Comparison.version_0, Vote.preferred, func.count())
         .join(Comparison, Comparison.id == Vote.comparison_id)
+        .join(Rater, Rater.id == Vote.rater_id)
         .where(
             Vote.state == "counted",
+            # Whose votes are being set apart.
+            Rater.quarantined_at.is_(None),
             Vote.is_check.is_(False),
             Vote.preferred.in_(tuple(OUTCOME_ON_LEFT)),
             or_(

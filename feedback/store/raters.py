@@ -2,11 +2,11 @@
 
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import ColumnElement, case, func, select, update
 from sqlalchemy.orm import Session
 
 from feedback.errors import NotFound
@@ -168,29 +168,62 @@ def note(session: Session, figures: Mapping[str, dict[str, Any]]) -> None:
 
 
 def quarantine(session: Session, rater_id: str, reason: str, *, actor: str = audit.AT_THE_MACHINE) -> int:
-    """Set a rater apart: their votes, and those to come, count nowhere until they are released.
+    """Say that a rater is set apart: what comes of them is not counted. Their votes are to be moved.
 
-    Returns how many votes that concerns. Raises NotFound.
+    Returns how many. Raises NotFound.
     """
     rater = known(session, rater_id, lock=WHILE_VOTES_CHANGE)
     if rater.quarantined_at is None:
         rater.quarantined_at = now(session)
     rater.quarantine_reason = reason
-    session.flush()
-    votes = counting.set_apart(session, rater_id, "quarantined")
+    accepted = select(func.count()).select_from(Vote).where(tallies.IS_ACCEPTED, Vote.rater_id == rater_id)
+    votes = rater.votes_counted + session.scalars(accepted).one()
     audit.add(session, actor, "rater.quarantine", rater_id, reason, votes=votes)
     return votes
 
 
 def release(session: Session, rater_id: str, *, actor: str = audit.AT_THE_MACHINE) -> int:
-    """Let a rater's votes count again; the outlier test begins anew. Returns how many votes. Raises NotFound."""
+    """Say that a rater is not set apart any more; the outlier test begins anew. Their votes are to be moved.
+
+    Returns how many. Raises NotFound.
+    """
     rater = known(session, rater_id, lock=WHILE_VOTES_CHANGE)
-    if rater.quarantined_at is None:
-        return 0
-    rater.quarantined_at = None
-    rater.quarantine_reason = None
-    session.flush()
-    released = counting.take_back(session, rater_id)
-    rater.released_at = now(session)
-    audit.add(session, actor, "rater.release", rater_id, votes=released)
-    return released
+    votes = session.scalars(select(func.count()).select_from(Vote).where(*_is_apart(rater_id))).one()
+    if rater.quarantined_at is not None:
+        rater.quarantined_at = None
+        rater.quarantine_reason = None
+        rater.released_at = now(session)
+        audit.add(session, actor, "rater.release", rater_id, votes=votes)
+    return votes
+
+
+def to_move(session: Session, rater_id: str) -> list[str]:
+    """The votes that are not yet where their rater is: that may count of one who is set apart, that are set apart of
+    another. Raises NotFound."""
+    rater = known(session, rater_id)
+    which = _is_apart(rater_id) if rater.quarantined_at is None else (Vote.rater_id == rater_id, counting.MAY_COUNT)
+    return list(session.scalars(select(Vote.id).where(*which).order_by(Vote.id)))
+
+
+def move(session: Session, rater_id: str, ids: Sequence[str]) -> None:
+    """Move those of these votes that are not yet where their rater is. Raises NotFound."""
+    rater = known(session, rater_id, lock=WHILE_VOTES_CHANGE)
+    which = Vote.id.in_(ids)
+    if rater.quarantined_at is not None:
+        counting.set_apart(session, which)
+    elif rater.released_at is not None:
+        # Not later: they are not to set their rater apart once more.
+        counting.take_back(session, which, rater.released_at)
+
+
+def half_moved(session: Session) -> list[str]:
+    """The raters who were set apart or released, and have votes that are to be moved."""
+    has_apart = select(Vote.id).where(*_is_apart(Rater.id)).exists()
+    is_left = case((Rater.quarantined_at.is_not(None), Rater.votes_counted > 0), else_=has_apart)
+    moving = Rater.quarantined_at.is_not(None) | Rater.released_at.is_not(None)
+    return list(session.scalars(select(Rater.id).where(Rater.erased_at.is_(None), moving, is_left)))
+
+
+def _is_apart(rater_id: Any) -> tuple[ColumnElement[bool], ...]:
+    # With the states of their index: only so is it used.
+    return tallies.IS_APART, Vote.state == "quarantined", Vote.rater_id == rater_id

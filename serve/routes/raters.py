@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
-from feedback import erasure
+from feedback import erasure, setting_apart
 from feedback.schema import Rater, version_name
 from feedback.store import raters, votes
 from serve.auth import Caller, guarded
@@ -105,14 +105,16 @@ async def list_raters(parts: Parts, limit: Limit = 20, after: After = None) -> P
 @operate_router.post("/v1/raters/{rater_id}/quarantine")
 async def quarantine_rater(rater_id: str, body: QuarantineBody, parts: Parts, caller: ByKey) -> Changed:
     """Set a rater apart: their votes, and those to come, count nowhere until they are released."""
-    concerned = await parts.record.write(raters.quarantine, rater_id, body.reason, actor=caller.key_id)
+    concerned = await asyncio.to_thread(
+        setting_apart.quarantine, parts.record.store, rater_id, body.reason, actor=caller.key_id
+    )
     return Changed(id=rater_id, state="quarantined", votes=concerned)
 
 
 @operate_router.post("/v1/raters/{rater_id}/release")
 async def release_rater(rater_id: str, parts: Parts, caller: ByKey) -> Changed:
     """Let a rater's votes count again; from now on only later votes can set them apart."""
-    concerned = await parts.record.write(raters.release, rater_id, actor=caller.key_id)
+    concerned = await asyncio.to_thread(setting_apart.release, parts.record.store, rater_id, actor=caller.key_id)
     parts.vote_is_durable()
     return Changed(id=rater_id, state="active", votes=concerned)
 

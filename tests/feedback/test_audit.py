@@ -9,6 +9,7 @@ from sqlalchemy import delete, update
 from sqlalchemy.exc import DBAPIError
 
 from feedback import audit as chain
+from feedback import setting_apart
 from feedback.schema import AuditEntry
 from feedback.store import Store, audit, erasure, iterations, keys, policies, raters, traffic, votes
 from feedback.store.traffic import Shares
@@ -86,8 +87,8 @@ def test_every_decision_is_there_with_who_and_why(store: Store) -> None:
     store.write(traffic.put, Shares(0, 0.1, 0.5), actor="key_1")
     store.write(votes.put, add_comparison(store), judgement(), key_id="key_a", sees_all=False, rater="ann")
     rater = store.read(raters.find, "key_a", "ann")
-    store.write(raters.quarantine, rater, "a robot", actor="key_1")
-    store.write(raters.release, rater, actor="key_1")
+    setting_apart.quarantine(store, rater, "a robot", actor="key_1")
+    setting_apart.release(store, rater, actor="key_1")
     store.write(erasure.erase, rater, actor="key_1")
     store.write(keys.revoke, key.id)
     entries, _ = store.read(audit.list_page, limit=99, after=None, order="asc")
@@ -128,7 +129,7 @@ def test_many_at_once_make_one_chain(store: Store) -> None:
 
 def test_a_reason_with_a_nul_breaks_no_chain(store: Store) -> None:
     ann = store.write(raters.find_or_create, "key_a", "ann")
-    store.write(raters.quarantine, ann, "they\0cheat")
+    setting_apart.quarantine(store, ann, "they\0cheat")
     store.write(audit.add, "me", "answer.set", "cmp\0", objective="help\0ful")
     assert store.read(audit.verify).problem is None
     (_, quarantined), _ = store.read(audit.list_page, limit=2, after=None, order="desc")

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from feedback import datasets, exporting, ratings
+from feedback import datasets, exporting, ratings, setting_apart
 from feedback.erasure import forget
 from feedback.errors import InvalidRequest, NotFound
 from feedback.rater_watch import look
@@ -162,7 +162,7 @@ def test_raters_are_listed_by_pages_with_their_votes(store: Store) -> None:
     count_all(store)
     store.write(votes.retract, retracted, None, **(ANN | {"rater": "carl"}))
     bob = store.read(raters.find, "key_a", "bob")
-    store.write(raters.quarantine, bob, "a doubt")
+    setting_apart.quarantine(store, bob, "a doubt")
     first, more = store.read(raters.list_page, limit=2)
     assert ([(rater.name, count) for rater, count in first], more) == ([("ann", 3), ("bob", 2)], True)
     rest, more = store.read(raters.list_page, limit=2, after=first[-1][0].id)

@@ -12,7 +12,7 @@ import orjson
 import pytest
 from sqlalchemy import func, select, update
 
-from feedback import datasets, examples, exporting
+from feedback import datasets, examples, exporting, setting_apart
 from feedback.erasure import forget
 from feedback.errors import Conflict, NotFound
 from feedback.importing import import_file
@@ -67,7 +67,7 @@ def test_a_less_reliable_rater_is_less_sure_and_a_quarantined_one_is_left_out(st
     count_all(store)
     ids = {rater.name: rater.id for rater, _ in store.read(raters.list_all)}
     store.write(raters.note, {ids["bob"]: {"reliability": 0.65}, ids["liar"]: {"reliability": 0.3}})
-    store.write(raters.quarantine, ids["cheat"], "they cheat")
+    setting_apart.quarantine(store, ids["cheat"], "they cheat")
     frozen = store.read(datasets.freeze, tmp_path, SETTINGS)
     labels = {example.rater: example.label for example in datasets.read(frozen.folder)}
     assert labels == pytest.approx({ids["bob"]: 0.5 + 0.4 * 0.3 / 0.5, ids["liar"]: 0.5})
@@ -291,7 +291,7 @@ def test_a_dataset_that_is_gone_is_written_again_whatever_was_said_since(
     store.write(votes.put, of_ann, judgement("0", 4, ideal="It is not."), **(BOB | {"rater": "ann"}))
     store.write(votes.put, of_ann, judgement("tie", 4), **(BOB | {"rater": "ann"}))
     store.write(votes.retract, of_cyd, None, **(BOB | {"rater": "cyd"}))
-    store.write(raters.quarantine, ids["bob"], "they cheat")
+    setting_apart.quarantine(store, ids["bob"], "they cheat")
     store.write(votes.put, add_comparison(store), judgement(), **(BOB | {"rater": "dan"}))
     count_all(store)
 

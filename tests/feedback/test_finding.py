@@ -5,8 +5,9 @@ import json
 
 import pytest
 
+from feedback import setting_apart
 from feedback.exporting import export_votes
-from feedback.store import Store, finding, raters, votes
+from feedback.store import Store, finding, votes
 from feedback.store.finding import Wanted
 from feedback.worker import count_all
 from tests.feedback.record import add_comparison, judgement, sample
@@ -78,7 +79,7 @@ def test_who_is_set_apart_disputes_nothing_and_what_is_taken_back_is_of_no_versi
     store: Store, cast: dict[str, str]
 ) -> None:
     right = store.read(votes.get, cast["right"], key_id="", sees_all=True)
-    store.write(raters.quarantine, right.rater_id, "a test")
+    setting_apart.quarantine(store, right.rater_id, "a test")
     assert found(store, cast, disputed=True) == set()
     assert found(store, cast, version=1, state="quarantined") == {"right"}
     store.write(votes.retract, right.comparison_id, None, key_id="key_a", sees_all=False, rater="cyd")

@@ -213,10 +213,13 @@ def test_a_vote_that_comes_while_its_rater_is_set_apart_is_set_apart_too(store: 
     assert store.read(votes.count_by_state) == {"quarantined": 2}
 
 
+def set_apart(session: Session, rater: str) -> None:
+    raters.quarantine(session, rater, "on purpose")
+    raters.move(session, rater, raters.to_move(session, rater))
+
+
 @pytest.mark.parametrize("other", ["counted", "retracted"])
-@pytest.mark.parametrize(
-    "goes", [erasure.erase, partial(raters.quarantine, reason="on purpose")], ids=["erased", "apart"]
-)
+@pytest.mark.parametrize("goes", [erasure.erase, set_apart], ids=["erased", "apart"])
 def test_nobody_waits_for_somebody_who_waits_for_them(
     store: Store, goes: Callable[..., Any], other: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
