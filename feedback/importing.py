@@ -12,8 +12,9 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import orjson
 
@@ -25,6 +26,7 @@ from feedback.store import Store, imports
 BATCH = 1000
 MAX_LINE_BYTES = 64 * 1024 * 1024
 """What is compressed to nearly nothing is no reason to fill the memory."""
+Opened = BufferedReader | gzip.GzipFile
 TRANCHES = ("rejection-sampled", "online", "base")
 
 
@@ -123,17 +125,25 @@ def tranche_of(path: Path) -> str:
 
 def lines(path: Path, on_progress: Callable[[int], None] = lambda _bytes: None) -> Iterator[tuple[int, bytes]]:
     """The lines of a file, gzip or plain, that are not blank, with their numbers. Raises InvalidRequest."""
+    return records(path, on_progress, each_line)
+
+
+def records(
+    path: Path, on_progress: Callable[[int], None], cut: Callable[[Opened], Iterator[bytes]]
+) -> Iterator[tuple[int, bytes]]:
+    """What `cut` makes of a file, gzip or plain, without what is blank, with the numbers. Raises InvalidRequest, for an
+    OSError of `cut` too."""
     number = 0
     try:
         with path.open("rb") as raw:
-            opened: BinaryIO | gzip.GzipFile = raw
+            opened: Opened = raw
             if raw.read(2) == b"\x1f\x8b":
                 opened = gzip.GzipFile(fileobj=raw)
             raw.seek(0)
-            for number, read in enumerate(_bounded(opened), start=1):
-                line = read.removeprefix(codecs.BOM_UTF8) if number == 1 else read
-                if line.strip():
-                    yield number, line
+            for number, read in enumerate(cut(opened), start=1):
+                record = read.removeprefix(codecs.BOM_UTF8) if number == 1 else read
+                if record.strip():
+                    yield number, record
                 on_progress(raw.tell())
     except (OSError, EOFError, zlib.error) as error:
         where = f" beyond line {number}" if number else ""
@@ -141,7 +151,8 @@ def lines(path: Path, on_progress: Callable[[int], None] = lambda _bytes: None) 
         raise InvalidRequest(f"{path} cannot be read{where}: {_reason(error)}{again}", param="file") from error
 
 
-def _bounded(opened: BinaryIO | gzip.GzipFile) -> Iterator[bytes]:
+def each_line(opened: Opened) -> Iterator[bytes]:
+    """Raises OSError for one that is too long."""
     while line := opened.readline(MAX_LINE_BYTES + 1):
         if len(line) > MAX_LINE_BYTES:
             raise OSError(f"the next one is longer than {MAX_LINE_BYTES} bytes")

@@ -1,24 +1,19 @@
 """Import and export of red-team transcripts, as HH-RLHF publishes them: JSON lines, or one JSON array."""
 
 import codecs
-import gzip
 import hashlib
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import orjson
-
-from feedback.errors import InvalidRequest
 from feedback.exporting import Report as Exported
 from feedback.formats import SetAside, load, red_team
-from feedback.importing import BATCH, Line, Report, keep_set_aside
+from feedback.formats.json_array import elements
+from feedback.importing import BATCH, MAX_LINE_BYTES, Line, Opened, Report, each_line, keep_set_aside, records
 from feedback.store import Store, transcripts
 
-MAX_BYTES = 512 * 1024 * 1024
-"""Of what a file holds, uncompressed: it is read as a whole, since it may be one array."""
+PEEKED_BYTES = 4096
 
 
 def import_transcripts(
@@ -30,7 +25,7 @@ def import_transcripts(
     """
     read, counts, set_aside, seen = 0, Counter[str](), [], Counter[str]()
     batch: list[tuple[str, transcripts.Attacked]] = []
-    for number, line in _records(path):
+    for number, line in records(path, on_progress, _lines_or_elements):
         read += 1
         try:
             attack = red_team.read(load(line))
@@ -45,7 +40,6 @@ def import_transcripts(
             counts.update(store.write(transcripts.add, batch))
             batch = []
     counts.update(store.write(transcripts.add, batch) if batch else {})
-    on_progress(path.stat().st_size)
     kept = keep_set_aside(home, path, set_aside)
     return Report(read, counts["imported"], counts["known"], tuple(set_aside), kept)
 
@@ -68,25 +62,9 @@ def export_transcripts(store: Store, out: BinaryIO) -> Exported:
     return Exported(written, dict(left_out))
 
 
-def _records(path: Path) -> Iterator[tuple[int, bytes]]:
-    """The records with their numbers, as bytes: lines, or the elements of the one array that the file is."""
-    try:
-        with path.open("rb") as raw:
-            is_gzip = raw.read(2) == b"\x1f\x8b"
-        with gzip.open(path) if is_gzip else path.open("rb") as opened:
-            content = opened.read(MAX_BYTES + 1)
-        if len(content) > MAX_BYTES:
-            raise OSError(f"it holds more than {MAX_BYTES} bytes; split it")
-        content = content.removeprefix(codecs.BOM_UTF8)
-    except (OSError, EOFError, zlib.error) as error:
-        raise InvalidRequest(f"{path} cannot be read: {error}", param="file") from error
-    if content.lstrip()[:1] == b"[":
-        try:
-            elements = orjson.loads(content)
-        except orjson.JSONDecodeError as error:
-            raise InvalidRequest(f"{path} is not JSON: {error}", param="file") from error
-        yield from ((number, orjson.dumps(element)) for number, element in enumerate(elements, start=1))
-        return
-    for number, line in enumerate(content.splitlines(), start=1):
-        if line.strip():
-            yield number, line
+def _lines_or_elements(opened: Opened) -> Iterator[bytes]:
+    """The lines, or the elements of the one array that the file is."""
+    if opened.peek(PEEKED_BYTES).removeprefix(codecs.BOM_UTF8).lstrip()[:1] == b"[":
+        yield from elements(opened, MAX_LINE_BYTES)
+    else:
+        yield from (line.rstrip(b"\r\n") for line in each_line(opened))

@@ -1,12 +1,16 @@
 import gzip
 import io
 import json
+import tracemalloc
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from feedback import red_team
+from feedback import importing, red_team
 from feedback.errors import InvalidRequest
+from feedback.formats import json_array
 from feedback.red_team import export_transcripts, import_transcripts
 from feedback.store import Store, votes
 from tests.feedback.record import add_comparison, judgement
@@ -57,14 +61,60 @@ def test_success_is_told_of_attacks_alone(store: Store) -> None:
         store.write(votes.put, add_comparison(store), judgement(success=3), **ANN)
 
 
+@pytest.mark.parametrize("shape", ["lines", "array"])
+def test_a_large_file_is_not_held(tmp_path: Path, shape: str) -> None:
+    store = Store(f"sqlite:///{tmp_path / 'record.db'}")
+    store.migrate()
+    records = [json.dumps(GOOD[0] | {"task_description": f"{n} " + "w" * 6000}) for n in range(3000)]
+    text = "\n".join(records) if shape == "lines" else "[" + ",".join(records) + "]"
+    path = tmp_path / "attacks.jsonl"
+    path.write_text(text)
+    del records, text
+    tracemalloc.start()
+    try:
+        assert import_transcripts(store, path, home=tmp_path).imported == 3000
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # 18 MB; a batch of a thousand is held as rows and as what is sent of them.
+    assert peak < path.stat().st_size
+    store.close()
+
+
+@pytest.mark.parametrize("shape", ["lines", "array"])
 def test_what_is_compressed_to_nearly_nothing_is_not_read_whole(
-    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shape: str
 ) -> None:
-    monkeypatch.setattr(red_team, "MAX_BYTES", 1000)
+    monkeypatch.setattr(importing, "MAX_LINE_BYTES", 1000)
+    monkeypatch.setattr(red_team, "MAX_LINE_BYTES", 1000)
     path = tmp_path / "attacks.jsonl.gz"
-    path.write_bytes(gzip.compress(b" " * 1001))
-    with pytest.raises(InvalidRequest, match="holds more than 1000 bytes"):
+    path.write_bytes(gzip.compress((b"[" if shape == "array" else b"") + b" " * 1002))
+    with pytest.raises(InvalidRequest, match="longer than 1000 bytes"):
         red_team.import_transcripts(store, path, home=tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content", ["[{]", "[1,,2]", "[1,]", "[1", '["a', "[1] 2", "[1]]", '[{"a": [1, 2}]', "[[[1]]", "[" * 5000]
+)
+def test_an_array_that_is_none_is_refused(store: Store, tmp_path: Path, content: str) -> None:
+    path = tmp_path / "attacks.json"
+    path.write_text(content)
+    with pytest.raises(InvalidRequest, match=r"cannot be read.*not JSON"):
+        import_transcripts(store, path, home=tmp_path)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 9) | st.text(st.sampled_from('ab"\\,[]{} é')),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=2), inner, max_size=3),
+)
+
+
+@given(st.lists(JSON, max_size=5), st.integers(1, 9), st.sampled_from([None, 1]))
+def test_an_array_is_cut_where_its_elements_end(records: list[object], chunk: int, indent: int | None) -> None:
+    content = json.dumps(records, indent=indent, ensure_ascii=False).encode()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(json_array, "CHUNK_BYTES", chunk)
+        assert [json.loads(one) for one in json_array.elements(io.BytesIO(content), 1000)] == records
 
 
 def test_a_file_that_cannot_be_read(store: Store, tmp_path: Path) -> None:
