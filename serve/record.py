@@ -19,6 +19,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 THREADS = 8
+SEARCHES = 2
 
 
 class Record:
@@ -27,6 +28,8 @@ class Record:
     def __init__(self, store: Store) -> None:
         self.store = store
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="record")
+        # Of their own: what reads the whole record must not take the threads that chats and votes are recorded by.
+        self._searching = ThreadPoolExecutor(SEARCHES, thread_name_prefix="search")
         self._waiting: list[tuple[Callable[[Session], Any], asyncio.Future[Any]]] = []
         self._writer: asyncio.Task[None] | None = None
 
@@ -54,6 +57,11 @@ class Record:
     async def read(self, operation: Callable[Concatenate[Session, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
         """One consistent snapshot."""
         return await self._run(partial(self.store.read, operation, *args, **kwargs))
+
+    async def search(self, operation: Callable[Concatenate[Session, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """`read` for what may go through the whole record: two at once, in turn, and nothing else waits for them."""
+        call = partial(self.store.read, operation, *args, **kwargs)
+        return await asyncio.get_running_loop().run_in_executor(self._searching, call)
 
     async def standing(self) -> Standing:
         """What serves and who is to be given something else, as `feedback.store.standing` reads it."""
@@ -86,4 +94,5 @@ class Record:
 
     def close(self) -> None:
         self._threads.shutdown()
+        self._searching.shutdown(cancel_futures=True)
         self.store.close()

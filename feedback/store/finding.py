@@ -31,6 +31,11 @@ class Wanted:
     text: str | None = None
     disputed: bool = False
 
+    @property
+    def reads_all(self) -> bool:
+        """Whether it may be read of every vote, with its pair, whether it is one of these."""
+        return self.text is not None or self.version is not None or self.disputed
+
 
 def find(
     session: Session, wanted: Wanted, *, limit: int, after: str | None = None, order: str = "desc"

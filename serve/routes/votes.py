@@ -217,7 +217,8 @@ async def list_votes(
         if own is None or wanted.rater_id not in (None, own):
             return page_of([], [], has_more=False)
         wanted = replace(wanted, rater_id=own)
-    found, more = await parts.record.read(finding.find, wanted, limit=limit, after=after, order=order)
+    read = parts.record.search if wanted.reads_all else parts.record.read
+    found, more = await read(finding.find, wanted, limit=limit, after=after, order=order)
     versions = await parts.record.read(votes.versions_from, [vote.id for vote in found])
     views = [
         VoteWithVersions(**view_vote(vote).model_dump(), versions=[VersionFromVote(**one) for one in versions[vote.id]])

@@ -1,12 +1,16 @@
 """The native routes over HTTP, without engines: keys, forms of error, comparisons, votes, iterations, traffic."""
 
 import re
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from sqlalchemy import Engine, event
 
 from feedback.store import keys, samples
+from serve.record import SEARCHES
 from tests.feedback.record import add_comparison, sample
 from tests.serve.conftest import Tandem
 
@@ -369,3 +373,33 @@ def test_every_answer_is_hardened(quiet: Tandem) -> None:
         assert "script-src 'self'" in page.headers["content-security-policy"]
         assert page.headers["x-content-type-options"] == "nosniff"
         assert client.get("/../app.py").status_code == 404
+
+
+def test_whoever_looks_for_a_text_keeps_nobody_from_voting(quiet: Tandem) -> None:
+    """Searches that take long, more of them than there are threads."""
+    comparison_id = add_comparison(quiet.store, key_id="import")
+    looked_for: list[str] = []
+    goes_on = threading.Event()
+
+    def take_long(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if "LIKE" in statement:
+            looked_for.append(statement)
+            goes_on.wait(30)
+
+    event.listen(Engine, "before_cursor_execute", take_long)
+    try:
+        with quiet.client("operate") as client, ThreadPoolExecutor(12) as pool:
+            asked = {"whose": "all", "text": "nowhere"}
+            searches = [pool.submit(client.get, "/v1/votes", params=asked) for _ in range(12)]
+            try:
+                deadline = time.monotonic() + 10
+                while len(looked_for) < SEARCHES and time.monotonic() < deadline:
+                    time.sleep(0.01)
+                vote = {"objective": "helpful", "preferred": 0, "strength": 2}
+                assert client.put(f"/v1/comparisons/{comparison_id}/vote", json=vote).status_code == 200
+                assert len(looked_for) == SEARCHES
+            finally:
+                goes_on.set()
+            assert {search.result().status_code for search in searches} == {200}
+    finally:
+        event.remove(Engine, "before_cursor_execute", take_long)
