@@ -16,6 +16,7 @@ from typing import Literal
 from deploy.bootstrap import OLDEST_PYTHON, REQUIREMENTS, chosen_device, find_compiler, locked_digest
 from deploy.redis_server import RedisMissing, find_redis_server
 from deploy.running import is_held, read_state
+from feedback.errors import RecordUnavailable
 from feedback.settings import Settings
 
 # The first two whatever the home's own mode is.
@@ -45,6 +46,7 @@ def examine(settings: Settings) -> list[Finding]:
         _memory,
         _redis,
         _record,
+        _audit,
         _weights,
         _storage,
         _collector,
@@ -179,6 +181,33 @@ def _record(settings: Settings) -> Iterator[Finding]:
         yield Finding("ok", "record", "answers")
     finally:
         store.close()
+
+
+def _audit(settings: Settings) -> Iterator[Finding]:
+    """Whether its chain holds. Where the record does not answer there is nothing to look at."""
+    from sqlalchemy import inspect
+    from sqlalchemy.exc import DatabaseError
+
+    from feedback.schema import AuditEntry
+    from feedback.store import Store, audit
+
+    if settings.database_url is None and not (settings.home / "record.db").exists():
+        return
+    store = Store(settings.record_url)
+    try:
+        # Those of before there was one have none until they are brought up to date.
+        checked = store.read(audit.verify) if inspect(store.engine).has_table(AuditEntry.__tablename__) else None
+    except (DatabaseError, RecordUnavailable):
+        return
+    finally:
+        store.close()
+    if checked is None:
+        return
+    if checked.broken_at is None:
+        yield Finding("ok", "audit", f"{checked.entries} entries, intact")
+        return
+    found = f"broken at entry {checked.broken_at}: {checked.problem}"
+    yield Finding("wrong", "audit", found, "somebody wrote into the database past Tandem; see who can")
 
 
 def _weights(settings: Settings) -> Iterator[Finding]:

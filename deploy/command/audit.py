@@ -42,17 +42,25 @@ def list_entries(
 
 
 @app.command("verify")
-def verify(json: Json = False, home: Home = None) -> None:
+def verify(
+    kept: Annotated[
+        str | None, typer.Option(metavar="DIGEST", help="One that was printed before: an entry has to have it still.")
+    ] = None,
+    json: Json = False,
+    home: Home = None,
+) -> None:
     """Check the chain of digests. Exit code 1 when an entry was changed, removed or put in.
 
-    Keep the digest that is printed somewhere else: with it, a chain that was made anew as a whole shows too.
+    Keep the digest that is printed somewhere else: given with --kept, a chain whose end was removed, or that was made
+    anew as a whole, shows too.
     """
     from deploy.command.output import print_json, say
     from deploy.command.record import open_record
+    from feedback.audit import START
     from feedback.store import audit
 
     with open_record(home, must_exist=True) as (store, _):
-        checked = store.read(audit.verify)
+        checked = store.read(audit.verify, kept or START)
     if json:
         print_json(checked.as_json())
     elif checked.broken_at is None:

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query
 from pydantic import BaseModel
 
+from feedback.audit import START
 from feedback.schema import AuditEntry
 from feedback.store import audit
 from serve.auth import guarded
@@ -18,6 +19,10 @@ AfterEntry = Annotated[
 ]
 Subject = Annotated[
     str | None, Query(max_length=200, description="Only entries about this: a version, a rater, a key, an iteration.")
+]
+
+Kept = Annotated[
+    str, Query(pattern="^[0-9a-f]{64}$", description="The `head` of an earlier answer: the chain has to have it still.")
 ]
 
 
@@ -57,9 +62,9 @@ async def list_audit(
 
 
 @router.get("/v1/audit/chain")
-async def verify_audit(parts: Parts) -> ChainView:
+async def verify_audit(parts: Parts, kept: Kept = START) -> ChainView:
     """Check the whole chain."""
-    return ChainView(**(await parts.record.search(audit.verify)).as_json())
+    return ChainView(**(await parts.record.search(audit.verify, kept)).as_json())
 
 
 def _view(entry: AuditEntry) -> AuditView:

@@ -43,3 +43,33 @@ def test_a_record_that_was_changed_is_found_out(home: Path, capsys: pytest.Captu
     assert "broken at entry 2: it does not say what it said when it was written" in capsys.readouterr().err
     assert run(["audit", "verify", "--json"]) == 1
     assert json.loads(capsys.readouterr().out)["broken_at"] == 2
+
+
+@pytest.mark.parametrize(
+    "change", ["data = '{not json'", "data = '[1e999]'", "actor = x'80'", "reason = 7", "created_at = 'soon'"]
+)
+def test_whatever_was_written_over_an_entry_is_found_out(
+    home: Path, capsys: pytest.CaptureFixture[str], change: str
+) -> None:
+    with sqlite3.connect(home / "record.db") as record:
+        record.execute("DROP TRIGGER audit_no_update")
+        record.execute(f"UPDATE audit SET {change} WHERE seq = 2")
+    assert run(["audit", "verify"]) == 1
+    assert "broken at entry 2: it does not say" in capsys.readouterr().err
+
+
+def test_an_end_that_was_removed_is_found_out_by_the_digest_that_was_kept(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["audit", "verify", "--json"]) == 0
+    kept = json.loads(capsys.readouterr().out)["head"]
+    store = Store(load_settings(home=home).record_url)
+    store.write(keys.create, "vote", "another")
+    store.close()
+    assert run(["audit", "verify", "--kept", kept]) == 0
+    with sqlite3.connect(home / "record.db") as record:
+        record.execute("DROP TRIGGER audit_no_delete")
+        record.execute("DELETE FROM audit WHERE seq > 1")
+    assert run(["audit", "verify"]) == 0
+    assert run(["audit", "verify", "--kept", kept]) == 1
+    assert "broken at entry 2: no entry has the digest that was kept" in capsys.readouterr().err

@@ -11,6 +11,7 @@ from deploy.doctor import Finding, examine
 from deploy.running import ProcessState, StackState, prepare_home, take_home, write_state
 from feedback.operating_settings import TracingSettings
 from feedback.settings import ServeSettings, Settings
+from feedback.store import audit
 from tests.deploy.homes import make_home
 
 
@@ -102,6 +103,18 @@ def test_a_record_that_cannot_be_used_is_found(settings: Settings) -> None:
     record.write_text("no database at all")
     said = found(settings, "record")
     assert (said.verdict, said.found, said.advice) == ("wrong", "file is not a database", "restore a backup")
+
+
+def test_an_audit_that_was_changed_is_found(settings: Settings) -> None:
+    store = make_home(settings, versions=1)
+    store.write(audit.add, "key_1", "test", reason="we know")
+    store.close()
+    assert found(settings, "audit").verdict == "ok"
+    with sqlite3.connect(settings.home / "record.db") as connection:
+        connection.execute("DROP TRIGGER audit_no_update")
+        connection.execute("UPDATE audit SET reason = 'they asked for it' WHERE action = 'test'")
+    said = found(settings, "audit")
+    assert said.verdict == "wrong" and said.found.startswith("broken at entry") and said.advice
 
 
 def test_a_home_that_is_no_folder_is_found(settings: Settings) -> None:

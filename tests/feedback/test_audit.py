@@ -69,6 +69,16 @@ def test_whatever_is_changed_shows(said: list[tuple], data: st.DataObject) -> No
         assert found.broken_at == links[at].seq
 
 
+@given(st.lists(SAID, min_size=1, max_size=6), st.data())
+def test_an_end_that_was_removed_shows_by_a_digest_that_was_kept(said: list[tuple], data: st.DataObject) -> None:
+    links = chained(said)
+    kept = data.draw(st.integers(1, len(links)))
+    left = data.draw(st.integers(0, len(links)))
+    found = chain.verify(links[:left], links[kept - 1].digest)
+    assert found.broken_at == (None if left >= kept else left + 1)
+    assert found.entries == left
+
+
 @given(st.lists(SAID, min_size=2, max_size=6), st.data())
 def test_an_entry_that_is_removed_or_moved_shows(said: list[tuple], data: st.DataObject) -> None:
     links = chained(said)
