@@ -24,6 +24,7 @@ MANIFEST = "manifest.json"
 PROBE = "probe.json"
 NEEDED = ("config.json", "tokenizer_config.json", PROBE)
 NEEDED_OF_AN_ADAPTER = ("adapter_config.json", "adapter_model.safetensors", PROBE)
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 # What a processor keeps at hand: with blocks of 4 MiB finding a NaN took eight times as long.
 BLOCK_BYTES = 1 << 18
 MAX_HEADER_BYTES = 100_000_000
@@ -109,8 +110,10 @@ def _digest_files(folder: Path) -> dict[str, dict[str, Any]]:
     for path in sorted(folder.rglob("*")):
         if path.is_symlink():
             raise PolicyInvalid(f"{folder.name}: {path.name} is a link; a policy folder holds its own files")
-        if not path.is_file() or path.name == MANIFEST:
+        if path.is_dir() or path.name == MANIFEST:
             continue
+        if not path.is_file():
+            raise PolicyInvalid(f"{folder.name}: {path.name} is no ordinary file")
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         digests[path.relative_to(folder).as_posix()] = {
@@ -124,14 +127,19 @@ def _check_complete(folder: Path, manifest: dict[str, Any]) -> None:
     for name in NEEDED_OF_AN_ADAPTER if "base" in manifest else NEEDED:
         if name not in manifest["files"]:
             raise PolicyInvalid(f"{folder.name}: {name} is missing")
-    pickles = [name for name in manifest["files"] if name.endswith((".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"))]
+    pickles = [
+        name for name in manifest["files"] if name.lower().endswith((".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"))
+    ]
     if pickles:
         raise PolicyInvalid(f"{folder.name}: {pickles[0]} may hold a pickle, which is never loaded; use safetensors")
     if not manifest["tensors"]:
         raise PolicyInvalid(f"{folder.name}: there are no safetensors weights")
     index = folder / "model.safetensors.index.json"
     if index.exists():
-        listed = set(orjson.loads(index.read_bytes())["weight_map"])
+        try:
+            listed = set(orjson.loads(index.read_bytes())["weight_map"])
+        except (ValueError, TypeError, KeyError):
+            raise PolicyInvalid(f"{folder.name}: {index.name} is no index of weights") from None
         if listed != manifest["tensors"].keys():
             absent = sorted(listed ^ manifest["tensors"].keys())[0]
             raise PolicyInvalid(f"{folder.name}: the index and the weights differ in {absent}")
@@ -139,7 +147,7 @@ def _check_complete(folder: Path, manifest: dict[str, Any]) -> None:
 
 def _tensors(folder: Path) -> dict[str, tuple[Path, TensorEntry]]:
     found: dict[str, tuple[Path, TensorEntry]] = {}
-    for path in sorted(folder.glob("*.safetensors")):
+    for path in sorted(path for path in folder.glob("*.safetensors") if path.is_file()):
         for name, entry in _read_header(path).items():
             if name in found:
                 raise PolicyInvalid(f"{folder.name}: tensor {name} is there twice")
@@ -161,17 +169,22 @@ def _read_header(path: Path) -> dict[str, TensorEntry]:
             raise PolicyInvalid(f"{path.parent.name}: {path.name} is cut off or not safetensors")
         try:
             header = json.loads(file.read(length))
-        except ValueError:
+            header.pop("__metadata__", None)
+            entries = {name: _entry(name, said, 8 + length) for name, said in header.items()}
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             raise PolicyInvalid(f"{path.parent.name}: {path.name} has no readable header") from None
-    header.pop("__metadata__", None)
-    entries = {}
-    for name, said in header.items():
-        start, end = (8 + length + offset for offset in said["data_offsets"])
-        entry = TensorEntry(said["dtype"], tuple(said["shape"]), start, end)
-        if end > size or end - start != math.prod(entry.shape) * _width(entry.dtype, name):
+    for name, entry in entries.items():
+        wanted = math.prod(entry.shape) * _width(entry.dtype, name)
+        if not 8 + length <= entry.start <= entry.end <= size or entry.end - entry.start != wanted:
             raise PolicyInvalid(f"{path.parent.name}: {path.name} is cut off in tensor {name}")
-        entries[name] = entry
     return entries
+
+
+def _entry(name: str, said: Any, data_at: int) -> TensorEntry:
+    dtype, shape, (start, end) = said["dtype"], said["shape"], said["data_offsets"]
+    if not all(type(size) is int and size >= 0 for size in (*shape, start, end)) or not isinstance(dtype, str):
+        raise ValueError(name)
+    return TensorEntry(dtype, tuple(shape), data_at + start, data_at + end)
 
 
 def _width(dtype: str, name: str) -> int:

@@ -15,8 +15,8 @@ def positions(folder: Path) -> int | None:
     readable config.json."""
     try:
         config = orjson.loads((folder / "config.json").read_bytes())
-    except (OSError, ValueError) as error:
+        # A model that also sees pictures has its language model's within.
+        config = config.get("text_config", config)
+        return next((int(config[name]) for name in POSITIONS if config.get(name)), None)
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         raise PolicyInvalid(f"{folder}/config.json cannot be read: {error}") from error
-    # A model that also sees pictures has its language model's within.
-    config = config.get("text_config", config)
-    return next((int(config[name]) for name in POSITIONS if config.get(name)), None)

@@ -1,4 +1,5 @@
 import json
+import os
 import struct
 from pathlib import Path
 
@@ -79,6 +80,52 @@ def test_files_that_are_cut_off_or_no_policy(folder: Path) -> None:
         manifest.write(folder)
     (folder / "pytorch_model.bin").write_bytes(b"pickle")
     with pytest.raises(PolicyInvalid, match="never loaded"):
+        manifest.write(folder)
+
+
+OF_W = {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16]}
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"[" * 100_000,
+        *(
+            json.dumps(said).encode()
+            for said in (
+                [1], "w", {"w": [1]}, {"w": {"dtype": "F32", "shape": [4]}},
+                {"w": OF_W | {"data_offsets": ["0", "16"]}},
+                {"w": OF_W | {"data_offsets": [0, 16, 32]}}, {"w": OF_W | {"data_offsets": [-16, 0]}},
+                {"w": OF_W | {"data_offsets": [-1000, -984]}}, {"w": OF_W | {"shape": [-2, -2]}},
+                {"w": OF_W | {"shape": [2.0, 2]}}, {"w": OF_W | {"shape": 4}}, {"w": OF_W | {"dtype": ["F32"]}},
+                {"w": OF_W | {"dtype": "F4"}}, {"w": OF_W | {"shape": [10**4000]}},
+            )
+        ),
+    ],
+)  # fmt: skip
+def test_a_header_that_is_none(folder: Path, header: bytes) -> None:
+    content = struct.pack("<Q", len(header)) + header + bytes(16)
+    (folder / "model.safetensors").write_bytes(content)
+    with pytest.raises(PolicyInvalid):
+        manifest.write(folder)
+
+
+@pytest.mark.parametrize("written", ["{", "[]", "{}", '{"weight_map": 3}'])
+def test_an_index_that_is_none(folder: Path, written: str) -> None:
+    (folder / "model.safetensors.index.json").write_text(written)
+    with pytest.raises(PolicyInvalid, match="no index of weights"):
+        manifest.write(folder)
+
+
+def test_what_is_no_file_or_may_hold_a_pickle_under_another_name(folder: Path) -> None:
+    (folder / "b.safetensors").mkdir()
+    manifest.write(folder)
+    (folder / "PYTORCH_MODEL.BIN").write_bytes(b"pickle")
+    with pytest.raises(PolicyInvalid, match="never loaded"):
+        manifest.write(folder)
+    (folder / "PYTORCH_MODEL.BIN").unlink()
+    os.mkfifo(folder / "c.safetensors")
+    with pytest.raises(PolicyInvalid, match=r"c.safetensors is no ordinary file"):
         manifest.write(folder)
 
 

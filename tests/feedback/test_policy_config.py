@@ -26,6 +26,7 @@ def test_positions_are_found(tmp_path: Path, config: dict[str, object], found: i
 def test_a_folder_without_a_configuration_is_refused(tmp_path: Path) -> None:
     with pytest.raises(PolicyInvalid, match="cannot be read"):
         positions(tmp_path)
-    (tmp_path / "config.json").write_bytes(b"{")
-    with pytest.raises(PolicyInvalid, match="cannot be read"):
-        positions(tmp_path)
+    for written in (b"{", b"[]", b'{"text_config": 1}', b'{"n_positions": "many"}', b'{"n_positions": [1]}'):
+        (tmp_path / "config.json").write_bytes(written)
+        with pytest.raises(PolicyInvalid, match="cannot be read"):
+            positions(tmp_path)
