@@ -26,7 +26,8 @@ class RedisLink:
         self._telling: set[asyncio.Task[None]] = set()
 
     async def ask(self, question: Question) -> Any:
-        """What `question` gets from the client (`redis.asyncio.Redis`); None when Redis does not answer."""
+        """What `question` gets from the client (`redis.asyncio.Redis`); None when Redis does not answer, or `question`
+        raises ValueError: for what none of our processes has put there."""
         if time.monotonic() < self._silent_until:
             return None
         # A tenth of a second to import: not before somebody asks.
@@ -37,9 +38,9 @@ class RedisLink:
             self._client = Redis.from_url(self._url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S)
         try:
             return await question(self._client)
-        except (RedisError, OSError, TimeoutError) as error:
+        except (RedisError, OSError, TimeoutError, ValueError) as error:
             self._silent_until = time.monotonic() + PAUSE_S
-            log.warning("%s: Redis does not answer (%s)", self._lost, type(error).__name__)
+            log.warning("%s: Redis does not answer as it should (%s)", self._lost, type(error).__name__)
             return None
 
     def tell(self, question: Question) -> None:

@@ -136,12 +136,11 @@ class RateLimits:
                 pipeline.incrby(_name(key_id, name, minute), cost)
                 pipeline.expire(_name(key_id, name, minute), KEPT_S)
                 pipeline.get(_name(key_id, name, minute - 1))
-            return await pipeline.execute()
+            said = await pipeline.execute()
+            return {name: (int(said[3 * at + 2] or 0), int(said[3 * at])) for at, name in enumerate(costs)}
 
-        said = await self._redis.ask(add)
-        if said is not None:
-            mine = {name: (int(said[3 * at + 2] or 0), int(said[3 * at])) for at, name in enumerate(costs)}
-        return {name: Window(self._limits[name], *counts, elapsed) for name, counts in mine.items()}
+        counted: dict[str, tuple[int, int]] = await self._redis.ask(add) or mine
+        return {name: Window(self._limits[name], *counts, elapsed) for name, counts in counted.items()}
 
     def _give_back(self, key_id: str, minute: int, costs: dict[str, int]) -> None:
         self._change(key_id, minute, {name: -cost for name, cost in costs.items()})

@@ -8,6 +8,8 @@ asks.
 import asyncio
 import hashlib
 import time
+from dataclasses import dataclass
+from typing import Any
 
 import orjson
 
@@ -111,16 +113,38 @@ class SharedRetries(Retries):
                 renewing = self._renew(attempt)
                 self._renewals[attempt.name] = background.start(renewing, "a request that is being answered")
                 return None
-        value = await self._redis.ask(lambda redis: redis.get(key))
-        if value is None:
+        said: Said | None = await self._redis.ask(lambda redis: _said(redis, key))
+        if said is None:
             return None
-        said = orjson.loads(value)
-        if said["digest"] != attempt.digest:
+        if said.digest != attempt.digest:
             raise KeyReused("this Idempotency-Key came with another body before", param="Idempotency-Key")
-        if said["content"] is None:
+        if said.content is None:
             raise Conflict("the first request with this Idempotency-Key is still being answered")
         until = time.monotonic() + REMEMBERED_S
-        return Answer(attempt.digest, until, said["content"].encode(), said["media_type"])
+        return Answer(attempt.digest, until, said.content.encode(), said.media_type)
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a process has put into Redis about a request: its answer, or None while it is being answered."""
+
+    digest: str
+    media_type: str
+    content: str | None
+
+
+async def _said(redis: Any, key: str) -> Said | None:
+    """Raises ValueError for what none of our processes has put there."""
+    value = await redis.get(key)
+    if value is None:
+        return None
+    said = orjson.loads(value)
+    if not isinstance(said, dict):
+        raise ValueError("no object")
+    digest, media_type, content = (said.get(name) for name in ("digest", "media_type", "content"))
+    if not (isinstance(digest, str) and isinstance(media_type, str) and isinstance(content, str | None)):
+        raise ValueError("no answer")
+    return Said(digest, media_type, content)
 
 
 def _key(attempt: Attempt) -> str:

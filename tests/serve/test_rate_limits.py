@@ -7,9 +7,10 @@ from pathlib import Path
 import httpx
 import orjson
 import pytest
+from redis import Redis
 
 from feedback.settings import ServeSettings
-from serve.chat.rate_limits import RateLimits, Window, duration
+from serve.chat.rate_limits import RateLimits, Window, _name, duration
 from serve.chat.request import ChatRequest, parse
 from serve.errors import RateLimited
 from tests.serve.conftest import Tandem
@@ -107,6 +108,17 @@ async def test_two_processes_count_as_one_and_a_hung_redis_stops_neither(tmp_pat
                 await fresh.charge("key", asked(), 10)
         for limits in (one, other, fresh):
             await limits.stop()
+
+
+async def test_what_somebody_else_wrote_into_redis_stops_no_chat(tmp_path: Path) -> None:
+    settings, clock = ServeSettings(requests_per_minute=4), Clock()
+    with redis_server(tmp_path / "home") as (url, _):
+        limits, other = RateLimits(settings, url, clock), Redis.from_url(url.replace("redis+socket://", "unix://"))
+        other.set(_name("key", "requests", int(clock() // 60) - 1), "many")
+        charge = await limits.charge("key", asked(), 10)
+        assert charge.headers["x-ratelimit-remaining-requests"] == "3", "counted by this process alone"
+        await limits.stop()
+        other.close()
 
 
 @pytest.mark.engine

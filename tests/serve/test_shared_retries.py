@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from redis import Redis
 from starlette.datastructures import Headers
 
 from feedback.errors import Conflict
@@ -34,6 +35,19 @@ async def test_an_answer_is_shared_and_a_key_is_claimed_once(url: str) -> None:
     with pytest.raises(KeyReused):
         await other.begin_anywhere(Attempt(FIRST.name, "another body", named=True, repeated=False))
     await other.stop()
+
+
+@pytest.mark.parametrize("written", ["{", "[]", "{}", '{"digest": 1, "content": 2, "media_type": []}', "\ud800"])
+async def test_what_somebody_else_wrote_into_redis_is_nobodys_answer(
+    url: str, written: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = Redis.from_url(url.replace("redis+socket://", "unix://"))
+    other.set(shared_retries._key(FIRST), written.encode(errors="surrogatepass"))
+    one = SharedRetries(url)
+    assert await one.begin_anywhere(FIRST) is None
+    assert "retries are known to this process only" in caplog.text
+    await one.stop()
+    other.close()
 
 
 async def test_what_came_to_nothing_may_be_begun_elsewhere(url: str) -> None:
