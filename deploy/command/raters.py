@@ -49,6 +49,31 @@ def show(rater: RaterId, json: Json = False, home: Home = None) -> None:
     print_table(("FIGURE", "VALUE"), rows + [(name.replace("_", " "), value) for name, value in figures.items()])
 
 
+@app.command("overview")
+def overview(json: Json = False, home: Home = None) -> None:
+    """Show how many pairs want votes, and how far raters agree with each other beyond chance, by objective.
+
+    The agreement is Krippendorff's alpha of the pairs that several raters decided: 1, all agree; 0, as often as by
+    chance.
+    """
+    from deploy.command.output import print_json, print_table, say
+    from deploy.command.record import open_record
+    from feedback.agreement import agreement
+    from feedback.store import comparisons, raters
+
+    with open_record(home, must_exist=True) as (store, settings):
+        open_pairs = store.read(comparisons.count_wanted, votes_wanted=settings.feedback.votes_wanted)
+        agreements = {
+            objective: agreement(sides).as_json() for objective, sides in store.read(raters.sides_picked).items()
+        }
+    if json:
+        print_json({"open_pairs": open_pairs, "objectives": agreements})
+        return
+    rows = [(objective, found["agreement"], found["pairs"], found["votes"]) for objective, found in agreements.items()]
+    print_table(("OBJECTIVE", "AGREEMENT", "PAIRS COMPARED", "VOTES ON THEM"), rows)
+    say(f"{open_pairs} pairs want votes.")
+
+
 @app.command("quarantine")
 def quarantine(
     rater: RaterId,

@@ -9,6 +9,7 @@ from sqlalchemy import Select, bindparam, literal, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from feedback.errors import NotFound
+from feedback.objectives import OBJECTIVES
 from feedback.schema import Comparison, Handout, Sample, Vote, has_ended
 from feedback.store import checks, insert, now, page, plan_anew, raters
 from feedback.store.checks import Shares
@@ -147,6 +148,26 @@ def hand_out(
     for check in found:
         chosen.insert(rng.randrange(max(1, len(chosen))), check)
     return _pairs(session, chosen, rater_id), more
+
+
+def count_wanted(session: Session, *, votes_wanted: int) -> int:
+    """How many pairs want votes, of whomever and under whichever objective; as exact as `count_open`."""
+    wanted = _Wanted((None,), None, "", votes_wanted)
+    return sum(_count_at(session, wanted, *place) for place in _places(wanted))
+
+
+def count_open(
+    session: Session, *, key_id: str, sees_all: bool, rater_id: str | None, votes_wanted: int
+) -> dict[str, int]:
+    """How many pairs this rater may still judge, by objective. Exact up to two hundred of those with as many votes, and
+    estimated within some percent beyond.
+    """
+    plan_anew(session)
+    found = {}
+    for objective in OBJECTIVES:
+        wanted = _Wanted(_owners(key_id, sees_all), rater_id, objective, votes_wanted)
+        found[objective] = sum(_count_at(session, wanted, *place) for place in _places(wanted))
+    return found
 
 
 def _record(

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from feedback.errors import NotFound
 from feedback.ids import new_id
+from feedback.objectives import OBJECTIVES
 from feedback.schema import (
     Comparison,
     Rater,
@@ -67,6 +68,29 @@ def find_person(session: Session, key_id: str, name: str) -> str:
 
 def get(session: Session, rater_id: str) -> Rater | None:
     return session.get(Rater, rater_id)
+
+
+def sides_picked(session: Session) -> dict[str, dict[tuple[int, int], int]]:
+    """By objective, how many pairs that several raters decided have so many counted votes for the one and for the other
+    side."""
+    on_left, on_right = (func.sum(case((Vote.preferred == side, 1), else_=0)) for side in ("0", "1"))
+    by_pair = (
+        select(Vote.objective, on_left.label("on_left"), on_right.label("on_right"))
+        .select_from(Comparison)
+        .join(Vote, Vote.comparison_id == Comparison.id)
+        .join(Rater, Rater.id == Vote.rater_id)
+        # Pairs that one has voted on are most of them, and are not read.
+        .where(Comparison.votes_counted > 1, Vote.state == "counted", Vote.preferred.in_(("0", "1")))
+        .where(Vote.is_check.is_(False), Rater.quarantined_at.is_(None))
+        .group_by(Vote.comparison_id, Vote.objective)
+        .having(func.count() > 1)
+        .subquery()
+    )
+    columns = (by_pair.c.objective, by_pair.c.on_left, by_pair.c.on_right)
+    found: dict[str, dict[tuple[int, int], int]] = {objective: {} for objective in OBJECTIVES}
+    for objective, left, right, pairs in session.execute(select(*columns, func.count()).group_by(*columns)):
+        found[objective][int(left), int(right)] = pairs
+    return found
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,9 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from feedback import erasure, setting_apart
+from feedback.agreement import agreement
 from feedback.schema import Rater, version_name
-from feedback.store import raters, votes
+from feedback.store import comparisons, raters, votes
 from serve.auth import Caller, guarded
 from serve.gateway import Gateway
 from serve.routes.dependencies import ByKey, Parts
@@ -28,11 +29,12 @@ PersonName = Annotated[
 
 
 class Self(BaseModel):
-    """How a rater is doing, and the `guidelines` they are to go by. Agreements are shares of the votes that can be
-    compared; null where there are none."""
+    """How a rater is doing, the `guidelines` they are to go by, and how many pairs are `open` to them by objective.
+    Agreements are shares of the votes that can be compared; null where there are none."""
 
     id: str | None
     votes_since: int
+    open: dict[str, int]
     agreement_with_others: float | None
     agreement_with_repeats: float | None
     guidelines: str
@@ -51,6 +53,21 @@ class RaterView(BaseModel):
     reliability: float | None
     figures: dict[str, Any] | None
     created: int
+
+
+class AgreementView(BaseModel):
+    """Krippendorff's alpha over the `votes` on `pairs` that several raters decided: 1, all agree; 0, as by chance; null
+    where there are none."""
+
+    objective: str
+    agreement: float | None
+    pairs: int
+    votes: int
+
+
+class Agreements(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[AgreementView]
 
 
 class QuarantineBody(BaseModel):
@@ -88,6 +105,13 @@ async def get_self(parts: Parts, caller: ByKey, rater: RaterName = "", since: Si
     return Self(
         id=rater_id,
         votes_since=0 if rater_id is None else await parts.record.read(votes.cast_since, rater_id, since),
+        open=await parts.record.read(
+            comparisons.count_open,
+            key_id=caller.key_id,
+            sees_all=caller.sees_all,
+            rater_id=rater_id,
+            votes_wanted=parts.settings.feedback.votes_wanted,
+        ),
         agreement_with_others=figures.get("agreement_with_others"),
         agreement_with_repeats=figures.get("agreement_with_repeats"),
         guidelines=parts.settings.feedback.guidelines,
@@ -100,6 +124,18 @@ async def list_raters(parts: Parts, limit: Limit = 20, after: After = None) -> P
     known, more = await parts.record.read(raters.list_page, limit=limit, after=after)
     shown = [_view(rater, count) for rater, count in known]
     return page_of(shown, [rater.id for rater in shown], more)
+
+
+@operate_router.get("/v1/raters/agreement")
+async def get_agreement(parts: Parts) -> Agreements:
+    """How far raters agree with each other beyond chance, by objective."""
+    by_objective = await parts.record.search(raters.sides_picked)
+    return Agreements(
+        data=[
+            AgreementView(objective=objective, **agreement(sides).as_json())
+            for objective, sides in by_objective.items()
+        ]
+    )
 
 
 @operate_router.post("/v1/raters/{rater_id}/quarantine")

@@ -54,6 +54,17 @@ def test_a_rater_is_shown_set_apart_released_and_erased(tandem: Tandem, store: S
     assert len(json.loads(tandem("raters", "list", "--json", *home).out)) == 5
 
 
+def test_how_far_they_agree_and_what_is_left_to_judge(tandem: Tandem, store: Store, tmp_path: Path) -> None:
+    add_comparison(store)
+    said = json.loads(tandem("raters", "overview", "--json", "--home", tmp_path).out)
+    assert said["open_pairs"] == 1
+    helpful = said["objectives"]["helpful"]
+    assert (helpful["pairs"], helpful["votes"]) == (60, 180)
+    assert abs(helpful["agreement"]) < 0.2, "the first reply is the better one of all pairs: votes tell none apart"
+    shown = tandem("raters", "overview", "--home", tmp_path)
+    assert f"{helpful['agreement']}" in shown.out and "1 pairs want votes" in shown.out + shown.err
+
+
 def test_who_only_chats_is_erased_by_key_and_name(tandem: Tandem, store: Store, tmp_path: Path) -> None:
     key = store.write(keys.create, "chat")[0]
     chat = sample(key_id=key.id, user="visitor")

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import event, text
 
 from feedback.errors import NotFound
-from feedback.store import Store, checks, comparisons, samples, votes
+from feedback.store import Store, checks, comparisons, raters, samples, votes
 from feedback.store.comparisons import hand_out, open_for
 from feedback.worker import count_all
 from tests.feedback.record import MESSAGES, add_comparison, judgement, sample
@@ -184,3 +184,21 @@ def test_postgres_plans_a_hand_out_for_the_rater_at_hand(store: Store) -> None:
     kept = text("SELECT statement, generic_plans FROM pg_prepared_statements WHERE statement LIKE '%comparisons%'")
     plans = {row.statement: row.generic_plans for row in store.read(lambda session: session.execute(kept).all())}
     assert plans and not any(plans.values())
+
+
+@pytest.mark.parametrize("sees_all", [True, False])
+def test_open_pairs_are_counted_as_they_are_handed_out(store: Store, sees_all: bool) -> None:
+    pairs = [add_comparison(store, key_id=key_id) for key_id in ("key_a", "key_a", "import", "key_b")]
+    for pair, rater, objective in ((0, "ann", "helpful"), (1, "bob", "harmless"), (1, "ann", "harmless")):
+        who = {"key_id": "key_a", "sees_all": True, "rater": rater}
+        store.write(votes.put, pairs[pair], judgement(objective=objective), **who)
+    count_all(store)
+    who = {"key_id": "key_a", "sees_all": sees_all, "votes_wanted": 2}
+    for rater in ("ann", "bob", "nobody"):
+        rater_id = store.read(raters.find, "key_a", rater)
+        found = store.read(comparisons.count_open, **who, rater_id=rater_id)
+        for objective, count in found.items():
+            listed, _ = store.read(comparisons.open_for, **who, rater=rater, objective=objective, limit=9)
+            assert count == len(listed)
+    assert store.read(comparisons.count_wanted, votes_wanted=2) == 3
+    assert store.read(comparisons.count_wanted, votes_wanted=3) == 4

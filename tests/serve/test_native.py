@@ -42,6 +42,7 @@ NATIVE_ROUTES = [
     ("DELETE", "/v1/comparisons/cmp_x/answer", "operate"),
     ("GET", "/v1/raters", "operate"),
     ("GET", "/v1/raters/me", "vote"),
+    ("GET", "/v1/raters/agreement", "operate"),
     ("POST", "/v1/raters/rtr_x/quarantine", "operate"),
     ("POST", "/v1/raters/rtr_x/release", "operate"),
     ("DELETE", "/v1/raters/rtr_x", "operate"),
@@ -304,9 +305,13 @@ def test_a_rater_is_told_how_they_do_and_an_operator_sets_them_apart(quiet: Tand
         client.put(f"/v1/comparisons/{comparison_id}/vote", json=body).raise_for_status()
         own = client.get("/v1/raters/me").json()
         assert (own["votes_since"], own["agreement_with_others"]) == (1, None)
+        assert own["open"] == {"helpful": 0, "harmless": 1} != nobody_yet["open"] == {"helpful": 1, "harmless": 1}
         assert client.get("/v1/raters/me", params={"since": time.time() + 60}).json()["votes_since"] == 0
         assert client.get("/v1/raters/me", params={"rater": "ann"}).json()["votes_since"] == 0
     with quiet.client() as client:
+        assert client.get("/v1/raters/agreement").json()["data"] == [
+            {"objective": objective, "agreement": None, "pairs": 0, "votes": 0} for objective in ("helpful", "harmless")
+        ]
         (rater,) = client.get("/v1/raters").json()["data"]
         assert (rater["id"], rater["state"], rater["votes"]) == (own["id"], "active", 1)
         assert client.get("/v1/raters", params={"after": rater["id"]}).json()["data"] == []

@@ -1,6 +1,6 @@
 // Those who vote: how reliable they seem and why, and setting one apart.
 import { announce } from "../announce.js";
-import { call, listAll, Refused } from "../api.js";
+import { call, get, listAll, Refused } from "../api.js";
 import { element } from "../element.js";
 import { askReason } from "../reason_dialog.js";
 import { figure, share, whole } from "./figures.js";
@@ -16,11 +16,13 @@ export class RatersSection {
 
   /** Raises Refused. */
   async read() {
-    const raters = await listAll("/v1/raters");
+    const [raters, { data: agreements }] = await Promise.all([listAll("/v1/raters"), get("/v1/raters/agreement")]);
     this.onRead(raters);
-    this.content.replaceChildren(
-      raters.length ? this.table(raters) : element("p", { class: "none" }, "Nobody has voted yet."),
-    );
+    if (raters.length === 0) {
+      this.content.replaceChildren(element("p", { class: "none" }, "Nobody has voted yet."));
+      return;
+    }
+    this.content.replaceChildren(agreementSaid(agreements), this.table(raters));
   }
 
   table(raters) {
@@ -111,4 +113,16 @@ export class RatersSection {
       return `It did not happen: ${error.message}.`;
     }
   }
+}
+
+/** Krippendorff's alpha of each objective. */
+function agreementSaid(agreements) {
+  const said = agreements.map(
+    ({ objective, agreement, pairs }) => `${objective} ${figure(agreement, 2)} (${whole(pairs)} pairs)`,
+  );
+  return element(
+    "p",
+    { title: "Krippendorff's alpha of the pairs that several raters decided: 1, all agree; 0, as often as by chance" },
+    `Agreement beyond chance: ${said.join(", ")}`,
+  );
 }

@@ -37,7 +37,7 @@ class Voting {
     this.node = element(
       "div",
       { class: "vote" },
-      element("header", { class: "page-head" }, element("h1", {}, "Vote"), this.objectives(), this.today.node),
+      element("header", { class: "page-head" }, element("h1", {}, "Vote"), this.objectives(), this.today.node, this.today.open),
       this.today.guidelines,
       this.question,
       this.last,
@@ -163,7 +163,7 @@ class Voting {
       announce("The vote was not stored.");
       return;
     }
-    this.today.add(1);
+    this.today.add(1, objective);
     this.undo = { found, objective };
     const { versions } = await get(`/v1/comparisons/${found.id}`);
     if (this.undo?.found !== found) return;
@@ -190,7 +190,7 @@ class Voting {
       );
       return;
     }
-    this.today.add(-1);
+    this.today.add(-1, undo.objective);
     this.tell("Vote taken back.");
     if (undo.objective === this.objective) this.draw(undo.found);
   }

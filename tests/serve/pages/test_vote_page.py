@@ -87,6 +87,7 @@ def test_a_vote_by_keys_is_blind_until_cast(quiet: Tandem, pairs: dict[str, str]
     moved_on(page, prompt)
     last_vote(page, "A was v4, B was v5")
     expect(page.locator(".today")).to_have_text("1 vote today")
+    expect(page.locator(".open-pairs")).to_have_text(f"open: {len(pairs) - 1} helpful, {len(pairs)} harmless")
     (vote,) = votes(quiet)
     assert (vote.comparison_id, vote.objective, vote.preferred, vote.strength) == (pairs[prompt], "helpful", "1", 3)
     assert vote.left == 0
