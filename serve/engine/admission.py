@@ -50,7 +50,6 @@ class Admission:
         waiting = Waiting(place, wants)
         self._queues.setdefault(key_id, deque()).append(waiting)
         self.queued += 1
-        self.serve_waiting()
         clock = asyncio.get_running_loop().time
         changing_at = clock()
         try:

@@ -52,6 +52,23 @@ async def test_keys_take_turns_however_many_chats_one_of_them_sends() -> None:
     assert queue.queued == 0 and room.slot.in_flight == 0
 
 
+async def test_for_who_has_to_wait_nobody_is_looked_for_a_seat_again() -> None:
+    """Nothing has changed for those who wait by his coming."""
+    room, queue, looks = Room(0), Admission(100), 0
+
+    def place() -> Seat | None:
+        nonlocal looks
+        looks += 1
+        return room.place()
+
+    waiting = [asyncio.create_task(queue.seat(key, place)) for key in "abc"]
+    await settled()
+    assert looks == len(waiting)
+    room.seats = 3
+    queue.serve_waiting()
+    assert [(await task).slot for task in waiting] == [room.slot] * 3
+
+
 async def test_a_full_queue_says_when_to_come_back() -> None:
     room, queue = Room(0), Admission(2)
     waiting = [asyncio.create_task(queue.seat(key, room.place)) for key in "ab"]
