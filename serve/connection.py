@@ -1,9 +1,10 @@
-"""A client's connection: uvicorn's, which would wait for ever for what a client does not send or does not take, and
-keep all that comes before there is a request.
+"""A client's connection: uvicorn's, which would wait for ever for what a client does not send or does not take, keep
+all that comes before there is a request, and lose the body of one that asks for another protocol.
 """
 
 import asyncio
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from feedback.ids import new_id
@@ -37,7 +38,7 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         parts = self._parts
-        super().data_received(data)
+        self._read(data)
         if self.transport.is_closing():
             return
         self._head_bytes = self._head_bytes + len(data) if self._parts == parts else 0
@@ -47,6 +48,9 @@ class Connection(HttpToolsProtocol):
             self._expect_request()
 
     def on_headers_complete(self) -> None:
+        if self.parser.should_upgrade():
+            # It comes again without that.
+            return
         self._parts += 1
         self._reads_body = True
         super().on_headers_complete()
@@ -56,6 +60,8 @@ class Connection(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return
         self._parts += 1
         self._reads_body = False
         self._expect_nothing()
@@ -68,9 +74,6 @@ class Connection(HttpToolsProtocol):
             self._expect_nothing()
             self._expect_request()
 
-    def send_400_response(self, msg: str) -> None:
-        self._refuse(400)
-
     def pause_writing(self) -> None:
         super().pause_writing()
         self._untaken = self._untaken or self.loop.call_later(TAKES_NOTHING_S, self.transport.abort)
@@ -80,6 +83,32 @@ class Connection(HttpToolsProtocol):
             self._untaken.cancel()
             self._untaken = None
         super().resume_writing()
+
+    def _read(self, data: bytes) -> None:
+        self._unset_keepalive_if_required()
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as asked:
+            self._read_without_upgrade(data[asked.args[0] :])
+        except httptools.HttpParserError:
+            self.logger.warning("Invalid HTTP request received.")
+            self._refuse(400)
+
+    def _read_without_upgrade(self, rest: bytes) -> None:
+        """Answer a request in the protocol that it came by, whichever else it would like (RFC 9110, 7.8). Some clients
+        ask for HTTP/2 with each, and the parser takes what follows such a head for that.
+        """
+        method = self.parser.get_method()
+        if method == b"CONNECT":
+            self._refuse(400)
+            return
+        head = b"%s %s HTTP/%s\r\n" % (method, self.url, self.parser.get_http_version().encode())
+        for name, value in self.headers:
+            if name != b"upgrade":
+                head += b"%s: %s\r\n" % (name, value)
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self._read(head + b"\r\n" + rest)
 
     def _expect_request(self) -> None:
         self._slowest = self.loop.call_later(SLOWEST_REQUEST_S, self._is_too_slow)

@@ -258,3 +258,30 @@ async def test_who_takes_it_later_is_not(connect: Connect, made: list[Connection
             await asyncio.sleep(0.01)
     assert len(await rest_of(reader)) > LARGE_BYTES
     assert made[0]._untaken is None
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [b"connection: Upgrade, HTTP2-Settings\r\nupgrade: h2c\r\n", b"connection: upgrade\r\nupgrade: websocket\r\n"],
+)
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_who_would_like_another_protocol_is_answered_by_this_one(
+    connect: Connect, wanted: bytes, at_once: bool
+) -> None:
+    """As Java's own client does with each request."""
+    reader, writer = await connect()
+    first = HEAD + b"content-length: 3\r\n\r\nabc"
+    asked = HEAD + wanted + b"content-length: 5\r\n\r\nhello"
+    for piece in [first + asked + first] if at_once else [bytes([byte]) for byte in first + asked + first]:
+        writer.write(piece)
+        await writer.drain()
+        await asyncio.sleep(0)
+    async with asyncio.timeout(PATIENCE_S):
+        said = b"".join([await reader.readuntil(b"end\r\n0\r\n\r\n") for _ in range(3)])
+    assert said.count(b"HTTP/1.1 200 OK") == 3 and said.count(b"3 bytes;") == 2 and said.count(b"5 bytes;") == 1
+
+
+async def test_it_is_no_proxy(connect: Connect) -> None:
+    reader, writer = await connect()
+    writer.write(b"CONNECT elsewhere:443 HTTP/1.1\r\nhost: elsewhere:443\r\n\r\n")
+    assert (await rest_of(reader)).startswith(b"HTTP/1.1 400 ")
