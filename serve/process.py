@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import resource
 import socket
 import time
 from collections.abc import Callable
@@ -19,17 +20,26 @@ from serve.connection import Connection
 
 # Little of what a chat leaves behind is cyclic: Python's own 700 has it searched every few dozen tokens.
 GARBAGE_THRESHOLDS = (20_000, 20, 20)
+# The 1,024 open files that a process begins with are soon taken by clients that ask for nothing.
+CONNECTIONS = 65_536
 
 
 def run(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT."""
     logs.configure(settings)
+    allow_connections()
     gc.set_threshold(*GARBAGE_THRESHOLDS)
     tracing.configure(settings.tracing, "api")
     try:
         uvloop.run(serve(settings))
     finally:
         tracing.stop()
+
+
+def allow_connections() -> None:
+    """Have as many at a time as the system lets this process have."""
+    allowed, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(allowed, min(most, CONNECTIONS)), most))
 
 
 class Dated(ServerState):

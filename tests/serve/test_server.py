@@ -1,16 +1,22 @@
 """The server sleeps between requests, dates its answers all the same, and ends when it is told to."""
 
 import asyncio
+import contextlib
 import os
 import signal
+import socket
+import subprocess
+import sys
 import time
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 from typing import Any
 
 import httpx
 import uvicorn
 
 from serve.process import Server
+from tests.serve.conftest import ROOT
 
 
 async def hello(scope: dict[str, Any], receive: Any, send: Any) -> None:
@@ -52,3 +58,40 @@ async def test_answers_are_dated_by_the_second_they_were_given_in() -> None:
     finally:
         serving.cancel()
         signal.signal(signal.SIGTERM, before_it)
+
+
+def test_clients_that_ask_for_nothing_do_not_keep_others_out(tmp_path: Path) -> None:
+    few = 128
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = os.environ | {
+        "TANDEM_HOME": str(tmp_path / "home"), "TANDEM_SERVE__PORT": str(port), "PYTHONPATH": str(ROOT)
+    }  # fmt: skip
+    (tmp_path / "home").mkdir()
+    command = [sys.executable, "-m", "serve"]
+    # As of a shell that did not ask for more.
+    limited = ["sh", "-c", f'ulimit -S -n {few}; exec "$@"', "sh", *command]
+    with subprocess.Popen(limited, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL) as process:
+        try:
+            with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=30) as client:
+                wait_until_it_answers(client)
+                with contextlib.ExitStack() as idle:
+                    for _ in range(2 * few):
+                        idle.enter_context(socket.create_connection(("127.0.0.1", port)))
+                    fresh = httpx.get(f"http://127.0.0.1:{port}/healthz", trust_env=False, timeout=30)
+            assert fresh.status_code == 200
+        finally:
+            process.terminate()
+
+
+def wait_until_it_answers(client: httpx.Client) -> None:
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            assert client.get("/healthz").status_code == 200
+        except httpx.TransportError:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        else:
+            return
