@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from feedback.ids import new_id
 from feedback.schema import Comparison, Sample, Vote
-from feedback.store import insert
+from feedback.store import counting, insert
 
 LOOKED_BACK = 500
 """Among how many of the newest replies to one prompt the parent of a sample is looked for: a prompt such as "hi" may
@@ -130,9 +130,13 @@ def _expired(before: float) -> Select[str]:
 
 def close(session: Session, erased: Sequence[str]) -> None:
     """Pairs with a side among the samples `erased` no longer want votes: there is nothing left to judge."""
-    pairs = select(Comparison.id).where(Comparison.sample_0.in_(erased) | Comparison.sample_1.in_(erased))
-    # In order: see `feedback.store.counting`.
-    pairs = pairs.order_by(Comparison.id).with_for_update(key_share=True)
+    # One side and then the other: asked for either at once, Postgres reads all pairs.
+    on_left, on_right = (
+        select(Comparison.id).where(side.in_(erased), Comparison.is_open.is_(True))
+        for side in (Comparison.sample_0, Comparison.sample_1)
+    )
+    pairs = list(session.scalars(on_left.union(on_right)))
+    counting.hold_pairs(session, pairs)
     session.execute(
         update(Comparison)
         .where(Comparison.id.in_(pairs))

@@ -9,14 +9,14 @@ from typing import Any
 
 import orjson
 import pytest
-from sqlalchemy import event, select
+from sqlalchemy import event, select, text
 from sqlalchemy.orm import Session
 
 from feedback import datasets
 from feedback.erasure import Erasures, forget
 from feedback.errors import NotFound
 from feedback.exporting import export_votes
-from feedback.schema import Dataset, DatasetVote, Policy, Sample, Vote, VoteRevision
+from feedback.schema import Comparison, Dataset, DatasetVote, Policy, Sample, Vote, VoteRevision
 from feedback.settings import FeedbackSettings
 from feedback.store import Store, counting, erasure, finding, iterations, policies, raters, samples, tallies, votes
 from feedback.worker import count_all
@@ -282,6 +282,28 @@ def test_what_others_said_of_an_erased_chat_is_not_exported(store: Store) -> Non
     store.write(erasure.erase, store.write(raters.find_person, "key_a", "carol"))
     assert export_votes(store, out, "trl").written == 2
     assert b"dora" in out.getvalue() and b"carol" not in out.getvalue()
+
+
+def test_the_pairs_of_erased_chats_are_closed_without_reading_all_pairs(store: Store) -> None:
+    if store.engine.dialect.name == "sqlite":
+        pytest.skip("SQLite takes its indexes for it")
+    chats = [sample(user="ann") for _ in range(101)]
+    pairs = [add_comparison(store, chat) for chat in chats]
+    others = text(
+        "INSERT INTO comparisons SELECT (json_populate_record(comparisons, json_build_object('id', id || n))).* "
+        "FROM comparisons, generate_series(1, 20000) AS n WHERE id = :id"
+    )
+    store.write(lambda session: session.execute(others, {"id": pairs[-1]}))
+    store.write(lambda session: session.execute(text("ANALYZE comparisons")))
+    read = text("SELECT seq_tup_read FROM pg_stat_xact_user_tables WHERE relname = 'comparisons'")
+
+    def close(session: Session) -> int:
+        samples.close(session, [chat.id for chat in chats[:100]])
+        return session.scalars(read).one()
+
+    assert store.write(close) == 0
+    closed = select(Comparison.id).where(Comparison.is_open.is_(False))
+    assert store.read(lambda session: set(session.scalars(closed))) == set(pairs[:100])
 
 
 def test_nothing_that_somebody_wrote_nor_their_name_stays_in_the_files_of_the_record(tmp_path: Path) -> None:
