@@ -128,19 +128,25 @@ def hand_out(
     wanted = _Wanted(_owners(key_id, sees_all), rater_id, objective, votes_wanted)
     ranked = _most_informative(session, wanted, limit + 1, None)
     places = min(limit, len(ranked))
+    # Counting and drawing would read all pairs that the rater has judged once more, to find no others.
+    are_all = len(ranked) <= limit
     # The next page goes on from the last pair of this one, which is therefore no check.
     who = checks.Who(rater_id, objective, wanted.owners)
     found = checks.draw(session, who, places - (limit > 1), check_shares, rng)
     places -= len(found)
     more = len(ranked) > places
-    sizes = [_count_at(session, wanted, *place) for place in _places(wanted)] if uniform_share else [len(ranked)]
+    counting = uniform_share and not are_all
+    sizes = [_count_at(session, wanted, *place) for place in _places(wanted)] if counting else [len(ranked)]
     chosen: list[Comparison] = []
     propensities: list[float] = []
     for place in range(places):
         taken = {comparison.id for comparison in (*chosen, *found)}
-        best = next(comparison for comparison in ranked if comparison.id not in taken)
+        free = [comparison for comparison in ranked if comparison.id not in taken]
+        best = free[0]
         share = 0.0 if more and limit > 1 and place == places - 1 else uniform_share
-        drawn = _draw(session, wanted, sizes, taken, rng) if rng.random() < share else None
+        drawn = None
+        if rng.random() < share:
+            drawn = rng.choice(free) if are_all else _draw(session, wanted, sizes, taken, rng)
         chosen.append(drawn or best)
         uniform = share / max(1, sum(sizes) - place)
         propensities.append(uniform + (1 - share) * (chosen[-1] is best))

@@ -202,3 +202,16 @@ def test_open_pairs_are_counted_as_they_are_handed_out(store: Store, sees_all: b
             assert count == len(listed)
     assert store.read(comparisons.count_wanted, votes_wanted=2) == 3
     assert store.read(comparisons.count_wanted, votes_wanted=3) == 4
+
+
+def test_where_all_open_pairs_are_handed_out_none_is_looked_for(store: Store) -> None:
+    """A rater who judged nearly all pairs: what looks for the few that are left reads all of them."""
+    for _ in range(3):
+        add_comparison(store)
+    asked: list[str] = []
+    event.listen(store.engine, "before_cursor_execute", lambda _c, _k, statement, *_: asked.append(statement))
+    for limit, looks in ((3, False), (2, True)):
+        who = {"key_id": "key_a", "sees_all": True, "rater": "ann", "objective": "helpful", "votes_wanted": 2}
+        pairs, more = store.write(hand_out, **who, limit=limit, uniform_share=0.5)
+        assert (len(pairs), more) == (limit, looks)
+        assert any("ORDER BY comparisons.draw" in statement for statement in asked) == looks
