@@ -7,6 +7,7 @@ let renewToken = async () => false;
 const tagged = new Map();
 
 export function useToken(token) {
+  if (token === csrfToken) return;
   csrfToken = token;
   tagged.clear();
 }

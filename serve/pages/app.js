@@ -25,12 +25,28 @@ async function start() {
   window.addEventListener("popstate", () => location.pathname !== shown && show());
   onSignedOut(() => {
     session = { signed_in: false };
-    show();
+    show({ ended: true });
   });
+  // A page that was out of sight, or comes back by the browser's own way, may by now be that of nobody, or of another.
+  document.addEventListener("visibilitychange", () => document.visibilityState === "visible" && followSession());
+  window.addEventListener("pageshow", (event) => event.persisted && followSession());
   await show({ first: true });
 }
 
-async function show({ first = false } = {}) {
+async function followSession() {
+  try {
+    const now = await readSession();
+    if (now.key_id === session.key_id) return;
+    session = now;
+  } catch (error) {
+    if (!(error instanceof Refused)) throw error;
+    // Not known now: what the page asks for next will tell.
+    return;
+  }
+  show();
+}
+
+async function show({ first = false, ended = false } = {}) {
   const turn = ++navigation;
   shown = location.pathname;
   leave();
@@ -41,9 +57,12 @@ async function show({ first = false } = {}) {
   main.className = "";
   if (!session.signed_in) {
     main.replaceChildren();
-    showSignIn(main, (opened) => {
-      session = opened;
-      show();
+    showSignIn(main, {
+      ended,
+      onSignedIn: (opened) => {
+        session = opened;
+        show();
+      },
     });
     return;
   }

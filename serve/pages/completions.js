@@ -2,17 +2,17 @@
 import { Refused, request } from "./api.js";
 
 /**
- * Stream a chat completion. `onText(index, text)` gets each piece. Answers how it ended:
- * `{comparison, version}`. Raises Refused, or AbortError when `signal` says stop.
+ * Stream a chat completion of `asked`: messages, and sampling settings. `onText(index, text)` gets each piece. Answers how
+ * it ended: `{comparison, version, finished}`, the last by index. Raises Refused, or AbortError when `signal` says stop.
  */
-export async function stream(messages, { n = 1, signal, onText }) {
+export async function stream(asked, { n = 1, signal, onText }) {
   const answer = await request(
     "POST",
     "/v1/chat/completions",
-    { model: "tandem", messages, n, stream: true },
+    { model: "tandem", ...asked, n, stream: true },
     { signal },
   );
-  const end = { comparison: null, version: null };
+  const end = { comparison: null, version: null, finished: [] };
   for await (const data of eventData(answer.body)) {
     if (data === "[DONE]") return end;
     const chunk = JSON.parse(data);
@@ -21,6 +21,7 @@ export async function stream(messages, { n = 1, signal, onText }) {
     end.version = chunk.system_fingerprint ?? end.version;
     for (const choice of chunk.choices) {
       if (choice.delta.content) onText(choice.index, choice.delta.content);
+      if (choice.finish_reason) end.finished[choice.index] = choice.finish_reason;
     }
   }
   throw new Refused(0, "the reply broke off", "broken_stream");

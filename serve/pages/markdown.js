@@ -55,8 +55,12 @@ DOMPurify.addHook("afterSanitizeAttributes", (node) => {
   }
 });
 
+/** Longer texts are shown as they are: their elements would keep the page from answering for seconds. */
+const LONGEST_MARKDOWN = 100_000;
+
 /** A document fragment of `text`. Headings become paragraphs: the outline of the page is its own. */
 export function render(text) {
+  if (text.length > LONGEST_MARKDOWN) return asItIs(text);
   const fragment = DOMPurify.sanitize(markdown.render(text), ALLOWED);
   for (const heading of fragment.querySelectorAll("h1, h2, h3, h4, h5, h6")) {
     const paragraph = document.createElement("p");
@@ -64,5 +68,13 @@ export function render(text) {
     paragraph.append(...heading.childNodes);
     heading.replaceWith(paragraph);
   }
+  return fragment;
+}
+
+function asItIs(text) {
+  const [fragment, paragraph] = [document.createDocumentFragment(), document.createElement("p")];
+  paragraph.className = "as-it-is";
+  paragraph.textContent = text;
+  fragment.append(paragraph);
   return fragment;
 }

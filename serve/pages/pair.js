@@ -1,6 +1,7 @@
 // Two replies side by side, blind: A and B. They may be complete or still be written, in step.
 import { element } from "./element.js";
 import { render } from "./markdown.js";
+import { paced } from "./pacing.js";
 
 /** The text of one choice of a comparison. */
 export function textOf({ message }) {
@@ -23,18 +24,13 @@ export class Pair {
       ),
     );
     this.node = element("div", { class: "pair" }, this.sides);
-    this.waiting = false;
+    this.drawSoon = paced(() => this.draw());
   }
 
-  /** Add what was just written; both sides are drawn together once a frame. */
+  /** Add what was just written; both sides are drawn together. */
   add(side, text) {
     this.texts[side] += text;
-    if (this.waiting) return;
-    this.waiting = true;
-    requestAnimationFrame(() => {
-      this.waiting = false;
-      this.draw();
-    });
+    this.drawSoon();
   }
 
   set(texts) {

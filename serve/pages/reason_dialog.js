@@ -1,4 +1,5 @@
 // Asks for a reason before something is done that others will want to understand.
+import { leaveButton, openDialog } from "./dialog.js";
 import { element } from "./element.js";
 
 /**
@@ -10,10 +11,7 @@ export function askReason({ title, said, action, doing, force = null, leave = "C
   const forced = element("input", { type: "checkbox", id: "dialog-force" });
   const problem = element("p", { class: "problem", role: "alert", hidden: true });
   const submit = element("button", { type: "submit", class: "primary" }, action);
-  const form = element(
-    "form",
-    {},
-    element("h2", { id: "dialog-title" }, title),
+  const parts = [
     element("p", {}, said),
     element(
       "div",
@@ -23,16 +21,9 @@ export function askReason({ title, said, action, doing, force = null, leave = "C
     ),
     force && element("div", { class: "field check" }, forced, element("label", { for: "dialog-force" }, force)),
     problem,
-    element(
-      "div",
-      { class: "choices" },
-      submit,
-      element("button", { type: "button", class: "quiet", onclick: () => dialog.close() }, leave),
-    ),
-  );
-  const dialog = element("dialog", { "aria-labelledby": "dialog-title", onclose: () => dialog.remove() }, form);
-  form.addEventListener("submit", async (event) => {
-    event.preventDefault();
+    element("div", { class: "choices" }, submit, leaveButton(leave)),
+  ];
+  openDialog(title, parts, async (dialog) => {
     submit.disabled = true;
     submit.textContent = doing;
     const failed = await act({ reason: reason.value.trim(), force: forced.checked });
@@ -45,7 +36,5 @@ export function askReason({ title, said, action, doing, force = null, leave = "C
     problem.hidden = false;
     problem.textContent = failed;
   });
-  document.body.append(dialog);
-  dialog.showModal();
   reason.focus();
 }

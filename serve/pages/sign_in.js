@@ -2,7 +2,8 @@
 import { element } from "./element.js";
 import { signIn } from "./session.js";
 
-export function showSignIn(main, onSignedIn) {
+/** `ended`: the person was signed in, and what they asked for last was refused. `onSignedIn(session)`. */
+export function showSignIn(main, { ended, onSignedIn }) {
   main.className = "page-sign-in";
   const problem = element("p", { class: "problem", id: "sign-in-problem", role: "alert" });
   const key = element("input", {
@@ -22,6 +23,7 @@ export function showSignIn(main, onSignedIn) {
     { class: "sign-in" },
     element("h1", {}, "Sign in"),
     element("p", { class: "lead" }, "Tandem is an assistant that learns from its users’ votes while it serves them."),
+    ended && element("p", { role: "status" }, "You are signed out: the sign-in has ended, or its key was revoked."),
     // For password keepers, which want a name beside a secret.
     element("input", { name: "username", autocomplete: "username", value: "tandem", hidden: true, readonly: true }),
     element("label", { for: "key" }, "Your key"),

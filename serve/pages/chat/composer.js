@@ -1,5 +1,6 @@
 // Where a message is written: Enter sends, Shift+Enter breaks the line; and how often two replies are compared.
 import { element, keyHint } from "../element.js";
+import { keep, kept } from "../storage.js";
 
 export const COMPARE = [
   { value: "sometimes", label: "Sometimes two replies", share: 0.25 },
@@ -9,7 +10,7 @@ export const COMPARE = [
 export const COMPARE_STORED = "tandem.compare";
 
 export class Composer {
-  constructor({ compares, onSend, onStop, onEnd }) {
+  constructor({ compares, onSend, onStop, onEnd, onSettings }) {
     Object.assign(this, { compares, onSend, onEnd });
     this.text = element("textarea", {
       id: "message",
@@ -24,7 +25,7 @@ export class Composer {
     this.stop = element("button", { type: "button", hidden: true, onclick: onStop }, "Stop");
     this.share = element(
       "select",
-      { "aria-label": "How many replies", onchange: () => localStorage.setItem(COMPARE_STORED, this.share.value) },
+      { "aria-label": "How many replies", onchange: () => keep(COMPARE_STORED, this.share.value) },
       COMPARE.map(({ value, label }) => element("option", { value }, label)),
     );
     this.end = element(
@@ -33,7 +34,8 @@ export class Composer {
       "End the attack ",
       keyHint("Esc"),
     );
-    const stored = localStorage.getItem(COMPARE_STORED);
+    this.settings = element("button", { type: "button", class: "quiet settings", onclick: onSettings }, "Settings");
+    const stored = kept(COMPARE_STORED);
     if (COMPARE.some(({ value }) => value === stored)) this.share.value = stored;
     this.node = element(
       "form",
@@ -49,6 +51,7 @@ export class Composer {
         "div",
         { class: "composer-row" },
         this.share,
+        this.settings,
         this.end,
         element("span", { class: "grow" }),
         this.stop,
@@ -57,9 +60,10 @@ export class Composer {
     );
   }
 
-  /** An attack always compares, and is ended by who makes it. */
+  /** An attack always compares what is served as it is served, and is ended by who makes it. */
   setAttack(attack) {
     this.attack = attack;
+    this.settings.hidden = attack;
     this.share.hidden = attack || !this.compares;
     this.end.hidden = !attack;
   }
@@ -78,11 +82,10 @@ export class Composer {
     this.onSend(text);
   }
 
-  /** Text to be changed, before what has been written meanwhile. */
-  put(text) {
-    this.text.value = [text, this.text.value].filter(Boolean).join("\n");
-    this.fit();
-    this.text.focus();
+  /** Show whether this chat has settings of its own. */
+  setSettings(some) {
+    this.settings.textContent = some ? "Settings •" : "Settings";
+    this.settings.setAttribute("aria-label", some ? "Settings: changed" : "Settings");
   }
 
   onKey(event) {

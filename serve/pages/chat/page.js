@@ -1,18 +1,21 @@
 // The chat: a conversation whose replies stream, sometimes two at once; the chosen one goes on. In an attack always two.
 import { RED_TEAM } from "../addresses.js";
 import { announce } from "../announce.js";
-import { call, get, Refused } from "../api.js";
-import { Ballot, question } from "../ballot.js";
+import { Refused } from "../api.js";
+import { question } from "../ballot.js";
 import { stream } from "../completions.js";
 import { element } from "../element.js";
 import { engineNotice } from "../engines.js";
 import { Pair } from "../pair.js";
 import { reaches } from "../session.js";
+import { choice } from "./choice.js";
 import { Composer } from "./composer.js";
+import { heading } from "./heading.js";
 import { History, newConversation } from "./history.js";
-import { attackEnded, attackWelcome, Rating } from "./red_team.js";
+import { attackEnded, attackNote, attackRating, attackWelcome } from "./red_team.js";
+import { askSettings, DefaultSettings, requestOf } from "./settings.js";
 import { Sidebar } from "./sidebar.js";
-import { assistantTurn, copyButton, userTurn, writingTurn } from "./turns.js";
+import { assistantTurn, copyButton, editedTurn, userTurn, writingTurn } from "./turns.js";
 
 const NEAR_THE_END_PX = 120;
 
@@ -27,6 +30,7 @@ class Chat {
   constructor(session) {
     this.session = session;
     this.history = new History(session.key_id);
+    this.defaults = new DefaultSettings(session.key_id);
     this.mayVote = reaches(session.role, "vote");
     this.turns = element("div", { class: "turns" });
     this.composer = new Composer({
@@ -34,8 +38,11 @@ class Chat {
       onSend: (text) => this.send(text),
       onStop: () => this.running?.abort(),
       onEnd: () => this.endAttack(),
+      onSettings: () => this.askSettings(),
     });
     this.end = element("div", { hidden: true });
+    this.heading = element("div");
+    this.notKept = element("div", { role: "alert" });
     this.engines = engineNotice((ready) => this.composer.setDisabled(!ready));
     this.sidebar = new Sidebar(this.history, {
       onOpen: (id) => this.open(id),
@@ -49,16 +56,20 @@ class Chat {
       element(
         "section",
         { class: "thread", "aria-label": "Conversation" },
+        this.heading,
         this.turns,
-        element("div", { class: "dock" }, this.engines.notice, this.composer.node, this.end),
+        element("div", { class: "dock" }, this.engines.notice, this.notKept, this.composer.node, this.end),
       ),
     );
     this.onKey = (event) => (this.rating ?? this.ballot)?.onKey(event);
     document.addEventListener("keydown", this.onKey);
+    this.onStorage = ({ key }) => key === this.history.name && this.followOtherTabs();
+    window.addEventListener("storage", this.onStorage);
   }
 
   leave() {
     document.removeEventListener("keydown", this.onKey);
+    window.removeEventListener("storage", this.onStorage);
     this.engines.stop();
     this.running?.abort();
   }
@@ -70,7 +81,7 @@ class Chat {
     this.ballot = null;
     this.rating = null;
     this.composer.setBusy(false);
-    this.conversation = (id && this.history.find(id)) || newConversation(attack && this.mayVote);
+    this.conversation = (id && this.history.find(id)) || this.newConversation(attack && this.mayVote);
     this.composer.setAttack(Boolean(this.conversation.attack));
     history.replaceState(null, "", this.conversation.attack ? RED_TEAM : "/");
     this.draw();
@@ -78,16 +89,54 @@ class Chat {
     window.scrollTo(0, document.body.scrollHeight);
   }
 
+  newConversation(attack) {
+    return newConversation(attack ? { attack } : { settings: this.defaults.read() });
+  }
+
+  /** Another tab has changed what is kept. What is being written or judged here goes on as it is. */
+  followOtherTabs() {
+    const there = this.history.find(this.conversation.id);
+    const busy = this.running || this.ballot || this.rating || this.editing;
+    if (there && there.updated !== this.conversation.updated && !busy) {
+      this.conversation = there;
+      this.draw();
+    } else this.sidebar.draw(this.conversation.id);
+  }
+
+  save(conversation = this.conversation) {
+    this.drawKept(this.history.save(conversation));
+  }
+
+  drawKept(kept) {
+    const said = "This browser’s storage is full: what is said here is not kept. Delete earlier chats.";
+    this.notKept.replaceChildren(kept ? "" : element("p", { class: "problem" }, said));
+  }
+
   draw() {
-    const { turns, attack } = this.conversation;
+    const { turns, attack, settings } = this.conversation;
+    this.editing = false;
     this.node.classList.toggle("empty", turns.length === 0);
     this.turns.replaceChildren(
       turns.length ? (attack ? attackNote() : "") : attack ? attackWelcome() : welcome(),
-      ...turns.map((turn, at) => (turn.role === "user" ? userTurn(turn) : assistantTurn(turn, this.actions(turn, at)))),
+      ...turns.map((turn, at) =>
+        turn.role === "user" ? userTurn(turn, this.messageActions(at)) : assistantTurn(turn, this.replyActions(turn, at)),
+      ),
     );
-    if (turns.at(-1)?.role === "user" && !this.running) this.turns.append(this.askAgain("This has no reply yet."));
-    this.sidebar.draw(this.conversation.id);
+    if (this.unanswered && !this.running) this.turns.append(this.askAgain("This has no reply yet."));
+    this.composer.setSettings(Object.keys(settings).length > 0);
+    this.drawTitles();
     this.drawDock();
+  }
+
+  drawTitles() {
+    const { conversation } = this;
+    this.heading.replaceChildren(conversation.turns.length ? heading(conversation, (title) => this.rename(title)) : "");
+    this.sidebar.draw(conversation.id);
+  }
+
+  /** Whether the last message has no reply. */
+  get unanswered() {
+    return this.conversation.turns.at(-1)?.role === "user";
   }
 
   /** Below the turns: the place to write, unless there is something else to be done first. */
@@ -99,7 +148,7 @@ class Chat {
     this.end.replaceChildren(end ?? "");
   }
 
-  actions(turn, at) {
+  replyActions(turn, at) {
     const last = at === this.conversation.turns.length - 1;
     return [
       copyButton(turn.content),
@@ -110,10 +159,39 @@ class Chat {
     ];
   }
 
+  messageActions(at) {
+    const { attack, turns } = this.conversation;
+    // One without a reply has its own way to be changed, and what a turn of an attack was voted on stands.
+    if (this.running || attack || (this.unanswered && at === turns.length - 1)) return [];
+    return [element("button", { class: "quiet", type: "button", onclick: () => this.edit(at) }, "Edit")];
+  }
+
+  /** Change a message: sent again, it takes the place of all that followed. */
+  edit(at) {
+    const { turns } = this.conversation;
+    this.draw();
+    this.editing = true;
+    const form = editedTurn(turns[at], {
+      onSend: (text) => {
+        turns.length = at;
+        this.send(text);
+      },
+      onLeave: () => {
+        this.draw();
+        this.composer.text.focus({ preventScroll: true });
+      },
+    });
+    this.turns.querySelectorAll(".turn")[at].replaceWith(form);
+    this.turns.querySelector(":scope > .problem")?.remove();
+    form.querySelector("textarea").focus();
+  }
+
   send(text) {
     this.ballot?.skip();
-    this.conversation.turns.push({ role: "user", content: text });
-    this.history.save(this.conversation);
+    // Two messages in a row are against many a policy's template: what had no reply is said together with this.
+    const before = this.unanswered ? [this.conversation.turns.pop().content] : [];
+    this.conversation.turns.push({ role: "user", content: [...before, text].join("\n\n") });
+    this.save();
     this.reply();
   }
 
@@ -121,6 +199,22 @@ class Chat {
     if (this.running) return;
     this.conversation.turns.pop();
     this.reply();
+  }
+
+  rename(title) {
+    this.conversation.title = title;
+    this.save();
+    this.drawTitles();
+  }
+
+  askSettings() {
+    const { conversation } = this;
+    askSettings(conversation.settings, (settings, byDefault) => {
+      conversation.settings = settings;
+      if (byDefault) this.drawKept(this.defaults.write(settings));
+      if (conversation.turns.length) this.save();
+      this.composer.setSettings(Object.keys(settings).length > 0);
+    });
   }
 
   async reply() {
@@ -158,6 +252,7 @@ class Chat {
         content: writing.text,
         version: end?.version,
         stopped: end === null,
+        cut: end?.finished[0] === "length",
       });
     } else this.finish(conversation);
   }
@@ -179,50 +274,34 @@ class Chat {
       return;
     }
     // A strange prompt is refused by the server itself: there is nothing to compare then.
-    if (end.comparison) this.vote(conversation, pair, place, end.comparison);
+    if (end.comparison) this.vote(conversation, pair, place, end);
     else this.keep(conversation, { role: "assistant", content: pair.texts[0] });
   }
 
   /** Stream; null when the person stopped it. */
   async streamed(signal, n, onText) {
-    const messages = this.conversation.turns.map(({ role, content }) => ({ role, content }));
+    const { turns, settings } = this.conversation;
     try {
-      return await stream(messages, { n, signal, onText });
+      return await stream(requestOf(turns, settings), { n, signal, onText });
     } catch (error) {
       if (error.name === "AbortError") return null;
       throw error;
     }
   }
 
-  vote(conversation, pair, place, comparison) {
+  vote(conversation, pair, place, { comparison, finished }) {
     const { attack } = conversation;
     const objective = attack ? "harmless" : "helpful";
-    const goOn = (side, more = {}) => {
-      this.ballot = null;
-      this.keep(conversation, {
-        role: "assistant",
-        content: pair.texts[side],
-        other: { content: pair.texts[1 - side], version: more.versions?.[1 - side] },
-        version: more.versions?.[side],
-        ...(more.vote && { vote: more.vote, comparison }),
-      });
-    };
-    const ballot = (this.ballot = new Ballot({
+    const ballot = (this.ballot = choice({
       objective,
-      texts: () => pair.texts,
-      onMark: (side) => pair.mark(side),
-      skipLabel: "Go on with A",
-      onSkip: attack ? null : () => goOn(0),
-      onCast: async (vote) => {
-        try {
-          await call("PUT", `/v1/comparisons/${comparison}/vote`, { objective, ...vote });
-          const { versions } = await get(`/v1/comparisons/${comparison}`);
-          if (conversation === this.conversation) goOn(vote.preferred === 1 ? 1 : 0, { versions, vote });
-        } catch (error) {
-          if (!(error instanceof Refused)) throw error;
-          ballot.over = false;
-          ballot.say(`Not stored: ${error.message}. Try again.`);
-        }
+      pair,
+      finished,
+      comparison,
+      optional: !attack,
+      onChosen: (turn) => {
+        if (conversation !== this.conversation) return;
+        this.ballot = null;
+        this.keep(conversation, turn);
       },
     }));
     place.append(question(objective), ballot.node);
@@ -240,22 +319,15 @@ class Chat {
       return;
     }
     const { conversation } = this;
-    this.rating = new Rating({
+    this.rating = attackRating(last, {
       onBack: () => {
         this.rating = null;
         this.drawDock();
         this.composer.text.focus();
       },
-      onRate: async (success) => {
-        try {
-          await call("PUT", `/v1/comparisons/${last.comparison}/vote`, { objective: "harmless", ...last.vote, success });
-        } catch (error) {
-          if (!(error instanceof Refused)) throw error;
-          this.rating?.say(`Not stored: ${error.message}. Try again.`);
-          return;
-        }
+      onRated: (success) => {
         conversation.success = success;
-        this.history.save(conversation);
+        this.save(conversation);
         if (conversation !== this.conversation) return;
         this.rating = null;
         this.draw();
@@ -271,7 +343,7 @@ class Chat {
 
   keep(conversation, turn) {
     conversation.turns.push(turn);
-    this.history.save(conversation);
+    this.save(conversation);
     this.finish(conversation);
     announce(turn.content);
   }
@@ -302,17 +374,8 @@ class Chat {
       " ",
       element("button", { type: "button", onclick: () => this.reply() }, "Ask again"),
       " ",
-      element("button", { type: "button", onclick: () => this.takeBack() }, "Change it"),
+      element("button", { type: "button", onclick: () => this.edit(this.conversation.turns.length - 1) }, "Change it"),
     );
-  }
-
-  /** The message without a reply, back to where it was written. */
-  takeBack() {
-    const { content } = this.conversation.turns.pop();
-    if (this.conversation.turns.length) this.history.save(this.conversation);
-    else this.history.remove(this.conversation.id);
-    this.draw();
-    this.composer.put(content);
   }
 
   /** Stay at the end, unless the person has scrolled up to read. */
@@ -335,8 +398,4 @@ function welcome() {
       "Replies come from the policy that serves now. Sometimes there are two: say which is better, and the next policy learns from it.",
     ),
   );
-}
-
-function attackNote() {
-  return element("p", { class: "attack-note" }, "An attack: of two replies the less harmful one is the better one.");
 }

@@ -1,5 +1,6 @@
 // Red-teaming: what is asked of an attacker, and how far they say they got in the end, by keys.
 import { announce } from "../announce.js";
+import { call, Refused } from "../api.js";
 import { element, keyHint } from "../element.js";
 import { SUCCESS } from "../objectives.js";
 
@@ -23,6 +24,10 @@ export function attackWelcome() {
   );
 }
 
+export function attackNote() {
+  return element("p", { class: "attack-note" }, "An attack: of two replies the less harmful one is the better one.");
+}
+
 export function attackEnded({ success }, onAttack) {
   return element(
     "div",
@@ -32,8 +37,26 @@ export function attackEnded({ success }, onAttack) {
   );
 }
 
+/** Asks how far an attack got, and keeps it with the `last` vote, whose pair ends the whole conversation. */
+export function attackRating(last, { onRated, onBack }) {
+  const rating = new Rating({
+    onBack,
+    onRate: async (success) => {
+      try {
+        await call("PUT", `/v1/comparisons/${last.comparison}/vote`, { objective: "harmless", ...last.vote, success });
+      } catch (error) {
+        if (!(error instanceof Refused)) throw error;
+        rating.say(`Not stored: ${error.message}. Try again.`);
+        return;
+      }
+      onRated(success);
+    },
+  });
+  return rating;
+}
+
 /** How far the attack got, 0 to 4: a form that keys fill in. `onRate(success)`; `onBack()` for who goes on after all. */
-export class Rating {
+class Rating {
   constructor({ onRate, onBack }) {
     Object.assign(this, { onRate, onBack });
     this.chosen = null;

@@ -1,4 +1,4 @@
-// Earlier conversations of this browser, to open and to delete.
+// Earlier conversations of this browser, to find, to open and to delete.
 import { element } from "../element.js";
 import { titleOf } from "./history.js";
 
@@ -7,11 +7,20 @@ export class Sidebar {
   constructor(history, { onOpen, onNew, onAttack }) {
     Object.assign(this, { history, onOpen, onNew });
     this.list = element("ul");
+    this.wanted = element("input", {
+      type: "search",
+      placeholder: "Search",
+      "aria-label": "Search chats",
+      oninput: () => this.drawList(),
+    });
+    this.none = element("p", { class: "none", role: "status" });
     this.forget = element("button", { class: "quiet", type: "button", onclick: () => this.clear() }, "Delete all");
     this.earlier = element(
       "details",
       { class: "earlier", open: !window.matchMedia("(max-width: 60rem)").matches },
       element("summary", {}, "Earlier chats"),
+      this.wanted,
+      this.none,
       this.list,
       this.forget,
     );
@@ -34,8 +43,15 @@ export class Sidebar {
   }
 
   draw(openId) {
-    const conversations = this.history.all();
-    this.earlier.hidden = conversations.length === 0;
+    this.openId = openId;
+    this.earlier.hidden = this.history.all().length === 0;
+    this.drawList();
+  }
+
+  drawList() {
+    const { openId } = this;
+    const conversations = this.history.search(this.wanted.value);
+    this.none.textContent = conversations.length ? "" : "No chat says this.";
     this.list.replaceChildren(
       ...conversations.map((conversation) =>
         element(
@@ -75,6 +91,7 @@ export class Sidebar {
   clear() {
     if (!window.confirm("Delete all chats kept in this browser? What the server has recorded stays.")) return;
     this.history.clear();
+    this.wanted.value = "";
     this.onNew();
   }
 }

@@ -1,34 +1,75 @@
 // How one turn of a conversation looks.
+import { announce } from "../announce.js";
 import { element } from "../element.js";
 import { render } from "../markdown.js";
 import { verdict } from "../objectives.js";
+import { paced } from "../pacing.js";
 
-export function userTurn(turn) {
+const COPIED_SHOWN_MS = 1500;
+const MOST_ROWS = 12;
+
+/** A message; `actions` are the buttons below it. */
+export function userTurn(turn, actions = []) {
   return element(
     "article",
     { class: "turn user", "aria-label": "You" },
     element("div", { class: "prose plain" }, turn.content),
+    actions.length > 0 && element("footer", {}, actions),
   );
+}
+
+/** A message that is being changed. `onSend(text)`; `onLeave()` leaves it as it was. */
+export function editedTurn(turn, { onSend, onLeave }) {
+  const text = element("textarea", {
+    "aria-label": "Your message, changed",
+    rows: Math.min(MOST_ROWS, turn.content.split("\n").length + 1),
+    onkeydown: (event) => {
+      if (event.key === "Escape") onLeave();
+      if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+      event.preventDefault();
+      form.requestSubmit();
+    },
+  });
+  text.value = turn.content;
+  const form = element(
+    "form",
+    {
+      class: "turn editing",
+      "aria-label": "Change your message",
+      onsubmit: (event) => {
+        event.preventDefault();
+        if (text.value.trim()) onSend(text.value.trim());
+      },
+    },
+    text,
+    element(
+      "div",
+      { class: "choices" },
+      element("span", { class: "help" }, "What follows is replaced."),
+      element("button", { type: "submit", class: "primary" }, "Send again"),
+      element("button", { type: "button", class: "quiet", onclick: onLeave }, "Cancel"),
+    ),
+  );
+  return form;
 }
 
 /** A reply that is there; `actions` are the buttons below it. */
 export function assistantTurn(turn, actions = []) {
-  const body = element("div", { class: "prose" });
-  body.append(render(turn.content));
   return element(
     "article",
     { class: "turn assistant", "aria-label": "Tandem" },
-    body,
+    said(turn.content),
     element(
       "footer",
       {},
       turn.version && element("span", { class: "version", title: "The policy version that wrote this" }, turn.version),
-      turn.vote && element("span", {}, said(turn)),
+      turn.vote && element("span", {}, judged(turn)),
       turn.stopped && element("span", {}, "stopped"),
+      turn.cut && element("span", {}, "cut off at the longest reply"),
       actions,
     ),
     turn.other &&
-      element("details", { class: "other" }, element("summary", {}, "The other reply"), otherBody(turn.other)),
+      element("details", { class: "other" }, element("summary", {}, "The other reply"), said(turn.other.content)),
   );
 }
 
@@ -41,7 +82,7 @@ export function writingTurn() {
     body,
   );
   let text = "";
-  let waiting = false;
+  const drawSoon = paced(() => body.replaceChildren(render(text)));
   return {
     node,
     get text() {
@@ -49,35 +90,53 @@ export function writingTurn() {
     },
     add(piece) {
       text += piece;
-      if (waiting) return;
-      waiting = true;
-      requestAnimationFrame(() => {
-        waiting = false;
-        body.replaceChildren(render(text));
-      });
+      drawSoon();
     },
   };
 }
 
-export function copyButton(text) {
-  const button = element("button", { class: "quiet", type: "button" }, "Copy");
+/** `what` is copied, for who does not see where the button stands. */
+export function copyButton(text, what = "the reply") {
+  const button = element("button", { class: "quiet", type: "button", "aria-label": `Copy ${what}` }, "Copy");
   button.addEventListener("click", async () => {
-    await navigator.clipboard.writeText(text);
-    button.textContent = "Copied";
+    button.textContent = (await copied(text)) ? "Copied" : "Not copied";
+    announce(button.textContent);
     setTimeout(() => {
       button.textContent = "Copy";
-    }, 1500);
+    }, COPIED_SHOWN_MS);
   });
   return button;
 }
 
-function said(turn) {
+async function copied(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch {
+    // It is not there where the page came over plain HTTP from another machine; the older way is.
+    const place = element("textarea", { class: "only-heard", "aria-hidden": "true" });
+    place.value = text;
+    document.body.append(place);
+    place.select();
+    const done = document.execCommand("copy");
+    place.remove();
+    return done;
+  }
+}
+
+function judged(turn) {
   const [chosen, other] = [turn.version, turn.other?.version];
   return `${verdict(turn.vote)}${chosen && other ? ` · chosen ${chosen}, other ${other}` : ""}`;
 }
 
-function otherBody(other) {
+/** What a policy said, each block of code with a button that copies it. */
+function said(content) {
   const body = element("div", { class: "prose" });
-  body.append(render(other.content));
+  body.append(render(content));
+  for (const code of body.querySelectorAll("pre")) {
+    const block = element("div", { class: "code" });
+    code.replaceWith(block);
+    block.append(code, copyButton(code.textContent, "the code"));
+  }
   return body;
 }

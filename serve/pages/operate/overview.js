@@ -83,9 +83,12 @@ export class Overview {
       this.show({ metrics, policies, iterations: iterations.data, traffic, ratings: ratings.data });
     } catch (error) {
       if (!(error instanceof Refused)) throw error;
-      if (this.problem.hidden) announce(`The figures are not up to date: ${error.message}.`);
+      const nothing = this.loading.isConnected;
+      const said = `${nothing ? "No figures yet" : "The figures are not up to date"}: ${error.message}. They are asked for again.`;
+      if (this.problem.hidden) announce(said);
+      this.loading.hidden = true;
       this.problem.hidden = false;
-      this.problem.textContent = `The figures below are not up to date: ${error.message}.`;
+      this.problem.textContent = said;
     }
   }
 

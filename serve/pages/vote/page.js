@@ -7,6 +7,7 @@ import { COMPARE_STORED } from "../chat/composer.js";
 import { element, keyHint } from "../element.js";
 import { OBJECTIVES, verdict } from "../objectives.js";
 import { Pair, textOf } from "../pair.js";
+import { keep, kept } from "../storage.js";
 import { changedByVotes } from "./changed.js";
 import { conversation } from "./conversation.js";
 import { oneVote } from "./one.js";
@@ -29,7 +30,7 @@ export function show(main, { session, vote }) {
 class Voting {
   constructor() {
     this.today = new Today();
-    const stored = localStorage.getItem(STORED);
+    const stored = kept(STORED);
     this.objective = stored in OBJECTIVES ? stored : "helpful";
     this.last = element("div", { class: "last-vote", hidden: true });
     this.question = element("div");
@@ -85,7 +86,7 @@ class Voting {
 
   judgeBy(objective) {
     this.objective = objective;
-    localStorage.setItem(STORED, objective);
+    keep(STORED, objective);
     this.start();
   }
 
@@ -133,7 +134,7 @@ class Voting {
           "p",
           {},
           "New ones come from chats with two replies: ",
-          element("a", { href: "/", onclick: () => localStorage.setItem(COMPARE_STORED, "always") }, "chat"),
+          element("a", { href: "/", onclick: () => keep(COMPARE_STORED, "always") }, "chat"),
           " with “Always two replies”, or have ",
           element("code", {}, "tandem simulate"),
           " do it.",

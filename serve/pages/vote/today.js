@@ -5,6 +5,7 @@ import { element } from "../element.js";
 import { render } from "../markdown.js";
 import { OBJECTIVES } from "../objectives.js";
 import { whole } from "../operate/figures.js";
+import { keep, kept } from "../storage.js";
 
 /** The guidelines that were folded last: others are shown again. */
 const FOLDED = "tandem.guidelines";
@@ -34,11 +35,11 @@ export class Today {
     if (!text.trim()) return;
     const body = element("div", { class: "prose" });
     body.append(render(text));
-    const remember = (event) => localStorage.setItem(FOLDED, event.target.open ? "" : text);
+    const remember = (event) => keep(FOLDED, event.target.open ? "" : text);
     this.guidelines.replaceChildren(
       element(
         "details",
-        { class: "guidelines", open: localStorage.getItem(FOLDED) !== text, ontoggle: remember },
+        { class: "guidelines", open: kept(FOLDED) !== text, ontoggle: remember },
         element("summary", {}, "Guidelines"),
         body,
       ),

@@ -33,6 +33,38 @@ def chat(page: Page) -> None:
     expect(page.get_by_label("Message")).to_be_visible()
 
 
+def conversation(page: Page) -> None:
+    """With a message that is being changed, and code to copy."""
+    page.evaluate(
+        """async (turns) => { const { key_id } = await (await fetch('/v1/session')).json();
+        const chats = [{ id: 'a', updated: 1, turns }];
+        localStorage.setItem(`tandem.chats.${key_id}`, JSON.stringify(chats)) }""",
+        [
+            {"role": "user", "content": "How do I double a number?"},
+            {"role": "assistant", "content": f"So:\n\n```\n{'x = 2 * x  # ' * 20}\n```", "version": "v1"},
+        ]
+        * 2,
+    )
+    page.reload()
+    if not page.locator(".chat-title").is_visible():
+        page.get_by_text("Earlier chats").click()
+    page.get_by_role("button", name="How do I double a number?", exact=True).click()
+    expect(page.get_by_role("button", name="Copy the code")).to_have_count(2)
+    page.get_by_role("article", name="You").first.hover()
+    page.get_by_role("button", name="Edit").first.click()
+
+
+def settings(page: Page) -> None:
+    page.get_by_role("button", name="Settings").click()
+    expect(page.get_by_role("dialog")).to_be_visible()
+
+
+def named(page: Page) -> None:
+    conversation(page)
+    page.get_by_role("button", name="Rename or export").click()
+    expect(page.get_by_role("dialog")).to_be_visible()
+
+
 def red_team(page: Page) -> None:
     expect(page.get_by_role("heading", name="Attack the policy")).to_be_visible()
 
@@ -60,6 +92,9 @@ def decision(page: Page) -> None:
 PAGES: list[tuple[str, str, str | None, Callable[[Page], None]]] = [
     ("sign-in", "/", None, sign_in),
     ("chat", "/", "operate", chat),
+    ("conversation", "/", "operate", conversation),
+    ("settings", "/", "operate", settings),
+    ("named", "/", "operate", named),
     ("red-team", "/red-team", "operate", red_team),
     ("vote", "/vote", "operate", vote),
     ("operate", "/operate", "operate", operate),

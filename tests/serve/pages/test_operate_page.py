@@ -29,6 +29,18 @@ def test_with_nothing_there_the_page_says_what_to_do(quiet: Tandem, visitors: Vi
     expect(page.get_by_role("region", name="Versions")).to_contain_text("None yet")
 
 
+def test_a_server_that_cannot_answer_at_first_is_said_and_asked_again(quiet: Tandem, visitors: Visitors) -> None:
+    page = visitors.visit(quiet, "/vote")
+    page.route("**/v1/policies*", lambda route: route.fulfill(status=503, json={"detail": "the database is away"}))
+    page.get_by_role("link", name="Operate").click()
+    expect(page.get_by_role("alert")).to_have_text("No figures yet: the database is away. They are asked for again.")
+    expect(page.get_by_text("Loading…")).to_be_hidden()
+    visitors.forgive("503")
+    page.unroute("**/v1/policies*")
+    expect(page.get_by_role("list", name="The loop")).to_be_visible()
+    expect(page.get_by_role("alert")).to_have_count(0)
+
+
 def test_versions_sort_and_lead_to_their_evidence(quiet: Tandem, visitors: Visitors) -> None:
     add_versions(quiet.store)
     page = visitors.visit(quiet, "/operate")

@@ -45,6 +45,7 @@ def test_a_revoked_key_leads_back_to_the_sign_in(quiet: Tandem, visitors: Visito
     page.wait_for_timeout(1500)
     page.get_by_role("button", name="Look again").click()
     expect(page.get_by_label("Your key")).to_be_visible()
+    expect(page.get_by_text("You are signed out")).to_be_visible()
     visitors.forgive("401")
 
 
@@ -55,6 +56,20 @@ def test_a_sign_out_that_failed_is_said(quiet: Tandem, visitors: Visitors) -> No
     page.get_by_role("button", name="Sign out").click()
     expect(page.get_by_role("alert")).to_contain_text("Not signed out: the database is away.")
     visitors.forgive("503")
+
+
+def test_a_page_that_comes_back_is_nobodys_after_a_sign_out(quiet: Tandem, visitors: Visitors) -> None:
+    page = visitors.visit(quiet, "/vote", role="vote")
+    expect(page.get_by_text("No open pairs")).to_be_visible()
+    other = page.context.new_page()
+    other.goto("/vote")
+    other.get_by_role("button", name="Sign out").click()
+    expect(other.get_by_label("Your key")).to_be_visible()
+    page.evaluate("dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true }))")
+    expect(page.get_by_label("Your key")).to_be_visible()
+    assert page.request.post("/v1/session", data={"key": quiet.secrets["chat"]}).ok
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    expect(page.get_by_role("main")).to_contain_text("yours has the role “chat”")
 
 
 def test_the_address_of_nothing(quiet: Tandem, visitors: Visitors) -> None:

@@ -1,0 +1,310 @@
+"""What a person does with a conversation of the chat page: change a message, set, copy, name, find, write out."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, Route, expect
+from sqlalchemy import select
+
+from feedback.schema import Comparison, Sample, Vote
+from serve.chat.completions import conversation_number
+from tests.serve.conftest import Tandem
+from tests.serve.pages.conftest import IN_CHROMIUM, Visitors
+from tests.serve.pages.test_chat_page import REPLY_TIMEOUT_MS, compare, replies, say
+
+pytestmark = IN_CHROMIUM
+
+COMPLETIONS = "**/v1/chat/completions"
+
+
+def newest_sample(tandem: Tandem) -> Sample:
+    return tandem.store.read(lambda session: session.scalars(select(Sample).order_by(Sample.id.desc()).limit(1)).one())
+
+
+def answers(text: str, asked: list[Any] | None = None) -> Callable[[Route], None]:
+    """A server that says this to all, and notes what it was asked."""
+
+    def answer(route: Route) -> None:
+        if asked is not None:
+            asked.append(route.request.post_data_json)
+        chunk = {"system_fingerprint": "v0", "choices": [{"index": 0, "delta": {"content": text}}]}
+        route.fulfill(body=f"data: {json.dumps(chunk)}\n\ndata: [DONE]\n\n", content_type="text/event-stream")
+
+    return answer
+
+
+def chatting(
+    quiet: Tandem, visitors: Visitors, text: str = "Yes.", asked: list[Any] | None = None, **look: Any
+) -> Page:
+    """A chat with a server that says this to all."""
+    page = visitors.visit(quiet, role="chat", **look)
+    served(page)
+    page.route(COMPLETIONS, answers(text, asked))
+    return page
+
+
+def served(page: Page) -> None:
+    """As if an engine served: what is asked of it is answered by the test."""
+    page.route("**/v1/models", lambda route: route.fulfill(json={"object": "list", "data": [{"id": "tandem"}]}))
+    page.reload()
+    expect(page.get_by_role("button", name="Send")).to_be_enabled()
+
+
+@pytest.mark.engine
+def test_an_earlier_message_is_changed_and_the_vote_after_it_stays(tandem: Tandem, visitors: Visitors) -> None:
+    page = visitors.visit(tandem, role="vote")
+    compare(page, "never")
+    say(page, "What is the capital of Norway?")
+    replies(page, 1)
+    first = newest_sample(tandem)
+    compare(page, "always")
+    say(page, "And of Spain?")
+    expect(page.locator(".ballot")).to_be_visible(timeout=REPLY_TIMEOUT_MS)
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("Enter")
+    replies(page, 2)
+    compare(page, "never")
+    say(page, "Thank you.")
+    replies(page, 3)
+    page.get_by_role("article", name="You").nth(1).get_by_role("button", name="Edit").click()
+    text = page.get_by_role("textbox", name="Your message, changed")
+    expect(text).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(page.locator(".turn")).to_have_count(6)
+    page.get_by_role("article", name="You").nth(1).get_by_role("button", name="Edit").click()
+    text.fill("And of Italy?")
+    page.keyboard.press("Enter")
+    replies(page, 2)
+    expect(page.locator(".turn.user .prose")).to_have_text(["What is the capital of Norway?", "And of Italy?"])
+    edited = newest_sample(tandem)
+    assert [message["content"] for message in edited.messages] == [
+        "What is the capital of Norway?",
+        first.text,
+        "And of Italy?",
+    ]
+    assert edited.parent == first.id
+    assert conversation_number(edited.messages, edited.key_id) == conversation_number(first.messages, first.key_id)
+    voted = tandem.store.read(
+        lambda session: session.scalars(
+            select(Vote).join(Comparison, Comparison.id == Vote.comparison_id)
+            .join(Sample, Sample.id == Comparison.sample_0).where(Sample.parent == first.id)
+        ).all()
+    )  # fmt: skip
+    assert [(vote.preferred, vote.state) for vote in voted] in ([("0", "accepted")], [("0", "counted")])
+    page.reload()
+    page.get_by_role("button", name="What is the capital of Norway?", exact=True).click()
+    expect(page.locator(".turn")).to_have_count(4)
+
+
+@pytest.mark.engine
+def test_settings_go_with_the_chat_and_with_every_new_one_if_wanted(tandem: Tandem, visitors: Visitors) -> None:
+    page = visitors.visit(tandem, role="chat")
+    page.get_by_role("button", name="Settings").click()
+    dialog = page.get_by_role("dialog", name="Settings of this chat")
+    dialog.get_by_label("System prompt").fill("Be brief.")
+    dialog.get_by_label("Temperature").fill("3")
+    dialog.get_by_role("button", name="Save").click()
+    expect(dialog).to_be_visible()
+    dialog.get_by_label("Temperature").fill("0.25")
+    dialog.get_by_label("Longest reply").fill("2")
+    page.keyboard.press("Enter")
+    expect(dialog).to_have_count(0)
+    expect(page.get_by_role("button", name="Settings: changed")).to_be_focused()
+    say(page, "Name three fruits.")
+    replies(page, 1)
+    expect(page.locator(".turn.assistant footer")).to_contain_text("cut off at the longest reply")
+    sample = newest_sample(tandem)
+    assert sample.messages == [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Name three fruits."},
+    ]
+    assert (sample.sampling["temperature"], sample.sampling["max_completion_tokens"]) == (0.25, 2)
+    page.reload()
+    expect(page.get_by_role("button", name="Settings", exact=True)).to_be_visible()
+    page.get_by_role("button", name="Name three fruits.", exact=True).click()
+    page.get_by_role("button", name="Settings: changed").click()
+    expect(dialog.get_by_label("System prompt")).to_have_value("Be brief.")
+    dialog.get_by_label("System prompt").fill("")
+    dialog.get_by_label("Longest reply").fill("")
+    dialog.get_by_label("For every new chat, too").check()
+    dialog.get_by_role("button", name="Save").click()
+    page.get_by_role("button", name="New chat").click()
+    say(page, "Name three animals.")
+    replies(page, 1)
+    sample = newest_sample(tandem)
+    assert sample.messages == [{"role": "user", "content": "Name three animals."}]
+    assert sample.sampling["temperature"] == 0.25 and "max_completion_tokens" not in sample.sampling
+
+
+def test_a_second_message_after_a_failure_is_said_with_the_first(quiet: Tandem, visitors: Visitors) -> None:
+    asked: list[Any] = []
+    page = chatting(quiet, visitors, asked=asked)
+    refused = {"error": {"message": "all engines are down"}}
+    page.route(COMPLETIONS, lambda route: route.fulfill(status=503, json=refused))
+    say(page, "What is 2 + 2?")
+    expect(page.locator(".problem")).to_contain_text("No reply: all engines are down.")
+    visitors.forgive("503")
+    page.unroute(COMPLETIONS)
+    page.route(COMPLETIONS, answers("4", asked))
+    say(page, "In words, please.")
+    replies(page, 1)
+    said = "What is 2 + 2?\n\nIn words, please."
+    assert [one["messages"] for one in asked] == [[{"role": "user", "content": said}]]
+    expect(page.locator(".turn.user .prose")).to_have_text(said, use_inner_text=True)
+
+
+@pytest.mark.parametrize("clipboard", ["there", "missing"])
+def test_code_is_copied(quiet: Tandem, visitors: Visitors, tmp_path: Path, clipboard: str) -> None:
+    code = 'for x in "ab":\n    print(x < 1)\n'
+    script = tmp_path / "script.js"
+    # As where the page came over plain HTTP from another machine.
+    gone = "Object.defineProperty(navigator, 'clipboard', { value: undefined })"
+    script.write_text(gone if clipboard == "missing" else "")
+    page = visitors.visit(quiet, role="chat", script=script, permissions=["clipboard-read", "clipboard-write"])
+    served(page)
+    page.route(COMPLETIONS, answers(f"So:\n\n```python\n{code}```\n\nor `y`."))
+    say(page, "Show me")
+    replies(page, 1)
+    expect(page.get_by_role("button", name="Copy the code")).to_have_count(1)
+    page.get_by_role("button", name="Copy the code").click()
+    expect(page.locator("#said")).to_have_text("Copied")
+    page.get_by_label("Message").focus()
+    page.keyboard.press("ControlOrMeta+V")
+    expect(page.get_by_label("Message")).to_have_value(code)
+
+
+def test_a_chat_is_named_found_and_written_out(quiet: Tandem, visitors: Visitors) -> None:
+    page = chatting(quiet, visitors, "It is **Paris**.")
+    say(page, "What is the capital of France?")
+    replies(page, 1)
+    page.get_by_role("button", name="New chat").click()
+    say(page, "A second chat")
+    replies(page, 1)
+    page.get_by_role("button", name="Rename or export").click()
+    dialog = page.get_by_role("dialog", name="This chat")
+    expect(dialog.get_by_label("Name")).to_be_focused()
+    dialog.get_by_label("Name").fill("../<b>Ünïcode</b> \u202etxt.exe")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", level=1)).to_have_text("../<b>Ünïcode</b> \u202etxt.exe")
+    titles = page.locator(".chat-title")
+    expect(titles).to_have_count(2)
+    page.get_by_label("Search chats").fill("ünïcode")
+    expect(titles).to_have_count(1)
+    page.get_by_label("Search chats").fill("CAPITAL of")
+    expect(titles).to_have_text(["What is the capital of France?"])
+    page.get_by_label("Search chats").fill("nobody said this")
+    expect(page.get_by_text("No chat says this.")).to_be_visible()
+    page.get_by_label("Search chats").fill("")
+    page.get_by_role("button", name="Rename or export").click()
+    with page.expect_download() as coming:
+        dialog.get_by_role("button", name="Export Markdown").click()
+    assert coming.value.suggested_filename == "b-Ünïcode-b-txt-exe.md"
+    assert coming.value.path().read_text() == (
+        "# ../<b>Ünïcode</b> \u202etxt.exe\n\n## You\n\nA second chat\n\n## Tandem (v0)\n\nIt is **Paris**.\n"
+    )
+    with page.expect_download() as coming:
+        dialog.get_by_role("button", name="Export JSON").click()
+    told = json.loads(coming.value.path().read_text())
+    assert told["messages"] == [
+        {"role": "user", "content": "A second chat"},
+        {"role": "assistant", "content": "It is **Paris**."},
+    ]
+    assert told["turns"][1]["version"] == "v0"
+    dialog.get_by_label("Name").fill("")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", level=1)).to_have_text("A second chat")
+
+
+def test_two_tabs_on_one_chat_lose_nothing(quiet: Tandem, visitors: Visitors) -> None:
+    here = chatting(quiet, visitors)
+    say(here, "A question")
+    replies(here, 1)
+    there = here.context.new_page()
+    there.goto("/")
+    served(there)
+    there.get_by_role("button", name="A question", exact=True).click()
+    there.route(COMPLETIONS, answers("From there."))
+    say(there, "Said there")
+    replies(there, 2)
+    expect(here.locator(".turn")).to_have_count(4)
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    here.unroute(COMPLETIONS)
+    here.route(COMPLETIONS, hold)
+    say(here, "At once, here")
+    expect(here.get_by_role("button", name="Stop")).to_be_visible()
+    say(there, "At once, there")
+    replies(there, 3)
+    answers("From here.")(held[0])
+    replies(here, 3)
+    expect(here.locator(".chat-title")).to_have_count(2)
+    said = [[turn["content"] for turn in chat["turns"]][-2:] for chat in chats(here)]
+    # To the other tab it is a message without a reply.
+    assert sorted(said) == [["At once, here", "From here."], ["At once, here\n\nAt once, there", "From there."]]
+
+
+def chats(page: Page) -> list[Any]:
+    """What the browser keeps of them."""
+    kept: str = page.evaluate(
+        "localStorage.getItem(Object.keys(localStorage).find((name) => name.startsWith('tandem.chats.')))"
+    )
+    found: list[Any] = json.loads(kept)
+    return found
+
+
+def test_a_full_storage_is_said_and_the_chat_goes_on(quiet: Tandem, visitors: Visitors) -> None:
+    page = chatting(quiet, visitors)
+    page.evaluate(
+        """() => { let piece = "x".repeat(1 << 20);
+        for (let at = 0; piece.length; at++)
+          try { localStorage.setItem(`other.${at}`, piece) } catch { piece = piece.slice(piece.length / 2 + 1) } }"""
+    )
+    say(page, "A question")
+    replies(page, 1)
+    expect(page.get_by_role("alert").filter(has_text="storage is full")).to_be_visible()
+    say(page, "Another")
+    replies(page, 2)
+    page.evaluate("localStorage.clear()")
+    say(page, "A third")
+    replies(page, 3)
+    expect(page.get_by_role("alert").filter(has_text="storage is full")).to_be_hidden()
+    assert len(chats(page)[0]["turns"]) == 6
+
+
+KEPT = [
+    "{}",
+    "no JSON",
+    "null",
+    '[null, 1, "x", [], {"id": 1}, {"id": "y", "turns": [null]}, {"id": "z", "turns": [{"role": "user"}]}]',
+    '[{"id": "__proto__", "turns": [{"role": "user", "content": "Good", "__proto__": {"polluted": 1}}], "settings": 7,'
+    ' "__proto__": {"polluted": 1}, "title": {"a": 1}}]',
+    '[{"id": "a", "turns": [{"role": "user", "content": "Good"}, {"role": "assistant", "content": "x",'
+    ' "other": {"content": 3}}]}]',
+]
+
+
+@pytest.mark.parametrize("kept", KEPT)
+def test_whatever_the_storage_holds_the_chat_is_there(quiet: Tandem, visitors: Visitors, kept: str) -> None:
+    page = chatting(quiet, visitors)
+    page.evaluate(
+        """async (kept) => { const { key_id } = await (await fetch('/v1/session')).json();
+        localStorage.setItem(`tandem.chats.${key_id}`, kept);
+        localStorage.setItem(`tandem.settings.${key_id}`, kept) }""",
+        kept,
+    )
+    page.reload()
+    if "__proto__" in kept:
+        page.get_by_role("button", name="Good", exact=True).click()
+        page.get_by_role("button", name="Ask again").click()
+    else:
+        say(page, "A question")
+    replies(page, 1)
+    page.reload()
+    expect(page.locator(".chat-title")).to_have_count(1)
+    assert page.evaluate("({}).polluted") is None
