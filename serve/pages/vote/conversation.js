@@ -4,7 +4,9 @@ import { render } from "../markdown.js";
 
 const NAMES = { user: "Person", assistant: "Assistant", system: "System", developer: "System", tool: "Tool" };
 
+/** An erased one has no messages. */
 export function conversation(messages) {
+  if (messages.length === 0) return element("p", { class: "none" }, "What was said here was erased, or is no longer kept.");
   const earlier = messages.slice(0, -1);
   return element(
     "section",

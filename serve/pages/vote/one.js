@@ -54,7 +54,7 @@ function parts(vote, pair, theirs, operates) {
       ["Cast", when(vote.created)],
       operates && ["Rater", shortId(vote.rater)],
     ]),
-    section("What was judged", help(OBJECTIVES[vote.objective].question), conversation(pair.messages), replies(vote, pair)),
+    section("What was judged", help(OBJECTIVES[vote.objective].question), conversation(pair.messages), pair.messages.length > 0 && replies(vote, pair)),
     vote.reason && section("Reason", element("p", { class: "prose plain" }, vote.reason)),
     vote.ideal && section("Rewritten reply", element("div", { class: "prose plain" }, vote.ideal)),
     theirs.length > 0 && section("What else was said of the pair", otherVotes(theirs)),

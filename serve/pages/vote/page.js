@@ -31,7 +31,7 @@ class Voting {
   constructor() {
     this.today = new Today();
     const stored = kept(STORED);
-    this.objective = stored in OBJECTIVES ? stored : "helpful";
+    this.objective = Object.hasOwn(OBJECTIVES, stored) ? stored : "helpful";
     this.last = element("div", { class: "last-vote", hidden: true });
     this.question = element("div");
     this.place = element("div", { class: "voting" });

@@ -250,3 +250,25 @@ def test_a_vote_tells_what_it_said_before(quiet: Tandem, pairs: dict[str, str], 
     other = visitors.visit(quiet, f"/vote/{vote.id}", role="vote")
     expect(other.get_by_role("alert")).to_contain_text("no vote")
     visitors.forgive("404")
+
+
+def test_the_vote_on_a_pair_that_was_erased_is_still_told(quiet: Tandem, visitors: Visitors) -> None:
+    comparison = add_comparison(quiet.store, sample("A", user="bob"), sample("B", 1, user="bob"))
+    vote = quiet.store.write(
+        votes_of.put, comparison, judgement("0", reason="it is short"), key_id="key_a", sees_all=True, rater="ann"
+    )
+    with quiet.client() as client:
+        client.delete("/v1/raters", params={"key_id": "key_a", "name": "bob"}).raise_for_status()
+    page = visitors.visit(quiet, f"/vote/{vote.id}")
+    expect(page.get_by_role("region", name="What was judged")).to_contain_text("What was said here was erased")
+    expect(page.get_by_role("region", name="Reason")).to_contain_text("it is short")
+    expect(page.get_by_role("article")).to_have_count(0)
+
+
+@pytest.mark.parametrize("kept", ["constructor", "__proto__", "flattering"])
+def test_an_objective_that_is_none_is_not_taken_from_the_storage(quiet: Tandem, visitors: Visitors, kept: str) -> None:
+    page = visitors.visit(quiet, "/vote")
+    page.evaluate("(kept) => localStorage.setItem('tandem.objective', kept)", kept)
+    page.reload()
+    expect(page.get_by_role("heading", name="Which reply helps more?")).to_be_visible()
+    expect(page.get_by_text("No open pairs")).to_be_visible()
