@@ -68,6 +68,8 @@ export function render(text) {
     paragraph.append(...heading.childNodes);
     heading.replaceWith(paragraph);
   }
+  // They scroll where they are wider than the page, by keys too.
+  for (const wide of fragment.querySelectorAll("pre, table")) wide.setAttribute("tabindex", "0");
   return fragment;
 }
 

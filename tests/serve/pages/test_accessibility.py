@@ -46,7 +46,8 @@ def conversation(page: Page) -> None:
         * 2,
     )
     page.reload()
-    if not page.locator(".chat-title").is_visible():
+    expect(page.get_by_text("Earlier chats")).to_be_visible()
+    if page.locator(".earlier").get_attribute("open") is None:
         page.get_by_text("Earlier chats").click()
     page.get_by_role("button", name="How do I double a number?", exact=True).click()
     expect(page.get_by_role("button", name="Copy the code")).to_have_count(2)
