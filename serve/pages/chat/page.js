@@ -61,7 +61,8 @@ class Chat {
         element("div", { class: "dock" }, this.engines.notice, this.notKept, this.composer.node, this.end),
       ),
     );
-    this.onKey = (event) => (this.rating ?? this.ballot)?.onKey(event);
+    // What is pressed in a dialog is no vote.
+    this.onKey = (event) => document.querySelector("dialog[open]") || (this.rating ?? this.ballot)?.onKey(event);
     document.addEventListener("keydown", this.onKey);
     this.onStorage = ({ key }) => key === this.history.name && this.followOtherTabs();
     window.addEventListener("storage", this.onStorage);

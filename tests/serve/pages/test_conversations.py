@@ -218,6 +218,30 @@ def test_a_chat_is_named_found_and_written_out(quiet: Tandem, visitors: Visitors
     expect(page.get_by_role("heading", level=1)).to_have_text("A second chat")
 
 
+def test_a_pair_waits_for_its_vote_while_the_chat_is_named_and_set(quiet: Tandem, visitors: Visitors) -> None:
+    page = visitors.visit(quiet, role="vote")
+    served(page)
+    compare(page, "always")
+    pair = [{"index": side, "delta": {"content": f"Reply {side}"}} for side in (0, 1)]
+    events = f"data: {json.dumps({'comparison_id': 'cmp_1', 'choices': pair})}\n\ndata: [DONE]\n\n"
+    page.route(COMPLETIONS, lambda route: route.fulfill(body=events, content_type="text/event-stream"))
+    say(page, "A question")
+    expect(page.locator(".ballot")).to_be_visible()
+    page.get_by_role("button", name="Rename or export").click()
+    # The ballot's keys, where there is something to be written.
+    page.get_by_role("dialog").get_by_label("Name").press_sequentially("t b s")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", level=1)).to_have_text("t b s")
+    page.get_by_role("button", name="Settings").click()
+    page.get_by_role("button", name="Cancel").focus()
+    for key in ("t", "s", "Escape"):
+        page.keyboard.press(key)
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    expect(page.locator(".side .prose")).to_have_text(["Reply 0", "Reply 1"])
+    page.get_by_role("button", name="Go on with A").click()
+    replies(page, 1)
+
+
 def test_two_tabs_on_one_chat_lose_nothing(quiet: Tandem, visitors: Visitors) -> None:
     here = chatting(quiet, visitors)
     say(here, "A question")
