@@ -74,9 +74,10 @@ class EngineRefused(TandemError):
         self.status = status
 
 
-class FailedTwice(TandemError):
-    """Engines gave up on two attempts at a reply. `form` is the field by which it was to have a form, if it was: then
-    that is more than they can follow, else what was asked for may be more than they can do.
+class ReplyFailed(TandemError):
+    """Engines gave up on two attempts at a reply, or on one that was on its way to the client. `form` is the field by
+    which it was to have a form, if it was: then that is more than they can follow, else what was asked for may be more
+    than they can do.
     """
 
     code = "reply_failed"
@@ -86,11 +87,16 @@ class FailedTwice(TandemError):
             super().__init__("the engines gave up on this reply: they may not be able to do what it asks for")
             return
         super().__init__(
-            f"the engines cannot follow what '{form}' asks for: make it smaller or simpler; in place of a 'choice' of"
-            " thousands, a JSON schema with an 'enum' may do",
+            f"the engines cannot follow what '{form}' asks for: make it smaller or simpler{SIMPLER.get(form, '')}",
             param=form,
         )
         self.status = 400
+
+
+SIMPLER = {
+    "structured_outputs": "; in place of a 'choice' of thousands, a JSON schema with an 'enum' may do",
+    "tools": ", or leave out 'strict'",
+}
 
 
 class PromptTooLong(EngineRefused):

@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from feedback.errors import TandemError
-from serve.errors import FailedTwice, FieldInvalid, MalformedBody, MethodNotAllowed, Overloaded, UnknownRoute
+from serve.errors import FieldInvalid, MalformedBody, MethodNotAllowed, Overloaded, ReplyFailed, UnknownRoute
 
 # What an OpenAI client may call: it understands no other form of error, on routes that we lack no less than on ours.
 OPENAI_PREFIXES = (
@@ -45,7 +45,7 @@ def response(error: TandemError, path: str, request_id: str) -> Response:
         headers |= error.headers()
     if error.status == HTTPStatus.SERVICE_UNAVAILABLE:
         headers["retry-after"] = str(RETRY_AFTER_S)
-    if error.status == HTTPStatus.GATEWAY_TIMEOUT or isinstance(error, FailedTwice):
+    if error.status == HTTPStatus.GATEWAY_TIMEOUT or isinstance(error, ReplyFailed):
         # To OpenAI's SDKs, which would ask for the same two times more.
         headers["x-should-retry"] = "false"
     if error.status == HTTPStatus.UNAUTHORIZED:

@@ -10,15 +10,14 @@ import orjson
 
 from feedback import tracing
 from feedback.schema import version_name
-from serve.chat import chat_span
+from serve.chat import chat_span, engine_errors
 from serve.chat.reply import ENDED_EARLY, Reply
 from serve.chat.request import ChatRequest
 from serve.engine.client import SERVED_NAME, EngineLost, GaveUp, OtherWeights, Transfer
 from serve.engine.door import OTHER_WEIGHTS
 from serve.engine.pool import Pool
 from serve.engine.slot import Seat
-from serve.engine.terse_stream import GAVE_UP
-from serve.errors import EngineRefused, FailedTwice, PromptTooLong
+from serve.errors import ReplyFailed
 from serve.metrics import Metrics
 
 ATTEMPTS = 3
@@ -26,8 +25,6 @@ NO_SUCH_ADAPTER = 404
 # So many events that went to the client are read together: one by one, each on its own wake-up, they cost several times
 # as much.
 READ_TOGETHER = 64
-# What vLLM calls a prompt that does not fit, counted in characters or in tokens.
-TOO_LONG = frozenset({"input_text", "input_tokens"})
 
 
 class Generation:
@@ -53,7 +50,7 @@ class Generation:
 
         Until then an engine that fails is replaced by another one. One that has only given up on the reply is not
         doubted for it: else one request after the other could keep engines from everybody. Raises EngineRefused for
-        what vLLM will not do, FailedTwice, EngineUnavailable, EngineLost, Overloaded.
+        what vLLM will not do, ReplyFailed, EngineUnavailable, EngineLost, Overloaded.
         """
         body = self._chat.engine_body(self.reply.choice, record_logprobs=record_logprobs)
         avoid: frozenset[int] = frozenset()
@@ -72,7 +69,7 @@ class Generation:
                 if not isinstance(error, GaveUp):
                     self._pool.suspect(seat.slot)
                 elif given_up:
-                    raise FailedTwice(self._chat.form) from error
+                    raise ReplyFailed(self._chat.form) from error
                 else:
                     given_up = True
                 if isinstance(error, OtherWeights):
@@ -112,14 +109,13 @@ class Generation:
         return self._transfer is None or (self._transfer.ended and not self._transfer.lost)
 
     def take(self) -> None:
-        """Move what has come into `pending`. Raises EngineLost in mid-stream, when everything before has been taken."""
-        transfer = self._transfer
-        assert transfer is not None
-        self.is_whole = transfer.ended
-        self._take(transfer.take_events())
-        if (self._error is not None or transfer.lost) and not self.pending:
-            _check_error(self._error)
-            raise EngineLost("the engine broke off in the middle of the reply")
+        """Move what has come into `pending`. Raises EngineLost, EngineRefused and ReplyFailed in mid-stream, when
+        everything before has been taken.
+        """
+        try:
+            self._take_what_came()
+        except GaveUp as error:
+            raise ReplyFailed(self._chat.form) from error
 
     def take_spliced(self, splice: Callable[[bytes], bytes | None]) -> bytes:
         """What has come, made the client's by `splice` before any of it is read. Empty, with all in `pending`, when
@@ -178,14 +174,14 @@ class Generation:
     async def _until_first_token(self, transfer: Transfer) -> None:
         self._error = None
         self.pending.clear()
-        self.take()
+        self._take_what_came()
         # Its role alone an engine says before it has written anything.
         while not any("role" not in chunk["delta"] for chunk in self.pending):
             if self.is_whole:
-                _check_error(self._error)
+                self._check_error()
                 raise EngineLost("the engine ended a reply before it began")
             await transfer.wait()
-            self.take()
+            self._take_what_came()
 
     async def _end_early(self, seat: Seat) -> None:
         """Nobody waits for a whole reply any more: what was written of it is taken in, as a stream would have brought
@@ -217,11 +213,25 @@ class Generation:
             seat.slot.adapters.discard(-1 if seat.version is None else seat.version)
             raise OtherWeights("the engine holds other weights by now")
         if status >= 500:
-            _check_error(_said(await transfer.wait_for_end()))
+            engine_errors.check(engine_errors.said(await transfer.wait_for_end()), self._chat.form)
             raise EngineLost(f"the engine answered {status}")
         if status != 200:
-            raise _refusal(status, _said(await transfer.wait_for_end()))
+            said = engine_errors.said(await transfer.wait_for_end())
+            raise engine_errors.refusal(status, said, self._chat.form)
         return transfer
+
+    def _take_what_came(self) -> None:
+        transfer = self._transfer
+        assert transfer is not None
+        self.is_whole = transfer.ended
+        self._take(transfer.take_events())
+        if (self._error is not None or transfer.lost) and not self.pending:
+            self._check_error()
+            raise EngineLost("the engine broke off in the middle of the reply")
+
+    def _check_error(self) -> None:
+        if self._error is not None:
+            engine_errors.check(self._error, self._chat.form)
 
     def _take(self, events: list[bytes]) -> None:
         for event in events:
@@ -254,37 +264,3 @@ def _finished(content: bytes) -> dict[str, Any]:
     if any(choice["finish_reason"] == ENDED_EARLY for choice in answer["choices"]):
         raise EngineLost("the engine ended the reply early")
     return answer
-
-
-def _check_error(error: dict[str, Any] | None) -> None:
-    """What an engine says of its failure, also as an event of a stream. Raises EngineRefused for what vLLM will not do,
-    and GaveUp."""
-    if error is None:
-        return
-    code = error.get("code")
-    if isinstance(code, int) and 400 <= code < 500:
-        raise _refusal(code, error)
-    if error.get("message") == GAVE_UP:
-        raise GaveUp("the engine gave up on the reply")
-
-
-def _said(content: bytes) -> dict[str, Any]:
-    """vLLM's error object; an empty one where an answer has none."""
-    try:
-        error = orjson.loads(content)["error"]
-    except (orjson.JSONDecodeError, KeyError, TypeError):
-        error = None
-    return error if isinstance(error, dict) else {}
-
-
-def _refusal(status: int, error: dict[str, Any]) -> EngineRefused:
-    """vLLM's own words about what is wrong with the request; nothing else of its answer."""
-    # vLLM says the field once more at the end of its message, by its own name.
-    message = str(error.get("message", "the engine refused the request")).partition(" (parameter=")[0]
-    param = error.get("param")
-    if param in TOO_LONG:
-        return PromptTooLong(message)
-    if status == 404:
-        status = 400
-    # Where vLLM found it says whether it was in the body.
-    return EngineRefused(message, status=status, param=param.removeprefix("body.") if isinstance(param, str) else None)

@@ -84,7 +84,9 @@ class ChatRequest:
         if self.sampling.get("structured_outputs"):
             return "structured_outputs"
         asked = self.sampling.get("response_format")
-        return "response_format" if isinstance(asked, dict) and asked.get("type") != "text" else None
+        if isinstance(asked, dict) and asked.get("type") != "text":
+            return "response_format"
+        return "tools" if self.sampling.get("tools") and self.sampling.get("tool_choice") != "none" else None
 
     def engine_body(self, choice: int, *, record_logprobs: bool) -> dict[str, Any]:
         """What an engine is asked for choice number `choice`; each choice has a seed of its own, as in vLLM's `n`."""

@@ -32,14 +32,16 @@ class Alone:
         """Nothing is held back."""
 
     def blocks(self) -> Iterable[list[tuple[int, Chunk]]]:
-        """What may be released now, each chunk with the index of its choice. Raises EngineLost, EngineRefused."""
+        """What may be released now, and then what broke it off, if it was. Raises as `release`."""
+        return iter(self.release, [])
+
+    def release(self) -> list[tuple[int, Chunk]]:
+        """What has come, each chunk with the index of its choice. Raises EngineLost, EngineRefused, ReplyFailed."""
         self._generation.take()
         pending = self._generation.pending
-        if not pending:
-            return ()
         block = [(0, chunk) for chunk in pending]
         pending.clear()
-        return (block,)
+        return block
 
 
 class InStep:
@@ -74,7 +76,7 @@ class InStep:
     def release(self) -> list[tuple[int, Chunk]]:
         """The next block, each chunk with the index of its choice; empty while it is not whole, and at the end.
 
-        Raises EngineLost, EngineRefused.
+        Raises EngineLost, EngineRefused, ReplyFailed.
         """
         left, right = self._left, self._right
         self.wait_s = None

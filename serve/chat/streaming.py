@@ -107,7 +107,7 @@ class Events:
         return is_whole
 
     async def _pass_all_on(self) -> None:
-        """Returns at the end of the replies. Raises EngineLost, EngineRefused."""
+        """Returns at the end of the replies. Raises EngineLost, EngineRefused, ReplyFailed."""
         while True:
             self._pass_on()
             await self._stopped

@@ -16,9 +16,10 @@ from serve.engine import client
 from serve.engine.client import EngineLost
 from serve.engine.pool import Pool
 from serve.engine.terse_stream import GAVE_UP
-from serve.errors import EngineRefused, FailedTwice
+from serve.errors import EngineRefused, ReplyFailed
 from serve.metrics import Metrics
 from tests.serve.test_streaming import HEAD, chunk
+from tests.serve.test_wire import TOOL
 
 BODY = {"model": "tandem", "stream": True, "messages": [{"role": "user", "content": "x"}]}
 ROLE = chunk({"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]})
@@ -111,7 +112,7 @@ async def test_what_engines_give_up_on_is_tried_twice_and_makes_none_of_them_dou
         assert reply.reply.seat is not None and reply.reply.seat.slot.index == 1
         assert not pool.slots[0].suspected.is_set()
     async with engines(tmp_path, GIVES_UP[how], GIVES_UP[how], WHOLE) as pool:
-        with pytest.raises(FailedTwice) as failed:
+        with pytest.raises(ReplyFailed) as failed:
             await generation(pool).begin("key", record_logprobs=False)
         assert failed.value.status == 500
         assert not any(slot.suspected.is_set() or slot.in_flight for slot in pool.slots)
@@ -153,6 +154,9 @@ async def test_a_whole_reply_that_an_engine_ends_unasked_is_written_by_another(t
     [
         ({"structured_outputs": {"choice": ["a"]}}, 400, "structured_outputs"),
         ({"response_format": {"type": "json_object"}}, 400, "response_format"),
+        ({"tools": [TOOL], "tool_choice": "required"}, 400, "tools"),
+        ({"tools": [TOOL]}, 400, "tools"),
+        ({"tools": [TOOL], "tool_choice": "none"}, 500, None),
         ({"response_format": {"type": "text"}, "structured_outputs": {}}, 500, None),
     ],
 )
@@ -161,10 +165,27 @@ async def test_a_form_that_engines_give_up_on_is_the_clients_to_change(
 ) -> None:
     gives_up = GIVES_UP["by its status"]
     async with engines(tmp_path, gives_up, gives_up) as pool:
-        with pytest.raises(FailedTwice) as failed:
+        with pytest.raises(ReplyFailed) as failed:
             reply = Generation(pool, Metrics(), parse(orjson.dumps(BODY | fields), 2, 1), 0, None)
             await reply.begin("key", record_logprobs=False)
         assert (failed.value.status, failed.value.param) == (status, param)
+
+
+@pytest.mark.parametrize(("fields", "status"), [({}, 500), ({"structured_outputs": {"choice": ["a"]}}, 400)])
+async def test_what_an_engine_gives_up_on_in_mid_stream_has_a_code_of_its_own(
+    tmp_path: Path, fields: dict[str, Any], status: int
+) -> None:
+    given_up = HEAD + ROLE + token(1) + chunk(orjson.loads(GIVEN_UP)) + b"0\r\n\r\n"
+    async with engines(tmp_path, given_up) as pool:
+        reply = Generation(pool, Metrics(), parse(orjson.dumps(BODY | fields), 2, 1), 0, None)
+        await reply.begin("key", record_logprobs=False)
+        reply.pending.clear()
+        with pytest.raises(ReplyFailed) as failed:
+            while True:
+                reply.take()
+                await asyncio.sleep(0)
+        assert (failed.value.code, failed.value.status) == ("reply_failed", status)
+        assert not pool.slots[0].suspected.is_set()
 
 
 def whole_answer(end: str) -> bytes:

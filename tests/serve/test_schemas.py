@@ -12,7 +12,7 @@ import pytest
 
 from serve.chat.schemas import says_nothing
 from tests.serve.conftest import Tandem, serving
-from tests.serve.test_chat import chat, events
+from tests.serve.test_chat import chat, events, sample_of
 from tests.serve.test_wire import NO_BLANKS
 
 NODE = {"type": "object", "properties": {"next": {"anyOf": [{"$ref": "#/$defs/a~1b%20c"}, {"type": "null"}]}}}
@@ -136,3 +136,50 @@ def test_it_is_refused_and_no_engine_is_doubted(tandem: Tandem, stream: bool) ->
         assert {slot.state for slot in tandem.gateway.pool.slots} == {"ready"}
         tree = {"type": "json_schema", "json_schema": {"name": "x", "schema": TREE}}
         assert client.post("/v1/chat/completions", json=chat(stream=stream, response_format=tree)).status_code == 200
+
+
+NEWER = {"type": "structural_tag", "format": {"type": "const_string", "value": "red"}}
+OLDER = {"structures": [{"begin": "<a>", "schema": COLOURS, "end": "</a>"}], "triggers": ["<a>"]}
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_structural_tag_that_engines_cannot_follow_is_refused_with_what_they_can(plain: Tandem, stream: bool) -> None:
+    with plain.client("chat") as client:
+        for tag, known in ((NEWER, False), ({"structures": []}, False), (OLDER, True)):
+            forms: list[dict[str, Any]] = [
+                {"response_format": {"type": "structural_tag", **tag}},
+                {"structured_outputs": {"structural_tag": json.dumps(tag)}},
+            ]
+            for form in forms:
+                answer = client.post("/v1/chat/completions", json=chat(stream=stream, **form))
+                assert answer.status_code == (200 if known else 400), answer.text
+                if not known:
+                    error = answer.json()["error"]
+                    assert error["param"] == next(iter(form))
+                    assert "'structures'" in error["message"] and "'triggers'" in error["message"]
+
+
+def strict_tool(parameters: dict[str, Any]) -> list[dict[str, Any]]:
+    return [{"type": "function", "function": {"name": "add", "parameters": parameters, "strict": True}}]
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "add"}}])
+def test_a_forced_tool_that_engines_cannot_follow_is_the_clients_to_change(tandem: Tandem, choice: Any) -> None:
+    """Whether they find it out before they write or in the midst of it."""
+    with tandem.client("chat") as client:
+        for parameters, code in ((NOTHING[0], "reply_failed"), ({"$ref": "#/nowhere"}, "invalid_request")):
+            asked = chat(tools=strict_tool(parameters), tool_choice=choice, max_tokens=120)
+            answer = client.post("/v1/chat/completions", json=asked)
+            error = answer.json()["error"]
+            assert (answer.status_code, error["code"], error["param"]) == (400, code, "tools"), answer.text
+            assert "'strict'" in error["message"]
+        answer = client.post("/v1/chat/completions", json=chat(
+            tools=strict_tool(NOTHING[0]), tool_choice=choice, max_tokens=120, stream=True
+        ))  # fmt: skip
+        assert answer.status_code == 200
+        error = json.loads(answer.text.rstrip().split("\n\n")[-1][6:])["error"]
+        assert (error["code"], error["param"], error["type"]) == ("reply_failed", "tools", "invalid_request_error")
+    (row,) = sample_of(tandem.store, answer.headers["x-request-id"])
+    assert row.status == "failed" and {slot.state for slot in tandem.gateway.pool.slots} == {"ready"}

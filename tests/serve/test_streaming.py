@@ -158,13 +158,14 @@ async def test_who_is_cut_off_by_the_end_of_the_process_is_told() -> None:
     assert b'"engine_unavailable"' in client.events[-1]
 
 
-@pytest.mark.parametrize("by", ["connection", "event"])
+@pytest.mark.parametrize("by", ["connection", "event", "event that is the last"])
 async def test_a_break_comes_after_all_that_was_written_before_it(by: str) -> None:
     completion, client = Completion(), Client(1000)
     sending = asyncio.create_task(Events(completion, client.send, keep=False).send_all())  # type: ignore[arg-type]
     await asyncio.sleep(0)
     completion.engine.data_received(word(0))
-    completion.engine.data_received(word(1) + (chunk({"error": {"message": "no"}}) if by == "event" else b""))
+    error = b"" if by == "connection" else chunk({"error": {"message": "no"}})
+    completion.engine.data_received(word(1) + error + (b"0\r\n\r\n" if by == "event that is the last" else b""))
     completion.engine.connection_lost(None)
     await sending
     assert client.text == "".join(WORDS[:2]) and completion.recorded == ["failed"]

@@ -1,0 +1,60 @@
+"""What an engine says of its failure, as an error of ours: in vLLM's own words, where they say something to anybody."""
+
+from typing import Any
+
+import orjson
+
+from serve.engine.client import GaveUp
+from serve.engine.terse_stream import GAVE_UP
+from serve.errors import EngineRefused, PromptTooLong
+
+# What vLLM calls a prompt that does not fit, counted in characters or in tokens.
+TOO_LONG = frozenset({"input_text", "input_tokens"})
+# Of a structural tag with a `format`, by a compiler that does not know any; vLLM makes one of strict tools, too.
+NO_TRIGGERS = "Invalid grammar specification: 'triggers'"
+NO_FORMAT = "the engines cannot follow a 'structural_tag' with a 'format', only one with 'structures' and 'triggers'"
+NO_TOOL = (
+    "the engines cannot follow the parameters of a strict tool: give a schema that can be met, or leave out 'strict'"
+)
+NO_TAG = "structural_tag specification."
+TAG = (
+    " It must be an object with 'structures', each with 'begin', 'schema' and 'end', and 'triggers';"
+    " in 'structured_outputs', a string that is such an object in JSON"
+)
+
+
+def check(error: dict[str, Any], form: str | None) -> None:
+    """What an engine says in an answer of 5xx, or as an event of a stream. `form` is the field by which the reply is to
+    have a form. Raises EngineRefused for what vLLM will not do, and GaveUp; it is another failure where neither is.
+    """
+    code = error.get("code")
+    if isinstance(code, int) and 400 <= code < 500:
+        raise refusal(code, error, form)
+    if error.get("message") == GAVE_UP:
+        raise GaveUp("the engine gave up on the reply")
+
+
+def said(content: bytes) -> dict[str, Any]:
+    """vLLM's error object; an empty one where an answer has none."""
+    try:
+        error = orjson.loads(content)["error"]
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        error = None
+    return error if isinstance(error, dict) else {}
+
+
+def refusal(status: int, error: dict[str, Any], form: str | None) -> EngineRefused:
+    """What vLLM says is wrong with the request; nothing else of its answer."""
+    # vLLM says the field once more at the end of its message, by its own name.
+    message = str(error.get("message", "the engine refused the request")).partition(" (parameter=")[0]
+    param = error.get("param")
+    if param in TOO_LONG:
+        return PromptTooLong(message)
+    if message == NO_TRIGGERS:
+        return EngineRefused(NO_TOOL if form == "tools" else NO_FORMAT, status=400, param=form)
+    if message.endswith(NO_TAG):
+        message += TAG
+    if status == 404:
+        status = 400
+    # Where vLLM found it says whether it was in the body.
+    return EngineRefused(message, status=status, param=param.removeprefix("body.") if isinstance(param, str) else None)
