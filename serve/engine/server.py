@@ -7,6 +7,7 @@ vLLM. Knows nothing of versions, traffic or the record.
 from __future__ import annotations
 
 import importlib
+import logging
 import multiprocessing
 import os
 from pathlib import Path
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 SERVED_NAME = "policy"
 LONGEST_DEFAULT = 4096
 DRAIN_S = 10
+# What a chat template says of messages that it does not take may quote them. Who asked is told.
+QUOTES_PROMPTS = "vllm.renderers.hf"
 # What vLLM imports late, when a server starts: most of the seconds that a start takes.
 WARM_MODULES = (
     "vllm.entrypoints.launchers.api_server.entry",
@@ -175,6 +178,7 @@ def run(arguments: list[str]) -> None:
 
     parsed = parse(arguments)
     configure_logging_from_args(parsed)
+    logging.getLogger(QUOTES_PROMPTS).setLevel(logging.CRITICAL)
     fork_the_engine()
     Path(parsed.uds).unlink(missing_ok=True)  # a server that was killed leaves its socket behind
     uvloop.run(_serve(parsed))
