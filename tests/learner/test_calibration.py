@@ -11,6 +11,7 @@ from learner.calibration import (
     calibration_noise,
     correlation,
     cross_entropy,
+    cross_fitted,
     expected_calibration_error,
     fit_temperature,
     length_slope,
@@ -42,12 +43,51 @@ def test_few_comparisons_move_the_temperature_little():
     assert fit_temperature(torch.ones(3000), torch.ones(3000)) < 0.2
 
 
+def test_the_prior_of_the_temperature_by_a_finer_search():
+    """Eight votes for a margin of 1: -8 log sigmoid(1 / T) + log(T / .6)^2 / (2 * .35^2), in steps of .0001."""
+
+    def loss(temperature: float) -> float:
+        return 8 * math.log(1 + math.exp(-1 / temperature)) + math.log(temperature / 0.6) ** 2 / (2 * 0.35**2)
+
+    best = min((step / 10_000 for step in range(1000, 10_000)), key=loss)
+    assert fit_temperature(torch.ones(8), torch.ones(8), near=0.6) == pytest.approx(best, rel=0.007)
+
+
+def test_each_half_is_calibrated_by_the_other():
+    margins = torch.tensor([3.0, 1.0] * 2000)
+    # Right in three of four where 3 is said: T = 3 / ln 3. In nine of ten where 1 is said: T = 1 / ln 9.
+    sure = [float(place % 4 < 3) for place in range(2000)]
+    unsure = [float(place % 10 < 9) for place in range(2000)]
+    labels = torch.tensor([one for pair in zip(sure, unsure, strict=True) for one in pair])
+    first, second = cross_fitted(margins, labels)[:2].tolist()
+    assert first == pytest.approx(3 * math.log(9), rel=0.02)
+    assert second == pytest.approx(math.log(3) / 3, rel=0.02)
+
+
 def test_calibration_error_by_hand():
     logit = math.log(0.8 / 0.2)
     margins = torch.tensor([logit, logit, -logit, -logit])
     # Predicted .8 in every pair; right in three of four.
     assert expected_calibration_error(margins, torch.tensor([1.0, 1.0, 0.0, 1.0])) == pytest.approx(0.05, abs=1e-6)
     assert expected_calibration_error(margins, torch.tensor([0.8, 0.8, 0.2, 0.2])) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_a_bin_is_a_tenth_of_the_way_from_a_half_to_certainty():
+    # Predicted .54, .56, .94, .96 and 1, one that is beyond the last bin's end by rounding: each of .5 to .55, .55 to
+    # .6, .9 to .95 and .95 to 1 has votes of its own, and what one has too many another cannot make up for.
+    margins = torch.tensor([math.log(p / (1 - p)) for p in (0.54, 0.56, 0.94, 0.96)] + [100.0, -100.0])
+    votes = torch.tensor([0.0, 1.0, 0.0, 1.0, 1.0, 0.0])
+    gaps = (0.54 - 0, 1 - 0.56, 0.94 - 0, 3 - (0.96 + 1 + 1))
+    assert expected_calibration_error(margins, votes) == pytest.approx(sum(gaps) / 6, abs=1e-6)
+    assert [(one["count"], one["accuracy"]) for one in calibration_bins(margins, votes)] == [
+        (1, 0),
+        (1, 1),
+        (1, 0),
+        (3, 1),
+    ]
+    spreads = (0.54 * 0.46, 0.56 * 0.44, 0.94 * 0.06, 0.96 * 0.04)
+    noise = sum(math.sqrt(2 / math.pi * one) for one in spreads) / 6
+    assert calibration_noise(margins) == pytest.approx(noise, rel=1e-5)
 
 
 def test_a_model_that_prefers_neither_side_is_taken_for_one_that_says_a_half_of_either():
@@ -62,9 +102,19 @@ def test_a_score_agrees_with_a_vote_or_not_or_says_nothing():
     assert agreeing(margins, labels).tolist() == [1, 0, 0.5, 1]
 
 
+def test_cross_entropy_by_hand():
+    # -log .8, and -(.25 log .5 + .75 log .5).
+    margins, labels = torch.tensor([math.log(4), 0.0]), torch.tensor([1.0, 0.25])
+    assert cross_entropy(margins, labels) == pytest.approx((math.log(1.25) + math.log(2)) / 2)
+    assert cross_entropy(torch.tensor([2.0]), torch.tensor([0.25])) == pytest.approx(math.log(1 + math.exp(2)) - 0.5)
+
+
 def test_correlation():
     assert correlation(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([2.0, 4.0, 6.0])) == pytest.approx(1.0)
+    assert correlation(torch.tensor([1.0, 2.0]), torch.tensor([3.0, 1.0])) == pytest.approx(-1.0)
     assert correlation(torch.tensor([1.0, 2.0]), torch.tensor([1.0, 1.0])) is None
+    assert correlation(torch.tensor([1.0, 1.0]), torch.tensor([1.0, 2.0])) is None
+    assert correlation(torch.tensor([1.0]), torch.tensor([1.0])) is None
 
 
 def test_bins_by_hand_and_in_step_with_the_error():
@@ -93,6 +143,8 @@ def test_the_slope_of_length_by_hand():
 def test_the_temperature_of_softening_by_hand():
     assert temperature_of_softening(torch.tensor([0.9, 0.5, 0.3])) == pytest.approx((0.8 + 0.4) / 2)
     assert temperature_of_softening(torch.tensor([0.5])) == 1.0
+    # Votes that are hardly worth more than a guess do not make a model certain of itself without end.
+    assert temperature_of_softening(torch.tensor([0.51])) == pytest.approx(0.1)
     assert fit_temperature(torch.ones(0), torch.zeros(0), near=0.6) == pytest.approx(0.6, rel=0.01)
 
 
