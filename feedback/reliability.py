@@ -28,7 +28,7 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Votes:
-    """V votes: `rater_V` and `pair_V` are indices, `side_V` is +1 for reply 0 and -1 for reply 1.
+    """V votes, one or more: `rater_V` and `pair_V` are indices, `side_V` is +1 for reply 0 and -1 for reply 1.
 
     `known_P` is +1 or -1 for a pair whose answer is known, else 0.
     """
@@ -75,7 +75,7 @@ def estimate(votes: Votes) -> Estimate:
         for _ in range(NEWTON_STEPS):
             ability_R, log_ease_P = _improve(votes, right_V, ability_R, log_ease_P)
         log_odds_P = _log_odds(votes, ability_R, log_ease_P)
-        if votes.raters == 0 or np.abs(ability_R - before_R).max() < TOLERANCE:
+        if np.abs(ability_R - before_R).max() < TOLERANCE:
             break
     return Estimate(ability_R, log_ease_P, log_odds_P)
 
@@ -102,7 +102,7 @@ def _log_odds(votes: Votes, ability_R: Floats, log_ease_P: Floats) -> Floats:
 def _own_evidence(votes: Votes, ability_R: Floats, log_ease_P: Floats) -> Floats:
     """[V] what all votes of the same rater on the same pair (its repeats too) add to the pair's log odds."""
     evidence_V = votes.side_V * ability_R[votes.rater_V] * np.exp(log_ease_P)[votes.pair_V]
-    _, group_V = np.unique(votes.pair_V * max(1, votes.raters) + votes.rater_V, return_inverse=True)
+    _, group_V = np.unique(votes.pair_V * votes.raters + votes.rater_V, return_inverse=True)
     return _sum(group_V, evidence_V, len(group_V))[group_V]
 
 

@@ -13,7 +13,7 @@ def set_learning_rates(optimizer: torch.optim.Optimizer, step: int, steps: int, 
     if step < warmup:
         share = (step + 1) / warmup
     else:
-        share = 0.55 + 0.45 * math.cos(math.pi * (step - warmup) / max(1, steps - warmup))
+        share = 0.55 + 0.45 * math.cos(math.pi * (step - warmup) / (steps - warmup))
     for group in optimizer.param_groups:
         group["lr"] = group["peak"] * share
 

@@ -14,6 +14,12 @@ def test_the_interval_of_a_mean_by_hand():
     assert found["interval"] == pytest.approx([3 - half, 3 + half])
 
 
+def test_two_values_are_the_fewest_that_tell_how_sure_they_are():
+    # Variance 2, over two values; t of one degree of freedom.
+    found = estimate(torch.tensor([1.0, 3.0]), 0.95)
+    assert found["interval"] == pytest.approx([2 - 12.706205, 2 + 12.706205])
+
+
 def test_of_few_values_it_is_said_what_is_known():
     assert estimate(torch.tensor([3.0]), 0.95) == {"value": 3.0, "interval": None, "count": 1}
     for of in (estimate, share):
