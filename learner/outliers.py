@@ -39,24 +39,25 @@ def fit(ordinary_N_D: Tensor, outliers_K_D: Tensor, shrinkage: float) -> Outlier
     can be inverted."""
     ordinary_N_D = ordinary_N_D.double()
     mean_D = ordinary_N_D.mean(dim=0)
-    covariance_D_D = torch.cov(ordinary_N_D.T, correction=0)
+    covariance_D_D = _invertible(torch.cov(ordinary_N_D.T, correction=0))
     precision_D_D = _precision(covariance_D_D, shrinkage)
     direction_D, halfway = torch.zeros_like(mean_D), torch.zeros((), dtype=mean_D.dtype)
     if len(outliers_K_D):
         towards_D = outliers_K_D.double().mean(dim=0) - mean_D
         direction_D = precision_D_D @ towards_D
         halfway = towards_D @ direction_D / 2
-    return Outliers(mean_D, precision_D_D, 1 / _variance(covariance_D_D), direction_D, halfway)
+    return Outliers(mean_D, precision_D_D, 1 / covariance_D_D.diagonal(), direction_D, halfway)
+
+
+def _invertible(covariance_D_D: Tensor) -> Tensor:
+    """With a little variance more in each coordinate. Both distances are by it: what departs in a coordinate that hardly
+    varies would else be further away by the diagonal, and look ordinary."""
+    more = (1e-6 * covariance_D_D.diagonal().mean()).clamp(min=1e-8)
+    return covariance_D_D + more * torch.eye(len(covariance_D_D), dtype=covariance_D_D.dtype)
 
 
 def _precision(covariance_D_D: Tensor, shrinkage: float) -> Tensor:
-    variance_D = _variance(covariance_D_D)
-    shrunk_D_D = (1 - shrinkage) * covariance_D_D + shrinkage * variance_D.diag()
-    return torch.linalg.inv(shrunk_D_D + 1e-6 * variance_D.mean() * torch.eye(len(variance_D), dtype=variance_D.dtype))
-
-
-def _variance(covariance_D_D: Tensor) -> Tensor:
-    return covariance_D_D.diagonal().clamp(min=1e-8)
+    return torch.linalg.inv((1 - shrinkage) * covariance_D_D + shrinkage * covariance_D_D.diagonal().diag())
 
 
 def discriminant(ordinary_N_D: Tensor, others_K_D: Tensor, shrinkage: float) -> tuple[Tensor, Tensor]:
@@ -69,7 +70,8 @@ def discriminant(ordinary_N_D: Tensor, others_K_D: Tensor, shrinkage: float) -> 
     kinds = [ordinary_N_D.double(), others_K_D.double()]
     means = [one.mean(dim=0) for one in kinds]
     within_M_D = torch.cat([one - mean_D for one, mean_D in zip(kinds, means, strict=True)])
-    direction_D = _precision(within_M_D.T @ within_M_D / len(within_M_D), shrinkage) @ (means[1] - means[0])
+    covariance_D_D = _invertible(within_M_D.T @ within_M_D / len(within_M_D))
+    direction_D = _precision(covariance_D_D, shrinkage) @ (means[1] - means[0])
     return direction_D, (means[0] + means[1]) / 2 @ direction_D
 
 

@@ -15,13 +15,23 @@ def correlated(count: int, seed: int) -> torch.Tensor:
 
 def test_the_score_by_hand():
     ordinary = torch.tensor([[1.0, 1.0], [-1.0, -1.0], [1.0, 0.0], [-1.0, 0.0]], dtype=torch.float64)
-    # Mean 0; covariance [[1, 1/2], [1/2, 1/2]], its inverse [[2, -2], [-2, 4]]; the diagonal's is [1, 2].
-    found = fit(ordinary, torch.zeros(0, 2), shrinkage=0.0)
-    point = torch.tensor([[1.0, -1.0]], dtype=torch.float64)
-    assert found.score(point).item() == pytest.approx((2 + 4 + 4) - (1 + 2), rel=1e-4)
-    # Towards the outlier (2, 0): direction S^-1 (2, 0) = (4, -4), half way 4; at the point 8 - 4.
-    shown = fit(ordinary, torch.tensor([[2.0, 0.0]]), shrinkage=0.0)
-    assert shown.score(point).item() == pytest.approx(7 + 2 * (8 - 4), rel=1e-4)
+    mean = torch.tensor([5.0, -2.0])
+    # Covariance [[1, 1/2], [1/2, 1/2]], its inverse [[2, -2], [-2, 4]]; the diagonal's is [1, 2].
+    found = fit(ordinary + mean, torch.zeros(0, 2), shrinkage=0.0)
+    points = torch.tensor([[1.0, -1.0], [2.0, 0.0]], dtype=torch.float64) + mean
+    assert found.score(points).tolist() == pytest.approx([(2 + 4 + 4) - (1 + 2), 8 - 4], rel=1e-4)
+    # Towards the outliers' mean, (2, 0) from theirs: direction S^-1 (2, 0) = (4, -4), half way 4; at the points 8 and 8.
+    shown = fit(ordinary + mean, torch.tensor([[1.0, 0.0], [3.0, 0.0]]) + mean, shrinkage=0.0)
+    assert shown.score(points).tolist() == pytest.approx([7 + 2 * (8 - 4), 4 + 2 * (8 - 4)], rel=1e-4)
+
+
+def test_what_departs_where_ordinary_ones_do_not_vary_does_not_look_ordinary_by_it():
+    """It was further away by the diagonal alone than by all of the covariance."""
+    alike = torch.cat([correlated(500, 1), torch.full((500, 1), 3.0, dtype=torch.float64)], dim=1)
+    found = fit(alike, torch.zeros(0, 3), shrinkage=0.05)
+    strange = torch.tensor([[1.0, -1.0, 3.0], [1.0, -1.0, 3.2]], dtype=torch.float64)
+    as_ever, departing = found.score(strange).tolist()
+    assert departing == pytest.approx(as_ever, rel=1e-3) and as_ever > 10
 
 
 def test_what_is_unusual_in_how_coordinates_go_together_scores_high():
@@ -50,7 +60,7 @@ def test_the_discriminant_by_hand():
 
 def test_auroc_by_hand():
     assert auroc(torch.tensor([1.0, 2.0]), torch.tensor([2.0, 3.0])) == pytest.approx((1 + 1 + 0.5 + 1) / 4)
-    assert auroc(torch.tensor([1.0]), torch.zeros(0)) is None
+    assert auroc(torch.tensor([1.0]), torch.zeros(0)) is auroc(torch.zeros(0), torch.tensor([1.0])) is None
 
 
 def test_auroc_counts_pairs_in_any_order_and_many_alike():
@@ -70,4 +80,12 @@ def test_the_discriminant_is_judged_by_what_it_did_not_learn_from():
     assert (auroc(noise.double() @ direction, same.double() @ direction) or 0) > 0.7
     apart = held_out_auroc(noise, same + 2 * (torch.arange(60) == 3), 0.1)
     assert apart is not None and apart > 0.8
-    assert held_out_auroc(noise, same[:1], 0.1) is None
+    assert held_out_auroc(noise, same[:1], 0.1) is held_out_auroc(noise[:1], same, 0.1) is None
+
+
+def test_each_half_of_few_is_judged_by_the_discriminant_of_the_other():
+    # The first and third of a kind say that others lie to the right, the second and fourth that they lie to the left.
+    ordinary = torch.tensor([[0.0], [0.0], [1.0], [1.0], [0.5], [0.5]])
+    others = torch.tensor([[4.0], [-4.0], [5.0], [-3.0], [4.5], [-3.5]])
+    assert held_out_auroc(ordinary, others, 0.1) == 0.0
+    assert held_out_auroc(ordinary[:2], others[::2][:2], 0.1) == 1.0
