@@ -53,20 +53,20 @@ def look(session: Session, settings: FeedbackSettings) -> Watched:
     if not seen:
         return Watched({}, {})
     people = sorted({vote.rater_id for vote in seen})
-    votes, positions = _arrays(seen, people)
+    votes = _arrays(seen, people)
     fitted = estimate(votes)
     agrees_V = fitted.without_own(votes)
     by_rater: dict[str, list[int]] = defaultdict(list)
-    for row, position in enumerate(positions):
-        by_rater[seen[position].rater_id].append(row)
+    for row, vote in enumerate(seen):
+        by_rater[vote.rater_id].append(row)
     figures, outliers = {}, {}
     for index, rater_id in enumerate(people):
         rows = by_rater[rater_id]
-        figures[rater_id] = _figures([seen[positions[row]] for row in rows], agrees_V[rows], fitted, index)
+        figures[rater_id] = _figures([seen[row] for row in rows], agrees_V[rows], fitted, index)
         found = outlier_evidence(agrees_V[rows], fitted.log_ease_P[votes.pair_V[rows]], settings.outlier_probability)
         figures[rater_id]["outlier_evidence_nats"] = round(found, 3)
-        may_be = seen[positions[rows[0]]].may_be_quarantined if rows else False
-        if found >= -math.log(settings.outlier_probability) and may_be and settings.quarantine_outliers:
+        may_be = seen[rows[0]].may_be_quarantined and settings.quarantine_outliers
+        if found >= -math.log(settings.outlier_probability) and may_be:
             outliers[rater_id] = (
                 f"votes unlike the others: right on about {figures[rater_id]['reliability']:.0%} of average pairs, "
                 f"by {figures[rater_id]['votes_compared']} votes that can be compared"
@@ -97,33 +97,30 @@ def outlier_evidence(agrees_V: Any, log_ease_V: Any, probability: float) -> floa
     return highest
 
 
-def _arrays(seen: list[Seen], people: list[str]) -> tuple[Votes, list[int]]:
-    """The decided votes as arrays, and where in `seen` each of them is."""
+def _arrays(seen: list[Seen], people: list[str]) -> Votes:
+    """The votes as arrays, in their order."""
     rater_index = {rater_id: index for index, rater_id in enumerate(people)}
     pair_index: dict[tuple[str, str], int] = {}
     known: list[int] = []
-    rows, positions = [], []
-    for position, vote in enumerate(seen):
-        if vote.preferred not in SIDE:
-            continue
+    rows = []
+    for vote in seen:
         # A repeat shows the sides of its original the other way round.
         turn = -1 if vote.is_repeat else 1
         pair = pair_index.setdefault((vote.pair, vote.objective), len(pair_index))
         if pair == len(known):
             known.append(0)
-        if vote.answer in SIDE:
+        if vote.answer is not None:
             known[pair] = turn * SIDE[vote.answer]
         rows.append((rater_index[vote.rater_id], pair, turn * SIDE[vote.preferred]))
-        positions.append(position)
-    rater_V, pair_V, side_V = np.array(rows, dtype=np.int64).reshape(-1, 3).T
-    return Votes(rater_V, pair_V, side_V, np.array(known, dtype=np.int64), len(people)), positions
+    rater_V, pair_V, side_V = np.array(rows, dtype=np.int64).T
+    return Votes(rater_V, pair_V, side_V, np.array(known, dtype=np.int64), len(people))
 
 
 def _figures(own: list[Seen], agrees_V: Any, fitted: Estimate, index: int) -> dict[str, Any]:
     compared_V = agrees_V[np.abs(agrees_V) > 1e-9]
-    checked = [vote.preferred == vote.answer for vote in own if vote.answer in SIDE]
+    checked = [vote.preferred == vote.answer for vote in own if vote.answer is not None]
     times = [vote.elapsed_s for vote in own if vote.elapsed_s is not None]
-    left = [SIDE[vote.preferred] == (-1 if vote.left == 1 else 1) for vote in own if vote.preferred in SIDE]
+    left = [SIDE[vote.preferred] == (-1 if vote.left == 1 else 1) for vote in own]
     return {
         "reliability": round(float(fitted.reliability_R[index]), 4),
         "votes": len(own),

@@ -78,19 +78,27 @@ def test_what_is_known_of_how_a_rater_votes(store: Store) -> None:
         store.write(votes.put, comparison_id, said, key_id="key_a", sees_all=False, rater="ann")
 
     pairs = [add_comparison(store) for _ in range(4)]
-    for id_, answer in zip(pairs, "0011", strict=True):
+    for id_, answer in zip(pairs, "0001", strict=True):
         store.write(checks.set_answer, id_, "helpful", answer)
         put(id_, "0", elapsed_s=4.0 + 2 * pairs.index(id_))
-    repeats = [store.write(checks.repeat_of, id_).id for id_ in pairs[:2]]
-    put(repeats[0], "1", elapsed_s=1.0, left=1)
-    put(repeats[1], "0", elapsed_s=1.0, left=1)
+    # The other way round: twice the same reply is better, once the other one.
+    for id_, preferred in zip(pairs, "110", strict=False):
+        put(store.write(checks.repeat_of, id_).id, preferred, elapsed_s=1.0, left=1)
+    unchecked = add_comparison(store)
+    store.write(votes.put, unchecked, judgement("1"), key_id="key_a", sees_all=False, rater="bob")
     count_all(store)
-    (figures,) = store.read(look, SETTINGS).figures.values()
-    assert figures["agreement_with_known_answers"] == pytest.approx(3 / 6, abs=1e-4)
-    assert figures["agreement_with_repeats"] == 0.5
-    assert figures["share_left"] == pytest.approx(5 / 6, abs=1e-4)
-    assert figures["median_elapsed_s"] == 5.0
-    assert figures["votes"] == 6
+    found = store.read(look, SETTINGS).figures
+    figures = found[store.read(raters.find, "key_a", "ann")]
+    assert figures["agreement_with_known_answers"] == figures["agreement_with_others"] == pytest.approx(5 / 7, abs=1e-4)
+    assert figures["agreement_with_repeats"] == pytest.approx(2 / 3, abs=1e-4)
+    assert figures["share_left"] == pytest.approx(6 / 7, abs=1e-4)
+    assert figures["median_elapsed_s"] == 4.0
+    assert figures["votes"] == figures["votes_compared"] == 7
+    # Of whom there is nothing to compare.
+    bob = found[store.read(raters.find, "key_a", "bob")]
+    assert (bob.pop("votes"), bob.pop("share_left"), bob.pop("votes_compared")) == (1, 0, 0)
+    assert (bob.pop("reliability"), bob.pop("outlier_evidence_nats")) == (pytest.approx(0.75, abs=1e-3), 0)
+    assert set(bob.values()) == {None}
 
 
 def test_the_evidence_is_that_of_the_likelihood_ratio() -> None:

@@ -20,7 +20,7 @@ def test_the_score_by_hand():
     found = fit(ordinary + mean, torch.zeros(0, 2), shrinkage=0.0)
     points = torch.tensor([[1.0, -1.0], [2.0, 0.0]], dtype=torch.float64) + mean
     assert found.score(points).tolist() == pytest.approx([(2 + 4 + 4) - (1 + 2), 8 - 4], rel=1e-4)
-    # Towards the outliers' mean, (2, 0) from theirs: direction S^-1 (2, 0) = (4, -4), half way 4; at the points 8 and 8.
+    # Towards the outliers' mean, (2, 0) away: direction S^-1 (2, 0) = (4, -4), half way 4; at both points 8.
     shown = fit(ordinary + mean, torch.tensor([[1.0, 0.0], [3.0, 0.0]]) + mean, shrinkage=0.0)
     assert shown.score(points).tolist() == pytest.approx([7 + 2 * (8 - 4), 4 + 2 * (8 - 4)], rel=1e-4)
 
