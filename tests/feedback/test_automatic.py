@@ -32,7 +32,9 @@ def trying(share: float, votes: int, rate: Figure, **more: object) -> Standing:
     [
         (NOTHING, None),
         (replace(NOTHING, candidate=1), ("stage", 1, 0.1)),
-        (replace(NOTHING, candidate=1, shares=Shares(2, 0.1, 0.1)), None),
+        (replace(NOTHING, candidate=1, shares=Shares(2, 0.1, 0.0)), None),
+        (replace(NOTHING, candidate=1, shares=Shares(2, 0.0, 0.1)), None),
+        (replace(NOTHING, candidate=1, shares=Shares(None, 0.1, 0.1)), ("stage", 1, 0.1)),
         (replace(NOTHING, candidate=2, shares=Shares(1, 0.0, 0.0)), ("stage", 2, 0.1)),
         (trying(0.1, 49, GOOD), None),
         (trying(0.1, 50, GOOD), ("stage", 1, 0.5)),
@@ -67,15 +69,37 @@ def test_shares_that_do_not_grow_are_refused(shares: list[float]) -> None:
         AutomaticSettings(shares=shares)
 
 
-def test_where_things_stand_in_a_record(store: Store) -> None:
-    gate = GateSettings()
-    assert store.read(stand, gate) is None
+def publish(store: Store, *win_rates: float) -> None:
+    """v0 serves; v1 and so on are candidates."""
     store.write(policies.register_start, "policies/v0", "d0", {})
     epoch = store.write(leases.acquire, leases.LEARNER, "test", 600.0)
-    for version, win_rate in ((1, 0.2), (2, 0.7)):
+    for version, win_rate in enumerate(win_rates, 1):
         evidence = {"evaluation": {"win_rate": {"value": win_rate, "interval": [win_rate - 0.1, win_rate + 0.1]}}}
         made = Provenance(0, f"itr_{version}", "dataset", {}, version, evidence)
         store.write(policies.publish, version, f"policies/v{version}", f"d{version}", made, epoch=epoch)
+
+
+def test_the_next_candidate_is_newer_than_what_serves_and_was_never_promoted(store: Store) -> None:
+    gate = GateSettings()
+    publish(store, 0.7, 0.7, 0.2)
+    assert store.read(stand, gate).candidate is None, "v3, the newest, does not pass the gate"
+    for challenger, passes in ((3, False), (2, True)):
+        store.write(traffic.put, Shares(challenger, 0.1, 0.5))
+        assert store.read(stand, gate).challenger_passes == passes
+    store.write(audit.add, audit.RULE, automatic.GIVEN_UP, "v3")
+    assert store.read(stand, gate).candidate == 2
+    store.write(policies.set_serving, 2, kind="promote", reason="", force=False, actor="key_1")
+    standing = store.read(stand, gate)
+    assert standing.candidate is None, "v1 is older than v2"
+    assert not standing.promoted_by_rule
+    store.write(policies.set_serving, 0, kind="rollback", reason="", force=False, actor="key_1")
+    assert store.read(stand, gate).candidate == 1, "v2 is retired"
+
+
+def test_where_things_stand_in_a_record(store: Store) -> None:
+    gate = GateSettings()
+    assert store.read(stand, gate) is None
+    publish(store, 0.2, 0.7)
     assert store.read(stand, gate).candidate == 2
     store.write(audit.add, audit.RULE, automatic.GIVEN_UP, "v2")
     assert store.read(stand, gate).candidate is None, "v2 was given up, and v1 does not pass the gate"

@@ -111,6 +111,24 @@ def test_one_loud_rater_decides_nothing() -> None:
     assert alone.low is not None and alone.low.value is None and "nothing is left" in (alone.low.note or "")
 
 
+def test_the_worst_case_has_the_interval_of_those_who_are_left() -> None:
+    """Two or more by how far they differ; one by what they said against the version, or for it."""
+    apart = [RaterTally(name, "helpful", won, 0, 40 - won) for name, won in zip("abcd", (36, 30, 12, 2), strict=True)]
+    found = figures(apart, min_votes=160, drop_raters=1, drop_votes=0)["live.win_rate"]
+    assert found.low is not None and found.high is not None
+    assert found.low.interval == win_rate(apart[1:], 0.95).interval == (0.0, 1.0)
+    assert found.high.interval == win_rate(apart[:3], 0.95).interval
+    assert found.low.note == "without the 1 raters and 0 votes that weigh most"
+    alone = figures(apart[:2], min_votes=0, drop_raters=1, drop_votes=0)["live.win_rate"]
+    assert alone.low is not None and alone.high is not None
+    assert alone.low.interval == (0.0, wilson(0.75, 40, 0.95)[1])
+    assert alone.high.interval == (wilson(0.9, 40, 0.95)[0], 1.0)
+    # Who is left without the rater and the two votes that raise it most said nothing else.
+    both_won = [RaterTally("ann", "helpful", 20, 0, 0), RaterTally("bob", "helpful", 2, 0, 0)]
+    nothing = figures(both_won, min_votes=0, drop_raters=1, drop_votes=2)["live.win_rate"]
+    assert nothing.low is not None and nothing.low == nothing.high and nothing.low.value is None
+
+
 def test_few_votes_are_no_figure() -> None:
     found = figures([RaterTally("ann", "helpful", 9, 0, 0)], min_votes=10, drop_raters=0, drop_votes=0)
     assert (
