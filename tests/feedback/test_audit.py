@@ -113,13 +113,16 @@ def test_every_decision_is_there_with_who_and_why(store: Store) -> None:
     assert store.read(audit.verify).entries == 9
     about, _ = store.read(audit.list_page, limit=99, after=None, order="desc", subject=rater)
     assert [entry.action for entry in about] == ["rater.erase", "rater.release", "rater.quarantine"]
+    later, more = store.read(audit.list_page, limit=2, after=about[0].seq, order="desc", subject=rater)
+    assert ([entry.action for entry in later], more) == (["rater.release", "rater.quarantine"], False)
 
 
 def test_settings_are_noted_when_they_change(store: Store) -> None:
     assert store.write(audit.note_settings, "gate", {"rules": ("a >= 1",)})
+    assert store.write(audit.note_settings, "automatic", {"enabled": True})
     assert not store.write(audit.note_settings, "gate", {"rules": ["a >= 1"]})
     assert store.write(audit.note_settings, "gate", {"rules": []})
-    assert store.read(audit.verify).entries == 2
+    assert store.read(audit.verify).entries == 3
 
 
 def test_the_database_refuses_to_change_or_remove_an_entry(store: Store) -> None:
@@ -130,11 +133,14 @@ def test_the_database_refuses_to_change_or_remove_an_entry(store: Store) -> None
     assert store.read(audit.verify).as_json()["intact"]
 
 
-def test_many_at_once_make_one_chain(store: Store) -> None:
+def test_many_at_once_make_one_chain(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(lambda number: store.write(audit.add, "key_1", "test", str(number)), range(40)))
     found = store.read(audit.verify)
     assert (found.entries, found.broken_at) == (40, None)
+    for batch in (8, 9):  # read in parts, of which the last is full or not
+        monkeypatch.setattr(audit, "READ_BATCH", batch)
+        assert store.read(audit.verify) == found
 
 
 def test_a_reason_with_a_nul_breaks_no_chain(store: Store) -> None:
