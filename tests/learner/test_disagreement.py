@@ -76,15 +76,18 @@ def test_the_record_hands_out_what_the_model_is_least_sure_of(
 
 
 def test_a_reply_that_was_cut_off_is_seen_without_an_end(store: Store, policy: Policy) -> None:
-    """As in training: it has the score of its words alone."""
-    model = new_preference_model(policy.model, PreferenceShape(("helpful",)), seed=1)
+    """As in training: it has the scores of its words alone. Whichever objective is least sure counts."""
+    model = new_preference_model(policy.model, PreferenceShape(("helpful", "harmless")), seed=1)
     add_comparison(store, sample("w1 w2", finish_reason="length"), sample("w3"))
     (asked,) = store.read(comparisons.unjudged, votes_wanted=1, limit=100)
     tokens = policy.encode_reply("w1 w2")[:-1], policy.encode_reply("w3")
     prompt = policy.encode_chat(asked.messages)
-    cut_off, ended = (model.score(Episodes.pad([prompt], [reply]))[0, 0].item() for reply in tokens)
-    chance = probability(cut_off - ended)
-    assert disagreements(model, policy, [asked], SETTINGS) == pytest.approx([4 * chance * (1 - chance)], abs=1e-6)
+    for temperatures in ((0.2, 2.0, 0.1), (2.0, 0.2, 0.1)):
+        model.temperature_O.copy_(torch.tensor(temperatures))
+        cut_off, ended = (model.score(Episodes.pad([prompt], [reply]))[0].tolist() for reply in tokens)
+        chances = [probability(one - other) for one, other in zip(cut_off, ended, strict=True)][:2]
+        expected = max(4 * chance * (1 - chance) for chance in chances)
+        assert disagreements(model, policy, [asked], SETTINGS) == pytest.approx([expected], abs=1e-6)
 
 
 def test_a_learner_that_lost_its_lease_writes_nothing(store: Store, policy: Policy) -> None:

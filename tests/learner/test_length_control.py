@@ -1,11 +1,12 @@
 """The win rate at equal length, against a plain-loop maximum and cases with known answers."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
 
-from learner.length_control import PRIOR_DEVIATION, length_controlled_win_rate
+from learner.length_control import length_controlled_win_rate
 
 
 def test_wins_that_come_from_length_alone_are_half_at_equal_length():
@@ -27,15 +28,29 @@ def test_it_is_the_maximum_of_the_posterior():
     scale = math.sqrt(sum((a - b) ** 2 for a, b in zip(lengths.tolist(), others.tolist(), strict=True)) / 6)
 
     def loss(a: float, b: float) -> float:
-        total = (a * a + b * b) / (2 * PRIOR_DEVIATION**2)
+        total = (a * a + b * b) / (2 * 2.0**2)
         for win, own, other in zip(wins.tolist(), lengths.tolist(), others.tolist(), strict=True):
             p = 1 / (1 + math.exp(-(a + b * math.tanh((own - other) / scale))))
             total -= win * math.log(p) + (1 - win) * math.log(1 - p)
         return total
 
-    grid = [number / 100 for number in range(-300, 301)]
-    best = min(((a, b) for a in grid for b in grid), key=lambda ab: loss(*ab))
-    assert found["value"] == pytest.approx(1 / (1 + math.exp(-best[0])), abs=0.003)
+    def lowest(of: Callable[[float], float]) -> float:
+        """Where a function that falls and then rises is lowest."""
+        low, high = -4.0, 4.0
+        while high - low > 1e-7:
+            third = (high - low) / 3
+            low, high = (low, high - third) if of(low + third) < of(high - third) else (low + third, high)
+        return (low + high) / 2
+
+    a = lowest(lambda a: loss(a, lowest(lambda b: loss(a, b))))
+    b = lowest(lambda b: loss(a, b))
+    assert found["value"] == pytest.approx(1 / (1 + math.exp(-a)), abs=1e-5)
+    # Bends of the loss by differences: the variance of a is that of b over their determinant.
+    h = 1e-3
+    of_a, of_b = ((loss(a + x, b + y) - 2 * loss(a, b) + loss(a - x, b - y)) / h**2 for x, y in ((h, 0), (0, h)))
+    of_both = sum(x * y * loss(a + x * h, b + y * h) for x in (1, -1) for y in (1, -1)) / (4 * h**2)
+    reach = 1.959964 * math.sqrt(of_b / (of_a * of_b - of_both**2))
+    assert found["interval"] == pytest.approx([1 / (1 + math.exp(-a + side * reach)) for side in (1, -1)], abs=1e-4)
     assert found["count"] == 6
 
 
