@@ -50,8 +50,8 @@ def fit(ordinary_N_D: Tensor, outliers_K_D: Tensor, shrinkage: float) -> Outlier
 
 
 def _invertible(covariance_D_D: Tensor) -> Tensor:
-    """With a little variance more in each coordinate. Both distances are by it: what departs in a coordinate that hardly
-    varies would else be further away by the diagonal, and look ordinary."""
+    """With a little variance more in each coordinate. Both distances are by it: what departs in a coordinate that
+    hardly varies would else be further away by the diagonal, and look ordinary."""
     more = (1e-6 * covariance_D_D.diagonal().mean()).clamp(min=1e-8)
     return covariance_D_D + more * torch.eye(len(covariance_D_D), dtype=covariance_D_D.dtype)
 

@@ -5,6 +5,7 @@ import pytest
 from sqlalchemy import event
 from sqlalchemy.orm import Session
 
+from feedback import setting_apart
 from feedback.errors import NotFound
 from feedback.store import Store, comparisons, counting, votes
 from feedback.worker import count_all
@@ -39,6 +40,34 @@ def test_a_first_vote_is_one_statement_and_anything_else_is_left_to_put(store: S
     assert other.read(votes.get, vote.id, key_id="key_a", sees_all=False).rater_id == known.rater_id
     other.close()
     assert store.read(votes.history, known.id)[-1].preferred == "0"
+
+
+def test_the_oldest_accepted_votes_are_counted_and_no_others(store: Store) -> None:
+    pairs = [add_comparison(store) for _ in range(4)]
+    cast = [store.write(votes.put, pair, judgement(), **ME).id for pair in pairs]
+
+    def states() -> list[str]:
+        return [store.read(votes.get, id_, key_id="key_a", sees_all=False).state for id_ in cast]
+
+    (retracted,) = store.write(votes.retract, pairs[0], None, **ME)
+    # Changed, and so the newest.
+    store.write(votes.put, pairs[1], judgement("1"), **ME)
+    assert store.write(counting.count_accepted, 2) == 2
+    assert states() == ["retracted", "accepted", "counted", "counted"]
+    ann = retracted.rater_id
+    assert setting_apart.quarantine(store, ann, "a robot") == 3
+    assert states() == ["retracted", *["quarantined"] * 3]
+    late = store.write(votes.put, add_comparison(store), judgement(), **ME)
+    bob = store.write(votes.put, add_comparison(store), judgement(), **(ME | {"rater": "bob"}))
+    assert count_all(store) == 2
+    cast += [late.id, bob.id]
+    assert states() == ["retracted", *["quarantined"] * 4, "counted"]
+    counted_at = [store.read(votes.get, id_, key_id="key_a", sees_all=False).counted_at for id_ in cast[-2:]]
+    assert [at is not None for at in counted_at] == [False, True]
+    assert setting_apart.release(store, ann) == 4
+    assert states() == ["retracted", *["accepted"] * 4, "counted"]
+    assert count_all(store) == 4
+    assert states() == ["retracted", *["counted"] * 5]
 
 
 def test_a_different_vote_replaces_and_keeps_the_history(store: Store) -> None:

@@ -52,6 +52,8 @@ def test_it_is_the_maximum_of_the_posterior():
     reach = 1.959964 * math.sqrt(of_b / (of_a * of_b - of_both**2))
     assert found["interval"] == pytest.approx([1 / (1 + math.exp(-a + side * reach)) for side in (1, -1)], abs=1e-4)
     assert found["count"] == 6
+    turned = length_controlled_win_rate(1 - wins, lengths, others, 0.95)
+    assert turned["value"] == pytest.approx(1 - found["value"], abs=1e-9)
 
 
 def test_without_a_difference_of_length_it_is_about_the_plain_win_rate():

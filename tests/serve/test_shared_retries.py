@@ -176,6 +176,20 @@ def test_answers_are_remembered_up_to_so_many_bytes(monkeypatch: pytest.MonkeyPa
     assert found == [False, False, True, True]
 
 
+def test_answers_are_remembered_for_so_long_and_so_many_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retries, "MAX_REMEMBERED", 2)
+    known = Retries()
+    attempts = [Attempt(f"key_1 key {at}", "digest", named=True, repeated=False) for at in range(3)]
+    for attempt in attempts:
+        known.keep(attempt, b"{}", "application/json")
+    assert [known.begin(attempt) is not None for attempt in attempts] == [False, True, True]
+    known.drop(attempts[0])
+    monkeypatch.setattr(retries, "REMEMBERED_S", -1.0)
+    known.keep(attempts[1], b"{}", "application/json")
+    known.keep(attempts[2], b"{}", "application/json")
+    assert [known.begin(attempt) for attempt in attempts] == [None] * 3
+
+
 async def test_without_redis_a_process_knows_its_own(tmp_path: Path) -> None:
     alone = SharedRetries(f"redis+socket://{tmp_path / 'nothing.sock'}")
     assert await alone.begin_anywhere(FIRST) is None
