@@ -7,6 +7,7 @@ from feedback import datasets, exporting, ratings, setting_apart
 from feedback.erasure import forget
 from feedback.errors import InvalidRequest, NotFound
 from feedback.rater_watch import look
+from feedback.schema import Comparison
 from feedback.settings import FeedbackSettings
 from feedback.store import Store, checks, comparisons, raters, votes
 from feedback.store.checks import REPEATED_AFTER_VOTES, Shares
@@ -68,6 +69,49 @@ def test_what_was_judged_just_now_is_not_shown_again(store: Store) -> None:
         judge(store, add_comparison(store))
     waiting = add_comparison(store), add_comparison(store)
     assert set(ids(handed(store, REPEATS)[0])) == set(waiting)
+
+
+def test_only_what_a_rater_decided_themselves_under_the_objective_is_repeated(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checks, "REPEATED_AFTER_VOTES", 0)
+    decided, tied, elsewhere, retracted, known, closed, again, anew = (add_comparison(store) for _ in range(8))
+    store.write(checks.set_answer, known, "helpful", "0")
+    for id_ in (decided, retracted, known, closed, again, anew):
+        judge(store, id_)
+    judge(store, tied, "tie")
+    judge(store, elsewhere, objective="harmless")
+    store.write(votes.retract, retracted, None, **ANN)
+    store.write(lambda session: setattr(session.get_one(Comparison, closed), "is_open", False))
+    # Judged again by this rater under this objective; by somebody else, under another one, or taken back.
+    judge(store, store.write(checks.repeat_of, again).id)
+    twins = {id_: store.write(checks.repeat_of, id_).id for id_ in (decided, anew)}
+    judge(store, twins[decided], rater="bob")
+    judge(store, twins[decided], objective="harmless")
+    judge(store, twins[anew])
+    store.write(votes.retract, twins[anew], "helpful", **ANN)
+    ann = store.read(raters.find, "key_a", "ann")
+
+    def drawn(objective: str, shares: Shares) -> set[str]:
+        who = checks.Who(ann, objective, (None,))
+        found = store.write(checks.draw, who, 200, shares, random.Random(1))
+        return {comparison.repeat_of or comparison.id for comparison in found}
+
+    assert drawn("helpful", REPEATS) == {decided, anew}
+    assert drawn("harmless", REPEATS) == {elsewhere}
+    assert drawn("helpful", KNOWN) == set(), "this rater has judged it"
+    assert drawn("helpful", Shares()) == set()
+    store.write(votes.retract, known, None, **ANN)
+    assert drawn("helpful", KNOWN) == {known}
+    assert drawn("harmless", KNOWN) == set()
+
+
+def test_a_vote_is_a_check_by_its_pair_and_its_objective(store: Store) -> None:
+    known, other = add_comparison(store), add_comparison(store)
+    store.write(checks.set_answer, known, "helpful", "0")
+    cast = [judge(store, known), judge(store, known, objective="harmless"), judge(store, other)]
+    kept = [store.read(votes.get, vote.id, key_id="key_a", sees_all=False) for vote in cast]
+    assert [vote.is_check for vote in kept] == [True, False, False]
 
 
 def test_pairs_with_a_known_answer_are_handed_out_whatever_votes_they_have(store: Store) -> None:

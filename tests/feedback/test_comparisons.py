@@ -44,6 +44,49 @@ def test_pages_hold_own_and_imported_pairs_in_one_order(store: Store) -> None:
     assert (ids(listed), more) == (visible[:3], True)
     rest, more = store.read(comparisons.list_all, **ANN, limit=3, after=visible[2], order="desc")
     assert (ids(rest), more) == (visible[3:], False)
+    whole, more = store.read(comparisons.list_all, **ANN, limit=4, after=None, order="desc")
+    assert (ids(whole), more) == (visible, False)
+    for _ in range(2):
+        add_comparison(store)
+    # Of the own ones another one follows, of the imported ones none.
+    assert store.read(comparisons.list_all, **ANN, limit=1, after=made[4], order="asc")[1]
+
+
+def test_what_others_said_of_a_pair_neither_closes_nor_reveals_it(store: Store) -> None:
+    pair = add_comparison(store)
+    bob = ANN | {"rater": "bob"}
+    store.write(votes.put, pair, judgement(), **bob)
+    store.write(votes.put, add_comparison(store), judgement(), **ANN)
+    count_all(store)
+
+    def seen_by(who: str) -> comparisons.Pair:
+        rater = store.read(raters.find, "key_a", who)
+        return store.read(comparisons.get, pair, key_id="key_a", sees_all=False, rater_id=rater)
+
+    assert (seen_by("ann").votes, seen_by("ann").revealed) == ((), False)
+    assert (len(seen_by("bob").votes), seen_by("bob").revealed) == (1, True)
+    assert pair in ids(store.read(open_for, **QUERY, limit=10)[0])
+    assert pair not in ids(store.read(open_for, **(QUERY | {"rater": "bob"}), limit=10)[0])
+    assert pair in ids(store.read(open_for, **(QUERY | {"rater": "bob", "objective": "harmless"}), limit=10)[0])
+    store.write(votes.retract, pair, None, **bob)
+    assert not seen_by("bob").revealed
+
+
+def test_the_propensity_of_each_place_by_hand(store: Store) -> None:
+    made = [add_comparison(store) for _ in range(4)]
+    store.write(comparisons.set_disagreement, {id_: rank / 10 for rank, id_ in enumerate(made)})
+    for seed in range(8):
+        rater = f"r{seed}"
+        page, _ = store.write(
+            hand_out, **(QUERY | {"rater": rater}), limit=3, uniform_share=0.4, rng=random.Random(seed)
+        )
+        left, expected = list(reversed(made)), []
+        for id_, share in zip(ids(page), (0.4, 0.4, 0.0), strict=True):
+            expected.append(share / len(left) + (1 - share) * (id_ == left[0]))
+            left.remove(id_)
+        said = [store.write(votes.put, id_, judgement(), **(ANN | {"rater": rater})).id for id_ in ids(page)]
+        found = [store.read(votes.get, id_, key_id="key_a", sees_all=False).propensity for id_ in said]
+        assert found == pytest.approx(expected)
 
 
 def test_a_share_is_drawn_uniformly_and_the_vote_carries_the_propensity(store: Store) -> None:

@@ -10,7 +10,20 @@ def test_a_key_is_found_by_its_secret_and_stored_as_a_digest(store: Store) -> No
     assert found is not None
     assert (found.id, found.role, found.name) == (key.id, "vote", "page")
     assert secret.rsplit("_", 1)[1] not in found.digest
-    for wrong in ("", "tdm", secret[:-1], secret + "x", f"tdm_{key.prefix}_", f"tdm_00000000_{'x' * 43}"):
+    other, other_secret = store.write(keys.create, "chat", "robot")
+    for one, its_secret in ((key, secret), (other, other_secret)):
+        known = store.read(keys.find, its_secret)
+        assert known is not None and known.id == one.id
+    assert store.read(keys.find, secret.replace(key.prefix, other.prefix)) is None
+    for wrong in (
+        "",
+        "tdm",
+        secret.replace("tdm", "abc"),
+        secret[:-1],
+        secret + "x",
+        f"tdm_{key.prefix}_",
+        f"tdm_00000000_{'x' * 43}",
+    ):
         assert store.read(keys.find, wrong) is None
 
 

@@ -7,12 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import event
 
+from feedback import setting_apart
 from feedback.figures import figures_of
 from feedback.gate import judge
 from feedback.live_votes import ONE_RATER, RaterTally, figures, wilson, win_rate, without_loudest
-from feedback.store import Store, live_votes
+from feedback.store import Store, checks, live_votes, raters, votes
 from feedback.worker import count_all
 from tests.feedback.live import vote_between
+from tests.feedback.record import add_comparison, judgement, sample
 
 TALLIES = st.lists(
     st.builds(
@@ -151,12 +153,34 @@ def test_votes_are_read_from_both_sides(store: Store) -> None:
     assert store.read(live_votes.between, 1, 2) == []
 
 
+def test_only_votes_that_count_and_compare_the_two_are_taken(store: Store) -> None:
+    def vote(left: int, right: int, preferred: str, rater: str = "ann", check: bool = False) -> str:
+        pair = add_comparison(store, sample("one", left), sample("other", right))
+        if check:
+            store.write(checks.set_answer, pair, "helpful", preferred)
+        return store.write(votes.put, pair, judgement(preferred), key_id="key_a", sees_all=False, rater=rater).id
+
+    for left, right, preferred in ((1, 0, "0"), (0, 1, "1"), (1, 0, "1"), (1, 0, "tie"), (1, 0, "both_bad")):
+        vote(left, right, preferred)
+    # Other versions, a check, somebody who is set apart, and one that is not counted yet.
+    vote(1, 2, "0"), vote(2, 0, "0"), vote(2, 1, "0"), vote(1, 1, "0")
+    vote(1, 0, "0", check=True)
+    vote(1, 0, "0", rater="eve")
+    count_all(store)
+    setting_apart.quarantine(store, store.read(raters.find, "key_a", "eve"), "a robot")
+    vote(1, 0, "0")
+    ann = store.read(raters.find, "key_a", "ann")
+    assert store.read(live_votes.between, 1, 0) == [RaterTally(ann, "helpful", won=2, tied=1, lost=1)]
+    assert store.read(live_votes.between, 0, 1) == [RaterTally(ann, "helpful", won=1, tied=1, lost=2)]
+    assert store.read(live_votes.between, 1, 1) == []
+
+
 def test_few_raters_who_each_have_a_leaning_seldom_say_that_it_wins() -> None:
     """Two to ten raters, each with a preference of their own, between versions that are equally good."""
     rng = np.random.default_rng(0)
-    for raters, each in ((2, 50), (3, 50), (10, 30)):
+    for people, each in ((2, 50), (3, 50), (10, 30)):
         wrong = 0
-        for leaning in rng.normal(0, 1, (1000, raters)):
+        for leaning in rng.normal(0, 1, (1000, people)):
             won = rng.binomial(each, 1 / (1 + np.exp(-leaning)))
             found = win_rate([RaterTally(str(n), "helpful", int(w), 0, each - int(w)) for n, w in enumerate(won)], 0.95)
             assert found.interval is not None

@@ -127,6 +127,14 @@ def test_from_the_record(store: Store) -> None:
         (0, 4, 1, 1),
     ]
     assert current["harmless"] == []
+    # A version whose only votes were taken back is not rated, nor one beside a reply that two versions wrote.
+    alone = add_comparison(store, sample(version=7), sample(version=8))
+    for comparison_id in (alone, add_comparison(store, sample(version=9), sample(version=0, version_last=2))):
+        store.write(votes.put, comparison_id, judgement("0"), key_id="key_a", sees_all=False, rater="a")
+    count_all(store)
+    assert {7, 8} < {rating.version for rating in store.read(ratings.current)["helpful"]}
+    store.write(votes.retract, alone, None, key_id="key_a", sees_all=False, rater="a")
+    assert store.read(ratings.current) == current
 
 
 def test_the_clustered_interval_is_the_sandwich_worked_by_hand() -> None:

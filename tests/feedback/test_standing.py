@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import event, update
 
-from feedback.errors import RecordUnavailable
+from feedback.errors import NotFound, RecordUnavailable
 from feedback.schema import Policy
-from feedback.store import Store, leases, policies, presence, standing, traffic
+from feedback.store import Store, audit, leases, policies, presence, standing, traffic
 from feedback.store.presence import Asked
 from feedback.store.standing import Standing
 from feedback.store.traffic import Shares
@@ -48,8 +48,24 @@ def test_what_was_set_is_read(store: Store) -> None:
     assert standing.read(store).shares == Shares()
     # One after the other: at no moment two may serve.
     store.write(lambda session: session.execute(update(Policy).where(Policy.version == 0).values(state="retired")))
-    store.write(lambda session: session.execute(update(Policy).where(Policy.version == 1).values(state="serving")))
-    assert standing.read(store) == Standing(Shares(), frozenset({2}), 1, None)
+    store.write(lambda session: session.execute(update(Policy).where(Policy.version == 2).values(state="serving")))
+    assert standing.read(store) == Standing(Shares(), frozenset({1}), 2, None)
+
+
+def test_a_challenger_that_serves_is_none_any_more(store: Store) -> None:
+    with_three_versions(store)
+    with pytest.raises(NotFound, match="v9"):
+        store.write(traffic.put, Shares(9, 0.25, 0.5))
+    shares = store.write(traffic.put, Shares(2, 0.25, 0.5), actor="key_1", reason="try it")
+    store.write(traffic.end_challenge, 1, actor="key_1")
+    assert standing.read(store).shares == shares
+    store.write(traffic.end_challenge, 2, actor="key_1")
+    assert standing.read(store).shares == Shares()
+    told, _ = store.read(audit.list_page, limit=9, after=None, order="asc")
+    assert [(one.action, one.actor, one.subject, one.reason, one.data) for one in told] == [
+        ("traffic.set", "key_1", "v2", "try it", {"chat_share": 0.25, "comparison_share": 0.5}),
+        ("traffic.set", "key_1", "", "it serves", {"chat_share": 0.0, "comparison_share": 0.0}),
+    ]
 
 
 def test_what_is_prepared_counts_while_its_lease_does(store: Store) -> None:
