@@ -44,7 +44,10 @@ def test_the_estimate_by_hand() -> None:
     assert window.wait_s(30) == pytest.approx(30.0)
     # 50 fit only when 10 of this minute's 20 count: half of the next one, 45 + 30 s from now.
     assert window.wait_s(50) == pytest.approx(75.0)
-    assert Window(60, 0, 0, 0.5).reset_s == 0
+    assert (Window(60, 0, 0, 0.5).reset_s, Window(60, 40, 0, 0.5).reset_s) == (0, 30)
+    # A part of one more is none, and neither is what was taken beyond the limit, or given back where it was not known.
+    assert [window.remaining for window in (Window(60, 41, 20, 0.25), Window(60, 0, 90, 0))] == [9, 0]
+    assert Window(60, -5, -5, 0.5).used == 0
 
 
 def test_durations_as_openai_writes_them() -> None:
@@ -119,6 +122,34 @@ async def test_what_somebody_else_wrote_into_redis_stops_no_chat(tmp_path: Path)
         assert charge.headers["x-ratelimit-remaining-requests"] == "3", "counted by this process alone"
         await limits.stop()
         other.close()
+
+
+async def test_what_one_process_counted_another_one_goes_on_from_in_the_next_minute(tmp_path: Path) -> None:
+    settings, clock = ServeSettings(requests_per_minute=4, tokens_per_minute=1000), Clock()
+    with redis_server(tmp_path / "home") as (url, _):
+        one, other, third = (RateLimits(settings, url, clock) for _ in range(3))
+        charge = await one.charge("key", asked(max_tokens=450), 40)
+        assert charge.headers["x-ratelimit-remaining-tokens"] == "540"
+        one.settle("key", charge, 60)
+        await one.stop()
+        # Half of the next minute later half of the 60 tokens and of the request counts, and the new chat's 100.
+        clock.seconds += 90
+        charge = await other.charge("key", asked(max_tokens=90), 39)
+        assert charge.headers == {
+            "x-ratelimit-limit-requests": "4", "x-ratelimit-remaining-requests": "2",
+            "x-ratelimit-reset-requests": "1m30s",
+            "x-ratelimit-limit-tokens": "1000", "x-ratelimit-remaining-tokens": "870",
+            "x-ratelimit-reset-tokens": "1m30s",
+        }  # fmt: skip
+        # All tokens fit when none of either minute counts; requests would fit now. Who is refused is charged nothing.
+        with pytest.raises(RateLimited, match="1000 tokens a minute; try again in 90 s"):
+            await other.charge("key", asked(max_tokens=5000), 40)
+        other.settle("key", charge, 150)
+        await other.stop()
+        charge = await third.charge("key", asked(max_tokens=90), 40)
+        assert charge.headers["x-ratelimit-remaining-tokens"] == "720"
+        assert charge.headers["x-ratelimit-remaining-requests"] == "1"
+        await third.stop()
 
 
 @pytest.mark.engine
