@@ -7,7 +7,7 @@ import torch
 from feedback.figures import figures_of, figures_of_reference
 from feedback.learning_settings import EvaluationSettings
 from learner.errors import TrainingDataInvalid
-from learner.evaluation import HeldOutPrompt, Replies, Serving, _against, evaluate
+from learner.evaluation import HeldOutPrompt, Replies, Serving, _against, _kl, evaluate
 from learner.policy import Policy
 from learner.preference_model import PreferenceShape, new_preference_model
 from learner.sampler import Samples
@@ -51,6 +51,8 @@ def test_the_gate_finds_its_figures():
         assert reference[name].value is not None, name
     assert own["evaluation.diversity.distinct_2"].value > 0
     assert "evaluation.diversity.entropy_nats" in reference
+    of_both = evidence["evaluation"]["length_tokens"], evidence["evaluation"]["reference_length_tokens"]
+    assert own["length_ratio"].value == pytest.approx(of_both[0] / of_both[1])
 
 
 def test_without_a_prompt_it_says_what_is_missing():
@@ -84,6 +86,22 @@ def test_the_kl_is_that_of_what_is_sampled():
     warm, cool = (SETTINGS.model_copy(update={"temperature": temperature}) for temperature in (1e4, 1.0))
     assert abs(judged(policy(1), policy(2), settings=warm)["kl_nats"]) < 0.01
     assert judged(policy(1), policy(2), settings=cool)["kl_nats"] > 1
+
+
+@torch.no_grad()
+def test_the_kl_of_each_reply_by_hand():
+    one, other = policy(1), policy(2)
+    prompts, replies = [[2, 5], [2, 6, 7]], [[7, END], [8, 9, 6]]
+    samples = Samples.pad(prompts, replies, [[0.0] * 2, [0.0] * 3], [END], "cpu")
+    expected = []
+    for prompt, reply in zip(prompts, replies, strict=True):
+        total = 0.0
+        for sign, which in ((1, one), (-1, other)):
+            logits = which.model(input_ids=torch.tensor([prompt + reply])).logits[0] / 0.7
+            for place, token in enumerate(reply, len(prompt) - 1):
+                total += sign * float(logits[place, token] - logits[place].logsumexp(dim=0))
+        expected.append(total)
+    assert _kl(one, other, samples, 0.7).tolist() == pytest.approx(expected, abs=1e-4)
 
 
 def test_what_serves_is_a_second_rival():

@@ -1,5 +1,7 @@
 """The helpful-harmless frontier: choosing by weight, and points worked by hand."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -33,6 +35,14 @@ def test_points_by_hand(policy, monkeypatch):
     assert harmless_only["harmless"]["value"] == pytest.approx(2.0)
     assert harmless_only["watch"]["harmless"]["value"] == pytest.approx(-2.0)
     assert harmless_only["harmless_weight"] == 1.0
+    first = measure.of(policy, harmless_weight=0.3)
+    assert first["harmless_weight"] == 0.3
+    for axis, at in (("helpful", 0), ("harmless", 1)):
+        assert first[axis]["value"] == pytest.approx(float(SCORES_B_K_2[:, 0, at].mean()))
+        assert first["watch"][axis]["value"] == pytest.approx(-first[axis]["value"])
+    monkeypatch.setattr(Measure, "scores", lambda *_: (SCORES_B_K_2, None))
+    alone = replace(measure, watch=None)
+    assert all("watch" not in point for point in (alone.of(policy), *alone.reranked(policy, (0.5,), 3)))
 
 
 def test_replies_are_scored_by_prompt_in_deviations(policy):

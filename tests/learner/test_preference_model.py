@@ -1,6 +1,7 @@
 """The preference model: shared prompts, the end of the reply, the ensemble, likelihood features, files."""
 
 import json
+import math
 
 import pytest
 import torch
@@ -118,6 +119,31 @@ def test_likelihood_features_by_hand():
     logprobs = torch.tensor([[-1.0, -3.0, -9.0], [-2.0, -9.0, -9.0]])
     mask = torch.tensor([[True, True, False], [True, False, False]])
     assert likelihood_features(logprobs, mask).tolist() == [[-2.0, -3.0], [-2.0, -2.0]]
+
+
+@torch.no_grad()
+def test_raw_scores_are_what_the_heads_say_one_by_one():
+    """Of two members with eight hidden units each: their own part of the first layer, and of both features."""
+    model = model_of(2)
+    model.length_slope_O.copy_(torch.tensor([0.1, 0.0, -0.2]))
+    model.feature_mean_F.copy_(torch.tensor([-2.0, -5.0]))
+    model.feature_deviation_F.copy_(torch.tensor([0.5, 3.0]))
+    generator = torch.Generator().manual_seed(1)
+    hidden, features = torch.randn(3, 32, generator=generator), torch.randn(3, 2, generator=generator)
+    lengths = torch.tensor([4, 1, 9])
+    found = model.member_scores(hidden, features, lengths)
+    for row in range(3):
+        standard = (float(features[row, 0]) + 2) / 0.5, (float(features[row, 1]) + 5) / 3
+        for member in range(2):
+            for column in range(3):
+                expected = -int(lengths[row]) * float(model.length_slope_O[column])
+                for unit in range(8):
+                    place = 8 * member + unit
+                    inner = float(model.head_in.weight[place] @ hidden[row] + model.head_in.bias[place])
+                    expected += inner / (1 + math.exp(-inner)) * float(model.head_out_E_H_O[member, unit, column])
+                for place, value in enumerate(standard):
+                    expected += value * float(model.likelihood_E_F_O[member, place, column])
+                assert float(found[row, member, column]) == pytest.approx(expected, abs=1e-4)
 
 
 def test_the_ensemble_is_aggregated_with_pessimism_centre_and_temperature():
