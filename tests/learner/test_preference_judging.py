@@ -1,5 +1,6 @@
 """A preference model on held-out votes: centred, calibrated to what voters chose, controlled for length, judged."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -8,11 +9,12 @@ import torch
 from benchmarks.learning_in_the_sandbox import simulate_votes
 from feedback.figures import figures_of
 from feedback.learning_settings import PreferenceSettings
-from learner.anchor import set_anchor
-from learner.comparisons import VotedComparison
+from learner.anchor import anchored, set_anchor
+from learner.comparisons import VotedComparison, encode_comparison
 from learner.estimates import share
 from learner.policy import load_policy
-from learner.preference_judging import Votes, calibrate, report, score_comparisons
+from learner.preference_judging import HeldOut, Votes, calibrate, report, score_comparisons
+from learner.preference_model import PreferenceShape, new_preference_model
 from learner.preference_training import train_preference_model
 from learner.sequences import Episodes
 from learner.starting_policy import WEIGHTS
@@ -94,6 +96,34 @@ def test_accuracy_by_tranche_and_by_agreement_of_the_raters(policy):
     assert 0 <= low <= found["agreement"]["divided"]["accuracy"] < high < 0.5
 
 
+def test_the_report_by_hand(policy):
+    """Margins of 2, -1 and 1 for side 0 under helpful, and of -3 under harmless, where side 1 is preferred."""
+    objectives, labels = ("helpful", "helpful", "helpful", "harmless"), (0.85, 0.9, 0.16, 0.1)
+    tranches = ("base", "online", "base", "online")
+    votes = [
+        VotedComparison([{"role": "user", "content": f"w{n}"}], ("w5", "w6"), *said, tranche=tranche)
+        for n, (*said, tranche) in enumerate(zip(objectives, labels, tranches, strict=True))
+    ]
+    model = new_preference_model(policy.model, PreferenceShape(("helpful", "harmless"), 1, 8), seed=1)
+    # What the other objective's score says of a vote does not count, and the overall one is right on the last alone.
+    margins_C_O = torch.tensor([[2.0, 9.0, -1.0], [-1.0, 9.0, -1.0], [1.0, 9.0, 1.0], [9.0, -3.0, -1.0]])
+    encoded = [encode_comparison(one, policy, model.shape.objectives, 64, 64) for one in votes]
+    scored = HeldOut(torch.stack([margins_C_O, torch.zeros(4, 3)], dim=1), torch.ones(4, 2).long(), encoded, votes)
+    found = report(model, scored)
+    assert (found["comparisons"], found["accuracy"]) == (4, 2 / 4)
+    helpful, harmless, overall = *(found["objectives"][name] for name in model.shape.objectives), found["overall"]
+    assert (helpful["comparisons"], harmless["comparisons"], overall["comparisons"]) == (3, 1, 4)
+    assert (helpful["accuracy"], harmless["accuracy"]) == (pytest.approx(1 / 3), 1)
+    assert overall["accuracy"] == 1 / 4
+    # Surer than .85 for either side: the first two, and the last.
+    assert (helpful["accuracy_sure"], helpful["accuracy_unsure"]) == (0.5, 0.0)
+    assert (overall["accuracy_sure"], overall["accuracy_unsure"]) == (pytest.approx(1 / 3), 0.0)
+    # By what was voted, not by how sure it is taken to be: log(1 + e^-2), log(1 + e^1), log(1 + e^1).
+    losses = [math.log(1 + math.exp(wrong_by)) for wrong_by in (-2, 1, 1)]
+    assert helpful["cross_entropy"] == pytest.approx(sum(losses) / 3)
+    assert {name: one["value"] for name, one in found["tranches"].items()} == {"base": 0.5, "online": 0.5}
+
+
 def test_accuracy_leaves_out_ties_and_takes_the_votes_on_a_pair_for_one():
     """Right on the pairs 0 and 2, wrong on 1, and a tie: three pairs, however many votes are on them."""
     margins, labels = torch.tensor([1.0, -1.0, 2.0, 5.0]), torch.tensor([0.9, 0.9, 0.6, 0.5])
@@ -151,3 +181,9 @@ def test_rewards_count_from_the_anchor_whatever_the_held_out_votes_were(policy):
         rewards.append(float(model.combine(model.score(episodes), {"overall": 1.0})))
     assert rewards[0] == pytest.approx(rewards[1], abs=1e-4)
     assert figures["helpful"]["deviation"] > 0
+
+
+def test_scores_on_the_scale_of_the_anchor_by_hand():
+    anchor = {"overall": {"mean": 1.0, "deviation": 2.0}, "helpful": {"mean": -1.0, "deviation": 0.5}}
+    scores = torch.tensor([[1.0, 5.0], [-1.5, -1.0]])
+    assert anchored(scores, ("helpful", "overall"), anchor).tolist() == [[4.0, 2.0], [-1.0, -1.0]]

@@ -1,5 +1,6 @@
 """Training a preference model: it learns, repeats itself, resumes, and tells the truth about itself."""
 
+import math
 import random
 from dataclasses import replace
 
@@ -7,10 +8,11 @@ import pytest
 import torch
 
 from feedback.learning_settings import PreferenceSettings
-from learner.comparisons import VotedComparison, encode_comparison
+from learner.comparisons import ComparisonBatch, VotedComparison, encode_comparison
 from learner.errors import CheckpointInvalid, TrainingDataInvalid, TrainingDiverged
 from learner.preference_judging import calibrate
-from learner.preference_training import OBJECTIVES, _bootstrap, train_preference_model
+from learner.preference_model import PreferenceShape, new_preference_model
+from learner.preference_training import OBJECTIVES, _bootstrap, shares_of_objectives, train_preference_model
 from learner.training_state import TrainingState
 
 SETTINGS = PreferenceSettings(comparisons_per_batch=8, matmul_precision="full", epochs=1, head_learning_rate=3e-3)
@@ -64,6 +66,48 @@ def test_the_overall_score_follows_the_votes_of_the_objectives_that_count(policy
         found[name] = calibrate(model, policy, held_out, settings)["overall"]["accuracy"]
     assert found["helpful"] > 0.9
     assert found["harmless"] < 0.1
+
+
+def test_votes_of_an_objective_weigh_together_as_wanted_and_a_vote_one_on_average(policy):
+    weights = {"helpful": [1.0, 0.5, 0.5], "harmless": [1.0]}
+    votes = [replace(comparisons(1, 1)[0], objective=name, weight=one) for name, of in weights.items() for one in of]
+    encoded = [encode_comparison(one, policy, OBJECTIVES, 64, 64) for one in votes]
+    # 2 under helpful are to weigh as a third of 1 under harmless: 1/2 and 3, of which 3 votes weigh 4.
+    found = shares_of_objectives(encoded, OBJECTIVES, {"helpful": 1.0, "harmless": 3.0})
+    assert found.tolist() == pytest.approx([0.5 * 3 / 4, 3 * 3 / 4])
+    # Nobody voted under the other one.
+    assert shares_of_objectives(encoded[:2], OBJECTIVES, {"helpful": 1.0, "harmless": 3.0}).tolist() == [1, 0]
+
+
+def test_the_loss_of_a_step_by_hand(policy):
+    """Of an ensemble whose members see each vote as often as they drew it, before anything was learnt."""
+    settings = SETTINGS.model_copy(
+        update={
+            "ensemble_size": 2, "comparisons_per_batch": 6, "score_center_penalty": 0.3, "readout": "last",
+            "start_logprob_feature": False,
+            "objective_weights": {"helpful": 1.0, "harmless": 3.0},
+        }
+    )  # fmt: skip
+    votes = [replace(one, weight=1 / (1 + at), label=0.8 - at / 10) for at, one in enumerate(comparisons(6, 1))]
+    encoded = [encode_comparison(one, policy, OBJECTIVES, 64, 64) for one in votes]
+    shares = shares_of_objectives(encoded, OBJECTIVES, settings.objective_weights).tolist()
+    seen_C_E = _bootstrap(encoded, 2, seed=1).tolist()
+    untrained = new_preference_model(policy.model, PreferenceShape(OBJECTIVES, 2), seed=1)
+    total = weight = center = 0.0
+    for one, seen_E in zip(encoded, seen_C_E, strict=True):
+        with torch.no_grad():
+            scores_2_E_O = untrained.compare(ComparisonBatch.pad([one]), None)[0].tolist()
+        for member, seen in enumerate(seen_E):
+            for column, counts in ((one.objective, 1.0), (2, shares[one.objective])):
+                first, second = (of_side[member][column] for of_side in scores_2_E_O)
+                chance = 1 / (1 + math.exp(second - first))
+                loss = -one.label * math.log(chance) - (1 - one.label) * math.log(1 - chance)
+                total += one.weight * seen * counts * loss
+                weight += one.weight * seen * counts
+                center += ((first + second) / 2) ** 2 / (6 * 2 * 2)
+    losses = []
+    train_preference_model(policy, votes, settings, seed=1, on_step=lambda step, _: losses.append(step.loss))
+    assert losses == [pytest.approx(total / weight + 0.3 * center, abs=1e-5)]
 
 
 def test_the_same_seed_gives_the_same_weights(policy):
