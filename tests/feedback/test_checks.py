@@ -94,7 +94,7 @@ def test_only_what_a_rater_decided_themselves_under_the_objective_is_repeated(
 
     def drawn(objective: str, shares: Shares) -> set[str]:
         who = checks.Who(ann, objective, (None,))
-        found = store.write(checks.draw, who, 200, shares, random.Random(1))
+        found = store.write(checks.draw, who, 40, shares, random.Random(1))
         return {comparison.repeat_of or comparison.id for comparison in found}
 
     assert drawn("helpful", REPEATS) == {decided, anew}
