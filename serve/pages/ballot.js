@@ -108,6 +108,8 @@ export class Ballot {
       this.node.focus();
       return true;
     }
+    // Code and tables that are wider than their side are scrolled so.
+    if (event.key.startsWith("Arrow") && event.target.closest?.("pre, table")) return false;
     const act = {
       ArrowLeft: () => this.step(-1),
       ArrowRight: () => this.step(1),

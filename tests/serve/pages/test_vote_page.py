@@ -156,6 +156,19 @@ def test_a_reason_a_rewritten_reply_and_undo(quiet: Tandem, pairs: dict[str, str
     assert votes(quiet)[0].state == "retracted"
 
 
+def test_arrows_scroll_code_that_is_wider_than_its_side(quiet: Tandem, visitors: Visitors) -> None:
+    add_comparison(quiet.store, sample(f"```\n{'x = 2 * x; ' * 50}\n```"), sample("B", 1))
+    page = visitors.visit(quiet, "/vote")
+    page.locator(".side pre").focus()
+    for _ in range(3):
+        page.keyboard.press("ArrowRight")
+    page.wait_for_function("document.querySelector('.side pre').scrollLeft > 0")
+    expect(page.get_by_role("radio", name="B is slightly better")).not_to_be_checked()
+    page.evaluate("document.activeElement.blur()")
+    page.keyboard.press("ArrowRight")
+    expect(page.get_by_role("radio", name="B is slightly better")).to_be_checked()
+
+
 def test_enter_without_a_side_casts_nothing(quiet: Tandem, pairs: dict[str, str], visitors: Visitors) -> None:
     page = visitors.visit(quiet, "/vote")
     shown(page)
