@@ -22,6 +22,7 @@ from deploy.command import (
     policies,
     prune,
     raters,
+    ratings,
     report,
     simulate,
     stack,
@@ -55,6 +56,7 @@ app.command()(chat.chat)
 app.command()(simulate.simulate)
 app.command()(learn.learn)
 app.command()(evaluate.evaluate)
+app.command()(ratings.ratings)
 app.command()(report.report)
 app.command()(backup.backup)
 app.command()(backup.restore)

@@ -1,12 +1,17 @@
-"""How often which policy version was preferred to which, from the tallies."""
+"""How often which policy version was preferred to which: from the tallies, or with the lengths from each vote."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session, aliased
 
+from feedback.schema import Comparison, Rater, Sample, Vote
 from feedback.schema import Tally as TallyRow
+from feedback.store.tallies import IS_COUNTED, cluster_of
+
+READ_BATCH = 2000
+DECIDES = ("0", "1", "tie")
 
 
 @dataclass(frozen=True)
@@ -29,7 +34,7 @@ def tallies(session: Session) -> Iterator[Tally]:
     rows = session.execute(
         select(*TallyRow.__table__.c)
         .where(
-            TallyRow.preferred.in_(("0", "1", "tie")),
+            TallyRow.preferred.in_(DECIDES),
             TallyRow.version_0 >= 0,
             TallyRow.version_1 >= 0,
             TallyRow.version_0 != TallyRow.version_1,
@@ -39,3 +44,49 @@ def tallies(session: Session) -> Iterator[Tally]:
     )
     for row in rows:
         yield Tally(row.objective, row.version_0, row.version_1, row.preferred, row.votes, row.cluster)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One vote as its tally has it, and the characters of the replies on the left and on the right."""
+
+    tally: Tally
+    lengths: tuple[int, int]
+
+    @property
+    def objective(self) -> str:
+        return self.tally.objective
+
+
+def compared(session: Session) -> Iterator[Compared]:
+    """The votes of the tallies, one by one, but those on pairs whose texts were erased."""
+    left, right = aliased(Sample), aliased(Sample)
+    rows = session.connection().execute(
+        select(
+            Vote.objective,
+            Comparison.version_0,
+            Comparison.version_1,
+            Vote.preferred,
+            Vote.rater_id,
+            func.length(left.text),
+            func.length(right.text),
+        )
+        .select_from(Vote)
+        .join(Comparison, Comparison.id == Vote.comparison_id)
+        .join(Rater, Rater.id == Vote.rater_id)
+        .join(left, left.id == Comparison.sample_0)
+        .join(right, right.id == Comparison.sample_1)
+        .where(
+            IS_COUNTED,
+            Vote.is_check.is_(False),
+            Vote.preferred.in_(DECIDES),
+            Rater.quarantined_at.is_(None),
+            Comparison.version_0 != Comparison.version_1,
+            left.status != "erased",
+            right.status != "erased",
+        )
+        .execution_options(yield_per=READ_BATCH)
+    )
+    for objective, version_0, version_1, preferred, rater_id, on_left, on_right in rows:
+        tally = Tally(objective, version_0, version_1, preferred, 1, cluster_of(rater_id))
+        yield Compared(tally, (on_left, on_right))

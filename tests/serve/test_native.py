@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, event
 
-from feedback.store import keys, samples
+from feedback.store import counting, keys, samples
 from serve.record import SEARCHES
 from tests.feedback.record import add_comparison, sample
 from tests.serve.conftest import Tandem
@@ -38,6 +38,7 @@ NATIVE_ROUTES = [
     ("GET", "/v1/policies/v0/votes", "operate"),
     ("PUT", "/v1/policies/v0/evidence/tax", "operate"),
     ("GET", "/v1/ratings", "vote"),
+    ("GET", "/v1/ratings/length-controlled", "vote"),
     ("PUT", "/v1/comparisons/cmp_x/answer", "operate"),
     ("DELETE", "/v1/comparisons/cmp_x/answer", "operate"),
     ("GET", "/v1/raters", "operate"),
@@ -408,3 +409,16 @@ def test_whoever_looks_for_a_text_keeps_nobody_from_voting(quiet: Tandem) -> Non
             assert {search.result().status_code for search in searches} == {200}
     finally:
         event.remove(Engine, "before_cursor_execute", take_long)
+
+
+def test_ratings_are_controlled_for_length(quiet: Tandem) -> None:
+    with quiet.client("operate") as client:
+        for preferred, sides in ((0, ("a long reply", "short")), (1, ("short", "a long reply")), (0, ("same", "same"))):
+            pair = add_comparison(quiet.store, sample(sides[0]), sample(sides[1], version=1))
+            vote = {"objective": "helpful", "preferred": preferred, "strength": 2}
+            client.put(f"/v1/comparisons/{pair}/vote", json=vote).raise_for_status()
+        quiet.store.write(counting.count_accepted)
+        helpful, harmless = client.get("/v1/ratings/length-controlled").json()["data"]
+        assert [rating["version"] for rating in helpful["ratings"]] == ["v0", "v1"]
+        assert helpful["interval"][0] < helpful["twice_as_long"] < helpful["interval"][1]
+        assert (harmless["ratings"], harmless["twice_as_long"]) == ([], None)

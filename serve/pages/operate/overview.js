@@ -79,7 +79,10 @@ export class Overview {
       if (this.left) return;
       this.problem.hidden = true;
       // All raters are many rows: read once, not with every look.
-      if (this.loading.isConnected) await this.raters.read();
+      if (this.loading.isConnected) {
+        this.ratings.readControlled();
+        await this.raters.read();
+      }
       this.show({ metrics, policies, iterations: iterations.data, traffic, ratings: ratings.data });
     } catch (error) {
       if (!(error instanceof Refused)) throw error;

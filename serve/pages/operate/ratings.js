@@ -1,4 +1,5 @@
-// Ratings from live votes: a plot for each objective, and the figures as a table.
+// Ratings from live votes: a plot for each objective, and the figures as a table, those controlled for length beside them.
+import { get, Refused } from "../api.js";
 import { element } from "../element.js";
 import { OBJECTIVES } from "../objectives.js";
 import { ratingsWithIntervals } from "./evidence_plots.js";
@@ -10,6 +11,8 @@ export class RatingsSection {
   constructor() {
     this.content = element("div", { class: "stack" });
     this.plots = [];
+    this.ratings = [];
+    this.controlled = [];
     this.node = element("section", { "aria-label": "Ratings" }, element("h2", {}, "Ratings from votes"), this.content);
   }
 
@@ -17,7 +20,19 @@ export class RatingsSection {
     for (const one of this.plots) one.leave();
   }
 
+  /** Every vote is read for these: once, not with every look. The others are shown without them. */
+  async readControlled() {
+    try {
+      this.controlled = (await get("/v1/ratings/length-controlled")).data;
+    } catch (error) {
+      if (!(error instanceof Refused)) throw error;
+      return;
+    }
+    if (this.ratings.length) this.draw(this.ratings);
+  }
+
   draw(ratings) {
+    this.ratings = ratings;
     this.leave();
     if (ratings.length === 0) {
       this.content.replaceChildren(
@@ -39,9 +54,24 @@ export class RatingsSection {
         { class: "figures" },
         this.plots.map((one) => one.node),
       ),
-      table(ratings),
+      table(ratings.map((one) => ({ ...one, asLong: this.asLong(one) }))),
+      ...this.controlled.filter((one) => one.interval).map(worthSaid),
     );
   }
+
+  /** The same version's rating where both replies are as long. */
+  asLong({ version, objective }) {
+    const found = this.controlled.find((one) => one.objective === objective);
+    return found?.ratings.find((one) => one.version === version) ?? {};
+  }
+}
+
+function worthSaid({ objective, twice_as_long: worth, interval: [low, high] }) {
+  return element(
+    "p",
+    {},
+    `Under ${objective} it is worth ${signed(worth)} Elo (${signed(low)} to ${signed(high)}) to be twice as long.`,
+  );
 }
 
 function intervalSaid({ interval }) {
@@ -63,6 +93,19 @@ function table(ratings) {
       { name: "Objective", value: (one) => one.objective },
       { name: "Elo", numeric: true, value: (one) => one.rating, cell: (one) => signed(one.rating) },
       { name: "95 % interval", numeric: true, value: (one) => one.interval?.[0], cell: (one) => intervalSaid(one) },
+      {
+        name: "As long",
+        title: "Elo where both replies are as long",
+        numeric: true,
+        value: (one) => one.asLong.rating,
+        cell: (one) => signed(one.asLong.rating),
+      },
+      {
+        name: "Its interval",
+        numeric: true,
+        value: (one) => one.asLong.interval?.[0],
+        cell: (one) => (one.asLong.interval ? intervalSaid(one.asLong) : "–"),
+      },
       { name: "Votes", numeric: true, value: (one) => one.votes, cell: (one) => whole(one.votes) },
       { name: "Wins", numeric: true, value: (one) => one.wins, cell: (one) => whole(one.wins) },
       { name: "Ties", numeric: true, value: (one) => one.ties, cell: (one) => whole(one.ties) },

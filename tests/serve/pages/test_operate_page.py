@@ -328,6 +328,17 @@ def test_the_audit_is_there_with_the_state_of_its_chain(quiet: Tandem, visitors:
     expect(page).to_have_url(f"{quiet.url}/operate/v2")
 
 
+def test_ratings_are_shown_beside_those_controlled_for_length(quiet: Tandem, visitors: Visitors) -> None:
+    for sides in (("a long reply", "short"), ("as long", "so long")):
+        pair = add_comparison(quiet.store, sample(sides[0]), sample(sides[1], version=1))
+        quiet.store.write(votes.put, pair, judgement(), key_id="key_a", sees_all=True, rater="ann")
+    count_all(quiet.store)
+    page = visitors.visit(quiet, "/operate")
+    shown = page.get_by_role("region", name="Ratings")
+    expect(shown.get_by_role("columnheader", name="As long")).to_be_visible()
+    expect(shown).to_contain_text("Under helpful it is worth")
+
+
 def test_a_rater_is_set_apart_and_released(quiet: Tandem, visitors: Visitors) -> None:
     comparison = add_comparison(quiet.store)
     quiet.store.write(votes.put, comparison, judgement(), key_id="key_a", sees_all=True, rater="ann")

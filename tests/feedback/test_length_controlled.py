@@ -1,0 +1,102 @@
+"""Ratings controlled for length: against a plain loop, on votes of raters who like long replies, and from a record."""
+
+import math
+from collections import Counter
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize
+
+from feedback import length_controlled, ratings
+from feedback.store import Store, raters, votes
+from feedback.store.ratings import Compared, Tally
+from feedback.worker import count_all
+from tests.feedback.record import add_comparison, judgement, sample
+
+KINDS = [
+    (Tally("h", 0, 1, "0", 8, 1), 0.5), (Tally("h", 0, 1, "1", 5, 2), -0.2), (Tally("h", 1, 0, "0", 9, 3), 0.1),
+    (Tally("h", 1, 0, "tie", 4, 1), 0.0), (Tally("h", 2, 1, "0", 7, 2), 0.9), (Tally("h", 2, 1, "1", 6, 3), -0.4),
+    (Tally("h", 0, 2, "1", 3, 1), 0.3),
+]  # fmt: skip
+
+
+def test_it_is_what_a_plain_loop_finds() -> None:
+    deviations = [5.0, 5.0, 5.0, 1.0, 5.0]
+
+    def lost(parameters: np.ndarray) -> float:
+        total = sum(0.5 * (value / deviation) ** 2 for value, deviation in zip(parameters, deviations, strict=True))
+        for tally, d in KINDS:
+            nats = parameters[tally.left] - parameters[tally.right] + parameters[3] + parameters[4] * d
+            score = ratings.SCORE[tally.preferred]
+            total += tally.votes * (score * math.log1p(math.exp(-nats)) + (1 - score) * math.log1p(math.exp(nats)))
+        return total
+
+    best = minimize(lost, np.zeros(5), method="BFGS", options={"gtol": 1e-9}).x
+    found, reach = length_controlled.fit(KINDS, [0, 1, 2])
+    assert found == pytest.approx([0, best[1] - best[0], best[2] - best[0], best[3], best[4]], abs=1e-5)
+    # The curvature in the length, by differences; the sandwich of three clusters is wider or as wide.
+    step, bent = 1e-3, np.zeros((5, 5))
+    for i, first in enumerate(np.eye(5) * step):
+        for j, second in enumerate(np.eye(5) * step):
+            bent[i, j] = sum(
+                sign * lost(best + a * first + b * second)
+                for a, b, sign in ((1, 1, 1), (1, -1, -1), (-1, 1, -1), (-1, -1, 1))
+            ) / (4 * step**2)
+    assert reach[4] >= 1.959 * math.sqrt(np.linalg.inv(bent)[4, 4]) * 0.999
+    assert reach[0] == 0
+    alone, by_curvature = length_controlled.fit([(Tally("h", *_of(tally)), d) for tally, d in KINDS], [0, 1, 2])
+    assert alone == pytest.approx(found)
+    assert by_curvature[4] == pytest.approx(1.959964 * math.sqrt(np.linalg.inv(bent)[4, 4]), rel=1e-3)
+
+
+def _of(tally: Tally) -> tuple[int, int, str, int, int]:
+    return tally.left, tally.right, tally.preferred, tally.votes, 0
+
+
+def test_a_lead_that_is_length_alone_goes_and_one_that_is_not_stays() -> None:
+    """v1 is as good as v0 and writes twice as much, v2 is better (log 2) and writes as much; length is worth 3 nats."""
+    rng = np.random.default_rng(1)
+    strength, mean_length = {0: 0.0, 1: 0.0, 2: math.log(2)}, {0: 100, 1: 200, 2: 100}
+    said: Counter[Compared] = Counter()
+    for rater in range(60):
+        for _ in range(100):
+            left, right = (int(one) for one in rng.choice(3, 2, replace=False))
+            lengths = tuple(int(mean_length[one] * rng.uniform(0.5, 1.5)) for one in (left, right))
+            d = (lengths[0] - lengths[1]) / sum(lengths)
+            wins = rng.random() < 1 / (1 + math.exp(-(strength[left] - strength[right] + 3 * d)))
+            said[Compared(Tally("h", left, right, "0" if wins else "1", 1, rater), lengths)] += 1
+    found = length_controlled.rate(said)
+    controlled = {rating.version: rating for rating in found.ratings}
+    plain = {rating.version: rating for rating in ratings.rate(one.tally for one in said.elements())}
+    assert plain[1].low > 50, "it leads by its length"
+    assert controlled[1].low < 0 < controlled[1].high
+    assert controlled[2].low < math.log(2) * ratings.ELO_PER_NAT < controlled[2].high
+    assert found.interval[0] < 1.0 * ratings.ELO_PER_NAT < found.interval[1], "3 nats times a third"
+    assert found.ratings[0].version == 2
+    assert {version: (one.votes, one.wins) for version, one in controlled.items()} == {
+        version: (one.votes, one.wins) for version, one in plain.items()
+    }
+
+
+def test_without_votes_there_is_nothing() -> None:
+    assert length_controlled.rate(Counter()) == length_controlled.Controlled([], None, None)
+    assert length_controlled.relative_length(0, 0) == 0
+    assert length_controlled.relative_length(5, 0) == 1
+
+
+def test_the_votes_are_those_of_the_plain_ratings(store: Store) -> None:
+    def put(preferred: str, left: str, right: str, rater: str = "ann") -> None:
+        pair = add_comparison(store, sample(left), sample(right, version=1))
+        store.write(votes.put, pair, judgement(preferred), key_id="key_a", sees_all=False, rater=rater)
+
+    put("0", "long" * 9, "short")
+    put("1", "short", "long" * 9)
+    put("tie", "same", "same")
+    put("both_bad", "a", "b")
+    put("0", "a", "b", rater="eve")
+    count_all(store)
+    store.write(raters.quarantine, store.read(raters.find, "key_a", "eve"), "a robot")
+    found = store.read(length_controlled.current)
+    assert found["harmless"].ratings == []
+    assert [rating.votes for rating in found["helpful"].ratings] == [3, 3]
+    assert found["helpful"].twice_as_long > 0
