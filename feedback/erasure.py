@@ -7,7 +7,7 @@ from pathlib import Path
 from feedback import datasets
 from feedback.store import Store, audit, erasure
 from feedback.store import datasets as recorded
-from feedback.store.erasure import Use
+from feedback.store.erasure import Traces, Use
 
 log = logging.getLogger(__name__)
 
@@ -26,17 +26,24 @@ def forget(store: Store, home: Path, rater_id: str, *, actor: str = audit.AT_THE
         store.write(erasure.take, rater_id, part)
         # SQLite gives its one turn to whoever asks first: others have to find it free.
         time.sleep(BETWEEN_PARTS_S)
-    # Parts take long: what was frozen or published meanwhile is seen here, not within the last transaction.
+    # Parts take long, and files: what was frozen or published meanwhile is seen here, not within the last transaction.
+    seen = _take_out_of_files(store, home, rater_id)
+    if store.read(erasure.stamp) != seen.stamp:
+        seen = _take_out_of_files(store, home, rater_id)
+    use = store.write(erasure.erase, rater_id, seen, actor=actor)
+    # Where somebody reads just now, the scheduler does it.
+    store.forget_log()
+    return use
+
+
+def _take_out_of_files(store: Store, home: Path, rater_id: str) -> Traces:
     seen = store.read(erasure.traces, rater_id)
     for path, votes in seen.datasets.items():
         folder = home / path
         # A dataset that is gone, or on another machine, holds nothing here.
         if (folder / datasets.LINES).exists():
             datasets.forget(folder, votes)
-    use = store.write(erasure.erase, rater_id, seen, actor=actor)
-    # Where somebody reads just now, the scheduler does it.
-    store.forget_log()
-    return use
+    return seen
 
 
 class Erasures:

@@ -98,10 +98,10 @@ def _traces(session: Session, rater: Rater) -> Traces:
     published = select(Policy.iteration_id).where(Policy.iteration_id.is_not(None))
     of_iteration = Iteration.dataset_digest.in_(digests) | Iteration.id.in_(rehearsed)
     under_way = select(Iteration.id).where(_IS_ACTIVE, Iteration.id.not_in(published), of_iteration)
-    return Traces(datasets, Use(versions, list(session.scalars(under_way))), _stamp(session))
+    return Traces(datasets, Use(versions, list(session.scalars(under_way))), stamp(session))
 
 
-def _stamp(session: Session) -> tuple[Any, ...]:
+def stamp(session: Session) -> tuple[Any, ...]:
     """Another one when a version was published since, or an iteration recorded what it learns from."""
     rehearses = select(func.count()).where(RehearsedSample.iteration_id == Iteration.id).scalar_subquery()
     active = select(Iteration.id, Iteration.dataset_digest, rehearses).where(_IS_ACTIVE).order_by(Iteration.id)
@@ -166,7 +166,7 @@ def erase(session: Session, rater_id: str, seen: Traces | None = None, *, actor:
     rater.name = _nameless(rater)
     rater.erased_at = now(session)
     session.flush()
-    if seen is None or seen.stamp != _stamp(session):
+    if seen is None or seen.stamp != stamp(session):
         seen = _traces(session, rater)
     for version in seen.use.versions:
         policies.forget_erased(session, version)

@@ -9,13 +9,15 @@ from pathlib import Path
 import orjson
 import pytest
 from sqlalchemy import event
+from sqlalchemy.orm import Session
 
 from feedback import datasets
 from feedback.erasure import Erasures, forget
 from feedback.queue import make_celery
 from feedback.scheduler import Scheduler
+from feedback.schema import Policy, Rater
 from feedback.settings import load_settings
-from feedback.store import Store, audit, iterations, leases, policies, raters, rehearsals, samples, votes
+from feedback.store import Store, audit, erasure, iterations, leases, policies, raters, rehearsals, samples, votes
 from feedback.worker import count_all
 from tests.feedback.record import add_comparison, judgement, sample
 
@@ -75,6 +77,29 @@ def test_who_is_erased_while_a_dataset_is_frozen_does_not_stay_in_it(store: Stor
     assert erasures.look() == 0, "nobody knows of the dataset yet"
     record(store, tmp_path, made)
     assert erasures.look() == 1 and raters_in(made.folder) == []
+
+
+def test_what_is_published_while_files_are_written_anew_is_not_looked_for_with_the_lock_held(
+    store: Store, tmp_path: Path, frozen: datasets.Frozen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[bool] = []
+    look, take_out = erasure._traces, datasets.forget
+
+    def note(session: Session, rater: Rater) -> erasure.Traces:
+        looked.append(bool(session.connection().get_execution_options().get("tandem_writes")))
+        return look(session, rater)
+
+    def publish_meanwhile(folder: Path, votes: set[str]) -> int:
+        if len(looked) == 1:
+            of_it = {"dataset_digest": frozen.digest, "path": "policies/v1", "digest": "d", "settings": {}}
+            made = Policy(version=1, state="candidate", evidence={}, created_at=1.0, **of_it)
+            store.write(lambda session: session.add(made))
+        return take_out(folder, votes)
+
+    monkeypatch.setattr(erasure, "_traces", note)
+    monkeypatch.setattr(datasets, "forget", publish_meanwhile)
+    assert forget(store, tmp_path / "here", store.read(raters.find, "key_a", "ann")).versions == [1]
+    assert looked == [False, False]
 
 
 def test_a_dataset_that_is_kept_while_somebody_is_being_erased_is_without_them_at_once(
