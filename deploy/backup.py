@@ -22,6 +22,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from sqlalchemy import URL, make_url
+from sqlalchemy.exc import DatabaseError
 
 from deploy.running import is_held
 from feedback import manifest, policy_weights
@@ -262,6 +263,8 @@ def _unpack(path: Path, to: Path) -> Contents:
                     digests[member.name] = _write(source, to / member.name)
         contents = Contents(**said)
         listed = dict(contents.files)
+        if not all(isinstance(name, str) for name in (*listed, *contents.versions, *contents.without_weights)):
+            raise TypeError("its contents are not named by texts")
     except FileNotFoundError:
         raise InvalidRequest(f"no such file: {path}") from None
     except (tarfile.TarError, ValueError, TypeError, EOFError, RecursionError, *TWO_OF_A_NAME) as error:
@@ -313,6 +316,8 @@ def _check_policies(settings: Settings, unpacked: Path, contents: Contents) -> N
     store = Store(sqlite_url(unpacked / SQLITE_RECORD) if sqlite else settings.record_url)
     try:
         rows, _ = store.read(policies.list_page, limit=ALL, after=None, order="asc")
+    except DatabaseError as error:
+        raise BackupInvalid(f"the backup's {contents.record} is no record of Tandem's: {error.orig}") from error
     finally:
         store.close()
     for policy in rows:

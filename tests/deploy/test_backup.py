@@ -1,5 +1,6 @@
 """A home goes into a file while it is written to, and comes back the same; what is not whole is refused."""
 
+import hashlib
 import io
 import json
 import os
@@ -279,6 +280,36 @@ def test_what_no_backup_says_is_refused_in_a_line(
             tar.addfile(info, io.BytesIO(content))
     with pytest.raises(BackupInvalid, match="not a whole backup"):
         restore(settings, tmp_path / "b.tar")
+
+
+@pytest.mark.parametrize("said", [{"versions": 5}, {"without_weights": None}, {"versions": [1]}, {"files": [[1, 2]]}])
+def test_contents_that_are_none_are_refused(settings: Settings, tmp_path: Path, said: dict[str, object]) -> None:
+    make_home(settings, versions=1).close()
+    backup(settings, tmp_path / "home.tar")
+
+    def change(name: str, content: bytes) -> tuple[str, bytes]:
+        return name, json.dumps(json.loads(content) | said).encode() if name == "backup.json" else content
+
+    with pytest.raises(BackupInvalid, match="not a whole backup"):
+        restore(elsewhere(settings), rewritten(tmp_path / "home.tar", change))
+    assert not elsewhere(settings).home.exists()
+
+
+@pytest.mark.parametrize("record", [b"no database at all", b""])
+def test_a_record_that_is_none_is_refused(settings: Settings, tmp_path: Path, record: bytes) -> None:
+    make_home(settings, versions=1).close()
+    backup(settings, tmp_path / "home.tar")
+    listed = {"record.db": hashlib.sha256(record).hexdigest()}
+
+    def change(name: str, content: bytes) -> tuple[str, bytes]:
+        if name == "backup.json":
+            said = json.loads(content)
+            return name, json.dumps(said | {"files": said["files"] | listed}).encode()
+        return name, record if name == "record.db" else content
+
+    with pytest.raises(BackupInvalid, match=r"record.db is no record"):
+        restore(elsewhere(settings), rewritten(tmp_path / "home.tar", change))
+    assert not elsewhere(settings).home.exists()
 
 
 def test_a_cut_off_file_is_refused(settings: Settings, tmp_path: Path) -> None:
