@@ -3,13 +3,15 @@
 import os
 from pathlib import Path
 
+from feedback.errors import NotAuthenticated
 from feedback.store import Store, keys
 
 
 def ensure_operator_key(store: Store, home: Path) -> Path:
-    """The file with the key. A new key is made when there is no file, or its key is of another record or revoked."""
+    """The file with the key. A new key is made when there is no file, or its key is of another record, revoked
+    or expired."""
     path = home / "operator.key"
-    if path.exists() and store.read(keys.find, path.read_text().strip()) is not None:
+    if path.exists() and _is_good(store, path.read_text().strip()):
         return path
     _, secret = store.write(keys.create, "operate", "operator")
     unfinished = path.with_suffix(".part")
@@ -18,3 +20,10 @@ def ensure_operator_key(store: Store, home: Path) -> Path:
         file.write(secret + "\n")
     unfinished.replace(path)
     return path
+
+
+def _is_good(store: Store, secret: str) -> bool:
+    try:
+        return store.read(keys.find, secret) is not None
+    except NotAuthenticated:
+        return False

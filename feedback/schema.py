@@ -50,7 +50,8 @@ class Base(DeclarativeBase):
 
 
 class Key(Base):
-    """An API key. Only a digest of its secret is stored."""
+    """An API key. Only a digest of its secret is stored. It is good until `expires_at`, or until it is revoked; its own
+    limits, where it has some, take the place of those in the settings."""
 
     __tablename__ = "keys"
 
@@ -60,7 +61,10 @@ class Key(Base):
     role: Mapped[str]
     name: Mapped[str]
     created_at: Mapped[Timestamp]
+    expires_at: Mapped[Timestamp | None]
     revoked_at: Mapped[Timestamp | None]
+    requests_per_minute: Mapped[int | None]
+    tokens_per_minute: Mapped[int | None]
 
 
 class SignIn(Base):
@@ -165,19 +169,22 @@ class Sample(Base):
     """One reply to one prompt by one policy version, with everything needed to use it again.
 
     `user` is whom the client says it is for; with `key_id` it names the person whose data it is. `parent` is the sample
-    whose reply the conversation went on with: after a comparison, the chosen one.
+    whose reply the conversation went on with: after a comparison, the chosen one. `prompt_tokens` and `reply_tokens`
+    are what its chat was said to have used: those of the prompt stand at the first of its replies alone.
     """
 
     __tablename__ = "samples"
     __table_args__ = (
         Index("ix_samples_key_id_user", "key_id", "user"),
         Index("ix_samples_prompt_digest_id", "prompt_digest", "id"),
+        # Holds all that use is counted by: the rows themselves are large.
+        Index("ix_samples_used", "created_at", "key_id", "prompt_tokens", "reply_tokens"),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True)
     key_id: Mapped[str]
     user: Mapped[str | None]
-    request_id: Mapped[str | None]
+    request_id: Mapped[str | None] = mapped_column(index=True)
     parent: Mapped[str | None]
     messages: Mapped[list[Any]]
     prompt_digest: Mapped[str]
@@ -192,6 +199,8 @@ class Sample(Base):
     status: Mapped[str]
     finish_reason: Mapped[str | None]
     usage: Mapped[dict[str, Any] | None]
+    prompt_tokens: Mapped[int | None]
+    reply_tokens: Mapped[int | None]
     created_at: Mapped[Timestamp]
     finished_at: Mapped[Timestamp | None]
 

@@ -92,7 +92,8 @@ class ServeSettings(Section):
     """Chats waiting for an engine beyond this number get 429."""
 
     requests_per_minute: int | None = Field(None, gt=0)
-    """Chats that one key may ask for within a minute; more get 429. None: as many as it likes."""
+    """Chats that one key may ask for within a minute; more get 429. None: as many as it likes. Limits of a key's own
+    (`tandem keys limit`) take the place of this and the next."""
 
     tokens_per_minute: int | None = Field(None, gt=0)
     """Tokens, read and written, that the chats of one key may take within a minute; more get 429. None: no bound."""

@@ -3,8 +3,8 @@
 import hashlib
 import hmac
 import time
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from fastapi import Request
@@ -13,11 +13,11 @@ from sqlalchemy.orm import Session
 from starlette.responses import Response
 
 from feedback.errors import NotAllowed, NotAuthenticated
-from feedback.schema import ROLES, Key
+from feedback.schema import ROLES
 from feedback.store import keys, sign_ins
 from serve.record import Record
 
-# A revoked key is refused after this time at the latest.
+# A revoked key is refused after this time at the latest, and limits that were changed hold.
 REMEMBERED_S = 1.0
 MAX_REMEMBERED = 10_000
 COOKIE = "tandem_sign_in"
@@ -28,10 +28,11 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 @dataclass(frozen=True)
 class Caller:
-    """The key that a request came with."""
+    """The key that a request came with. `limits` are its own, of `requests` and of `tokens` a minute."""
 
     key_id: str
     role: str
+    limits: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def sees_all(self) -> bool:
@@ -60,7 +61,7 @@ class Keyring:
         return caller
 
     async def of_key(self, secret: str) -> Caller:
-        """Raises NotAuthenticated."""
+        """Raises NotAuthenticated; who has a key that expired is told so."""
         caller = await self._find(secret, keys.find)
         if caller is None:
             raise NotAuthenticated("this API key is unknown or revoked")
@@ -87,18 +88,23 @@ class Keyring:
             raise NotAuthenticated("send an API key: `Authorization: Bearer <key>`")
         return await self.of_key(key.strip())
 
-    async def _find(self, secret: str, find: Callable[[Session, str], Key | None]) -> Caller | None:
+    async def _find(self, secret: str, find: Callable[[Session, str], keys.Good | None]) -> Caller | None:
         known = self._known.get(secret)
         if known is not None and time.monotonic() < known[1]:
             return known[0]
         self._known.pop(secret, None)
-        key = await self._record.read(find, secret)
-        if key is None:
+        # Counted from before the record looks: so it is not remembered beyond its end.
+        asked_at = time.monotonic()
+        good = await self._record.read(find, secret)
+        if good is None:
             return None
         if len(self._known) >= MAX_REMEMBERED:
             self._known.clear()
-        caller = Caller(key.id, key.role)
-        self._known[secret] = (caller, time.monotonic() + REMEMBERED_S)
+        key = good.key
+        limits = {"requests": key.requests_per_minute, "tokens": key.tokens_per_minute}
+        caller = Caller(key.id, key.role, {name: limit for name, limit in limits.items() if limit is not None})
+        lasts_s = REMEMBERED_S if good.lasts_s is None else min(REMEMBERED_S, good.lasts_s)
+        self._known[secret] = (caller, asked_at + lasts_s)
         return caller
 
 

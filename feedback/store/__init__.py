@@ -18,7 +18,18 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import orjson
-from sqlalchemy import Engine, create_engine, event, make_url, text
+from sqlalchemy import (
+    ColumnElement,
+    Double,
+    Engine,
+    create_engine,
+    event,
+    literal,
+    literal_column,
+    make_url,
+    select,
+    text,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DatabaseError, DBAPIError, OperationalError
 from sqlalchemy.orm import Session
@@ -347,8 +358,15 @@ def insert_of(dialect: str) -> Callable[[Any], Any]:
 def now(session: Session) -> float:
     """Seconds since the epoch by the clock that all processes of this record share: the database server's."""
     if session.get_bind().dialect.name == "postgresql":
-        return float(session.execute(text("SELECT extract(epoch FROM clock_timestamp())")).scalar_one())
+        return session.execute(select(clock(session))).scalar_one()
     return time.time()
+
+
+def clock(session: Session) -> ColumnElement[float]:
+    """`now` within a statement, where it needs no statement of its own."""
+    if session.get_bind().dialect.name == "postgresql":
+        return literal_column("extract(epoch FROM clock_timestamp())::double precision", Double)
+    return literal(time.time(), Double)
 
 
 def page(
@@ -368,4 +386,4 @@ def page(
     return rows[:limit], len(rows) > limit
 
 
-__all__ = ["Store", "insert", "now", "page", "plan_anew"]
+__all__ = ["Store", "clock", "insert", "now", "page", "plan_anew"]

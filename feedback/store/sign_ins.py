@@ -7,7 +7,8 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from feedback.schema import Key, SignIn
-from feedback.store import now
+from feedback.store import clock, now
+from feedback.store.keys import Good
 
 
 def begin(session: Session, key_id: str, lifetime_s: float) -> str:
@@ -19,13 +20,18 @@ def begin(session: Session, key_id: str, lifetime_s: float) -> str:
     return secret
 
 
-def find(session: Session, secret: str) -> Key | None:
-    """The key that was signed in with, unless the sign-in has ended or the key was revoked since."""
-    return session.scalars(
-        select(Key)
+def find(session: Session, secret: str) -> Good | None:
+    """The key that was signed in with, unless the sign-in has ended, or the key was revoked or expired since."""
+    found = session.execute(
+        select(Key, SignIn.expires_at, clock(session))
         .join(SignIn, SignIn.key_id == Key.id)
-        .where(SignIn.digest == _digest(secret), SignIn.expires_at > now(session), Key.revoked_at.is_(None))
+        .where(SignIn.digest == _digest(secret), Key.revoked_at.is_(None))
     ).one_or_none()
+    if found is None:
+        return None
+    key, ends_at, at = found
+    lasts_s = min(ends_at, ends_at if key.expires_at is None else key.expires_at) - at
+    return Good(key, lasts_s) if lasts_s > 0 else None
 
 
 def end(session: Session, secret: str) -> None:

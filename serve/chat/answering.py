@@ -35,7 +35,7 @@ async def answer(gateway: Gateway, request: Request, caller: Caller) -> Response
         return Response(known.content, media_type=known.media_type, headers={"idempotent-replayed": "true"})
     charge = Charge()
     try:
-        charge = await gateway.rate_limits.charge(caller.key_id, chat, len(content))
+        charge = await gateway.rate_limits.charge(caller.key_id, chat, len(content), caller.limits)
         completion = Completion(gateway, chat, caller, request.state.request_id, charge)
         answered = await _answer_anew(gateway, request, completion, attempt, stream=chat.stream)
         answered.headers.update(_limits(gateway) | charge.headers)

@@ -8,7 +8,7 @@ does not answer, each process counts for itself.
 import hashlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,7 +71,9 @@ class Charge:
 
 
 class RateLimits:
-    """Counts by key. `now` gives seconds since 1970, alike in all processes."""
+    """Counts by key, where the settings or the key itself limit it. `now` gives seconds since 1970, alike in all
+    processes.
+    """
 
     def __init__(self, settings: ServeSettings, redis_url: str, now: Callable[[], float] = time.time) -> None:
         self._limits = {
@@ -87,16 +89,22 @@ class RateLimits:
         self._counts: dict[str, int] = {}
         self._counted_minute = 0
 
-    async def charge(self, key_id: str, chat: ChatRequest, body_bytes: int) -> Charge:
-        """Charge a key with a chat. Raises RateLimited, and then it was charged nothing."""
-        if not self._limits:
+    async def charge(
+        self, key_id: str, chat: ChatRequest, body_bytes: int, own: Mapping[str, int] | None = None
+    ) -> Charge:
+        """Charge a key with a chat; its `own` limits, by their names, take the place of those that are set for all.
+
+        Raises RateLimited, and then it was charged nothing.
+        """
+        limits = self._limits if not own else {**self._limits, **own}
+        if not limits:
             return Charge()
         prompt = math.ceil(body_bytes / BYTES_PER_TOKEN)
         tokens = prompt + longest_replies(chat)
-        costs = {name: min(limit, 1 if name == "requests" else tokens) for name, limit in self._limits.items()}
+        costs = {name: min(limit, 1 if name == "requests" else tokens) for name, limit in limits.items()}
         minute, seconds = divmod(self._now(), MINUTE_S)
         minute = int(minute)
-        windows = await self._add(key_id, minute, costs, seconds / MINUTE_S)
+        windows = await self._add(key_id, minute, costs, limits, seconds / MINUTE_S)
         before = {
             name: Window(window.limit, window.previous, window.current - costs[name], window.elapsed)
             for name, window in windows.items()
@@ -107,7 +115,7 @@ class RateLimits:
             self._give_back(key_id, minute, costs)
             after_s = max(1, math.ceil(waits[slowest]))
             raise RateLimited(
-                f"this key may use {self._limits[slowest]} {slowest} a minute; try again in {after_s} s",
+                f"this key may use {limits[slowest]} {slowest} a minute; try again in {after_s} s",
                 retry_after_s=after_s,
                 limits=headers(before),
             )
@@ -115,7 +123,7 @@ class RateLimits:
 
     def settle(self, key_id: str, charge: Charge, tokens: int) -> None:
         """The chat took `tokens`: more is charged now, what it did not take is given back. The second time is free."""
-        if "tokens" not in self._limits or not charge.minute:
+        if not charge.tokens or not charge.minute:
             return
         more, minute = tokens - charge.tokens, charge.minute
         charge.minute = 0
@@ -127,7 +135,9 @@ class RateLimits:
     async def stop(self) -> None:
         await self._redis.stop()
 
-    async def _add(self, key_id: str, minute: int, costs: dict[str, int], elapsed: float) -> dict[str, Window]:
+    async def _add(
+        self, key_id: str, minute: int, costs: dict[str, int], limits: dict[str, int], elapsed: float
+    ) -> dict[str, Window]:
         mine = self._add_here(key_id, minute, costs)
 
         async def add(redis: Any) -> Any:
@@ -140,7 +150,7 @@ class RateLimits:
             return {name: (int(said[3 * at + 2] or 0), int(said[3 * at])) for at, name in enumerate(costs)}
 
         counted: dict[str, tuple[int, int]] = await self._redis.ask(add) or mine
-        return {name: Window(self._limits[name], *counts, elapsed) for name, counts in counted.items()}
+        return {name: Window(limits[name], *counts, elapsed) for name, counts in counted.items()}
 
     def _give_back(self, key_id: str, minute: int, costs: dict[str, int]) -> None:
         self._change(key_id, minute, {name: -cost for name, cost in costs.items()})

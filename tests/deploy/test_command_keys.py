@@ -1,7 +1,9 @@
 """`tandem keys` on the record of a home that nothing runs in."""
 
 import json
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,16 +23,16 @@ def test_a_key_is_made_shown_once_listed_and_revoked(tandem: Tandem, tmp_path: P
     store = Store(f"sqlite:///{tmp_path / 'record.db'}")
     found = store.read(keys.find, secret)
     assert found is not None
-    assert (found.role, found.name) == ("vote", "the web page")
+    assert (found.key.role, found.key.name) == ("vote", "the web page")
 
     listed = tandem("keys", "list", "--home", tmp_path)
-    assert found.prefix in listed.out and found.id in listed.out
+    assert found.key.prefix in listed.out and found.key.id in listed.out
     assert "the web page" in listed.out
     assert secret not in listed.out
 
-    assert tandem("keys", "revoke", found.prefix, "--home", tmp_path).exit_code == 0
+    assert tandem("keys", "revoke", found.key.prefix, "--home", tmp_path).exit_code == 0
     assert store.read(keys.find, secret) is None
-    again = tandem("keys", "revoke", found.prefix, "--home", tmp_path)
+    again = tandem("keys", "revoke", found.key.prefix, "--home", tmp_path)
     assert again.exit_code == 1
     assert "revoked already" in again.err
     store.close()
@@ -41,6 +43,45 @@ def test_json_has_the_secret_at_creation_only(tandem: Tandem, tmp_path: Path) ->
     (listed,) = json.loads(tandem("keys", "list", "--json", "--home", tmp_path).out)
     assert made["secret"].startswith(f"tdm_{made['prefix']}_")
     assert listed == {name: value for name, value in made.items() if name != "secret"}
+
+
+def test_a_key_with_an_end_and_limits_of_its_own(tandem: Tandem, tmp_path: Path) -> None:
+    began = time.time()
+    bounds = ("--expires", "30d", "--requests-per-minute", "5")
+    made = json.loads(tandem("keys", "create", "--role", "chat", *bounds, "--json", "--home", tmp_path).out)
+    assert 0 <= made["expires_at"] - began - 30 * 86_400 < 60
+    assert (made["state"], made["requests_per_minute"], made["tokens_per_minute"]) == ("active", 5, None)
+    dated = tandem("keys", "create", "--role", "chat", "--expires", "2999-12-31", "--home", tmp_path)
+    assert "good until 2999-12-31 00:00" in dated.err
+
+    def limit(*options: str) -> dict[str, Any]:
+        said: dict[str, Any] = json.loads(
+            tandem("keys", "limit", made["prefix"], *options, "--json", "--home", tmp_path).out
+        )
+        return said
+
+    assert limit("--tokens-per-minute", "900")["tokens_per_minute"] == 900
+    assert limit("--requests-per-minute", "settings")["requests_per_minute"] is None
+    said = tandem("keys", "limit", made["id"], "--requests-per-minute", "7", "--home", tmp_path).err
+    assert "7 requests a minute and 900 tokens a minute" in said
+    row = next(line for line in tandem("keys", "list", "--home", tmp_path).out.splitlines() if made["id"] in line)
+    assert "active" in row and row.split()[-3:-1] == ["7", "900"]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("create", "--role", "chat", "--expires", "soon"), "30d"),
+        (("create", "--role", "chat", "--expires", "2020-01-01"), "expired before"),
+        (("create", "--role", "chat", "--requests-per-minute", "0"), "must be from 1"),
+        (("limit", "nobody"), "say what to change"),
+        (("limit", "nobody", "--tokens-per-minute", "many"), "neither a number"),
+    ],
+)
+def test_an_end_or_a_limit_that_cannot_be(tandem: Tandem, tmp_path: Path, options: tuple[str, ...], said: str) -> None:
+    ran = tandem("keys", *options, "--home", tmp_path)
+    assert ran.exit_code == 2
+    assert said in ran.err
 
 
 def test_an_unknown_role_or_key_is_refused(tandem: Tandem, tmp_path: Path) -> None:

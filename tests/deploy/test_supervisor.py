@@ -3,6 +3,7 @@ import json
 import signal
 import socket
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from deploy.running import is_held, prepare_home
 from deploy.supervisor import PortInUse, Stack, StartFailed, free_port, is_ready, run_stack, why_silent
 from feedback.errors import Conflict
 from feedback.settings import ServeSettings, Settings
-from feedback.store import Store, keys
+from feedback.store import Store, keys, now
 
 
 def test_a_port_in_use_is_said_so() -> None:
@@ -116,7 +117,7 @@ def test_the_operators_key_is_made_once_and_read_by_its_owner_alone(tmp_path: Pa
     secret = path.read_text().strip()
     assert path.stat().st_mode & 0o777 == 0o600
     found = store.read(keys.find, secret)
-    assert found is not None and found.role == "operate"
+    assert found is not None and found.key.role == "operate"
     assert ensure_operator_key(store, tmp_path).read_text().strip() == secret
     store.close()
 
@@ -130,13 +131,26 @@ def test_a_new_record_gets_a_new_operators_key(tmp_path: Path) -> None:
     store.close()
 
 
+def test_an_expired_operators_key_is_replaced_by_the_next_start(tmp_path: Path) -> None:
+    store = Store(f"sqlite:///{tmp_path}/record.db")
+    store.migrate()
+    _, secret = store.write(keys.create, "operate", expires_at=store.read(now) + 0.2)
+    (tmp_path / "operator.key").write_text(secret + "\n")
+    while keys.state(store.read(keys.list_all)[0], store.read(now)) == "active":
+        time.sleep(0.05)
+    renewed = ensure_operator_key(store, tmp_path).read_text().strip()
+    assert renewed != secret
+    assert store.read(keys.find, renewed) is not None
+    store.close()
+
+
 def test_a_revoked_operators_key_is_replaced_by_the_next_start(tmp_path: Path) -> None:
     store = Store(f"sqlite:///{tmp_path}/record.db")
     store.migrate()
     before = ensure_operator_key(store, tmp_path).read_text().strip()
     found = store.read(keys.find, before)
     assert found is not None
-    store.write(keys.revoke, found.id)
+    store.write(keys.revoke, found.key.id)
     after = ensure_operator_key(store, tmp_path).read_text().strip()
     assert after != before and store.read(keys.find, after) is not None
     store.close()

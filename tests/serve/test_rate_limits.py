@@ -10,6 +10,7 @@ import pytest
 from redis import Redis
 
 from feedback.settings import ServeSettings
+from feedback.store import keys
 from serve.chat.rate_limits import RateLimits, Window, _name, duration
 from serve.chat.request import ChatRequest, parse
 from serve.errors import RateLimited
@@ -94,6 +95,30 @@ async def test_a_chat_larger_than_the_limit_waits_for_all_of_it_and_not_for_ever
         await limits.charge("key", asked(max_tokens=1), 4)
 
 
+async def test_a_keys_own_limits_take_the_place_of_those_for_all() -> None:
+    limits = RateLimits(ServeSettings(requests_per_minute=1, tokens_per_minute=1000), NOWHERE, Clock())
+    own = {"requests": 2}
+    for left in ("1", "0"):
+        charge = await limits.charge("key", asked(max_tokens=10), 40, own)
+        assert charge.headers["x-ratelimit-limit-requests"] == "2"
+        assert charge.headers["x-ratelimit-remaining-requests"] == left
+        assert charge.headers["x-ratelimit-limit-tokens"] == "1000"
+    with pytest.raises(RateLimited, match="this key may use 2 requests a minute"):
+        await limits.charge("key", asked(max_tokens=10), 40, own)
+    await limits.charge("another key", asked(max_tokens=10), 40)
+    with pytest.raises(RateLimited, match="1 requests a minute"):
+        await limits.charge("another key", asked(max_tokens=10), 40)
+
+
+async def test_a_keys_own_limit_of_tokens_is_settled_where_the_settings_have_none() -> None:
+    limits = RateLimits(ServeSettings(), NOWHERE, Clock())
+    assert (await limits.charge("another key", asked(), 40)).headers == {}
+    charge = await limits.charge("key", asked(max_tokens=450), 40, {"tokens": 1000})
+    limits.settle("key", charge, 30)
+    charge = await limits.charge("key", asked(max_tokens=100), 40, {"tokens": 1000})
+    assert charge.headers["x-ratelimit-remaining-tokens"] == "860"
+
+
 async def test_two_processes_count_as_one_and_a_hung_redis_stops_neither(tmp_path: Path) -> None:
     settings, clock = ServeSettings(requests_per_minute=4), Clock()
     with redis_server(tmp_path / "home") as (url, process):
@@ -164,8 +189,17 @@ def test_over_the_wire(tandem: Tandem) -> None:
             refused = client.post("/v1/chat/completions", json=body)
         with tandem.client("vote") as client:
             assert client.post("/v1/chat/completions", json=body).status_code == 200
+            assert client.post("/v1/chat/completions", json=body).status_code == 200
+            assert client.post("/v1/chat/completions", json=body).status_code == 429
+        _, own = tandem.store.write(keys.create, "chat", requests_per_minute=3)
+        with tandem.client(headers={"authorization": f"Bearer {own}"}) as client:
+            its_own = [client.post("/v1/chat/completions", json=body) for _ in range(4)]
     finally:
         gateway.rate_limits = usual
+    assert [answer.status_code for answer in its_own] == [200, 200, 200, 429]
+    assert [answer.headers["x-ratelimit-remaining-requests"] for answer in its_own] == ["2", "1", "0", "0"]
+    assert {answer.headers["x-ratelimit-limit-requests"] for answer in its_own} == {"3"}
+    assert "this key may use 3 requests a minute" in its_own[-1].json()["error"]["message"]
     assert (first.status_code, streamed.status_code, refused.status_code) == (200, 200, 429)
     assert refused.json()["error"]["code"] == "rate_limit_exceeded"
     assert 1 <= int(refused.headers["retry-after"]) <= 120

@@ -41,7 +41,7 @@ def test_a_revoked_key_leads_back_to_the_sign_in(quiet: Tandem, visitors: Visito
     expect(page.get_by_text("No open pairs")).to_be_visible()
     key = quiet.store.read(keys.find, quiet.secrets["vote"])
     assert key is not None
-    quiet.store.write(keys.revoke, key.id)
+    quiet.store.write(keys.revoke, key.key.id)
     page.wait_for_timeout(1500)
     page.get_by_role("button", name="Look again").click()
     expect(page.get_by_label("Your key")).to_be_visible()
