@@ -26,6 +26,11 @@ def new_id(prefix: str) -> str:
     return f"{prefix}_{fresh:032x}"
 
 
+def earliest(prefix: str, at: float) -> str:
+    """The least id of this kind that can have been made at that time, in seconds since the epoch, or later."""
+    return f"{prefix}_{round(1000 * at) << RANDOM_BITS:032x}"
+
+
 def new_id_beside(other: str) -> str:
     """A fresh id of the same kind that looks as if it was made in the same moment as `other`."""
     prefix, _, digits = other.rpartition("_")

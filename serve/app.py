@@ -23,8 +23,10 @@ from serve.routes import (
     policies,
     raters,
     ratings,
+    samples,
     session,
     traffic,
+    usage,
     votes,
 )
 
@@ -76,11 +78,13 @@ def create_app(settings: Settings) -> FastAPI:
         chat,
         comparisons,
         votes,
+        samples,
         policies,
         traffic,
         iterations,
         ratings,
         raters,
+        usage,
         session,
         audit,
     ):

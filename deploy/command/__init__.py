@@ -24,6 +24,7 @@ from deploy.command import (
     raters,
     ratings,
     report,
+    samples,
     simulate,
     stack,
     votes,
@@ -64,6 +65,7 @@ app.command()(prune.prune)
 app.add_typer(iterations.app, name="iterations")
 app.add_typer(policies.app, name="policies")
 app.add_typer(votes.app, name="votes")
+app.add_typer(samples.app, name="samples")
 app.add_typer(raters.app, name="raters")
 app.add_typer(keys.app, name="keys")
 app.add_typer(audit.app, name="audit")

@@ -1,4 +1,4 @@
-"""`tandem keys`: make, list, limit and revoke API keys, on the record itself."""
+"""`tandem keys`: make, list, limit and revoke API keys, and see what each used, on the record itself."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,7 +10,7 @@ from feedback.errors import InvalidRequest
 if TYPE_CHECKING:
     from feedback.schema import Key
 
-app = typer.Typer(help="Make, list, limit and revoke API keys.", no_args_is_help=True)
+app = typer.Typer(help="Make, list, limit and revoke API keys, and see what each used.", no_args_is_help=True)
 
 KeyName = Annotated[str, typer.Argument(metavar="KEY", help="The key's id or prefix, as `tandem keys list` shows it.")]
 SETTINGS = "settings"
@@ -80,6 +80,41 @@ def list_keys(json: Json = False, home: Home = None) -> None:
         for key in known
     ]  # fmt: skip
     print_table(("KEY", "ROLE", "NAME", "STATE", "CREATED", "ENDS", "REQUESTS/MIN", "TOKENS/MIN", "ID"), rows)
+
+
+@app.command("usage")
+def usage(
+    key: Annotated[
+        str | None, typer.Argument(metavar="[KEY]", help="Only of this key, by its id or prefix.", show_default=False)
+    ] = None,
+    since: Annotated[
+        str, typer.Option(metavar="TIME", help="From that day on: so long ago (30d), or a date such as 2026-03-01.")
+    ] = "7d",
+    json: Json = False,
+    home: Home = None,
+) -> None:
+    """Show what each key used, by day (UTC): chats with their tokens, comparisons, votes."""
+    from deploy.command.moments import ago
+    from deploy.command.output import print_json, print_table
+    from deploy.command.record import open_record
+    from feedback.store import keys, now
+    from feedback.store import usage as uses
+
+    with open_record(home, must_exist=True) as (store, _):
+        key_id = None if key is None else store.read(keys.known, key).id
+        days = store.read(uses.since, ago(since, store.read(now), "since"), key_id)
+    used = [(day.date.isoformat(), one) for day in days for one in day.used]
+    if json:
+        print_json([{"day": day, **uses.described(one)} for day, one in used])
+        return
+    rows = [
+        (
+            day, one.key.prefix, one.key.name or None,
+            one.chats, one.prompt_tokens, one.reply_tokens, one.comparisons, one.votes,
+        )
+        for day, one in used
+    ]  # fmt: skip
+    print_table(("DAY", "KEY", "NAME", "CHATS", "PROMPT TOKENS", "REPLY TOKENS", "COMPARISONS", "VOTES"), rows)
 
 
 @app.command("limit")

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from feedback.ids import new_id
 from feedback.schema import Comparison, Sample, Vote
-from feedback.store import counting, insert
+from feedback.store import counting, insert, page
 
 LOOKED_BACK = 500
 """Among how many of the newest replies to one prompt the parent of a sample is looked for: a prompt such as "hi" may
@@ -149,6 +149,26 @@ def are_of(key_id: str, name: str) -> ColumnElement[bool]:
     """Whether samples are replies to the chats of the person who is known under this key by this name."""
     itself = Sample.user.is_(None) | (Sample.user == "")
     return and_(Sample.key_id == key_id, itself if name == "" else Sample.user == name)
+
+
+def of_request(
+    session: Session, request_id: str, *, key_id: str | None = None, limit: int, after: str | None = None
+) -> tuple[list[tuple[Sample, str | None]], bool]:
+    """The replies to the requests of this id, of all keys or one, in the order in which they were begun, each with the
+    comparison that it is a side of; and whether more follow."""
+    statement = select(Sample).where(Sample.request_id == request_id)
+    if key_id is not None:
+        statement = statement.where(Sample.key_id == key_id)
+    found, more = page(session, statement, Sample.id, limit=limit, after=after, order="asc")
+    ids = [sample.id for sample in found]
+    sides: dict[str, str] = {}
+    # One side and then the other, as in `close`. Not on the condition that they repeat no pair: by that SQLite would
+    # look at every one that there is.
+    for side in (Comparison.sample_0, Comparison.sample_1):
+        pairs = session.scalars(select(Comparison).where(side.in_(ids)))
+        asked_for = [pair for pair in pairs if pair.repeat_of is None]
+        sides |= {shown: pair.id for pair in asked_for for shown in (pair.sample_0, pair.sample_1)}
+    return [(sample, sides.get(sample.id)) for sample in found], more
 
 
 def get(session: Session, sample_id: str) -> Sample | None:

@@ -123,6 +123,7 @@ class Completion:
             for generation in self.generations
             for reply in generation.replies
         ]
+        self._count(rows)
         for generation in self.generations:
             metrics.replies.labels(status).inc()
             metrics.tokens.labels("prompt").inc(generation.reply.usage["prompt_tokens"])
@@ -138,6 +139,12 @@ class Completion:
             comparison_id=self.comparison_id,
         )
         await self._gateway.recorder.add(rows, comparison)
+
+    def _count(self, rows: list[Sample]) -> None:
+        """What the chat used, as `usage` says it; of replies that did not end, what was written."""
+        rows[0].prompt_tokens = self.usage()["prompt_tokens"]
+        for row in rows:
+            row.reply_tokens = max((row.usage or {}).get("completion_tokens", 0), len(row.token_ids or ()))
 
     def _tranche(self, pair: tuple[Sample, Sample]) -> str:
         """As in the paper: drawn from the starting policy, by rejection sampling, or from policies trained since."""

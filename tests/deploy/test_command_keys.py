@@ -2,13 +2,15 @@
 
 import json
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from feedback.store import Store, keys
+from feedback.store import Store, keys, samples
 from tests.deploy.command_line import Tandem, in_process
+from tests.feedback.record import sample
 
 
 @pytest.fixture
@@ -66,6 +68,37 @@ def test_a_key_with_an_end_and_limits_of_its_own(tandem: Tandem, tmp_path: Path)
     assert "7 requests a minute and 900 tokens a minute" in said
     row = next(line for line in tandem("keys", "list", "--home", tmp_path).out.splitlines() if made["id"] in line)
     assert "active" in row and row.split()[-3:-1] == ["7", "900"]
+
+
+def test_what_keys_used_by_day(tandem: Tandem, tmp_path: Path) -> None:
+    made = [
+        json.loads(tandem("keys", "create", "--role", "chat", "--name", name, "--json", "--home", tmp_path).out)
+        for name in ("one", "other")
+    ]
+    store = Store(f"sqlite:///{tmp_path / 'record.db'}")
+    rows = [
+        sample(key_id=key["id"], created_at=key["created_at"], prompt_tokens=3, reply_tokens=tokens)
+        for key, tokens in zip(made, (5, 7), strict=True)
+    ]
+    store.write(samples.add, rows)
+    store.close()
+    day = datetime.fromtimestamp(made[0]["created_at"], UTC).date().isoformat()
+
+    def used(*options: str) -> list[dict[str, Any]]:
+        said: list[dict[str, Any]] = json.loads(tandem("keys", "usage", *options, "--json", "--home", tmp_path).out)
+        return said
+
+    assert [(one["day"], one["name"], one["chats"], one["reply_tokens"]) for one in used()] == [
+        (day, "one", 1, 5),
+        (day, "other", 1, 7),
+    ]
+    assert [one["name"] for one in used(made[1]["prefix"], "--since", "2026-01-01")] == ["other"]
+    assert used("--since", "2999-01-01") == []
+    table = tandem("keys", "usage", "--home", tmp_path).out.splitlines()
+    assert table[0].split()[:3] == ["DAY", "KEY", "NAME"]
+    assert table[1].split() == [day, made[0]["prefix"], "one", "1", "3", "5", "0", "0"]
+    assert tandem("keys", "usage", "nobody", "--home", tmp_path).exit_code == 3
+    assert tandem("keys", "usage", "--since", "long", "--home", tmp_path).exit_code == 2
 
 
 @pytest.mark.parametrize(

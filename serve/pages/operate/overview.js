@@ -3,6 +3,7 @@ import { announce } from "../announce.js";
 import { get, listAll, Refused } from "../api.js";
 import { element } from "../element.js";
 import { auditSection } from "./audit.js";
+import { findRequestSection } from "./find_request.js";
 import { FindVotes } from "./find_votes.js";
 import { firstSteps } from "./first_steps.js";
 import { glance } from "./glance.js";
@@ -13,6 +14,7 @@ import { readMetrics } from "./metrics.js";
 import { RatersSection } from "./raters.js";
 import { RatingsSection } from "./ratings.js";
 import { TrafficForm } from "./traffic.js";
+import { usageSection } from "./usage.js";
 import { versionsTable } from "./versions.js";
 
 const LOOK_INTERVAL_MS = 4000;
@@ -109,6 +111,8 @@ export class Overview {
         this.raters.node,
         this.votes.node,
         section("Iterations", this.iterations),
+        usageSection(),
+        findRequestSection(),
         auditSection(),
       ]),
     );

@@ -1,0 +1,82 @@
+// Finding what was recorded for a request, by the id that its answer carried.
+import { get, Refused } from "../api.js";
+import { element } from "../element.js";
+import { when } from "./figures.js";
+import { facts, help, section, shortId } from "./section.js";
+
+/** A section with a form. */
+export function findRequestSection() {
+  const id = element("input", { id: "request-id", maxlength: 128, pattern: "[A-Za-z0-9_.:\\-]+", required: true, autocomplete: "off", placeholder: "req_…" });
+  const button = element("button", { type: "submit" }, "Look up");
+  const result = element("div", { class: "stack", role: "status" });
+  return section(
+    "Requests",
+    help("What was recorded for a request, by the ", element("code", {}, "x-request-id"), " that stood in its answer."),
+    element(
+      "form",
+      {
+        class: "find-request",
+        onsubmit: async (event) => {
+          event.preventDefault();
+          button.disabled = true;
+          await find(id.value.trim(), result).finally(() => (button.disabled = false));
+        },
+      },
+      element("div", { class: "field" }, element("label", { for: id.id }, "Request id"), id),
+      button,
+    ),
+    result,
+  );
+}
+
+async function find(id, result) {
+  try {
+    const { data } = await get(`/v1/samples?request_id=${encodeURIComponent(id)}`);
+    result.replaceChildren(
+      ...(data.length ? data.map(recorded) : [element("p", { class: "none" }, "Nothing is recorded for this request.")]),
+    );
+  } catch (error) {
+    if (!(error instanceof Refused)) throw error;
+    result.replaceChildren(element("p", { class: "problem" }, `It cannot be looked up: ${error.message}.`));
+  }
+}
+
+/** One reply, after the conversation that it answers, unless that stands above already. */
+function recorded(reply, at, all) {
+  const { usage } = reply;
+  const asked = (one) => JSON.stringify(one.messages);
+  const told = at > 0 && asked(all[at - 1]) === asked(reply);
+  return element(
+    "article",
+    { class: "sample" },
+    facts([
+      ["Asked", when(reply.created)],
+      ["Key", shortId(reply.key_id)],
+      reply.user && ["For", reply.user],
+      ["Version", version(reply)],
+      ["Ended", [reply.status, reply.finish_reason].filter(Boolean).join(", ")],
+      usage && ["Tokens", `${usage.prompt_tokens} read, ${usage.completion_tokens} written`],
+      ["Sample", shortId(reply.id)],
+    ]),
+    [...(told ? [] : reply.messages), reply.message].map(({ role, content, ...rest }) =>
+      element(
+        "div",
+        { class: "side" },
+        element("header", {}, role),
+        element("div", { class: "prose plain" }, text(content, rest)),
+      ),
+    ),
+  );
+}
+
+function version({ version, mixed, comparison_id: pair }) {
+  if (pair) return element("span", { title: `A side of ${pair}: raters are not to know` }, "hidden, of a pair");
+  return version ?? (mixed ? "several" : "none");
+}
+
+/** What a message says; of one that says no text, its parts. */
+function text(content, rest) {
+  if (typeof content === "string" && content) return content;
+  const parts = Object.fromEntries(Object.entries({ content, ...rest }).filter(([, part]) => part));
+  return Object.keys(parts).length ? JSON.stringify(parts, null, 2) : "(nothing)";
+}

@@ -1,0 +1,73 @@
+// What each key used in the last days.
+import { get, Refused } from "../api.js";
+import { element } from "../element.js";
+import { whole } from "./figures.js";
+import { help, section } from "./section.js";
+import { sortableTable } from "./sortable.js";
+
+const SPANS = [[1, "today"], [7, "the last 7 days"], [30, "the last 30 days"]];
+const COUNTS = [
+  ["Chats", "chats"],
+  ["Prompt tokens", "prompt_tokens"],
+  ["Reply tokens", "reply_tokens"],
+  ["Comparisons", "comparisons"],
+  ["Votes", "votes"],
+];
+
+/** A section that fills itself. */
+export function usageSection() {
+  const content = element("div");
+  const span = element(
+    "select",
+    { id: "usage-span", onchange: () => fill(content, span.value) },
+    SPANS.map(([days, name]) => element("option", { value: days, selected: days === 7 }, name)),
+  );
+  fill(content, span.value);
+  return section(
+    "Use by key",
+    help("Days are UTC's. ", element("code", {}, "tandem keys usage"), " shows them one by one."),
+    element("div", { class: "field" }, element("label", { for: span.id }, "Over"), span),
+    content,
+  );
+}
+
+async function fill(content, days) {
+  content.dataset.days = days;
+  let drawn;
+  try {
+    drawn = table((await get(`/v1/usage?limit=${days}`)).data);
+  } catch (error) {
+    if (!(error instanceof Refused)) throw error;
+    drawn = element("p", { class: "problem", role: "alert" }, `Use cannot be read: ${error.message}.`);
+  }
+  // Another span may have been chosen meanwhile.
+  if (content.dataset.days === days) content.replaceChildren(drawn);
+}
+
+function table(days) {
+  const keys = new Map();
+  for (const one of days.flatMap((day) => day.keys)) {
+    const sum = keys.get(one.key_id) ?? { ...one, ...Object.fromEntries(COUNTS.map(([, count]) => [count, 0])) };
+    for (const [, count] of COUNTS) sum[count] += one[count];
+    keys.set(one.key_id, sum);
+  }
+  if (keys.size === 0) return element("p", { class: "none" }, "No key was used.");
+  return sortableTable({
+    caption: "Use by key",
+    rows: [...keys.values()],
+    by: 1,
+    columns: [
+      {
+        name: "Key",
+        value: (key) => key.name || key.prefix,
+        cell: (key) => element("span", { title: `${key.prefix}, ${key.key_id}` }, key.name || key.prefix),
+      },
+      ...COUNTS.map(([name, count]) => ({
+        name,
+        numeric: true,
+        value: (key) => key[count],
+        cell: (key) => whole(key[count]),
+      })),
+    ],
+  });
+}
