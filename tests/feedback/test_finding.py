@@ -101,3 +101,15 @@ def test_what_is_found_is_what_is_exported(store: Store, cast: dict[str, str]) -
     assert chosen == ["5", "6"]
     assert export_votes(store, out, "trl", Wanted(text="done", version=3)).written == 2, "the pair and its rewriting"
     assert export_votes(store, out, "trl", Wanted(preferred="tie")).left_out == {"preferred is tie": 1}
+
+
+@pytest.mark.parametrize(
+    "text", ["plain", 'a "quote"', "back\\slash", "two\nlines", "caf\u00e9", "100%_", "a/b", "\x7f", "parts"]
+)
+def test_whatever_stands_in_a_conversation_is_found(store: Store, text: str) -> None:
+    said = [{"type": "text", "text": f"so {text} it is"}] if text == "parts" else f"so {text} it is"
+    for content in (said, "something else"):
+        pair = add_comparison(store, sample(messages=[{"role": "user", "content": content}]))
+        store.write(votes.put, pair, judgement(), key_id="key_a", sees_all=False, rater="ann")
+    found, _ = store.read(finding.find, Wanted(text=text), limit=9)
+    assert len(found) == 1
