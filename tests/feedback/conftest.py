@@ -38,14 +38,14 @@ def migrated_database(postgres: PostgresServer) -> str:
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    """An empty, migrated record."""
+    """An empty, migrated record. Nothing is flushed to the disk, as the tests' Postgres flushes nothing."""
     if request.param == "postgres":
         like = request.getfixturevalue("migrated_database")
         url = request.getfixturevalue("postgres").new_database(like)
     else:
         file = shutil.copy(request.getfixturevalue("migrated_file"), tmp_path / "record.db")
         url = f"sqlite:///{file}"
-    store = Store(url)
+    store = Store(url, flushes=request.param == "postgres")
     yield store
     store.close()
 

@@ -115,14 +115,15 @@ def test_who_need_not_flush_does_not_and_who_leaves_the_log_to_others_does(store
         with store.engine.connect() as connection:
             return [connection.exec_driver_sql(name).scalar_one() for name in names]
 
-    other = Store(store.database_url, flushes=False, checkpoints=False)
+    usual, other = Store(store.database_url), Store(store.database_url, flushes=False, checkpoints=False)
     if store.engine.dialect.name == "sqlite":
         names = ("PRAGMA synchronous", "PRAGMA wal_autocheckpoint")
-        assert said(store, *names) == [2, 1000]
+        assert said(usual, *names) == [2, 1000]
         assert said(other, *names) == [1, 16_000]
     else:
-        assert said(store, "SHOW synchronous_commit") == ["on"]
+        assert said(usual, "SHOW synchronous_commit") == ["on"]
         assert said(other, "SHOW synchronous_commit") == ["off"]
+    usual.close()
     other.close()
 
 
