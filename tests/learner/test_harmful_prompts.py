@@ -1,6 +1,7 @@
 """Which prompts ask for harm: said by what people judge them under, or else by the preference model."""
 
 import random
+from functools import cache
 
 import pytest
 import torch
@@ -38,6 +39,7 @@ def prompts_of(votes: list[VotedComparison]) -> list[VotedPrompt]:
     return voted_prompts((vote.messages, vote.objective) for vote in votes)
 
 
+@cache
 def known() -> dict[str, Prompt]:
     return {prompt.text: prompt for prompt in training_prompts()}
 
