@@ -19,7 +19,8 @@ class AdaptiveKL:
     """A proportional controller on the log of the coefficient.
 
     coefficient <- coefficient (1 + clip(KL / target - 1, -0.2, 0.2) episodes / horizon). Source: Ziegler et al. 2019,
-    "Fine-tuning language models from human preferences", section 2.2.
+    "Fine-tuning language models from human preferences", section 2.2. A step of more episodes than the horizon moves it
+    as if by the horizon: at five times as many it would be zero or less, and pay for going astray.
     """
 
     coefficient: float
@@ -29,5 +30,5 @@ class AdaptiveKL:
     def after(self, kl_nats: float, episodes: int) -> "AdaptiveKL":
         """The controller for the next step, after `episodes` replies of mean KL `kl_nats`."""
         error = min(max(kl_nats / self.target_nats - 1, -0.2), 0.2)
-        coefficient = self.coefficient * (1 + error * episodes / self.horizon_episodes)
+        coefficient = self.coefficient * (1 + error * min(1.0, episodes / self.horizon_episodes))
         return AdaptiveKL(coefficient, self.target_nats, self.horizon_episodes)

@@ -15,3 +15,8 @@ def test_fixed_stays():
 )
 def test_adaptive_moves_by_at_most_a_fifth_of_the_horizon_share(kl, expected):
     assert AdaptiveKL(0.1, 4.0, 1000).after(kl, 250).coefficient == pytest.approx(expected)
+
+
+def test_a_step_beyond_the_horizon_never_turns_the_penalty_into_a_reward():
+    for kl, expected in ((0.0, 0.08), (40.0, 0.12)):
+        assert AdaptiveKL(0.1, 4.0, 50).after(kl, 256).coefficient == pytest.approx(expected)
