@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from feedback.automatic import Step
+from feedback.automatic import Do, Step
 from feedback.errors import (
     Conflict,
     EngineUnavailable,
@@ -17,6 +17,7 @@ from feedback.errors import (
 )
 from feedback.operating_settings import AutomaticSettings, GateSettings
 from feedback.store import audit
+from feedback.store.traffic import Shares
 from serve.autopilot import Autopilot
 from serve.record import Record
 
@@ -26,33 +27,40 @@ class Fails:
 
     def __init__(self, error: TandemError) -> None:
         self.error = error
+        self.shared: list[Any] = []
 
     async def promote(self, *_: Any) -> None:
         raise self.error
 
-    async def put(self, *_: Any, **__: Any) -> None:
-        """Nobody is compared with anybody."""
+    async def put(self, shares: Shares, **said: Any) -> None:
+        self.shared.append((shares, said))
 
 
-async def take(record: Record, error: TandemError) -> list[str]:
-    """What is in the audit after a promotion that ended so."""
+async def take(record: Record, error: TandemError, do: Do = "promote") -> tuple[list[str], list[Any]]:
+    """What is in the audit after a step that ended so, and what shares were set."""
     parts: Any = Fails(error)
     autopilot = Autopilot(AutomaticSettings(enabled=True), GateSettings(), record, parts, parts)
-    try:
-        await autopilot._take(Step("promote", 1, "it won"))
-    except TandemError as raised:
-        assert raised is error
+    await autopilot._take(Step(do, 1, "it won"))
     entries, _ = await record.read(audit.list_page, limit=6, after=None, order="desc")
-    return [entry.action for entry in entries]
+    return [f"{entry.action} {entry.subject}: {entry.reason}" for entry in entries], parts.shared
 
 
 @pytest.mark.parametrize("kind", [Conflict, EngineUnavailable, LeaseLost, RecordUnavailable, StorageUnavailable])
 async def test_it_waits(record: Record, kind: type[TandemError]) -> None:
-    assert await take(record, kind("not now")) == []
+    with pytest.raises(kind, match="not now"):
+        await take(record, kind("not now"))
+    assert await record.read(audit.newest) is None
 
 
 async def test_what_cannot_be_served_is_given_up(record: Record) -> None:
-    assert len(await take(record, PolicyInvalid("it holds no weights"))) == 1
+    told, shared = await take(record, PolicyInvalid("it holds no weights"))
+    assert told == ["automatic.give_up v1: it holds no weights"]
+    assert shared == [(Shares(), {"actor": "rule", "reason": "it holds no weights"})]
+
+
+async def test_a_challenger_that_serves_is_not_given_up(record: Record) -> None:
+    told, shared = await take(record, Conflict("not asked"), "clear")
+    assert (told, shared) == ([], [(Shares(), {"actor": "rule", "reason": "it won"})])
 
 
 async def test_it_looks_again_whatever_has_gone_wrong(record: Record, monkeypatch: pytest.MonkeyPatch) -> None:
