@@ -52,8 +52,9 @@ REFRESH_INTERVAL_S = 1.0
 SHORTEST_ROUND_S = 0.05
 # A version that could not be loaded here is tried again after this time.
 FOLLOW_AGAIN_S = 30.0
-# An engine ends a reply within a second, or never (`serve.engine.client`); then the record needs a moment.
-LAST_CHATS_S = 3.0
+# An engine ends a reply within a second, or never (`serve.engine.client`); then the record needs a moment. What was
+# loaded to be promoted is put back in about as much.
+LAST_S = 3.0
 
 
 class Gateway:
@@ -84,7 +85,7 @@ class Gateway:
         flipping = Flipping(self.pool, loader, folders, settings.engine, self.bell, self.metrics)
         self.presence = Presence(self.record, self.pool, engines, settings.run_dir)
         others = OtherHosts(self.record, self.presence, settings.engine, self.bell, self.metrics)
-        changing = Changing(self.record, settings.engine.swap_timeout_s)
+        self._changing = changing = Changing(self.record, settings.engine.swap_timeout_s)
         self.promoter = Promoter(
             self.pool, flipping, self.record, self.presence, others, self.metrics, settings.gate, changing
         )
@@ -128,10 +129,13 @@ class Gateway:
         tasks = self._tasks if self._part is None else [*self._tasks, self._part]
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        if self._chats:
-            # The server has cancelled them, and does not wait until what was written of their replies is recorded.
-            await asyncio.wait(self._chats, timeout=LAST_CHATS_S)
+        # The server has cancelled the chats and what was asked to be promoted, and does not wait until what was written
+        # is recorded and the engines are as they were.
+        last: set[asyncio.Task[Any]] = {*tasks, *self._chats}
+        if self._changing.asking is not None:
+            last.add(self._changing.asking)
+        if last:
+            await asyncio.wait(last, timeout=LAST_S)
         await self.challengers.stop()
         await self.presence.stop()
         await self.supervision.stop()

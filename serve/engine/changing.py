@@ -6,6 +6,7 @@ refused only while something else that was asked for is under way.
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from typing import Any
 
 from feedback.errors import Conflict, EngineUnavailable
 from serve.engine.fence import Fence
@@ -20,7 +21,8 @@ class Changing:
         self._passing_fence = Fence(record, in_passing=True)
         self._lock = asyncio.Lock()
         self._patience_s = patience_s
-        self._asked = False
+        # Who makes a change that was asked for, until it is made or put back.
+        self.asking: asyncio.Task[Any] | None = None
 
     @property
     def busy(self) -> bool:
@@ -32,9 +34,9 @@ class Changing:
         asked for, here or through another process, is under way, EngineUnavailable when the engines are not free in
         time.
         """
-        if self._asked:
+        if self.asking is not None:
             raise Conflict("another promotion is under way; wait until it has ended")
-        self._asked = True
+        self.asking = asyncio.current_task()
         try:
             async with contextlib.AsyncExitStack() as holding:
                 try:
@@ -49,7 +51,7 @@ class Changing:
                     ) from None
                 yield epoch
         finally:
-            self._asked = False
+            self.asking = None
 
     @contextlib.asynccontextmanager
     async def in_passing(self) -> AsyncIterator[None]:

@@ -293,18 +293,31 @@ class EngineClient:
     async def drain(self, held: str | None, timeout_s: float) -> None:
         """Let nothing in, from whichever process, and wait for what is in flight.
 
-        Raises EngineUnavailable when that does not end in time: it takes chats for `held` again then; and EngineLost.
+        Raises EngineUnavailable when that does not end in time, and EngineLost. After the first, and when it is
+        cancelled, the engine takes chats for `held` again.
         """
-        # Should this process die half-way, nobody takes the engine for one that holds a version.
-        await self.name_weights(UNFINISHED, timeout_s)
+        try:
+            # Should this process die half-way, nobody takes the engine for one that holds a version.
+            await self.name_weights(UNFINISHED, timeout_s)
+            await self._pause(held, timeout_s)
+        except asyncio.CancelledError:
+            if held is not None:
+                with contextlib.suppress(EngineLost):
+                    await self._go_on_with(held, timeout_s)
+            raise
+
+    async def _pause(self, held: str | None, timeout_s: float) -> None:
         try:
             await self._call("/pause?mode=wait", {}, timeout_s)
         except EngineLost:
             if held is None:
                 raise
-            await self.resume(timeout_s)
-            await self.name_weights(held, timeout_s)
+            await self._go_on_with(held, timeout_s)
             raise EngineUnavailable("the replies in flight did not end in time; nothing was changed") from None
+
+    async def _go_on_with(self, held: str, timeout_s: float) -> None:
+        await self.resume(timeout_s)
+        await self.name_weights(held, timeout_s)
 
     async def reload(self, folder: Path, timeout_s: float, *, gently: bool = False) -> None:
         """Load the weights in `folder` in place of those it has; it is drained, and goes by no version's name until

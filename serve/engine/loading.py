@@ -3,6 +3,7 @@ and the engine proves that it serves them. Where chats have to wait for that, th
 before, and only change places with them.
 """
 
+import asyncio
 import contextlib
 import logging
 import time
@@ -112,7 +113,7 @@ class Loader:
             await self._load_held(slot, base, self._settings.swap_timeout_s)
             if base is not policy:
                 await self._adapters.add(slot, policy)
-        except TandemError:
+        except (TandemError, asyncio.CancelledError):
             if slot.state != "ready" and held_before is not None:
                 await self.put_back(slot, held_before, adapters_before)
             raise
@@ -154,7 +155,7 @@ class Loader:
         try:
             with self._metrics.swap_step_seconds.labels("drain").time():
                 await self._drain(slot, drain_timeout_s)
-        except EngineUnavailable:
+        except (EngineUnavailable, asyncio.CancelledError):
             self.open(slot)
             raise
         try:

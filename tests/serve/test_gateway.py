@@ -1,12 +1,16 @@
 """What goes on in one API process beside its requests."""
 
+import asyncio
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from feedback.errors import RecordUnavailable
-from feedback.store import policies
+from feedback.settings import load_settings
+from feedback.store import Store, leases, policies
+from serve.gateway import Gateway
 from tests.serve.conftest import Tandem
 
 PATIENCE_S = 30.0
@@ -50,3 +54,29 @@ def test_engines_are_started_though_the_record_went_away_meanwhile(
         assert time.monotonic() < deadline, "nobody starts the engines"
         time.sleep(0.05)
     assert len(asked) == 2
+
+
+async def test_the_end_waits_until_what_was_to_be_promoted_is_put_back(tmp_path: Path) -> None:
+    settings = load_settings(home=tmp_path)
+    gateway, put_back = Gateway(settings), list[str]()
+    await gateway.start()
+
+    async def promote() -> None:
+        async with gateway.promoter._changing.asked():
+            try:
+                await asyncio.Event().wait()
+            finally:
+                await asyncio.sleep(0.3)
+                put_back.append("put back")
+
+    promoting = asyncio.create_task(promote())
+    async with asyncio.timeout(PATIENCE_S):
+        while not gateway.promoter.busy:
+            await asyncio.sleep(0.01)
+    # As the server does when the drain has taken too long.
+    promoting.cancel()
+    await gateway.stop()
+    assert put_back == ["put back"] and promoting.cancelled()
+    store = Store(settings.record_url)
+    assert not store.read(leases.held, leases.ENGINES)
+    store.close()

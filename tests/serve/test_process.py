@@ -1,5 +1,6 @@
 """The API process as one, over a single engine: changing weights in place, draining, coming back after a kill."""
 
+import asyncio
 import json
 import os
 import signal
@@ -18,8 +19,9 @@ import pytest
 from feedback import manifest
 from feedback.schema import Sample
 from feedback.settings import Settings, load_settings
-from feedback.store import Store, policies
-from tests.serve.conftest import ROOT, STARTING_POLICY, LauncherProcess, make_home
+from feedback.store import Store, leases, policies
+from serve.engine.swap import Change
+from tests.serve.conftest import ROOT, STARTING_POLICY, LauncherProcess, ServerThread, make_home
 from tests.serve.spoiling import add_candidate, spoiled_version
 from tests.serve.test_chat import chat
 
@@ -128,6 +130,17 @@ def engine_pid(process: Process) -> int:
         return int(json.loads(connection.makefile().readline())["slots"][0]["pid"])
 
 
+def end(process: Process) -> None:
+    process.process.send_signal(signal.SIGTERM)
+    process.process.wait(timeout=30)
+
+
+def restart(process: Process) -> None:
+    end(process)
+    process.start()
+    process.wait_until_ready(120)
+
+
 def test_weights_change_in_place_and_nobody_fails(process: Process, store: Store) -> None:
     stopping, failures, ids = threading.Event(), list[str](), list[str]()
 
@@ -216,6 +229,41 @@ def test_sigterm_lets_replies_in_flight_end(process: Process, store: Store) -> N
     assert process.process.wait(timeout=30) in (0, -signal.SIGTERM)
     (row,) = store.read(lambda session: session.query(Sample).filter(Sample.request_id == request_id).all())
     assert row.status == "complete" and len(row.token_ids) == 200
+
+
+@pytest.mark.parametrize("cut_off", ["while it is drained", "while weights change"])
+def test_a_promotion_that_is_cancelled_leaves_the_only_engine_with_what_it_held(
+    process: Process, store: Store, cut_off: str
+) -> None:
+    assert promote(process, "v0").status_code == 200
+    before = engine_pid(process)
+    end(process)
+    server = ServerThread(process.settings)
+    server.start()
+    gateway = server.app.state.gateway
+    slot = gateway.pool.slots[0]
+
+    async def cancel_in_the_midst() -> None:
+        promoting = asyncio.create_task(gateway.promoter.promote(1, Change("promote", "test", False, "test")))
+        while slot.state != "held" or (cut_off == "while weights change" and slot.version is not None):
+            assert not promoting.done()
+            await asyncio.sleep(0)
+        promoting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await promoting
+
+    try:
+        while slot.state != "ready" or not gateway.pool.is_open:
+            time.sleep(0.1)
+        asyncio.run_coroutine_threadsafe(cancel_in_the_midst(), gateway._tasks[0].get_loop()).result(60)
+        with httpx.Client(headers={"authorization": f"Bearer {process.secret}"}, trust_env=False, timeout=60) as client:
+            said = client.post(f"{server.url}/v1/chat/completions", json=chat()).json()
+        assert said["system_fingerprint"] == "v0" and slot.state == "ready"
+        assert not store.read(leases.held, leases.ENGINES)
+    finally:
+        server.stop()
+    restart(process)
+    assert engine_pid(process) == before
 
 
 def test_sigterm_ends_who_follows_an_iteration(process: Process) -> None:
