@@ -205,6 +205,11 @@ class Unjudged:
     replies: tuple[str, str]
     ended: tuple[bool, bool]
 
+    @property
+    def can_be_read(self) -> bool:
+        """Whether there is a text to score on both sides: calls of tools have none."""
+        return all(reply.strip() for reply in self.replies)
+
 
 def unjudged(session: Session, *, votes_wanted: int, limit: int) -> list[Unjudged]:
     """The open pairs of all keys in the order in which they are handed out, those that no model has seen first."""
@@ -218,7 +223,6 @@ def unjudged(session: Session, *, votes_wanted: int, limit: int) -> list[Unjudge
         )
         for first in range(0, len(rows), READ_BATCH)
         for pair in _pairs(session, rows[first : first + READ_BATCH], None)
-        if all(side.text.strip() for side in pair.samples)
     ]
 
 
