@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array, csr_array
-from scipy.special import expit, stdtrit
+from scipy.special import expit, log_expit, stdtrit
 from sqlalchemy.orm import Session
 
 from feedback import ratings
 from feedback.objectives import OBJECTIVES
-from feedback.ratings import CONFIDENCE, CONFIDENCE_Z, ELO_PER_NAT, NEWTON_STEPS, NEWTON_TOLERANCE, SCORE, Rating
+from feedback.ratings import CONFIDENCE, CONFIDENCE_Z, ELO_PER_NAT, SCORE, Rating
 from feedback.store.ratings import Compared, Tally, compared
 
 LENGTH_DEVIATION_NATS = 5.0
@@ -79,8 +79,8 @@ def fit(kinds: list[tuple[Tally, float]], versions: list[int]) -> tuple[NDArray[
     """Maximum a posteriori strengths of `versions` against the first, the side's and the length's worth; and half the
     widths of their intervals: all [N + 2], in nats.
 
-    Newton's method; the log posterior is concave. The interval is the wider one of that by the curvature and that by
-    the sandwich over clusters of raters, as in `feedback.ratings`.
+    The interval is the wider one of that by the curvature and that by the sandwich over clusters of raters, as in
+    `feedback.ratings`.
     """
     count, rows = len(versions), len(kinds)
     index = {version: i for i, version in enumerate(versions)}
@@ -89,16 +89,19 @@ def fit(kinds: list[tuple[Tally, float]], versions: list[int]) -> tuple[NDArray[
     design_T_P = _design(kinds, index)
     deviations = [ratings.PRIOR_DEVIATION_NATS] * count + [ratings.SIDE_DEVIATION_NATS, LENGTH_DEVIATION_NATS]
     precision = np.diag(1 / np.square(deviations))
-    parameters_P = np.zeros(count + 2)
-    for _ in range(NEWTON_STEPS):
-        expected_T = expit(design_T_P @ parameters_P)
+
+    def at(parameters_P: NDArray[np.float64]) -> ratings.Posterior:
+        nats_T = design_T_P @ parameters_P
+        expected_T = expit(nats_T)
         weight_T = votes_T * expected_T * (1 - expected_T)
-        information = (design_T_P.T @ (design_T_P * weight_T[:, None])).toarray() + precision
-        slope_P = design_T_P.T @ (score_T - votes_T * expected_T) - precision @ parameters_P
-        step_P = np.linalg.solve(information, slope_P)
-        parameters_P = parameters_P + step_P
-        if np.abs(step_P).max() < NEWTON_TOLERANCE:
-            break
+        likelihood = score_T @ log_expit(nats_T) + (votes_T - score_T) @ log_expit(-nats_T)
+        return (
+            likelihood - parameters_P @ precision @ parameters_P / 2,
+            design_T_P.T @ (score_T - votes_T * expected_T) - precision @ parameters_P,
+            (design_T_P.T @ (design_T_P * weight_T[:, None])).toarray() + precision,
+        )
+
+    parameters_P, information = ratings.highest(at, count + 2)
     # The first version is at 0: what is estimated of the others is how far they are from it.
     contrast = np.eye(count + 2)
     contrast[:count, 0] -= 1

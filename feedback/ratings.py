@@ -13,14 +13,14 @@ curvature, which takes them for independent, and that by the sandwich over clust
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse.csgraph import connected_components
-from scipy.special import stdtrit
+from scipy.special import expit, log_expit, stdtrit
 from sqlalchemy.orm import Session
 
 from feedback.objectives import OBJECTIVES
@@ -36,6 +36,8 @@ CONFIDENCE_Z = 1.959963984540054
 SCORE = {"0": 1.0, "1": 0.0, "tie": 0.5}
 NEWTON_STEPS = 100
 NEWTON_TOLERANCE = 1e-10
+Posterior = tuple[float, NDArray[np.float64], NDArray[np.float64]]
+"""The log posterior at a point, its slope [P] and its negative Hessian [P, P]."""
 
 
 @dataclass(frozen=True)
@@ -116,23 +118,46 @@ def fit(
 
     `shown[i, j]` is how often i stood on the left of j and a vote compared them, `score[i, j]` how often it was
     preferred then (ties: half). Returns theta [N] with theta[0] = 0, the standard deviation [N] of each theta[i] -
-    theta[0], from the inverse of the negative Hessian, and the side advantage, all in nats. Newton's method; the log
-    posterior is concave.
+    theta[0], from the inverse of the negative Hessian, and the side advantage, all in nats.
     """
     count = len(score_N_N)
-    parameters = np.zeros(count + 1)
     precision = _prior_precision(count)
-    for _ in range(NEWTON_STEPS):
-        theta_N, side = parameters[:count], parameters[count]
-        expected_N_N = _expected(theta_N, side)
-        slope = _slope(score_N_N - shown_N_N * expected_N_N)
-        information = _information(shown_N_N * expected_N_N * (1 - expected_N_N)) + precision
-        step = np.linalg.solve(information, slope - precision @ parameters)
-        parameters = parameters + step
-        if np.abs(step).max() < NEWTON_TOLERANCE:
-            break
+
+    def at(parameters: NDArray[np.float64]) -> Posterior:
+        nats_N_N = _nats(parameters[:count], parameters[count])
+        expected_N_N = expit(nats_N_N)
+        likelihood = (score_N_N * log_expit(nats_N_N) + (shown_N_N - score_N_N) * log_expit(-nats_N_N)).sum()
+        return (
+            likelihood - parameters @ precision @ parameters / 2,
+            _slope(score_N_N - shown_N_N * expected_N_N) - precision @ parameters,
+            _information(shown_N_N * expected_N_N * (1 - expected_N_N)) + precision,
+        )
+
+    parameters, information = highest(at, count + 1)
     deviation_N = _deviation(np.linalg.inv(information))
     return parameters[:count] - parameters[0], deviation_N, float(parameters[count])
+
+
+def highest(
+    at: Callable[[NDArray[np.float64]], Posterior], count: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Where a log posterior that is concave is highest, [P] of `count`, and its negative Hessian [P, P] there.
+
+    Newton's method from zero. A step that leads downhill is halved: where nearly all votes say the same, whole steps
+    lead further and further away.
+    """
+    found = np.zeros(count)
+    value, slope, information = at(found)
+    for _ in range(NEWTON_STEPS):
+        step = np.linalg.solve(information, slope)
+        after = at(found + step)
+        while after[0] < value and np.abs(step).max() >= NEWTON_TOLERANCE:
+            step = step / 2
+            after = at(found + step)
+        if np.abs(step).max() < NEWTON_TOLERANCE:
+            break
+        found, (value, slope, information) = found + step, after
+    return found, information
 
 
 def clustered_reach(said: Said, theta_N: NDArray[np.float64], side: float) -> NDArray[np.float64]:
@@ -164,8 +189,12 @@ def _prior_precision(count: int) -> NDArray[np.float64]:
 
 def _expected(theta_N: NDArray[np.float64], side: float) -> NDArray[np.float64]:
     """[N, N] how probable it is that i, on the left, is preferred to j."""
-    found: NDArray[np.float64] = 1 / (1 + np.exp(theta_N[None, :] - theta_N[:, None] - side))
+    found: NDArray[np.float64] = expit(_nats(theta_N, side))
     return found
+
+
+def _nats(theta_N: NDArray[np.float64], side: float) -> NDArray[np.float64]:
+    return theta_N[:, None] - theta_N[None, :] + side
 
 
 def _slope(surprise_N_N: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -49,6 +49,27 @@ def test_it_is_what_a_plain_loop_finds() -> None:
     assert by_curvature[4] == pytest.approx(1.959964 * math.sqrt(np.linalg.inv(bent)[4, 4]), rel=1e-3)
 
 
+def test_votes_that_nearly_all_say_the_same_lead_nowhere_else() -> None:
+    """Newton's whole steps went to thousands of nats with these few. At the maximum each slope is 0."""
+    kinds = [
+        (Tally("h", left, right, preferred, votes, 1), d)
+        for left, right, preferred, votes, d in (
+            (1, 0, "0", 17, -0.01), (2, 3, "1", 1, -1.0), (1, 2, "0", 38, -1.0), (2, 0, "0", 1, 0.0),
+            (1, 0, "tie", 2, 0.01), (3, 1, "0", 60, 0.01), (1, 3, "0", 58, 0.0), (3, 1, "1", 1, 0.01),
+            (2, 1, "1", 175, -0.01), (3, 1, "1", 2, 0.99),
+        )
+    ]  # fmt: skip
+    found, _ = length_controlled.fit(kinds, [0, 1, 2, 3])
+    # With a prior for each, strengths add up to 0 before the first is taken for 0.
+    slopes = [*((found[:4].mean() - found[:4]) / 25), -found[4], -found[5] / 25]
+    for tally, d in kinds:
+        nats = found[tally.left] - found[tally.right] + found[4] + found[5] * d
+        surprise = tally.votes * (ratings.SCORE[tally.preferred] - 1 / (1 + math.exp(-nats)))
+        for place, sign in ((tally.left, 1), (tally.right, -1), (4, 1), (5, d)):
+            slopes[place] += sign * surprise
+    assert slopes == pytest.approx([0] * 6, abs=1e-6)
+
+
 def _of(tally: Tally) -> tuple[int, int, str, int, int]:
     return tally.left, tally.right, tally.preferred, tally.votes, 0
 

@@ -55,6 +55,24 @@ def test_always_winning_stays_finite_and_unlinked_versions_have_no_rating() -> N
     assert rated[7].wins == 500
 
 
+def test_votes_that_nearly_all_say_the_same_lead_nowhere_else() -> None:
+    """Newton's whole steps went to thousands of nats. At the maximum each slope of the log posterior is 0."""
+    shown, score = np.zeros((5, 5)), np.zeros((5, 5))
+    for left, right, votes_shown, won in (
+        (0, 1, 582, 291), (0, 2, 2, 2), (0, 4, 144206, 103906), (1, 0, 2, 1), (1, 4, 1661, 0), (2, 1, 1, 0.5),
+        (3, 0, 23, 23), (3, 2, 135, 0), (4, 0, 8, 0), (4, 1, 37, 18.5), (4, 3, 127, 0),
+    ):  # fmt: skip
+        shown[left, right], score[left, right] = votes_shown, won
+    theta, _, side = ratings.fit(score, shown)
+    # With a prior for each, strengths add up to 0 before the first is taken for 0.
+    slopes = [*((theta.mean() - theta) / 25), -side]
+    for left, right in zip(*shown.nonzero(), strict=True):
+        surprise = score[left, right] - shown[left, right] / (1 + math.exp(theta[right] - theta[left] - side))
+        for place, sign in ((left, 1), (right, -1), (5, 1)):
+            slopes[place] += sign * surprise
+    assert slopes == pytest.approx([0] * 6, abs=1e-6)
+
+
 def test_strengths_are_found_again() -> None:
     generator = np.random.default_rng(0)
     truth = np.array([0.0, 0.5, 1.2, 2.0])
