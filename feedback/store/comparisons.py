@@ -134,9 +134,13 @@ def hand_out(
     who = checks.Who(rater_id, objective, wanted.owners)
     found = checks.draw(session, who, places - (limit > 1), check_shares, rng)
     places -= len(found)
+    shown = {check.id for check in found}
+    ranked = [comparison for comparison in ranked if comparison.id not in shown]
     more = len(ranked) > places
     counting = uniform_share and not are_all
-    sizes = [_count_at(session, wanted, *place) for place in _places(wanted)] if counting else [len(ranked)]
+    sizes = [_count_at(session, wanted, *place) for place in _places(wanted)] if counting else []
+    open_checks = sum(check.repeat_of is None and check.votes_counted < votes_wanted for check in found)
+    open_pairs = sum(sizes) - open_checks if counting else len(ranked)
     chosen: list[Comparison] = []
     propensities: list[float] = []
     for place in range(places):
@@ -148,7 +152,7 @@ def hand_out(
         if rng.random() < share:
             drawn = rng.choice(free) if are_all else _draw(session, wanted, sizes, taken, rng)
         chosen.append(drawn or best)
-        uniform = share / max(1, sum(sizes) - place)
+        uniform = share / max(1, open_pairs - place)
         propensities.append(uniform + (1 - share) * (chosen[-1] is best))
     _record(session, rater_id, chosen, propensities, {"propensity", "created_at", *PLACE})
     for check in found:

@@ -136,6 +136,19 @@ def test_pairs_with_a_known_answer_are_handed_out_whatever_votes_they_have(store
     assert {name: of["agreement_with_known_answers"] for name, of in agreement.items()} == {"ann": 1.0, "bob": 0.0}
 
 
+@pytest.mark.parametrize("others", [2, 5])
+def test_an_open_pair_that_is_shown_as_a_check_is_not_among_those_drawn_from(store: Store, others: int) -> None:
+    waiting = [add_comparison(store) for _ in range(others)]
+    known = add_comparison(store)
+    store.write(checks.set_answer, known, "helpful", "1")
+    pairs, more = handed(store, KNOWN, limit=3, uniform_share=1.0)
+    assert known in ids(pairs)
+    assert more == (others > 2), "of three pairs no other page is left"
+    first = next(id_ for id_ in ids(pairs) if id_ in waiting)
+    vote = store.read(votes.get, judge(store, first).id, key_id="key_a", sees_all=False)
+    assert vote.propensity == pytest.approx(1 / others)
+
+
 def test_checks_train_and_rate_nothing(store: Store, tmp_path: Path) -> None:
     before = add_comparison(store)
     judge(store, before, rater="early")
