@@ -48,8 +48,10 @@ def _cut(opened: Readable, most_bytes: int) -> Iterator[bytes]:
                 if depth < 1 or (depth == 1 and sign == b","):
                     yield held[start : mark.start()]
                     start = at
+                    # Behind its array nothing is one more.
+                    depth = depth or -1
         at = max(at, len(held))
         if len(held) - start > most_bytes:
             raise OSError(f"the next element is longer than {most_bytes} bytes")
-    if depth or held[start:].strip():
+    if depth > 0 or held[start:].strip():
         raise OSError("it is not JSON: it is cut off, or goes on behind its array")
