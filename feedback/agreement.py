@@ -2,8 +2,8 @@
 
 alpha = 1 - D_o / D_e. Over the pairs that several raters decided, D_o is how often two votes on one pair pick different
 sides, D_e how often two votes on any pairs do (Krippendorff 2011, "Computing Krippendorff's Alpha-Reliability", A).
-1: all agree; 0: as often as by chance; below: they contradict each other. Sides are drawn at random, so that always
-picking the left one agrees with nobody.
+1: all agree; 0: as often as by chance; below: they contradict each other. All raters see the sides of a pair alike:
+those who always pick the left one agree with each other, too.
 """
 
 from collections.abc import Mapping

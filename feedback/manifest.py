@@ -127,9 +127,7 @@ def _check_complete(folder: Path, manifest: dict[str, Any]) -> None:
     for name in NEEDED_OF_AN_ADAPTER if "base" in manifest else NEEDED:
         if name not in manifest["files"]:
             raise PolicyInvalid(f"{folder.name}: {name} is missing")
-    pickles = [
-        name for name in manifest["files"] if name.lower().endswith((".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"))
-    ]
+    pickles = [name for name in manifest["files"] if name.lower().endswith(PICKLES)]
     if pickles:
         raise PolicyInvalid(f"{folder.name}: {pickles[0]} may hold a pickle, which is never loaded; use safetensors")
     if not manifest["tensors"]:
