@@ -6,8 +6,10 @@ that still counts; until the last part ratings and totals have the rest. What is
 """
 
 import time
+from contextlib import suppress
 
 from feedback.erasure import BETWEEN_PARTS_S
+from feedback.errors import NotFound
 from feedback.store import Store, audit, raters
 from feedback.store.erasure import AT_ONCE
 
@@ -33,7 +35,9 @@ def finish(store: Store) -> int:
     """Go on with what was cut off. Returns of how many raters."""
     left = store.read(raters.half_moved)
     for rater_id in left:
-        _move(store, rater_id)
+        # Who was erased meanwhile has no votes to move.
+        with suppress(NotFound):
+            _move(store, rater_id)
     return len(left)
 
 

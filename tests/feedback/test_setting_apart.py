@@ -10,7 +10,7 @@ from feedback import datasets, setting_apart
 from feedback.queue import make_celery
 from feedback.scheduler import Scheduler
 from feedback.settings import FeedbackSettings, load_settings
-from feedback.store import Store, live_votes, raters, tallies, votes
+from feedback.store import Store, erasure, live_votes, raters, tallies, votes
 from feedback.worker import count_all
 from tests.feedback.record import add_comparison, judgement
 
@@ -74,6 +74,17 @@ def test_what_was_cut_off_the_scheduler_goes_on_with(store: Store, ann: str, tmp
     assert not any(vote.rater_id == ann for vote in store.read(lambda session: list(raters.seen(session)))), (
         f"votes from before {released_at} do not set them apart once more"
     )
+
+
+def test_who_is_erased_while_the_scheduler_goes_on_does_not_stop_it(
+    store: Store, ann: str, parts: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.write(raters.quarantine, ann, "a robot")
+    erase = iter([lambda: store.write(erasure.erase, ann)])
+    monkeypatch.setattr(setting_apart.time, "sleep", lambda _: next(erase, lambda: None)())
+    setting_apart.finish(store)
+    assert store.read(votes.count_by_state) == {"counted": 1, "retracted": 5}
+    assert (store.read(tallies.counted), store.read(raters.half_moved)) == (1, [])
 
 
 def test_no_dataset_and_no_gate_takes_a_vote_whose_rater_is_being_set_apart(
