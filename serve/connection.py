@@ -87,28 +87,31 @@ class Connection(HttpToolsProtocol):
     def _read(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
         try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade as asked:
-            self._read_without_upgrade(data[asked.args[0] :])
+            while data:
+                data = self._read_until_upgrade(data)
         except httptools.HttpParserError:
             self.logger.warning("Invalid HTTP request received.")
             self._refuse(400)
 
-    def _read_without_upgrade(self, rest: bytes) -> None:
-        """Answer a request in the protocol that it came by, whichever else it would like (RFC 9110, 7.8). Some clients
-        ask for HTTP/2 with each, and the parser takes what follows such a head for that.
+    def _read_until_upgrade(self, data: bytes) -> bytes:
+        """Read up to a request that would like another protocol. That, without its wish, is returned to be read, with
+        what follows: it is answered in the protocol that it came by (RFC 9110, 7.8). Some clients ask for HTTP/2 with
+        each, and the parser takes what follows such a head for that. Raises httptools.HttpParserError.
         """
-        method = self.parser.get_method()
-        if method == b"CONNECT":
-            self._refuse(400)
-            return
-        head = b"%s %s HTTP/%s\r\n" % (method, self.url, self.parser.get_http_version().encode())
-        for name, value in self.headers:
-            if name != b"upgrade":
-                head += b"%s: %s\r\n" % (name, value)
-        self.parser = httptools.HttpRequestParser(self)
-        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
-        self._read(head + b"\r\n" + rest)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as asked:
+            method = self.parser.get_method()
+            if method == b"CONNECT":
+                raise httptools.HttpParserInvalidMethodError from None
+            head = b"%s %s HTTP/%s\r\n" % (method, self.url, self.parser.get_http_version().encode())
+            for name, value in self.headers:
+                if name != b"upgrade":
+                    head += b"%s: %s\r\n" % (name, value)
+            self.parser = httptools.HttpRequestParser(self)
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+            return head + b"\r\n" + data[asked.args[0] :]
+        return b""
 
     def _expect_request(self) -> None:
         self._slowest = self.loop.call_later(SLOWEST_REQUEST_S, self._is_too_slow)

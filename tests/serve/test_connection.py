@@ -14,6 +14,7 @@ PATIENCE_S = 30.0
 # More than a socket takes that nobody reads from.
 LARGE_BYTES = 1 << 25
 HEAD = b"POST / HTTP/1.1\r\nhost: here\r\n"
+MANY = 600
 CHUNKED = b"transfer-encoding: chunked\r\n\r\n"
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -285,3 +286,12 @@ async def test_it_is_no_proxy(connect: Connect) -> None:
     reader, writer = await connect()
     writer.write(b"CONNECT elsewhere:443 HTTP/1.1\r\nhost: elsewhere:443\r\n\r\n")
     assert (await rest_of(reader)).startswith(b"HTTP/1.1 400 ")
+
+
+async def test_many_at_once_that_would_like_another_protocol_are_answered(connect: Connect) -> None:
+    reader, writer = await connect()
+    asked = b"GET / HTTP/1.1\r\nconnection:upgrade\r\nupgrade:h\r\n\r\n"
+    writer.write(MANY * asked)
+    async with asyncio.timeout(PATIENCE_S):
+        for _ in range(MANY):
+            assert b"0 bytes;" in await reader.readuntil(b"end\r\n0\r\n\r\n")
