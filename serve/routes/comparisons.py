@@ -12,7 +12,7 @@ from feedback.store.comparisons import Pair
 from serve.auth import guarded
 from serve.routes.dependencies import ByKey, Parts
 from serve.routes.lists import After, Limit, Order, Page, page_of
-from serve.routes.votes import Objective, RaterName, VoteView, view_vote
+from serve.routes.votes import Objective, OneSide, RaterName, VoteView, view_vote
 
 router = APIRouter()
 vote_router = APIRouter(route_class=guarded("vote"))
@@ -32,7 +32,7 @@ class AnswerBody(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     objective: Objective
-    preferred: Literal[0, 1]
+    preferred: OneSide
 
 
 class Answer(AnswerBody):

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from feedback.errors import NotAllowed
 from feedback.schema import Vote, VoteRevision, version_number
@@ -24,28 +24,30 @@ At = Annotated[float | None, Query(ge=0, allow_inf_nan=False, description="Secon
 RaterName = Annotated[str, Query(max_length=200, description="Who votes, where one key votes for several people.")]
 
 
+def _no_flag(said: Any) -> Any:
+    # To Python true is 1, and it is not a side.
+    if isinstance(said, bool):
+        raise ValueError("a side is 0 or 1, not true or false")
+    return said
+
+
+OneSide = Annotated[Literal[0, 1], BeforeValidator(_no_flag)]
+
+
 class VoteBody(BaseModel):
     """One rater's judgement. `strength` runs from 1 (slightly better) to 4 (much better)."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     objective: Objective
-    preferred: Literal[0, 1, "tie", "both_bad"]
+    preferred: Annotated[Literal[0, 1, "tie", "both_bad"], BeforeValidator(_no_flag)]
     strength: int | None = Field(None, ge=1, le=4)
     reason: str | None = Field(None, max_length=MAX_TEXT)
     ideal: str | None = Field(None, max_length=MAX_TEXT)
     success: int | None = Field(None, ge=0, le=4)
     elapsed_s: float | None = Field(None, ge=0, le=86_400, allow_inf_nan=False)
-    left: Literal[0, 1] | None = None
+    left: OneSide | None = None
     rater: str = Field("", max_length=200)
-
-    @field_validator("preferred", mode="before")
-    @classmethod
-    def _no_flag(cls, preferred: Any) -> Any:
-        # To Python true is 1, and it is not a side.
-        if isinstance(preferred, bool):
-            raise ValueError("preferred is 0, 1, 'tie' or 'both_bad'")
-        return preferred
 
     @model_validator(mode="after")
     def _strength_of_a_preference(self) -> "VoteBody":

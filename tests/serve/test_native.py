@@ -181,8 +181,8 @@ def test_a_vote_from_put_to_retraction(quiet: Tandem) -> None:
     "change",
     [
         {"strength": 0}, {"strength": 5}, {"strength": "3"}, {"strength": True}, {"strength": None},
-        {"preferred": 2}, {"preferred": "0"}, {"preferred": True}, {"objective": "funny"}, {"color": "red"},
-        {"objective": None},
+        {"preferred": 2}, {"preferred": "0"}, {"preferred": True}, {"left": True}, {"objective": "funny"},
+        {"color": "red"}, {"objective": None},
     ],
 )  # fmt: skip
 def test_a_vote_that_cannot_be(quiet: Tandem, change: dict[str, Any]) -> None:
@@ -330,7 +330,9 @@ def test_an_operator_makes_an_answer_known(quiet: Tandem) -> None:
     with quiet.client("operate") as client:
         known = client.put(path, json={"objective": "helpful", "preferred": 1}).json()
         assert (known["comparison"], known["objective"], known["preferred"]) == (comparison_id, "helpful", 1)
-        assert client.put(path, json={"objective": "helpful", "preferred": "tie"}).status_code == 422
+        for no_side in ("tie", "1", True):
+            refused = client.put(path, json={"objective": "helpful", "preferred": no_side})
+            assert (refused.status_code, refused.json()["code"]) == (422, "invalid_request")
         none = client.put("/v1/comparisons/cmp_none/answer", json={"objective": "helpful", "preferred": 1})
         assert none.status_code == 404
         assert client.delete(path, params={"objective": "harmless"}).status_code == 404
