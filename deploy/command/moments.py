@@ -1,7 +1,7 @@
 """Points in time as people write them on the command line: so long from now, or a date."""
 
 import re
-from datetime import datetime
+from datetime import UTC, datetime
 
 from feedback.errors import InvalidRequest
 
@@ -20,10 +20,14 @@ def ago(written: str, at: float, param: str) -> float:
 
 def _moment(written: str, at: float, direction: int, param: str) -> float:
     span = re.fullmatch(r"([0-9]{1,6})([mhd])", written)
-    if span:
-        return at + direction * int(span[1]) * SECONDS[span[2]]
     try:
-        return datetime.fromisoformat(written).timestamp()
+        if span:
+            moment = at + direction * int(span[1]) * SECONDS[span[2]]
+        else:
+            moment = datetime.fromisoformat(written).timestamp()
+        # In a year that can be shown.
+        datetime.fromtimestamp(moment, UTC)
+        return moment
     except (ValueError, OverflowError, OSError):
         raise InvalidRequest(
             f"{written!r} is no time; write 45m, 12h or 30d, or a date: 2026-03-01, 2026-03-01T08:00:00 (local time) or"
