@@ -12,6 +12,7 @@ from celery import Celery
 from celery.signals import setup_logging, worker_process_init
 from kombu.entity import Exchange, Queue
 from kombu.exceptions import OperationalError
+from kombu.transport import TRANSPORT_ALIASES
 
 from feedback import logs, tracing
 from feedback.lifeline import die_with_parent
@@ -26,6 +27,9 @@ SOCKET_TIMEOUT_S = 2.0
 SENDING_PATIENCE_S = 0.3
 HINT_INTERVAL_S = 0.25
 MOST_LINKS = 32
+
+# By name alone: to import it takes as long as kombu's own, and who never sends does without.
+TRANSPORT_ALIASES["redis"] = TRANSPORT_ALIASES["rediss"] = "feedback.queue_reading:Transport"
 
 
 def make_celery(settings: Settings) -> Celery:
