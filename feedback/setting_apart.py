@@ -1,8 +1,8 @@
 """Raters set apart and let in again: said at once, then their votes follow part by part, so that nobody waits for long.
 
-From the first moment on no vote of a rater who is set apart is counted any more, and no dataset and no gate takes one
-that still counts; until the last part ratings and totals have the rest. What is cut off the scheduler goes on with
-(`finish`).
+From the first moment on no vote of a rater who is set apart is counted any more, and no dataset, no gate and no export
+takes one that still counts; until the last part ratings and totals have the rest. What is cut off the scheduler goes on
+with (`finish`).
 """
 
 import time

@@ -9,7 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session, aliased
 
 from feedback.ids import new_id
-from feedback.schema import Comparison, Sample, Vote
+from feedback.schema import Comparison, Rater, Sample, Vote
 from feedback.store import bulk, finding, leases, now, raters
 from feedback.store.comparisons import IMPORTED
 from feedback.store.samples import prompt_digest
@@ -59,8 +59,11 @@ def judged(session: Session, wanted: finding.Wanted) -> Iterator[Judged]:
         .join(first, first.id == Comparison.sample_0)
         .join(second, second.id == Comparison.sample_1)
         .join(Vote, Vote.comparison_id == Comparison.id)
+        .join(Rater, Rater.id == Vote.rater_id)
         .where(
             Vote.state.in_(("accepted", "counted")),
+            # Whose votes are being set apart.
+            Rater.quarantined_at.is_(None),
             Vote.is_check.is_(False),
             first.status != "erased",
             second.status != "erased",

@@ -1,5 +1,6 @@
 """Raters who are set apart and released, with many votes and in the middle of it."""
 
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,9 @@ import pytest
 from sqlalchemy import event
 
 from feedback import datasets, setting_apart
+from feedback.exporting import export_votes
 from feedback.queue import make_celery
+from feedback.red_team import export_transcripts
 from feedback.scheduler import Scheduler
 from feedback.settings import FeedbackSettings, load_settings
 from feedback.store import Store, erasure, live_votes, raters, tallies, votes
@@ -87,14 +90,18 @@ def test_who_is_erased_while_the_scheduler_goes_on_does_not_stop_it(
     assert (store.read(tallies.counted), store.read(raters.half_moved)) == (1, [])
 
 
-def test_no_dataset_and_no_gate_takes_a_vote_whose_rater_is_being_set_apart(
+def test_no_dataset_no_gate_and_no_export_takes_a_vote_whose_rater_is_being_set_apart(
     store: Store, ann: str, tmp_path: Path
 ) -> None:
+    attack = judgement(objective="harmless", success=3)
+    store.write(votes.put, add_comparison(store), attack, **ANN)
     store.write(raters.quarantine, ann, "a robot")
-    assert store.read(votes.count_by_state) == {"counted": 6}
+    assert store.read(votes.count_by_state) == {"counted": 6, "accepted": 1}
     assert [tally.votes for tally in store.read(live_votes.between, 1, 0)] == [1]
     assert store.read(datasets.freeze, tmp_path, FeedbackSettings()).summary["examples"] == 1
     assert [vote.rater_id == ann for vote in store.read(lambda session: list(raters.seen(session)))] == [False]
+    assert export_votes(store, BytesIO(), "trl").written == 1
+    assert export_transcripts(store, BytesIO()).written == 0
     late = store.write(votes.put, add_comparison(store), judgement(), **ANN)
     count_all(store)
     assert store.read(votes.get, late.id, key_id="key_a", sees_all=False).state == "quarantined"
