@@ -6,7 +6,14 @@ import { facts, help, section, shortId } from "./section.js";
 
 /** A section with a form. */
 export function findRequestSection() {
-  const id = element("input", { id: "request-id", maxlength: 128, pattern: "[A-Za-z0-9_.:\\-]+", required: true, autocomplete: "off", placeholder: "req_…" });
+  const id = element("input", {
+    id: "request-id",
+    maxlength: 128,
+    pattern: "[A-Za-z0-9_.:\\-]+",
+    required: true,
+    autocomplete: "off",
+    placeholder: "req_…",
+  });
   const button = element("button", { type: "submit" }, "Look up");
   const result = element("div", { class: "stack", role: "status" });
   return section(
@@ -31,10 +38,11 @@ export function findRequestSection() {
 
 async function find(id, result) {
   try {
-    const { data } = await get(`/v1/samples?request_id=${encodeURIComponent(id)}`);
-    result.replaceChildren(
-      ...(data.length ? data.map(recorded) : [element("p", { class: "none" }, "Nothing is recorded for this request.")]),
-    );
+    const { data, has_more: more } = await get(`/v1/samples?request_id=${encodeURIComponent(id)}`);
+    result.replaceChildren(...data.map(recorded));
+    if (data.length === 0) result.append(element("p", { class: "none" }, "Nothing is recorded for this request."));
+    // A client may give one id to many requests.
+    if (more) result.append(help("There are more: ", element("code", {}, `tandem samples find ${id}`), " shows all."));
   } catch (error) {
     if (!(error instanceof Refused)) throw error;
     result.replaceChildren(element("p", { class: "problem" }, `It cannot be looked up: ${error.message}.`));
