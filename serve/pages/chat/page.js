@@ -15,7 +15,7 @@ import { History, newConversation } from "./history.js";
 import { attackEnded, attackNote, attackRating, attackWelcome } from "./red_team.js";
 import { askSettings, DefaultSettings, requestOf } from "./settings.js";
 import { Sidebar } from "./sidebar.js";
-import { assistantTurn, copyButton, editedTurn, userTurn, writingTurn } from "./turns.js";
+import { assistantTurn, copyButton, editedTurn, unanswered, userTurn, welcome, writingTurn } from "./turns.js";
 
 const NEAR_THE_END_PX = 120;
 
@@ -368,15 +368,10 @@ class Chat {
   }
 
   askAgain(text) {
-    return element(
-      "p",
-      { class: "problem" },
-      text,
-      " ",
-      element("button", { type: "button", onclick: () => this.reply() }, "Ask again"),
-      " ",
-      element("button", { type: "button", onclick: () => this.edit(this.conversation.turns.length - 1) }, "Change it"),
-    );
+    return unanswered(text, {
+      onAsk: () => this.reply(),
+      onChange: () => this.edit(this.conversation.turns.length - 1),
+    });
   }
 
   /** Stay at the end, unless the person has scrolled up to read. */
@@ -386,17 +381,4 @@ class Chat {
       requestAnimationFrame(() => window.scrollTo(0, document.documentElement.scrollHeight));
     }
   }
-}
-
-function welcome() {
-  return element(
-    "div",
-    { class: "welcome" },
-    element("h1", {}, "What would you like to know?"),
-    element(
-      "p",
-      {},
-      "Replies come from the policy that serves now. Sometimes there are two: say which is better, and the next policy learns from it.",
-    ),
-  );
 }

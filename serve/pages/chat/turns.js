@@ -1,4 +1,4 @@
-// How one turn of a conversation looks.
+// How one turn of a conversation looks, and what stands in the place of one that is not there.
 import { announce } from "../announce.js";
 import { element } from "../element.js";
 import { render } from "../markdown.js";
@@ -7,6 +7,33 @@ import { paced } from "../pacing.js";
 
 const COPIED_SHOWN_MS = 1500;
 const MOST_ROWS = 12;
+
+/** What stands where nothing has been said yet. */
+export function welcome() {
+  return element(
+    "div",
+    { class: "welcome" },
+    element("h1", {}, "What would you like to know?"),
+    element(
+      "p",
+      {},
+      "Replies come from the policy that serves now. Sometimes there are two: say which is better, and the next policy learns from it.",
+    ),
+  );
+}
+
+/** What stands in the place of a reply that did not come, with what can be done about it. */
+export function unanswered(text, { onAsk, onChange }) {
+  return element(
+    "p",
+    { class: "problem" },
+    text,
+    " ",
+    element("button", { type: "button", onclick: onAsk }, "Ask again"),
+    " ",
+    element("button", { type: "button", onclick: onChange }, "Change it"),
+  );
+}
 
 /** A message; `actions` are the buttons below it. */
 export function userTurn(turn, actions = []) {
