@@ -6,9 +6,11 @@ from collections import Counter
 import numpy as np
 import pytest
 from scipy.optimize import minimize
+from sqlalchemy import update
 
 from feedback import length_controlled, ratings
-from feedback.store import Store, raters, votes
+from feedback.schema import Sample
+from feedback.store import Store, checks, raters, samples, votes
 from feedback.store.ratings import Compared, Tally
 from feedback.worker import count_all
 from tests.feedback.record import add_comparison, judgement, sample
@@ -106,18 +108,28 @@ def test_without_votes_there_is_nothing() -> None:
 
 
 def test_the_votes_are_those_of_the_plain_ratings(store: Store) -> None:
-    def put(preferred: str, left: str, right: str, rater: str = "ann") -> None:
-        pair = add_comparison(store, sample(left), sample(right, version=1))
+    def put(preferred: str, left: str, right: str, rater: str = "ann", version: int = 0, check: bool = False) -> str:
+        replies = sample(left, version=version), sample(right, version=1)
+        pair = add_comparison(store, *replies)
+        if check:
+            store.write(checks.set_answer, pair, "helpful", preferred)
         store.write(votes.put, pair, judgement(preferred), key_id="key_a", sees_all=False, rater=rater)
+        return replies[0].id
 
     put("0", "long" * 9, "short")
     put("1", "short", "long" * 9)
     put("tie", "same", "same")
     put("both_bad", "a", "b")
     put("0", "a", "b", rater="eve")
+    put("0", "a", "b", version=1)
+    put("0", "a", "b", check=True)
+    erased = put("1", "a", "b")
     count_all(store)
     store.write(raters.quarantine, store.read(raters.find, "key_a", "eve"), "a robot")
     found = store.read(length_controlled.current)
     assert found["harmless"].ratings == []
-    assert [rating.votes for rating in found["helpful"].ratings] == [3, 3]
+    assert [rating.votes for rating in found["helpful"].ratings] == [4, 4]
     assert found["helpful"].twice_as_long > 0
+    texts = update(Sample).where(Sample.id == erased).values(**samples.ERASED)
+    store.write(lambda session: session.execute(texts))
+    assert [rating.votes for rating in store.read(length_controlled.current)["helpful"].ratings] == [3, 3]

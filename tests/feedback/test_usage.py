@@ -6,7 +6,7 @@ from sqlalchemy import update
 
 from feedback.ids import earliest, new_id
 from feedback.schema import Key
-from feedback.store import Store, keys, now, samples, usage, votes
+from feedback.store import Store, checks, keys, now, samples, usage, votes
 from tests.feedback.plans import plans_of
 from tests.feedback.record import add_comparison, judgement, sample
 
@@ -53,6 +53,8 @@ def test_each_key_and_day_by_hand(store: Store) -> None:
     store.write(samples.add, [sample(key_id=one, created_at=begins - 5), sample(key_id="import", created_at=begins)])
     pair = add_comparison(store, key_id=one)
     add_comparison(store, key_id="import")
+    # Nobody asked for a pair that is shown again.
+    store.write(checks.repeat_of, pair)
     store.write(votes.put, pair, judgement(), key_id=one, sees_all=False, rater="")
     store.write(votes.put, pair, judgement("1"), key_id=one, sees_all=False, rater="bob")
     store.write(votes.retract, pair, None, key_id=one, sees_all=False, rater="bob")
