@@ -73,7 +73,10 @@ def verify(entries: Iterable[Entry], kept: str = START) -> Checked:
         is_kept = is_kept or head == kept
     if not is_kept:
         return Checked(
-            count, head, count + 1, "no entry has the digest that was kept: the end of the chain was removed"
+            count,
+            head,
+            count + 1,
+            "no entry has the digest that was kept: the end was removed, or it is another chain's",
         )
     return Checked(count, head, None, None)
 
