@@ -48,6 +48,8 @@ NATIVE_ROUTES = [
     ("POST", "/v1/raters/rtr_x/release", "operate"),
     ("DELETE", "/v1/raters/rtr_x", "operate"),
     ("DELETE", "/v1/raters", "operate"),
+    ("GET", "/v1/samples", "chat"),
+    ("GET", "/v1/usage", "operate"),
 ]
 OPENAI_ROUTES = [
     ("GET", "/v1/models", "chat"),
