@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import orjson
 
 START = "0" * 64
+DIGEST = "[0-9a-f]{64}"
 
 
 class Entry(Protocol):

@@ -1,10 +1,12 @@
 """`tandem audit`: who decided what, when and why; and whether that was changed since. On the record itself."""
 
+import re
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from deploy.command.options import Home, Json
+from feedback.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from feedback.schema import AuditEntry
@@ -56,11 +58,14 @@ def verify(
     """
     from deploy.command.output import print_json, say
     from deploy.command.record import open_record
-    from feedback.audit import START
+    from feedback.audit import DIGEST, START
     from feedback.store import audit
 
+    # An empty one, of a variable that was not set, must not pass for none.
+    if kept is not None and not re.fullmatch(DIGEST, kept):
+        raise InvalidRequest(f"{kept!r} is no digest: it has 64 digits, from 0 to f", param="kept")
     with open_record(home, must_exist=True) as (store, _):
-        checked = store.read(audit.verify, kept or START)
+        checked = store.read(audit.verify, START if kept is None else kept)
     if json:
         print_json(checked.as_json())
     elif checked.broken_at is None:

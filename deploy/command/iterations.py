@@ -38,7 +38,7 @@ def list_iterations(
 @app.command("cancel")
 def cancel(
     iteration: Annotated[
-        str | None, typer.Argument(metavar="[ITERATION]", help="Which one; by default the one that is under way.")
+        str | None, typer.Argument(metavar="ITERATION", help="Which one; by default the one that is under way.")
     ] = None,
     reason: Annotated[str | None, typer.Option(metavar="TEXT", help="Why; kept in the audit.")] = None,
     json: Json = False,

@@ -85,7 +85,7 @@ def list_keys(json: Json = False, home: Home = None) -> None:
 @app.command("usage")
 def usage(
     key: Annotated[
-        str | None, typer.Argument(metavar="[KEY]", help="Only of this key, by its id or prefix.", show_default=False)
+        str | None, typer.Argument(metavar="KEY", help="Only of this key, by its id or prefix.", show_default=False)
     ] = None,
     since: Annotated[
         str, typer.Option(metavar="TIME", help="From that day on: so long ago (30d), or a date such as 2026-03-01.")

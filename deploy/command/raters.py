@@ -150,7 +150,7 @@ def answer(
 
 @app.command("erase")
 def erase(
-    rater: Annotated[str | None, typer.Argument(metavar="[RATER]", help="The rater's id.", show_default=False)] = None,
+    rater: Annotated[str | None, typer.Argument(metavar="RATER", help="The rater's id.", show_default=False)] = None,
     key_id: Annotated[
         str | None,
         typer.Option(

@@ -101,7 +101,7 @@ def import_votes(
 @app.command("export")
 def export(
     format_name: Format,
-    file: Annotated[str, typer.Argument(metavar="[FILE|-]", help="Where to write; - is stdout.")] = "-",
+    file: Annotated[str, typer.Argument(metavar="FILE|-", help="Where to write; - is stdout.")] = "-",
     objective: Objective = None,
     rater: OfRater = None,
     preferred: Preferred = None,

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query
 from pydantic import BaseModel
 
-from feedback.audit import START
+from feedback.audit import DIGEST, START
 from feedback.schema import AuditEntry
 from feedback.store import audit
 from serve.auth import guarded
@@ -22,7 +22,7 @@ Subject = Annotated[
 ]
 
 Kept = Annotated[
-    str, Query(pattern="^[0-9a-f]{64}$", description="The `head` of an earlier answer: the chain has to have it still.")
+    str, Query(pattern=f"^{DIGEST}$", description="The `head` of an earlier answer: the chain has to have it still.")
 ]
 
 

@@ -73,3 +73,9 @@ def test_an_end_that_was_removed_is_found_out_by_the_digest_that_was_kept(
     assert run(["audit", "verify"]) == 0
     assert run(["audit", "verify", "--kept", kept]) == 1
     assert "broken at entry 2: no entry has the digest that was kept" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kept", ["", "0" * 63, "A" * 64])
+def test_what_is_no_digest_is_not_looked_for(home: Path, capsys: pytest.CaptureFixture[str], kept: str) -> None:
+    assert run(["audit", "verify", "--kept", kept]) == 2
+    assert "is no digest" in capsys.readouterr().err
