@@ -18,7 +18,7 @@ from feedback.operating_settings import TracingSettings
 from feedback.store import Store, iterations
 from learner.progress import Progress
 from tests.deploy.homes import make_home
-from tests.feedback.conftest import postgres, store  # noqa: F401
+from tests.feedback.conftest import migrated_database, migrated_file, postgres, store  # noqa: F401
 from tests.feedback.record import add_comparison
 from tests.serve.conftest import Tandem, policy_folders, quiet, tandem  # noqa: F401
 from tests.serve.redis_server import redis_server
