@@ -16,9 +16,9 @@ from feedback.worker import count_all
 from tests.feedback.record import add_comparison, judgement, sample
 
 KINDS = [
-    (Tally("h", 0, 1, "0", 8, 1), 0.5), (Tally("h", 0, 1, "1", 5, 2), -0.2), (Tally("h", 1, 0, "0", 9, 3), 0.1),
-    (Tally("h", 1, 0, "tie", 4, 1), 0.0), (Tally("h", 2, 1, "0", 7, 2), 0.9), (Tally("h", 2, 1, "1", 6, 3), -0.4),
-    (Tally("h", 0, 2, "1", 3, 1), 0.3),
+    (Tally("h", 0, 1, "0", 8, 1), 0.5), (Tally("h", 0, 1, "1", 5, 1), -0.2), (Tally("h", 1, 0, "0", 9, 1), 0.1),
+    (Tally("h", 1, 0, "tie", 4, 1), 0.0), (Tally("h", 2, 1, "0", 7, 2), 0.9), (Tally("h", 2, 1, "1", 6, 1), -0.4),
+    (Tally("h", 0, 2, "1", 3, 3), 0.3),
 ]  # fmt: skip
 
 
@@ -36,7 +36,7 @@ def test_it_is_what_a_plain_loop_finds() -> None:
     best = minimize(lost, np.zeros(5), method="BFGS", options={"gtol": 1e-9}).x
     found, reach = length_controlled.fit(KINDS, [0, 1, 2])
     assert found == pytest.approx([0, best[1] - best[0], best[2] - best[0], best[3], best[4]], abs=1e-5)
-    # The curvature in the length, by differences; the sandwich of three clusters is wider or as wide.
+    # The curvature by differences, and the sandwich of three clusters: the wider one, which is now this and now that.
     step, bent = 1e-3, np.zeros((5, 5))
     for i, first in enumerate(np.eye(5) * step):
         for j, second in enumerate(np.eye(5) * step):
@@ -44,11 +44,26 @@ def test_it_is_what_a_plain_loop_finds() -> None:
                 sign * lost(best + a * first + b * second)
                 for a, b, sign in ((1, 1, 1), (1, -1, -1), (-1, 1, -1), (-1, -1, 1))
             ) / (4 * step**2)
-    assert reach[4] >= 1.959 * math.sqrt(np.linalg.inv(bent)[4, 4]) * 0.999
-    assert reach[0] == 0
-    alone, by_curvature = length_controlled.fit([(Tally("h", *_of(tally)), d) for tally, d in KINDS], [0, 1, 2])
+    bread, meat = np.linalg.inv(bent), np.zeros((5, 5))
+    for cluster in (1, 2, 3):
+        slope = np.zeros(5)
+        for tally, d in KINDS:
+            if tally.cluster == cluster:
+                nats = best[tally.left] - best[tally.right] + best[3] + best[4] * d
+                surprise = tally.votes * (ratings.SCORE[tally.preferred] - 1 / (1 + math.exp(-nats)))
+                for place, sign in ((tally.left, 1), (tally.right, -1), (3, 1), (4, d)):
+                    slope[place] += sign * surprise
+        meat += np.outer(slope, slope) * 3 / 2
+    expected = []
+    for place in range(5):
+        seen = np.eye(5)[place] - (np.eye(5)[0] if place < 3 else 0)
+        by_curvature, by_clusters = (math.sqrt(seen @ of @ seen) for of in (bread, bread @ meat @ bread))
+        # Student's t of two degrees of freedom.
+        expected.append(max(1.959964 * by_curvature, 4.302653 * by_clusters))
+    assert reach == pytest.approx(expected, rel=1e-3)
+    alone, reach = length_controlled.fit([(Tally("h", *_of(tally)), d) for tally, d in KINDS], [0, 1, 2])
     assert alone == pytest.approx(found)
-    assert by_curvature[4] == pytest.approx(1.959964 * math.sqrt(np.linalg.inv(bent)[4, 4]), rel=1e-3)
+    assert reach[4] == pytest.approx(1.959964 * math.sqrt(bread[4, 4]), rel=1e-3)
 
 
 def test_votes_that_nearly_all_say_the_same_lead_nowhere_else() -> None:
