@@ -1,7 +1,5 @@
 """What the keyring remembers of a key: not beyond its end, and its own limits with it."""
 
-import asyncio
-
 import pytest
 
 from feedback.errors import NotAuthenticated
@@ -11,37 +9,48 @@ from serve.auth import Keyring
 from serve.record import Record
 from tests.serve.conftest import Tandem
 
-LASTS_S = 2.0
+LASTS_S = 3600.0
+
+
+class Clock:
+    """What the keyring goes by."""
+
+    at = 0.0
+
+    def monotonic(self) -> float:
+        return self.at
 
 
 @pytest.fixture
-def keyring(record: Record, monkeypatch: pytest.MonkeyPatch) -> Keyring:
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(auth, "time", clock)
     # Else what is remembered would be forgotten by itself meanwhile.
-    monkeypatch.setattr(auth, "REMEMBERED_S", 60.0)
+    monkeypatch.setattr(auth, "REMEMBERED_S", 2 * LASTS_S)
+    return clock
+
+
+@pytest.fixture
+def keyring(record: Record) -> Keyring:
     return Keyring(record)
 
 
-async def past(record: Record, moment: float) -> None:
-    while await record.read(now) <= moment:
-        await asyncio.sleep(0.05)
-
-
-async def test_a_key_that_is_remembered_ends_all_the_same(record: Record, keyring: Keyring) -> None:
-    ends_at = await record.read(now) + LASTS_S
-    key, secret = await record.write(keys.create, "chat", expires_at=ends_at)
-    for _ in range(2):
-        assert (await keyring.of_key(secret)).key_id == key.id
-    await past(record, ends_at)
+async def test_a_key_that_is_remembered_ends_all_the_same(record: Record, keyring: Keyring, clock: Clock) -> None:
+    key, secret = await record.write(keys.create, "chat", expires_at=await record.read(now) + LASTS_S)
+    assert (await keyring.of_key(secret)).key_id == key.id
+    await record.write(expire, key.id)
+    assert (await keyring.of_key(secret)).key_id == key.id, "the record was asked again"
+    clock.at += LASTS_S
     with pytest.raises(NotAuthenticated, match="expired at"):
         await keyring.of_key(secret)
 
 
-async def test_so_does_who_signed_in_with_it(record: Record, keyring: Keyring) -> None:
-    ends_at = await record.read(now) + LASTS_S
-    key, _ = await record.write(keys.create, "vote", expires_at=ends_at)
-    cookie = await record.write(sign_ins.begin, key.id, 3600.0)
+async def test_so_does_who_signed_in_with_it(record: Record, keyring: Keyring, clock: Clock) -> None:
+    key, _ = await record.write(keys.create, "vote", expires_at=await record.read(now) + LASTS_S)
+    cookie = await record.write(sign_ins.begin, key.id, 2 * LASTS_S)
     assert await keyring.of_sign_in(cookie) is not None
-    await past(record, ends_at)
+    await record.write(expire, key.id)
+    clock.at += LASTS_S
     assert await keyring.of_sign_in(cookie) is None
 
 
