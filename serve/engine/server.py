@@ -6,12 +6,13 @@ vLLM. Knows nothing of versions, traffic or the record.
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import logging
 import multiprocessing
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from feedback import seeded_prompts
 from feedback.errors import SettingsInvalid
@@ -20,6 +21,8 @@ from feedback.settings import EngineSettings
 
 if TYPE_CHECKING:
     from argparse import Namespace
+
+log = logging.getLogger(__name__)
 
 # What every policy version is called inside an engine: nothing that an engine prints tells one from another.
 SERVED_NAME = "policy"
@@ -184,9 +187,16 @@ def run(arguments: list[str]) -> None:
     uvloop.run(_serve(parsed))
 
 
+def name_failure(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log by its kind alone a failure that nobody waited for, as when its client has left: its words may quote a
+    prompt."""
+    log.error("%s: %s", context["message"], type(context.get("exception")).__name__)
+
+
 async def _serve(parsed: Namespace) -> None:
     from vllm.entrypoints.launchers.api_server.entry import run_server_worker, setup_server
 
+    asyncio.get_running_loop().set_exception_handler(name_failure)
     address, listener = setup_server(parsed, reuse_port=False)
     # The engine is forked from here: it must not keep the door open after this process has ended.
     os.register_at_fork(after_in_child=listener.close)
