@@ -129,6 +129,7 @@ def test_what_is_killed_comes_back(home: Path, name: str) -> None:
     until(serves)
 
 
+@pytest.mark.slow
 def test_a_log_that_grew_too_large_is_set_aside_while_its_process_runs(home: Path) -> None:
     log, aside = home / "logs" / "api.log", home / "logs" / "api.log.1"
     os.truncate(log, Settings().log_bytes + 1)

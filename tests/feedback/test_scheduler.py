@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy.orm import Session
 
-from feedback.queue import COUNT_VOTES, VoteHints, make_celery, make_sender, send
+from feedback.queue import COUNT_VOTES, VoteHints, make_sender, send
 from feedback.scheduler import Scheduler, due
 from feedback.settings import LoopSettings, Settings, load_settings
 from feedback.store import Store, comparisons, counting, erasure, iterations, leases, raters, samples, votes
@@ -85,7 +85,7 @@ def put_votes(store: Store, count: int) -> None:
 
 def test_an_iteration_starts_by_count_once_and_not_again_after_it_failed(settings: Settings) -> None:
     store = Store(settings.record_url)
-    scheduler = Scheduler(settings, store, make_celery(settings))
+    scheduler = Scheduler(settings, store, make_sender(settings))
     put_votes(store, 3)
     scheduler.look()
     assert store.read(iterations.active) is None, "accepted votes are not counted ones"
@@ -110,7 +110,7 @@ def test_iterations_go_on_when_a_clock_that_was_ahead_is_put_right(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store, right = Store(settings.record_url), time.time
-    scheduler = Scheduler(settings, store, make_celery(settings))
+    scheduler = Scheduler(settings, store, make_sender(settings))
     begun = []
     for ahead_s in (86_400, 0):
         monkeypatch.setattr(time, "time", lambda ahead_s=ahead_s: right() + ahead_s)
@@ -129,12 +129,12 @@ def test_only_the_holder_of_the_lease_acts(settings: Settings) -> None:
     store.write(leases.acquire, leases.SCHEDULER, "somebody else", 60.0)
     put_votes(store, 3)
     store.write(counting.count_accepted)
-    Scheduler(settings, store, make_celery(settings)).look()
+    Scheduler(settings, store, make_sender(settings)).look()
     assert store.read(iterations.active) is None
 
 
 def test_without_redis_hints_cost_the_caller_nothing(settings: Settings) -> None:
-    assert not send(make_celery(settings), "feedback.count_votes")
+    assert not send(make_sender(settings), "feedback.count_votes")
     hints = VoteHints(settings)
     hints.start()
     started = time.thread_time()
@@ -151,9 +151,9 @@ def test_chats_are_erased_when_they_have_been_kept_for_long_enough_unless_voted_
     store.write(samples.add, [old, young])
     put_votes(store, 1)
     ((judged, *_),) = (pair.samples for pair in store.read(comparisons.list_all, **EVERYBODY)[0])
-    Scheduler(settings, store, make_celery(settings)).look()
+    Scheduler(settings, store, make_sender(settings)).look()
     assert store.read(samples.get, old.id).text == "old", "without a limit everything is kept"
-    Scheduler(keeping, store, make_celery(settings)).look()
+    Scheduler(keeping, store, make_sender(settings)).look()
     assert store.read(samples.get, old.id).status == "erased"
     assert {store.read(samples.get, kept.id).status for kept in (young, judged)} == {"complete"}
 
@@ -162,7 +162,7 @@ def test_no_vote_waits_while_old_chats_are_looked_for(settings: Settings) -> Non
     store = Store(settings.record_url)
     keeping = settings.model_copy(update={"feedback": settings.feedback.model_copy(update={"retention_days": 30.0})})
     store.write(samples.add, [sample("young", created_at=time.time())])
-    looking = Scheduler(keeping, Store(settings.record_url), make_celery(settings))
+    looking = Scheduler(keeping, Store(settings.record_url), make_sender(settings))
 
     def look(session: Session) -> None:
         votes.count_by_state(session)
@@ -175,7 +175,7 @@ def test_no_vote_waits_while_old_chats_are_looked_for(settings: Settings) -> Non
 @pytest.mark.usefixtures("unsent")
 def test_raters_are_watched_as_votes_come_in(settings: Settings) -> None:
     store = Store(settings.record_url)
-    scheduler = Scheduler(settings, store, make_celery(settings))
+    scheduler = Scheduler(settings, store, make_sender(settings))
     cast(store, crowd(10, turned=2), pairs=140, votes_each=3)
     scheduler.look()
     assert store.read(votes.count_by_state)["quarantined"] > 0
@@ -184,7 +184,7 @@ def test_raters_are_watched_as_votes_come_in(settings: Settings) -> None:
 @pytest.mark.usefixtures("unsent")
 def test_raters_are_watched_on_when_many_votes_have_gone(settings: Settings) -> None:
     store = Store(settings.record_url)
-    scheduler = Scheduler(settings, store, make_celery(settings))
+    scheduler = Scheduler(settings, store, make_sender(settings))
     put_votes(store, 400)
     store.write(counting.count_accepted)
     scheduler.look()
@@ -202,7 +202,7 @@ def test_a_clock_turned_back_stops_neither_the_sweeper_nor_a_lease(
     store.write(leases.acquire, leases.SCHEDULER, "who died", 60.0)
     sent: list[str] = []
     monkeypatch.setattr("feedback.scheduler.send", lambda _, task, *__: sent.append(task) or True)
-    scheduler, right = Scheduler(settings, store, make_celery(settings)), time.time
+    scheduler, right = Scheduler(settings, store, make_sender(settings)), time.time
     monkeypatch.setattr(time, "time", lambda: right() - 3600)
     scheduler.look()
     assert sent == ["feedback.count_votes"]

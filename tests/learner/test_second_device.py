@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -16,6 +18,7 @@ def pytest_of(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_ppo_dpo_and_preference_models_are_computed_on_it_as_on_a_cpu() -> None:
     done = pytest_of("tests/learner/test_gpu.py", "-k", "cpu")
     assert done.returncode == 0, done.stdout[-4000:]
