@@ -293,6 +293,8 @@ class Chat {
   vote(conversation, pair, place, { comparison, finished }) {
     const { attack } = conversation;
     const objective = attack ? "harmless" : "helpful";
+    // The last words may wait to be drawn, and what is judged has to be there.
+    pair.draw();
     const ballot = (this.ballot = choice({
       objective,
       pair,
