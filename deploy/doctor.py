@@ -11,13 +11,20 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from deploy.bootstrap import OLDEST_PYTHON, REQUIREMENTS, chosen_device, find_compiler, locked_digest
 from deploy.redis_server import RedisMissing, find_redis_server
 from deploy.running import is_held, read_state
 from feedback.errors import RecordUnavailable
 from feedback.settings import Settings
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from feedback.schema import Policy
+
+T = TypeVar("T")
 
 # The first two whatever the home's own mode is.
 HELD_CLOSED = ("run", "operator.key", "record.db", "datasets", "iterations", "policies", "logs")
@@ -185,64 +192,60 @@ def _record(settings: Settings) -> Iterator[Finding]:
 
 def _audit(settings: Settings) -> Iterator[Finding]:
     """Whether its chain holds. Where the record does not answer there is nothing to look at."""
-    from sqlalchemy import inspect
-    from sqlalchemy.exc import DatabaseError
+    from feedback.store import audit
 
-    from feedback.schema import AuditEntry
-    from feedback.store import Store, audit
-
-    if settings.database_url is None and not (settings.home / "record.db").exists():
-        return
-    store = Store(settings.record_url)
-    try:
-        # Those of before there was one have none until they are brought up to date.
-        checked = store.read(audit.verify) if inspect(store.engine).has_table(AuditEntry.__tablename__) else None
-    except (DatabaseError, RecordUnavailable):
-        return
-    finally:
-        store.close()
-    if checked is None:
-        return
-    if checked.broken_at is None:
-        yield Finding("ok", "audit", f"{checked.entries} entries, intact")
-        return
-    found = f"broken at entry {checked.broken_at}: {checked.problem}"
-    yield Finding("wrong", "audit", found, "somebody wrote into the database past Tandem; see who can")
+    for checked in _read(settings, audit.verify):
+        if checked.broken_at is None:
+            yield Finding("ok", "audit", f"{checked.entries} entries, intact")
+        else:
+            found = f"broken at entry {checked.broken_at}: {checked.problem}"
+            yield Finding("wrong", "audit", found, "somebody wrote into the database past Tandem; see who can")
 
 
 def _weights(settings: Settings) -> Iterator[Finding]:
     """Whether what serves is here, or to be had, as it was published."""
+    from feedback.store import policies
+
+    for serving in _read(settings, policies.serving):
+        if serving is None:
+            yield Finding("note", "weights", "no version serves yet", "`tandem up` makes v0")
+        else:
+            yield _weights_of(settings, serving)
+
+
+def _weights_of(settings: Settings, serving: "Policy") -> Finding:
+    from feedback import manifest
+    from feedback.errors import PolicyInvalid
+    from feedback.schema import version_name
+
+    name, folder = version_name(serving.version), settings.home / serving.path
+    if not folder.is_dir() and settings.policies_url is not None:
+        return Finding("note", "weights", f"{name} is in the object storage", "it is brought here by the next start")
+    try:
+        manifest.verify(folder, serving.digest)
+    except PolicyInvalid as error:
+        advice = f"restore {folder} from a backup, or `tandem policies rollback`"
+        return Finding("wrong", "weights", error.message, advice)
+    return Finding("ok", "weights", f"{name} is what was published")
+
+
+def _read(settings: Settings, operation: Callable[["Session"], T]) -> Iterator[T]:
+    """What is read of the record; nothing where there is none yet, or it does not answer, which `_record` says."""
     from sqlalchemy.exc import DatabaseError
 
-    from feedback import manifest
-    from feedback.errors import PolicyInvalid, RecordUnavailable
-    from feedback.schema import version_name
-    from feedback.store import Store, policies
+    from feedback.store import Store
 
     if settings.database_url is None and not (settings.home / "record.db").exists():
         return
     store = Store(settings.record_url)
     try:
-        serving = store.read(policies.serving)
+        found = store.read(operation)
     except (RecordUnavailable, DatabaseError):
-        # Said above, or tables of another release, which the next start brings up to date.
+        # Or its tables are of another release, which the next start brings up to date.
         return
     finally:
         store.close()
-    if serving is None:
-        yield Finding("note", "weights", "no version serves yet", "`tandem up` makes v0")
-        return
-    name, folder = version_name(serving.version), settings.home / serving.path
-    if not folder.is_dir() and settings.policies_url is not None:
-        yield Finding("note", "weights", f"{name} is in the object storage", "it is brought here by the next start")
-        return
-    try:
-        manifest.verify(folder, serving.digest)
-    except PolicyInvalid as error:
-        advice = f"restore {folder} from a backup, or `tandem policies rollback`"
-        yield Finding("wrong", "weights", error.message, advice)
-    else:
-        yield Finding("ok", "weights", f"{name} is what was published")
+    yield found
 
 
 def _storage(settings: Settings) -> Iterator[Finding]:

@@ -10,6 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from sqlalchemy.orm import Session
+
+from feedback.store import raters
+
 
 @dataclass(frozen=True)
 class Agreement:
@@ -26,6 +30,11 @@ class Agreement:
             "pairs": self.pairs,
             "votes": self.votes,
         }
+
+
+def current(session: Session) -> dict[str, Agreement]:
+    """By objective, from all votes counted so far."""
+    return {objective: agreement(sides) for objective, sides in raters.sides_picked(session).items()}
 
 
 def agreement(pairs_of: Mapping[tuple[int, int], int]) -> Agreement:

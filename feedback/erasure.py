@@ -5,14 +5,13 @@ import time
 from pathlib import Path
 
 from feedback import datasets
-from feedback.store import Store, audit, erasure
+from feedback.store import Store, audit, erasure, parts
 from feedback.store import datasets as recorded
 from feedback.store.erasure import Traces, Use
 
 log = logging.getLogger(__name__)
 
 AGAIN_S = 60.0
-BETWEEN_PARTS_S = 0.005
 
 
 def forget(store: Store, home: Path, rater_id: str, *, actor: str = audit.AT_THE_MACHINE) -> Use:
@@ -22,10 +21,7 @@ def forget(store: Store, home: Path, rater_id: str, *, actor: str = audit.AT_THE
     again does the rest. Other homes follow the record (`Erasures`). Raises NotFound when there is no such rater, or it
     was erased before.
     """
-    for part in store.read(erasure.rest, rater_id).parts():
-        store.write(erasure.take, rater_id, part)
-        # SQLite gives its one turn to whoever asks first: others have to find it free.
-        time.sleep(BETWEEN_PARTS_S)
+    parts.write(store, erasure.take, rater_id, store.read(erasure.rest, rater_id).parts())
     # Parts take long, and files: what was frozen or published meanwhile is seen here, not within the last transaction.
     seen = _take_out_of_files(store, home, rater_id)
     if store.read(erasure.stamp) != seen.stamp:

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array, csr_array
-from scipy.special import expit, log_expit, stdtrit
+from scipy.special import expit, log_expit
 from sqlalchemy.orm import Session
 
 from feedback import ratings
 from feedback.objectives import OBJECTIVES
-from feedback.ratings import CONFIDENCE, CONFIDENCE_Z, ELO_PER_NAT, SCORE, Rating
+from feedback.ratings import CONFIDENCE_Z, ELO_PER_NAT, SCORE, Rating
 from feedback.store.ratings import Compared, Tally, compared
 
 LENGTH_DEVIATION_NATS = 5.0
@@ -108,14 +108,10 @@ def fit(kinds: list[tuple[Tally, float]], versions: list[int]) -> tuple[NDArray[
     bread = np.linalg.inv(information)
     reach_P = CONFIDENCE_Z * _deviation(contrast, bread)
     voting, cluster_T = np.unique([tally.cluster for tally, _ in kinds], return_inverse=True)
-    if len(voting) > 1:
-        surprise_T = score_T - votes_T * expit(design_T_P @ parameters_P)
-        of_cluster = coo_array((surprise_T, (cluster_T, np.arange(rows))), shape=(len(voting), rows))
-        slope_G_P = (of_cluster.tocsr() @ design_T_P).toarray()
-        meat = slope_G_P.T @ slope_G_P * len(voting) / (len(voting) - 1)
-        student = float(stdtrit(len(voting) - 1, 0.5 + CONFIDENCE / 2))
-        reach_P = np.maximum(reach_P, student * _deviation(contrast, bread @ meat @ bread))
-    return contrast @ parameters_P, reach_P
+    surprise_T = score_T - votes_T * expit(design_T_P @ parameters_P)
+    of_cluster = coo_array((surprise_T, (cluster_T, np.arange(rows))), shape=(len(voting), rows))
+    covariance, student = ratings.sandwich(bread, (of_cluster.tocsr() @ design_T_P).toarray())
+    return contrast @ parameters_P, np.maximum(reach_P, student * _deviation(contrast, covariance))
 
 
 def _design(kinds: list[tuple[Tally, float]], index: dict[int, int]) -> csr_array:

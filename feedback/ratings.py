@@ -163,24 +163,33 @@ def highest(
 def clustered_reach(said: Said, theta_N: NDArray[np.float64], side: float) -> NDArray[np.float64]:
     """[N] half the width of each theta[i] - theta[0]'s interval, in nats, where votes within a cluster go together.
 
-    The sandwich B M B (Liang & Zeger 1986): B the inverse of the negative Hessian, M the sum over the G clusters of the
-    outer products of their slopes, times G / (G - 1); Student's t with G - 1 degrees of freedom. `theta` and `side` are
-    what `fit` found. Zeros for a single cluster, which tells nothing.
+    `theta` and `side` are what `fit` found. Zeros for a single cluster.
     """
     count = len(theta_N)
     voting, cluster_T = np.unique(said.cluster_T, return_inverse=True)
-    clusters = len(voting)
-    if clusters < 2:
-        return np.zeros(count)
     expected_N_N = _expected(theta_N, side)
     surprise_T = said.score_T - said.votes_T * expected_N_N[said.left_T, said.right_T]
-    slope_G = np.zeros((clusters, count + 1))
+    slope_G = np.zeros((len(voting), count + 1))
     for column, sign in ((said.left_T, 1), (said.right_T, -1), (np.full(len(surprise_T), count), 1)):
         np.add.at(slope_G, (cluster_T, column), sign * surprise_T)
     weight_N_N = _by_pair(said, said.votes_T, count) * expected_N_N * (1 - expected_N_N)
     bread = np.linalg.inv(_information(weight_N_N) + _prior_precision(count))
-    meat = slope_G.T @ slope_G * clusters / (clusters - 1)
-    return float(stdtrit(clusters - 1, 0.5 + CONFIDENCE / 2)) * _deviation(bread @ meat @ bread)
+    covariance, student = sandwich(bread, slope_G)
+    return student * _deviation(covariance)
+
+
+def sandwich(bread: NDArray[Any], slope_G_P: NDArray[Any]) -> tuple[NDArray[Any], float]:
+    """The covariance [P, P] of an estimate where votes within a cluster go together, and how many deviations its
+    interval reaches. Both are zero for a single cluster, which tells nothing.
+
+    B M B (Liang & Zeger 1986): B the inverse of the negative Hessian, M the sum over the G clusters of the outer
+    products of their slopes, times G / (G - 1); Student's t with G - 1 degrees of freedom.
+    """
+    clusters = len(slope_G_P)
+    if clusters < 2:
+        return np.zeros_like(bread), 0.0
+    meat = slope_G_P.T @ slope_G_P * clusters / (clusters - 1)
+    return bread @ meat @ bread, float(stdtrit(clusters - 1, 0.5 + CONFIDENCE / 2))
 
 
 def _prior_precision(count: int) -> NDArray[np.float64]:

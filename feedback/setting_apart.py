@@ -5,13 +5,10 @@ takes one that still counts; until the last part ratings and totals have the res
 with (`finish`).
 """
 
-import time
 from contextlib import suppress
 
-from feedback.erasure import BETWEEN_PARTS_S
 from feedback.errors import NotFound
-from feedback.store import Store, audit, raters
-from feedback.store.erasure import AT_ONCE
+from feedback.store import Store, audit, parts, raters
 
 
 def quarantine(store: Store, rater_id: str, reason: str, *, actor: str = audit.AT_THE_MACHINE) -> int:
@@ -42,8 +39,4 @@ def finish(store: Store) -> int:
 
 
 def _move(store: Store, rater_id: str) -> None:
-    ids = store.read(raters.to_move, rater_id)
-    for first in range(0, len(ids), AT_ONCE):
-        store.write(raters.move, rater_id, ids[first : first + AT_ONCE])
-        # SQLite gives its one turn to whoever asks first: others have to find it free.
-        time.sleep(BETWEEN_PARTS_S)
+    parts.write(store, raters.move, rater_id, parts.cut(store.read(raters.to_move, rater_id)))

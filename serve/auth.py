@@ -101,8 +101,7 @@ class Keyring:
         if len(self._known) >= MAX_REMEMBERED:
             self._known.clear()
         key = good.key
-        limits = {"requests": key.requests_per_minute, "tokens": key.tokens_per_minute}
-        caller = Caller(key.id, key.role, {name: limit for name, limit in limits.items() if limit is not None})
+        caller = Caller(key.id, key.role, keys.own_limits(key))
         lasts_s = REMEMBERED_S if good.lasts_s is None else min(REMEMBERED_S, good.lasts_s)
         self._known[secret] = (caller, asked_at + lasts_s)
         return caller

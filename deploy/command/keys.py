@@ -143,8 +143,7 @@ def limit(
     if json:
         print_json(described(changed, at))
         return
-    own = {"requests": changed.requests_per_minute, "tokens": changed.tokens_per_minute}
-    bounds = [f"{value} {name} a minute" for name, value in own.items() if value is not None]
+    bounds = [f"{value} {name} a minute" for name, value in keys.own_limits(changed).items()]
     say(f"Key {changed.prefix} may use {' and '.join(bounds) or 'what the settings say'}.")
 
 

@@ -58,14 +58,12 @@ def overview(json: Json = False, home: Home = None) -> None:
     """
     from deploy.command.output import print_json, print_table, say
     from deploy.command.record import open_record
-    from feedback.agreement import agreement
-    from feedback.store import comparisons, raters
+    from feedback import agreement
+    from feedback.store import comparisons
 
     with open_record(home, must_exist=True) as (store, settings):
         open_pairs = store.read(comparisons.count_wanted, votes_wanted=settings.feedback.votes_wanted)
-        agreements = {
-            objective: agreement(sides).as_json() for objective, sides in store.read(raters.sides_picked).items()
-        }
+        agreements = {objective: found.as_json() for objective, found in store.read(agreement.current).items()}
     if json:
         print_json({"open_pairs": open_pairs, "objectives": agreements})
         return

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session, aliased
 from feedback.errors import InvalidRequest, NotFound
 from feedback.ids import new_id_beside
 from feedback.schema import Comparison, KnownAnswer, Vote
-from feedback.store import audit, insert, now
+from feedback.store import audit, counting, insert, now
 
 OTHER_SIDE = {"0": "1", "1": "0"}
 REPEATED_AFTER_VOTES = 10
@@ -145,7 +145,7 @@ def _repeatable(who: Who) -> Select[str]:
         .where(
             Vote.rater_id == who.rater_id,
             Vote.objective == who.objective,
-            Vote.state.in_(("accepted", "counted")),
+            counting.MAY_COUNT,
         )
         .order_by(Vote.id.desc())
         .offset(REPEATED_AFTER_VOTES)

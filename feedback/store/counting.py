@@ -21,6 +21,8 @@ from feedback.store import now, tallies
 
 COUNT_BATCH = 500
 MAY_COUNT = Vote.state.in_(("accepted", "counted"))
+# A rater may be set apart while their votes are still being moved.
+COUNTS = (Vote.state == "counted", Vote.is_check.is_(False), Rater.quarantined_at.is_(None))
 
 
 def count_accepted(session: Session, limit: int = COUNT_BATCH) -> int:

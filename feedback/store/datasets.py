@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session, aliased
 
 from feedback.errors import NotFound
 from feedback.schema import Comparison, Dataset, DatasetVote, Iteration, Rater, Sample, Vote, VoteRevision, has_ended
-from feedback.store import now
+from feedback.store import counting, now
 from feedback.store.comparisons import IMPORTED
 
 READ_BATCH = 2000
@@ -114,7 +114,7 @@ def draw(session: Session, old_votes: int, since: float) -> Drawn:
         rows = session.execute(
             select(Vote.id, Vote.counted_at)
             .join(Rater, Rater.id == Vote.rater_id)
-            .where(*_counts())
+            .where(*counting.COUNTS)
             .execution_options(yield_per=READ_BATCH)
         )
         for vote_id, counted_at in rows:
@@ -139,7 +139,7 @@ def influence(session: Session, crowded: int, ids: list[str] | None = None) -> I
         rows = session.execute(
             select(rater, func.count())
             .join(Rater, Rater.id == Vote.rater_id)
-            .where(part, *_counts(), Rater.key_id != IMPORTED)
+            .where(part, *counting.COUNTS, Rater.key_id != IMPORTED)
             .group_by(rater)
         )
         by_rater.update(dict(rows.all()))
@@ -148,7 +148,7 @@ def influence(session: Session, crowded: int, ids: list[str] | None = None) -> I
             .select_from(Vote)
             .join(Comparison, Comparison.id == Vote.comparison_id)
             .join(Rater, Rater.id == Vote.rater_id)
-            .where(part, *_counts())
+            .where(part, *counting.COUNTS)
             .group_by(Comparison.prompt_digest)
             # A part tells of a prompt only some of its votes.
             .having(func.count() > (crowded if ids is None else 0))
@@ -185,7 +185,7 @@ def _counted(session: Session, part: ColumnElement[bool]) -> Iterator[Counted]:
             *(case((func.length(side.text) <= MAYBE_BLANK, side.message), else_=null()) for side in (first, second)),
         ),
         (Vote.revision, Vote.preferred, Vote.strength, Vote.ideal),
-    ).where(part, *_counts(), first.status == "complete", second.status == "complete")
+    ).where(part, *counting.COUNTS, first.status == "complete", second.status == "complete")
     for last_0, last_1, reliability, message_0, message_1, *judged in _rows(session, statement):
         vote = _vote(judged, reliability)
         # Asked for in the statement, Postgres takes this for what one pair in thousands fulfils, and joins the
@@ -320,8 +320,3 @@ def _rows(session: Session, statement: Select[Any]) -> Iterator[Any]:
     # One statement, read as it comes: asked for page by page, Postgres joins all tables anew for each of them. By the
     # connection: the session's own way to a row costs as much as all else that is done with it.
     return iter(session.connection().execute(statement.execution_options(yield_per=READ_BATCH)))
-
-
-def _counts() -> tuple[ColumnElement[bool], ...]:
-    # A rater may have been quarantined while a vote of theirs was being counted.
-    return Vote.state == "counted", Vote.is_check.is_(False), Rater.quarantined_at.is_(None)

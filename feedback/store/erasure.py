@@ -30,9 +30,8 @@ from feedback.schema import (
     VoteRevision,
     version_name,
 )
-from feedback.store import audit, counting, iterations, leases, now, policies, raters, samples
+from feedback.store import audit, counting, iterations, leases, now, parts, policies, raters, samples
 
-AT_ONCE = 500
 _IS_ACTIVE = Iteration.state.in_(iterations.ACTIVE)
 
 
@@ -63,10 +62,8 @@ class Rest:
 
     def parts(self) -> Iterator["Rest"]:
         """Each of votes or of chats: pairs are held in one order within either."""
-        for first in range(0, len(self.votes), AT_ONCE):
-            yield Rest(self.votes[first : first + AT_ONCE], [])
-        for first in range(0, len(self.chats), AT_ONCE):
-            yield Rest([], self.chats[first : first + AT_ONCE])
+        yield from (Rest(votes, []) for votes in parts.cut(self.votes))
+        yield from (Rest([], chats) for chats in parts.cut(self.chats))
 
 
 def traces(session: Session, rater_id: str) -> Traces:

@@ -8,7 +8,7 @@ from sqlalchemy import JSON, ColumnElement, String, Text, cast, column, func, or
 from sqlalchemy.orm import Session, aliased
 
 from feedback.schema import Comparison, Sample, Vote
-from feedback.store import page
+from feedback.store import counting, page
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def _content_of_messages(session: Session, reply: Any) -> tuple[Any, ColumnEleme
 def _disputed() -> ColumnElement[bool]:
     other = aliased(Vote)
     return (
-        Vote.state.in_(("accepted", "counted"))
+        counting.MAY_COUNT
         & Vote.preferred.in_(("0", "1"))
         & select(other.id)
         .where(

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session, aliased
 
 from feedback.ids import new_id
 from feedback.schema import Comparison, Rater, Sample, Vote
-from feedback.store import bulk, finding, leases, now, raters
+from feedback.store import bulk, counting, finding, leases, now, raters
 from feedback.store.comparisons import IMPORTED
 from feedback.store.samples import prompt_digest
 
@@ -61,7 +61,7 @@ def judged(session: Session, wanted: finding.Wanted) -> Iterator[Judged]:
         .join(Vote, Vote.comparison_id == Comparison.id)
         .join(Rater, Rater.id == Vote.rater_id)
         .where(
-            Vote.state.in_(("accepted", "counted")),
+            counting.MAY_COUNT,
             # Whose votes are being set apart.
             Rater.quarantined_at.is_(None),
             Vote.is_check.is_(False),

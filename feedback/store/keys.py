@@ -81,6 +81,12 @@ def find(session: Session, secret: str) -> Good | None:
     return Good(key, None if key.expires_at is None else key.expires_at - at)
 
 
+def own_limits(key: Key) -> dict[str, int]:
+    """Of `requests` and of `tokens` a minute, those that it has."""
+    limits = {"requests": key.requests_per_minute, "tokens": key.tokens_per_minute}
+    return {name: limit for name, limit in limits.items() if limit is not None}
+
+
 def state(key: Key, at: float) -> str:
     """`active`, `expired` or `revoked`, at a time of the record's clock."""
     if key.revoked_at is not None:

@@ -5,6 +5,7 @@ from sqlalchemy.orm import Session
 
 from feedback.live_votes import RaterTally
 from feedback.schema import Comparison, Rater, Tally, Vote
+from feedback.store import counting
 
 OUTCOME_ON_LEFT = {"0": "won", "1": "lost", "tie": "tied"}
 OUTCOME_ON_RIGHT = {"0": "lost", "1": "won", "tie": "tied"}
@@ -19,10 +20,7 @@ def between(session: Session, version: int, other: int) -> list[RaterTally]:
         .join(Comparison, Comparison.id == Vote.comparison_id)
         .join(Rater, Rater.id == Vote.rater_id)
         .where(
-            Vote.state == "counted",
-            # Whose votes are being set apart.
-            Rater.quarantined_at.is_(None),
-            Vote.is_check.is_(False),
+            *counting.COUNTS,
             Vote.preferred.in_(tuple(OUTCOME_ON_LEFT)),
             or_(
                 and_(Comparison.version_0 == version, Comparison.version_1 == other),

@@ -80,8 +80,7 @@ def sides_picked(session: Session) -> dict[str, dict[tuple[int, int], int]]:
         .join(Vote, Vote.comparison_id == Comparison.id)
         .join(Rater, Rater.id == Vote.rater_id)
         # Pairs that one has voted on are most of them, and are not read.
-        .where(Comparison.votes_counted > 1, Vote.state == "counted", Vote.preferred.in_(("0", "1")))
-        .where(Vote.is_check.is_(False), Rater.quarantined_at.is_(None))
+        .where(Comparison.votes_counted > 1, Vote.preferred.in_(("0", "1")), *counting.COUNTS)
         .group_by(Vote.comparison_id, Vote.objective)
         .having(func.count() > 1)
         .subquery()

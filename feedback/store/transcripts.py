@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session, aliased
 
 from feedback.ids import new_id
 from feedback.schema import Comparison, Rater, Sample, Transcript, Vote
-from feedback.store import insert, leases, now, raters
+from feedback.store import counting, insert, leases, now, raters
 from feedback.store.comparisons import IMPORTED
 
 READ_BATCH = 1000
@@ -67,7 +67,7 @@ def everything(session: Session) -> Iterator[Attacked]:
         .join(first, first.id == Comparison.sample_0)
         .join(second, second.id == Comparison.sample_1)
         .join(Rater, Rater.id == Vote.rater_id)
-        .where(Vote.success.is_not(None), Vote.state.in_(("accepted", "counted")), first.status != "erased")
+        .where(Vote.success.is_not(None), counting.MAY_COUNT, first.status != "erased")
         # Whose votes are being set apart.
         .where(Rater.quarantined_at.is_(None))
         .order_by(Vote.id)

@@ -6,8 +6,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
-from feedback import erasure, setting_apart
-from feedback.agreement import agreement
+from feedback import agreement, erasure, setting_apart
 from feedback.schema import Rater, version_name
 from feedback.store import comparisons, raters, votes
 from serve.auth import Caller, guarded
@@ -129,12 +128,9 @@ async def list_raters(parts: Parts, limit: Limit = 20, after: After = None) -> P
 @operate_router.get("/v1/raters/agreement")
 async def get_agreement(parts: Parts) -> Agreements:
     """How far raters agree with each other beyond chance, by objective."""
-    by_objective = await parts.record.search(raters.sides_picked)
+    by_objective = await parts.record.search(agreement.current)
     return Agreements(
-        data=[
-            AgreementView(objective=objective, **agreement(sides).as_json())
-            for objective, sides in by_objective.items()
-        ]
+        data=[AgreementView(objective=objective, **found.as_json()) for objective, found in by_objective.items()]
     )
 
 

@@ -8,13 +8,15 @@ from pydantic import BaseModel
 from feedback.schema import Sample, version_name
 from feedback.store import samples
 from serve.auth import guarded
+from serve.envelope import WELL_FORMED_ID
 from serve.routes.dependencies import ByKey, Parts
 from serve.routes.lists import After, Limit, Page, page_of
 
 router = APIRouter(route_class=guarded("chat"))
 
 RequestId = Annotated[
-    str, Query(pattern=r"^[A-Za-z0-9_.:-]{1,128}$", description="What stood in `x-request-id` of the answer.")
+    str,
+    Query(pattern=f"^{WELL_FORMED_ID.pattern}$", description="What stood in `x-request-id` of the answer."),
 ]
 
 

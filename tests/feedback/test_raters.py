@@ -83,7 +83,7 @@ def test_erasing_a_rater_takes_their_words_out_of_the_evidence_of_versions(store
 def test_an_erasure_that_was_cut_off_goes_on_where_it_was(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(erasure, "AT_ONCE", 2)
+    monkeypatch.setattr("feedback.store.parts.AT_ONCE", 2)
     pairs = [add_comparison(store, sample("my secret", user="ann"), sample("6", user="ann")) for _ in range(3)]
     for pair in (*pairs, add_comparison(store)):
         store.write(votes.put, pair, judgement(reason="my secret"), **ANN)

@@ -33,7 +33,7 @@ def ann(store: Store) -> str:
 @pytest.fixture
 def parts(store: Store, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Votes are moved two at a time: how many each statement moved."""
-    monkeypatch.setattr(setting_apart, "AT_ONCE", 2)
+    monkeypatch.setattr("feedback.store.parts.AT_ONCE", 2)
     moved: list[int] = []
 
     def note(_connection: object, cursor: Any, statement: str, *_: object) -> None:
@@ -84,7 +84,7 @@ def test_who_is_erased_while_the_scheduler_goes_on_does_not_stop_it(
 ) -> None:
     store.write(raters.quarantine, ann, "a robot")
     erase = iter([lambda: store.write(erasure.erase, ann)])
-    monkeypatch.setattr(setting_apart.time, "sleep", lambda _: next(erase, lambda: None)())
+    monkeypatch.setattr("feedback.store.parts.time.sleep", lambda _: next(erase, lambda: None)())
     setting_apart.finish(store)
     assert store.read(votes.count_by_state) == {"counted": 1, "retracted": 5}
     assert (store.read(tallies.counted), store.read(raters.half_moved)) == (1, [])
