@@ -13,6 +13,7 @@ from deploy.command import (
     audit,
     backup,
     chat,
+    comparisons,
     db,
     doctor,
     evaluate,
@@ -64,6 +65,7 @@ app.command()(backup.restore)
 app.command()(prune.prune)
 app.add_typer(iterations.app, name="iterations")
 app.add_typer(policies.app, name="policies")
+app.add_typer(comparisons.app, name="comparisons")
 app.add_typer(votes.app, name="votes")
 app.add_typer(samples.app, name="samples")
 app.add_typer(raters.app, name="raters")

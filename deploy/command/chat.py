@@ -99,6 +99,9 @@ def talk(conversation: Conversation, pair_share: float) -> None:
                     take_pair_turn(conversation, prompt)
                 else:
                     take_turn(conversation, prompt)
+            except EOFError:
+                print()
+                return
             except KeyboardInterrupt:
                 say("\nstopped; this turn is forgotten")
             except NotRunning:

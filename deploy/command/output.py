@@ -6,11 +6,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.console import Console
     from rich.progress import Progress
 
+    from feedback.importing import Line
+
 # Wide enough that no cell is cut when the output goes into a file or a pipe.
 UNBOUNDED_WIDTH = 1000
+MOST_SET_ASIDE = 20
 
 
 def print_json(data: Any) -> None:
@@ -36,6 +41,16 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> No
 def say(message: str) -> None:
     """A word to the person, out of the way of the data."""
     print(clean(message), file=sys.stderr, flush=True)
+
+
+def say_set_aside(file: "Path", lines: "Sequence[Line]", kept: "Path | None") -> None:
+    """Which lines of a file could not be taken, and where they are kept."""
+    for line in lines[:MOST_SET_ASIDE]:
+        say(f"{file}:{line.number}: set aside: {line.reason}")
+    if len(lines) > MOST_SET_ASIDE:
+        say(f"... and {len(lines) - MOST_SET_ASIDE} more")
+    if kept is not None:
+        say(f"What was set aside is kept in {kept}")
 
 
 def talk() -> "Console":

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from feedback.messages import text_of
+
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
@@ -52,6 +54,19 @@ def show_pair(chunks: Iterable[dict[str, Any]]) -> Pair:
     return Pair((replies[0], replies[1]), comparison_id)
 
 
+def show_stored(messages: list[dict[str, Any]], replies: list[str]) -> None:
+    """Show a conversation and both replies to it, all there already."""
+    from rich.console import Console
+    from rich.text import Text
+
+    from deploy.command.output import clean
+
+    console = Console()
+    for message in messages:
+        console.print(Text(clean(f"\n{message['role']}: {text_of(message)}")))
+    console.print(side_by_side(replies, console.width))
+
+
 def side_by_side(replies: list[str], width: int) -> "RenderableType":
     """The two replies in columns of equal width, one above the other in a narrow terminal."""
     from rich.box import ROUNDED
@@ -72,19 +87,18 @@ def side_by_side(replies: list[str], width: int) -> "RenderableType":
 
 
 def ask_for_vote() -> Ballot | None:
-    """The person's vote; None when they skip it. Raises KeyboardInterrupt."""
+    """The person's vote; None when they skip it. Raises KeyboardInterrupt, and EOFError where the input ends."""
     pressed = press("better: 1 left, 2 right, t tie, b both bad, s skip ", "12tbs")
-    if pressed in ("s", END_OF_INPUT):
+    if pressed == "s":
         return None
     if pressed in ("t", "b"):
         return Ballot({"t": "tie", "b": "both_bad"}[pressed])
     choices = ", ".join(f"{number} {word}" for number, word in enumerate(STRENGTHS, start=1))
-    strength = press(f"by how much: {choices} ", "1234")
-    return None if strength == END_OF_INPUT else Ballot(int(pressed) - 1, int(strength))
+    return Ballot(int(pressed) - 1, int(press(f"by how much: {choices} ", "1234")))
 
 
 def press(question: str, keys: str) -> str:
-    """Ask, and wait for one of `keys`, without Enter; END_OF_INPUT when the terminal is gone or Ctrl-D is pressed."""
+    """Ask, and wait for one of `keys`, without Enter. Raises EOFError for Ctrl-D and when the terminal is gone."""
     import termios
     import tty
 
@@ -100,5 +114,7 @@ def press(question: str, keys: str) -> str:
                 break
     finally:
         termios.tcsetattr(terminal, termios.TCSADRAIN, before)
-    print("" if pressed == END_OF_INPUT else pressed, file=sys.stderr)
+    if pressed == END_OF_INPUT:
+        raise EOFError
+    print(pressed, file=sys.stderr)
     return pressed

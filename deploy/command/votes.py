@@ -65,7 +65,7 @@ def import_votes(
     """
     from dataclasses import asdict
 
-    from deploy.command.output import print_json, progress_bar, say
+    from deploy.command.output import print_json, progress_bar, say_set_aside
     from deploy.command.record import open_record
     from feedback.importing import import_file
     from feedback.red_team import import_transcripts
@@ -84,12 +84,7 @@ def import_votes(
             report = import_file(
                 store, file, format_name, home=settings.home, objective=objective, on_progress=on_progress
             )
-    for line in report.set_aside[:MOST_SHOWN]:
-        say(f"{file}:{line.number}: set aside: {line.reason}")
-    if len(report.set_aside) > MOST_SHOWN:
-        say(f"... and {len(report.set_aside) - MOST_SHOWN} more")
-    if report.set_aside_file is not None:
-        say(f"What was set aside is kept in {report.set_aside_file}")
+    say_set_aside(file, report.set_aside, report.set_aside_file)
     counts = {name: value for name, value in asdict(report).items() if isinstance(value, int)}
     counts["set_aside"] = len(report.set_aside)
     if json:

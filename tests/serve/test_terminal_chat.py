@@ -1,80 +1,17 @@
 """`tandem chat` and `tandem simulate` against a running Tandem with real engines; the terminal is a real one, too."""
 
 import json
-import os
-import pty
-import select
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 
-from tests.serve.conftest import ROOT, Tandem
+from tests.serve.conftest import Tandem
+from tests.serve.terminal import at_terminal, run
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
 
-PATIENCE_S = 60.0
-
-
-def environment(tandem: Tandem) -> dict[str, str]:
-    return os.environ | {
-        "TANDEM_HOME": str(tandem.settings.home),
-        "TANDEM_URL": tandem.url,
-        "TANDEM_KEY": tandem.secrets["operate"],
-        "TERM": "xterm",
-    }
-
-
-def run(tandem: Tandem, *arguments: str, prompts: str = "") -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-m", "deploy.command", *arguments],
-        input=prompts, env=environment(tandem), cwd=ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-
-
-class Terminal:
-    """A person's terminal: what it shows, in order, and keys to press."""
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-        self._shown = ""
-
-    def wait_for(self, text: str) -> None:
-        """Read on until `text` is shown, after what was waited for before."""
-        deadline = time.monotonic() + PATIENCE_S
-        while text not in self._shown:
-            assert time.monotonic() < deadline, f"no {text!r} in {self._shown!r}"
-            if select.select([self._descriptor], [], [], 0.5)[0]:
-                self._shown += os.read(self._descriptor, 65536).decode()
-        self._shown = self._shown.partition(text)[2]
-
-    def press(self, keys: str) -> None:
-        os.write(self._descriptor, keys.encode())
-
-
-@contextmanager
-def chatting(tandem: Tandem, *arguments: str) -> Iterator[Terminal]:
-    """`tandem chat` in a terminal; it must end well by itself."""
-    controlling, its = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "deploy.command", "chat", *arguments],
-        stdin=its, stdout=its, stderr=its, env=environment(tandem), cwd=ROOT, start_new_session=True,
-    )  # fmt: skip
-    os.close(its)
-    try:
-        yield Terminal(controlling)
-        assert process.wait(timeout=PATIENCE_S) == 0
-    finally:
-        process.kill()
-        process.wait()
-        os.close(controlling)
-
 
 def test_a_key_press_votes_and_the_chosen_reply_goes_on(tandem: Tandem) -> None:
-    with chatting(tandem, "--pairs", "1", "--objective", "harmless") as terminal:
+    with at_terminal(tandem, "chat", "--pairs", "1", "--objective", "harmless") as terminal:
         terminal.wait_for("you: ")
         terminal.press("What colour is snow?\n")
         terminal.wait_for("s skip ")
@@ -99,7 +36,7 @@ def test_a_key_press_votes_and_the_chosen_reply_goes_on(tandem: Tandem) -> None:
 
 
 def test_skipping_casts_no_vote(tandem: Tandem) -> None:
-    with chatting(tandem, "--pairs", "1") as terminal:
+    with at_terminal(tandem, "chat", "--pairs", "1") as terminal:
         terminal.wait_for("you: ")
         terminal.press("Name three fruits.\n")
         terminal.wait_for("s skip ")
@@ -113,7 +50,7 @@ def test_skipping_casts_no_vote(tandem: Tandem) -> None:
 
 
 def test_a_single_reply_says_its_version_and_new_forgets(tandem: Tandem) -> None:
-    with chatting(tandem, "--pairs", "0") as terminal:
+    with at_terminal(tandem, "chat", "--pairs", "0") as terminal:
         terminal.wait_for("you: ")
         terminal.press("What is 2 + 3?\n")
         terminal.wait_for("[v")

@@ -1,0 +1,232 @@
+"""`tandem comparisons`: pairs for a file of prompts, and votes on open pairs by key press. Both by the public API."""
+
+import hashlib
+import json as json_text
+import sys
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from deploy.command.options import ApiKey, Home, Json, Url, check_objective
+from feedback.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from deploy.command.api import Api
+    from feedback.importing import Line
+
+app = typer.Typer(help="Make pairs for prompts of your own, and vote on pairs.", no_args_is_help=True)
+
+PATIENCE_S = 600.0
+"""How long a pair is asked for again while the server is busy, or the key has used up its share."""
+LONGEST_WAIT_S = 30.0
+BUSY = (409, 429, 503)
+"""409 is said while an earlier try of the same pair is still being answered."""
+NOT_TAKEN = (400, 413, 422)
+TEXT_SUFFIXES = (".txt", ".txt.gz")
+
+
+@app.command("make")
+def make(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE", help="JSON lines, or one prompt a line where the name ends in .txt; plain or gzip."
+        ),
+    ],
+    pairs: Annotated[int, typer.Option(min=1, max=100, metavar="N", help="How many pairs for each prompt.")] = 1,
+    temperature: Annotated[
+        float | None, typer.Option(min=0, max=2, metavar="T", help="Of both replies; else the server's own.")
+    ] = None,
+    max_tokens: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Longest reply; else the server's own.")
+    ] = None,
+    concurrency: Annotated[int, typer.Option(min=1, max=64, metavar="N", help="How many at the same time.")] = 4,
+    json: Json = False,
+    home: Home = None,
+    url: Url = None,
+    key: ApiKey = None,
+) -> None:
+    """Ask for two replies to each prompt of a file, for people to vote on.
+
+    A line is a JSON text, an object with `prompt` or `messages`, or a preference pair of any format that `tandem votes
+    import` takes, whose prompt is used. However often the command is run, a prompt has no more than --pairs of a key:
+    what was interrupted goes on, and with a larger number newer versions write more. People see the pairs of the key
+    that they vote with, operators all. What cannot be taken is set aside: reported with its line, and kept in the home.
+    """
+    from deploy.command.api import home_of, open_api
+    from deploy.command.output import print_json, progress_bar, say, say_set_aside
+    from feedback.importing import keep_set_aside
+
+    sampling = {"temperature": temperature, "max_tokens": max_tokens}
+    options = {name: value for name, value in sampling.items() if value is not None}
+    with open_api(home, url, key) as api, progress_bar() as bar:
+        api.get("/v1/models")  # Says at once when there is nothing to talk to.
+        task = bar.add_task(file.name, total=file.stat().st_size if file.is_file() else None)
+        prompts = Prompts(file, pairs, options, lambda read_bytes: bar.update(task, completed=read_bytes))
+        try:
+            outcomes = make_all(api, prompts, concurrency)
+        except KeyboardInterrupt:
+            say("interrupted; the same command goes on where it was")
+            raise typer.Exit(130) from None
+    say_set_aside(file, prompts.set_aside, keep_set_aside(home_of(home), file, prompts.set_aside))
+    counts = {
+        "read": prompts.read,
+        "made": outcomes["made"],
+        "known": outcomes["known"],
+        "set_aside": len(prompts.set_aside),
+    }
+    if json:
+        print_json(counts)
+    else:
+        print("{read} read, {made} pairs made, {known} known already, {set_aside} set aside".format(**counts))
+
+
+@app.command("vote")
+def vote(
+    objective: Annotated[str, typer.Option(metavar="helpful|harmless", help="What to judge by.")] = "helpful",
+    rater: Annotated[
+        str, typer.Option(metavar="NAME", help="Who votes, where several people share a key.", show_default=False)
+    ] = "",
+    home: Home = None,
+    url: Url = None,
+    key: ApiKey = None,
+) -> None:
+    """Vote by key press on the pairs that want votes, the most informative first. Ctrl-D ends."""
+    from deploy.command.api import open_api
+    from deploy.command.output import say
+    from deploy.command.pairs import ask_for_vote, show_stored
+    from feedback.messages import text_of
+
+    check_objective(objective)
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise InvalidRequest("pairs are shown at a terminal; a program votes by the API (docs/api.md)")
+    named = {"rater": rater} if rater else {}
+    cast = 0
+    with open_api(home, url, key) as api:
+        try:
+            for pair in api.pages("/v1/comparisons", status="open", objective=objective, **named):
+                show_stored(pair["messages"], [text_of(choice["message"]) for choice in pair["choices"]])
+                ballot = ask_for_vote()
+                if ballot is None:
+                    continue
+                body = {"objective": objective, "preferred": ballot.preferred, "strength": ballot.strength, **named}
+                api.call("PUT", f"/v1/comparisons/{pair['id']}/vote", json=body)
+                say(f"vote cast: {ballot}")
+                cast += 1
+            say("no more pairs want a vote of yours")
+        except (EOFError, KeyboardInterrupt):
+            pass
+    say(f"\n{cast} {'vote' if cast == 1 else 'votes'} cast")
+
+
+@dataclass(frozen=True)
+class Request:
+    """A pair to be made. Its id is the same whenever the command is run."""
+
+    line: int
+    record: str
+    body: dict[str, Any]
+    id: str
+
+
+class Prompts:
+    """The requests of a file, and what of it was set aside. Raises InvalidRequest for a file that cannot be read."""
+
+    def __init__(self, path: Path, pairs: int, options: dict[str, Any], on_progress: Callable[[int], None]) -> None:
+        self.read = 0
+        self._set_aside: dict[int, Line] = {}
+        self._path, self._pairs, self._options, self._on_progress = path, pairs, options, on_progress
+
+    def __iter__(self) -> Iterator[Request]:
+        from feedback.formats import SetAside
+        from feedback.formats.prompts import parse_json, parse_text
+        from feedback.importing import lines
+
+        parse = parse_text if self._path.name.endswith(TEXT_SUFFIXES) else parse_json
+        seen = Counter[str]()
+        for number, line in lines(self._path, self._on_progress):
+            self.read += 1
+            record = line.decode(errors="replace").rstrip("\r\n")
+            try:
+                messages = parse(line)
+            except SetAside as error:
+                self.leave(number, record, error.message)
+                continue
+            body = {"model": "tandem", "messages": messages, "n": 2, **self._options}
+            digest = hashlib.sha256(json_text.dumps(body, sort_keys=True).encode()).hexdigest()[:32]
+            for _ in range(self._pairs):
+                # A prompt that stands twice in a file is two prompts.
+                seen[digest] += 1
+                yield Request(number, record, body, f"made_{digest}_{seen[digest]}")
+
+    def leave(self, line: int, record: str, reason: str) -> None:
+        """Set a line aside, once."""
+        from feedback.importing import Line
+
+        self._set_aside.setdefault(line, Line(line, reason, record))
+
+    @property
+    def set_aside(self) -> list["Line"]:
+        """By their place in the file."""
+        return [line for _, line in sorted(self._set_aside.items())]
+
+
+def make_all(api: "Api", prompts: Prompts, concurrency: int) -> Counter[str]:
+    """How many requests of the file were `made` and `known`. Raises what the first that cannot be made raises."""
+    from feedback.formats import SetAside
+
+    outcomes, waiting = Counter[str](), deque[tuple[Request, Future[str]]]()
+    stopping = threading.Event()
+
+    def take_next() -> None:
+        request, outcome = waiting.popleft()
+        try:
+            outcomes[outcome.result()] += 1
+        except SetAside as error:
+            prompts.leave(request.line, request.record, error.message)
+
+    workers = ThreadPoolExecutor(concurrency)
+    try:
+        for request in prompts:
+            waiting.append((request, workers.submit(make_one, api, request, stopping)))
+            if len(waiting) == 2 * concurrency:
+                take_next()
+        while waiting:
+            take_next()
+    finally:
+        stopping.set()
+        workers.shutdown(cancel_futures=True)
+    return outcomes
+
+
+def make_one(api: "Api", request: Request, stopping: threading.Event) -> str:
+    """Raises SetAside for what the server does not take, and TandemError for what any other line would meet too."""
+    from deploy.command.api import ApiRefused
+    from feedback.formats import SetAside
+
+    recorded = api.get("/v1/samples", request_id=request.id)["data"]
+    if any(sample["comparison_id"] is not None for sample in recorded):
+        return "known"
+    # A retry that the server has answered already, or still answers, makes no second pair.
+    headers = {"x-request-id": request.id, "idempotency-key": request.id}
+    waited_s, wait_s = 0.0, 0.5
+    while True:
+        try:
+            answer = api.call("POST", "/v1/chat/completions", json=request.body, headers=headers)
+        except ApiRefused as refused:
+            if refused.status in NOT_TAKEN:
+                raise SetAside(refused.message) from refused
+            if refused.status not in BUSY or waited_s >= PATIENCE_S or stopping.wait(wait_s):
+                raise
+            waited_s += wait_s
+            wait_s = min(2 * wait_s, LONGEST_WAIT_S)
+        else:
+            if "comparison_id" not in answer:
+                raise SetAside("the server made no pair of it, as where it refuses strange prompts")
+            return "made"
