@@ -29,7 +29,8 @@ def _weighs(*names: str) -> AfterValidator:
     return AfterValidator(check)
 
 
-ObjectiveWeights = Annotated[dict[str, float], _weighs(*OBJECTIVES)]
+# Less than nothing would have a model learn the opposite of what people said.
+ObjectiveWeights = Annotated[dict[str, Annotated[float, Field(ge=0)]], _weighs(*OBJECTIVES)]
 ScoreWeights = Annotated[dict[str, float], _weighs(OVERALL, *OBJECTIVES)]
 
 

@@ -283,7 +283,7 @@ class RetentionSettings(Section):
 class LearnerSettings(Section):
     """What an iteration trains, and how."""
 
-    seed: int = 0
+    seed: int = Field(0, ge=-100_000_000_000, le=100_000_000_000)
     """Seed of the first iteration; later ones count on from it."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"

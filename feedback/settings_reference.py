@@ -4,7 +4,7 @@ import json
 import types
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -75,15 +75,15 @@ def type_said(field: FieldInfo) -> str:
 
 def annotation_said(annotation: Any) -> str:
     origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return type_said(FieldInfo.from_annotation(annotation))
     if origin is Literal:
         *others, last = (f"`{choice}`" for choice in arguments)
         return f"{', '.join(others)} or {last}" if others else last
     if origin in (Union, types.UnionType):
         return " or ".join(annotation_said(argument) for argument in arguments)
-    if origin is dict:
-        return f"table of {annotation_said(arguments[1])}"
-    if origin is list:
-        return f"list of {annotation_said(arguments[0])}"
+    if origin in (dict, list):
+        return f"{'table' if origin is dict else 'list'} of {annotation_said(arguments[-1])}"
     if origin is tuple:
         return f"{len(arguments)} of {annotation_said(arguments[0])}"
     return {type(None): "none", Path: "path"}.get(annotation) or annotation.__name__

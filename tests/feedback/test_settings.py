@@ -85,6 +85,13 @@ def test_settings_are_frozen() -> None:
         ("[learner.ppo.reward_weights]\nhelpfull = 1.0", "learner.ppo.reward_weights.*helpfull"),
         ("[learner.ppo.reward_weights]\noverall = 0.0", "learner.ppo.reward_weights.*nothing"),
         ("[learner.dpo.objective_weights]\noverall = 1.0", "learner.dpo.objective_weights.*overall"),
+        (
+            "[learner.preference.objective_weights]\nhelpful = 3\nharmless = -1",
+            "learner.preference.objective_weights.harmless",
+        ),
+        ("[learner]\nseed = 1_000_000_000_000", "learner.seed"),
+        ("[learner.ppo]\nkl_coefficient = inf", "learner.ppo.kl_coefficient"),
+        ("[learner.ppo.reward_weights]\noverall = nan", "learner.ppo.reward_weights.overall"),
     ],
 )
 def test_bad_values_are_named(tmp_path: Path, toml: str, said: str) -> None:

@@ -27,7 +27,7 @@ ROLLOUT = Rollout(
     watch_reward_B=torch.tensor([0.25, 0.5]),
 )
 RETURNS_N = torch.tensor([0.0, 2.0, 2.0, 5.0])
-# One less the squares of deviations, each times four: of what values leave of the returns (0, 1, 1, 3), over the returns.
+# Squares of deviations, each times four: of what the values leave of the returns (0, 1, 1, 3), and of the returns.
 EXPLAINED = 1 - (25 + 1 + 1 + 49) / (81 + 1 + 1 + 121)
 TOTALS = UpdateTotals(
     tokens=8,
