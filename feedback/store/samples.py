@@ -45,6 +45,13 @@ def add(session: Session, samples: list[Sample]) -> None:
         session.connection().execute(insert(session, Sample.__table__), rows)
 
 
+def add_missing(session: Session, samples: list[Sample]) -> None:
+    """Record those that are not recorded yet: whoever was told that the record is away may have been told so of what it
+    had taken."""
+    known = set(session.scalars(select(Sample.id).where(Sample.id.in_([sample.id for sample in samples]))))
+    add(session, [sample for sample in samples if sample.id not in known])
+
+
 def parent_of(session: Session, sample: Sample) -> str | None:
     """The id of the sample that wrote the last reply in this one's conversation: same key, same words; or None."""
     messages = sample.messages

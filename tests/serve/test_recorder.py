@@ -1,13 +1,38 @@
-"""Replies on their way into the record: one that cannot be written keeps nobody waiting and takes no other along."""
+"""Replies on their way into the record: one that cannot be written keeps nobody waiting and takes no other along; what
+ends while the record is away is in it when it is back.
+"""
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
+import pytest
 from sqlalchemy.exc import SQLAlchemyError
 
-from feedback.schema import Sample
+from feedback.errors import RecordUnavailable
+from feedback.schema import Comparison, Sample
+from feedback.store import samples
+from serve import recorder as recorder_module
 from serve.record import Record
 from serve.recorder import Recorder
 from tests.feedback.record import sample
+
+
+@contextmanager
+def away(record: Record) -> Iterator[None]:
+    """Nobody finds the database where it was."""
+    record.store.close()
+    database = Path(record.store.engine.url.database)
+    elsewhere = database.rename(database.with_name("away.db"))
+    database.mkdir()
+    yield
+    database.rmdir()
+    elsewhere.rename(database)
+
+
+def recorded(record: Record) -> list[tuple[str, str]]:
+    return record.store.read(lambda session: [(row.text, row.status) for row in session.query(Sample).order_by("id")])
 
 
 async def test_what_breaks_one_reply_is_raised_to_who_waits_for_it(record: Record) -> None:
@@ -26,3 +51,75 @@ async def test_what_breaks_one_reply_is_raised_to_who_waits_for_it(record: Recor
     assert kept == ["5", "8"]
     await recorder.add([sample("9")])
     await recorder.stop()
+
+
+async def test_what_ends_while_the_record_is_away_is_recorded_when_it_is_back(
+    record: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorder_module, "AGAIN_S", 0.01)
+    recorder, left, right = Recorder(record), sample("left"), sample("right", version=1)
+    pair = samples.compare((left, right), key_id="key_a", tranche="online")
+    with away(record):
+        answers = await asyncio.gather(
+            recorder.add([sample("cancelled", status="cancelled")]),
+            recorder.add([sample("whole")]),
+            recorder.add([left, right], pair),
+            return_exceptions=True,
+        )
+        assert [type(answer) for answer in answers] == [RecordUnavailable] * 3
+    async with asyncio.timeout(30):
+        while len(recorded(record)) < 4:
+            await asyncio.sleep(0.01)
+    # Whoever waited for them was told that they failed.
+    assert sorted(recorded(record)) == [
+        ("cancelled", "cancelled"), ("left", "failed"), ("right", "failed"), ("whole", "failed"),
+    ]  # fmt: skip
+    assert record.store.read(lambda session: session.query(Comparison).count()) == 0
+    await recorder.add([sample("later")])
+    await recorder.stop()
+    assert len(recorded(record)) == 5
+
+
+async def test_what_is_kept_when_the_process_ends_is_tried_once_more(
+    record: Record, caplog: pytest.LogCaptureFixture
+) -> None:
+    for is_back in (True, False):
+        recorder = Recorder(record)
+        with away(record):
+            with pytest.raises(RecordUnavailable):
+                await recorder.add([sample(f"back: {is_back}", status="cancelled")])
+            if not is_back:
+                async with asyncio.timeout(30):
+                    await recorder.stop()
+        await recorder.stop()
+    assert recorded(record) == [("back: True", "cancelled")]
+    assert "replies to 1 chats are lost" in caplog.text
+
+
+async def test_what_the_record_has_taken_all_the_same_is_not_written_twice(
+    record: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder, taken, write = Recorder(record), sample("taken"), record.write
+
+    async def write_and_break(operation: object, *args: object) -> None:
+        await write(operation, *args)  # type: ignore[arg-type]
+        raise RecordUnavailable("the connection broke behind the commit")
+
+    monkeypatch.setattr(record, "write", write_and_break)
+    with pytest.raises(RecordUnavailable):
+        await recorder.add([taken, sample("taken, too")])
+    monkeypatch.undo()
+    await recorder.stop()
+    assert recorded(record) == [("taken", "complete"), ("taken, too", "complete")]
+
+
+async def test_no_more_is_kept_than_there_is_room_for(record: Record, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recorder_module, "MOST_KEPT_BYTES", 3000)
+    recorder = Recorder(record)
+    with away(record):
+        answers = await asyncio.gather(
+            *(recorder.add([sample(size * "x")]) for size in (1000, 2500, 1000)), return_exceptions=True
+        )
+        assert [type(answer) for answer in answers] == [RecordUnavailable] * 3
+    await recorder.stop()
+    assert [len(text) for text, _ in recorded(record)] == [1000, 1000]
