@@ -61,6 +61,7 @@ def write(folder: Path, *, base: tuple[str, str] | None = None) -> str:
     if base is not None:
         manifest["base"] = {"version": base[0], "digest": base[1]}
     _check_complete(folder, manifest)
+    _check_names_no_code(folder)
     _check_finite(folder)
     content = orjson.dumps(manifest, option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2)
     path = folder / MANIFEST
@@ -130,6 +131,9 @@ def _check_complete(folder: Path, manifest: dict[str, Any]) -> None:
     pickles = [name for name in manifest["files"] if name.lower().endswith(PICKLES)]
     if pickles:
         raise PolicyInvalid(f"{folder.name}: {pickles[0]} may hold a pickle, which is never loaded; use safetensors")
+    code = [name for name in manifest["files"] if name.lower().endswith(".py")]
+    if code:
+        raise PolicyInvalid(f"{folder.name}: {code[0]} is code, and none of a policy's is ever run; leave it out")
     if not manifest["tensors"]:
         raise PolicyInvalid(f"{folder.name}: there are no safetensors weights")
     index = folder / "model.safetensors.index.json"
@@ -141,6 +145,20 @@ def _check_complete(folder: Path, manifest: dict[str, Any]) -> None:
         if listed != manifest["tensors"].keys():
             absent = sorted(listed ^ manifest["tensors"].keys())[0]
             raise PolicyInvalid(f"{folder.name}: the index and the weights differ in {absent}")
+
+
+def _check_names_no_code(folder: Path) -> None:
+    """Of what was published before nobody runs it either, and it goes on being served."""
+    for path in sorted(folder.glob("*config.json")):
+        try:
+            named = "auto_map" in orjson.loads(path.read_bytes())
+        except (ValueError, TypeError):
+            raise PolicyInvalid(f"{folder.name}: {path.name} is no JSON object") from None
+        if named:
+            raise PolicyInvalid(
+                f"{folder.name}: {path.name} names code in 'auto_map', and none of a policy's is ever run; "
+                "leave it out where transformers has the architecture"
+            )
 
 
 def _tensors(folder: Path) -> dict[str, tuple[Path, TensorEntry]]:

@@ -9,6 +9,12 @@ class PickledWeightsRefused(PolicyInvalid):
     code = "pickled_weights_refused"
 
 
+class CodeRefused(PolicyInvalid):
+    """A model folder that cannot be loaded without running code that comes with it."""
+
+    code = "code_refused"
+
+
 class ModelNotSupported(PolicyInvalid):
     """A model of a kind that cannot be trained here."""
 

@@ -17,7 +17,7 @@ from transformers.utils import logging as transformers_logging
 
 from feedback.errors import PolicyInvalid
 from feedback.messages import text_of
-from learner.errors import PickledWeightsRefused
+from learner.errors import CodeRefused, PickledWeightsRefused
 from learner.fused_norms import fuse_norms
 from learner.language_model import require_plain_head
 
@@ -130,33 +130,49 @@ def _turns(messages: Sequence[Message]) -> list[dict[str, str]]:
 def load_policy(folder: Path | str, device: str | None = None, dtype: torch.dtype | None = None) -> Policy:
     """Load a policy from a local folder, in evaluation mode, on the GPU where there is one.
 
-    Weights must be safetensors and complete. `dtype` None keeps that of the folder. Raises `PickledWeightsRefused`, or
-    `PolicyInvalid` where a file or tensor is missing or the tokenizer has no end token.
+    Weights must be safetensors and complete. `dtype` None keeps that of the folder. Code in it is never run, and where
+    transformers knows the architecture without it the policy no longer names it. Raises `PickledWeightsRefused`,
+    `CodeRefused`, or `PolicyInvalid` where a file or tensor is missing or the tokenizer has no end token.
     """
     folder = Path(folder)
     _require_safetensors(folder)
     transformers_logging.disable_progress_bar()
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        # Left out, they would ask whoever sits at the terminal.
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         model, info = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=dtype or "auto",
             use_safetensors=True,
             local_files_only=True,
+            trust_remote_code=False,
             output_loading_info=True,
         )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        if "trust_remote_code" in str(error):
+            raise CodeRefused(
+                f"{folder}: its model or tokenizer is code that comes with it, which is never run here; "
+                "take a model whose architecture transformers has"
+            ) from error
         raise PolicyInvalid(f"{folder}: cannot be loaded: {error}") from error
     wrong = sorted(info["missing_keys"]) + sorted(map(str, info["mismatched_keys"]))
     if wrong:
         raise PolicyInvalid(f"{folder}: tensors missing or of another shape: {', '.join(wrong[:5])}")
+    _forget_code(model, tokenizer)
     model = model.to(device).eval()
     if model.device.type == "cuda":
         fuse_norms(model)
     _require_finite(model)
     require_plain_head(model)
     return Policy(model, tokenizer, _end_ids(model, tokenizer))
+
+
+def _forget_code(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Many models on a hub name code for older releases of transformers: what is published names none."""
+    named = [model.config.__dict__.pop("auto_map", None), tokenizer.init_kwargs.pop("auto_map", None)]
+    if any(named):
+        log.info("the model names code of its own (auto_map), which is not needed and left out")
 
 
 def save_policy(policy: Policy, folder: Path | str) -> None:

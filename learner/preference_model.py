@@ -261,7 +261,9 @@ def load_preference_model(
         fields = json.loads((folder / "preference.json").read_text())
         shape = PreferenceShape(**{**fields, "objectives": tuple(fields["objectives"])})
         if shape.lora is None:
-            trunk = AutoModel.from_config(AutoConfig.from_pretrained(folder, local_files_only=True)).float()
+            trunk = AutoModel.from_config(
+                AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+            ).float()
         else:
             trunk = _adapted(start, shape.lora, seed=0)
         model = PreferenceModel(trunk, shape, start)

@@ -106,7 +106,7 @@ def finish(this: Run, policy: Policy) -> None:
         if this.learner.ppo.lora.publish == "adapter":
             return
         merge(policy.model)
-    config = AutoConfig.from_pretrained(_folder(this, 0), local_files_only=True)
+    config = AutoConfig.from_pretrained(_folder(this, 0), local_files_only=True, trust_remote_code=False)
     policy.model.to(config.dtype or torch.float32)
 
 

@@ -129,6 +129,28 @@ def test_what_is_no_file_or_may_hold_a_pickle_under_another_name(folder: Path) -
         manifest.write(folder)
 
 
+@pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json", "processor_config.json"])
+def test_what_names_code_is_not_published(folder: Path, name: str) -> None:
+    (folder / name).write_text('{"auto_map": {"AutoConfig": "own.OwnConfig"}}')
+    with pytest.raises(PolicyInvalid, match=f"{name} names code"):
+        manifest.write(folder)
+
+
+def test_what_was_published_when_it_could_name_code_goes_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "config.json").write_text('{"auto_map": {}}')
+    monkeypatch.setattr(manifest, "_check_names_no_code", lambda _: None)
+    digest = manifest.write(folder)
+    monkeypatch.undo()
+    manifest.verify(folder, digest)
+
+
+def test_code_is_no_part_of_a_policy(folder: Path) -> None:
+    (folder / "own").mkdir()
+    (folder / "own" / "Model.PY").write_text("")
+    with pytest.raises(PolicyInvalid, match=r"own/Model\.PY is code"):
+        manifest.write(folder)
+
+
 def test_a_shard_that_is_missing(folder: Path) -> None:
     index = {"weight_map": {"a": "1", "b": "1", "n": "1", "c": "2"}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))

@@ -7,8 +7,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from feedback import manifest
 from feedback.errors import PolicyInvalid
-from learner.errors import PickledWeightsRefused
+from learner.errors import CodeRefused, PickledWeightsRefused
 from learner.policy import Policy, _tell_of_turns, load_policy, probe, save_policy
 from tests.learner.conftest import END, random_llama, word_tokenizer
 
@@ -116,6 +117,33 @@ def test_pickled_weights_are_refused(folder):
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     with pytest.raises(PickledWeightsRefused, match="convert"):
         load_policy(folder, "cpu")
+
+
+@pytest.mark.parametrize("needed", [False, True])
+def test_code_that_comes_with_a_model_is_never_run(folder, tmp_path, monkeypatch, needed):
+    """Not even where somebody says yes to all that is asked; who does not need it may name it, as many on a hub do."""
+    ran, answered = tmp_path / "ran", []
+    monkeypatch.setattr("builtins.input", lambda *_: answered.append("y") or "y")
+    (folder / "own.py").write_text(
+        f"open({str(ran)!r}, 'w')\n"
+        "from transformers import LlamaConfig as OwnConfig, LlamaForCausalLM as OwnModel\n"
+        "from transformers import PreTrainedTokenizerFast as OwnTokenizer\n"
+    )
+    for name, kinds in (
+        ("config.json", {"AutoConfig": "own.OwnConfig", "AutoModelForCausalLM": "own.OwnModel"}),
+        ("tokenizer_config.json", {"AutoTokenizer": [None, "own.OwnTokenizer"]}),
+    ):
+        said = json.loads((folder / name).read_text()) | {"auto_map": kinds}
+        (folder / name).write_text(json.dumps(said | ({"model_type": "own"} if needed else {})))
+    if needed:
+        with pytest.raises(CodeRefused, match="never run"):
+            load_policy(folder, "cpu")
+    else:
+        published = tmp_path / "v2"
+        save_policy(load_policy(folder, "cpu"), published)
+        manifest.write(published)
+        assert load_policy(published, "cpu").encode_chat(HELLO) == load_policy(folder, "cpu").encode_chat(HELLO)
+    assert not ran.exists() and answered == []
 
 
 @pytest.mark.parametrize(
