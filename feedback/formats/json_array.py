@@ -45,6 +45,8 @@ def _cut(opened: Readable, most_bytes: int) -> Iterator[bytes]:
                 start = at if depth == 1 else start
             else:
                 depth -= sign in b"]}"
+                if depth == 0 and sign != b"]":
+                    raise OSError("it is not JSON: its array ends with a brace")
                 if depth < 1 or (depth == 1 and sign == b","):
                     yield held[start : mark.start()]
                     start = at

@@ -40,11 +40,12 @@ class BestOf(Generation):
     async def _begin_on(self, seat: Seat, body: dict[str, Any]) -> None:
         body = {name: value for name, value in body.items() if name != "stream_options"}
         answer = await self._write_whole(seat, body | {"stream": False, "n": self._chat.best_of})
-        await self._choose(_choices(answer))
+        await self._choose(answer["choices"])
 
     def _take_whole(self, answer: dict[str, Any]) -> None:
         self.reply.absorb_usage(answer["usage"])
-        self._candidates = [self._candidate(at, choice) for at, choice in enumerate(_choices(answer))]
+        answer["choices"].sort(key=lambda choice: choice["index"])
+        self._candidates = [self._candidate(at, choice) for at, choice in enumerate(answer["choices"])]
 
     def _candidate(self, at: int, choice: dict[str, Any]) -> Reply:
         candidate = Reply(self._chat, self.reply.choice)
@@ -65,10 +66,6 @@ class BestOf(Generation):
         self._candidates.clear()
         if self._chat.stream:
             self.pending.extend(as_chunks(choices[best]))
-
-
-def _choices(answer: dict[str, Any]) -> list[dict[str, Any]]:
-    return sorted(answer["choices"], key=lambda choice: int(choice["index"]))
 
 
 def as_chunks(choice: dict[str, Any]) -> list[dict[str, Any]]:

@@ -57,6 +57,7 @@ DOMPurify.addHook("afterSanitizeAttributes", (node) => {
 
 /** Longer texts are shown as they are: their elements would keep the page from answering for seconds. */
 const LONGEST_MARKDOWN = 100_000;
+const LONGEST_PIECE = 10_000;
 
 /** A document fragment of `text`. Headings become paragraphs: the outline of the page is its own. */
 export function render(text) {
@@ -73,10 +74,24 @@ export function render(text) {
   return fragment;
 }
 
-function asItIs(text) {
-  const [fragment, paragraph] = [document.createDocumentFragment(), document.createElement("p")];
-  paragraph.className = "as-it-is";
-  paragraph.textContent = text;
-  fragment.append(paragraph);
+/** A document fragment of `text` without any markup, in pieces: the browser lays out those that are seen. */
+export function asItIs(text) {
+  const fragment = document.createDocumentFragment();
+  for (let at = 0; at < text.length || at === 0; ) {
+    const piece = document.createElement("p");
+    piece.className = "as-it-is";
+    piece.textContent = pieceOf(text, at);
+    fragment.append(piece);
+    at += piece.textContent.length || 1;
+  }
   return fragment;
+}
+
+/** Up to the end of a line, else of a word, where one ends in time. */
+function pieceOf(text, at) {
+  const piece = text.slice(at, at + LONGEST_PIECE);
+  if (at + piece.length === text.length) return piece;
+  const end = piece.lastIndexOf("\n") + 1 || piece.lastIndexOf(" ") + 1;
+  // Two halves of one character stay together.
+  return end ? piece.slice(0, end) : piece.replace(/[\uD800-\uDBFF]$/, "");
 }

@@ -11,32 +11,26 @@ from serve.routes.dependencies import Parts
 router = APIRouter(route_class=guarded("vote"))
 
 
-class RatingView(BaseModel):
-    """Bradley-Terry rating of one version under one objective on the Elo scale; none when no votes link it."""
+class VersionRating(BaseModel):
+    """Bradley-Terry rating of one version on the Elo scale; none when no votes link it."""
 
     version: str
-    objective: str
     rating: float | None
     interval: list[float] | None
     votes: int
     wins: int
     ties: int
+
+
+class RatingView(VersionRating):
+    """The same under one objective."""
+
+    objective: str
 
 
 class Ratings(BaseModel):
     object: Literal["list"] = "list"
     data: list[RatingView]
-
-
-class VersionRating(BaseModel):
-    """The rating of one version; none when no votes link it."""
-
-    version: str
-    rating: float | None
-    interval: list[float] | None
-    votes: int
-    wins: int
-    ties: int
 
 
 class LengthControlled(BaseModel):

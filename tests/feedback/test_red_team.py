@@ -95,7 +95,22 @@ def test_what_is_compressed_to_nearly_nothing_is_not_read_whole(
 
 @pytest.mark.parametrize(
     "content",
-    ["[{]", "[1,,2]", "[1,]", "[1", '["a', "[1] 2", "[1][2]", "[1] {}", "[1]]", '[{"a": [1, 2}]', "[[[1]]", "[" * 5000],
+    [
+        "[{]",
+        "[1}",
+        "[{}}",
+        "[1,,2]",
+        "[1,]",
+        "[1",
+        '["a',
+        "[1] 2",
+        "[1][2]",
+        "[1] {}",
+        "[1]]",
+        '[{"a": [1, 2}]',
+        "[[[1]]",
+        "[" * 5000,
+    ],
 )
 def test_an_array_that_is_none_is_refused(store: Store, tmp_path: Path, content: str) -> None:
     path = tmp_path / "attacks.json"

@@ -1,7 +1,7 @@
 // How one turn of a conversation looks, and what stands in the place of one that is not there.
 import { announce } from "../announce.js";
 import { element } from "../element.js";
-import { render } from "../markdown.js";
+import { asItIs, render } from "../markdown.js";
 import { verdict } from "../objectives.js";
 import { paced } from "../pacing.js";
 
@@ -40,7 +40,7 @@ export function userTurn(turn, actions = []) {
   return element(
     "article",
     { class: "turn user", "aria-label": "You" },
-    element("div", { class: "prose plain" }, turn.content),
+    element("div", { class: "prose" }, asItIs(turn.content)),
     actions.length > 0 && element("footer", {}, actions),
   );
 }

@@ -1,6 +1,6 @@
 // What was said before the two replies: the last message in full, what came before it folded.
 import { element } from "../element.js";
-import { render } from "../markdown.js";
+import { asItIs, render } from "../markdown.js";
 
 const NAMES = { user: "Person", assistant: "Assistant", system: "System", developer: "System", tool: "Tool" };
 
@@ -28,11 +28,7 @@ function said(message) {
     typeof message.content === "string"
       ? message.content
       : (message.content ?? []).map((part) => part.text ?? "").join("");
-  if (message.role === "assistant") body.append(render(text));
-  else {
-    body.classList.add("plain");
-    body.textContent = text;
-  }
+  body.append(message.role === "assistant" ? render(text) : asItIs(text));
   return element(
     "article",
     { class: `said ${message.role}` },

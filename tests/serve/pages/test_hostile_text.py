@@ -72,6 +72,17 @@ def test_hostile_words_in_the_history_and_in_reasons(quiet: Tandem, visitors: Vi
     inert(page)
 
 
+def test_a_rater_cannot_go_by_what_looks_like_another_name(quiet: Tandem, visitors: Visitors) -> None:
+    comparison = add_comparison(quiet.store)
+    vote = {"objective": "helpful", "preferred": 0, "strength": 1, "rater": "\u202enna"}
+    with quiet.client() as client:
+        client.put(f"/v1/comparisons/{comparison}/vote", json=vote).raise_for_status()
+    page = visitors.visit(quiet, "/operate")
+    raters = page.get_by_role("region", name="Raters")
+    expect(raters.locator("tbody tr")).to_contain_text(["\\u202enna"])
+    expect(page.locator("#vote-rater option").last).to_have_text("\\u202enna")
+
+
 def inert(page: Page) -> None:
     assert page.evaluate("window.harmed") is None
     shown = page.evaluate(

@@ -1,5 +1,6 @@
 """Texts of any length leave the page time to answer."""
 
+import pytest
 from playwright.sync_api import expect
 
 from tests.feedback.record import add_comparison, sample
@@ -9,14 +10,21 @@ from tests.serve.pages.conftest import IN_CHROMIUM, Visitors
 pytestmark = IN_CHROMIUM
 
 
-def test_what_is_too_long_for_elements_is_shown_as_it_is(quiet: Tandem, visitors: Visitors) -> None:
-    long = "| <b>a</b> | **b** |\n|---|---|\n" + "| x | y |\n" * 20_000
-    add_comparison(quiet.store, sample(long), sample("**short**", 1))
+TABLE = "| <b>a</b> | **b** |\n|---|---|\n" + "| x | y |\n" * 20_000
+
+
+@pytest.mark.parametrize("long", [TABLE, "<b>" + "word " * 40_000, "<b>" + 100_000 * "\U0001f600"])
+def test_what_is_too_long_for_elements_is_shown_as_it_is(quiet: Tandem, visitors: Visitors, long: str) -> None:
+    messages = [{"role": "user", "content": long}]
+    add_comparison(quiet.store, sample(long, messages=messages), sample("**short**", 1, messages=messages))
     page = visitors.visit(quiet, "/vote")
     expect(page.locator(".side strong")).to_have_text("short")
-    shown = page.locator(".side .prose", has_text="<b>a</b> | **b**")
-    expect(shown.locator("*")).to_have_count(1)
-    assert shown.text_content() == long
+    for shown in (page.locator(".prompt .said .prose"), page.locator(".side .prose", has_text="<b>")):
+        assert shown.text_content() == long
+        pieces = shown.locator("*")
+        assert pieces.count() > 10 and pieces.count() == shown.locator("> .as-it-is").count()
+        # The browser lays out those that are seen.
+        assert pieces.last.evaluate("piece => getComputedStyle(piece).contentVisibility") == "auto"
 
 
 def test_drawing_takes_a_share_of_the_time(quiet: Tandem, visitors: Visitors) -> None:
