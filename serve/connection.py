@@ -1,13 +1,15 @@
 """A client's connection: uvicorn's, which would wait for ever for what a client does not send or does not take, keep
-all that comes before there is a request, and lose the body of one that asks for another protocol.
+all that comes before there is a request, lose the body of one that asks for another protocol, and answer HTTP/1.0 in
+chunks.
 """
 
 import asyncio
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from feedback.ids import new_id
+from serve.asgi import Message, Send
 
 LARGEST_HEAD_BYTES = 65_536
 # From its first byte, or from the beginning of the connection, until a request is there as a whole.
@@ -54,6 +56,8 @@ class Connection(HttpToolsProtocol):
         self._parts += 1
         self._reads_body = True
         super().on_headers_complete()
+        if self.parser.get_http_version() == "1.0":
+            self.cycle.send = _without_chunks(self.cycle)  # type: ignore[assignment,method-assign]
 
     def on_body(self, body: bytes) -> None:
         self._parts += 1
@@ -144,3 +148,19 @@ class Connection(HttpToolsProtocol):
             request_id = b"x-request-id: %s\r\n" % new_id("req").encode()
             self.transport.write(STATUS_LINE[status] + request_id + b"content-length: 0\r\nconnection: close\r\n\r\n")
         self.transport.close()
+
+
+def _without_chunks(cycle: RequestResponseCycle) -> Send:
+    """`cycle.send` for HTTP/1.0, which knows no chunks: an answer whose length is not said ends with the connection."""
+    send_chunked, has_length = cycle.send, True
+
+    async def send(message: Message) -> None:
+        nonlocal has_length
+        if message["type"] == "http.response.start":
+            has_length = any(name == b"content-length" for name, _ in message["headers"])
+            cycle.chunked_encoding = None if has_length else False
+        elif not has_length:
+            cycle.expected_content_length = len(message.get("body", b""))
+        await send_chunked(message)  # type: ignore[arg-type]
+
+    return send

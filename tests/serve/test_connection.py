@@ -23,7 +23,8 @@ Connect = Callable[[], Awaitable[Streams]]
 
 class App:
     """Says how much it was sent; then it says much more where `/large` was asked for, goes on for ever where `/endless`
-    was, and waits for `goes_on` where `/waits` was. It answers at once where `/early` was, whatever is still to come.
+    was, and waits for `goes_on` where `/waits` was. It answers at once where `/early` was, whatever is still to come, and
+    in so many bytes where `/short` was.
     """
 
     def __init__(self) -> None:
@@ -38,7 +39,8 @@ class App:
                 self.left.set()
                 return
             size, more = size + len(message["body"]), message["more_body"]
-        await send({"type": "http.response.start", "status": 200, "headers": []})
+        headers = [(b"content-length", b"11")] if scope["path"] == "/short" else []
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": b"%d bytes;" % size, "more_body": True})
         if scope["path"] == "/endless":
             gone = asyncio.ensure_future(receive())
@@ -280,6 +282,17 @@ async def test_who_would_like_another_protocol_is_answered_by_this_one(
     async with asyncio.timeout(PATIENCE_S):
         said = b"".join([await reader.readuntil(b"end\r\n0\r\n\r\n") for _ in range(3)])
     assert said.count(b"HTTP/1.1 200 OK") == 3 and said.count(b"3 bytes;") == 2 and said.count(b"5 bytes;") == 1
+
+
+@pytest.mark.parametrize("path", ["/", "/short"])
+@pytest.mark.parametrize("keep", [b"", b"connection: keep-alive\r\n"])
+async def test_a_client_of_http_1_0_gets_no_chunks(connect: Connect, path: str, keep: bytes) -> None:
+    reader, writer = await connect()
+    writer.write(b"POST %s HTTP/1.0\r\n%scontent-length: 3\r\n\r\nabc" % (path.encode(), keep))
+    head, _, body = (await rest_of(reader)).partition(b"\r\n\r\n")
+    assert body == b"3 bytes;end"
+    assert b"transfer-encoding" not in head and (b"content-length: 11" in head) == (path == "/short")
+    assert b"connection: close" in head
 
 
 async def test_it_is_no_proxy(connect: Connect) -> None:
