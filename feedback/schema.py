@@ -27,7 +27,7 @@ def version_name(version: int) -> str:
 
 def version_number(name: str) -> int:
     """`v3` -> `3`. Raises InvalidRequest for anything else, and for more digits than a whole number of a database."""
-    if re.fullmatch(r"v[0-9]{1,9}", name):
+    if re.fullmatch(r"v(0|[1-9][0-9]{0,8})", name):
         return int(name[1:])
     raise InvalidRequest(f"{name!r} is not a policy version; versions are written v0, v1, ...", param="version")
 

@@ -23,8 +23,8 @@ Connect = Callable[[], Awaitable[Streams]]
 
 class App:
     """Says how much it was sent; then it says much more where `/large` was asked for, goes on for ever where `/endless`
-    was, and waits for `goes_on` where `/waits` was. It answers at once where `/early` was, whatever is still to come, and
-    in so many bytes where `/short` was.
+    was, and waits for `goes_on` where `/waits` was. It answers at once where `/early` was, whatever is still to come,
+    and says how long its answer is where `/short` was.
     """
 
     def __init__(self) -> None:
