@@ -2,6 +2,7 @@
 serves; then the record and the routing change in one step. Whatever fails before it leaves the old version serving.
 """
 
+import asyncio
 import contextlib
 import logging
 import time
@@ -165,10 +166,14 @@ class Promoter:
             if asks:
                 await self._others.wait_for(epoch, "load")
             others = await self._commit(loaded, change, epoch)
-        except BaseException:
+        except BaseException as error:
             # It may be the record that failed; the others notice that the lease has ended, too.
             with contextlib.suppress(SQLAlchemyError, RecordUnavailable):
                 await self._others.withdraw(epoch)
+                if isinstance(error, asyncio.CancelledError):
+                    # Before the engine is put back: for that the process may not have the time.
+                    self._metrics.promotions.labels(change.kind, "failed").inc()
+                    await self._record.write(_keep_cut_off, version, change, epoch)
             await self._flipping.put_back(loaded)
             raise
         await self._flipping.spread(policy)
@@ -195,15 +200,27 @@ class Promoter:
     async def _keep_failure(self, version: int, change: Change, error: TandemError) -> None:
         self._metrics.promotions.labels(change.kind, "failed").inc()
         log.warning("%s was not promoted: %s", version_name(version), error.message)
-        await self._record.write(
-            policies.keep_failure,
-            version,
-            kind=change.kind,
-            reason=change.reason,
-            force=change.force,
-            actor=change.actor,
-            detail=error.message,
-        )
+        await self._record.write(_keep_failed, version, change, error.message)
+
+
+def _keep_failed(session: Session, version: int, change: Change, detail: str) -> None:
+    policies.keep_failure(
+        session,
+        version,
+        kind=change.kind,
+        reason=change.reason,
+        force=change.force,
+        actor=change.actor,
+        detail=detail,
+    )
+
+
+def _keep_cut_off(session: Session, version: int, change: Change, epoch: int) -> None:
+    """Unless it was made in the very moment of the end. Raises LeaseLost."""
+    leases.check(session, leases.ENGINES, epoch)
+    serving = policies.serving(session)
+    if serving is None or serving.version != version:
+        _keep_failed(session, version, change, "the process that led it was ended before it was made")
 
 
 def _set_serving(session: Session, version: int, change: Change, epoch: int, leader: str) -> int | None:
