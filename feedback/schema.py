@@ -18,6 +18,8 @@ Text = str
 ROLES = ("chat", "vote", "operate")
 PREFERRED = ("0", "1", "tie", "both_bad")
 CUT_OFF = "length"
+# With no more digits than a whole number of a database has.
+VERSION = "^v(0|[1-9][0-9]{0,8})$"
 
 
 def version_name(version: int) -> str:
@@ -26,8 +28,8 @@ def version_name(version: int) -> str:
 
 
 def version_number(name: str) -> int:
-    """`v3` -> `3`. Raises InvalidRequest for anything else, and for more digits than a whole number of a database."""
-    if re.fullmatch(r"v(0|[1-9][0-9]{0,8})", name):
+    """`v3` -> `3`. Raises InvalidRequest for anything else."""
+    if re.fullmatch(VERSION, name):
         return int(name[1:])
     raise InvalidRequest(f"{name!r} is not a policy version; versions are written v0, v1, ...", param="version")
 

@@ -11,7 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from feedback import gatekeeper
 from feedback.errors import InvalidRequest
-from feedback.schema import Policy, Promotion, version_name, version_number
+from feedback.schema import VERSION, Policy, Promotion, version_name, version_number
 from feedback.store import datasets, policies, votes
 from serve.auth import guarded
 from serve.engine.swap import Change, Outcome
@@ -21,12 +21,11 @@ from serve.routes.votes import VoteView, view_vote
 
 router = APIRouter(route_class=guarded("operate"))
 
-VERSION = re.compile(r"^v[0-9]{1,9}$")
-IN_SCHEMA: dict[str, Any] = {"pattern": VERSION.pattern}
+IN_SCHEMA: dict[str, Any] = {"pattern": VERSION}
 
 
 def _named_version(name: str) -> str:
-    if not VERSION.fullmatch(name):
+    if not re.fullmatch(VERSION, name):
         raise PydanticCustomError("policy_version", "{name} is not a policy version (v0, v1, ...)", {"name": name})
     return name
 

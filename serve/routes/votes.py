@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from feedback.errors import NotAllowed
-from feedback.schema import Vote, VoteRevision, version_number
+from feedback.schema import VERSION, Vote, VoteRevision, version_number
 from feedback.store import finding, raters, votes
 from feedback.store.finding import Wanted
 from feedback.store.votes import Judgement
@@ -168,7 +168,7 @@ async def wanted_of(
     objective: Objective | None = None,
     preferred: Literal["0", "1", "tie", "both_bad"] | None = None,
     status: Literal["accepted", "counted", "quarantined", "retracted"] | None = None,
-    version: Annotated[str | None, Query(pattern="^v[0-9]{1,9}$", description="Wrote one of the two replies.")] = None,
+    version: Annotated[str | None, Query(pattern=VERSION, description="Wrote one of the two replies.")] = None,
     since: At = None,
     until: At = None,
     text: Annotated[
