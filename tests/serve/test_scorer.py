@@ -1,0 +1,104 @@
+"""What is made of a scorer's answers, also of one that is not there, says nonsense or nothing; the test plays it."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from feedback.schema import Policy
+from feedback.scoring import scorer_socket
+from feedback.settings import ServeSettings
+from feedback.store import policies
+from serve.record import Record
+from serve.scorer import NoPreferenceModel, Scorer, ScorerUnavailable
+from serve.strange_prompts import Strange, StrangePrompts
+
+ODD = [{"role": "user", "content": "}}}]]]"}]
+ANSWERED = {"ok": True, "scores": [0.5, -1.0]}
+STRANGE = {"ok": True, "strangeness": 12.5, "strange": True}
+
+
+@pytest.fixture
+def scorer(tmp_path: Path, record: Record) -> Scorer:
+    """v0 was made by nobody, v1 by an iteration."""
+    record.store.write(policies.register_start, "policies/v0", "d" * 64, {})
+    made = Policy(
+        version=1, state="candidate", parent=0, path="policies/v1", digest="e" * 64, iteration_id="itr_1",
+        dataset_digest=None, settings={}, seed=0, evidence={}, created_at=1.0,
+    )  # fmt: skip
+    record.store.write(lambda session: session.add(made))
+    return Scorer(tmp_path, record, 30.0)
+
+
+def playing(folder: Path, answer: bytes | None, asked: list[Any]) -> Any:
+    """A scorer that answers so; None: never."""
+
+    async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(json.loads(await reader.readline()))
+        if answer is None:
+            await reader.read()
+        writer.write(answer or b"")
+        writer.close()
+
+    return asyncio.start_unix_server(converse, scorer_socket(folder))
+
+
+async def test_it_is_asked_for_replies_and_for_prompts(tmp_path: Path, scorer: Scorer) -> None:
+    asked = list[Any]()
+    async with await playing(tmp_path, json.dumps(ANSWERED).encode() + b"\n", asked):
+        assert await scorer.scores(1, ODD, ["a", "b"], [True, False]) == [0.5, -1.0]
+        await scorer.strangeness(1, ODD, 30.0)
+    assert asked == [
+        {"version": 1, "messages": ODD, "replies": ["a", "b"], "ended": [True, False]},
+        {"version": 1, "messages": ODD},
+    ]
+
+
+@pytest.mark.parametrize("answer", [None, b"", b"{\n", b'{"ok": false, "error": "no model"}\n', b"{}\n"])
+async def test_one_that_does_not_answer_is_unavailable(tmp_path: Path, scorer: Scorer, answer: bytes | None) -> None:
+    async with await playing(tmp_path, answer, []):
+        with pytest.raises(ScorerUnavailable, match="no model" if answer and b"no model" in answer else None):
+            await scorer.strangeness(1, ODD, 0.2 if answer is None else 30.0)
+    with pytest.raises(ScorerUnavailable, match=r"python -m learner\.scorer"):
+        await scorer.strangeness(1, ODD, 30.0)
+
+
+async def test_only_what_an_iteration_made_has_a_preference_model(scorer: Scorer) -> None:
+    assert await scorer.iteration_of(1) == "itr_1"
+    for version, serving in ((0, "v0"), (None, "nothing")):
+        with pytest.raises(NoPreferenceModel, match=f"{serving} serves"):
+            await scorer.iteration_of(version)
+
+
+@pytest.mark.parametrize(
+    ("when_silent", "said", "wanted"),
+    [
+        ("open", STRANGE, Strange("itr_1", 12.5)),
+        ("closed", STRANGE, Strange("itr_1", 12.5)),
+        ("closed", STRANGE | {"strange": False}, None),
+        ("closed", {"ok": True}, None),
+        ("open", {"ok": False}, None),
+        ("closed", {"ok": False}, Strange("itr_1", None)),
+    ],
+)
+async def test_a_prompt_is_refused_where_the_gate_says_so_or_is_silent_and_shall_be_closed(
+    tmp_path: Path, scorer: Scorer, when_silent: Any, said: dict[str, Any], wanted: Strange | None
+) -> None:
+    asked = list[Any]()
+    gate = StrangePrompts(scorer, ServeSettings(reject_strange_prompts=when_silent, rejection_timeout_s=30.0))
+    async with await playing(tmp_path, json.dumps(said).encode() + b"\n", asked):
+        assert await gate.look(1, ODD) == wanted
+        assert len(asked) == 1
+        for version in (0, None):
+            assert await gate.look(version, ODD) is None
+        assert await StrangePrompts(scorer, ServeSettings()).look(1, ODD) is None
+    assert len(asked) == 1, "asked for what it cannot know, or is not to"
+
+
+async def test_a_prompt_waits_for_the_gate_only_so_long(tmp_path: Path, scorer: Scorer) -> None:
+    gate = StrangePrompts(scorer, ServeSettings(reject_strange_prompts="open", rejection_timeout_s=0.1))
+    async with await playing(tmp_path, None, []):
+        async with asyncio.timeout(20):
+            assert await gate.look(1, ODD) is None
