@@ -61,15 +61,17 @@ async def test_one_that_does_not_answer_is_unavailable(tmp_path: Path, scorer: S
     async with await playing(tmp_path, answer, []):
         with pytest.raises(ScorerUnavailable, match="no model" if answer and b"no model" in answer else None):
             await scorer.strangeness(1, ODD, 0.2 if answer is None else 30.0)
-    with pytest.raises(ScorerUnavailable, match=r"python -m learner\.scorer"):
+    with pytest.raises(ScorerUnavailable, match=r"python -m learner\.scorer") as absent:
         await scorer.strangeness(1, ODD, 30.0)
+    assert (absent.value.code, absent.value.status) == ("scorer_unavailable", 503)
 
 
 async def test_only_what_an_iteration_made_has_a_preference_model(scorer: Scorer) -> None:
     assert await scorer.iteration_of(1) == "itr_1"
     for version, serving in ((0, "v0"), (None, "nothing")):
-        with pytest.raises(NoPreferenceModel, match=f"{serving} serves"):
+        with pytest.raises(NoPreferenceModel, match=f"{serving} serves") as asked:
             await scorer.iteration_of(version)
+        assert (asked.value.code, asked.value.param) == ("no_preference_model", "best_of")
 
 
 @pytest.mark.parametrize(
