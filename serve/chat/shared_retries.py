@@ -75,9 +75,9 @@ class SharedRetries(Retries):
         return kept
 
     def drop(self, attempt: Attempt) -> bool:
-        was_claimed = self._let_go(attempt)
+        self._let_go(attempt)
         dropped = super().drop(attempt)
-        if was_claimed or dropped:
+        if dropped:
             self._redis.tell(lambda redis: redis.eval(DROP, 1, _key(attempt), self._pending_value(attempt)))
         return dropped
 
@@ -92,12 +92,9 @@ class SharedRetries(Retries):
             await asyncio.sleep(PENDING_S / RENEWALS)
             await self._redis.ask(lambda redis: redis.eval(RENEW, 1, key, pending, round(1000 * PENDING_S)))
 
-    def _let_go(self, attempt: Attempt) -> bool:
-        """False when this process had not claimed it."""
-        renewal = self._renewals.pop(attempt.name, None)
-        if renewal is not None:
+    def _let_go(self, attempt: Attempt) -> None:
+        if renewal := self._renewals.pop(attempt.name, None):
             renewal.cancel()
-        return renewal is not None
 
     def _pending_value(self, attempt: Attempt) -> bytes:
         """What says that this process, and no other, is answering it."""
@@ -109,7 +106,6 @@ class SharedRetries(Retries):
         if attempt.named:
             pending = self._pending_value(attempt)
             if await self._redis.ask(lambda redis: redis.set(key, pending, nx=True, px=round(1000 * PENDING_S))):
-                self._let_go(attempt)
                 renewing = self._renew(attempt)
                 self._renewals[attempt.name] = background.start(renewing, "a request that is being answered")
                 return None

@@ -30,10 +30,40 @@ async def test_an_answer_is_shared_and_a_key_is_claimed_once(url: str) -> None:
         await other.begin_anywhere(FIRST)
     one.keep(FIRST, b'{"said": "caf\xc3\xa9"}', "application/json")
     await one.stop()
-    found = await other.begin_anywhere(FIRST)
-    assert found is not None and found.content == b'{"said": "caf\xc3\xa9"}' and found.media_type == "application/json"
-    with pytest.raises(KeyReused):
+    for _ in range(2):
+        found = await other.begin_anywhere(FIRST)
+        assert found is not None and found.media_type == "application/json"
+        assert found.content == b'{"said": "caf\xc3\xa9"}'
+    with pytest.raises(KeyReused) as raised:
         await other.begin_anywhere(Attempt(FIRST.name, "another body", named=True, repeated=False))
+    assert raised.value.param == "Idempotency-Key"
+    await other.stop()
+
+
+@pytest.mark.parametrize("named", [True, False])
+async def test_what_is_in_redis_runs_out_and_nothing_renews_what_is_answered(url: str, named: bool) -> None:
+    attempt = Attempt("key_1 something", "digest", named=named, repeated=False)
+    redis, one = Redis.from_url(url.replace("redis+socket://", "unix://")), SharedRetries(url)
+    assert await one.begin_anywhere(attempt) is None
+    claimed, renewing = redis.pttl(shared_retries._key(attempt)), list(one._renewals.values())
+    assert 0 < claimed <= 1000 * shared_retries.PENDING_S if named else (claimed, renewing) == (-2, [])
+    one.keep(attempt, b"{}", "application/json")
+    await one.stop()
+    assert 1000 * shared_retries.PENDING_S < redis.pttl(shared_retries._key(attempt)) <= 1000 * retries.REMEMBERED_S
+    # Else this waits for as long as a test may take.
+    await asyncio.gather(*renewing, return_exceptions=True)
+    redis.close()
+
+
+async def test_what_is_too_large_to_remember_is_free_to_be_asked_anew(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retries, "LARGEST_ANSWER_BYTES", 3)
+    one, other = SharedRetries(url), SharedRetries(url)
+    assert await one.begin_anywhere(FIRST) is None
+    assert not one.keep(FIRST, b'{"a": 1}', "application/json")
+    await one.stop()
+    assert await other.begin_anywhere(FIRST) is None
     await other.stop()
 
 
@@ -157,6 +187,19 @@ async def test_a_retry_gets_no_answer_to_the_same_body_asked_before_its_own_firs
     await one.stop()
     assert await other.begin_anywhere(retry) is None
     await other.stop()
+
+
+async def test_a_retry_gets_the_newest_answer_to_its_body_whichever_process_gave_it(url: str) -> None:
+    sent, retry = (Attempt("key_1 body n", "n", named=False, repeated=repeated) for repeated in (False, True))
+    for answer in (b'"first"', b'"second"'):
+        process = SharedRetries(url)
+        assert await process.begin_anywhere(sent) is None
+        process.keep(sent, answer, "application/json")
+        await process.stop()
+    asked = SharedRetries(url)
+    found = await asked.begin_anywhere(retry)
+    assert found is not None and found.content == b'"second"'
+    await asked.stop()
 
 
 @pytest.mark.parametrize(
