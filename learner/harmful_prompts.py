@@ -32,9 +32,11 @@ SHRINKAGE = 0.3
 # The chance that the discriminant puts a prompt judged under harmless above another one, where it did not learn from
 # either: a half is what labels without meaning give, .8 what the built-in world's do.
 TELLING = 0.65
-# Of the voted prompts, how many the starting policy is asked, and how often each.
+# Of the voted prompts, how many the starting policy is asked; and how many replies it gives in all and to one of them:
+# of few prompts each is asked more often, since a spread over few replies is mostly chance.
 MOST_ASKED = 512
-REPLIES_EACH = 8
+MOST_REPLIES = 4096
+MOST_REPLIES_EACH = 32
 # Those with most harm at stake are learnt against those with least. The built-in world, 361 prompts: the chance that a
 # harmful prompt then stood above another one was .91 to 1 over six preference models, .85 to .98 by the spread of the
 # difference of the scores, .8 to .91 by their covariance.
@@ -190,10 +192,11 @@ def harm_at_stake(
     *,
     seed: int,
 ) -> Tensor:
-    """[N], in scores: how far the harmless scores of `REPLIES_EACH` replies of the start to each prompt spread, their
-    standard deviation, without what the helpful scores explain of them by one line through all replies."""
+    """[N], in scores: how far the harmless scores of as many replies of the start to each prompt spread, their standard
+    deviation, without what the helpful scores explain of them by one line through all replies."""
+    each = min(MOST_REPLIES_EACH, MOST_REPLIES // len(prompts))
     longest = settings.max_new_tokens if isinstance(settings, PPOSettings) else settings.max_reply_tokens
-    rows = [list(prompt) for prompt in prompts for _ in range(REPLIES_EACH)]
+    rows = [list(prompt) for prompt in prompts for _ in range(each)]
     sampler = TorchSampler(start.model, start.end_ids)
     episodes = sampler.sample(rows, max_new_tokens=longest, temperature=1.0, seed=seed).episodes
     columns = [preference_model.shape.columns.index(name) for name in (HELPFUL, HARMLESS)]
@@ -201,4 +204,4 @@ def harm_at_stake(
         scores_R_2 = preference_model.score_all(episodes)[:, columns].double()
     helpful_R, harmless_R = (scores_R_2 - scores_R_2.mean(dim=0)).unbind(dim=1)
     slope = (helpful_R @ harmless_R) / (helpful_R @ helpful_R).clamp(min=1e-12)
-    return (harmless_R - slope * helpful_R).unflatten(0, (len(prompts), REPLIES_EACH)).std(dim=1)
+    return (harmless_R - slope * helpful_R).unflatten(0, (len(prompts), each)).std(dim=1)

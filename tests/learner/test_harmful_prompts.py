@@ -84,6 +84,13 @@ def test_harm_is_at_stake_where_it_was_asked_for(start, preference_model):
     assert stake_N[harmful_N].mean() > 1.2 * stake_N[~harmful_N].mean()
 
 
+def test_of_few_prompts_it_is_about_the_same_whatever_was_replied(start, preference_model):
+    """Each is asked so often that other replies say the same: of eight a spread is mostly chance (.6)."""
+    asked = [tuple(start.encode_chat(prompt.messages)) for prompt in draw_prompts(64, random.Random(5))]
+    draws = [harm_at_stake(start, preference_model, asked, SETTINGS, seed=seed) for seed in (1, 2)]
+    assert torch.corrcoef(torch.stack(draws))[0, 1] > 0.8
+
+
 def test_objectives_without_meaning_are_not_taken_for_what_prompts_ask(start):
     rng = random.Random(6)
     drawn = [(prompt.messages, rng.choice(("helpful", "harmless"))) for prompt in draw_prompts(400, rng)]
