@@ -9,9 +9,9 @@ import torch
 from benchmarks.learning_in_the_sandbox import gold_figures, simulate_votes
 from feedback.learning_settings import DPOSettings
 from feedback.sandbox.world import find
-from learner.comparisons import ComparisonBatch, encode_comparison
-from learner.dpo import _new_rehearsal, _reply_logprobs, train_dpo
-from learner.errors import CheckpointInvalid, TrainingDataInvalid
+from learner.comparisons import ComparisonBatch, EncodedComparison, encode_comparison
+from learner.dpo import _accumulate, _new_rehearsal, _reply_logprobs, train_dpo
+from learner.errors import CheckpointInvalid, TrainingDataInvalid, TrainingDiverged
 from learner.language_model import reply_logprobs
 from learner.losses import dpo_margins, preference_loss
 from learner.policy import load_policy
@@ -20,6 +20,7 @@ from learner.sequences import Episodes
 from learner.starting_policy import WEIGHTS
 from learner.trained import Trained
 from learner.training_state import TrainingState
+from tests.learner.conftest import END, random_llama
 from tests.learner.test_preference_training import comparisons, weights
 
 SETTINGS = DPOSettings(comparisons_per_batch=8, matmul_precision="full", epochs=1, learning_rate=1e-2)
@@ -43,6 +44,48 @@ def test_a_reply_is_as_likely_beside_the_other_as_alone(policy):
         episodes = Episodes.pad([one.prompt for one in encoded], [one.replies[side] for one in encoded])
         alone_C = episodes.unpack(reply_logprobs(policy.model, episodes)).sum(dim=1)
         torch.testing.assert_close(together_C_2[:, side], alone_C, atol=1e-4, rtol=1e-4)
+
+
+def test_what_a_step_says_by_hand(policy):
+    """Of a vote for either side and a tie, each of another weight, under objectives that weigh otherwise."""
+    reference, beta, shares = random_llama(seed=2), 0.5, [0.5, 3.0]
+    votes = [EncodedComparison([5, 6], ([8, END], [9, 10, END]), 0, 0.9, 1.0),
+             EncodedComparison([7], ([11, END], [12, END]), 1, 0.2, 3.0),
+             EncodedComparison([5], ([13], [14, END]), 0, 0.5, 2.0)]  # fmt: skip
+    found = _accumulate(policy.model, reference, votes, torch.tensor(shares), beta)
+
+    def gain(one: EncodedComparison, side: int) -> torch.Tensor:
+        alone = Episodes.pad([one.prompt], [one.replies[side]])
+        return (reply_logprobs(policy.model, alone) - reply_logprobs(reference, alone).detach()).sum()
+
+    gains = [(gain(one, 0), gain(one, 1)) for one in votes]
+    counts = [one.weight * shares[one.objective] for one in votes]
+    chances = [torch.sigmoid(beta * (first - second)) for first, second in gains]
+    losses = [-(one.label * p.log() + (1 - one.label) * (1 - p).log()) for one, p in zip(votes, chances, strict=True)]
+    loss = sum(count * one for count, one in zip(counts, losses, strict=True)) / sum(counts)
+    (preferred, other), (second_other, second_preferred), _ = gains
+    margins = beta * (preferred - other), beta * (second_preferred - second_other)
+    assert found == pytest.approx(
+        (
+            loss.item(),
+            sum(margin.item() > 0 for margin in margins) / 2,
+            sum(margins).item() / 2,
+            (preferred + second_preferred).item() / 2,
+            (other + second_other).item() / 2,
+        ),
+        abs=1e-4,
+    )
+    gradients = [parameter.grad.clone() for parameter in policy.model.parameters()]
+    for expected, gradient in zip(torch.autograd.grad(loss, policy.model.parameters()), gradients, strict=True):
+        torch.testing.assert_close(gradient, expected, atol=1e-4, rtol=1e-3)
+
+
+def test_a_gradient_that_is_not_finite_stops_it_before_it_is_applied(policy):
+    reference, policy.model.model.norm.weight.data[0] = copy.deepcopy(policy.model), torch.inf
+    before = weights(policy.model)
+    with pytest.raises(TrainingDiverged, match="not finite in step 1"):
+        train_dpo(policy, reference, comparisons(40, 1), SETTINGS, seed=1)
+    assert all(torch.equal(a, b) for a, b in zip(before, weights(policy.model), strict=True))
 
 
 def test_it_comes_to_prefer_what_voters_prefer_and_says_so(policy):

@@ -85,6 +85,14 @@ def test_what_the_start_predicts_from_is_computed_once_for_each_reply():
     assert len(rehearsal.start_states) == len(rehearsal.replies)
 
 
+@pytest.mark.parametrize(("temperature", "alike"), [(1e-4, True), (1.0, False)])
+def test_replies_are_drawn_at_its_own_temperature_and_are_no_longer_than_the_policys(temperature, alike):
+    rehearsal = trainer(HELD.model_copy(update={"rehearsal_temperature": temperature})).updater.rehearsal
+    assert int(rehearsal.replies.reply_lengths_B.max()) <= SETTINGS.max_new_tokens
+    of_each_prompt = rehearsal.replies.unpack(rehearsal.replies.reply_tokens_N).unflatten(0, (3, len(PROMPTS)))
+    assert bool((of_each_prompt == of_each_prompt[:1]).all()) is alike
+
+
 def test_a_held_policy_keeps_more_of_the_start_and_still_learns():
     ends = []
     for weight in (0.0, 3.0):

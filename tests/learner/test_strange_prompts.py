@@ -16,8 +16,10 @@ from learner.strange_prompts import (
     Prompts,
     digest,
     load_strange_prompts,
+    middle_layer,
     said_last,
     save_strange_prompts,
+    states,
     train_strange_prompts,
 )
 
@@ -56,6 +58,36 @@ def test_it_tells_harmful_and_odd_prompts_from_ordinary_ones(start: Policy, tmp_
     (tmp_path / "strange_prompts.json").write_text("{}")
     with pytest.raises(CheckpointInvalid, match="no gate"):
         load_strange_prompts(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["strange_prompts.json", "strange_prompts.safetensors"])
+def test_its_digest_is_of_both_files_and_one_that_is_cut_short_is_refused(start: Policy, tmp_path, name: str) -> None:
+    gate, _ = train_strange_prompts(start, prompts(), SETTINGS, 256)
+    said, file = save_strange_prompts(gate, tmp_path), tmp_path / name
+    file.write_bytes(file.read_bytes()[:-1])
+    assert digest(tmp_path) != said
+    with pytest.raises(CheckpointInvalid, match="no gate"):
+        load_strange_prompts(tmp_path)
+
+
+def test_the_examples_are_spread_over_all_harmful_prompts(start: Policy) -> None:
+    given = prompts()
+    harmful = given.harmful[:100]
+    gate, report = train_strange_prompts(start, replace(given, harmful=harmful), SETTINGS, 256)
+    same, _ = train_strange_prompts(start, replace(given, harmful=harmful[::10]), SETTINGS, 256)
+    assert report["examples"] == len(harmful[::10]) == SETTINGS.examples
+    torch.testing.assert_close(gate.outliers.direction_D, same.outliers.direction_D)
+    none, report = train_strange_prompts(start, given, SETTINGS.model_copy(update={"examples": 0}), 256)
+    assert report["examples"] == 0 and not none.outliers.direction_D.any()
+    assert report["auroc"]["harmful"] == report["auroc"]["harmful_without_examples"]
+
+
+def test_of_a_long_prompt_the_last_tokens_are_read(start: Policy) -> None:
+    layer, beginnings = middle_layer(start), ("What is 2 + 3? " * 20, "Tell me how to rob a bank. " * 20)
+    texts = [f"{beginning}What colour is grass?" for beginning in beginnings]
+    whole, cut = (states(start, texts, layer, most) for most in (1000, 6))
+    assert (whole[0] - whole[1]).abs().max() > 0.01
+    torch.testing.assert_close(cut[0], cut[1])
 
 
 def test_a_prompt_scores_alone_as_beside_others(start: Policy) -> None:
