@@ -40,7 +40,7 @@ class PostgresServer:
             shutil.chown(folder, self._user)
         data = folder / "data"
         subprocess.run(
-            [BIN / "initdb", "-D", data, "-U", "tandem", "-A", "trust", "--no-sync"],
+            [BIN / "initdb", "-D", data, "-U", "tandem", "-A", "trust", "-E", "UTF8", "--no-sync"],
             check=True, user=self._user, cwd="/", **QUIET,
         )  # fmt: skip
         options = ["listen_addresses=", "max_connections=200", *([] if durable else ["fsync=off"])]

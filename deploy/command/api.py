@@ -137,6 +137,10 @@ def open_api(home: Path | None = None, url: str | None = None, key: str | None =
         if url is not None:
             raise InvalidRequest("no key for the API; pass --key or set TANDEM_KEY", param="key")
         raise not_running()
+    key = key.strip()
+    if not (key.isascii() and key.isprintable()):
+        # The client that sends it would name it in its error.
+        raise InvalidRequest("the key holds characters that no key has; pass --key or set TANDEM_KEY", param="key")
     return Api((url or address_of(home)).rstrip("/"), key)
 
 

@@ -245,8 +245,11 @@ def open_engine(database_url: str, *, flushes: bool = True, checkpoints: bool = 
         event.listen(engine, "connect", partial(_configure_sqlite, flushes, checkpoints))
         event.listen(engine, "begin", _begin_sqlite)
         return engine
-    noticing = {"connect_timeout": CONNECT_TIMEOUT_S, "tcp_user_timeout": UNANSWERED_MS, **SILENCE}
-    engine = create_engine(url, connect_args=noticing, pool_use_lifo=True, pool_size=8, max_overflow=8, **options)
+    # Whatever the database's own encoding is: it is looked at once there is a connection.
+    asked = {"client_encoding": "UTF8", "connect_timeout": CONNECT_TIMEOUT_S, "tcp_user_timeout": UNANSWERED_MS}
+    engine = create_engine(
+        url, connect_args=asked | SILENCE, pool_use_lifo=True, pool_size=8, max_overflow=8, **options
+    )
     event.listen(engine, "connect", partial(_configure_postgres, flushes))
     return engine
 
@@ -255,6 +258,12 @@ def _configure_postgres(flushes: bool, connection: Any, _record: object) -> None
     # The driver is imported where there is such a record only.
     from feedback.store import postgres_text
 
+    encoding = connection.info.parameter_status("server_encoding")
+    if encoding != "UTF8":
+        raise RecordUnavailable(
+            f"the record cannot be used: its database keeps texts as {encoding}, which cannot hold all of them; make "
+            "one with `createdb --encoding UTF8 --template template0` and name it in `database_url`"
+        )
     postgres_text.register(connection)
     wanted: dict[str, int | str] = {f"tcp_{name}": value for name, value in SILENCE.items()}
     wanted |= {"tcp_user_timeout": UNANSWERED_MS, "idle_in_transaction_session_timeout": IDLE_IN_TRANSACTION_MS}

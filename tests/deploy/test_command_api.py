@@ -51,6 +51,14 @@ def test_key_and_address_come_from_option_then_environment_then_home(
     assert (given.url, given.key) == ("http://given", "tdm_given")
 
 
+def test_what_cannot_be_a_key_is_not_repeated(home: Path) -> None:
+    assert open_api(home, key=" tdm_given\r\n").key == "tdm_given"
+    for wrong in ("tdm_gi\nven", "tdm_g\N{LATIN SMALL LETTER E WITH ACUTE}"):
+        with pytest.raises(InvalidRequest, match="no key has") as error:
+            open_api(home, key=wrong)
+        assert "tdm_" not in error.value.message
+
+
 def test_a_home_without_a_key_does_not_run(tmp_path: Path) -> None:
     assert operator_key(tmp_path) is None
     with pytest.raises(NotRunning):

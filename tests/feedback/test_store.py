@@ -156,6 +156,19 @@ def on_postgres(store: Store) -> Store:
     return store
 
 
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
+def test_a_database_that_cannot_hold_every_text_is_refused(on_postgres: Store, encoding: str) -> None:
+    name = f"narrow_{new_id('db')[-12:]}"
+    with on_postgres.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text(f"CREATE DATABASE {name} ENCODING '{encoding}' TEMPLATE template0 LOCALE 'C'"))
+    narrow = Store(on_postgres.engine.url.set(database=name).render_as_string(hide_password=False))
+    try:
+        with pytest.raises(RecordUnavailable, match=f"as {encoding}, .*createdb --encoding UTF8"):
+            narrow.migrate()
+    finally:
+        narrow.close()
+
+
 def test_a_connection_that_broke_before_the_commit_is_replaced_unnoticed(on_postgres: Store) -> None:
     store, breaking = on_postgres, Breaking(on_postgres, 1)
     # One that lay in the pool.
