@@ -28,7 +28,7 @@ TWICE_AS_LONG = (2 - 1) / (2 + 1)
 @dataclass(frozen=True)
 class Controlled:
     """The ratings of one objective, the best first, and what it is worth in Elo to be twice as long as the other reply,
-    with its interval; None where nothing tells."""
+    with its interval; None where no votes tell that from what the versions and the side are worth."""
 
     ratings: list[Rating]
     twice_as_long: float | None
@@ -62,10 +62,13 @@ def rate(votes: Counter[Compared]) -> Controlled:
     if not linked:
         return Controlled(list(plain.values()), None, None)
     # The oldest one of them is the reference.
-    estimate_P, reach_P = fit([(tally, d) for tally, d in tallies if tally.left in linked], linked)
+    kept = [(tally, d) for tally, d in tallies if tally.left in linked]
+    estimate_P, reach_P = fit(kept, linked)
     found = {version: (estimate_P[i], reach_P[i]) for i, version in enumerate(linked)}
     rated = [_rated(rating, found.get(version)) for version, rating in plain.items()]
     rated.sort(key=lambda one: -np.inf if one.elo is None else one.elo, reverse=True)
+    if not tells_of_length(kept, linked):
+        return Controlled(rated, None, None)
     worth, reach = (float(value) * ELO_PER_NAT * TWICE_AS_LONG for value in (estimate_P[-1], reach_P[-1]))
     return Controlled(rated, worth, (worth - reach, worth + reach))
 
@@ -112,6 +115,14 @@ def fit(kinds: list[tuple[Tally, float]], versions: list[int]) -> tuple[NDArray[
     of_cluster = coo_array((surprise_T, (cluster_T, np.arange(rows))), shape=(len(voting), rows))
     covariance, student = ratings.sandwich(bread, (of_cluster.tocsr() @ design_T_P).toarray())
     return contrast @ parameters_P, np.maximum(reach_P, student * _deviation(contrast, covariance))
+
+
+def tells_of_length(kinds: list[tuple[Tally, float]], versions: list[int]) -> bool:
+    """Whether lengths differ other than versions and sides do. Else the length's estimate and interval are the prior's:
+    all replies are as long, or one version's always twice as long as another's."""
+    design_T_P = _design(kinds, {version: i for i, version in enumerate(versions)})
+    gram = (design_T_P.T @ design_T_P).toarray()
+    return bool(np.linalg.matrix_rank(gram) > np.linalg.matrix_rank(gram[:-1, :-1]))
 
 
 def _design(kinds: list[tuple[Tally, float]], index: dict[int, int]) -> csr_array:

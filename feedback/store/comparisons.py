@@ -12,6 +12,7 @@ from feedback.errors import NotFound
 from feedback.objectives import OBJECTIVES
 from feedback.schema import Comparison, Handout, Sample, Vote, has_ended
 from feedback.store import checks, insert, now, page, plan_anew, raters
+from feedback.store.among import among
 from feedback.store.checks import Shares
 
 IMPORTED = "import"
@@ -256,6 +257,8 @@ def list_all(
     order: str,
 ) -> tuple[list[Pair], bool]:
     """All pairs visible to the key, by time; those shown again once."""
+    # A key may have made most pairs or none.
+    plan_anew(session)
     pages = []
     # An expression: by the column itself SQLite would take all pairs from its index, and sort them for a page.
     is_repeat = Comparison.repeat_of.concat("").is_not(None)
@@ -377,11 +380,11 @@ def _draw(
 
 def _pairs(session: Session, comparisons: list[Comparison], rater_id: str | None) -> list[Pair]:
     sample_ids = [id_ for comparison in comparisons for id_ in (comparison.sample_0, comparison.sample_1)]
-    samples = {sample.id: sample for sample in session.scalars(select(Sample).where(Sample.id.in_(sample_ids)))}
+    samples = {sample.id: sample for sample in session.scalars(select(Sample).where(among(Sample.id, sample_ids)))}
     votes: dict[str, list[Vote]] = {}
     if rater_id is not None:
         ids = [comparison.id for comparison in comparisons]
-        for vote in session.scalars(select(Vote).where(Vote.rater_id == rater_id, Vote.comparison_id.in_(ids))):
+        for vote in session.scalars(select(Vote).where(Vote.rater_id == rater_id, among(Vote.comparison_id, ids))):
             votes.setdefault(vote.comparison_id, []).append(vote)
     return [
         Pair(

@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 
 from feedback.schema import Comparison, Rater, Vote
 from feedback.store import now, tallies
+from feedback.store.among import among
 
 COUNT_BATCH = 500
 MAY_COUNT = Vote.state.in_(("accepted", "counted"))
@@ -36,7 +37,7 @@ def count_accepted(session: Session, limit: int = COUNT_BATCH) -> int:
     rows = session.execute(
         select(Vote.id, Vote.state, *tallies.COLUMNS)
         .join(Comparison, Comparison.id == Vote.comparison_id)
-        .where(Vote.id.in_(rater_of))
+        .where(among(Vote.id, rater_of))
     )
     # Until their raters were held, somebody else may have counted them or taken them out. Asked for in the statement,
     # Postgres would read all accepted votes for it.
@@ -47,7 +48,7 @@ def count_accepted(session: Session, limit: int = COUNT_BATCH) -> int:
         if ids:
             session.execute(
                 update(Vote)
-                .where(Vote.id.in_(ids))
+                .where(among(Vote.id, ids))
                 .values(state=state, counted_at=now(session) if state == "counted" else None)
                 .execution_options(synchronize_session=False)
             )
@@ -128,7 +129,7 @@ def _add(session: Session, model: type[Comparison] | type[Rater], counts: Mappin
         for votes, of_same in same.items():
             session.execute(
                 update(model)
-                .where(model.id.in_(of_same))
+                .where(among(model.id, of_same))
                 .values(votes_counted=model.votes_counted + votes)
                 .execution_options(synchronize_session=False)
             )
@@ -137,5 +138,5 @@ def _add(session: Session, model: type[Comparison] | type[Rater], counts: Mappin
 def _in_turn(model: type[Comparison] | type[Rater], ids: Sequence[str], *columns: Any) -> Select[Any]:
     """Rows by id, locked until the transaction ends."""
     # With the lock of a change that leaves the key: votes that come meanwhile refer to the row and need not wait.
-    locked = select(model.id, *columns).where(model.id.in_(ids)).order_by(model.id)
+    locked = select(model.id, *columns).where(among(model.id, ids)).order_by(model.id)
     return locked.with_for_update(key_share=True)

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session, aliased
 from feedback.errors import NotFound
 from feedback.schema import Comparison, Dataset, DatasetVote, Iteration, Rater, Sample, Vote, VoteRevision, has_ended
 from feedback.store import counting, now
+from feedback.store.among import among
 from feedback.store.comparisons import IMPORTED
 
 READ_BATCH = 2000
@@ -170,7 +171,7 @@ def _parts(ids: list[str] | None) -> Iterator[ColumnElement[bool]]:
         yield true()
         return
     for first in range(0, len(ids), READ_BATCH):
-        yield Vote.id.in_(ids[first : first + READ_BATCH])
+        yield among(Vote.id, ids[first : first + READ_BATCH])
 
 
 def _counted(session: Session, part: ColumnElement[bool]) -> Iterator[Counted]:
@@ -239,7 +240,7 @@ def erased(session: Session, digest: str) -> set[str]:
 
 def erased_among(session: Session, vote_ids: Sequence[str]) -> set[str]:
     """The same of some votes."""
-    return set(session.scalars(_erased().where(Vote.id.in_(vote_ids))))
+    return set(session.scalars(_erased().where(among(Vote.id, vote_ids))))
 
 
 def _erased() -> Select[str]:

@@ -31,6 +31,7 @@ from feedback.schema import (
     version_name,
 )
 from feedback.store import audit, counting, iterations, leases, now, parts, policies, raters, samples
+from feedback.store.among import among
 
 _IS_ACTIVE = Iteration.state.in_(iterations.ACTIVE)
 
@@ -134,13 +135,13 @@ def take(session: Session, rater_id: str, part: Rest) -> None:
         texts = samples.ERASED | {"user": _nameless(rater), "request_id": None}
         _set(session, Sample, part.chats, texts)
     if part.votes:
-        counting.uncount_all(session, Vote.id.in_(part.votes))
-        session.execute(delete(VoteRevision).where(VoteRevision.vote_id.in_(part.votes)))
+        counting.uncount_all(session, among(Vote.id, part.votes))
+        session.execute(delete(VoteRevision).where(among(VoteRevision.vote_id, part.votes)))
         _set(session, Vote, part.votes, {"state": "retracted", "counted_at": None, "reason": None, "ideal": None})
 
 
 def _set(session: Session, model: type[Sample] | type[Vote], ids: list[str], values: dict[str, Any]) -> None:
-    statement = update(model).where(model.id.in_(ids)).values(values)
+    statement = update(model).where(among(model.id, ids)).values(values)
     session.execute(statement.execution_options(synchronize_session=False))
 
 
@@ -154,8 +155,8 @@ def erase(session: Session, rater_id: str, seen: Traces | None = None, *, actor:
     leases.lock(session, leases.LEARNER)
     rater = raters.known(session, rater_id, lock=raters.WHILE_ERASED)
     left = rest(session, rater_id)
-    its = Comparison.sample_0.in_(left.chats) | Comparison.sample_1.in_(left.chats)
-    judged = select(Vote.comparison_id).where(Vote.id.in_(left.votes))
+    its = among(Comparison.sample_0, left.chats) | among(Comparison.sample_1, left.chats)
+    judged = select(Vote.comparison_id).where(among(Vote.id, left.votes))
     counting.hold_pairs(session, session.scalars(select(Comparison.id).where(its).union(judged)))
     for part in left.parts():
         take(session, rater_id, part)

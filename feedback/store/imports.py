@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session, aliased
 from feedback.ids import new_id
 from feedback.schema import Comparison, Rater, Sample, Vote
 from feedback.store import bulk, counting, finding, leases, now, raters
+from feedback.store.among import among
 from feedback.store.comparisons import IMPORTED
 from feedback.store.samples import prompt_digest
 
@@ -43,7 +44,7 @@ def add(session: Session, pairs: list[Pair]) -> dict[str, int]:
     """Record the pairs that are not known yet. Returns how many were `imported` and how many `known`."""
     leases.lock(session, leases.IMPORTS)
     digests = [pair.origin_digest for pair in pairs]
-    known = set(session.scalars(select(Comparison.origin_digest).where(Comparison.origin_digest.in_(digests))))
+    known = set(session.scalars(select(Comparison.origin_digest).where(among(Comparison.origin_digest, digests))))
     fresh = [pair for pair in pairs if pair.origin_digest not in known]
     if fresh:
         _insert(session, fresh, raters.find_or_create(session, IMPORTED, "", lock=raters.WHILE_VOTES_COME))

@@ -19,6 +19,7 @@ from feedback.schema import (
     Vote,
 )
 from feedback.store import audit, checks, counting, insert, keys, now, page, samples, tallies
+from feedback.store.among import among
 
 # How a rater's row is held until the transaction ends, the weakest way first: by who brings new votes of theirs, by who
 # changes votes that are there, and by who erases them. Each waits for the last one; those who change votes also wait
@@ -231,7 +232,7 @@ def to_move(session: Session, rater_id: str) -> list[str]:
 def move(session: Session, rater_id: str, ids: Sequence[str]) -> None:
     """Move those of these votes that are not yet where their rater is. Raises NotFound."""
     rater = known(session, rater_id, lock=WHILE_VOTES_CHANGE)
-    which = Vote.id.in_(ids)
+    which = among(Vote.id, ids)
     if rater.quarantined_at is not None:
         counting.set_apart(session, which)
     elif rater.released_at is not None:

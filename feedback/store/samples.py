@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from feedback.ids import new_id
 from feedback.schema import Comparison, Sample, Vote
 from feedback.store import counting, insert, page
+from feedback.store.among import among
 
 LOOKED_BACK = 500
 """Among how many of the newest replies to one prompt the parent of a sample is looked for: a prompt such as "hi" may
@@ -117,10 +118,10 @@ def expired(session: Session, before: float, limit: int) -> list[str]:
 
 def expire(session: Session, ids: Sequence[str], before: float) -> int:
     """Erase those of these samples that are `expired` still. Returns how many."""
-    ids = list(session.scalars(_expired(before).where(Sample.id.in_(ids))))
+    ids = list(session.scalars(_expired(before).where(among(Sample.id, ids))))
     close(session, ids)
     session.execute(
-        update(Sample).where(Sample.id.in_(ids)).values(ERASED).execution_options(synchronize_session=False)
+        update(Sample).where(among(Sample.id, ids)).values(ERASED).execution_options(synchronize_session=False)
     )
     return len(ids)
 
@@ -139,14 +140,16 @@ def close(session: Session, erased: Sequence[str]) -> None:
     """Pairs with a side among the samples `erased` no longer want votes: there is nothing left to judge."""
     # One side and then the other: asked for either at once, Postgres reads all pairs.
     on_left, on_right = (
-        select(Comparison.id).where(side.in_(erased), Comparison.is_open.is_(True))
+        select(Comparison.id).where(among(side, erased), Comparison.is_open.is_(True))
         for side in (Comparison.sample_0, Comparison.sample_1)
     )
     pairs = list(session.scalars(on_left.union(on_right)))
+    if not pairs:
+        return
     counting.hold_pairs(session, pairs)
     session.execute(
         update(Comparison)
-        .where(Comparison.id.in_(pairs))
+        .where(among(Comparison.id, pairs))
         .values(is_open=False)
         .execution_options(synchronize_session=False)
     )

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session, aliased
 from feedback.ids import new_id
 from feedback.schema import Comparison, Rater, Sample, Transcript, Vote
 from feedback.store import counting, insert, leases, now, raters
+from feedback.store.among import among
 from feedback.store.comparisons import IMPORTED
 
 READ_BATCH = 1000
@@ -29,7 +30,7 @@ def add(session: Session, attacks: list[tuple[str, Attacked]]) -> dict[str, int]
     """Record the attacks, each with its digest, that are not known yet. Returns counts: `imported` and `known`."""
     leases.lock(session, leases.IMPORTS)
     digests = [digest for digest, _ in attacks]
-    known = set(session.scalars(select(Transcript.origin_digest).where(Transcript.origin_digest.in_(digests))))
+    known = set(session.scalars(select(Transcript.origin_digest).where(among(Transcript.origin_digest, digests))))
     at, rater_id = now(session), raters.find_or_create(session, IMPORTED, "", lock=raters.WHILE_VOTES_COME)
     rows = [
         {

@@ -39,6 +39,7 @@ from feedback.store import (
     raters,
     tallies,
 )
+from feedback.store.among import among
 
 SAID = ("preferred", "strength", "reason", "ideal", "success")
 
@@ -235,7 +236,7 @@ def versions_from(session: Session, vote_ids: list[str]) -> dict[str, list[dict[
             Promotion,
             (Promotion.version == Policy.version) & (Promotion.kind == "promote") & (Promotion.outcome == "succeeded"),
         )
-        .where(DatasetVote.vote_id.in_(vote_ids))
+        .where(among(DatasetVote.vote_id, vote_ids))
         .group_by(DatasetVote.vote_id, Policy.version, Policy.state, DatasetVote.split)
         .order_by(Policy.version)
     )
@@ -254,7 +255,9 @@ def of_version(
     dataset = policies.get(session, version).dataset_digest
     used = select(DatasetVote).where(DatasetVote.dataset_digest == dataset)
     rows, more = page(session, used, DatasetVote.vote_id, limit=limit, after=after, order=order)
-    found = {vote.id: vote for vote in session.scalars(select(Vote).where(Vote.id.in_([row.vote_id for row in rows])))}
+    found = {
+        vote.id: vote for vote in session.scalars(select(Vote).where(among(Vote.id, [row.vote_id for row in rows])))
+    }
     return [(found[row.vote_id], row) for row in rows], more
 
 

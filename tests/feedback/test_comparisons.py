@@ -216,15 +216,19 @@ def test_a_later_page_keeps_how_probable_a_pair_was_when_it_was_drawn(store: Sto
     assert said[1] in (0.25, 1.0), "drawn before, or only listed"
 
 
-def test_postgres_plans_what_hangs_on_the_rater_for_the_one_at_hand(store: Store) -> None:
+def test_postgres_plans_what_hangs_on_the_rater_or_the_key_for_the_one_at_hand(store: Store) -> None:
     """With the plan that it keeps for any rater, one who had judged nearly all of 8,000 pairs waited 30 times as long
-    from their sixth hand-out on."""
+    from their sixth hand-out on. With that for any key, all older pairs were read for a page of few."""
     if store.engine.dialect.name == "sqlite":
         pytest.skip("SQLite plans a statement for any values")
     add_comparison(store)
     for _ in range(12):
         store.write(hand_out, **QUERY, limit=5, uniform_share=0.4)
         store.read(votes.cast_since, "rtr_x", 1.0)
+        for after in (None, "cmp_0"):
+            store.read(
+                comparisons.list_all, key_id="key_b", sees_all=False, rater="", limit=5, after=after, order="desc"
+            )
     kept = text("SELECT statement, generic_plans FROM pg_prepared_statements WHERE statement ~ 'comparisons|count'")
     plans = {row.statement: row.generic_plans for row in store.read(lambda session: session.execute(kept).all())}
     assert any("count(*)" in statement for statement in plans)

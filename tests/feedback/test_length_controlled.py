@@ -122,6 +122,24 @@ def test_without_votes_there_is_nothing() -> None:
     assert length_controlled.relative_length(5, 0) == 1
 
 
+def test_what_length_is_worth_is_unknown_where_it_cannot_be_told_from_what_versions_are_worth() -> None:
+    def rated(*lengths: tuple[int, int]) -> length_controlled.Controlled:
+        """Of versions 0 and 1, each now on the left and now on the right; `lengths` are theirs in turn."""
+        said: Counter[Compared] = Counter()
+        for rater, (first, second) in enumerate(lengths * 10):
+            preferred = "01"[rater % 3 == 0]
+            shown = (0, 1, preferred, first, second), (1, 0, preferred, second, first)
+            for left, right, better, on_left, on_right in shown:
+                said[Compared(Tally("h", left, right, better, 1, rater % 4), (on_left, on_right))] += 1
+        return length_controlled.rate(said)
+
+    for same in ([(40, 40)], [(40, 20)], [(40, 40), (7, 7), (0, 0)], [(30, 10), (300, 100)]):
+        found = rated(*same)
+        assert (found.twice_as_long, found.interval) == (None, None), same
+        assert all(rating.elo is not None for rating in found.ratings)
+    assert rated((40, 40), (41, 40)).interval is not None
+
+
 def test_the_votes_are_those_of_the_plain_ratings(store: Store) -> None:
     def put(preferred: str, left: str, right: str, rater: str = "ann", version: int = 0, check: bool = False) -> str:
         replies = sample(left, version=version), sample(right, version=1)
