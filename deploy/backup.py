@@ -16,12 +16,13 @@ import subprocess
 import tarfile
 import tempfile
 import time
+import tomllib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from sqlalchemy import URL, make_url
+from sqlalchemy import URL, inspect, make_url
 from sqlalchemy.exc import DatabaseError
 
 from deploy.running import is_held
@@ -126,6 +127,14 @@ def restore(settings: Settings, path: Path) -> Contents:
         if is_new and not any(home.iterdir()):
             home.rmdir()
     return contents
+
+
+def names_another_record(settings: Settings) -> bool:
+    """Whether the `tandem.toml` of a restored home says another database than the record went into: that of the home
+    that was backed up, where the new one was given by the environment."""
+    path = settings.home / SETTINGS_FILE
+    said = tomllib.loads(path.read_text()) if path.exists() else {}
+    return "database_url" in said and said["database_url"] != settings.database_url
 
 
 def _fill(tar: tarfile.TarFile, settings: Settings, scratch: Path) -> Contents:
@@ -305,8 +314,14 @@ def _put_record(settings: Settings, unpacked: Path, contents: Contents) -> None:
         raise InvalidRequest(f"this backup's record is of {kind} to restore it (`tandem db copy` moves it afterwards)")
     if sqlite:
         return
+    store = Store(settings.record_url)
+    try:
+        if inspect(store.engine).get_table_names():
+            raise Conflict("the database holds tables already; restore into an empty one")
+    finally:
+        store.close()
     dump = str(unpacked / POSTGRES_RECORD)
-    # Fails, changing nothing, where a table is there already.
+    # Fails, changing nothing, where somebody else makes a table meanwhile.
     options = ("--no-owner", "--no-privileges", "--exit-on-error", "--single-transaction")
     _run_postgres("pg_restore", make_url(settings.record_url), *options, dump)
 

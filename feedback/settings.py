@@ -374,7 +374,8 @@ class Settings(BaseSettings):
     """Where the record is: `postgresql+psycopg://...`; by default SQLite in the home."""
 
     redis_url: str | None = None
-    """Redis for the queue; by default `REDIS_URL`, else a private server in the home."""
+    """Redis for the queue: `redis://:PASSWORD@HOST:PORT/0`, `rediss://...` with TLS, or `redis+socket:///FILE`; by
+    default `REDIS_URL`, else a private server in the home."""
 
     policies_url: str | None = None
     """Object storage that published weights are put into beside the home, and taken from by machines that have not got

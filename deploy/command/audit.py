@@ -21,7 +21,7 @@ def list_entries(
     about: Annotated[
         str | None, typer.Option(metavar="NAME", help="Only about this: a version, a rater, a key, an iteration.")
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="The newest so many.")] = ALL,
+    limit: Annotated[int, typer.Option(metavar="N", min=1, help="The newest so many.")] = ALL,
     json: Json = False,
     home: Home = None,
 ) -> None:

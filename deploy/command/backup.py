@@ -46,6 +46,7 @@ def restore(
     """Make a new home from a backup, every file checked against its digest. What is there already is refused."""
     from sqlalchemy.exc import DatabaseError
 
+    from deploy.backup import names_another_record
     from deploy.backup import restore as read_backup
     from deploy.command.output import print_json, say
     from feedback.errors import RecordUnavailable
@@ -60,6 +61,9 @@ def restore(
         print_json(described(file, contents) | {"home": str(settings.home)})
     else:
         say(f"{len(contents.files)} files are in {settings.home}; `tandem up` makes a new operator's key there")
+    if names_another_record(settings):
+        toml = settings.home / "tandem.toml"
+        say(f"Correct database_url in {toml} before `tandem up`: it names another record than this one.")
 
 
 def described(file: Path, contents: "Contents") -> dict[str, Any]:

@@ -360,13 +360,36 @@ def test_a_postgres_record_comes_back_the_same(
     assert rows_of(restored) == before
     assert files_of(there.home, "policies") == files_of(here.home, "policies")
     # What is there is not overwritten, and stays.
-    with pytest.raises(TandemError, match="pg_restore failed"):
+    with pytest.raises(Conflict, match="into an empty one"):
         restore(
             elsewhere(settings, "again").model_copy(update={"database_url": there.database_url}), tmp_path / "b.tar"
         )
     assert rows_of(restored) == before
     store.close()
     restored.close()
+
+
+def test_a_restored_home_that_names_the_record_it_came_from_is_told_of(
+    settings: Settings,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    postgres: PostgresServer,  # noqa: F811
+) -> None:
+    here, there = (settings.model_copy(update={"database_url": postgres.new_database()}) for _ in range(2))
+    make_home(here, versions=1).close()
+    (here.home / "tandem.toml").write_text(f'database_url = "{here.database_url}"')
+    tandem = in_process(capfd)
+    assert tandem("backup", tmp_path / "b.tar", "--home", here.home).exit_code == 0
+    monkeypatch.setenv("TANDEM_DATABASE_URL", str(there.database_url))
+    told = tandem("restore", tmp_path / "b.tar", "--json", "--home", tmp_path / "new")
+    assert (told.exit_code, "correct database_url" in told.err) == (0, True)
+    # Where the home has settings of its own, those stay.
+    monkeypatch.setenv("TANDEM_DATABASE_URL", fresh := postgres.new_database())
+    (tmp_path / "newer").mkdir()
+    (tmp_path / "newer" / "tandem.toml").write_text(f'database_url = "{fresh}"')
+    told = tandem("restore", tmp_path / "b.tar", "--home", tmp_path / "newer")
+    assert (told.exit_code, "correct database_url" in told.err) == (0, False)
 
 
 def test_by_the_command(settings: Settings, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
