@@ -164,6 +164,7 @@ def _redis(settings: Settings) -> Iterator[Finding]:
 
 
 def _record(settings: Settings) -> Iterator[Finding]:
+    from sqlalchemy import inspect
     from sqlalchemy.exc import DatabaseError
 
     from feedback.errors import RecordOfNewerRelease
@@ -171,12 +172,13 @@ def _record(settings: Settings) -> Iterator[Finding]:
     from feedback.store import Store
 
     if settings.database_url is None and not (settings.home / "record.db").exists():
-        yield Finding("note", "record", "not there yet", "`tandem up` makes it")
+        yield _no_record(settings, "not there")
         return
     store = Store(settings.record_url)
     try:
         with store.engine.connect() as connection:
             check_release(connection)
+            is_empty = not inspect(connection).has_table("keys")
     except DatabaseError as error:
         reason = str(error.orig).strip().splitlines()[0]
         advice = "start the database, or correct database_url" if settings.database_url else "restore a backup"
@@ -185,9 +187,18 @@ def _record(settings: Settings) -> Iterator[Finding]:
         found, _, advice = error.message.partition(": ")
         yield Finding("wrong", "record", found, advice)
     else:
-        yield Finding("ok", "record", "answers")
+        yield _no_record(settings, "without tables") if is_empty else Finding("ok", "record", "answers")
     finally:
         store.close()
+
+
+def _no_record(settings: Settings, found: str) -> Finding:
+    """What a start would take for a new home, and make anew, may have lost its record."""
+    if any(settings.policies_dir.glob("*")):
+        return Finding(
+            "wrong", "record", f"{found}, but there are policies in the home", "restore a backup into a new --home"
+        )
+    return Finding("note", "record", f"{found} yet", "`tandem up` makes it")
 
 
 def _audit(settings: Settings) -> Iterator[Finding]:

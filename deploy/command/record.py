@@ -34,10 +34,10 @@ def open_record(home: Path | None, *, must_exist: bool = False) -> Iterator[tupl
         store.migrate()
         yield store, settings
     except DatabaseError as error:
-        raise RecordUnavailable(f"the record cannot be used: {error.orig}") from error
+        raise RecordUnavailable(f"the record cannot be used: {error.orig}; see `tandem doctor`") from error
     except RecordUnavailable as error:
         # Whoever has the command has the home: here the reason may be told.
         reason = getattr(error.__cause__, "orig", error.message)
-        raise RecordUnavailable(f"the record cannot be used: {reason}") from error
+        raise RecordUnavailable(f"the record cannot be used: {reason}; see `tandem doctor`") from error
     finally:
         store.close()

@@ -93,6 +93,18 @@ def test_a_record_that_does_not_answer_is_found(settings: Settings) -> None:
     assert said.verdict == "wrong" and "refused" in said.found and said.advice
 
 
+def test_a_record_that_was_lost_is_no_new_one(settings: Settings) -> None:
+    make_home(settings, versions=1).close()
+    assert found(settings, "record").verdict == "ok"
+    record = settings.home / "record.db"
+    for lose, said in ((record.unlink, "not there"), (record.touch, "without tables")):
+        for file in settings.home.glob("record.db-*"):
+            file.unlink()
+        lose()
+        lost = found(settings, "record")
+        assert (lost.verdict, lost.found) == ("wrong", f"{said}, but there are policies in the home")
+
+
 def test_a_record_that_cannot_be_used_is_found(settings: Settings) -> None:
     make_home(settings, versions=1).close()
     record = settings.home / "record.db"
