@@ -122,6 +122,8 @@ def restore(settings: Settings, path: Path) -> Contents:
             if (unpacked / name).exists() and not (home / name).exists():
                 (unpacked / name).chmod(0o700 if name in FOLDERS else 0o600)
                 (unpacked / name).rename(home / name)
+    except OSError as error:
+        raise Conflict(f"{home} cannot be written: {error.strerror}") from error
     finally:
         shutil.rmtree(unpacked)
         if is_new and not any(home.iterdir()):
@@ -198,7 +200,7 @@ def _snapshot_sqlite(path: Path, to: Path) -> None:
         ):
             source.backup(target)
     except sqlite3.Error as error:
-        raise RecordUnavailable(f"the record {path} cannot be read: {error}") from error
+        raise RecordUnavailable(f"the record {path} cannot be copied: {error}") from error
 
 
 def _snapshot_postgres(url: URL, to: Path) -> None:

@@ -1,5 +1,6 @@
 """A home goes into a file while it is written to, and comes back the same; what is not whole is refused."""
 
+import errno
 import hashlib
 import io
 import json
@@ -312,6 +313,21 @@ def test_a_record_that_is_none_is_refused(settings: Settings, tmp_path: Path, re
     assert not elsewhere(settings).home.exists()
 
 
+def test_a_disk_that_is_full_is_said_and_leaves_nothing(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_home(settings, versions=1).close()
+    backup(settings, tmp_path / "b.tar")
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(Conflict, match="restored cannot be written: No space left"):
+        restore(elsewhere(settings), tmp_path / "b.tar")
+    assert not elsewhere(settings).home.exists()
+
+
 def test_a_cut_off_file_is_refused(settings: Settings, tmp_path: Path) -> None:
     make_home(settings, versions=1).close()
     backup(settings, tmp_path / "b.tar")
@@ -383,13 +399,13 @@ def test_a_restored_home_that_names_the_record_it_came_from_is_told_of(
     assert tandem("backup", tmp_path / "b.tar", "--home", here.home).exit_code == 0
     monkeypatch.setenv("TANDEM_DATABASE_URL", str(there.database_url))
     told = tandem("restore", tmp_path / "b.tar", "--json", "--home", tmp_path / "new")
-    assert (told.exit_code, "correct database_url" in told.err) == (0, True)
+    assert (told.exit_code, "Correct database_url" in told.err) == (0, True)
     # Where the home has settings of its own, those stay.
     monkeypatch.setenv("TANDEM_DATABASE_URL", fresh := postgres.new_database())
     (tmp_path / "newer").mkdir()
     (tmp_path / "newer" / "tandem.toml").write_text(f'database_url = "{fresh}"')
     told = tandem("restore", tmp_path / "b.tar", "--home", tmp_path / "newer")
-    assert (told.exit_code, "correct database_url" in told.err) == (0, False)
+    assert (told.exit_code, "Correct database_url" in told.err) == (0, False)
 
 
 def test_by_the_command(settings: Settings, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
