@@ -84,7 +84,7 @@ def test_a_record_that_cannot_be_used_is_a_line(tandem: Tandem, tmp_path: Path) 
     for command in (("keys", "list"), ("backup", tmp_path / "b.tar")):
         ran = tandem(*command, "--home", home)
         assert (ran.exit_code, ran.err.count("\n")) == (1, 1)
-        assert ran.err.endswith("file is not a database\n")
+        assert "file is not a database" in ran.err
 
 
 def test_a_start_without_a_record_that_can_be_used_ends_with_a_line(tmp_path: Path) -> None:
