@@ -25,12 +25,15 @@ class Health(BaseModel):
     status: Literal["ok"] = "ok"
 
 
+# Some monitors ask by HEAD.
+@router.head("/healthz", include_in_schema=False)
 @router.get("/healthz")
 async def is_alive() -> Health:
     """The process answers. Nothing else is looked at."""
     return Health()
 
 
+@router.head("/readyz", include_in_schema=False)
 @router.get("/readyz")
 async def is_ready(parts: Parts) -> Health:
     """The record answers and at least one engine serves a policy; 503 until then."""

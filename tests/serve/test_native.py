@@ -136,8 +136,10 @@ def test_openai_routes_err_in_openais_form(quiet: Tandem) -> None:
 
 def test_alive_but_not_ready_without_engines(quiet: Tandem) -> None:
     with quiet.client(headers={"authorization": ""}) as client:
-        assert client.get("/healthz").status_code == 200
-        assert client.get("/readyz").status_code == 503
+        for ask in (client.get, client.head):
+            assert ask("/healthz").status_code == 200
+            assert ask("/readyz").status_code == 503
+        assert client.head("/healthz").content == b""
 
 
 def test_a_revoked_key_is_refused_within_moments(quiet: Tandem) -> None:
