@@ -23,6 +23,10 @@ class among(FunctionElement[bool]):  # noqa: N801 - reads as a function
     def __init__(self, column: Any, ids: Collection[str]) -> None:
         super().__init__(column, bindparam(None, list(ids), type_=_IDS))
 
+    def self_group(self, against: Any = None) -> Any:
+        """Without `= 1` after it, which SQLAlchemy adds for SQLite and for which SQLite reads the whole table."""
+        return self
+
 
 @compiles(among)
 def _of_json(element: Any, compiler: Any, **how: Any) -> str:

@@ -3,9 +3,10 @@
 import pytest
 from sqlalchemy import select
 
-from feedback.schema import Sample
+from feedback.schema import Comparison, Sample
 from feedback.store import Store, samples
 from feedback.store.among import among
+from tests.feedback.plans import plans_of
 from tests.feedback.record import sample
 
 
@@ -22,3 +23,13 @@ def test_rows_are_found_by_any_number_of_ids(store: Store, others: int) -> None:
 
     assert found(ids) == sorted((rows[0].id, rows[2].id))
     assert found([]) == []
+
+
+def test_rows_are_found_by_the_index_of_the_column(store: Store) -> None:
+    """Each of them, where the whole table was read on SQLite."""
+    sides = among(Comparison.sample_0, ["smp_a"]) | among(Comparison.sample_1, ["smp_b", "smp_c"])
+    for column, which in ((Sample.text, among(Sample.id, ["smp_a"])), (Comparison.tranche, sides)):
+        chosen = select(column).where(which)
+        (plan,) = plans_of(store, lambda session, chosen=chosen: session.execute(chosen))
+        assert "INDEX" in plan.upper() and "Seq Scan" not in plan, plan
+        assert "SCAN samples" not in plan and "SCAN comparisons" not in plan, plan
