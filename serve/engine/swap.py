@@ -12,7 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from feedback import gatekeeper
-from feedback.errors import Conflict, RecordUnavailable, TandemError
+from feedback.errors import Conflict, LeaseLost, RecordUnavailable, TandemError
 from feedback.gate import GateRefused
 from feedback.operating_settings import GateSettings
 from feedback.schema import version_name
@@ -167,8 +167,8 @@ class Promoter:
                 await self._others.wait_for(epoch, "load")
             others = await self._commit(loaded, change, epoch)
         except BaseException as error:
-            # It may be the record that failed; the others notice that the lease has ended, too.
-            with contextlib.suppress(SQLAlchemyError, RecordUnavailable):
+            # It may be the record that failed, or the lease; the others notice that the lease has ended, too.
+            with contextlib.suppress(SQLAlchemyError, RecordUnavailable, LeaseLost):
                 await self._others.withdraw(epoch)
                 if isinstance(error, asyncio.CancelledError):
                     # Before the engine is put back: for that the process may not have the time.

@@ -10,7 +10,7 @@ import pytest
 from feedback.errors import Conflict
 from feedback.operating_settings import GateSettings
 from feedback.schema import Policy
-from feedback.store import policies
+from feedback.store import leases, policies
 from serve.engine.changing import Changing
 from serve.engine.pool import Pool
 from serve.engine.swap import Change, Promoter
@@ -33,13 +33,17 @@ async def test_what_serves_is_promoted_at_once_whatever_else_is_under_way(record
         assert not (await promoter.promote(0, CHANGE)).changed
 
 
-@pytest.mark.parametrize("made", [False, True])
-async def test_one_that_is_cut_off_is_in_the_record_as_what_it_was(record: Record, tmp_path: Path, made: bool) -> None:
+@pytest.mark.parametrize("when", ["before", "made", "lease lost"])
+async def test_one_that_is_cut_off_is_in_the_record_as_what_it_was(record: Record, tmp_path: Path, when: str) -> None:
     record.store.write(policies.register_start, "policies/v0", "d" * 64, {})
     record.store.write(lambda session: session.add(candidate()))
     put_back, write = list[Any](), record.write
 
     async def cut_off(*_: Any) -> Any:
+        if when == "lease lost":
+            record.store.write(
+                lambda session: leases.revoke(lease := leases.lock(session, leases.ENGINES), lease.epoch)
+            )
         task = asyncio.current_task()
         assert task is not None
         task.cancel()
@@ -57,7 +61,7 @@ async def test_one_that_is_cut_off_is_in_the_record_as_what_it_was(record: Recor
     async def take_back(loaded: Any) -> None:
         put_back.append(loaded)
 
-    engines: Any = SimpleNamespace(prepare=found, load=found if made else cut_off, put_back=take_back)
+    engines: Any = SimpleNamespace(prepare=found, load=found if when == "made" else cut_off, put_back=take_back)
     others: Any = SimpleNamespace(withdraw=found)
     own: Any = SimpleNamespace(others=0, id="api_1")
     pool, changing = Pool(tmp_path, 1, seats_per_slot=4, max_queued=4), Changing(record, 30.0)
@@ -66,13 +70,15 @@ async def test_one_that_is_cut_off_is_in_the_record_as_what_it_was(record: Recor
     record.write = write_and_be_cut_off  # type: ignore[method-assign]
     with pytest.raises(asyncio.CancelledError):
         await promoter.promote(1, Change("promote", "test", True, "admin"))
-    (attempt,) = record.store.read(policies.promotions, 1)
+    assert len(put_back) == 1
     serving = record.store.read(policies.serving)
-    assert serving is not None and len(put_back) == 1
-    if made:
-        assert (attempt.outcome, serving.version) == ("succeeded", 1)
-    else:
-        assert (attempt.outcome, serving.version) == ("failed", 0) and "ended" in (attempt.detail or "")
+    assert serving is not None and serving.version == (1 if when == "made" else 0)
+    attempts = record.store.read(policies.promotions, 1)
+    # Who has lost the lease writes nothing more.
+    outcomes = {"before": ["failed"], "made": ["succeeded"], "lease lost": []}[when]
+    assert [attempt.outcome for attempt in attempts] == outcomes
+    if when == "before":
+        assert "ended" in (attempts[0].detail or "")
 
 
 def candidate() -> Policy:
