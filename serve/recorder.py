@@ -73,29 +73,35 @@ class Recorder:
                 await self._record.write(_add, batch)
             except RecordUnavailable as error:
                 for entry in batch:
-                    self._keep(entry.rows)
-                    _settle(entry, error)
+                    self._settle(entry, error)
             except Exception as error:  # noqa: BLE001 - raised again where each is waited for
                 await self._write_apart(batch, error)
             else:
                 for entry in batch:
-                    _settle(entry, None)
+                    self._settle(entry, None)
 
     async def _write_apart(self, batch: list[Entry], error: Exception) -> None:
         """One that cannot be written must not take the others with it."""
         if len(batch) == 1:
-            _settle(batch[0], error)
+            self._settle(batch[0], error)
             return
         for entry in batch:
             try:
                 await self._record.write(_add, [entry])
-            except RecordUnavailable as away:
-                self._keep(entry.rows)
-                _settle(entry, away)
             except Exception as own:  # noqa: BLE001 - the same
-                _settle(entry, own)
+                self._settle(entry, own)
             else:
-                _settle(entry, None)
+                self._settle(entry, None)
+
+    def _settle(self, entry: Entry, error: Exception | None) -> None:
+        if isinstance(error, RecordUnavailable):
+            self._keep(entry.rows)
+        if entry.durable.done():
+            return
+        if error is None:
+            entry.durable.set_result(None)
+        else:
+            entry.durable.set_exception(error)
 
     def _keep(self, rows: list[Sample]) -> None:
         for row in rows:
@@ -134,15 +140,6 @@ class Recorder:
             raise
         except Exception as error:  # noqa: BLE001 - it will not be better the next time
             background.tell("a reply could not be recorded", error)
-
-
-def _settle(entry: Entry, error: Exception | None) -> None:
-    if entry.durable.done():
-        return
-    if error is None:
-        entry.durable.set_result(None)
-    else:
-        entry.durable.set_exception(error)
 
 
 def _add(session: Session, batch: list[Entry]) -> None:

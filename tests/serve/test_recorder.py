@@ -23,12 +23,11 @@ from tests.feedback.record import sample
 def away(record: Record) -> Iterator[None]:
     """Nobody finds the database where it was."""
     record.store.close()
-    database = Path(record.store.engine.url.database)
-    elsewhere = database.rename(database.with_name("away.db"))
-    database.mkdir()
+    # In one step each way: where the database alone is missing, SQLite makes a new one.
+    folder = Path(record.store.engine.url.database).parent
+    elsewhere = folder.rename(folder.with_name(f"{folder.name}-away"))
     yield
-    database.rmdir()
-    elsewhere.rename(database)
+    elsewhere.rename(folder)
 
 
 def recorded(record: Record) -> list[tuple[str, str]]:
