@@ -183,7 +183,7 @@ def _record(settings: Settings) -> Iterator[Finding]:
         reason = str(error.orig).strip().splitlines()[0]
         advice = "start the database, or correct database_url" if settings.database_url else "restore a backup"
         yield Finding("wrong", "record", reason, advice)
-    except RecordOfNewerRelease as error:
+    except (RecordOfNewerRelease, RecordUnavailable) as error:
         found, _, advice = error.message.partition(": ")
         yield Finding("wrong", "record", found, advice)
     else:

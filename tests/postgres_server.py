@@ -93,12 +93,15 @@ class PostgresServer:
             self._server.send_signal(how)
             self._server.wait(timeout=30)
 
-    def new_database(self, like: str = "template1") -> str:
-        """The URL of an empty database, or of a copy of the one of that name, to which nobody may be connected."""
+    def new_database(self, like: str = "template1", *options: str) -> str:
+        """The URL of an empty database, or of a copy of the one of that name, to which nobody may be connected.
+
+        `options` are those of CREATE DATABASE.
+        """
         name = f"t{time.time_ns()}"
         admin = create_engine(self.url, isolation_level="AUTOCOMMIT")
         with admin.connect() as connection:
-            connection.execute(text(f"CREATE DATABASE {name} TEMPLATE {like}"))
+            connection.execute(text(" ".join((f"CREATE DATABASE {name} TEMPLATE {like}", *options))))
         admin.dispose()
         return self.url.replace("/postgres?", f"/{name}?")
 

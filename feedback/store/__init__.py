@@ -261,8 +261,8 @@ def _configure_postgres(flushes: bool, connection: Any, _record: object) -> None
     encoding = connection.info.parameter_status("server_encoding")
     if encoding != "UTF8":
         raise RecordUnavailable(
-            f"the record cannot be used: its database keeps texts as {encoding}, which cannot hold all of them; make "
-            "one with `createdb --encoding UTF8 --template template0` and name it in `database_url`"
+            f"the record's database keeps texts as {encoding}, which cannot hold all of them: make one with `createdb "
+            "--encoding UTF8 --template template0` and name it in `database_url`"
         )
     postgres_text.register(connection)
     wanted: dict[str, int | str] = {f"tcp_{name}": value for name, value in SILENCE.items()}

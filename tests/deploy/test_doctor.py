@@ -12,7 +12,10 @@ from deploy.running import ProcessState, StackState, prepare_home, take_home, wr
 from feedback.operating_settings import TracingSettings
 from feedback.settings import ServeSettings, Settings
 from feedback.store import audit
+from tests.deploy.command_line import in_process
 from tests.deploy.homes import make_home
+from tests.feedback.conftest import postgres  # noqa: F401
+from tests.postgres_server import PostgresServer
 
 
 @pytest.fixture
@@ -91,6 +94,23 @@ def test_a_record_that_does_not_answer_is_found(settings: Settings) -> None:
     away = settings.model_copy(update={"database_url": "postgresql+psycopg://tandem@127.0.0.1:1/tandem"})
     said = found(away, "record")
     assert said.verdict == "wrong" and "refused" in said.found and said.advice
+
+
+def test_a_database_that_cannot_hold_every_text_is_found(
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    postgres: PostgresServer,  # noqa: F811
+) -> None:
+    narrow = postgres.new_database("template0", "ENCODING 'LATIN1'", "LOCALE 'C'")
+    said = found(settings.model_copy(update={"database_url": narrow}), "record")
+    assert (said.verdict, said.found) == (
+        "wrong", "the record's database keeps texts as LATIN1, which cannot hold all of them",
+    )  # fmt: skip
+    assert said.advice is not None and said.advice.startswith("make one with")
+    monkeypatch.setenv("TANDEM_DATABASE_URL", narrow)
+    refused = in_process(capfd)("keys", "list", "--home", settings.home)
+    assert refused.err.startswith("tandem: the record cannot be used: the record's database keeps texts as LATIN1")
 
 
 def test_a_record_that_was_lost_is_no_new_one(settings: Settings) -> None:
