@@ -30,6 +30,7 @@ from feedback import manifest, policy_weights
 from feedback.addresses import sqlite_url
 from feedback.errors import Conflict, InvalidRequest, PolicyInvalid, RecordUnavailable, TandemError
 from feedback.schema import version_name
+from feedback.section import NONE
 from feedback.settings import Settings
 from feedback.store import Store, iterations, policies
 
@@ -123,7 +124,8 @@ def restore(settings: Settings, path: Path) -> Contents:
                 (unpacked / name).chmod(0o700 if name in FOLDERS else 0o600)
                 (unpacked / name).rename(home / name)
     except OSError as error:
-        raise Conflict(f"{home} cannot be written: {error.strerror}") from error
+        # It does not say where a disk is full.
+        raise Conflict(f"{error.filename or home} cannot be used: {error.strerror}") from error
     finally:
         shutil.rmtree(unpacked)
         if is_new and not any(home.iterdir()):
@@ -136,7 +138,7 @@ def names_another_record(settings: Settings) -> bool:
     that was backed up, where the new one was given by the environment."""
     path = settings.home / SETTINGS_FILE
     said = tomllib.loads(path.read_text()) if path.exists() else {}
-    return "database_url" in said and said["database_url"] != settings.database_url
+    return said.get("database_url", NONE) not in (NONE, settings.database_url)
 
 
 def _fill(tar: tarfile.TarFile, settings: Settings, scratch: Path) -> Contents:

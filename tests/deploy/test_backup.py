@@ -323,7 +323,14 @@ def test_a_disk_that_is_full_is_said_and_leaves_nothing(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(Conflict, match="restored cannot be written: No space left"):
+    with pytest.raises(Conflict, match="restored cannot be used: No space left"):
+        restore(elsewhere(settings), tmp_path / "b.tar")
+    assert not elsewhere(settings).home.exists()
+
+
+def test_a_backup_that_cannot_be_read_is_named(settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "b.tar").symlink_to("b.tar")
+    with pytest.raises(Conflict, match=r"/b\.tar cannot be used: Too many"):
         restore(elsewhere(settings), tmp_path / "b.tar")
     assert not elsewhere(settings).home.exists()
 
@@ -401,11 +408,12 @@ def test_a_restored_home_that_names_the_record_it_came_from_is_told_of(
     told = tandem("restore", tmp_path / "b.tar", "--json", "--home", tmp_path / "new")
     assert (told.exit_code, "Correct database_url" in told.err) == (0, True)
     # Where the home has settings of its own, those stay.
-    monkeypatch.setenv("TANDEM_DATABASE_URL", fresh := postgres.new_database())
-    (tmp_path / "newer").mkdir()
-    (tmp_path / "newer" / "tandem.toml").write_text(f'database_url = "{fresh}"')
-    told = tandem("restore", tmp_path / "b.tar", "--home", tmp_path / "newer")
-    assert (told.exit_code, "Correct database_url" in told.err) == (0, False)
+    for name, said in (("newer", None), ("newest", "none")):
+        monkeypatch.setenv("TANDEM_DATABASE_URL", fresh := postgres.new_database())
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "tandem.toml").write_text(f'database_url = "{said or fresh}"')
+        told = tandem("restore", tmp_path / "b.tar", "--home", tmp_path / name)
+        assert (told.exit_code, "Correct database_url" in told.err) == (0, False)
 
 
 def test_by_the_command(settings: Settings, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
