@@ -22,6 +22,8 @@ pytestmark = [pytest.mark.engine, pytest.mark.slow, pytest.mark.timeout(900)]
 CLIENTS = 4
 # Nearly all that the built-in policy can write.
 LENGTH = 460
+# For those chats on any machine.
+ENOUGH_S = "100"
 
 
 class Home:
@@ -55,7 +57,7 @@ class Home:
 
     def end(self) -> None:
         self.process.process.send_signal(signal.SIGTERM)
-        assert self.process.process.wait(timeout=60) in (0, -signal.SIGTERM)
+        assert self.process.process.wait(timeout=150) in (0, -signal.SIGTERM)
 
 
 @pytest.fixture(scope="module", params=[1, 2], ids=["in place", "by flip"])
@@ -128,14 +130,14 @@ def serving(store: Store) -> str:
     return f"v{policy.version}"
 
 
-@pytest.mark.parametrize("drain_timeout_s", ["30", "1"])
+@pytest.mark.parametrize("drain_timeout_s", [ENOUGH_S, "1"])
 def test_sigterm_while_an_engine_is_drained_for_a_promotion(home: Home, drain_timeout_s: str) -> None:
     home.restart(TANDEM_SERVE__DRAIN_TIMEOUT_S=drain_timeout_s)
     before = serving(home.store)
     version = "v2" if before == "v1" else "v1"
     answer, ends = promote_and_end(home, version)
     attempt = home.store.read(policies.promotions, int(version[1:]))[-1]
-    if drain_timeout_s == "30":
+    if drain_timeout_s == ENOUGH_S:
         assert ends == {"data: [DONE]"} and answer.status_code == 200
     assert (answer.status_code, attempt.outcome, serving(home.store)) in (
         (200, "succeeded", version), (503, "failed", before),
