@@ -136,7 +136,11 @@ def take(session: Session, rater_id: str, part: Rest) -> None:
         _set(session, Sample, part.chats, texts)
     if part.votes:
         counting.uncount_all(session, among(Vote.id, part.votes))
-        session.execute(delete(VoteRevision).where(among(VoteRevision.vote_id, part.votes)))
+        session.execute(
+            delete(VoteRevision)
+            .where(among(VoteRevision.vote_id, part.votes))
+            .execution_options(synchronize_session=False)
+        )
         _set(session, Vote, part.votes, {"state": "retracted", "counted_at": None, "reason": None, "ideal": None})
 
 
