@@ -283,6 +283,7 @@ class RetentionSettings(Section):
 class LearnerSettings(Section):
     """What an iteration trains, and how."""
 
+    # A generator takes 64 bits, and a step of PPO has 64 seeds times a million for each of these.
     seed: int = Field(0, ge=-100_000_000_000, le=100_000_000_000)
     """Seed of the first iteration; later ones count on from it."""
 

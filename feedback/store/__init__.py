@@ -262,7 +262,8 @@ def _configure_postgres(flushes: bool, connection: Any, _record: object) -> None
     if encoding != "UTF8":
         raise RecordUnavailable(
             f"the record's database keeps texts as {encoding}, which cannot hold all of them: make one with `createdb "
-            "--encoding UTF8 --template template0` and name it in `database_url`"
+            "--encoding UTF8 --template template0`, carry over what the old one holds with `pg_dump` and `psql`, and "
+            "name it in `database_url`"
         )
     postgres_text.register(connection)
     wanted: dict[str, int | str] = {f"tcp_{name}": value for name, value in SILENCE.items()}
