@@ -96,4 +96,5 @@ def test_a_thread_rests_between_what_it_works_on() -> None:
             work(giving_way.WORK_S)
         return resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw - before
 
-    assert in_a_thread(rests) >= 20
+    # A rest is over before it begins where others take the processor in between.
+    assert in_a_thread(rests) >= 10
