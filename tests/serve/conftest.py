@@ -179,15 +179,17 @@ def tandem(tmp_path_factory: pytest.TempPathFactory, policy_folders: Path) -> It
 
 
 @contextmanager
-def serving(home: Path, policy_folders: Path, extra_args: Sequence[str] = WITH_TOOLS) -> Iterator[Tandem]:
-    """A running Tandem with two real engines, which were started with `extra_args`."""
+def serving(
+    home: Path, policy_folders: Path, slots: int = 2, extra_args: Sequence[str] = WITH_TOOLS
+) -> Iterator[Tandem]:
+    """A running Tandem with real engines, which were started with `extra_args`."""
     store, secrets = make_home(home, policy_folders)
-    settings = load_settings(home=home)
+    settings = load_settings(home=home, engine={"slots": slots})
     launcher, server = LauncherProcess(settings, extra_args), ServerThread(settings)
     server.start()
     try:
         running = Tandem(settings, store, server.url, secrets, server.app)
-        wait_until_ready(running)
+        wait_until_ready(running, slots)
         yield running
     finally:
         server.stop()

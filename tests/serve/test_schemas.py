@@ -58,8 +58,8 @@ def costly(word: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory, policy_folders: Path) -> Iterator[Tandem]:
-    """A Tandem as it comes: its engines call no tools."""
-    with serving(tmp_path_factory.mktemp("plain") / "home", policy_folders, extra_args=()) as running:
+    """A Tandem with an engine as it comes: it calls no tools."""
+    with serving(tmp_path_factory.mktemp("plain") / "home", policy_folders, slots=1, extra_args=()) as running:
         yield running
 
 
