@@ -3,7 +3,8 @@
 import gzip
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -11,6 +12,12 @@ from typing import Any
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as SpanMessage
 from opentelemetry.proto.trace.v1.trace_pb2 import Status
+
+from feedback import tracing
+from feedback.operating_settings import TracingSettings
+
+# Of a client, in its header `traceparent`.
+TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 
 
 @dataclass(frozen=True)
@@ -70,6 +77,17 @@ class Collector:
             assert time.monotonic() < deadline, [span.name for span in self.spans]
             time.sleep(0.05)
         return found[:count]
+
+
+@contextmanager
+def collecting(sample_share: float = 1.0) -> Iterator[Collector]:
+    """Of the spans of this process."""
+    with Collector() as collector:
+        tracing.configure(TracingSettings(endpoint=collector.url, sample_share=sample_share), "test")
+        try:
+            yield collector
+        finally:
+            tracing.stop()
 
 
 def _spans(request: ExportTraceServiceRequest) -> Any:
