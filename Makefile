@@ -7,6 +7,8 @@ PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3.14 python
 BIN := .venv/bin
 # Torch's own threads fight over few cores; one each is faster here and steadier everywhere.
 export OMP_NUM_THREADS ?= 1
+# How many processes share the tests of `make test`; with 0 they run in pytest itself, one after the other, for a debugger.
+TEST_WORKERS ?= $(shell [ "$$(getconf _NPROCESSORS_ONLN)" -gt 1 ] && echo 2 || echo 0)
 
 .DEFAULT_GOAL := help
 .PHONY: help env run test test-browser test-all test-faults check check-deploy audit sbom format docs bench policy lock clean
@@ -22,7 +24,7 @@ run: env ## start the whole stack; ends with the address and where the key is
 	@$(BIN)/tandem up
 
 test: env ## unit tests and one test of the whole loop
-	@$(BIN)/python -m pytest -m "not slow and not faults and not browser"
+	@$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder --max-worker-restart 0 -m "not slow and not faults and not browser"
 
 test-browser: env ## the pages, in Debian's Chromium
 	@$(BIN)/python -m pytest -m browser
