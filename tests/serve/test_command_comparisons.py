@@ -87,7 +87,11 @@ def test_what_was_interrupted_goes_on(tandem: Tandem, key: str, tmp_path: Path) 
     prompts = [f"What is {number} plus 2?" for number in range(24)]
     file.write_text("\n".join(prompts))
     command = [sys.executable, "-m", "deploy.command", "comparisons", "make", str(file), "--key", key]
-    process = subprocess.Popen(command, cwd=ROOT, env=environment(tandem), stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=environment(tandem), stderr=subprocess.PIPE,
+        # Whoever runs the tests in the background has SIGINT ignored, and that is inherited.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
+    )  # fmt: skip
     deadline = time.monotonic() + PATIENCE_S
     while len(asked(tandem, key)) < 5:
         assert time.monotonic() < deadline
