@@ -1,6 +1,4 @@
-"""The order of tests that several processes share, and less for the collector of garbage to look at."""
-
-import gc
+"""The order of the tests where several processes share them."""
 
 import pytest
 
@@ -10,8 +8,3 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if hasattr(config, "workerinput"):
         with_engines = {item.path for item in items if item.get_closest_marker("engine")}
         items.sort(key=lambda item: item.path not in with_engines)
-
-
-def pytest_collection_finish() -> None:
-    """What was imported stays: looking through it for garbage again and again took 38 CPU-seconds."""
-    gc.freeze()
