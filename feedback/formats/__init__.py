@@ -61,9 +61,15 @@ def load(line: bytes) -> Any:
     except orjson.JSONDecodeError as error:
         raise SetAside(f"not JSON: {error}") from None
     # Looked for in the line first, which hardly ever has it.
-    if b"\\u0000" in line and "\0" in "".join(_texts(record)):
-        raise SetAside("it holds a NUL character, which Postgres cannot keep")
+    if b"\\u0000" in line:
+        refuse_nul("".join(_texts(record)))
     return record
+
+
+def refuse_nul(text: str) -> None:
+    """Raises SetAside."""
+    if "\0" in text:
+        raise SetAside("it holds a NUL character, which Postgres cannot keep")
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -1,6 +1,6 @@
 """Prompts to make pairs for, one a line, as text or as JSON. Preference pairs give their prompts."""
 
-from feedback.formats import Message, SetAside, check_messages, hh, load
+from feedback.formats import Message, SetAside, check_messages, hh, load, refuse_nul
 
 
 def parse_text(line: bytes) -> list[Message]:
@@ -9,8 +9,7 @@ def parse_text(line: bytes) -> list[Message]:
         text = line.decode().strip()
     except UnicodeDecodeError as error:
         raise SetAside(f"not UTF-8: {error.reason}") from None
-    if "\0" in text:
-        raise SetAside("it holds a NUL character, which Postgres cannot keep")
+    refuse_nul(text)
     return [_user(text)]
 
 

@@ -3,8 +3,6 @@
 import gzip
 import json
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -12,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from feedback.store import keys
-from tests.serve.conftest import ROOT, Tandem
-from tests.serve.terminal import PATIENCE_S, at_terminal, environment, run
+from tests.deploy.command_line import start
+from tests.serve.conftest import Tandem
+from tests.serve.terminal import PATIENCE_S, at_terminal, run
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
 
@@ -86,17 +85,13 @@ def test_what_was_interrupted_goes_on(tandem: Tandem, key: str, tmp_path: Path) 
     file = tmp_path / "prompts.txt"
     prompts = [f"What is {number} plus 2?" for number in range(24)]
     file.write_text("\n".join(prompts))
-    command = [sys.executable, "-m", "deploy.command", "comparisons", "make", str(file), "--key", key]
-    process = subprocess.Popen(
-        command, cwd=ROOT, env=environment(tandem), stderr=subprocess.PIPE,
-        # Whoever runs the tests in the background has SIGINT ignored, and that is inherited.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
-    )  # fmt: skip
+    where = ("--home", tandem.settings.home, "--url", tandem.url, "--key", key)
+    process = start("comparisons", "make", file, *where)
     deadline = time.monotonic() + PATIENCE_S
     while len(asked(tandem, key)) < 5:
         assert time.monotonic() < deadline
     process.send_signal(signal.SIGINT)
-    assert "goes on where it was" in process.communicate(timeout=PATIENCE_S)[1].decode()
+    assert "goes on where it was" in process.communicate(timeout=PATIENCE_S)[1]
     assert process.returncode == 130
     before = len(asked(tandem, key))
     assert 5 <= before < 24
