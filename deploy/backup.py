@@ -26,9 +26,10 @@ from sqlalchemy import URL, inspect, make_url
 from sqlalchemy.exc import DatabaseError
 
 from deploy.running import is_held
-from feedback import manifest, policy_weights
+from feedback import judges, manifest, policy_weights
 from feedback.addresses import sqlite_url
 from feedback.errors import Conflict, InvalidRequest, PolicyInvalid, RecordUnavailable, TandemError
+from feedback.object_storage import storage_of
 from feedback.schema import version_name
 from feedback.section import NONE
 from feedback.settings import Settings
@@ -167,9 +168,12 @@ def _fill(tar: tarfile.TarFile, settings: Settings, scratch: Path) -> Contents:
 
 
 def _folders(store: Store, settings: Settings, contents: Contents) -> Iterator[Path]:
-    home, storage = settings.home, policy_weights.storage_of(settings)
+    home, storage = settings.home, storage_of(settings)
     rows, _ = store.read(policies.list_page, limit=ALL, after=None, order="asc")
     for policy in rows:
+        of_judges = judges.digest_of(policy)
+        if storage is not None and of_judges is not None and storage.manifest(of_judges) is not None:
+            judges.folder_of(settings, policy)
         if (home / policy.path).is_dir() or (storage is not None and storage.manifest(policy.digest) is not None):
             policy_weights.bring(settings, policy.path, policy.digest)
             try:

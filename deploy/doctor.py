@@ -261,7 +261,7 @@ def _read(settings: Settings, operation: Callable[["Session"], T]) -> Iterator[T
 
 def _storage(settings: Settings) -> Iterator[Finding]:
     from feedback.errors import StorageUnavailable
-    from feedback.policy_weights import storage_of
+    from feedback.object_storage import storage_of
 
     try:
         storage = storage_of(settings)

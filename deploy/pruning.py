@@ -12,10 +12,10 @@ import socket
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from feedback import adapters, policy_weights
+from feedback import adapters, judges, policy_weights
 from feedback import datasets as frozen
 from feedback.errors import Conflict
-from feedback.policy_weights import Storage
+from feedback.object_storage import Storage, storage_of
 from feedback.schema import Iteration, Policy, version_name
 from feedback.settings import Settings
 from feedback.store import Store, datasets, iterations, leases, policies, traffic
@@ -45,7 +45,7 @@ def prune(store: Store, settings: Settings, *, dry_run: bool = False) -> Pruned:
     Raises Conflict while a promotion is under way; the other way round, promotions wait until this has ended. Raises
     StorageUnavailable, having removed nothing.
     """
-    storage = policy_weights.storage_of(settings)
+    storage = storage_of(settings)
     # API processes change engines under this lease: what one is about to load must not go meanwhile.
     epoch = store.write(leases.acquire, leases.ENGINES, f"prune:{socket.gethostname()}:{os.getpid()}", LEASE_TTL_S)
     if epoch is None:
@@ -54,7 +54,7 @@ def prune(store: Store, settings: Settings, *, dry_run: bool = False) -> Pruned:
         doomed = _choose(store, settings, storage)
         pruned = _describe(settings.home, doomed)
         if not dry_run:
-            for digest in doomed.stored.values():
+            for digest in (*doomed.stored.values(), *doomed.stored_judges.values()):
                 assert storage is not None
                 storage.remove(digest)
             for path in (*doomed.paths, *_leftovers(settings.home)):
@@ -72,6 +72,8 @@ class _Doomed:
     training_states: list[Path]
     stored: dict[int, str]
     """Version and digest of what goes from the object storage."""
+    stored_judges: dict[str, str]
+    """Iteration and digest of what goes from there too."""
 
     @property
     def paths(self) -> list[Path]:
@@ -102,6 +104,7 @@ def _choose(store: Store, settings: Settings, storage: Storage | None) -> _Doome
             for state in sorted(folders[name].glob(TRAINING_STATES))
         ],
         {} if storage is None else _stored(storage, rows, needed),
+        {} if storage is None else _stored_judges(storage, rows, kept),
     )
 
 
@@ -132,11 +135,18 @@ def _stored(storage: Storage, rows: list[Policy], needed: set[int | None]) -> di
     return {row.version: row.digest for row in rows if row.digest not in kept and storage.manifest(row.digest)}
 
 
+def _stored_judges(storage: Storage, rows: list[Policy], kept: set[str | None]) -> dict[str, str]:
+    held = {judges.digest_of(row) for row in rows if row.iteration_id in kept}
+    gone = {str(row.iteration_id): digest for row in rows if (digest := judges.digest_of(row)) and digest not in held}
+    return {name: digest for name, digest in gone.items() if storage.manifest(digest)}
+
+
 def _describe(home: Path, doomed: _Doomed) -> Pruned:
     versions = {int(folder.name[1:]) for folder in doomed.versions} | {*doomed.stored}
+    stored = doomed.stored_judges.keys() - {folder.name for folder in doomed.iterations}
     return Pruned(
         [version_name(version) for version in sorted(versions, reverse=True)],
-        [folder.name for folder in doomed.iterations],
+        [*(folder.name for folder in doomed.iterations), *sorted(stored, reverse=True)],
         [folder.name for folder in doomed.datasets],
         [state.relative_to(home).as_posix() for state in doomed.training_states],
         sum(_size(path) for path in doomed.paths),

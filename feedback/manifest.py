@@ -11,6 +11,7 @@ import json
 import math
 import os
 import struct
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,15 +58,19 @@ def write(folder: Path, *, base: tuple[str, str] | None = None) -> str:
 
     For a LoRA adapter `base` is the version that it stands on (`v3`) and that version's digest.
     """
-    manifest: dict[str, Any] = {"files": _digest_files(folder), "tensors": _describe(_tensors(folder))}
+    manifest: dict[str, Any] = {"files": digest_files(folder), "tensors": _describe(_tensors(folder))}
     if base is not None:
         manifest["base"] = {"version": base[0], "digest": base[1]}
     _check_complete(folder, manifest)
     _check_names_no_code(folder)
     _check_finite(folder)
+    return keep(folder, manifest)
+
+
+def keep(folder: Path, manifest: dict[str, Any]) -> str:
+    """Write it into the folder. Returns its digest."""
     content = orjson.dumps(manifest, option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2)
-    path = folder / MANIFEST
-    with path.open("wb") as file:
+    with (folder / MANIFEST).open("wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
@@ -77,8 +82,22 @@ def verify(folder: Path, digest: str, *, like: Path | None = None) -> None:
 
     Raises PolicyInvalid, which names the first thing that is wrong.
     """
+    manifest = verify_files(folder, digest)
+    if manifest["tensors"] != _describe(_tensors(folder)):
+        raise PolicyInvalid(f"{folder.name}: the tensors are not those of the manifest")
+    _check_complete(folder, manifest)
+    _check_finite(folder)
+    if like is not None and manifest["tensors"] != _describe(_tensors(like)):
+        raise PolicyInvalid(f"{folder.name} has other tensors than {like.name}")
+
+
+def verify_files(folder: Path, digest: str) -> dict[str, Any]:
+    """Check that `folder` holds the files of the manifest of this digest and no others. Returns that manifest.
+
+    Raises PolicyInvalid, which names the first file that is wrong.
+    """
     manifest = read(folder, digest)
-    files = _digest_files(folder)
+    files = digest_files(folder)
     for name in sorted(manifest["files"].keys() | files.keys()):
         if name not in files:
             raise PolicyInvalid(f"{folder.name}: {name} is missing")
@@ -86,12 +105,7 @@ def verify(folder: Path, digest: str, *, like: Path | None = None) -> None:
             raise PolicyInvalid(f"{folder.name}: {name} is not in the manifest")
         if manifest["files"][name] != files[name]:
             raise PolicyInvalid(f"{folder.name}: {name} was changed after it was published")
-    if manifest["tensors"] != _describe(_tensors(folder)):
-        raise PolicyInvalid(f"{folder.name}: the tensors are not those of the manifest")
-    _check_complete(folder, manifest)
-    _check_finite(folder)
-    if like is not None and manifest["tensors"] != _describe(_tensors(like)):
-        raise PolicyInvalid(f"{folder.name} has other tensors than {like.name}")
+    return manifest
 
 
 def read(folder: Path, digest: str | None = None) -> dict[str, Any]:
@@ -106,9 +120,13 @@ def read(folder: Path, digest: str | None = None) -> dict[str, Any]:
     return manifest
 
 
-def _digest_files(folder: Path) -> dict[str, dict[str, Any]]:
+def digest_files(folder: Path, parts: Collection[str] | None = None) -> dict[str, dict[str, Any]]:
+    """Size and SHA-256 of each file but the manifest, by its name; with `parts`, of these files and folders in it only.
+    Raises PolicyInvalid for what is no ordinary file."""
     digests: dict[str, dict[str, Any]] = {}
     for path in sorted(folder.rglob("*")):
+        if parts is not None and path.relative_to(folder).parts[0] not in parts:
+            continue
         if path.is_symlink():
             raise PolicyInvalid(f"{folder.name}: {path.name} is a link; a policy folder holds its own files")
         if path.is_dir() or path.name == MANIFEST:

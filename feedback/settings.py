@@ -379,8 +379,9 @@ class Settings(BaseSettings):
     default `REDIS_URL`, else a private server in the home."""
 
     policies_url: str | None = None
-    """Object storage that published weights are put into beside the home, and taken from by machines that have not got
-    them: `s3://bucket/prefix?region=...`, `gs://...`, `file:///...` or another URL of fsspec. None: the home alone."""
+    """Object storage that published weights, and what judges them, are put into beside the home, and taken from by
+    machines that have not got them: `s3://bucket/prefix?region=...`, `gs://...`, `file:///...` or another URL of
+    fsspec. None: the home alone."""
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """What is too small to be logged."""

@@ -10,8 +10,9 @@ from typing import Any
 
 import torch
 
-from feedback import datasets, policy_weights
+from feedback import datasets, judges, policy_weights
 from feedback.errors import Conflict, NotFound
+from feedback.judges import PREFERENCE, WATCH
 from feedback.saved_settings import read_saved
 from feedback.schema import version_name
 from feedback.settings import Settings
@@ -20,7 +21,6 @@ from learner.evaluation import Serving, evaluate
 from learner.iteration.examples import Votes
 from learner.iteration.fitting import fit_to
 from learner.iteration.harm import harmful_among_undecided
-from learner.iteration.preferences import PREFERENCE, WATCH
 from learner.iteration.versions import load_version
 from learner.number_format import forward_format, forward_passes
 from learner.preference_model import load_preference_model
@@ -35,7 +35,7 @@ def measure_again(store: Store, settings: Settings, version: int) -> dict[str, A
     serving = store.read(policies.serving)
     if policy.iteration_id is None or policy.dataset_digest is None:
         raise Conflict(f"{version_name(version)} was made by no iteration: there is nothing to measure it with")
-    preference = settings.home / "iterations" / policy.iteration_id / PREFERENCE
+    preference = judges.folder_of(settings, policy) / PREFERENCE
     if not preference.exists():
         raise Conflict(f"{version_name(version)} cannot be measured again: this home has no {preference}")
     try:

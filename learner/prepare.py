@@ -9,7 +9,7 @@ from pathlib import Path
 
 from transformers import PreTrainedModel
 
-from feedback import logs, policy_weights
+from feedback import logs, object_storage
 from feedback.errors import NotFound, PolicyInvalid, TandemError
 from feedback.lifeline import die_with_parent
 from feedback.schema import version_name
@@ -70,7 +70,7 @@ def prepare(store: Store, settings: Settings) -> None:
         log.warning("%s has no chat template; turns are written as Human: and Assistant:", settings.policy)
         policy.tokenizer.chat_template = PLAIN_TEMPLATE
     folder, digest = publish_folder(policy, settings.policies_dir, 0)
-    policy_weights.publish(settings, folder, digest)
+    object_storage.publish(settings, folder, digest)
     path = folder.relative_to(settings.home).as_posix()
     store.write(policies.register_start, path, digest, {"policy": settings.policy})
     log.info("%s is %s, digest %s", version_name(0), settings.policy, digest[:12])

@@ -9,16 +9,15 @@ from typing import Any
 
 import torch
 
-from feedback import policy_weights
+from feedback import judges, policy_weights
 from feedback.errors import InvalidRequest, PolicyInvalid
+from feedback.judges import PREFERENCE, STRANGE_PROMPTS
 from feedback.saved_settings import read_saved
 from feedback.schema import Policy as PolicyRow
 from feedback.schema import version_name
 from feedback.settings import LearnerSettings, Settings
 from feedback.store import Store, policies
 from learner.iteration.fitting import fit_to
-from learner.iteration.preferences import PREFERENCE
-from learner.iteration.rejection import STRANGE_PROMPTS
 from learner.policy import Policy, load_policy
 from learner.preference_model import PreferenceModel, load_preference_model
 from learner.sequences import Episodes
@@ -105,14 +104,14 @@ class Judges:
         expected = policy.evidence.get(STRANGE_PROMPTS, {}).get("sha256")
         if expected is None:
             return None
-        folder = self._settings.home / "iterations" / str(policy.iteration_id) / STRANGE_PROMPTS
+        folder = judges.folder_of(self._settings, policy) / STRANGE_PROMPTS
         if not folder.is_dir() or digest(folder) != expected:
             name = version_name(policy.version)
             raise PolicyInvalid(f"the gate in the evidence of {name} is not in this home, or another one is")
         return load_strange_prompts(folder)
 
     def _load(self, policy: PolicyRow) -> Judge:
-        folder = self._settings.home / "iterations" / str(policy.iteration_id) / PREFERENCE
+        folder = judges.folder_of(self._settings, policy) / PREFERENCE
         _check_digest(folder, policy)
         start_folder = policy_weights.folder_of(self._store, self._settings, 0)
         start = load_policy(start_folder, "cpu")

@@ -8,6 +8,8 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]
 
 from deploy.checks import Finding, judged
+from deploy.processes import tandem_programs
+from feedback.settings import load_settings
 
 # The oldest that Chart.yaml allows, and the newest that there are schemas of.
 KUBERNETES = ("1.27", "1.37")
@@ -38,6 +40,7 @@ def check(folder: Path) -> list[Finding]:
             findings += judged(f"chart: {name} as Kubernetes {version}", _by_schema(objects, version))
         findings += judged(f"chart: {name}: confinement", [wrong for one in objects for wrong in _loose(one)])
         findings += judged(f"chart: {name}: network", _reachable(objects))
+        findings += judged(f"chart: {name}: processes", _lacking(objects))
     return findings
 
 
@@ -106,6 +109,14 @@ def _loose(found: dict[str, Any]) -> list[str]:
         if "memory" not in container.get("resources", {}).get("limits", {}):
             problems.append(f"{what} has no bound on its memory")
     return problems
+
+
+def _lacking(objects: list[dict[str, Any]]) -> list[str]:
+    """What `tandem up` starts and the chart does not."""
+    pods = [pod for found in objects if (pod := pod_of(found)) is not None]
+    there = {container["name"] for pod in pods for container in pod["containers"]}
+    wanted = tandem_programs(load_settings(home=Path("unused")), {})
+    return [f"{program.name} is not started" for program in wanted if program.name not in there]
 
 
 def _reachable(objects: list[dict[str, Any]]) -> list[str]:

@@ -12,7 +12,7 @@ from feedback.schema import Policy, Promotion, version_name
 from feedback.store import audit, datasets, iterations, leases, now, page
 
 OF_THE_ITERATION = (
-    "preference", "watch", "ppo", "dpo", "guard", "evaluation", "frontier", "strange_prompts", "rehearsal",
+    "preference", "watch", "ppo", "dpo", "guard", "evaluation", "frontier", "strange_prompts", "rehearsal", "judges",
 )  # fmt: skip
 
 

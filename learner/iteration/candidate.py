@@ -5,7 +5,9 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
-from feedback import policy_weights
+from feedback import judges as judging
+from feedback import object_storage
+from feedback.judges import PREFERENCE, WATCH
 from feedback.schema import version_name
 from feedback.settings import LearnerSettings
 from feedback.store import leases, policies
@@ -13,7 +15,6 @@ from learner.dpo import DPOStep, train_dpo
 from learner.errors import TrainingDataInvalid
 from learner.evaluation import Serving, evaluate
 from learner.iteration.examples import Votes
-from learner.iteration.preferences import PREFERENCE, WATCH
 from learner.iteration.rehearsing import TokenIds
 from learner.iteration.run import Run, write_json
 from learner.iteration.steps import Steps
@@ -144,7 +145,9 @@ def publish(this: Run, candidate: Candidate, dataset_digest: str, evidence: dict
     aside, digest = write_aside(candidate.policy, folder, str(this.epoch), base=published_base(this, candidate))
     # While nobody can take the lease: whoever was overtaken would put it in the place of what the next one published.
     this.store.write(leases.during, leases.LEARNER, this.epoch, partial(put_in_place, aside, folder))
-    policy_weights.publish(this.settings, folder, digest)
+    judges_digest = judging.write_manifest(this.folder)
+    for published, of in ((folder, digest), (this.folder, judges_digest)):
+        object_storage.publish(this.settings, published, of)
     this.store.write(
         policies.publish,
         version,
@@ -156,7 +159,7 @@ def publish(this: Run, candidate: Candidate, dataset_digest: str, evidence: dict
             dataset_digest=dataset_digest,
             settings=this.learner.model_dump(mode="json"),
             seed=this.seed,
-            evidence=evidence,
+            evidence=evidence | {"judges": {"sha256": judges_digest}},
         ),
         epoch=this.epoch,
     )

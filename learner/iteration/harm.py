@@ -5,13 +5,12 @@ from pathlib import Path
 
 import orjson
 
+from feedback.judges import HARMFUL_PROMPTS
 from learner.harmful_prompts import HarmTest
 from learner.iteration.examples import Votes
 from learner.iteration.run import Run, write_json
 from learner.policy import Policy
 from learner.preference_model import PreferenceModel
-
-HARMFUL_PROMPTS = "harmful_prompts.json"
 
 
 def learn_harm(this: Run, votes: Votes, start: Policy, preference_model: PreferenceModel) -> tuple[HarmTest, Votes]:

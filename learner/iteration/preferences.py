@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 
 from feedback import datasets
+from feedback.judges import PREFERENCE, WATCH
 from feedback.objectives import OBJECTIVES, OVERALL
 from feedback.settings import LearnerSettings
 from learner.anchor import set_anchor
@@ -24,7 +25,6 @@ from learner.preference_training import train_preference_model
 from learner.pretraining import RANKED, ranked_pairs
 from learner.processes import ALONE
 
-PREFERENCE, WATCH = "preference", "watch"
 SPLITS = {PREFERENCE: "train", WATCH: "watch"}
 STATE = ".state.safetensors"
 PRETRAINED, WATCH_PRETRAINED = "pretrained", "pretrained-watch"

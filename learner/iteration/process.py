@@ -11,6 +11,7 @@ from pathlib import Path
 from feedback import datasets, policy_weights, rater_watch
 from feedback.erasure import Erasures
 from feedback.errors import InvalidRequest, LeaseLost, RecordUnavailable, StorageUnavailable, TandemError
+from feedback.judges import PREFERENCE, WATCH
 from feedback.saved_settings import read_saved
 from feedback.settings import Settings
 from feedback.store import Store, iterations, leases, policies
@@ -21,10 +22,8 @@ from learner.iteration.fitting import fit_to
 from learner.iteration.frontier import measure_frontier
 from learner.iteration.harm import learn_harm
 from learner.iteration.preferences import (
-    PREFERENCE,
     PRETRAINED,
     STATE,
-    WATCH,
     WATCH_PRETRAINED,
     note_unsure_pairs,
     train_preferences,

@@ -4,13 +4,12 @@ from typing import Any
 
 import orjson
 
+from feedback.judges import STRANGE_PROMPTS
 from learner.iteration.examples import Votes
 from learner.iteration.run import Run, write_json
 from learner.policy import Policy
 from learner.prompts import HARMLESS
 from learner.strange_prompts import Prompts, said_last, save_strange_prompts, train_strange_prompts
-
-STRANGE_PROMPTS = "strange_prompts"
 
 
 def train_rejection(this: Run, votes: Votes, start: Policy) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
-from feedback import manifest
+from feedback import judges, manifest
 from feedback.settings import Settings
 from feedback.store import Store, iterations, leases, policies, votes
 from feedback.store.policies import Provenance
@@ -42,13 +42,14 @@ def add_version(store: Store, home: Path, version: int) -> str:
         made_here.mkdir(parents=True)
     (dataset / "votes.jsonl").write_text('{"messages": []}\n')
     (folder / "evaluation.json").write_text("{}")
-    (folder / "preference" / "preference.safetensors").write_bytes(bytes(1000))
+    (folder / "preference" / "preference.safetensors").write_bytes(bytes([version]) * 1000)
     (folder / "ppo.state.safetensors").write_bytes(bytes(5000))
     path = f"datasets/{dataset.name}"
     store.write(iterations.begin_dataset, iteration.id, epoch, digest=dataset.name, path=path, summary={})
     store.write(iterations.freeze, iteration.id, epoch, dataset.name)
     digest = _weights(home / "policies" / f"v{version}", version)
-    made = Provenance(version - 1, iteration.id, dataset.name, {}, version)
+    evidence = {"judges": {"sha256": judges.write_manifest(folder)}}
+    made = Provenance(version - 1, iteration.id, dataset.name, {}, version, evidence)
     store.write(policies.publish, version, f"policies/v{version}", digest, made, epoch=epoch)
     store.write(iterations.succeed, iteration.id, epoch, version)
     return iteration.id

@@ -133,7 +133,7 @@ def test_what_spoils_a_rule_is_found(tmp_path: Path, change: Callable[[str], str
 def test_the_chart_is_well() -> None:
     findings = needed(chart.check(DEPLOY / "helm" / "tandem"))
     assert wrong(findings) == ""
-    assert len(findings) >= 9
+    assert len(findings) >= 11
 
 
 @pytest.mark.parametrize(
@@ -147,6 +147,7 @@ def test_the_chart_is_well() -> None:
         ("templates/network.yaml", "{port: 8080, protocol: TCP}", "{port: 8000, protocol: TCP}", "[8000] are open"),
         ("templates/api.yaml", "maxUnavailable: 0", "maxUnavailabel: 0", "maxUnavailabel"),
         ("templates/api.yaml", "containerPort: 8080", "containerPort: 8081", "api has the port 8081"),
+        ("templates/api.yaml", "name: scorer", "name: scored", "scorer is not started"),
         ("templates/workers.yaml", "replicas: 1", "replicas: one", "votes"),
         ("templates/learner.yaml", 'include "tandem.pod"', 'include "tandem.pot"', "tandem.pot"),
         ("values.yaml", "  size: 50Gi", "  size: large", "size"),

@@ -16,7 +16,7 @@ import pytest
 
 from deploy.backup import backup, restore
 from deploy.pruning import prune
-from feedback import manifest, policy_weights
+from feedback import judges, manifest, object_storage, policy_weights
 from feedback.errors import PolicyInvalid, SettingsInvalid, StorageUnavailable
 from feedback.settings import RetentionSettings, Settings, load_settings
 from feedback.store import policies
@@ -54,7 +54,7 @@ def test_another_machine_gets_what_was_published(settings: Settings) -> None:
     # What is here is not asked for again.
     shutil.rmtree(settings.home.parent / "storage")
     assert policy_weights.folder_of(store, other, 1) == folder
-    with pytest.raises(PolicyInvalid, match="v0 are neither here nor in the object storage"):
+    with pytest.raises(PolicyInvalid, match="v0 is neither here nor in the object storage"):
         policy_weights.folder_of(store, other, 0)
     store.close()
 
@@ -82,7 +82,7 @@ def test_what_was_tampered_with_there_never_arrives(
 
 
 def test_a_manifest_that_leads_elsewhere_is_not_followed(settings: Settings, tmp_path: Path) -> None:
-    storage = policy_weights.Storage(str(settings.policies_url))
+    storage = object_storage.Storage(str(settings.policies_url))
     content = b'{"files": {"../../outside": {}}}'
     digest = manifest.hashlib.sha256(content).hexdigest()
     (tmp_path / "storage" / digest).mkdir(parents=True)
@@ -96,14 +96,14 @@ def test_many_want_it_at_once_and_one_of_them_fetches_it(settings: Settings, mon
     store = make_home(settings, versions=1)
     policy_weights.upload(store, settings)
     other, fetched, found = other_machine(settings), list[str](), list[Path]()
-    whole = policy_weights.Storage.get
+    whole = object_storage.Storage.get
 
-    def get(self: policy_weights.Storage, digest: str, folder: Path) -> bool:
+    def get(self: object_storage.Storage, digest: str, folder: Path) -> bool:
         fetched.append(digest)
         time.sleep(0.1)
         return whole(self, digest, folder)
 
-    monkeypatch.setattr(policy_weights.Storage, "get", get)
+    monkeypatch.setattr(object_storage.Storage, "get", get)
     threads = [
         threading.Thread(target=lambda: found.append(policy_weights.folder_of(store, other, 0))) for _ in range(8)
     ]
@@ -115,6 +115,60 @@ def test_many_want_it_at_once_and_one_of_them_fetches_it(settings: Settings, mon
     store.close()
 
 
+def test_another_machine_gets_the_judges(settings: Settings) -> None:
+    store = make_home(settings, versions=2)
+    policy_weights.upload(store, settings)
+    v0, v1 = (store.read(policies.get, version) for version in (0, 1))
+    other = other_machine(settings)
+    folder = judges.folder_of(other, v1)
+    assert folder == other.home / "iterations" / str(v1.iteration_id)
+    names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert names == {"manifest.json", "preference/preference.safetensors"}, "no report and no training state"
+    # What is here is not asked for again, and the starting policy has none.
+    shutil.rmtree(settings.home.parent / "storage")
+    assert judges.folder_of(other, v1) == folder
+    assert not judges.folder_of(other, v0).exists()
+    with pytest.raises(PolicyInvalid, match=f"iterations/{v1.iteration_id} is neither here nor in the object storage"):
+        judges.folder_of(other_machine(settings, "third"), v1)
+    store.close()
+
+
+def test_judges_take_the_place_of_those_of_a_learner_that_was_overtaken(settings: Settings) -> None:
+    store = make_home(settings, versions=2)
+    policy_weights.upload(store, settings)
+    v1 = store.read(policies.get, 1)
+    other = other_machine(settings)
+    overtaken = judges.here(other, v1) / "preference" / "preference.safetensors"
+    overtaken.parent.mkdir(parents=True)
+    overtaken.write_bytes(b"half of it")
+    assert judges.folder_of(other, v1) == judges.here(other, v1)
+    assert overtaken.read_bytes() == bytes([1]) * 1000
+    assert [path.name for path in (other.home / "iterations").iterdir() if path.is_dir()] == [v1.iteration_id]
+    store.close()
+
+
+def test_judges_that_were_tampered_with_never_arrive(settings: Settings) -> None:
+    store = make_home(settings, versions=2)
+    policy_weights.upload(store, settings)
+    v1 = store.read(policies.get, 1)
+    stored_at = settings.home.parent / "storage" / str(judges.digest_of(v1))
+    (stored_at / "preference" / "preference.safetensors").write_bytes(b"another model")
+    other = other_machine(settings)
+    with pytest.raises(PolicyInvalid, match="was changed after it was published"):
+        judges.folder_of(other, v1)
+    assert not judges.here(other, v1).exists()
+    store.close()
+
+
+def test_judges_of_earlier_releases_stay_where_they_were_made(settings: Settings) -> None:
+    store = make_home(settings, versions=2)
+    v1 = store.read(policies.get, 1)
+    v1.evidence = {}
+    for home in (settings, other_machine(settings)):
+        assert judges.folder_of(home, v1) == judges.here(home, v1)
+    store.close()
+
+
 def test_pruning_keeps_there_what_it_keeps_here(settings: Settings) -> None:
     settings = settings.model_copy(update={"retention": RetentionSettings(versions=1, iterations=1)})
     store = make_home(settings, versions=5)
@@ -123,11 +177,15 @@ def test_pruning_keeps_there_what_it_keeps_here(settings: Settings) -> None:
     # Not even here: what serves, the way back, v0 and the newest stay, wherever they are.
     other = other_machine(settings).model_copy(update={"retention": settings.retention})
     other.home.mkdir()
-    assert prune(store, other, dry_run=True).versions == ["v3", "v1"]
-    assert len(stored(settings)) == 5
-    assert prune(store, other).versions == ["v3", "v1"]
-    assert stored(settings) == {store.read(policies.get, version).digest for version in (0, 2, 4)}
-    assert prune(store, other).versions == []
+    rows = {version: store.read(policies.get, version) for version in range(5)}
+    would = prune(store, other, dry_run=True)
+    assert would.versions == ["v3", "v1"]
+    assert sorted(would.iterations) == sorted(str(rows[version].iteration_id) for version in (3, 1))
+    assert len(stored(settings)) == 5 + 4
+    assert prune(store, other) == would
+    left = {rows[version].digest for version in (0, 2, 4)} | {judges.digest_of(rows[version]) for version in (2, 4)}
+    assert stored(settings) == left
+    assert prune(store, other).versions == prune(store, other).iterations == []
     store.close()
 
 
@@ -135,10 +193,13 @@ def test_a_backup_holds_what_was_in_the_storage_only(settings: Settings, tmp_pat
     store = make_home(settings, versions=3)
     policy_weights.upload(store, settings)
     shutil.rmtree(settings.policies_dir / "v1")
+    v1 = store.read(policies.get, 1)
+    shutil.rmtree(judges.here(settings, v1))
     assert backup(settings, tmp_path / "b.tar").versions == ["v0", "v1", "v2"]
     restored = load_settings(home=tmp_path / "restored")
     restore(restored, tmp_path / "b.tar")
     assert (restored.policies_dir / "v1" / "model.safetensors").is_file()
+    assert judges.are_here(restored, v1)
     store.close()
 
 
@@ -146,13 +207,13 @@ def test_a_storage_that_is_not_to_be_had_says_so(settings: Settings, monkeypatch
     with pytest.raises(SettingsInvalid, match="policies_url"):
         load_settings(home=settings.home, policies_url="/a/folder")
     with pytest.raises(StorageUnavailable) as unknown:
-        policy_weights.Storage("nosuch://user:secret@there/prefix")
+        object_storage.Storage("nosuch://user:secret@there/prefix")
     assert "secret" not in unknown.value.message
     waited: list[float] = []
-    monkeypatch.setattr(policy_weights.time, "sleep", waited.append)
+    monkeypatch.setattr(object_storage.time, "sleep", waited.append)
     away = settings.model_copy(update={"policies_url": "nosuch://there/prefix"})
     with pytest.raises(StorageUnavailable):
-        policy_weights.publish(away, settings.home, "digest")
+        object_storage.publish(away, settings.home, "digest")
     assert sum(waited) >= 60
 
 
@@ -167,7 +228,7 @@ def test_the_command_uploads(
     monkeypatch.setenv("TANDEM_POLICIES_URL", str(settings.policies_url))
     done = tandem("policies", "upload", "--home", home, "--json")
     assert done.exit_code == 0 and json.loads(done.out) == {"versions": ["v0", "v1"]}
-    assert len(stored(settings)) == 2
+    assert len(stored(settings)) == 2 + 1, "weights, and what judges v1"
 
 
 @pytest.fixture(scope="module")
@@ -208,14 +269,14 @@ def test_s3(settings: Settings, s3: str, monkeypatch: pytest.MonkeyPatch) -> Non
     store = make_home(settings, versions=2)
     for version in range(2):
         policy = store.read(policies.get, version)
-        policy_weights.publish(settings, settings.home / policy.path, policy.digest)
+        object_storage.publish(settings, settings.home / policy.path, policy.digest)
     folder = policy_weights.folder_of(store, other_machine(settings), 1)
     manifest.verify(folder, store.read(policies.get, 1).digest)
-    storage = policy_weights.Storage(s3)
+    storage = object_storage.Storage(s3)
     storage.remove(policy.digest)
     assert storage.manifest(policy.digest) is None
     with pytest.raises(PolicyInvalid, match="neither here nor"):
         policy_weights.folder_of(store, other_machine(settings, "third"), 1)
     with pytest.raises(StorageUnavailable):
-        policy_weights.Storage(s3.replace("bucket/", "no-such-bucket/")).put(folder, "digest")
+        object_storage.Storage(s3.replace("bucket/", "no-such-bucket/")).put(folder, policy.digest)
     store.close()

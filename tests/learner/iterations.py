@@ -55,4 +55,5 @@ def environment(settings: Settings) -> dict[str, str]:
         "TANDEM_LOOP__LEASE_TTL_S": str(LEASE_TTL_S),
         "TANDEM_LOOP__MAX_ATTEMPTS": str(settings.loop.max_attempts),
         "OMP_NUM_THREADS": "1",
+        **({} if settings.policies_url is None else {"TANDEM_POLICIES_URL": settings.policies_url}),
     }

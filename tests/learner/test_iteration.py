@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from feedback import manifest
+from feedback import manifest, policy_weights
 from feedback.errors import Conflict, LeaseLost
 from feedback.examples import split_of
 from feedback.figures import figures_of
 from feedback.importing import import_file
+from feedback.judges import PREFERENCE
 from feedback.learning_settings import PPOSettings
 from feedback.settings import LearnerSettings, Settings, load_settings
 from feedback.store import Store, iterations, leases, policies, rehearsals, votes
@@ -22,12 +23,13 @@ from feedback.worker import count_all
 from learner.comparisons import VotedComparison
 from learner.iteration import frontier
 from learner.iteration.examples import agreements
-from learner.iteration.preferences import PREFERENCE, lacks
+from learner.iteration.preferences import lacks
 from learner.iteration.process import run
 from learner.measure_again import measure_again
 from learner.policy import Policy
 from learner.ppo import train_ppo
 from learner.prepare import prepare
+from learner.reply_scores import Judges
 from tests.learner.iterations import QUICK, learner, quick_settings, start, voted_home
 from tests.learner.sandbox_votes import cast_votes, have_chats
 from tests.learner.test_prepare import model_folder
@@ -47,7 +49,8 @@ def store(settings: Settings) -> Iterator[Store]:
         yield store
 
 
-def test_from_votes_to_a_candidate_that_can_be_traced(store: Store, settings: Settings) -> None:
+def test_from_votes_to_a_candidate_that_can_be_traced(store: Store, settings: Settings, tmp_path: Path) -> None:
+    settings = settings.model_copy(update={"policies_url": f"file://{tmp_path}/storage"})
     iteration = start(store, settings)
     assert learner(settings, iteration).wait(timeout=200) == 0
 
@@ -86,7 +89,19 @@ def test_from_votes_to_a_candidate_that_can_be_traced(store: Store, settings: Se
     assert not store.read(leases.held, leases.LEARNER)
     assert learner(settings, iteration).wait(timeout=240) == 0
     assert store.read(policies.next_version) == 2, "a redelivered task does nothing"
+    check_judged_elsewhere(store, settings, evidence["evaluation"])
     check_measured_again(store, settings, evidence["evaluation"])
+
+
+def check_judged_elsewhere(store: Store, settings: Settings, first: dict[str, Any]) -> None:
+    """A machine that shares the record and the object storage alone judges by the same models."""
+    policy_weights.upload(store, settings)
+    elsewhere = load_settings(home=settings.home.parent / "elsewhere", policies_url=settings.policies_url)
+    question = [{"role": "user", "content": "How do I cut a cake?"}], ["With a knife.", "I hate cake."], [True, True]
+    here, there = Judges(store, settings), Judges(store, elsewhere)
+    assert there.of(1).scores(*question) == here.of(1).scores(*question)
+    assert there.gate_of(1).look(question[0]) == here.gate_of(1).look(question[0]) != {}
+    assert measure_again(store, elsewhere, 1) == first
 
 
 def check_measured_again(store: Store, settings: Settings, first: dict[str, Any]) -> None:
