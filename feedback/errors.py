@@ -54,6 +54,14 @@ class NotFound(TandemError):
     exit_code = 3
 
 
+class Unknown(NotFound):
+    """A name that nothing goes by. `shown_by` are the command and the route that show those there are."""
+
+    def __init__(self, what: str, name: str, *shown_by: str, param: str | None = None) -> None:
+        show = "shows" if len(shown_by) == 1 else "show"
+        super().__init__(f"no {what} {name[:100]!r}; {' and '.join(shown_by)} {show} them", param=param)
+
+
 class Conflict(TandemError):
     """The object is in a state that does not admit the request."""
 

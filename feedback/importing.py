@@ -65,8 +65,7 @@ def import_file(
     Raises InvalidRequest when the file cannot be read or the objective is not known.
     """
     file_format = named(format_name)
-    if not path.exists():
-        raise InvalidRequest(f"{path} cannot be read: there is no such file", param="file")
+    check_readable(path)
     objective = objective or objective_of(path)
     tranche = tranche_of(path)
     read, counts, set_aside = 0, Counter[str](), []
@@ -95,6 +94,14 @@ def import_file(
         tuple(set_aside),
         keep_set_aside(home, path, set_aside),
     )
+
+
+def check_readable(path: Path) -> None:
+    """Raises InvalidRequest."""
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise InvalidRequest(f"{path} cannot be read: {_reason(error)}", param="file") from error
 
 
 def objective_of(path: Path) -> str:

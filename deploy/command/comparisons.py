@@ -107,19 +107,23 @@ def vote(
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise InvalidRequest("pairs are shown at a terminal; a program votes by the API (docs/api.md)")
     named = {"rater": rater} if rater else {}
-    cast = 0
+    cast, skipped = 0, 0
     with open_api(home, url, key) as api:
         try:
             for pair in api.pages("/v1/comparisons", status="open", objective=objective, **named):
                 show_stored(pair["messages"], [text_of(choice["message"]) for choice in pair["choices"]])
                 ballot = ask_for_vote()
                 if ballot is None:
+                    skipped += 1
                     continue
                 body = {"objective": objective, "preferred": ballot.preferred, "strength": ballot.strength, **named}
                 api.call("PUT", f"/v1/comparisons/{pair['id']}/vote", json=body)
                 say(f"vote cast: {ballot}")
                 cast += 1
-            say("no more pairs want a vote of yours")
+            if skipped:
+                say(f"no others want a vote of yours; run this again for the {skipped} that you skipped")
+            else:
+                say("no more pairs want a vote of yours")
         except (EOFError, KeyboardInterrupt):
             pass
     say(f"\n{cast} {'vote' if cast == 1 else 'votes'} cast")

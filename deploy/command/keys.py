@@ -62,7 +62,7 @@ def create(
 @app.command("list")
 def list_keys(json: Json = False, home: Home = None) -> None:
     """List the keys, expired and revoked ones too, with their own limits."""
-    from deploy.command.output import print_json, print_table, when
+    from deploy.command.output import named, print_json, print_table, when
     from deploy.command.record import open_record
     from feedback.store import keys, now
 
@@ -74,7 +74,7 @@ def list_keys(json: Json = False, home: Home = None) -> None:
     # The audit names keys by their ids.
     rows = [
         (
-            key.prefix, key.role, key.name or None, keys.state(key, at), when(key.created_at),
+            key.prefix, key.role, named(key.name), keys.state(key, at), when(key.created_at),
             when(key.revoked_at or key.expires_at), key.requests_per_minute, key.tokens_per_minute, key.id,
         )
         for key in known
@@ -95,7 +95,7 @@ def usage(
 ) -> None:
     """Show what each key used, by day (UTC): chats with their tokens, comparisons, votes."""
     from deploy.command.moments import ago
-    from deploy.command.output import print_json, print_table
+    from deploy.command.output import named, print_json, print_table
     from deploy.command.record import open_record
     from feedback.store import keys, now
     from feedback.store import usage as uses
@@ -109,7 +109,7 @@ def usage(
         return
     rows = [
         (
-            day, one.key.prefix, one.key.name or None,
+            day, one.key.prefix, named(one.key.name),
             one.chats, one.prompt_tokens, one.reply_tokens, one.comparisons, one.votes,
         )
         for day, one in used

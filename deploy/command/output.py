@@ -79,6 +79,14 @@ def clean(value: object) -> str:
     return str(value).translate({ord(char): "\N{REPLACEMENT CHARACTER}" for char in unsafe})
 
 
+def named(name: str | None) -> str | None:
+    """A name, in which nothing is hidden that would have it look like another. None where there is none."""
+    from unicodedata import category
+
+    seen = (f"\\u{{{ord(char):x}}}" if category(char) in ("Cc", "Cf") else char for char in name or "")
+    return "".join(seen) or None
+
+
 def when(timestamp: float | None) -> str | None:
     """Seconds since the epoch as a local time to the minute."""
     from datetime import datetime

@@ -18,7 +18,7 @@ RaterId = Annotated[str, typer.Argument(metavar="RATER", help="The rater's id, a
 @app.command("list")
 def list_raters(json: Json = False, home: Home = None) -> None:
     """List the raters with how reliable their votes seem."""
-    from deploy.command.output import print_json, print_table
+    from deploy.command.output import named, print_json, print_table
     from deploy.command.record import open_record
     from feedback.store import raters
 
@@ -27,7 +27,7 @@ def list_raters(json: Json = False, home: Home = None) -> None:
     if json:
         print_json([described(rater, votes) for rater, votes in known])
         return
-    rows = [(rater.id, rater.name or None, votes, share(rater.reliability), state(rater)) for rater, votes in known]
+    rows = [(rater.id, named(rater.name), votes, share(rater.reliability), state(rater)) for rater, votes in known]
     print_table(("RATER", "NAME", "VOTES", "RELIABILITY", "STATE"), rows)
 
 
@@ -166,7 +166,7 @@ def erase(
 
     Who only chats has no id: say by which key, and by which name if several people use it.
     """
-    from deploy.command.output import print_json, say
+    from deploy.command.output import named, print_json, say
     from deploy.command.record import open_record
     from feedback.erasure import forget
     from feedback.schema import version_name
@@ -180,7 +180,9 @@ def erase(
             rater = store.write(raters.find_person, key_id, name)
         known = store.read(raters.known, rater)
         if not yes:
-            typer.confirm(f"Erase everything of {' '.join(filter(None, (rater, known.name)))}?", abort=True, err=True)
+            typer.confirm(
+                f"Erase everything of {' '.join(filter(None, (rater, named(known.name))))}?", abort=True, err=True
+            )
         use = forget(store, settings.home, rater)
     used_by = [version_name(version) for version in use.versions]
     if json:

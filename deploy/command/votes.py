@@ -67,11 +67,14 @@ def import_votes(
 
     from deploy.command.output import print_json, progress_bar, say_set_aside
     from deploy.command.record import open_record
-    from feedback.importing import import_file
+    from feedback.importing import check_readable, import_file, objective_of
     from feedback.red_team import import_transcripts
 
     check_objective(objective)
     check_format(format_name)
+    check_readable(file)
+    if format_name != RED_TEAM:
+        objective = objective or objective_of(file)
     with open_record(home) as (store, settings), progress_bar() as bar:
         task = bar.add_task(file.name, total=file.stat().st_size if file.is_file() else None)
 

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, select
 from sqlalchemy.orm import Session, aliased
 
-from feedback.errors import InvalidRequest, NotFound
+from feedback.errors import InvalidRequest, NotFound, Unknown
 from feedback.ids import new_id_beside
 from feedback.schema import Comparison, KnownAnswer, Vote
 from feedback.store import audit, counting, insert, now
@@ -47,7 +47,7 @@ def set_answer(
     what they were. Raises NotFound, and InvalidRequest for a repeat."""
     comparison = session.get(Comparison, comparison_id)
     if comparison is None:
-        raise NotFound(f"no comparison {comparison_id!r}")
+        raise Unknown("comparison", comparison_id, "GET /v1/comparisons")
     if comparison.repeat_of is not None:
         raise InvalidRequest(f"{comparison_id} repeats {comparison.repeat_of}; name that one")
     statement = insert(session, KnownAnswer).values(
@@ -94,7 +94,7 @@ def repeat_of(session: Session, comparison_id: str) -> Comparison:
     are. Raises NotFound."""
     first = session.get(Comparison, comparison_id)
     if first is None:
-        raise NotFound(f"no comparison {comparison_id!r}")
+        raise Unknown("comparison", comparison_id, "GET /v1/comparisons")
     session.execute(
         insert(session, Comparison)
         .values(

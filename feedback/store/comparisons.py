@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Select, bindparam, literal, select, tuple_, update
 from sqlalchemy.orm import Session
 
-from feedback.errors import NotFound
+from feedback.errors import Unknown
 from feedback.objectives import OBJECTIVES
 from feedback.schema import Comparison, Handout, Sample, Vote, has_ended
 from feedback.store import checks, insert, now, page, plan_anew, raters
@@ -48,7 +48,7 @@ def get(
     """One pair. Raises NotFound when there is none or it belongs to somebody else."""
     comparison = session.get(Comparison, comparison_id)
     if comparison is None or not (sees_all or comparison.key_id in (key_id, IMPORTED)):
-        raise NotFound(f"no comparison {comparison_id!r}")
+        raise Unknown("comparison", comparison_id, "GET /v1/comparisons")
     return _pairs(session, [comparison], rater_id)[0]
 
 
@@ -318,7 +318,7 @@ def _place_of(session: Session, comparison_id: str, rater_id: str | None) -> _Pl
     """Where a pair stood when this rater was handed it last, or stands. Raises NotFound."""
     comparison = session.get(Comparison, comparison_id)
     if comparison is None:
-        raise NotFound(f"no comparison {comparison_id!r} to list after")
+        raise Unknown("comparison", comparison_id, "GET /v1/comparisons")
     handed = None if rater_id is None else session.get(Handout, (comparison_id, rater_id))
     if handed is None or handed.votes_counted is None or handed.disagreement is None:
         return _Place(comparison.votes_counted, comparison.disagreement, comparison_id)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from feedback.errors import Conflict, NotFound
+from feedback.errors import Conflict, Unknown
 from feedback.ids import new_id
 from feedback.schema import Dataset, DatasetVote, Iteration, IterationEvent, version_name
 from feedback.store import audit, bulk, insert, leases, now, page
@@ -85,7 +85,7 @@ def get(session: Session, iteration_id: str) -> Iteration:
     """Raises NotFound."""
     iteration = session.get(Iteration, iteration_id)
     if iteration is None:
-        raise NotFound(f"no iteration {iteration_id!r}")
+        raise Unknown("iteration", iteration_id, "`tandem iterations list`", "GET /v1/iterations")
     return iteration
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from feedback.errors import Conflict, InvalidRequest, NotAuthenticated, NotFound
+from feedback.errors import Conflict, InvalidRequest, NotAuthenticated, Unknown
 from feedback.ids import new_id
 from feedback.schema import ROLES, Key
 from feedback.store import audit, clock, now
@@ -107,7 +107,7 @@ def known(session: Session, key_id: str) -> Key:
     """The same. Raises NotFound."""
     key = by_id(session, key_id)
     if key is None:
-        raise NotFound(f"no key {key_id!r}; `tandem keys list` shows them")
+        raise Unknown("key", key_id, "`tandem keys list`")
     return key
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from feedback.errors import Conflict, NotFound
+from feedback.errors import Conflict, Unknown
 from feedback.ids import new_id
 from feedback.schema import Policy, Promotion, version_name
 from feedback.store import audit, datasets, iterations, leases, now, page
@@ -143,9 +143,8 @@ def get(session: Session, version: int) -> Policy:
     """Raises NotFound when there is no such version."""
     policy = session.get(Policy, version)
     if policy is None:
-        raise NotFound(
-            f"no policy version {version_name(version)}; `tandem policies list` shows them",
-            param="version",
+        raise Unknown(
+            "policy version", version_name(version), "`tandem policies list`", "GET /v1/policies", param="version"
         )
     return policy
 

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, case, func, select, update
 from sqlalchemy.orm import Session
 
-from feedback.errors import NotFound
+from feedback.errors import NotFound, Unknown
 from feedback.ids import new_id
 from feedback.objectives import OBJECTIVES
 from feedback.schema import (
@@ -63,7 +63,9 @@ def find_person(session: Session, key_id: str, name: str) -> str:
         return known
     chats = select(Sample.id).where(samples.are_of(key_id, name), Sample.status != "erased").limit(1)
     if session.scalars(chats).one_or_none() is None:
-        raise NotFound(f"nobody votes or chats under the key {key_id!r} by the name {name!r}")
+        raise NotFound(
+            f"nobody votes or chats under the key {key_id!r} by the name {name!r}; `tandem keys list` shows keys"
+        )
     return find_or_create(session, key_id, name)
 
 
@@ -179,7 +181,7 @@ def known(session: Session, rater_id: str, *, lock: dict[str, Any] | None = None
     """The rater, held by `lock` till the transaction ends. Raises NotFound when there is none, or they were erased."""
     rater = session.get(Rater, rater_id, with_for_update=lock)
     if rater is None or rater.erased_at is not None:
-        raise NotFound(f"no rater {rater_id!r}")
+        raise Unknown("rater", rater_id, "`tandem raters list`", "GET /v1/raters")
     return rater
 
 

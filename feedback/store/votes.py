@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Double, Executable, String, Table, bindpar
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.orm import Session
 
-from feedback.errors import InvalidRequest, NotFound
+from feedback.errors import InvalidRequest, NotFound, Unknown
 from feedback.ids import new_id
 from feedback.schema import (
     Comparison,
@@ -176,8 +176,12 @@ def get(session: Session, vote_id: str, *, key_id: str, sees_all: bool) -> Vote:
     vote = session.get(Vote, vote_id)
     rater = raters.get(session, vote.rater_id) if vote is not None else None
     if vote is None or rater is None or not (sees_all or rater.key_id == key_id):
-        raise NotFound(f"no vote {vote_id!r}")
+        raise _unknown(vote_id)
     return vote
+
+
+def _unknown(vote_id: str) -> Unknown:
+    return Unknown("vote", vote_id, "`tandem votes list`", "GET /v1/votes")
 
 
 def history(session: Session, vote_id: str) -> list[VoteRevision]:
@@ -187,7 +191,7 @@ def history(session: Session, vote_id: str) -> list[VoteRevision]:
     """
     vote = session.get(Vote, vote_id)
     if vote is None:
-        raise NotFound(f"no vote {vote_id!r}")
+        raise _unknown(vote_id)
     earlier = select(VoteRevision).where(VoteRevision.vote_id == vote_id).order_by(VoteRevision.revision)
     return [*session.scalars(earlier), VoteRevision(**_revision(vote))]
 
@@ -203,7 +207,7 @@ def compared(session: Session, vote_id: str) -> list[str | None]:
         .where(Vote.id == vote_id)
     ).one_or_none()
     if row is None:
-        raise NotFound(f"no vote {vote_id!r}")
+        raise _unknown(vote_id)
     return [None if version is None else version_name(version) for version in row]
 
 
@@ -298,7 +302,7 @@ def counted_since(session: Session, at: float) -> int:
 def _check_visible(session: Session, comparison_id: str, key_id: str, sees_all: bool) -> None:
     owner = session.scalars(select(Comparison.key_id).where(Comparison.id == comparison_id)).one_or_none()
     if owner is None or not (sees_all or owner in (key_id, comparisons.IMPORTED)):
-        raise NotFound(f"no comparison {comparison_id!r}")
+        raise Unknown("comparison", comparison_id, "GET /v1/comparisons")
 
 
 def _standing(session: Session, comparison_id: str, objective: str, rater_id: str) -> Vote:

@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from feedback.errors import InvalidRequest, NotFound
+from feedback.errors import InvalidRequest, Unknown
 from feedback.schema import version_number
 from serve.chat.schemas import says_nothing
 from serve.errors import MalformedBody
@@ -113,7 +113,7 @@ class ChatRequest:
 
 
 def parse(content: bytes, max_choices: int, max_best_of: int) -> ChatRequest:
-    """Raises MalformedBody, InvalidRequest, NotFound for a model that cannot be."""
+    """Raises MalformedBody, InvalidRequest, Unknown for a model that cannot be."""
     try:
         body = orjson.loads(content)
     except orjson.JSONDecodeError:
@@ -193,13 +193,16 @@ def _model(body: dict[str, Any]) -> tuple[str, int | None]:
             raise InvalidRequest(model)
         return model, version_number(version)
     except InvalidRequest:
-        raise UnknownModel(f"there is no model {model[:100]!r}; GET /v1/models lists them", param="model") from None
+        raise UnknownModel(model) from None
 
 
-class UnknownModel(NotFound):
+class UnknownModel(Unknown):
     """A model that is not there, or a version that no engine holds."""
 
     code = "model_not_found"
+
+    def __init__(self, model: str) -> None:
+        super().__init__("model", model, "GET /v1/models", param="model")
 
 
 def _messages(body: dict[str, Any]) -> list[dict[str, Any]]:

@@ -39,7 +39,7 @@ async def get_model(model: str, parts: Parts) -> Model:
     for known in await _models(parts):
         if known.id == model:
             return known
-    raise UnknownModel(f"there is no model {model[:100]!r}; GET /v1/models lists them", param="model")
+    raise UnknownModel(model)
 
 
 async def _models(parts: Parts) -> list[Model]:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from deploy.command.output import clean, print_table
+from deploy.command.output import clean, named, print_table
 from deploy.command.policies import outline
 
 
@@ -20,6 +20,20 @@ from deploy.command.policies import outline
 )
 def test_what_could_steer_a_terminal_is_made_visible(said: object, shown: str) -> None:
     assert clean(said) == shown
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("an\u200bn", r"an\u{200b}n"),
+        ("\u202enna", r"\u{202e}nna"),
+        ("\x1b[2J", r"\u{1b}[2J"),
+        ("Zoë 王", "Zoë 王"),
+        ("", None),
+    ],
+)
+def test_no_name_looks_like_another(name: str, shown: str | None) -> None:
+    assert named(name) == shown
 
 
 def test_a_table_into_a_pipe_is_neither_cut_nor_padded_nor_coloured(capsys: pytest.CaptureFixture[str]) -> None:

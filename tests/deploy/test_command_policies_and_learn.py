@@ -99,8 +99,8 @@ def test_promoting_what_serves_changes_nothing(tandem: Tandem) -> None:
 @pytest.mark.parametrize(
     ("arguments", "exit_code", "said"),
     [
-        (["show", "v9"], 3, "no policy version v9"),
-        (["promote", "v9"], 3, "no policy version v9"),
+        (["show", "v9"], 3, "no policy version 'v9'; `tandem policies list`"),
+        (["promote", "v9"], 3, "no policy version 'v9'; `tandem policies list`"),
         (["show", "nine"], 2, "is not a policy version"),
         (["promote", "v9", "--force"], 2, "needs a reason"),
         (["rollback"], 1, "no earlier version"),
@@ -119,7 +119,7 @@ def test_chat_renders_openai_s_form_of_error(tandem: Tandem, monkeypatch: pytest
     monkeypatch.setattr("sys.stdin", io.StringIO("Hello\n"))
     ran = tandem("chat", "--model", "another")
     assert ran.exit_code == 3
-    assert "there is no model 'another'" in ran.err
+    assert "no model 'another'" in ran.err
     assert ran.err.count("\n") == 1
 
 

@@ -94,10 +94,20 @@ def test_what_cannot_be_asked_for_is_one_line(
     assert ran.err.count("\n") == 1
 
 
+@pytest.mark.parametrize("name", ["helpful.jsonl", "nothing-said.jsonl", "."])
+@pytest.mark.parametrize("format_name", ["hh", "red-team"])
+def test_what_cannot_be_read_makes_no_home(tandem: Tandem, tmp_path: Path, name: str, format_name: str) -> None:
+    home = tmp_path / "home"
+    ran = tandem("votes", "import", tmp_path / name, "--format", format_name, "--home", home)
+    assert (ran.exit_code, ran.err.count("cannot be read")) == (2, 1)
+    assert not home.exists()
+
+
 def test_a_name_that_says_no_objective_needs_one(tandem: Tandem, tmp_path: Path) -> None:
     path = tmp_path / "pairs.jsonl"
     path.write_bytes(lines(GOOD))
-    assert "--objective" in tandem("votes", "import", path, "--format", "hh", "--home", tmp_path).err
+    assert "--objective" in tandem("votes", "import", path, "--format", "hh", "--home", tmp_path / "home").err
+    assert not (tmp_path / "home").exists()
 
 
 def test_an_export_to_a_device_writes_to_it(tandem: Tandem, hh_file: Path, tmp_path: Path) -> None:

@@ -127,7 +127,7 @@ def test_a_file_that_is_damaged_inside(store: Store, tmp_path: Path) -> None:
     path.write_bytes(whole[:20] + b"\xff\xff\xff\xff" + whole[24:])
     with pytest.raises(InvalidRequest, match="cannot be read"):
         import_file(store, path, "hh", home=tmp_path)
-    with pytest.raises(InvalidRequest, match="no such file"):
+    with pytest.raises(InvalidRequest, match="No such file"):
         import_file(store, tmp_path / "other.jsonl", "hh", home=tmp_path)
 
 

@@ -88,6 +88,32 @@ def test_no_route_is_left_out_of_the_matrix(quiet: Tandem) -> None:
     assert described == tested | open_to_all
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "said"),
+    [
+        ("GET", "/v1/comparisons/cmp_x", "no comparison 'cmp_x'; GET /v1/comparisons shows them"),
+        ("GET", "/v1/comparisons?after=cmp_x", "no comparison 'cmp_x'; GET /v1/comparisons shows them"),
+        ("GET", "/v1/votes/vote_x", "no vote 'vote_x'; `tandem votes list` and GET /v1/votes show them"),
+        ("GET", "/v1/policies/v9", "no policy version 'v9'; `tandem policies list` and GET /v1/policies show them"),
+        (
+            "GET",
+            "/v1/iterations/itr_x",
+            "no iteration 'itr_x'; `tandem iterations list` and GET /v1/iterations show them",
+        ),
+        ("POST", "/v1/raters/rtr_x/release", "no rater 'rtr_x'; `tandem raters list` and GET /v1/raters show them"),
+        ("GET", "/v1/usage?key=x", "no key 'x'; `tandem keys list` shows them"),
+        ("GET", "/v1/models/x", "no model 'x'; GET /v1/models shows them"),
+    ],
+)
+def test_a_name_that_is_not_known_comes_with_where_they_are_shown(
+    quiet: Tandem, method: str, path: str, said: str
+) -> None:
+    with quiet.client() as client:
+        answer = client.request(method, path)
+    problem = answer.json()
+    assert (answer.status_code, problem.get("detail") or problem["error"]["message"]) == (404, said)
+
+
 def test_a_problem_says_what_is_wrong(quiet: Tandem) -> None:
     with quiet.client() as client:
         answer = client.get("/v1/comparisons/cmp_none", headers={"x-request-id": "mine-1"})

@@ -1,6 +1,7 @@
 // The audit: who decided what, when and why; and whether its chain is whole.
 import { get, Refused } from "../api.js";
 import { element } from "../element.js";
+import { shownName } from "../names.js";
 import { when } from "./figures.js";
 import { shortId } from "./section.js";
 import { sortableTable } from "./sortable.js";
@@ -69,6 +70,7 @@ function about(subject) {
 }
 
 function why({ reason, data }) {
-  const marks = [data.name, data.force && "forced", data.outcome === "failed" && "failed", data.detail];
+  const name = shownName(data.name ?? "");
+  const marks = [name, data.force && "forced", data.outcome === "failed" && "failed", data.detail];
   return [reason, ...marks].filter(Boolean).join("; ");
 }

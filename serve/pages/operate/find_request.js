@@ -1,6 +1,7 @@
 // Finding what was recorded for a request, by the id that its answer carried.
 import { get, Refused } from "../api.js";
 import { element } from "../element.js";
+import { shownName } from "../names.js";
 import { when } from "./figures.js";
 import { facts, help, section, shortId } from "./section.js";
 
@@ -60,7 +61,7 @@ function recorded(reply, at, all) {
     facts([
       ["Asked", when(reply.created)],
       ["Key", shortId(reply.key_id)],
-      reply.user && ["For", reply.user],
+      reply.user && ["For", shownName(reply.user)],
       ["Version", version(reply)],
       ["Ended", [reply.status, reply.finish_reason].filter(Boolean).join(", ")],
       usage && ["Tokens", `${usage.prompt_tokens} read, ${usage.completion_tokens} written`],

@@ -2,13 +2,10 @@
 import { announce } from "../announce.js";
 import { call, get, listAll, Refused } from "../api.js";
 import { element } from "../element.js";
+import { shownName } from "../names.js";
 import { askReason } from "../reason_dialog.js";
 import { figure, share, whole } from "./figures.js";
 import { sortableTable } from "./sortable.js";
-
-/** Characters that have the text around them, or their own, run the other way: one name would look like another. */
-const STEERING = /[\p{Cc}\u061C\u200E\u200F\u202A-\u202E\u2066-\u2069]/gu;
-const escaped = (sign) => `\\u${sign.codePointAt(0).toString(16).padStart(4, "0")}`;
 
 export class RatersSection {
   /** `onRead(raters)` is told who there is. */
@@ -21,7 +18,7 @@ export class RatersSection {
   /** Raises Refused. */
   async read() {
     const [raters, { data: agreements }] = await Promise.all([listAll("/v1/raters"), get("/v1/raters/agreement")]);
-    for (const rater of raters) rater.name = rater.name?.replace(STEERING, escaped);
+    for (const rater of raters) rater.name = shownName(rater.name);
     this.onRead(raters);
     if (raters.length === 0) {
       this.content.replaceChildren(element("p", { class: "none" }, "Nobody has voted yet."));

@@ -1,6 +1,7 @@
 // What each key used in the last days.
 import { get, Refused } from "../api.js";
 import { element } from "../element.js";
+import { shownName } from "../names.js";
 import { whole } from "./figures.js";
 import { help, section } from "./section.js";
 import { sortableTable } from "./sortable.js";
@@ -47,7 +48,7 @@ async function fill(content, days) {
 function table(days) {
   const keys = new Map();
   for (const one of days.flatMap((day) => day.keys)) {
-    const sum = keys.get(one.key_id) ?? { ...one, ...Object.fromEntries(COUNTS.map(([, count]) => [count, 0])) };
+    const sum = keys.get(one.key_id) ?? { ...one, name: shownName(one.name), ...Object.fromEntries(COUNTS.map(([, count]) => [count, 0])) };
     for (const [, count] of COUNTS) sum[count] += one[count];
     keys.set(one.key_id, sum);
   }

@@ -3,6 +3,7 @@
 import pytest
 from playwright.sync_api import Page, expect
 
+from feedback.store import keys
 from tests.feedback.record import add_comparison, sample
 from tests.serve.conftest import Tandem
 from tests.serve.pages.conftest import IN_CHROMIUM, Visitors
@@ -72,15 +73,21 @@ def test_hostile_words_in_the_history_and_in_reasons(quiet: Tandem, visitors: Vi
     inert(page)
 
 
-def test_a_rater_cannot_go_by_what_looks_like_another_name(quiet: Tandem, visitors: Visitors) -> None:
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [("\u202enna", "\\u{202e}nna"), ("an\u200bna", "an\\u{200b}na"), ("ann\U000e0061", "ann\\u{e0061}")],
+)
+def test_nobody_goes_by_what_looks_like_another_name(quiet: Tandem, visitors: Visitors, name: str, shown: str) -> None:
     comparison = add_comparison(quiet.store)
-    vote = {"objective": "helpful", "preferred": 0, "strength": 1, "rater": "\u202enna"}
-    with quiet.client() as client:
+    secret = quiet.store.write(keys.create, "operate", name)[1]
+    vote = {"objective": "helpful", "preferred": 0, "strength": 1, "rater": name}
+    with quiet.client(headers={"authorization": f"Bearer {secret}"}) as client:
         client.put(f"/v1/comparisons/{comparison}/vote", json=vote).raise_for_status()
     page = visitors.visit(quiet, "/operate")
-    raters = page.get_by_role("region", name="Raters")
-    expect(raters.locator("tbody tr")).to_contain_text(["\\u202enna"])
-    expect(page.locator("#vote-rater option").last).to_have_text("\\u202enna")
+    for region in ("Raters", "Use by key"):
+        rows = page.get_by_role("region", name=region).locator("tbody tr")
+        expect(rows.filter(has_text=shown)).to_have_count(1)
+    expect(page.locator("#vote-rater option", has_text=shown)).to_have_count(1)
 
 
 def inert(page: Page) -> None:

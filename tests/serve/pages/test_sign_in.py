@@ -74,7 +74,7 @@ def test_a_page_that_comes_back_is_nobodys_after_a_sign_out(quiet: Tandem, visit
 
 def test_the_address_of_nothing(quiet: Tandem, visitors: Visitors) -> None:
     page = visitors.visit(quiet, "/operate/v99")
-    expect(page.get_by_role("alert")).to_contain_text("no policy version v99")
+    expect(page.get_by_role("alert")).to_contain_text("no policy version 'v99'")
     visitors.forgive("404")
     page.goto("/operate/nothing")
     expect(page.get_by_role("heading", name="Nothing here")).to_be_visible()
