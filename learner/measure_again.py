@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from feedback import datasets, judges, policy_weights
-from feedback.errors import Conflict, NotFound
+from feedback.errors import Conflict, NotFound, PolicyInvalid
 from feedback.judges import PREFERENCE, WATCH
 from feedback.saved_settings import read_saved
 from feedback.schema import version_name
@@ -35,12 +35,12 @@ def measure_again(store: Store, settings: Settings, version: int) -> dict[str, A
     serving = store.read(policies.serving)
     if policy.iteration_id is None or policy.dataset_digest is None:
         raise Conflict(f"{version_name(version)} was made by no iteration: there is nothing to measure it with")
-    preference = judges.folder_of(settings, policy) / PREFERENCE
-    if not preference.exists():
-        raise Conflict(f"{version_name(version)} cannot be measured again: this home has no {preference}")
     try:
+        preference = judges.folder_of(settings, policy) / PREFERENCE
+        if not preference.exists():
+            raise NotFound(f"this home has no {preference}")
         dataset = datasets.find(store, settings.home, policy.dataset_digest)
-    except NotFound as error:
+    except (NotFound, PolicyInvalid) as error:
         raise Conflict(f"{version_name(version)} cannot be measured again: {error.message}") from error
     learner = fit_to(
         read_saved(policy.settings).model_copy(update={"evaluation": settings.learner.evaluation}),

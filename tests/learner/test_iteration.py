@@ -96,12 +96,16 @@ def test_from_votes_to_a_candidate_that_can_be_traced(store: Store, settings: Se
 def check_judged_elsewhere(store: Store, settings: Settings, first: dict[str, Any]) -> None:
     """A machine that shares the record and the object storage alone judges by the same models."""
     policy_weights.upload(store, settings)
-    elsewhere = load_settings(home=settings.home.parent / "elsewhere", policies_url=settings.policies_url)
+    elsewhere = load_settings(home=settings.home / "elsewhere", policies_url=settings.policies_url)
     question = [{"role": "user", "content": "How do I cut a cake?"}], ["With a knife.", "I hate cake."], [True, True]
     here, there = Judges(store, settings), Judges(store, elsewhere)
     assert there.of(1).scores(*question) == here.of(1).scores(*question)
     assert there.gate_of(1).look(question[0]) == here.gate_of(1).look(question[0]) != {}
     assert measure_again(store, elsewhere, 1) == first
+    shutil.rmtree(settings.home / "storage")
+    shutil.rmtree(elsewhere.home / "iterations")
+    with pytest.raises(Conflict, match=r"v1 cannot be measured again: .* neither here nor"):
+        measure_again(store, elsewhere, 1)
 
 
 def check_measured_again(store: Store, settings: Settings, first: dict[str, Any]) -> None:
