@@ -77,13 +77,15 @@ class Gateway:
         launcher, engines = LauncherClient(settings.run_dir), engines_of(settings.run_dir)
         self._folders = folders = PolicyFolders(settings, self.record)
         adapters = Adapters(self.pool, folders, settings.run_dir, settings.engine)
-        self._starter = starter = Starter(launcher, folders, adapters, self.record, settings.engine, engines)
+        self.presence = Presence(self.record, self.pool, engines, settings.run_dir)
+        self._starter = starter = Starter(
+            launcher, folders, adapters, self.record, settings.engine, engines, self.presence.life
+        )
         loader = Loader(self.pool, starter, folders, adapters, settings.engine, self.metrics)
         fence = Fence(self.record, in_passing=True)
         self.supervision = Supervision(self.pool, starter, loader, folders, fence, settings.engine, self.metrics)
         self.bell = Bell(settings.run_dir)
         flipping = Flipping(self.pool, loader, folders, settings.engine, self.bell, self.metrics)
-        self.presence = Presence(self.record, self.pool, engines, settings.run_dir)
         others = OtherHosts(self.record, self.presence, settings.engine, self.bell, self.metrics)
         self._changing = changing = Changing(self.record, settings.engine.swap_timeout_s)
         self.promoter = Promoter(

@@ -1,7 +1,8 @@
 """A file that the kernel keeps locked for as long as its API process lives, however that ends: by it the others of this
-machine know that they need not wait for its lease.
+machine know whether they are alone with its engines, and that they need not wait for its lease.
 """
 
+import contextlib
 import fcntl
 from pathlib import Path
 
@@ -19,6 +20,10 @@ class Life:
         """The processes of this machine and home that are gone, and were not forgotten yet."""
         return sorted(path.name for path in self._folder.iterdir() if path.name != self._own_name and _is_free(path))
 
+    def is_shared(self) -> bool:
+        """True while another process of this machine and home lives: it drives the same engines."""
+        return any(path.name != self._own_name and not _is_free(path) for path in self._folder.iterdir())
+
     def forget(self, process_id: str) -> None:
         (self._folder / process_id).unlink(missing_ok=True)
 
@@ -32,9 +37,9 @@ class Life:
 
 
 def _is_free(path: Path) -> bool:
-    try:
-        with path.open() as file:
+    with contextlib.suppress(FileNotFoundError), path.open() as file:
+        try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except (BlockingIOError, FileNotFoundError):
-        return False
+        except BlockingIOError:
+            return False
     return True

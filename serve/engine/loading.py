@@ -193,7 +193,7 @@ class Loader:
         except EngineLost as error:
             # Other shapes, say: what an engine will not take in place, a new one does.
             log.warning("engine %d would not reload (%s); it is started anew", slot.index, error)
-            await self._starter.start(slot, policy.version)
+            await self._starter.start_anew(slot, policy.version)
 
     async def _take(self, slot: Slot, policy: PolicyFolder) -> None:
         """Have the drained engine load the weights and prove them."""

@@ -30,7 +30,7 @@ class Presence:
 
     def __init__(self, record: Record, pool: Pool, engines: str, run_dir: Path) -> None:
         self.id = new_id("api")
-        self._life = Life(run_dir, self.id)
+        self.life = Life(run_dir, self.id)
         self.engines = engines
         self.others = 0
         self._record = record
@@ -41,9 +41,9 @@ class Presence:
 
     async def end_leases_of_the_dead(self) -> None:
         """Nobody needs to wait for processes of this machine that were killed."""
-        for process_id in await asyncio.to_thread(self._life.ended):
+        for process_id in await asyncio.to_thread(self.life.ended):
             await self._record.write(presence.leave, process_id)
-            self._life.forget(process_id)
+            self.life.forget(process_id)
 
     async def run(self) -> None:
         """Renew again and again."""
@@ -93,7 +93,7 @@ class Presence:
         with contextlib.suppress(SQLAlchemyError, RecordUnavailable):
             async with self._one_at_a_time:
                 await self._leave()
-                self._life.end()
+                self.life.end()
 
     async def _leave(self) -> None:
         if self._has_entered:

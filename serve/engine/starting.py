@@ -1,19 +1,28 @@
 """Starting the engine of a slot with a policy version: verified, proved and warm before it may take a chat."""
 
 import asyncio
+import contextlib
+import logging
 import time
+from collections.abc import AsyncIterator
 
-from feedback.errors import Conflict, InvalidRequest
+from sqlalchemy.orm import Session
+
+from feedback.errors import Conflict, InvalidRequest, PolicyInvalid
 from feedback.schema import version_name, version_number
 from feedback.settings import EngineSettings
+from feedback.store import leases
 from serve.engine.adapters import Adapters
 from serve.engine.client import EngineLost
 from serve.engine.fence import Fence
 from serve.engine.launcher_client import LauncherClient
+from serve.engine.life import Life
 from serve.engine.policy_folders import PolicyFolders
 from serve.engine.proof import prove
 from serve.engine.slot import Slot
 from serve.record import Record
+
+log = logging.getLogger(__name__)
 
 READY_INTERVAL_S = 0.2
 PROOF_TIMEOUT_S = 10.0
@@ -30,40 +39,57 @@ class Starter:
         record: Record,
         settings: EngineSettings,
         engines: str,
+        life: Life,
     ) -> None:
         self.launcher = launcher
         self._adapters = adapters
         self._folders = folders
+        self._record = record
         self._settings = settings
+        self._life = life
         # Engines of other machines, or of another home over the same record, are not these.
         self._fences = [Fence(record, f"engine-{index}@{engines}") for index in range(settings.slots)]
+        self._changes = (leases.ENGINES, f"engines@{engines}")
 
     async def start(self, slot: Slot, version: int, *, adopt: bool = False) -> None:
-        """Start the slot's engine anew with `version`. With `adopt`, an engine that holds it already is kept; and so is
-        one that another process has started since this one looked last, whatever it holds.
+        """Have the slot's engine hold `version`. One that another process has started since this one looked last is
+        kept, whatever it holds; with `adopt` so is one that holds `version` already, and where other processes drive
+        the same engines one that holds anything: they may have changed it.
 
-        Raises PolicyInvalid, EngineLost, EngineUnavailable; what the slot holds is then unknown. Raises Conflict while
-        another process starts it.
+        Raises as `start_anew`, and Conflict while another process starts or changes it.
         """
+        async with self._starting(slot):
+            replaced = await self._replaced(slot)
+            # One that was given up is not asked: it may hang, and everybody waits.
+            kept = await self._kept(slot, None if replaced else version) if adopt or replaced else None
+            if kept is None:
+                await self._start_anew(slot, version)
+            await self._note(slot, version if kept is None else kept)
+
+    async def start_anew(self, slot: Slot, version: int) -> None:
+        """Whatever is there. Raises PolicyInvalid, EngineLost, EngineUnavailable; what the slot holds is then unknown.
+        Raises Conflict while another process starts it.
+        """
+        async with self._starting(slot):
+            await self._start_anew(slot, version)
+            await self._note(slot, version)
+
+    @contextlib.asynccontextmanager
+    async def _starting(self, slot: Slot) -> AsyncIterator[None]:
         slot.version = None
         try:
             async with self._fences[slot.index].held():
-                replaced = await self._replaced(slot)
-                # One that was given up is not asked: it may hang, and everybody waits.
-                found = await self.found(slot) if adopt or replaced else None
-                if found is not None and (replaced or found == version):
-                    version = found
-                    await self._adopt(slot, found)
-                else:
-                    await self._start_anew(slot, version)
-                slot.server_pid = await self._server_pid(slot)
-                slot.wanted = version
-                await self._adapters.restore(slot)
-                slot.version = version
+                yield
         except Conflict:
             # Whatever will be found there is another process's doing.
             slot.server_pid = 0
             raise
+
+    async def _note(self, slot: Slot, version: int) -> None:
+        slot.server_pid = await self._server_pid(slot)
+        slot.wanted = version
+        await self._adapters.restore(slot)
+        slot.version = version
 
     async def found(self, slot: Slot) -> int | None:
         """The version that the engine goes by; None when it does not answer or is being changed."""
@@ -73,12 +99,29 @@ class Starter:
         except InvalidRequest:
             return None
 
-    async def _adopt(self, slot: Slot, version: int) -> None:
-        # Whoever drove it before may have died while it was paused, or had another version beside this one.
-        await slot.client.resume(PROOF_TIMEOUT_S)
-        await slot.client.drop_staged(PROOF_TIMEOUT_S)
+    async def _kept(self, slot: Slot, version: int | None) -> int | None:
+        """What the engine that is there holds, if it can be kept: `version`, or anything where that is None or other
+        processes drive it. Raises Conflict while another process changes it.
+        """
+        found, shared = await self.found(slot), self._life.is_shared()
+        if found is not None and (shared or version in (None, found)) and await self._is_whole(slot, found, shared):
+            return found
+        if shared and await self._record.read(_any_held, self._changes):
+            raise Conflict("another process is changing what it holds")
+        return None
+
+    async def _is_whole(self, slot: Slot, version: int, shared: bool) -> bool:
         probes = await self._folders.probes(await self._folders.of(version))
-        await prove(slot.client, probes, self._settings, slot.name_of(version))
+        try:
+            if not shared:
+                # Whoever drove it may have died while it was paused, or had another version beside this one.
+                await slot.client.resume(PROOF_TIMEOUT_S)
+                await slot.client.drop_staged(PROOF_TIMEOUT_S)
+            await prove(slot.client, probes, self._settings, slot.name_of(version))
+        except (EngineLost, PolicyInvalid) as error:
+            log.warning("engine %d does not serve %s as it says: %s", slot.index, version_name(version), error.message)
+            return False
+        return True
 
     async def _start_anew(self, slot: Slot, version: int) -> None:
         policy = await self._folders.of(version)
@@ -115,3 +158,7 @@ class Starter:
             return await slot.client.weight_version(PROOF_TIMEOUT_S)
         except EngineLost:
             return None
+
+
+def _any_held(session: Session, names: tuple[str, ...]) -> bool:
+    return any(leases.held(session, name) for name in names)

@@ -11,7 +11,7 @@ import time
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from feedback.errors import EngineUnavailable, InvalidRequest, TandemError
+from feedback.errors import Conflict, EngineUnavailable, InvalidRequest, TandemError
 from feedback.schema import version_name, version_number
 from feedback.settings import EngineSettings
 from serve import background
@@ -92,7 +92,13 @@ class Supervision:
         adopt = True
         while True:
             if slot.state == "down":
-                if not await self._started(slot, adopt=adopt):
+                try:
+                    started = await self._started(slot, adopt=adopt)
+                except Conflict as error:
+                    log.info("engine %d is left to another process: %s", slot.index, error.message)
+                    await asyncio.sleep(FIRST_BACKOFF_S)
+                    continue
+                if not started:
                     await asyncio.sleep(backoff_s)
                     backoff_s = min(2 * backoff_s, LONGEST_BACKOFF_S)
                     continue
@@ -122,6 +128,8 @@ class Supervision:
         assert slot.wanted is not None
         try:
             await self._starter.start(slot, slot.wanted, adopt=adopt)
+        except Conflict:
+            raise
         except FAILURES as error:
             log.warning("engine %d did not start: %s", slot.index, _said(error))
             return False

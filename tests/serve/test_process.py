@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 
 from feedback import manifest
@@ -286,6 +287,18 @@ def test_after_a_kill_it_takes_the_living_engine_over(process: Process) -> None:
     process.start()
     process.wait_until_ready(60)
     assert engine_pid(process) == before
+
+
+def test_after_a_kill_an_engine_that_hangs_is_started_anew(process: Process) -> None:
+    """What computes stands still, and the process before it says what it holds all the same."""
+    before = engine_pid(process)
+    (core,) = psutil.Process(before).children(recursive=True)
+    core.suspend()
+    process.process.kill()
+    process.process.wait()
+    process.start()
+    process.wait_until_ready(120)
+    assert engine_pid(process) != before
 
 
 def test_the_log_holds_no_text(process: Process) -> None:

@@ -152,6 +152,42 @@ def fingerprint_of(tandem: Tandem) -> str:
         return str(client.post("/v1/chat/completions", json=chat(max_tokens=2)).json()["system_fingerprint"])
 
 
+def test_one_that_starts_in_the_midst_of_a_promotion_leaves_the_engine_to_it(tandem: Tandem, other: Process) -> None:
+    promote(tandem, "v0")
+    promote(tandem, "v1")
+    other.process.terminate()
+    other.process.wait()
+    (spare,) = [slot for slot in tandem.gateway.pool.slots if slot.version == 0]
+    before, said_before = engine_pid(tandem, spare.index), len(other.log)
+    with ThreadPoolExecutor(1) as pool:
+        # Standing still it neither changes nor answers who starts now.
+        os.kill(before, signal.SIGSTOP)
+        try:
+            promoting = pool.submit(promote, tandem, "v2")
+            deadline = time.monotonic() + 60
+            while not spare.being_changed:
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            other.start()
+            while f"engine {spare.index} " not in other.log[said_before:]:
+                assert time.monotonic() < deadline, "it did not look at the engine"
+                time.sleep(0.1)
+            assert engine_pid(tandem, spare.index) == before
+        finally:
+            os.kill(before, signal.SIGCONT)
+        assert promoting.result().status_code == 200
+    other.wait_until_ready(60)
+    while fingerprint(other) != "v2" or ready_engines(other) < 2:
+        assert time.monotonic() < deadline + 60
+        time.sleep(0.2)
+    assert engine_pid(tandem, spare.index) == before
+
+
+def ready_engines(process: Process) -> int:
+    with process.client() as client:
+        return sum(f'tandem_engine_ready{{slot="{slot}"}} 1.0' in client.get("/metrics").text for slot in range(2))
+
+
 async def test_an_engine_lets_in_only_what_is_meant_for_its_weights(tandem: Tandem) -> None:
     slot = tandem.gateway.pool.slots[0]
     held, client = f"v{slot.version}", EngineClient(engine_socket(tandem.settings.run_dir, 0))

@@ -63,11 +63,12 @@ async def test_a_start_ends_the_leases_of_those_that_are_gone(
     await own.end_leases_of_the_dead()
     assert [one.id for one in record.store.read(presence.who_serves)] == ["api_lives"]
     assert sorted(path.name for path in (tmp_path / "run" / "api").iterdir()) == [own.id, "api_lives"]
+    assert own.life.is_shared()
     await own.stop()
     assert [path.name for path in (tmp_path / "run" / "api").iterdir()] == ["api_lives"]
 
 
 def test_a_process_is_not_its_own_dead(tmp_path: Path) -> None:
     life = Life(tmp_path, "api_own")
-    assert life.ended() == []
+    assert life.ended() == [] and not life.is_shared()
     life.end()

@@ -11,6 +11,7 @@ from feedback.errors import Conflict
 from feedback.settings import EngineSettings
 from feedback.store import Store
 from serve.engine.launcher_client import LauncherClient
+from serve.engine.life import Life
 from serve.engine.policy_folders import PolicyFolder
 from serve.engine.slot import Slot
 from serve.engine.slots import COMMAND_SOCKET, SlotStatus
@@ -52,7 +53,8 @@ async def test_what_hangs_is_not_asked_before_it_is_ended(tmp_path: Path) -> Non
     adapters: Any = None
     slot = Slot(0, tmp_path / "engine-0.sock")
     slot.server_pid = PID
-    starter = Starter(LauncherClient(tmp_path), folders, adapters, record, settings, "engines")
+    life = Life(tmp_path, "api_own")
+    starter = Starter(LauncherClient(tmp_path), folders, adapters, record, settings, "engines", life)
     async with (
         await asyncio.start_unix_server(engine, tmp_path / "engine-0.sock"),
         await asyncio.start_unix_server(launcher, tmp_path / COMMAND_SOCKET),
@@ -60,4 +62,5 @@ async def test_what_hangs_is_not_asked_before_it_is_ended(tmp_path: Path) -> Non
         with pytest.raises(Conflict):
             await starter.start(slot, 0)
     assert asked == ["status", "restart"]
+    life.end()
     record.close()
