@@ -244,6 +244,7 @@ def open_engine(database_url: str, *, flushes: bool = True, checkpoints: bool = 
         event.listen(engine, "do_connect", _make_sqlite)
         event.listen(engine, "connect", partial(_configure_sqlite, flushes, checkpoints))
         event.listen(engine, "begin", _begin_sqlite)
+        event.listen(engine, "handle_error", _replace_read_only)
         return engine
     # Whatever the database's own encoding is: it is looked at once there is a connection.
     asked = {"client_encoding": "UTF8", "connect_timeout": CONNECT_TIMEOUT_S, "tcp_user_timeout": UNANSWERED_MS}
@@ -319,6 +320,12 @@ def _configure_sqlite(flushes: bool, checkpoints: bool, connection: Any, _record
         connection.execute(f"PRAGMA {pragma}")
 
 
+def _replace_read_only(context: Any) -> None:
+    # Opened while the disk could not be written to, it stays so when the disk can be again.
+    code = getattr(context.original_exception, "sqlite_errorcode", 0)
+    context.is_disconnect = context.is_disconnect or code & 0xFF == sqlite3.SQLITE_READONLY
+
+
 def _begin_sqlite(connection: Any) -> None:
     # A writer takes its lock at once: a deferred one could fail in mid-transaction, where waiting does not help.
     if not connection.get_execution_options().get("tandem_writes", False):
@@ -331,7 +338,9 @@ def _begin_sqlite(connection: Any) -> None:
     try:
         _take_write_lock(connection)
     finally:
-        driver.execute(f"PRAGMA busy_timeout={round(1000 * SQLITE_BUSY_TIMEOUT_S)}")
+        # One that was found to be read-only is closed by now.
+        with contextlib.suppress(sqlite3.ProgrammingError):
+            driver.execute(f"PRAGMA busy_timeout={round(1000 * SQLITE_BUSY_TIMEOUT_S)}")
 
 
 def _take_write_lock(connection: Any) -> None:

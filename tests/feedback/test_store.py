@@ -127,6 +127,17 @@ def test_who_need_not_flush_does_not_and_who_leaves_the_log_to_others_does(store
     other.close()
 
 
+def test_a_connection_that_was_opened_while_the_disk_was_read_only_is_replaced(store: Store) -> None:
+    if store.engine.dialect.name != "sqlite":
+        pytest.skip("of files")
+    with store.engine.connect() as one, store.engine.connect() as another:
+        for connection in (one, another):
+            connection.exec_driver_sql("PRAGMA query_only = ON")
+    for name in ("ann", "bob"):
+        store.write(lambda session, name=name: session.add(Rater(id=name, key_id="k", name=name, created_at=1.0)))  # type: ignore[misc]
+    assert store.read(lambda session: session.scalars(select(func.count()).select_from(Rater)).one()) == 2
+
+
 class Breaking:
     """An operation whose connection Postgres ends at each of its first `times` runs."""
 
