@@ -4,6 +4,7 @@ import logging
 import os
 import shutil
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -42,6 +43,8 @@ from learner.tracking import open_trackers
 
 log = logging.getLogger(__name__)
 
+RECORD_AGAIN_S = 1.0
+
 
 def run(store: Store, settings: Settings, iteration_id: str, processes: Processes = ALONE) -> None:
     """Begin the iteration or go on with it; nothing happens when it has ended or another process works on it.
@@ -75,8 +78,12 @@ def _its_end_is_told(store: Store, iteration_id: str, epoch: int) -> Iterator[No
     """What breaks the iteration off is in its row, unless the next process can go on; the lease is given back."""
     try:
         yield
-    except (LeaseLost, RecordUnavailable, StorageUnavailable):
+    except (LeaseLost, StorageUnavailable):
         # Without them this process cannot go on; the iteration can, in the next one.
+        raise
+    except RecordUnavailable as error:
+        log.warning("%s; this process ends when it is back", error.message)
+        _tell_when_the_record_is_back(store, iteration_id, epoch)
         raise
     except SystemExit:
         with suppress(LeaseLost, RecordUnavailable):
@@ -95,6 +102,19 @@ def _its_end_is_told(store: Store, iteration_id: str, epoch: int) -> Iterator[No
     finally:
         # On SIGTERM too: the next process may go on at once.
         store.write(leases.release, leases.LEARNER, epoch)
+
+
+def _tell_when_the_record_is_back(store: Store, iteration_id: str, epoch: int) -> None:
+    """A process that ends because the record was away has not died; should the next one be at work by then, it has."""
+    while True:
+        try:
+            store.write(iterations.stopped, iteration_id, epoch)
+        except RecordUnavailable:
+            time.sleep(RECORD_AGAIN_S)
+        except LeaseLost:
+            return
+        else:
+            return
 
 
 def open_run(store: Store, settings: Settings, iteration_id: str, epoch: int, processes: Processes) -> Run:

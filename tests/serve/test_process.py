@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import psutil
 import pytest
 
 from feedback import manifest
 from feedback.schema import Sample
 from feedback.settings import Settings, load_settings
 from feedback.store import Store, leases, policies
+from serve.engine.client import EngineClient
+from serve.engine.slots import engine_socket
 from serve.engine.swap import Change
 from tests.serve.conftest import ROOT, STARTING_POLICY, LauncherProcess, ServerThread, make_home
 from tests.serve.spoiling import add_candidate, spoiled_version
@@ -289,13 +290,19 @@ def test_after_a_kill_it_takes_the_living_engine_over(process: Process) -> None:
     assert engine_pid(process) == before
 
 
-def test_after_a_kill_an_engine_that_hangs_is_started_anew(process: Process) -> None:
-    """What computes stands still, and the process before it says what it holds all the same."""
-    before = engine_pid(process)
-    (core,) = psutil.Process(before).children(recursive=True)
-    core.suspend()
+def test_after_a_kill_an_engine_that_does_not_hold_what_it_says_is_started_anew(process: Process, store: Store) -> None:
+    before, serving = engine_pid(process), store.read(policies.serving)
+    assert serving is not None
     process.process.kill()
     process.process.wait()
+
+    async def change_secretly() -> None:
+        client = EngineClient(engine_socket(process.settings.run_dir, 0))
+        await client.drain(None, 60)
+        await client.reload(process.settings.policies_dir / f"v{1 - serving.version}", 60)
+        await client.name_weights(f"v{serving.version}", 60)
+
+    asyncio.run(change_secretly())
     process.start()
     process.wait_until_ready(120)
     assert engine_pid(process) != before
