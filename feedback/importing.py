@@ -27,6 +27,7 @@ BATCH = 1000
 MAX_LINE_BYTES = 64 * 1024 * 1024
 """What is compressed to nearly nothing is no reason to fill the memory."""
 Opened = BufferedReader | gzip.GzipFile
+STDIN = Path("-")
 TRANCHES = ("rejection-sampled", "online", "base")
 
 
@@ -131,7 +132,8 @@ def tranche_of(path: Path) -> str:
 
 
 def lines(path: Path, on_progress: Callable[[int], None] = lambda _bytes: None) -> Iterator[tuple[int, bytes]]:
-    """The lines of a file, gzip or plain, that are not blank, with their numbers. Raises InvalidRequest."""
+    """The lines of a file, gzip or plain, that are not blank, with their numbers; `-` is stdin. Raises
+    InvalidRequest."""
     return records(path, on_progress, each_line)
 
 
@@ -142,20 +144,20 @@ def records(
     OSError of `cut` too."""
     number = 0
     try:
-        with path.open("rb") as raw:
+        with open(0, "rb", closefd=False) if path == STDIN else path.open("rb") as raw:
             opened: Opened = raw
-            if raw.read(2) == b"\x1f\x8b":
+            if raw.peek(2)[:2] == b"\x1f\x8b":
                 opened = gzip.GzipFile(fileobj=raw)
-            raw.seek(0)
             for number, read in enumerate(cut(opened), start=1):
                 record = read.removeprefix(codecs.BOM_UTF8) if number == 1 else read
                 if record.strip():
                     yield number, record
-                on_progress(raw.tell())
+                if raw.seekable():
+                    on_progress(raw.tell())
     except (OSError, EOFError, zlib.error) as error:
         where = f" beyond line {number}" if number else ""
-        again = "; what was imported before that stays, and is known when the whole file is imported" if number else ""
-        raise InvalidRequest(f"{path} cannot be read{where}: {_reason(error)}{again}", param="file") from error
+        taken = "; what stands before that was taken" if number else ""
+        raise InvalidRequest(f"{path} cannot be read{where}: {_reason(error)}{taken}", param="file") from error
 
 
 def each_line(opened: Opened) -> Iterator[bytes]:

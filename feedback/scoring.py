@@ -1,12 +1,24 @@
 """What the API process and the scorer say to each other: which of several replies does the preference model like best,
-and is a prompt a strange one?
+what does it make of each, and is a prompt a strange one?
 
 A line of JSON each way over the unix socket `$TANDEM_HOME/run/scorer.sock`, a connection for each question:
 
     {"version": 3, "messages": [...], "replies": ["...", ...], "ended": [true, ...]}
 
 is answered with `{"ok": true, "scores": [...]}`, one score a reply by the preference model of the iteration that made
-the version; a reply that was cut off at a limit of tokens has not `ended`. A question without replies
+the version; a reply that was cut off at a limit of tokens has not `ended`. With `"in_full": true` beside these the
+answer is all that the model says of them:
+
+    {"ok": true, "prompt_cut": false, "replies": [{"reward": 0.8, "scores": {"helpful": 1.2, "overall": 0.9},
+     "preferred_to_first": {"helpful": 0.5, "overall": 0.5}, "spread": {"helpful": 0.0, "overall": 0.0}, "tokens": 9,
+     "cut": false}, ...]}
+
+`scores` are in logits of a vote, `preferred_to_first` is how probably people prefer the reply to the first one, and
+`spread` the standard deviation, over the members of an ensemble, of how far its score is above the first one's, in
+logits (null with one member). `reward` is the scores as PPO weighs them, less its penalty for a reply that has not
+ended. `tokens` were read of the reply; it was longer where it is `cut`, and so were the messages with `prompt_cut`.
+
+A question without replies
 
     {"version": 3, "messages": [...]}
 

@@ -177,6 +177,13 @@ class PreferenceModel(nn.Module):
     ) -> Tensor:
         """Scores [B, O] of replies. `start_logprobs_N` spares a pass through the starting policy where they are
         known, `states_M_D` one through the trunk (see `states`)."""
+        return self.aggregate(self.score_by_member(episodes, start_logprobs_N, states_M_D))
+
+    @torch.no_grad()
+    def score_by_member(
+        self, episodes: Episodes, start_logprobs_N: Tensor | None = None, states_M_D: Tensor | None = None
+    ) -> Tensor:
+        """Raw scores [B, E, O], of which `aggregate` makes those of `score`."""
         if states_M_D is None:
             states_M_D = hidden_states(self.trunk, episodes.tokens_B_T, self._reads(episodes), episodes.present_B_T)
         read_B_D = self._read(states_M_D, episodes.reply_lengths_B)
@@ -185,7 +192,7 @@ class PreferenceModel(nn.Module):
             if start_logprobs_N is None:
                 start_logprobs_N = reply_logprobs(self.start, episodes)
             features_B_F = likelihood_features(episodes.unpack(start_logprobs_N), episodes.reply_mask_B_R)
-        return self.aggregate(self.member_scores(read_B_D, features_B_F, episodes.reply_lengths_B))
+        return self.member_scores(read_B_D, features_B_F, episodes.reply_lengths_B)
 
     @torch.no_grad()
     def score_all(self, episodes: Episodes) -> Tensor:

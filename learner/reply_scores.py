@@ -2,12 +2,13 @@
 verified, kept."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from feedback import judges, policy_weights
 from feedback.errors import InvalidRequest, PolicyInvalid
@@ -40,19 +41,58 @@ class Judge:
     ) -> list[float]:
         """One number a reply, as PPO's reward weighs the scores: higher is better. A reply that has not `ended` is seen
         without an end, as in training; one cut off before its first word has nothing else to be scored at."""
+        prompt, encoded = self.start.encode_chat(messages), self._encode(replies, ended)
+        return self._weighed(torch.cat([self.model.score(episodes) for episodes in self._episodes(prompt, encoded)]))
+
+    @torch.no_grad()
+    def opinion(
+        self, messages: Sequence[Mapping[str, Any]], replies: Sequence[str], ended: Sequence[bool]
+    ) -> dict[str, Any]:
+        """All that the model says of replies; `feedback.scoring` tells what. Raises InvalidRequest for messages that
+        the chat template does not take."""
+        try:
+            prompt = self.start.encode_chat(messages)
+        except PolicyInvalid as error:
+            raise InvalidRequest(error.message, param="messages") from error
+        encoded, model, limits = self._encode(replies, ended), self.model, self.learner.preference
+        raw_B_E_O = torch.cat([model.score_by_member(episodes) for episodes in self._episodes(prompt, encoded)])
+        scores_B_O = model.aggregate(raw_B_E_O)
+        chances_B_O = torch.sigmoid(scores_B_O - scores_B_O[0])
+        # Each member counts from where it likes: only differences of its scores can be held against the others'.
+        spreads_B_O = ((raw_B_E_O - raw_B_E_O[0]) / model.temperature_O).std(dim=1, unbiased=False)
+        tables = (self._named(table_B_O) for table_B_O in (scores_B_O, chances_B_O, spreads_B_O))
+        said = zip(self._weighed(scores_B_O), *tables, encoded, ended, strict=True)
+        return {
+            "prompt_cut": len(prompt) > limits.max_prompt_tokens,
+            "replies": [
+                {
+                    "reward": weighed - (0.0 if whole else self.learner.ppo.missing_end_penalty),
+                    "scores": scores,
+                    "preferred_to_first": chances,
+                    "spread": spreads if model.shape.ensemble_size > 1 else None,
+                    "tokens": min(len(tokens), limits.max_reply_tokens),
+                    "cut": len(tokens) > limits.max_reply_tokens,
+                }
+                for weighed, scores, chances, spreads, tokens, whole in said
+            ],
+        }
+
+    def _encode(self, replies: Sequence[str], ended: Sequence[bool]) -> list[list[int]]:
+        return [self.start.encode_reply(reply, whole or not reply) for reply, whole in zip(replies, ended, strict=True)]
+
+    def _episodes(self, prompt: list[int], replies: list[list[int]]) -> Iterator[Episodes]:
+        """As many as go through one pass, each cut to what the model reads."""
         limits = self.learner.preference
-        prompt = self.start.encode_chat(messages)[-limits.max_prompt_tokens :]
-        encoded = [
-            self.start.encode_reply(reply, whole or not reply)[: limits.max_reply_tokens]
-            for reply, whole in zip(replies, ended, strict=True)
-        ]
-        scores: list[float] = []
-        for first in range(0, len(encoded), ROWS_PER_FORWARD):
-            rows = encoded[first : first + ROWS_PER_FORWARD]
-            episodes = Episodes.pad([prompt] * len(rows), rows, self.model.device)
-            combined_B = self.model.combine(self.model.score(episodes), self.learner.ppo.reward_weights)
-            scores += combined_B.tolist()
-        return scores
+        for first in range(0, len(replies), ROWS_PER_FORWARD):
+            rows = [reply[: limits.max_reply_tokens] for reply in replies[first : first + ROWS_PER_FORWARD]]
+            yield Episodes.pad([prompt[-limits.max_prompt_tokens :]] * len(rows), rows, self.model.device)
+
+    def _weighed(self, scores_B_O: Tensor) -> list[float]:
+        weighed: list[float] = self.model.combine(scores_B_O, self.learner.ppo.reward_weights).tolist()
+        return weighed
+
+    def _named(self, table_B_O: Tensor) -> list[dict[str, float]]:
+        return [dict(zip(self.model.shape.columns, row, strict=True)) for row in table_B_O.tolist()]
 
 
 @dataclass(frozen=True)
@@ -77,19 +117,25 @@ class Judges:
     def __init__(self, store: Store, settings: Settings) -> None:
         self._store = store
         self._settings = settings
-        self._kept: tuple[str, Judge] | None = None
+        self._kept: dict[bool, tuple[str, Judge]] = {}
         self._kept_gate: tuple[str | None, Gate] | None = None
 
-    def of(self, version: int) -> Judge:
-        """Raises NotFound, InvalidRequest for a version that no iteration made, PolicyInvalid for a preference model
-        that is not the one in the version's evidence, CheckpointInvalid for one that cannot be read.
+    def of(self, version: int, *, in_passing: bool = False) -> Judge:
+        """One that is asked for `in_passing` is kept beside the other, which chats wait for.
+
+        Raises NotFound, InvalidRequest for a version that no iteration made, PolicyInvalid for a preference model that
+        is not the one in the version's evidence, CheckpointInvalid for one that cannot be read.
         """
         policy = self._store.read(policies.get, version)
         if policy.iteration_id is None:
             raise InvalidRequest(f"{version_name(version)} was made by no iteration: there is no preference model")
-        if self._kept is None or self._kept[0] != policy.iteration_id:
-            self._kept = policy.iteration_id, self._load(policy)
-        return self._kept[1]
+        for iteration_id, judge in self._kept.values():
+            if iteration_id == policy.iteration_id:
+                return judge
+        self._kept.pop(in_passing, None)
+        judge = self._load(policy)
+        self._kept[in_passing] = policy.iteration_id, judge
+        return judge
 
     def gate_of(self, version: int) -> Gate:
         """Raises NotFound, PolicyInvalid for a gate that is not the one in the version's evidence, CheckpointInvalid

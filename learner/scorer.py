@@ -1,5 +1,5 @@
-"""The process that scores replies for "best of k", and prompts: `python -m learner.scorer`. What it is asked:
-`feedback.scoring`.
+"""The process that scores replies, for "best of k" and for whoever asks, and prompts: `python -m learner.scorer`. What
+it is asked: `feedback.scoring`.
 
 One question at a time: several would only share the processor. PyTorch and the models are loaded by the first one,
 since most homes never ask; or at the start, where every chat asks. It knows nothing of HTTP, engines or who asks.
@@ -67,12 +67,14 @@ class Scorer:
 
     def _found(self, question: dict[str, Any]) -> dict[str, Any]:
         more = question.keys() - {"version", "messages"} if isinstance(question, dict) else None
-        if more not in (set(), {"replies", "ended"}):
+        if more not in (set(), {"replies", "ended"}, {"replies", "ended", "in_full"}):
             raise InvalidRequest("a question has a version, messages and perhaps replies and which of them ended")
         judges = self._loaded()
         if more:
-            judge = judges.of(question["version"])
-            return {"scores": judge.scores(question["messages"], question["replies"], question["ended"])}
+            in_full = "in_full" in more
+            judge = judges.of(question["version"], in_passing=in_full)
+            asked = question["messages"], question["replies"], question["ended"]
+            return judge.opinion(*asked) if in_full else {"scores": judge.scores(*asked)}
         return judges.gate_of(question["version"]).look(question["messages"])
 
     def _loaded(self) -> "Judges":

@@ -1,5 +1,5 @@
-"""Asks the scorer which of several replies the preference model likes best, and whether a prompt is a strange one. Its
-words are in `feedback.scoring`."""
+"""Asks the scorer which of several replies the preference model likes best, what it makes of each, and whether a prompt
+is a strange one. Its words are in `feedback.scoring`."""
 
 import asyncio
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from feedback.errors import InvalidRequest, TandemError
+from feedback.errors import InvalidRequest, PolicyInvalid, TandemError
 from feedback.schema import version_name
 from feedback.scoring import LONGEST_LINE_BYTES, scorer_socket
 from feedback.store import policies
@@ -23,7 +23,7 @@ class ScorerUnavailable(TandemError):
 
 
 class NoPreferenceModel(InvalidRequest):
-    """Nothing that serves was made by an iteration, so no preference model is the current one."""
+    """What serves, or the version that was named, was made by no iteration, so it has no preference model."""
 
     code = "no_preference_model"
 
@@ -36,6 +36,8 @@ class Scorer:
         self._record = record
         self._timeout_s = timeout_s
         self._made_by: dict[int, str | None] = {}
+        # So that a chat waits for one of them at most, however many are asked.
+        self._opinions = asyncio.Semaphore(1)
 
     async def iteration_of(self, version: int | None) -> str:
         """The iteration whose preference model is the current one when `version` serves. Raises NoPreferenceModel."""
@@ -60,12 +62,27 @@ class Scorer:
         scores: list[float] = answer["scores"]
         return scores
 
+    async def opinion(
+        self, version: int, messages: Sequence[dict[str, Any]], replies: Sequence[str], ended: Sequence[bool]
+    ) -> dict[str, Any]:
+        """All that is made of each reply. Raises ScorerUnavailable, InvalidRequest for messages that the policy does
+        not take, PolicyInvalid where the preference model is gone or another one."""
+        question = {"version": version, "messages": messages, "replies": replies, "ended": ended, "in_full": True}
+        async with self._opinions:
+            try:
+                return await self._answer(question, self._timeout_s, (InvalidRequest, PolicyInvalid))
+            except orjson.JSONEncodeError as error:
+                raise InvalidRequest("the messages hold what cannot be sent on", param="messages") from error
+
     async def strangeness(self, version: int, messages: Sequence[dict[str, Any]], timeout_s: float) -> dict[str, Any]:
         """`strangeness` and whether that makes the prompt `strange`; nothing where there is no gate. Raises
         ScorerUnavailable."""
         return await self._answer({"version": version, "messages": messages}, timeout_s)
 
-    async def _answer(self, question: dict[str, Any], timeout_s: float) -> dict[str, Any]:
+    async def _answer(
+        self, question: dict[str, Any], timeout_s: float, refusals: Sequence[type[TandemError]] = ()
+    ) -> dict[str, Any]:
+        """Raises ScorerUnavailable, or the one of `refusals` that the scorer has raised."""
         try:
             async with asyncio.timeout(timeout_s):
                 answer = await self._ask(orjson.dumps(question))
@@ -75,7 +92,11 @@ class Scorer:
                 "see that `python -m learner.scorer` runs beside this process"
             ) from error
         if not answer.get("ok"):
-            raise ScorerUnavailable(f"the scorer could not answer: {answer.get('error', 'no reason given')}")
+            said = answer.get("error", "no reason given")
+            for refusal in refusals:
+                if refusal.code == answer.get("code"):
+                    raise refusal(said)
+            raise ScorerUnavailable(f"the scorer could not answer: {said}")
         return answer
 
     async def _ask(self, question: bytes) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from deploy.command import (
     ratings,
     report,
     samples,
+    score,
     simulate,
     stack,
     votes,
@@ -58,6 +59,7 @@ app.command()(chat.chat)
 app.command()(simulate.simulate)
 app.command()(learn.learn)
 app.command()(evaluate.evaluate)
+app.command()(score.score)
 app.command()(ratings.ratings)
 app.command()(report.report)
 app.command()(backup.backup)

@@ -4,30 +4,29 @@ import hashlib
 import json as json_text
 import sys
 import threading
-from collections import Counter, deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from deploy.command.line_by_line import Record, Records, post_patiently, put_each
 from deploy.command.options import ApiKey, Home, Json, Url, check_objective
 from feedback.errors import InvalidRequest
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from deploy.command.api import Api
-    from feedback.importing import Line
+    from feedback.formats import Message
 
 app = typer.Typer(help="Make pairs for prompts of your own, and vote on pairs.", no_args_is_help=True)
 
 PATIENCE_S = 600.0
 """How long a pair is asked for again while the server is busy, or the key has used up its share."""
-LONGEST_WAIT_S = 30.0
-BUSY = (409, 429, 503)
-"""409 is said while an earlier try of the same pair is still being answered."""
-NOT_TAKEN = (400, 413, 422)
 TEXT_SUFFIXES = (".txt", ".txt.gz")
 
 
@@ -61,6 +60,7 @@ def make(
     """
     from deploy.command.api import home_of, open_api
     from deploy.command.output import print_json, progress_bar, say, say_set_aside
+    from feedback.formats.prompts import parse_json, parse_text
     from feedback.importing import keep_set_aside
 
     sampling = {"temperature": temperature, "max_tokens": max_tokens}
@@ -68,9 +68,10 @@ def make(
     with open_api(home, url, key) as api, progress_bar() as bar:
         api.get("/v1/models")  # Says at once when there is nothing to talk to.
         task = bar.add_task(file.name, total=file.stat().st_size if file.is_file() else None)
-        prompts = Prompts(file, pairs, options, lambda read_bytes: bar.update(task, completed=read_bytes))
+        parse = parse_text if file.name.endswith(TEXT_SUFFIXES) else parse_json
+        prompts = Records(file, parse, lambda read_bytes: bar.update(task, completed=read_bytes))
         try:
-            outcomes = make_all(api, prompts, concurrency)
+            outcomes = make_all(api, prompts, requests(prompts, pairs, options), concurrency)
         except KeyboardInterrupt:
             say("interrupted; the same command goes on where it was")
             raise typer.Exit(130) from None
@@ -131,87 +132,45 @@ def vote(
 
 @dataclass(frozen=True)
 class Request:
-    """A pair to be made. Its id is the same whenever the command is run."""
+    """A pair to be made for a prompt. Its id is the same whenever the command is run."""
 
-    line: int
-    record: str
+    prompt: Record[list["Message"]]
     body: dict[str, Any]
     id: str
 
 
-class Prompts:
-    """The requests of a file, and what of it was set aside. Raises InvalidRequest for a file that cannot be read."""
-
-    def __init__(self, path: Path, pairs: int, options: dict[str, Any], on_progress: Callable[[int], None]) -> None:
-        self.read = 0
-        self._set_aside: dict[int, Line] = {}
-        self._path, self._pairs, self._options, self._on_progress = path, pairs, options, on_progress
-
-    def __iter__(self) -> Iterator[Request]:
-        from feedback.formats import SetAside
-        from feedback.formats.prompts import parse_json, parse_text
-        from feedback.importing import lines
-
-        parse = parse_text if self._path.name.endswith(TEXT_SUFFIXES) else parse_json
-        seen = Counter[str]()
-        for number, line in lines(self._path, self._on_progress):
-            self.read += 1
-            record = line.decode(errors="replace").rstrip("\r\n")
-            try:
-                messages = parse(line)
-            except SetAside as error:
-                self.leave(number, record, error.message)
-                continue
-            body = {"model": "tandem", "messages": messages, "n": 2, **self._options}
-            digest = hashlib.sha256(json_text.dumps(body, sort_keys=True).encode()).hexdigest()[:32]
-            for _ in range(self._pairs):
-                # A prompt that stands twice in a file is two prompts.
-                seen[digest] += 1
-                yield Request(number, record, body, f"made_{digest}_{seen[digest]}")
-
-    def leave(self, line: int, record: str, reason: str) -> None:
-        """Set a line aside, once."""
-        from feedback.importing import Line
-
-        self._set_aside.setdefault(line, Line(line, reason, record))
-
-    @property
-    def set_aside(self) -> list["Line"]:
-        """By their place in the file."""
-        return [line for _, line in sorted(self._set_aside.items())]
+def requests(prompts: Records[list["Message"]], pairs: int, options: dict[str, Any]) -> Iterator[Request]:
+    """So many pairs for each prompt."""
+    seen = Counter[str]()
+    for prompt in prompts:
+        body = {"model": "tandem", "messages": prompt.said, "n": 2, **options}
+        digest = hashlib.sha256(json_text.dumps(body, sort_keys=True).encode()).hexdigest()[:32]
+        for _ in range(pairs):
+            # A prompt that stands twice in a file is two prompts.
+            seen[digest] += 1
+            yield Request(prompt, body, f"made_{digest}_{seen[digest]}")
 
 
-def make_all(api: "Api", prompts: Prompts, concurrency: int) -> Counter[str]:
-    """How many requests of the file were `made` and `known`. Raises what the first that cannot be made raises."""
+def make_all(
+    api: "Api", prompts: Records[list["Message"]], wanted: Iterator[Request], concurrency: int
+) -> Counter[str]:
+    """How many pairs were `made` and `known`. Raises what the first that cannot be made raises."""
     from feedback.formats import SetAside
 
-    outcomes, waiting = Counter[str](), deque[tuple[Request, Future[str]]]()
-    stopping = threading.Event()
+    outcomes = Counter[str]()
 
-    def take_next() -> None:
-        request, outcome = waiting.popleft()
+    def take(request: Request, outcome: "Future[str]") -> None:
         try:
             outcomes[outcome.result()] += 1
         except SetAside as error:
-            prompts.leave(request.line, request.record, error.message)
+            prompts.leave(request.prompt, error.message)
 
-    workers = ThreadPoolExecutor(concurrency)
-    try:
-        for request in prompts:
-            waiting.append((request, workers.submit(make_one, api, request, stopping)))
-            if len(waiting) == 2 * concurrency:
-                take_next()
-        while waiting:
-            take_next()
-    finally:
-        stopping.set()
-        workers.shutdown(cancel_futures=True)
+    put_each(wanted, partial(make_one, api), take, concurrency)
     return outcomes
 
 
 def make_one(api: "Api", request: Request, stopping: threading.Event) -> str:
     """Raises SetAside for what the server does not take, and TandemError for what any other line would meet too."""
-    from deploy.command.api import ApiRefused
     from feedback.formats import SetAside
 
     recorded = api.get("/v1/samples", request_id=request.id)["data"]
@@ -219,18 +178,9 @@ def make_one(api: "Api", request: Request, stopping: threading.Event) -> str:
         return "known"
     # A retry that the server has answered already, or still answers, makes no second pair.
     headers = {"x-request-id": request.id, "idempotency-key": request.id}
-    waited_s, wait_s = 0.0, 0.5
-    while True:
-        try:
-            answer = api.call("POST", "/v1/chat/completions", json=request.body, headers=headers)
-        except ApiRefused as refused:
-            if refused.status in NOT_TAKEN:
-                raise SetAside(refused.message) from refused
-            if refused.status not in BUSY or waited_s >= PATIENCE_S or stopping.wait(wait_s):
-                raise
-            waited_s += wait_s
-            wait_s = min(2 * wait_s, LONGEST_WAIT_S)
-        else:
-            if "comparison_id" not in answer:
-                raise SetAside("the server made no pair of it, as where it refuses strange prompts")
-            return "made"
+    answer = post_patiently(
+        api, "/v1/chat/completions", patience_s=PATIENCE_S, stopping=stopping, json=request.body, headers=headers
+    )
+    if "comparison_id" not in answer:
+        raise SetAside("the server made no pair of it, as where it refuses strange prompts")
+    return "made"

@@ -60,13 +60,13 @@ def talk() -> "Console":
     return Console(stderr=True)
 
 
-def progress_bar() -> "Progress":
-    """A bar on stderr; nothing at all where stderr is not a terminal."""
+def progress_bar(*, shown: bool = True) -> "Progress":
+    """A bar on stderr; nothing at all where stderr is not a terminal, or it is not to be `shown`."""
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     console = talk()
-    return Progress(*columns, console=console, disable=not console.is_terminal)
+    return Progress(*columns, console=console, disable=not (shown and console.is_terminal))
 
 
 def clean(value: object) -> str:

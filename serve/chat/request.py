@@ -136,7 +136,7 @@ def parse(content: bytes, max_choices: int, max_best_of: int) -> ChatRequest:
     return ChatRequest(
         model=model,
         version=version,
-        messages=_messages(body),
+        messages=check_messages(body.get("messages")),
         n=n,
         stream=stream,
         include_usage=_include_usage(body, stream),
@@ -205,8 +205,8 @@ class UnknownModel(Unknown):
         super().__init__("model", model, "GET /v1/models", param="model")
 
 
-def _messages(body: dict[str, Any]) -> list[dict[str, Any]]:
-    messages = body.get("messages")
+def check_messages(messages: Any) -> list[dict[str, Any]]:
+    """Messages of a conversation. Raises InvalidRequest."""
     if not isinstance(messages, list) or not messages:
         raise InvalidRequest("'messages' must be a list with at least one message", param="messages")
     for index, message in enumerate(messages):

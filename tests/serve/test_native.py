@@ -50,6 +50,7 @@ NATIVE_ROUTES = [
     ("DELETE", "/v1/raters", "operate"),
     ("GET", "/v1/samples", "chat"),
     ("GET", "/v1/usage", "operate"),
+    ("POST", "/v1/scores", "operate"),
 ]
 OPENAI_ROUTES = [
     ("GET", "/v1/models", "chat"),

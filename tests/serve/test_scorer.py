@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from feedback.errors import InvalidRequest, PolicyInvalid
 from feedback.schema import Policy
 from feedback.scoring import scorer_socket
 from feedback.settings import ServeSettings
@@ -54,6 +55,57 @@ async def test_it_is_asked_for_replies_and_for_prompts(tmp_path: Path, scorer: S
         {"version": 1, "messages": ODD, "replies": ["a", "b"], "ended": [True, False]},
         {"version": 1, "messages": ODD},
     ]
+
+
+OPINION = {"ok": True, "prompt_cut": False, "replies": []}
+
+
+async def test_what_the_scorer_refuses_of_an_opinion_is_told_as_what_it_is(tmp_path: Path, scorer: Scorer) -> None:
+    asked = list[Any]()
+    async with await playing(tmp_path, json.dumps(OPINION).encode() + b"\n", asked):
+        assert await scorer.opinion(1, ODD, ["a"], [True]) == OPINION
+        deep: Any = "x"
+        for _ in range(400):
+            deep = [deep]
+        with pytest.raises(InvalidRequest, match="messages"):
+            await scorer.opinion(1, [*ODD, {"role": "user", "content": deep}], ["a"], [True])
+    assert asked == [{"version": 1, "messages": ODD, "replies": ["a"], "ended": [True], "in_full": True}]
+    for code, kind in (
+        ("invalid_request", InvalidRequest),
+        ("policy_invalid", PolicyInvalid),
+        ("checkpoint_invalid", ScorerUnavailable),
+    ):
+        said = {"ok": False, "code": code, "error": "because"}
+        async with await playing(tmp_path, json.dumps(said).encode() + b"\n", asked):
+            with pytest.raises(kind, match="because") as refused:
+                await scorer.opinion(1, ODD, ["a"], [True])
+            assert type(refused.value) is kind
+            with pytest.raises(ScorerUnavailable, match="because"):
+                await scorer.scores(1, ODD, ["a"], [True])
+
+
+async def test_a_chat_waits_for_one_opinion_at_most(tmp_path: Path, scorer: Scorer) -> None:
+    """The scorer answers one question after the other; how many opinions are wanted may not matter to a chat."""
+    order, there, goes_on = list[str](), {"opinion": asyncio.Event(), "chat": asyncio.Event()}, asyncio.Event()
+    one_at_a_time = asyncio.Lock()
+
+    async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        kind = "opinion" if "in_full" in json.loads(await reader.readline()) else "chat"
+        there[kind].set()
+        async with one_at_a_time:
+            await goes_on.wait()
+            order.append(kind)
+            writer.write(json.dumps(OPINION | ANSWERED).encode() + b"\n")
+            writer.close()
+
+    async with await asyncio.start_unix_server(converse, scorer_socket(tmp_path)):
+        opinions = [asyncio.create_task(scorer.opinion(1, ODD, ["a"], [True])) for _ in range(5)]
+        await there["opinion"].wait()
+        chat = asyncio.create_task(scorer.scores(1, ODD, ["a", "b"], [True, True]))
+        await there["chat"].wait()
+        goes_on.set()
+        await asyncio.gather(chat, *opinions)
+    assert order == ["opinion", "chat", *["opinion"] * 4]
 
 
 @pytest.mark.parametrize("answer", [None, b"", b"{\n", b'{"ok": false, "error": "no model"}\n', b"{}\n"])
