@@ -8,13 +8,20 @@ import os
 import random
 import tempfile
 import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+from sqlalchemy import select
 
+from feedback.schema import Promotion
 from tests.postgres_server import BIN, PostgresServer
+from tests.serve.conftest import policy_folders  # noqa: F401
+from tests.serve.test_hosts import fingerprint, hosts_with_engines, until
+from tests.serve.test_process import promote
 from tests.test_faults_votes import DRAINED_WITHIN_S, Home, voting
 from tests.vote_ledger import Balance, Ledger, balance
 from tests.vote_stack import VoteStack
@@ -101,6 +108,45 @@ async def test_what_the_routes_say_while_postgres_is_gone(tmp_path: Path) -> Non
                 async with session.put(f"/v1/comparisons/{home.comparisons[0]}/vote", json=vote) as taken:
                     assert taken.status == 200
         home.store.close()
+
+
+@pytest.mark.engine
+def test_postgres_is_killed_in_the_midst_of_promotions_and_engines_follow_the_record(
+    tmp_path: Path,
+    policy_folders: Path,  # noqa: F811
+) -> None:
+    outcomes = Counter[str]()
+    with hosts_with_engines(tmp_path, policy_folders, (2,)) as hosts, ThreadPoolExecutor(1) as pool:
+        (process,) = hosts.processes
+        process.wait_until_ready(300)
+        for attempt in range(6):
+            before = hosts.recorded()
+            wanted = f"v{1 - before}"
+            promoting = pool.submit(promote, process, wanted)
+            time.sleep(0.15 * attempt)
+            hosts.server.kill()
+            time.sleep(0.5)
+            hosts.server.start()
+            answer = promoting.result()
+            serving = hosts.recorded()
+            outcomes[f"{answer.status_code} v{serving} of {wanted}"] += 1
+            # What was not answered with success may have been made all the same; the other way round it may not.
+            assert serving in (before, 1 - before) and (answer.status_code != 200 or f"v{serving}" == wanted)
+            until(
+                lambda serving=serving: fingerprint(process) == f"v{serving}", 120, "engines do not follow the record"
+            )
+            until(
+                lambda wanted=wanted: promote(process, wanted).status_code == 200,
+                120,
+                "it is not promoted when asked again",
+            )
+            assert fingerprint(process) == wanted and f"v{hosts.recorded()}" == wanted
+        made = hosts.store.read(
+            lambda session: session.scalars(select(Promotion.version).where(Promotion.outcome == "succeeded")).all()
+        )
+    print(dict(outcomes))
+    # To v1 and back, each once, however often it was asked for.
+    assert sorted(made) == [0, 0, 0, 1, 1, 1]
 
 
 def main() -> None:

@@ -155,6 +155,32 @@ def test_a_full_disk_ends_the_iteration_and_publishes_nothing(store: Store, sett
     assert store.read(iterations.get, again.id).candidate == 1
 
 
+@pytest.fixture
+def small_disk(store: Store, settings: Settings) -> Iterator[Path]:
+    """Where policies lie there is room for v0 and for nothing else."""
+    folder = settings.policies_dir
+    shutil.copytree(folder / "v0", settings.home / "v0")
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", folder], check=False).returncode:
+        pytest.skip("no disk can be mounted here")
+    shutil.move(settings.home / "v0", folder / "v0")
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def test_a_disk_that_is_full_at_publishing_publishes_nothing(
+    store: Store, settings: Settings, small_disk: Path
+) -> None:
+    iteration = start(store, settings)
+    assert learner(settings, iteration).wait(timeout=200) != 0
+    ended = store.read(iterations.get, iteration.id)
+    assert (ended.state, ended.stage, ended.candidate) == ("failed", "publish", None)
+    nothing_was_published(store, settings)
+    subprocess.run(["mount", "-o", "remount,size=30m", small_disk], check=True)
+    again = start(store, settings)
+    assert learner(settings, again).wait(timeout=200) == 0
+    assert store.read(iterations.get, again.id).candidate == 1
+
+
 def wait_until(condition: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + 120
     while not condition():
