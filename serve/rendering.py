@@ -22,7 +22,16 @@ OPENAI_PREFIXES = (
     "/v1/responses",
     "/v1/moderations",
     "/v1/files",
+    "/v1/audio",
+    "/v1/images",
+    "/v1/batches",
+    "/v1/assistants",
+    "/v1/threads",
+    "/v1/vector_stores",
+    "/v1/fine_tuning",
 )
+# Where it calls when its base URL lacks the `/v1`.
+WITHOUT_V1 = ("/chat/completions", "/models", "/completions", "/embeddings", "/responses")
 # Beside it there are pages.
 API_PREFIX = "/v1/"
 # The record or an engine is away: both come back by themselves.
@@ -50,7 +59,7 @@ def response(error: TandemError, path: str, request_id: str) -> Response:
         headers["x-should-retry"] = "false"
     if error.status == HTTPStatus.UNAUTHORIZED:
         headers["www-authenticate"] = "Bearer"
-    if path.startswith(OPENAI_PREFIXES):
+    if path.startswith(OPENAI_PREFIXES + WITHOUT_V1):
         return Response(orjson.dumps(openai_error(error)), error.status, headers=headers, media_type="application/json")
     return Response(
         orjson.dumps(problem(error, request_id)), error.status, headers=headers, media_type="application/problem+json"
@@ -108,7 +117,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
         answer.headers["allow"] = ", ".join(sorted(allowed))
         return answer
     if error.status_code in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED):
-        return _render(request, UnknownRoute(f"there is nothing at {request.method} {request.url.path}"))
+        return _render(request, UnknownRoute(_nothing_at(request.method, request.url.path)))
     if error.status_code == HTTPStatus.BAD_REQUEST:
         # FastAPI says so of a body that is no UTF-8, nested too deeply, or holds a number without end.
         return _render(request, MalformedBody("the body cannot be read as JSON"))
@@ -120,13 +129,22 @@ async def _http_error(request: Request, error: Exception) -> Response:
     return answer
 
 
+def _nothing_at(method: str, path: str) -> str:
+    said = f"there is nothing at {method} {path}"
+    if path.startswith(WITHOUT_V1):
+        return f"{said}; the base URL of an OpenAI client ends in /v1 here"
+    if path.startswith(OPENAI_PREFIXES):
+        return f"{said}; of OpenAI's API there are /v1/chat/completions and /v1/models"
+    return said
+
+
 def allowed_methods(request: Request) -> set[str]:
     """The methods of the routes at this path, or of the pages that are beside them; none where neither can be."""
     path = request.url.path
     routes = [route for route in request.app.routes if isinstance(route, APIRoute) and route.path_regex.match(path)]
     # A path of its own goes before one that it would fill in (`/v1/policies/rollback`, `/v1/policies/{version}`).
     routes = [route for route in routes if route.path == path] or routes
-    if not routes and not path.startswith(API_PREFIX):
+    if not routes and not path.startswith((API_PREFIX, *WITHOUT_V1)):
         return {"GET", "HEAD"}
     return {method for route in routes for method in route.methods}
 

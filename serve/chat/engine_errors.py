@@ -1,5 +1,7 @@
 """What an engine says of its failure, as an error of ours: in vLLM's own words, where they say something to anybody."""
 
+import ast
+import re
 from typing import Any
 
 import orjson
@@ -16,11 +18,19 @@ NO_FORMAT = "the engines cannot follow a 'structural_tag' with a 'format', only 
 NO_TOOL = (
     "the engines cannot follow the parameters of a strict tool: give a schema that can be met, or leave out 'strict'"
 )
+NO_PARSER = "--tool-call-parser"
+NO_CALLS = (
+    "the engines do not know how this policy calls tools; an operator tells them by `engine.extra_args`"
+    " (docs/operations.md)"
+)
 NO_TAG = "structural_tag specification."
 TAG = (
     " It must be an object with 'structures', each with 'begin', 'schema' and 'end', and 'triggers';"
     " in 'structured_outputs', a string that is such an object in JSON"
 )
+
+# One of the problems that pydantic found, as vLLM says it: a dictionary of Python's, which may be cut at its end.
+FOUND = re.compile(r"""'loc': '(?:body\.)?([^']*)', 'msg': ('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")""")
 
 
 def check(error: dict[str, Any], form: str | None) -> None:
@@ -50,6 +60,11 @@ def refusal(status: int, error: dict[str, Any], form: str | None) -> EngineRefus
     param = error.get("param")
     if param in TOO_LONG:
         return PromptTooLong(message)
+    if found := FOUND.findall(message):
+        # Of a field that may be one thing or another it finds the same of each.
+        message = "; ".join(dict.fromkeys(f"'{field}': {ast.literal_eval(what)}" for field, what in found))
+    if NO_PARSER in message:
+        return EngineRefused(NO_CALLS, status=400, param="tools")
     if message == NO_TRIGGERS:
         return EngineRefused(NO_TOOL if form == "tools" else NO_FORMAT, status=400, param=form)
     if message.endswith(NO_TAG):

@@ -286,6 +286,8 @@ def test_what_the_end_of_a_process_cuts_off_is_recorded(tandem: Tandem) -> None:
         (chat(temperature=-1), "temperature"),
         (chat(max_tokens=-1), "max_tokens"),
         (chat(temperature="hot"), "temperature"),
+        (chat(stop=["a", "b", "c", "d", "e"]), "stop"),
+        (chat(reasoning_effort='it\'s "most"', stream=True), "reasoning_effort"),
         (chat(logit_bias={"99999999": 1}), "logit_bias"),
         (chat(logit_bias={"99999999": 1}, stream=True), "logit_bias"),
         (chat(stop_token_ids=[-1], stream=True), "stop_token_ids"),
@@ -301,6 +303,7 @@ def test_what_cannot_be_is_refused_in_openais_form(tandem: Tandem, body: dict[st
     error = answer.json()["error"]
     assert error.keys() == {"message", "type", "param", "code"}
     assert error["type"] == "invalid_request_error" and error["message"]
+    assert not any(sign in error["message"] for sign in ("\n", "{'", "body.")), "in words for people"
     assert error["param"] == param or (error["param"] is None and param in error["message"])
 
 

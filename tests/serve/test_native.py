@@ -106,6 +106,25 @@ def test_no_route_is_left_out_of_the_matrix(quiet: Tandem) -> None:
         ("GET", "/v1/models/x", "no model 'x'; GET /v1/models shows them"),
     ],
 )
+@pytest.mark.parametrize(
+    ("method", "path", "said"),
+    [
+        ("POST", "/chat/completions", "the base URL of an OpenAI client ends in /v1 here"),
+        ("GET", "/models", "the base URL of an OpenAI client ends in /v1 here"),
+        ("POST", "/v1/responses", "there are /v1/chat/completions and /v1/models"),
+        ("POST", "/v1/completions", "there are /v1/chat/completions and /v1/models"),
+    ],
+)
+def test_an_openai_client_in_the_wrong_place_is_told_the_right_one(
+    quiet: Tandem, method: str, path: str, said: str
+) -> None:
+    with quiet.client() as client:
+        answer = client.request(method, path)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"]) == (404, "unknown_route")
+    assert error["message"].startswith(f"there is nothing at {method} {path}; ") and said in error["message"]
+
+
 def test_a_name_that_is_not_known_comes_with_where_they_are_shown(
     quiet: Tandem, method: str, path: str, said: str
 ) -> None:

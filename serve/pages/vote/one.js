@@ -1,5 +1,6 @@
 // One vote: what it said of which two replies, what it said before, and what came of it.
-import { get, Refused } from "../api.js";
+import { announce } from "../announce.js";
+import { call, get, Refused } from "../api.js";
 import { element } from "../element.js";
 import { OBJECTIVES, SUCCESS, verdict } from "../objectives.js";
 import { when } from "../operate/figures.js";
@@ -27,12 +28,15 @@ export function oneVote(id, session) {
 async function fill(node, id, operates) {
   try {
     const vote = await get(`/v1/votes/${id}`);
-    const [pair, others] = await Promise.all([
+    const [pair, me, others] = await Promise.all([
       get(`/v1/comparisons/${vote.comparison}`),
+      get("/v1/raters/me"),
       operates ? get(`/v1/votes?whose=all&limit=100&comparison=${vote.comparison}`) : { data: [] },
     ]);
     const theirs = others.data.filter(({ id: other }) => other !== vote.id);
+    const own = vote.rater === me.id && vote.status !== "retracted";
     node.replaceChildren(...parts(vote, pair, theirs, operates));
+    if (own) node.append(takingBack(vote, () => fill(node, id, operates)));
   } catch (error) {
     if (!(error instanceof Refused)) throw error;
     node.replaceChildren(
@@ -61,6 +65,31 @@ function parts(vote, pair, theirs, operates) {
     section("What it changed", changed(vote, operates)),
     vote.history.length > 1 && section("What it said before", history(vote.history)),
   ].filter(Boolean);
+}
+
+/** Only that: who has seen which version wrote what no longer judges blindly. */
+function takingBack({ comparison, objective, versions }, again) {
+  const problem = element("p", { class: "problem", role: "alert", hidden: true });
+  const takeBack = async () => {
+    try {
+      await call("DELETE", `/v1/comparisons/${comparison}/vote?objective=${objective}`);
+      announce("Vote taken back.");
+      await again();
+    } catch (error) {
+      if (!(error instanceof Refused)) throw error;
+      problem.textContent = `Not taken back: ${error.message}.`;
+      problem.hidden = false;
+    }
+  };
+  return section(
+    "A mistake?",
+    help(
+      "Taken back, it counts no longer and goes into no other version.",
+      versions.length > 0 && " Those made with it keep what they have learnt.",
+    ),
+    element("button", { type: "button", onclick: takeBack }, "Take it back"),
+    problem,
+  );
 }
 
 function otherVotes(votes) {

@@ -251,6 +251,26 @@ def test_what_the_own_votes_changed(quiet: Tandem, pairs: dict[str, str], visito
     expect(page.locator(".prompt")).to_be_visible()
 
 
+def test_an_own_vote_is_taken_back_later(quiet: Tandem, pairs: dict[str, str], visitors: Visitors) -> None:
+    page = visitors.visit(quiet, "/vote")
+    prompt = shown(page)
+    press(page, "ArrowLeft", "Enter")
+    moved_on(page, prompt)
+    last_vote(page, "A was")
+    (vote,) = votes(quiet)
+    learn_from(quiet.store, [vote.id])
+    page.goto(f"/vote/{vote.id}")
+    mistake = page.get_by_role("region", name="A mistake?")
+    expect(mistake).to_contain_text("keep what they have learnt")
+    mistake.get_by_role("button", name="Take it back").click()
+    expect(page.get_by_role("table", name="Revisions")).to_contain_text("taken back")
+    expect(mistake).to_have_count(0)
+    with quiet.client() as client:
+        assert client.get(f"/v1/votes/{vote.id}").json()["status"] == "retracted"
+    page.goto("/vote")
+    expect(page.get_by_text("0 votes today")).to_be_visible()
+
+
 def test_a_vote_tells_what_it_said_before(quiet: Tandem, pairs: dict[str, str], visitors: Visitors) -> None:
     whose = {"key_id": "key_a", "sees_all": True, "rater": "ann"}
     comparison = next(iter(pairs.values()))
@@ -262,6 +282,8 @@ def test_a_vote_tells_what_it_said_before(quiet: Tandem, pairs: dict[str, str], 
     expect(revisions.nth(1)).to_contain_text("A is somewhat better")
     expect(page.get_by_role("region", name="Reason")).to_contain_text("on reflection")
     expect(page.get_by_role("region", name="What it changed")).to_contain_text("no version was made with it")
+    # It is ann's.
+    expect(page.get_by_role("button", name="Take it back")).to_have_count(0)
     other = visitors.visit(quiet, f"/vote/{vote.id}", role="vote")
     expect(other.get_by_role("alert")).to_contain_text("no vote")
     visitors.forgive("404")

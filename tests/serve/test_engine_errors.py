@@ -1,0 +1,31 @@
+"""What an engine says of its failure, in the words of the API."""
+
+import pytest
+
+from serve.chat.engine_errors import refusal
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        '"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set',
+        'tool_choice="required" requires --tool-call-parser to be set',
+        'tool_choice=function "f" requires --tool-call-parser to be set',
+    ],
+)
+def test_tools_without_a_parser_are_refused_with_the_setting(message: str) -> None:
+    refused = refusal(400, {"message": message, "param": None}, "tools")
+    assert (refused.param, refused.status) == ("tools", 400)
+    assert "`engine.extra_args`" in refused.message and "--" not in refused.message
+
+
+def test_what_pydantic_found_is_told_in_words() -> None:
+    found = (
+        "3 validation errors:\n"
+        "  {'type': 'string_type', 'loc': 'body.stop', 'msg': 'Input should be a valid string', 'input': \"it's\"}\n"
+        "  {'type': 'literal_error', 'loc': 'body.effort', 'msg': \"Input should be 'low' or 'high'\", 'input': 'x'}\n"
+        "  {'type': 'string_type', 'loc': 'body.stop', 'msg': 'Input should be a valid string', 'input': '...[cut"
+    )
+    refused = refusal(400, {"message": found, "param": "body.stop"}, None)
+    assert refused.message == "'stop': Input should be a valid string; 'effort': Input should be 'low' or 'high'"
+    assert refused.param == "stop"
