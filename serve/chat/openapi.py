@@ -45,6 +45,7 @@ REQUEST: dict[str, Any] = {
         },
         "seed": {"type": ["integer", "null"]},
         "user": {"type": ["string", "null"], "maxLength": 200},
+        "safety_identifier": {"type": ["string", "null"], "maxLength": 200},
         "logprobs": {"type": ["boolean", "null"]},
         "top_logprobs": {"type": ["integer", "null"], "minimum": 0, "maximum": 20},
         "return_token_ids": {"type": ["boolean", "null"]},

@@ -32,8 +32,8 @@ SAMPLING_FIELDS = frozenset(
 ANSWER_FIELDS = frozenset({"return_tokens_as_token_ids"})
 # OpenAI's own fields that change nothing here.
 IGNORED_FIELDS = frozenset(
-    {"store", "metadata", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention",
-     "prompt_cache_options", "verbosity", "modalities", "prediction"}
+    {"store", "metadata", "service_tier", "prompt_cache_key", "prompt_cache_retention", "prompt_cache_options",
+     "verbosity", "modalities", "prediction"}
 )  # fmt: skip
 READ_FIELDS = frozenset(
     {
@@ -48,6 +48,7 @@ READ_FIELDS = frozenset(
         "top_logprobs",
         "return_token_ids",
         "user",
+        "safety_identifier",
     }
 )
 KNOWN_FIELDS = READ_FIELDS | SAMPLING_FIELDS | ANSWER_FIELDS | IGNORED_FIELDS
@@ -265,11 +266,13 @@ def _flag(body: dict[str, Any], name: str, param: str | None = None) -> bool:
 
 
 def _user(body: dict[str, Any]) -> str | None:
-    """Whom the reply is for: with the key it names the person whose data this is."""
-    user = body.get("user")
-    if user is not None and (not isinstance(user, str) or len(user) > MAX_USER):
-        raise InvalidRequest(f"'user' must be a string of at most {MAX_USER} characters", param="user")
-    return user
+    """Whom the reply is for: with the key it names the person whose data this is. OpenAI's newer name for it counts
+    where the older one is not given."""
+    for param in ("user", "safety_identifier"):
+        name = body.get(param)
+        if name is not None and (not isinstance(name, str) or len(name) > MAX_USER):
+            raise InvalidRequest(f"'{param}' must be a string of at most {MAX_USER} characters", param=param)
+    return body.get("user") or body.get("safety_identifier")
 
 
 def _whole(body: dict[str, Any], name: str, *, default: Any, low: int, high: int) -> Any:

@@ -63,6 +63,22 @@ def test_one_reply_is_openais_object_and_recorded(tandem: Tandem) -> None:
     assert row.messages == MESSAGES and row.finish_reason == choice["finish_reason"]
 
 
+@pytest.mark.parametrize(
+    ("named", "whom"),
+    [
+        ({"safety_identifier": "ann"}, "ann"),
+        ({"user": "bob", "safety_identifier": "ann"}, "bob"),
+        ({"user": None, "safety_identifier": None}, None),
+    ],
+)
+def test_whom_a_reply_is_for_is_recorded_by_either_name(
+    tandem: Tandem, named: dict[str, str | None], whom: str | None
+) -> None:
+    with tandem.client("chat") as client:
+        answer = client.post("/v1/chat/completions", json=chat(max_tokens=1, **named))
+    assert [row.user for row in sample_of(tandem.store, answer.headers["x-request-id"])] == [whom]
+
+
 def test_the_same_seed_gives_the_same_reply_streamed_or_not(tandem: Tandem) -> None:
     with tandem.client("chat") as client:
         whole = client.post("/v1/chat/completions", json=chat(seed=11)).json()
@@ -273,6 +289,7 @@ def test_what_the_end_of_a_process_cuts_off_is_recorded(tandem: Tandem) -> None:
             "messages[0].content",
         ),
         (chat(n=3), "n"),
+        (chat(safety_identifier="a" * 201), "safety_identifier"),
         (chat(n="2"), "n"),
         (chat(stream="yes"), "stream"),
         (chat(stream_options={"include_usage": True}), "stream_options"),

@@ -92,23 +92,6 @@ def test_no_route_is_left_out_of_the_matrix(quiet: Tandem) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "said"),
     [
-        ("GET", "/v1/comparisons/cmp_x", "no comparison 'cmp_x'; GET /v1/comparisons shows them"),
-        ("GET", "/v1/comparisons?after=cmp_x", "no comparison 'cmp_x'; GET /v1/comparisons shows them"),
-        ("GET", "/v1/votes/vote_x", "no vote 'vote_x'; `tandem votes list` and GET /v1/votes show them"),
-        ("GET", "/v1/policies/v9", "no policy version 'v9'; `tandem policies list` and GET /v1/policies show them"),
-        (
-            "GET",
-            "/v1/iterations/itr_x",
-            "no iteration 'itr_x'; `tandem iterations list` and GET /v1/iterations show them",
-        ),
-        ("POST", "/v1/raters/rtr_x/release", "no rater 'rtr_x'; `tandem raters list` and GET /v1/raters show them"),
-        ("GET", "/v1/usage?key=x", "no key 'x'; `tandem keys list` shows them"),
-        ("GET", "/v1/models/x", "no model 'x'; GET /v1/models shows them"),
-    ],
-)
-@pytest.mark.parametrize(
-    ("method", "path", "said"),
-    [
         ("POST", "/chat/completions", "the base URL of an OpenAI client ends in /v1 here"),
         ("GET", "/models", "the base URL of an OpenAI client ends in /v1 here"),
         ("POST", "/v1/responses", "there are /v1/chat/completions and /v1/models"),
@@ -125,6 +108,23 @@ def test_an_openai_client_in_the_wrong_place_is_told_the_right_one(
     assert error["message"].startswith(f"there is nothing at {method} {path}; ") and said in error["message"]
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "said"),
+    [
+        ("GET", "/v1/comparisons/cmp_x", "no comparison 'cmp_x'; GET /v1/comparisons shows them"),
+        ("GET", "/v1/comparisons?after=cmp_x", "no comparison 'cmp_x'; GET /v1/comparisons shows them"),
+        ("GET", "/v1/votes/vote_x", "no vote 'vote_x'; `tandem votes list` and GET /v1/votes show them"),
+        ("GET", "/v1/policies/v9", "no policy version 'v9'; `tandem policies list` and GET /v1/policies show them"),
+        (
+            "GET",
+            "/v1/iterations/itr_x",
+            "no iteration 'itr_x'; `tandem iterations list` and GET /v1/iterations show them",
+        ),
+        ("POST", "/v1/raters/rtr_x/release", "no rater 'rtr_x'; `tandem raters list` and GET /v1/raters show them"),
+        ("GET", "/v1/usage?key=x", "no key 'x'; `tandem keys list` shows them"),
+        ("GET", "/v1/models/x", "no model 'x'; GET /v1/models shows them"),
+    ],
+)
 def test_a_name_that_is_not_known_comes_with_where_they_are_shown(
     quiet: Tandem, method: str, path: str, said: str
 ) -> None:
