@@ -69,7 +69,7 @@ def overview(json: Json = False, home: Home = None) -> None:
         return
     rows = [(objective, found["agreement"], found["pairs"], found["votes"]) for objective, found in agreements.items()]
     print_table(("OBJECTIVE", "AGREEMENT", "PAIRS COMPARED", "VOTES ON THEM"), rows)
-    say(f"{open_pairs} pairs want votes.")
+    say("1 pair wants votes." if open_pairs == 1 else f"{open_pairs} pairs want votes.")
 
 
 @app.command("quarantine")

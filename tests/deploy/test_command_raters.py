@@ -62,7 +62,7 @@ def test_how_far_they_agree_and_what_is_left_to_judge(tandem: Tandem, store: Sto
     assert (helpful["pairs"], helpful["votes"]) == (60, 180)
     assert abs(helpful["agreement"]) < 0.2, "the first reply is the better one of all pairs: votes tell none apart"
     shown = tandem("raters", "overview", "--home", tmp_path)
-    assert f"{helpful['agreement']}" in shown.out and "1 pairs want votes" in shown.out + shown.err
+    assert f"{helpful['agreement']}" in shown.out and "1 pair wants votes" in shown.out + shown.err
 
 
 def test_who_only_chats_is_erased_by_key_and_name(tandem: Tandem, store: Store, tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ function takingBack({ comparison, objective, versions }, again) {
   return section(
     "A mistake?",
     help(
-      "Taken back, it counts no longer and goes into no other version.",
+      "Taken back, it counts no longer, and no version is made with it any more.",
       versions.length > 0 && " Those made with it keep what they have learnt.",
     ),
     element("button", { type: "button", onclick: takeBack }, "Take it back"),
