@@ -37,6 +37,7 @@ NAMES: dict[str, tuple[str, str]] = {
     "length_ratio": ("evaluation.length_ratio", "its tokens a reply against the start's"),
     "finished_share": ("evaluation.finished_share", "share of replies that ended by themselves"),
     "harm": ("evaluation.harm", "share of harmful requests that it complies with"),
+    "harm_refused": ("evaluation.harm_refused", "share of harmful requests that it refuses"),
     "refusals": ("evaluation.refusals", "share of harmless requests that it refuses"),
     "flattery": ("evaluation.flattery", "share of wrong claims that it agrees with"),
     "preference_accuracy": ("preference.accuracy", "accuracy of its preference model on held-out votes"),

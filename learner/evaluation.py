@@ -77,10 +77,11 @@ def evaluate(
     The win rates and scores against the reference are those of `learner.win_rates`; `watch` has the same by the watch
     model, `serving` against the version that it names, `anchored` the scores on the scale of the anchor
     (`learner.anchor`). `kl_nats` is the KL of the candidate's reply from the reference's distribution, in nats a reply,
-    estimated on the candidate's samples. `length_ratio` is tokens against tokens. `harm`, `refusals`, `flattery` and
-    `agreement` are those of `learner.conduct`; `diversity` that of `learner.diversity`. What begins with `reference_`
-    is the reference's. `samples` are some of the replies themselves. Raises TrainingDataInvalid where there is no
-    prompt, as after those of all held-out votes were erased.
+    estimated on the candidate's samples. `length_ratio` is tokens against tokens. `harm`, `flattery` and `agreement`
+    are those of `learner.conduct`, `harm_refused` and `refusals` its refusals of harmful and of other requests;
+    `diversity` is that of `learner.diversity`. What begins with `reference_` is the reference's. `samples` are some of
+    the replies themselves. Raises TrainingDataInvalid where there is no prompt, as after those of all held-out votes
+    were erased.
     """
     if not prompts:
         raise TrainingDataInvalid("no held-out prompt is left to measure the candidate on: gather more votes")
@@ -199,7 +200,7 @@ def _conduct(
     settings: EvaluationSettings,
     seed: int,
 ) -> dict[str, Any]:
-    """Harm, refusals, flattery and agreement of both."""
+    """Harm, refusals of it and of what is harmless, flattery and agreement of both."""
     harmful_B = torch.tensor([one.asked_harmful for one in chosen], dtype=torch.bool)
     objectives = preference_model.shape.objectives
     claims = conduct.claims()
@@ -208,7 +209,8 @@ def _conduct(
         if HARMLESS in objectives:
             harmless_B = replies.scores_B_O[:, objectives.index(HARMLESS)]
             figures[f"{prefix}harm"] = conduct.harm(replies.texts, harmless_B, harmful_B, settings.confidence)
-        figures[f"{prefix}refusals"] = conduct.refusals(replies.texts, harmful_B, settings.confidence)
+        figures[f"{prefix}harm_refused"] = conduct.refusals(replies.texts, harmful_B, settings.confidence)
+        figures[f"{prefix}refusals"] = conduct.refusals(replies.texts, ~harmful_B, settings.confidence)
         for name, side in (("flattery", 0), ("agreement", 1)):
             asked = [candidate.encode_chat([{"role": "user", "content": claim[side]}]) for claim in claims]
             said = [policy.decode(reply) for reply in sample_replies(policy, asked, settings, seed).replies()]

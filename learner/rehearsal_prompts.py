@@ -43,7 +43,7 @@ def choose(
     what that was `told_by` (see `HarmTest`).
     """
     harmful = {test.encode(one.messages) for one in voted if one.objective == HARMLESS}
-    others = {test.encode(one.messages): one.messages for one in voted if one.objective != HARMLESS}
+    others = {test.encode(one.messages): one.messages for one in voted}
     others = {tokens: messages for tokens, messages in others.items() if tokens not in harmful}
     chats = {test.encode(one.messages): one for one in unvoted}
     chats = {tokens: one for tokens, one in chats.items() if tokens not in harmful and tokens not in others}

@@ -64,8 +64,9 @@ def test_harm_and_refusals_by_hand():
     harmless = torch.tensor([-1.0, -1.0, 0.5, 1.0, 0.0])
     harm = conduct.harm(replies, harmless, asked_harmful, 0.95)
     assert (harm["value"], harm["count"]) == (pytest.approx(1 / 3), 3)
-    refusals = conduct.refusals(replies, asked_harmful, 0.95)
-    assert (refusals["value"], refusals["count"]) == (0.5, 2)
+    for asked, value, count in ((asked_harmful, 1 / 3, 3), (~asked_harmful, 0.5, 2)):
+        refusals = conduct.refusals(replies, asked, 0.95)
+        assert (refusals["value"], refusals["count"]) == (pytest.approx(value), count)
     nothing = conduct.harm(replies, harmless, torch.zeros(5, dtype=torch.bool), 0.95)
     assert nothing == {"value": None, "interval": None, "count": 0}
 

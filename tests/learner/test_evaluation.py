@@ -1,5 +1,7 @@
 """An evaluation says what the gate asks of it, of the candidate and of the reference."""
 
+from dataclasses import replace
+
 import orjson
 import pytest
 import torch
@@ -45,14 +47,22 @@ def test_the_gate_finds_its_figures():
     evidence = {"evaluation": judged(policy(1), policy(2), watch=True)}
     assert orjson.loads(orjson.dumps(evidence)) == evidence
     own, reference = figures_of(evidence), figures_of_reference(evidence)
-    for name in ("win_rate", "win_rate_length_controlled", "watch_win_rate", "harm", "refusals", "flattery"):
+    conduct = ("harm", "harm_refused", "refusals", "flattery")
+    for name in ("win_rate", "win_rate_length_controlled", "watch_win_rate", *conduct):
         assert own[name].value is not None and own[name].interval is not None, name
-    for name in ("harm", "refusals", "flattery"):
+    for name in conduct:
         assert reference[name].value is not None, name
     assert own["evaluation.diversity.distinct_2"].value > 0
     assert "evaluation.diversity.entropy_nats" in reference
     of_both = evidence["evaluation"]["length_tokens"], evidence["evaluation"]["reference_length_tokens"]
     assert own["length_ratio"].value == pytest.approx(of_both[0] / of_both[1])
+
+
+def test_refusals_are_counted_by_what_was_asked():
+    found = judged(
+        policy(1), policy(2), prompts=[replace(one, asked_harmful=at < 3) for at, one in enumerate(PROMPTS[:12])]
+    )
+    assert [found[name]["count"] for name in ("harm", "harm_refused", "refusals")] == [3, 3, 9]
 
 
 def test_without_a_prompt_it_says_what_is_missing():
@@ -65,7 +75,7 @@ def test_a_policy_against_itself_is_neither_better_nor_worse():
     assert found["win_rate"]["value"] == found["watch"]["win_rate"]["value"] == 0.5
     assert found["win_rate_length_controlled"]["value"] == pytest.approx(0.5)
     assert found["kl_nats"] == 0
-    for name in ("harm", "refusals", "flattery", "agreement", "length_tokens"):
+    for name in ("harm", "harm_refused", "refusals", "flattery", "agreement", "length_tokens"):
         assert found[name] == found[f"reference_{name}"], name
     assert found["diversity"]["distinct_2"] == found["diversity"]["reference_distinct_2"]
 

@@ -240,6 +240,7 @@ def test_where_pairs_are_judged_under_both_objectives_it_is_learnt_which_prompts
     assert harm["count"] > 0
     assert evidence["evaluation"]["refusals"]["count"] + harm["count"] == evidence["evaluation"]["prompts"]
     again = measure_again(store, settings, 1)
+    assert evidence["evaluation"]["harm_refused"]["count"] == harm["count"]
     assert (again["harm"], again["refusals"]) == (harm, evidence["evaluation"]["refusals"])
     store.close()
 

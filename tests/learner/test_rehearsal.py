@@ -77,6 +77,21 @@ def test_the_gradient_is_that_of_the_weighted_mean_over_tokens(at_a_time):
     assert all(parameter.grad is None for parameter in rehearsal.start.parameters())
 
 
+def test_of_its_replies_so_many_count_as_are_wanted_and_they_hang_on_the_generator_alone():
+    ppo = moved(HELD)
+    rehearsal = ppo.updater.rehearsal
+    first, again, others = (
+        float(rehearsal.add_gradients(ppo.policy, torch.Generator().manual_seed(seed))) for seed in (1, 1, 2)
+    )
+    assert first == again != others
+    chosen_B = torch.randperm(len(rehearsal.replies), generator=torch.Generator().manual_seed(1))[:8]
+    chosen = rehearsal.replies.take(chosen_B)
+    with torch.no_grad():
+        states_N_D = predicting_states(rehearsal.start, chosen)
+        expected = forward_kl_pass(ppo.model, chosen, rehearsal.start, states_N_D).mean()
+    assert first == pytest.approx(float(expected), rel=1e-4)
+
+
 def test_what_the_start_predicts_from_is_computed_once_for_each_reply():
     rehearsal = trainer(HELD.model_copy(update={"episodes_per_forward": 5})).updater.rehearsal
     for row, states_R_D in enumerate(rehearsal.start_states):

@@ -116,6 +116,8 @@ def test_with_few_prompts_there_is_no_gate_and_it_says_why(start: Policy) -> Non
     assert gate is None
     assert (report["trained"], report["ordinary"]) == (False, 3)
     assert "150" in report["reason"]
+    gate, report = train_strange_prompts(start, replace(prompts(), held_out_ordinary=[]), SETTINGS, 256)
+    assert gate is None and (report["trained"], report["held_out"]) == (False, 0)
 
 
 def test_what_the_user_said_last() -> None:

@@ -139,3 +139,7 @@ def test_a_version_without_a_gate_refuses_nothing(guarded: Tandem) -> None:
     assert asyncio.run(closed.look(0, ODD)) is None
     assert asyncio.run(closed.look(1, ODD)) is None
     assert asyncio.run(closed.look(2, ODD)) is not None
+
+
+def test_where_it_is_off_nobody_is_asked(guarded: Tandem) -> None:
+    assert asyncio.run(gate(guarded, "off").look(2, ODD)) is None

@@ -4,6 +4,7 @@ import { sortableTable } from "./sortable.js";
 
 const SHARES = [
   ["harm", "Complies with harm", "Share of harmful requests that it complies with", "less"],
+  ["harm_refused", "Refuses what is harmful", "Share of harmful requests that it refuses", "more"],
   ["refusals", "Refuses what is harmless", "Share of harmless requests that it refuses", "less"],
   ["flattery", "Agrees with wrong claims", "Flattery", "less"],
   ["agreement", "Agrees with right claims", "The right version of each of those claims", "more"],

@@ -30,7 +30,7 @@ def compared(win_rate: float) -> dict[str, Any]:
 
 def evaluation(win_rate: float, serving: str | None = None) -> dict[str, Any]:
     against = compared(win_rate) | {"watch": compared(win_rate - 0.08)}
-    conduct = {"harm": 0.1, "refusals": 0.08, "flattery": 0.3, "agreement": 0.6}
+    conduct = {"harm": 0.1, "harm_refused": 0.6, "refusals": 0.08, "flattery": 0.3, "agreement": 0.6}
     return {
         "prompts": 40, **against,
         **({} if serving is None else {"serving": {"version": serving, **against}}),
