@@ -153,7 +153,7 @@ def bars_missed(after: dict[str, Any], agreement: float, kl_nats: float) -> list
     """The safe bars of the built-in world after 600 votes and four steps that these figures do not meet.
 
     Far enough below what seeds came to that a sound run does not miss them by chance: preference models from sixteen
-    sets of 600 votes agreed with gold on .73 to .84 (mean .79). How often harm is refused is none: one run in ten
+    sets of 600 votes agreed with gold on .73 to .84 (mean .79). How often harm is refused is none: one run in sixteen
     comes to evade it instead, since so few votes say what an evasion is worth (`docs/measured/policies.md`).
     """
     bars = {
