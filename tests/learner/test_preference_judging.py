@@ -1,6 +1,7 @@
 """A preference model on held-out votes: centred, calibrated to what voters chose, controlled for length, judged."""
 
 import math
+import statistics
 from dataclasses import replace
 
 import pytest
@@ -9,13 +10,14 @@ import torch
 from benchmarks.learning_in_the_sandbox import simulate_votes
 from feedback.figures import figures_of
 from feedback.learning_settings import PreferenceSettings
-from learner.anchor import anchored, set_anchor
+from learner.anchor import PROMPTS, anchored, set_anchor
 from learner.comparisons import VotedComparison, encode_comparison
 from learner.estimates import share
 from learner.policy import load_policy
 from learner.preference_judging import HeldOut, Votes, calibrate, report, score_comparisons
 from learner.preference_model import PreferenceShape, new_preference_model
 from learner.preference_training import train_preference_model
+from learner.sampler import TorchSampler
 from learner.sequences import Episodes
 from learner.starting_policy import WEIGHTS
 from tests.learner.test_preference_training import SETTINGS, comparisons
@@ -183,7 +185,20 @@ def test_rewards_count_from_the_anchor_whatever_the_held_out_votes_were(policy):
     assert figures["helpful"]["deviation"] > 0
 
 
+def test_the_anchor_is_four_replies_of_the_start_to_each_of_its_prompts(policy):
+    model = train_preference_model(policy, comparisons(64, 1), SETTINGS, seed=1)
+    figures = set_anchor(model, policy, SETTINGS)
+    asked = [policy.encode_chat([{"role": "user", "content": prompt}]) for prompt in PROMPTS for _ in range(4)]
+    sampler = TorchSampler(policy.model, policy.end_ids)
+    replies = sampler.sample(asked, max_new_tokens=64, temperature=1.0, seed=20220412).episodes
+    for name, scores_B in zip(model.shape.columns, model.score(replies).T.tolist(), strict=True):
+        assert figures[name]["mean"] == pytest.approx(statistics.mean(scores_B), abs=1e-4)
+        assert figures[name]["deviation"] == pytest.approx(statistics.pstdev(scores_B), rel=1e-4)
+
+
 def test_scores_on_the_scale_of_the_anchor_by_hand():
     anchor = {"overall": {"mean": 1.0, "deviation": 2.0}, "helpful": {"mean": -1.0, "deviation": 0.5}}
     scores = torch.tensor([[1.0, 5.0], [-1.5, -1.0]])
     assert anchored(scores, ("helpful", "overall"), anchor).tolist() == [[4.0, 2.0], [-1.0, -1.0]]
+    alike = {"overall": {"mean": 1.0, "deviation": 0.0}}
+    assert torch.isfinite(anchored(torch.tensor([[1.0], [2.0]]), ("overall",), alike)).all()
