@@ -13,8 +13,12 @@ class Life:
     def __init__(self, run_dir: Path, process_id: str) -> None:
         self._folder = run_dir / "api"
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._own = (self._folder / process_id).open("w")
+        self._own_name = process_id
+        # It is there for the others once it is locked: without, they would take it for that of one that is gone.
+        unseen = run_dir / f".{process_id}"
+        self._own = unseen.open("w")
         fcntl.flock(self._own, fcntl.LOCK_EX)
+        unseen.rename(self._folder / process_id)
 
     def ended(self) -> list[str]:
         """The processes of this machine and home that are gone, and were not forgotten yet."""
@@ -30,10 +34,6 @@ class Life:
     def end(self) -> None:
         self.forget(self._own_name)
         self._own.close()
-
-    @property
-    def _own_name(self) -> str:
-        return Path(self._own.name).name
 
 
 def _is_free(path: Path) -> bool:

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -72,3 +73,24 @@ def test_a_process_is_not_its_own_dead(tmp_path: Path) -> None:
     life = Life(tmp_path, "api_own")
     assert life.ended() == [] and not life.is_shared()
     life.end()
+
+
+def test_one_that_starts_is_not_taken_for_gone(tmp_path: Path) -> None:
+    """Whose file is forgotten lives unseen by the others, who would do with their engines as if they were alone."""
+    own, all_started = Life(tmp_path, "api_own"), threading.Event()
+
+    def forget_the_dead() -> None:
+        while not all_started.is_set():
+            for process_id in own.ended():
+                own.forget(process_id)
+
+    other = threading.Thread(target=forget_the_dead)
+    other.start()
+    try:
+        for number in range(1000):
+            started = Life(tmp_path, f"api_{number}")
+            assert (tmp_path / "api" / f"api_{number}").exists()
+            started.end()
+    finally:
+        all_started.set()
+        other.join()
