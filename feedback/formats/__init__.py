@@ -13,6 +13,9 @@ from feedback.errors import InvalidRequest, TandemError
 
 Message = dict[str, Any]
 
+DEEPEST = 200
+"""How many lists and objects may stand within each other: neither the record nor a request holds many more."""
+
 
 @dataclass(frozen=True)
 class Preference:
@@ -60,7 +63,9 @@ def load(line: bytes) -> Any:
         record = orjson.loads(line)
     except orjson.JSONDecodeError as error:
         raise SetAside(f"not JSON: {error}") from None
-    # Looked for in the line first, which hardly ever has it.
+    # Looked for in the line first, which hardly ever has it: both.
+    if line.count(b"[") + line.count(b"{") > DEEPEST and _is_deeper(record, DEEPEST):
+        raise SetAside(f"more than {DEEPEST} lists and objects stand within each other")
     if b"\\u0000" in line:
         refuse_nul("".join(_texts(record)))
     return record
@@ -70,6 +75,11 @@ def refuse_nul(text: str) -> None:
     """Raises SetAside."""
     if "\0" in text:
         raise SetAside("it holds a NUL character, which Postgres cannot keep")
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    return inner is not None and (levels == 0 or any(_is_deeper(one, levels - 1) for one in inner))
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -99,6 +99,23 @@ def test_the_other_formats_come_back_too(store: Store, tmp_path: Path, name: str
     assert json.loads(out.getvalue()) == record
 
 
+def test_a_record_that_is_nested_too_deeply_is_set_aside_alone(store: Store, tmp_path: Path) -> None:
+    """The record would not keep it, and no request take it."""
+    path = tmp_path / "pairs.jsonl"
+    replies = ", ".join(f'"{name}": [{{"role": "assistant", "content": "{name}"}}]' for name in ("chosen", "rejected"))
+    path.write_text(
+        "".join(
+            f'{{"prompt": [{{"role": "user", "content": "{depth}", "x": {"[" * depth}{end}{"]" * depth}}}], {replies}}}\n'
+            for depth, end in ((190, ""), (300, ""), (1000, '"\\u0000"'), (1, ""))
+        )
+    )
+    report = import_file(store, path, "trl", home=tmp_path, objective="helpful")
+    assert [line.number for line in report.set_aside] == [2, 3]
+    assert all("within each other" in line.reason for line in report.set_aside)
+    out = io.BytesIO()
+    assert export_votes(store, out, "trl").written == 2
+
+
 def test_votes_that_are_no_preference_are_left_out_and_said(store: Store) -> None:
     for rater, said in {"a": "tie", "b": "both_bad", "c": "1"}.items():
         vote = judgement(said, ideal="Best." if said == "1" else None)
