@@ -129,13 +129,13 @@ class Judges:
         policy = self._store.read(policies.get, version)
         if policy.iteration_id is None:
             raise InvalidRequest(f"{version_name(version)} was made by no iteration: there is no preference model")
-        for iteration_id, judge in self._kept.values():
-            if iteration_id == policy.iteration_id:
-                return judge
-        self._kept.pop(in_passing, None)
-        judge = self._load(policy)
-        self._kept[in_passing] = policy.iteration_id, judge
-        return judge
+        kept = next((kept for kept in self._kept.values() if kept[0] == policy.iteration_id), None)
+        if kept is None:
+            self._kept.pop(in_passing, None)
+            kept = self._kept[in_passing] = policy.iteration_id, self._load(policy)
+        elif not in_passing:
+            self._kept[in_passing] = kept
+        return kept[1]
 
     def gate_of(self, version: int) -> Gate:
         """Raises NotFound, PolicyInvalid for a gate that is not the one in the version's evidence, CheckpointInvalid

@@ -51,10 +51,14 @@ class Scorer:
         with contextlib.suppress(ConnectionError, ValueError):
             line = await reader.readline()
             if line:
-                answer = await asyncio.get_running_loop().run_in_executor(self._thread, self._answer, line)
+                answer = await asyncio.get_running_loop().run_in_executor(self._thread, self._answer_to, reader, line)
                 writer.write(orjson.dumps(answer) + b"\n")
                 await writer.drain()
         writer.close()
+
+    def _answer_to(self, asker: asyncio.StreamReader, line: bytes) -> dict[str, Any]:
+        # One that has hung up before its turn came is no reason to let the others wait.
+        return {} if asker.at_eof() else self._answer(line)
 
     def _answer(self, line: bytes) -> dict[str, Any]:
         try:

@@ -2,6 +2,7 @@
 is a strange one. Its words are in `feedback.scoring`."""
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -68,11 +69,11 @@ class Scorer:
         """All that is made of each reply. Raises ScorerUnavailable, InvalidRequest for messages that the policy does
         not take, PolicyInvalid where the preference model is gone or another one."""
         question = {"version": version, "messages": messages, "replies": replies, "ended": ended, "in_full": True}
-        async with self._opinions:
-            try:
-                return await self._answer(question, self._timeout_s, (InvalidRequest, PolicyInvalid))
-            except orjson.JSONEncodeError as error:
-                raise InvalidRequest("the messages hold what cannot be sent on", param="messages") from error
+        refusals = (InvalidRequest, PolicyInvalid)
+        try:
+            return await self._answer(question, self._timeout_s, refusals, self._opinions)
+        except orjson.JSONEncodeError as error:
+            raise InvalidRequest("the messages hold what cannot be sent on", param="messages") from error
 
     async def strangeness(self, version: int, messages: Sequence[dict[str, Any]], timeout_s: float) -> dict[str, Any]:
         """`strangeness` and whether that makes the prompt `strange`; nothing where there is no gate. Raises
@@ -80,11 +81,16 @@ class Scorer:
         return await self._answer({"version": version, "messages": messages}, timeout_s)
 
     async def _answer(
-        self, question: dict[str, Any], timeout_s: float, refusals: Sequence[type[TandemError]] = ()
+        self,
+        question: dict[str, Any],
+        timeout_s: float,
+        refusals: Sequence[type[TandemError]] = (),
+        turn: contextlib.AbstractAsyncContextManager[None] | None = None,
     ) -> dict[str, Any]:
-        """Raises ScorerUnavailable, or the one of `refusals` that the scorer has raised."""
+        """The wait for its `turn` is a part of the time. Raises ScorerUnavailable, or the one of `refusals` that the
+        scorer has raised."""
         try:
-            async with asyncio.timeout(timeout_s):
+            async with asyncio.timeout(timeout_s), turn or contextlib.nullcontext():
                 answer = await self._ask(orjson.dumps(question))
         except (OSError, TimeoutError, ValueError) as error:
             raise ScorerUnavailable(

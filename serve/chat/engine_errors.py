@@ -29,6 +29,8 @@ TAG = (
     " in 'structured_outputs', a string that is such an object in JSON"
 )
 
+# Otherwise it may hold a text of whoever asked, as it stands.
+OF_PYDANTIC = re.compile(r"\d+ validation errors?:")
 # One of the problems that pydantic found, as vLLM says it: a dictionary of Python's, which may be cut at its end.
 FOUND = re.compile(r"""'loc': '(?:body\.)?([^']*)', 'msg': ('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")""")
 
@@ -60,7 +62,7 @@ def refusal(status: int, error: dict[str, Any], form: str | None) -> EngineRefus
     param = error.get("param")
     if param in TOO_LONG:
         return PromptTooLong(message)
-    if found := FOUND.findall(message):
+    if OF_PYDANTIC.match(message) and (found := FOUND.findall(message)):
         # Of a field that may be one thing or another it finds the same of each.
         message = "; ".join(dict.fromkeys(f"'{field}': {ast.literal_eval(what)}" for field, what in found))
     if NO_PARSER in message:

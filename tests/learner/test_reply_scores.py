@@ -175,3 +175,9 @@ def test_what_is_asked_in_passing_does_not_push_out_what_chats_ask_for(judges: J
         assert in_passing is not of_chats and judges.of(1, in_passing=True) is in_passing
     made_by("itr_1")
     assert judges.of(1) is of_chats
+    made_by("itr_3")
+    assert judges.of(1) is in_passing, "a chat that asks for it too"
+    made_by("itr_2")
+    assert judges.of(1, in_passing=True) is not in_passing
+    made_by("itr_3")
+    assert judges.of(1) is in_passing, "it is the chats' now"

@@ -29,3 +29,9 @@ def test_what_pydantic_found_is_told_in_words() -> None:
     refused = refusal(400, {"message": found, "param": "body.stop"}, None)
     assert refused.message == "'stop': Input should be a valid string; 'effort': Input should be 'low' or 'high'"
     assert refused.param == "stop"
+
+
+def test_a_text_that_looks_as_if_pydantic_had_found_it_is_left_as_it_is() -> None:
+    """What is asked stands in some refusals, word by word."""
+    said = r"Invalid grammar specification: 'loc': 'x', 'msg': '\x'"
+    assert refusal(400, {"message": said}, None).message == said

@@ -108,6 +108,15 @@ async def test_a_chat_waits_for_one_opinion_at_most(tmp_path: Path, scorer: Scor
     assert order == ["opinion", "chat", *["opinion"] * 4]
 
 
+async def test_opinions_wait_for_their_turn_no_longer_than_for_their_answer(tmp_path: Path, record: Record) -> None:
+    asked, scorer = list[Any](), Scorer(tmp_path, record, 0.5)
+    async with await playing(tmp_path, None, asked):
+        opinions = (scorer.opinion(1, ODD, ["a"], [True]) for _ in range(10))
+        ended = await asyncio.gather(*opinions, return_exceptions=True)
+    assert {type(one) for one in ended} == {ScorerUnavailable}
+    assert len(asked) < 10, "each waited anew once those before it had given up"
+
+
 @pytest.mark.parametrize("answer", [None, b"", b"{\n", b'{"ok": false, "error": "no model"}\n', b"{}\n"])
 async def test_one_that_does_not_answer_is_unavailable(tmp_path: Path, scorer: Scorer, answer: bytes | None) -> None:
     async with await playing(tmp_path, answer, []):
