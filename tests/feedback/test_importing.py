@@ -105,8 +105,9 @@ def test_a_record_that_is_nested_too_deeply_is_set_aside_alone(store: Store, tmp
     replies = ", ".join(f'"{name}": [{{"role": "assistant", "content": "{name}"}}]' for name in ("chosen", "rejected"))
     path.write_text(
         "".join(
-            f'{{"prompt": [{{"role": "user", "content": "{depth}", "x": {"[" * depth}{end}{"]" * depth}}}], {replies}}}\n'
-            for depth, end in ((190, ""), (300, ""), (1000, '"\\u0000"'), (1, ""))
+            f'{{"prompt": [{{"role": "user", "content": "{depth}", "x": {"[" * depth}{text}{"]" * depth}}}], '
+            f"{replies}}}\n"
+            for depth, text in ((190, ""), (300, ""), (1000, '"\\u0000"'), (1, ""))
         )
     )
     report = import_file(store, path, "trl", home=tmp_path, objective="helpful")
