@@ -91,13 +91,14 @@ def verify(folder: Path, digest: str, *, like: Path | None = None) -> None:
         raise PolicyInvalid(f"{folder.name} has other tensors than {like.name}")
 
 
-def verify_files(folder: Path, digest: str) -> dict[str, Any]:
-    """Check that `folder` holds the files of the manifest of this digest and no others. Returns that manifest.
+def verify_files(folder: Path, digest: str, parts: Collection[str] | None = None) -> dict[str, Any]:
+    """Check that `folder` holds the files of the manifest of this digest and no others; of `parts` only, where given.
+    Returns that manifest.
 
     Raises PolicyInvalid, which names the first file that is wrong.
     """
     manifest = read(folder, digest)
-    files = digest_files(folder)
+    files = digest_files(folder, parts)
     for name in sorted(manifest["files"].keys() | files.keys()):
         if name not in files:
             raise PolicyInvalid(f"{folder.name}: {name} is missing")

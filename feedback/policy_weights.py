@@ -14,8 +14,8 @@ from feedback.store import Store, policies
 
 
 def upload(store: Store, settings: Settings) -> list[str]:
-    """Put every version that is in the home into the storage, checked, and its judges. Returns the names of those that
-    are there now.
+    """Put every version that is in the home into the storage, and its judges, all checked. Returns the names of the
+    versions that are there now.
 
     Raises InvalidRequest where no storage is set, PolicyInvalid, StorageUnavailable.
     """
@@ -29,7 +29,8 @@ def upload(store: Store, settings: Settings) -> list[str]:
             manifest.verify(folder, row.digest)
             storage.put(folder, row.digest)
         of_judges = judges.digest_of(row)
-        if of_judges is not None and judges.are_here(settings, row):
+        if of_judges is not None and judges.are_here(settings, row) and storage.manifest(of_judges) is None:
+            manifest.verify_files(judges.here(settings, row), of_judges, judges.PARTS)
             storage.put(judges.here(settings, row), of_judges)
     return [version_name(row.version) for row in rows if storage.manifest(row.digest) is not None]
 

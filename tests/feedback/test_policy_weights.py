@@ -160,6 +160,21 @@ def test_judges_that_were_tampered_with_never_arrive(settings: Settings) -> None
     store.close()
 
 
+def test_judges_that_were_damaged_here_are_not_put_there(settings: Settings) -> None:
+    store = make_home(settings, versions=2)
+    v1 = store.read(policies.get, 1)
+    model = judges.here(settings, v1) / "preference" / "preference.safetensors"
+    whole = model.read_bytes()
+    model.write_bytes(b"another model")
+    with pytest.raises(PolicyInvalid, match="was changed after it was published"):
+        policy_weights.upload(store, settings)
+    # Nothing there is ever replaced.
+    model.write_bytes(whole)
+    policy_weights.upload(store, settings)
+    assert judges.are_here(settings, v1) and judges.folder_of(other_machine(settings), v1).is_dir()
+    store.close()
+
+
 def test_judges_of_earlier_releases_stay_where_they_were_made(settings: Settings) -> None:
     store = make_home(settings, versions=2)
     v1 = store.read(policies.get, 1)
