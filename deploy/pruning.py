@@ -15,14 +15,13 @@ from pathlib import Path
 from feedback import adapters, judges, policy_weights
 from feedback import datasets as frozen
 from feedback.errors import Conflict
-from feedback.object_storage import Storage, storage_of
+from feedback.object_storage import REMOVED, Storage, storage_of
 from feedback.schema import Iteration, Policy, version_name
 from feedback.settings import Settings
 from feedback.store import Store, datasets, iterations, leases, policies, traffic
 
 LEASE_TTL_S = 300.0
 TRAINING_STATES = "*.state.safetensors*"
-REMOVED = ".removed"
 ALL = 1_000_000
 
 

@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 OF_PYARROW = ("s3://", "gs://", "gcs://", "abfs://", "abfss://")
 PAUSES_S = (1.0, 5.0, 15.0, 60.0)
 ARRIVING, REMOVED = ".arriving", ".removed"
+"""Endings of folders that are not whole; `tandem prune` clears away what a kill left of the latter."""
 
 
 class Storage:

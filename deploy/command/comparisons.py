@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from deploy.command.line_by_line import Record, Records, post_patiently, put_each
-from deploy.command.options import ApiKey, Home, Json, Url, check_objective
+from deploy.command.options import ApiKey, Concurrency, Home, Json, Url, check_objective
 from feedback.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def make(
     max_tokens: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Longest reply; else the server's own.")
     ] = None,
-    concurrency: Annotated[int, typer.Option(min=1, max=64, metavar="N", help="How many at the same time.")] = 4,
+    concurrency: Concurrency = 4,
     json: Json = False,
     home: Home = None,
     url: Url = None,

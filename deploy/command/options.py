@@ -21,6 +21,7 @@ ApiKey = Annotated[
     str | None,
     typer.Option("--key", metavar="KEY", help="API key; by default $TANDEM_KEY or the operator's key of the home."),
 ]
+Concurrency = Annotated[int, typer.Option(min=1, max=64, metavar="N", help="How many at the same time.")]
 Objective = Annotated[
     str | None,
     typer.Option(metavar="helpful|harmless", help="Only votes under this objective."),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from deploy.command.line_by_line import Record, Records, post_patiently, put_each
-from deploy.command.options import ApiKey, Home, Json, Url
+from deploy.command.options import ApiKey, Concurrency, Home, Json, Url
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -31,7 +31,7 @@ def score(
     version: Annotated[
         str | None, typer.Option(metavar="VERSION", help="Whose preference model; by default that of what serves.")
     ] = None,
-    concurrency: Annotated[int, typer.Option(min=1, max=64, metavar="N", help="How many at the same time.")] = 4,
+    concurrency: Concurrency = 4,
     json: Json = False,
     home: Home = None,
     url: Url = None,
