@@ -20,6 +20,7 @@ PATIENCE_S = 60.0
 ENDED = ("succeeded", "failed", "cancelled")
 CONFLICT = 409
 SHOWN = (str, int, float)
+UNSAID = ("kind", "created", "frozen_at")
 PPO_FIGURES = ("step", "reward", "kl_nats", "length_tokens")
 
 
@@ -136,7 +137,7 @@ def told(kind: str, data: dict[str, Any]) -> str | None:
         return None
     if kind == "stage":
         return str(data["stage"])
-    names = PPO_FIGURES if kind == "ppo_step" else [name for name in data if name not in ("kind", "created")]
+    names = PPO_FIGURES if kind == "ppo_step" else [name for name in data if name not in UNSAID]
     figures = [f"{name} {shown(data[name])}" for name in names if isinstance(data.get(name), SHOWN)]
     return "  " + (f"{kind}: {', '.join(figures)}" if figures else kind)
 
