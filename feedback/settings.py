@@ -257,7 +257,8 @@ class LoopSettings(Section):
     """How often the scheduler looks."""
 
     max_attempts: int = Field(5, ge=1)
-    """An iteration whose process was killed this many times fails instead of being resumed again."""
+    """An iteration whose process was killed this many times, or refused by a record that answers, fails instead of
+    being resumed again."""
 
     lease_ttl_s: float = Field(15.0, gt=1)
     """A learner that has not renewed its lease for this long counts as dead, and its iteration is resumed."""

@@ -173,8 +173,18 @@ def freeze(session: Session, iteration_id: str, epoch: int, digest: str) -> None
 
 
 def stopped(session: Session, iteration_id: str, epoch: int) -> None:
-    """Its process was asked to end and does so, as with every restart: of that it did not die. Raises LeaseLost."""
-    _under_lease(session, iteration_id, epoch).attempts -= 1
+    """Its process was asked to end and does so, as with every restart: of that it did not die. It gives the lease up
+    with it, so that it is told once: whoever tells again has been heard. Raises LeaseLost."""
+    lease = leases.check(session, leases.LEARNER, epoch)
+    get(session, iteration_id).attempts -= 1
+    leases.revoke(lease, epoch)
+
+
+def refused(session: Session, iteration_id: str, epoch: int, error: str, max_attempts: int) -> None:
+    """Its process ends since the record refused what it wrote: after `max_attempts` that fails it. Raises LeaseLost."""
+    iteration = _under_lease(session, iteration_id, epoch)
+    if iteration.attempts >= max_attempts:
+        _end(session, iteration, epoch, "failed", {"error": error})
 
 
 def succeed(session: Session, iteration_id: str, epoch: int, candidate: int) -> None:

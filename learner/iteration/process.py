@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from sqlalchemy.exc import DBAPIError
+
 from feedback import datasets, policy_weights, rater_watch
 from feedback.erasure import Erasures
 from feedback.errors import InvalidRequest, LeaseLost, RecordUnavailable, StorageUnavailable, TandemError
@@ -59,7 +61,7 @@ def run(store: Store, settings: Settings, iteration_id: str, processes: Processe
         return
     row, epoch = claimed
     # The lease is renewed no more when it is given back: else it may be held by nobody until it runs out.
-    with _its_end_is_told(store, iteration_id, epoch), Heartbeat(store, epoch, settings.loop.lease_ttl_s):
+    with _its_end_is_told(store, settings, iteration_id, epoch), Heartbeat(store, epoch, settings.loop.lease_ttl_s):
         this = open_run(store, settings, iteration_id, epoch, processes)
         processes.tell({"iteration": iteration_id, "epoch": epoch})
         with this.progress.traced():
@@ -74,7 +76,7 @@ def run(store: Store, settings: Settings, iteration_id: str, processes: Processe
 
 
 @contextmanager
-def _its_end_is_told(store: Store, iteration_id: str, epoch: int) -> Iterator[None]:
+def _its_end_is_told(store: Store, settings: Settings, iteration_id: str, epoch: int) -> Iterator[None]:
     """What breaks the iteration off is in its row, unless the next process can go on; the lease is given back."""
     try:
         yield
@@ -83,7 +85,7 @@ def _its_end_is_told(store: Store, iteration_id: str, epoch: int) -> Iterator[No
         raise
     except RecordUnavailable as error:
         log.warning("%s; this process ends when it is back", error.message)
-        _tell_when_the_record_is_back(store, iteration_id, epoch)
+        _tell_when_the_record_is_back(store, settings, iteration_id, epoch, error.__cause__)
         raise
     except SystemExit:
         with suppress(LeaseLost, RecordUnavailable):
@@ -97,15 +99,26 @@ def _its_end_is_told(store: Store, iteration_id: str, epoch: int) -> Iterator[No
             log.warning("another process of the learner is gone; the next ones go on")
             raise
         # Left as running, an iteration that cannot end would be begun again for ever.
-        store.write(iterations.fail, iteration_id, epoch, f"{type(error).__name__}: see the learner's log")
+        what = _refusal(error) if isinstance(error, DBAPIError) else f"{type(error).__name__}: see the learner's log"
+        store.write(iterations.fail, iteration_id, epoch, what)
         raise
     finally:
         # On SIGTERM too: the next process may go on at once.
         store.write(leases.release, leases.LEARNER, epoch)
 
 
-def _tell_when_the_record_is_back(store: Store, iteration_id: str, epoch: int) -> None:
-    """A process that ends because the record was away has not died; should the next one be at work by then, it has."""
+def _tell_when_the_record_is_back(
+    store: Store, settings: Settings, iteration_id: str, epoch: int, cause: BaseException | None
+) -> None:
+    """A process that ends because the record was away has not died; should the next one be at work by then, it has.
+
+    A record that was not away refused what was written, and may for ever, as a statement that takes longer than it
+    lets any: that attempt counts.
+    """
+    if isinstance(cause, DBAPIError) and not cause.connection_invalidated:
+        with suppress(RecordUnavailable):
+            store.write(iterations.refused, iteration_id, epoch, _refusal(cause), settings.loop.max_attempts)
+            return
     while True:
         try:
             store.write(iterations.stopped, iteration_id, epoch)
@@ -115,6 +128,12 @@ def _tell_when_the_record_is_back(store: Store, iteration_id: str, epoch: int) -
             return
         else:
             return
+
+
+def _refusal(error: DBAPIError) -> str:
+    # What follows Postgres' first line may hold the row itself.
+    words, *_ = str(error.orig).split("\n")
+    return f"the record refused what was written: {words}"
 
 
 def open_run(store: Store, settings: Settings, iteration_id: str, epoch: int, processes: Processes) -> Run:
