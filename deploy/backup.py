@@ -29,7 +29,7 @@ from deploy.running import is_held
 from feedback import judges, manifest, policy_weights
 from feedback.addresses import sqlite_url
 from feedback.errors import Conflict, InvalidRequest, PolicyInvalid, RecordUnavailable, TandemError
-from feedback.object_storage import storage_of
+from feedback.object_storage import Storage, storage_of
 from feedback.schema import version_name
 from feedback.section import NONE
 from feedback.settings import Settings
@@ -62,7 +62,9 @@ class Contents:
     without_weights: list[str] = field(default_factory=list)
     """Versions whose weights had been pruned, or were damaged."""
     damaged: list[str] = field(default_factory=list)
-    """Versions whose weights here are not what was published: they are left out, since no restore would take them."""
+    """Versions whose weights are not what was published: they are left out, since no restore would take them."""
+    damaged_judges: list[str] = field(default_factory=list)
+    """Versions whose judges are in object storage only, and are not what was published."""
     files: dict[str, str] = field(default_factory=dict)
     """SHA-256 by name."""
 
@@ -70,9 +72,9 @@ class Contents:
 def backup(settings: Settings, path: Path) -> Contents:
     """Write a backup of `settings.home` to `path`, readable by its owner alone; all of it or nothing.
 
-    Weights that are in object storage only are brought into the home first; those that are damaged are left out and
-    named. Raises Conflict when the file is there already or cannot be written, BackupInvalid when a file goes while it
-    is read, StorageUnavailable, TandemError when `pg_dump` fails.
+    Weights and judges that are in object storage only are brought into the home first; those that are damaged are left
+    out and named. Raises Conflict when the file is there already or cannot be written, BackupInvalid when a file goes
+    while it is read, StorageUnavailable, TandemError when `pg_dump` fails.
     """
     if path.exists():
         raise Conflict(f"{path} is there already; a backup overwrites nothing")
@@ -171,22 +173,28 @@ def _folders(store: Store, settings: Settings, contents: Contents) -> Iterator[P
     home, storage = settings.home, storage_of(settings)
     rows, _ = store.read(policies.list_page, limit=ALL, after=None, order="asc")
     for policy in rows:
-        of_judges = judges.digest_of(policy)
-        if storage is not None and of_judges is not None and storage.manifest(of_judges) is not None:
-            judges.folder_of(settings, policy)
-        if (home / policy.path).is_dir() or (storage is not None and storage.manifest(policy.digest) is not None):
-            policy_weights.bring(settings, policy.path, policy.digest)
-            try:
-                manifest.verify(home / policy.path, policy.digest)
-            except PolicyInvalid:
-                # Or pruned while it was read.
-                contents.damaged += [version_name(policy.version)] if (home / policy.path).is_dir() else []
-                contents.without_weights.append(version_name(policy.version))
-                continue
-            contents.versions.append(version_name(policy.version))
-            yield home / policy.path
+        name = version_name(policy.version)
+        try:
+            if _is_stored(storage, judges.digest_of(policy)):
+                judges.folder_of(settings, policy)
+        except PolicyInvalid:
+            contents.damaged_judges.append(name)
+        weights = home / policy.path
+        try:
+            found = weights.is_dir() or _is_stored(storage, policy.digest)
+            if found:
+                policy_weights.bring(settings, policy.path, policy.digest)
+                manifest.verify(weights, policy.digest)
+        except PolicyInvalid:
+            found = False
+            # Else they were pruned while they were read.
+            if weights.is_dir() or storage is not None:
+                contents.damaged.append(name)
+        if found:
+            contents.versions.append(name)
+            yield weights
         else:
-            contents.without_weights.append(version_name(policy.version))
+            contents.without_weights.append(name)
     begun, _ = store.read(iterations.list_page, limit=ALL, after=None, order="asc")
     datasets = {iteration.dataset_digest for iteration in begun if iteration.dataset_digest}
     # One that goes on is begun anew from its dataset where it is restored.
@@ -194,6 +202,11 @@ def _folders(store: Store, settings: Settings, contents: Contents) -> Iterator[P
     wanted = [home / "datasets" / digest for digest in sorted(datasets)]
     wanted += [home / "iterations" / iteration_id for iteration_id in ended]
     yield from (folder for folder in wanted if folder.is_dir())
+
+
+def _is_stored(storage: Storage | None, digest: str | None) -> bool:
+    """Raises PolicyInvalid when what is there says that it is something else."""
+    return storage is not None and digest is not None and storage.manifest(digest) is not None
 
 
 def _snapshot_sqlite(path: Path, to: Path) -> None:

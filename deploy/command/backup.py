@@ -18,8 +18,8 @@ def backup(
 ) -> None:
     """Write record, policies, datasets and evidence into one file. Tandem may go on running.
 
-    No key is in it, only digests of keys; but it holds what people wrote, so keep it as you keep the home. Weights that
-    are damaged are left out, and it ends with an error that names them.
+    No key is in it, only digests of keys; but it holds what people wrote, so keep it as you keep the home. Weights and
+    judges that are damaged are left out, and it ends with an error that names their versions.
     """
     from deploy.backup import backup as write_backup
     from deploy.command.output import print_json, say
@@ -31,10 +31,12 @@ def backup(
         print_json(described(file, contents))
     else:
         say(f"{len(contents.files)} files, with the weights of {len(contents.versions)} versions, in {file}")
-    if contents.damaged:
+    damaged = {"weights": contents.damaged, "judges": contents.damaged_judges}
+    left_out = [f"the {what} of {', '.join(versions)}" for what, versions in damaged.items() if versions]
+    if left_out:
         raise PolicyInvalid(
-            f"the backup is whole but for the weights of {', '.join(contents.damaged)}, which are not what was "
-            "published: put them back from an earlier backup"
+            f"the backup is whole but for {' and '.join(left_out)}, which are not what was published: put them back "
+            "from an earlier backup"
         )
 
 
@@ -74,4 +76,5 @@ def described(file: Path, contents: "Contents") -> dict[str, Any]:
         "versions": contents.versions,
         "without_weights": contents.without_weights,
         "damaged": contents.damaged,
+        "damaged_judges": contents.damaged_judges,
     }

@@ -218,6 +218,30 @@ def test_a_backup_holds_what_was_in_the_storage_only(settings: Settings, tmp_pat
     store.close()
 
 
+def test_a_backup_leaves_out_what_is_damaged_in_the_storage_and_names_it(
+    settings: Settings, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = make_home(settings, versions=4)
+    policy_weights.upload(store, settings)
+    _, v1, v2, v3 = (store.read(policies.get, version) for version in range(4))
+    storage = tmp_path / "storage"
+    for version in (v1, v2):
+        shutil.rmtree(settings.home / version.path)
+        shutil.rmtree(judges.here(settings, version))
+    (storage / v1.digest / "model.safetensors").write_bytes(b"other")
+    (storage / v2.digest / "manifest.json").write_bytes(b"{}")
+    (storage / str(judges.digest_of(v1)) / "preference" / "preference.safetensors").unlink()
+    (storage / str(judges.digest_of(v2)) / "manifest.json").write_bytes(b"{}")
+    monkeypatch.setenv("TANDEM_POLICIES_URL", str(settings.policies_url))
+    said = in_process(capfd)("backup", tmp_path / "b.tar", "--home", settings.home)
+    assert said.exit_code != 0 and "but for the weights of v1, v2 and the judges of v1, v2, which" in said.err
+    restored = load_settings(home=tmp_path / "restored")
+    written = restore(restored, tmp_path / "b.tar")
+    assert (written.versions, written.without_weights) == (["v0", "v3"], ["v1", "v2"])
+    assert judges.are_here(restored, v3) and not judges.here(restored, v1).exists()
+    store.close()
+
+
 def test_a_storage_that_is_not_to_be_had_says_so(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SettingsInvalid, match="policies_url"):
         load_settings(home=settings.home, policies_url="/a/folder")
