@@ -1,6 +1,13 @@
-"""The order of the tests where several processes share them."""
+"""What holds for all tests: the order where several processes share them, and what Hypothesis may go by."""
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# The same examples each time, and none fails because the machine had something else to do.
+settings.register_profile(
+    "tests", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow], database=None
+)
+settings.load_profile("tests")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -1,7 +1,6 @@
 """A whole Tandem for a test, started as a user starts it: `tandem up` in a home of its own on a free port."""
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ import psutil
 
 from feedback.settings import load_settings
 from feedback.store import Store
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[1]
 READY_TIMEOUT_S = 300
@@ -118,9 +118,3 @@ def wait_for(condition: Callable[[], bool], timeout_s: float, what: str) -> None
         if time.monotonic() > deadline:
             raise TimeoutError(f"waited {timeout_s:.0f} s for {what}")
         time.sleep(0.2)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -23,7 +23,8 @@ from deploy.running import read_state
 from feedback.schema import Policy, Promotion
 from feedback.store import Store, iterations, keys, policies, votes
 from tests.people import People
-from tests.stack import Stack, free_port, running_stack, wait_for
+from tests.ports import free_port
+from tests.stack import Stack, running_stack, wait_for
 from tests.test_loop import spoil
 from tests.vote_ledger import balance
 

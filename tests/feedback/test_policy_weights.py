@@ -22,7 +22,7 @@ from feedback.settings import RetentionSettings, Settings, load_settings
 from feedback.store import policies
 from tests.deploy.command_line import in_process
 from tests.deploy.homes import make_home, promote
-from tests.stack import free_port
+from tests.ports import free_port
 
 TOOLS = Path(sys.prefix) / "deployment"
 

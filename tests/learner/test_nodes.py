@@ -20,7 +20,7 @@ from learner.node import number_of
 from tests.learner.iterations import LEASE_TTL_S, environment, learner, start
 from tests.learner.test_iteration_faults import wait_until
 from tests.learner.test_iteration_sizes import home, steps_done
-from tests.vote_stack import free_port
+from tests.ports import free_port
 
 PPO = {"steps": 3, "episodes_per_step": 32, "episodes_per_minibatch": 16, "learning_rate": 3e-3}
 

@@ -23,6 +23,7 @@ from feedback.store import Store, leases, policies
 from serve.engine.client import EngineClient
 from serve.engine.slots import engine_socket
 from serve.engine.swap import Change
+from tests.ports import free_port
 from tests.serve.conftest import ROOT, STARTING_POLICY, LauncherProcess, ServerThread, make_home
 from tests.serve.spoiling import add_candidate, spoiled_version
 from tests.serve.test_chat import chat
@@ -47,9 +48,7 @@ class Process:
         self.settings = settings
         self.secret = secret
         self.variables = {"TANDEM_ENGINE__SLOTS": str(slots)} | variables
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.start()
 
     def start(self) -> None:
