@@ -30,7 +30,7 @@ from serve.record import Record
 ROOT = Path(__file__).parents[2]
 STARTING_POLICY = ROOT / "learner" / "starting_policy" / "weights"
 VERSIONS = 3
-READY_TIMEOUT_S = 300.0
+READY_TIMEOUT_S, PATIENCE_S = 300.0, 60.0
 
 # Enough for the gate.
 EVIDENCE = {"evaluation": {"win_rate": {"value": 0.6, "interval": [0.51, 0.69], "count": 100}}}
@@ -69,6 +69,16 @@ class Tandem:
     @property
     def gateway(self) -> Any:
         return self.app.state.gateway
+
+
+@pytest.fixture(scope="session", autouse=True)
+def patience() -> Iterator[None]:
+    """What a request may wait for in this process, of which a busy machine needs more than a second."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("serve.redis_link.TIMEOUT_S", PATIENCE_S)
+        patch.setattr("serve.engine.client.ENDING_TIMEOUT_S", PATIENCE_S)
+        patch.setattr("serve.engine.admission.PATIENCE_S", READY_TIMEOUT_S)
+        yield
 
 
 @pytest.fixture
@@ -138,7 +148,7 @@ class LauncherProcess:
     def stop(self) -> None:
         self.process.send_signal(signal.SIGTERM)
         try:
-            self.process.wait(timeout=40)
+            self.process.wait(timeout=PATIENCE_S)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
@@ -160,14 +170,14 @@ class ServerThread:
 
     def start(self) -> None:
         self.thread.start()
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENCE_S
         while not self.server.started:
             assert self.thread.is_alive() and time.monotonic() < deadline, "the server did not start"
             time.sleep(0.02)
 
     def stop(self) -> None:
         self.server.should_exit = True
-        self.thread.join(timeout=30)
+        self.thread.join(timeout=2 * PATIENCE_S)
         assert not self.thread.is_alive()
 
 

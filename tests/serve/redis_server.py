@@ -2,7 +2,6 @@
 
 import contextlib
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +9,13 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from deploy.redis_server import find_redis_server, redis_command
+from tests.stack import wait_for
+
+
+def answers(socket: Path) -> bool:
+    with contextlib.suppress(RedisError):
+        return bool(Redis(unix_socket_path=str(socket)).ping())
+    return False
 
 
 @contextlib.contextmanager
@@ -19,12 +25,8 @@ def redis_server(home: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     process = subprocess.Popen(redis_command(find_redis_server(), home), stdout=subprocess.DEVNULL)
     socket = home / "run" / "redis.sock"
     try:
-        for _ in range(200):
-            with contextlib.suppress(RedisError):
-                Redis(unix_socket_path=str(socket)).ping()
-                break
-            time.sleep(0.02)
+        wait_for(lambda: answers(socket), 60, "Redis")
         yield f"redis+socket://{socket}", process
     finally:
         process.kill()
-        process.wait(timeout=10)
+        process.wait(timeout=60)

@@ -77,7 +77,7 @@ class Gateway(SimpleNamespace):
 async def test_what_one_side_wrote_is_recorded_when_the_other_found_no_engine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(admission, "PATIENCE_S", 0.5)
+    monkeypatch.setattr(admission, "LOOKS", 6000)
     pool = Pool(tmp_path, 1, seats_per_slot=1, max_queued=4)
     pool.serving = 0
     (slot,) = pool.slots
@@ -85,9 +85,17 @@ async def test_what_one_side_wrote_is_recorded_when_the_other_found_no_engine(
     gateway, chat = Gateway(pool), parse(orjson.dumps(BODY | {"stream": False, "n": 2}), 2, 1)
     completion = RealCompletion(gateway, chat, SimpleNamespace(key_id="key"), "req_1", Charge())  # type: ignore[arg-type]
     request = SimpleNamespace(receive=asyncio.Event().wait)
-    async with await asyncio.start_unix_server(Writing(), slot.client.socket):
+    engine = Writing()
+
+    async def lose_patience() -> None:
+        await engine.asked.wait()
+        monkeypatch.setattr(admission, "PATIENCE_S", 0.0)
+
+    async with await asyncio.start_unix_server(engine, slot.client.socket):
+        losing_it = asyncio.create_task(lose_patience())
         with pytest.raises(EngineUnavailable):
             await _answer_anew(gateway, request, completion, None, stream=False)  # type: ignore[arg-type]
+    await losing_it
     assert [(row.status, row.text, row.token_ids) for row in gateway.rows] == [
         ("failed", "word1", [1]),
         ("failed", "", None),

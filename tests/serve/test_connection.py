@@ -60,14 +60,40 @@ def app() -> App:
     return App()
 
 
+class Counting(Connection):
+    """Says how much of what was sent has arrived."""
+
+    arrived = 0
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self.arrived += len(data)
+
+
 @pytest.fixture
-def made() -> list[Connection]:
+def made() -> list[Counting]:
     """The server's side of each connection, the first one first."""
     return []
 
 
+async def until_all_arrived(made: list[Counting], count: int) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        while not made or made[0].arrived < count:
+            await asyncio.sleep(0.01)
+
+
 @pytest.fixture
-async def connect(app: App, made: list[Connection]) -> AsyncIterator[Connect]:
+async def time_is_up(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Has the clock of the loop go past what a request may take. Whoever waited for the machine's would, where it is
+    busy, have it go before the request has come.
+    """
+    loop = asyncio.get_running_loop()
+    now = loop.time
+    return lambda: monkeypatch.setattr(loop, "time", lambda: now() + 2 * connection.SLOWEST_REQUEST_S)
+
+
+@pytest.fixture
+async def connect(app: App, made: list[Counting]) -> AsyncIterator[Connect]:
     """Opens a connection to a server of `app`."""
     config = uvicorn.Config(app, http=Connection, lifespan="off", log_config=None, timeout_graceful_shutdown=1)
     config.load()
@@ -76,7 +102,7 @@ async def connect(app: App, made: list[Connection]) -> AsyncIterator[Connect]:
     loop = asyncio.get_running_loop()
 
     def make() -> Connection:
-        made.append(Connection(config, server.server_state, {}))
+        made.append(Counting(config, server.server_state, {}))
         return made[-1]
 
     listening = await loop.create_server(make, "127.0.0.1", 0)
@@ -97,15 +123,15 @@ async def connect(app: App, made: list[Connection]) -> AsyncIterator[Connect]:
 
 async def rest_of(reader: asyncio.StreamReader) -> bytes:
     """All until the server closes; a reset is an end, too."""
-    said = b""
+    said = bytearray()
     async with asyncio.timeout(PATIENCE_S):
         while True:
             try:
                 piece = await reader.read(65_536)
             except ConnectionResetError:
-                return said
+                return bytes(said)
             if not piece:
-                return said
+                return bytes(said)
             said += piece
 
 
@@ -182,41 +208,46 @@ async def test_bodies_are_no_heads_however_they_arrive(connect: Connect) -> None
     ],
 )
 async def test_a_request_that_does_not_come_is_not_waited_for(
-    connect: Connect, monkeypatch: pytest.MonkeyPatch, sent: bytes, answer: bytes
+    connect: Connect, made: list[Counting], time_is_up: Callable[[], None], sent: bytes, answer: bytes
 ) -> None:
-    monkeypatch.setattr(connection, "SLOWEST_REQUEST_S", 0.2)
     reader, writer = await connect()
     writer.write(sent)
+    await until_all_arrived(made, len(sent))
+    time_is_up()
     said = await rest_of(reader)
     assert said.startswith(answer) and bool(said) == bool(answer)
     assert (b"\r\nx-request-id: req_" in said) == bool(answer)
 
 
 async def test_who_was_answered_before_the_end_of_the_body_is_not_waited_for(
-    connect: Connect, monkeypatch: pytest.MonkeyPatch
+    connect: Connect, made: list[Counting], time_is_up: Callable[[], None]
 ) -> None:
-    monkeypatch.setattr(connection, "SLOWEST_REQUEST_S", 0.2)
     reader, writer = await connect()
-    writer.write(HEAD.replace(b"/ ", b"/early ") + b"content-length: 4\r\n\r\nzz")
+    begun = HEAD.replace(b"/ ", b"/early ") + b"content-length: 4\r\n\r\nzz"
+    writer.write(begun)
     await reader.readuntil(b"end")
     writer.write(b"zz")
+    await until_all_arrived(made, len(begun) + 2)
+    time_is_up()
     await rest_of(reader)
 
 
 async def test_who_was_answered_and_does_not_end_the_body_gets_no_second_answer(
-    connect: Connect, monkeypatch: pytest.MonkeyPatch
+    connect: Connect, made: list[Counting], time_is_up: Callable[[], None]
 ) -> None:
-    monkeypatch.setattr(connection, "SLOWEST_REQUEST_S", 0.2)
     reader, writer = await connect()
-    writer.write(HEAD.replace(b"/ ", b"/early ") + b"content-length: 4\r\n\r\nz")
+    begun = HEAD.replace(b"/ ", b"/early ") + b"content-length: 4\r\n\r\nz"
+    writer.write(begun)
     await reader.readuntil(b"end")
     # So that it is not the end of an idle connection.
     writer.write(b"z")
+    await until_all_arrived(made, len(begun) + 1)
+    time_is_up()
     assert await rest_of(reader) == b"\r\n0\r\n\r\n"
 
 
 async def test_a_body_that_waited_for_an_answer_before_it_has_all_its_time(
-    connect: Connect, app: App, made: list[Connection]
+    connect: Connect, app: App, made: list[Counting]
 ) -> None:
     reader, writer = await connect()
     writer.write(HEAD.replace(b"/ ", b"/waits ") + b"content-length: 2\r\n\r\nzz")
@@ -235,13 +266,15 @@ async def test_a_body_that_waited_for_an_answer_before_it_has_all_its_time(
 
 @pytest.mark.parametrize("after", [b"\r\n", HEAD, HEAD + b"content-length: 9\r\n\r\nzz"])
 async def test_what_comes_after_a_request_does_not_end_its_answer(
-    connect: Connect, app: App, monkeypatch: pytest.MonkeyPatch, after: bytes
+    connect: Connect, app: App, made: list[Counting], time_is_up: Callable[[], None], after: bytes
 ) -> None:
-    monkeypatch.setattr(connection, "SLOWEST_REQUEST_S", 0.05)
     reader, writer = await connect()
-    writer.write(HEAD.replace(b"/ ", b"/waits ") + b"content-length: 2\r\n\r\nzz" + after)
+    request = HEAD.replace(b"/ ", b"/waits ") + b"content-length: 2\r\n\r\nzz" + after
+    writer.write(request)
     await reader.readuntil(b"2 bytes;")
-    await asyncio.sleep(0.5)
+    await until_all_arrived(made, len(request))
+    time_is_up()
+    await asyncio.sleep(0.05)
     app.goes_on.set()
     await asyncio.wait_for(reader.readuntil(b"end"), PATIENCE_S)
 
@@ -253,7 +286,7 @@ async def test_who_takes_nothing_is_gone(connect: Connect, app: App, monkeypatch
     await asyncio.wait_for(app.left.wait(), PATIENCE_S)
 
 
-async def test_who_takes_it_later_is_not(connect: Connect, made: list[Connection]) -> None:
+async def test_who_takes_it_later_is_not(connect: Connect, made: list[Counting]) -> None:
     reader, writer = await connect()
     writer.write(HEAD.replace(b"/ ", b"/large ") + b"connection: close\r\ncontent-length: 0\r\n\r\n")
     async with asyncio.timeout(PATIENCE_S):

@@ -258,8 +258,16 @@ async def test_an_engine_that_had_not_queued_a_reply_is_asked_again_to_end_it(tm
 
 
 async def test_an_engine_that_does_not_end_a_reply_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "ENDING_TIMEOUT_S", 0.1)
-    hangs = Writing(hangs=True)
-    async with cut_off(tmp_path, Writing(), hangs) as replies:
-        await asyncio.wait_for(hangs.left.wait(), 10)
+    ends, hangs = Writing(), Writing(hangs=True)
+    loop = asyncio.get_running_loop()
+    now = loop.time
+
+    async def be_up() -> None:
+        await ends.left.wait()
+        monkeypatch.setattr(loop, "time", lambda: now() + client.ENDING_TIMEOUT_S)
+
+    time_is_up = asyncio.create_task(be_up())
+    async with cut_off(tmp_path, ends, hangs) as replies:
+        await hangs.left.wait()
         assert [reply.reply.token_ids for reply in replies if reply.reply.seat] in ([[1], []], [[], [1]])
+    await time_is_up

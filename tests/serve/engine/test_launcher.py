@@ -71,7 +71,7 @@ class launcher:  # noqa: N801 (reads as the function that it is)
 
     def __exit__(self, *_: object) -> None:
         self.process.terminate()
-        self.process.wait(timeout=40)
+        self.process.wait(timeout=60)
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ def policy(tmp_path: Path) -> Callable[[str], Path]:
     return make
 
 
-async def until(reached: Callable[[], Awaitable[bool]], timeout_s: float = 20.0) -> None:
+async def until(reached: Callable[[], Awaitable[bool]], timeout_s: float = 60.0) -> None:
     async with asyncio.timeout(timeout_s):
         while not await reached():
             await asyncio.sleep(0.02)
@@ -131,15 +131,17 @@ async def test_a_server_that_ignores_the_request_is_killed_after_its_grace(
 async def test_while_one_slot_ends_slowly_the_other_is_served(
     client: LauncherClient, policy: Callable[[str], Path]
 ) -> None:
-    await up(await client.start(0, policy("stubborn")))
-    stopping = asyncio.create_task(client.stop(0, grace_s=1.0))
+    stubborn = await client.start(0, policy("stubborn"))
+    await up(stubborn)
+    stopping = asyncio.create_task(client.stop(0, grace_s=600.0))
 
     async def asked() -> bool:
         return (await client.status())[0].state == "stopping"
 
     await until(asked)
     assert (await client.start(1, policy("plain"))).state == "running"
-    assert not stopping.done()
+    assert not stopping.done() and stubborn.pid
+    os.kill(stubborn.pid, signal.SIGKILL)
     assert (await stopping).state == "ended"
 
 
@@ -177,13 +179,13 @@ async def test_watchers_hear_of_every_end(client: LauncherClient, policy: Callab
     started = await client.start(0, policy("plain"))
     assert started.pid
     os.kill(started.pid, signal.SIGKILL)
-    ended = await asyncio.wait_for(anext(heard), 20)
+    ended = await asyncio.wait_for(anext(heard), 60)
     assert (ended.slot, ended.state, ended.exit_code, ended.asked) == (0, "ended", -signal.SIGKILL, False)
     await client.start(0, policy("failing"))
-    assert (await asyncio.wait_for(anext(heard), 20)).exit_code == 1
+    assert (await asyncio.wait_for(anext(heard), 60)).exit_code == 1
     # A server that leaves by itself has failed too, whatever its exit code says.
     await client.start(0, policy("leaving"))
-    left = await asyncio.wait_for(anext(heard), 20)
+    left = await asyncio.wait_for(anext(heard), 60)
     assert (left.exit_code, left.asked) == (0, False)
     await heard.aclose()  # type: ignore[attr-defined]
 
@@ -201,7 +203,7 @@ async def test_nothing_outlives_a_killed_launcher(tmp_path: Path, policy: Callab
         children = psutil.Process(process.pid).children(recursive=True)
         assert len(children) == 4
         process.kill()
-        _, alive = psutil.wait_procs(children, timeout=10)
+        _, alive = psutil.wait_procs(children, timeout=60)
         assert alive == []
 
 
@@ -222,7 +224,7 @@ async def test_vllm_serves_the_starting_policy_swaps_and_leaves_no_prompt_in_its
                 except aiohttp.ClientError:
                     return False
 
-            await until(healthy, 120)
+            await until(healthy, 300)
 
             async def ask(path: str, body: dict[str, object] | None = None) -> dict[str, object]:
                 async with session.post(f"http://engine{path}", json=body) as answer:

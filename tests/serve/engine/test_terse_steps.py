@@ -20,7 +20,7 @@ from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs, FinishReason, Ut
 from vllm.v1.outputs import LogprobsLists, LogprobsTensors
 from vllm.v1.serial_utils import MsgpackDecoder
 
-WAIT_S = 10
+WAIT_S = 60
 
 
 def written(request: str, token: int, **others: Any) -> EngineCoreOutput:

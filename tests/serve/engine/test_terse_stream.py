@@ -61,7 +61,7 @@ async def test_all_goes_out_once_and_in_order(quick: int) -> None:
         assert not stream.is_whole
         stream.put(output(number, "length" if number == len(WORDS) - 1 else None, logprob=-number / 8))
         await asyncio.sleep(0)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await finishing
     assert stream.is_whole
     role, *chunks, usage, done = connection.events
@@ -104,7 +104,7 @@ async def test_an_engine_that_breaks_off_is_told_of(broken: Any) -> None:
     stream.put(output(0))
     stream.put(broken)
     stream.put(output(2))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await stream.finish(connection.receive)
     *_, said, error, done = connection.events
     assert said["choices"][0]["delta"]["content"] == WORDS[0]
@@ -119,7 +119,7 @@ async def test_a_client_that_leaves_ends_the_stream(quick: int) -> None:
     stream.put(output(0))
     await asyncio.sleep(0)
     connection.left.set()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await finishing
     assert not stream.is_whole
 
