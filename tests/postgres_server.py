@@ -79,7 +79,7 @@ class PostgresServer:
         for process in (*children, first):
             process.kill()
         assert self._server is not None
-        self._server.wait(timeout=30)
+        self._server.wait(timeout=60)
         # The next server refuses to start while one of them still holds the shared memory.
         deadline = time.monotonic() + 30
         while any(_lives(child) for child in children):
@@ -91,7 +91,7 @@ class PostgresServer:
         assert self._server is not None
         if self._server.poll() is None:
             self._server.send_signal(how)
-            self._server.wait(timeout=30)
+            self._server.wait(timeout=60)
 
     def new_database(self, like: str = "template1", *options: str) -> str:
         """The URL of an empty database, or of a copy of the one of that name, to which nobody may be connected.
@@ -107,7 +107,8 @@ class PostgresServer:
 
     def wait_until_it_answers(self) -> None:
         engine = create_engine(self.url)
-        for _ in range(600):
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
             assert self._server is not None
             assert self._server.poll() is None, f"Postgres ended while starting: {self._log.read_text()[-2000:]}"
             try:

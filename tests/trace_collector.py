@@ -72,7 +72,7 @@ class Collector:
 
     def wait_for(self, wanted: Callable[[Seen], bool], count: int = 1) -> list[Seen]:
         """The first `count` spans that are wanted."""
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while len(found := [span for span in self.spans if wanted(span)]) < count:
             assert time.monotonic() < deadline, [span.name for span in self.spans]
             time.sleep(0.05)

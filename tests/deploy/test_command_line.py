@@ -96,7 +96,7 @@ def test_a_start_without_a_record_that_can_be_used_ends_with_a_line(tmp_path: Pa
     )
     for home, said in (("home", "file is not a database"), ("away", "Connection refused")):
         process = start("up", "--port", 0, "--home", tmp_path / home, cwd=tmp_path)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=120)
         assert process.returncode == 1
         assert errors.splitlines()[-1].startswith("tandem: the record cannot be used: ") and said in errors
         assert "Traceback" not in errors and "secret" not in errors
@@ -114,6 +114,6 @@ def test_a_reader_that_goes_away_sees_no_traceback() -> None:
     process = start("--help", stdout=writing)
     os.close(reading)
     os.close(writing)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=120)
     assert errors == ""
     assert process.returncode == 1

@@ -195,7 +195,7 @@ class learner:  # noqa: N801
         self._thread.start()
 
     def __exit__(self, *_: object) -> None:
-        self._thread.join(timeout=60)
+        self._thread.join(timeout=120)
         assert not self._thread.is_alive()
 
     def _work(self) -> None:
@@ -222,7 +222,7 @@ def be_cancelled(store: Store, iteration_id: str, epoch: int) -> None:
     store.write(iterations.cancel, iteration_id, "", "test")
 
 
-def wait_until(condition: Callable[[], bool], timeout_s: float = 30.0) -> None:
+def wait_until(condition: Callable[[], bool], timeout_s: float = 60.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "it did not come about in time"

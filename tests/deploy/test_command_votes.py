@@ -135,7 +135,7 @@ def test_a_reader_that_wants_the_first_pair_only_sees_no_traceback(tandem: Tande
     assert process.stdout.readline()
     process.stdout.close()
     process.stdout = None
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=120)
     assert "Traceback" not in errors
     assert process.returncode == 1
 

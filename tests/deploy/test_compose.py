@@ -55,11 +55,11 @@ def closed_redis(tmp_path: Path) -> Iterator[tuple[str, int]]:
         stdout=subprocess.DEVNULL,
     )  # fmt: skip
     try:
-        wait_for(lambda: listens(port), 20, "Redis")
+        wait_for(lambda: listens(port), 60, "Redis")
         yield variables(tmp_path / "secrets")["TANDEM_REDIS_URL"].replace("@redis:6379", f"@127.0.0.1:{port}"), port
     finally:
         server.terminate()
-        server.wait(timeout=20)
+        server.wait(timeout=60)
 
 
 def listens(port: int) -> bool:
@@ -84,15 +84,18 @@ def test_who_has_it_changes_and_reads_nothing_of_the_server(closed_redis: tuple[
         client.execute_command(*command)
 
 
-def test_the_queue_works_with_those_rights(closed_redis: tuple[str, int], tmp_path: Path) -> None:
+def test_the_queue_works_with_those_rights(
+    closed_redis: tuple[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Sent, taken, not acknowledged, handed out again, acknowledged: all that a worker asks of Redis."""
+    monkeypatch.setattr("feedback.queue.SOCKET_TIMEOUT_S", 60.0)
     settings = load_settings(home=tmp_path / "home").model_copy(update={"redis_url": closed_redis[0]})
     celery = make_celery(settings)
     assert send(celery, COUNT_VOTES)
     with celery.connection_for_read() as connection, connection.SimpleQueue("votes") as queue:
-        first = queue.get(timeout=10)
+        first = queue.get(timeout=60)
         first.requeue()
-        again = queue.get(timeout=10)
+        again = queue.get(timeout=60)
         assert again.headers["task"] == COUNT_VOTES
         again.ack()
         channel = queue.consumer.channel

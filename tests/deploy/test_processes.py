@@ -29,7 +29,7 @@ def supervised(tmp_path: Path) -> Callable[..., Supervised]:
     return make
 
 
-async def until(reached: Callable[[], object], timeout_s: float = 30) -> None:
+async def until(reached: Callable[[], object], timeout_s: float = 60) -> None:
     async with asyncio.timeout(timeout_s):
         while not reached():
             await asyncio.sleep(0.02)
@@ -82,7 +82,8 @@ async def test_whatever_its_exit_code_with_growing_pauses(
     await process.start()
     await until(lambda: process.state.restarts == 4)
     assert time.monotonic() - began >= 0.2 + 0.4 + 0.8
-    assert process.quick_ends == 4
+    # It may have ended once more by now.
+    assert process.quick_ends >= 4
     assert process.state.exit_code == code
     await process.stop()
 

@@ -60,7 +60,7 @@ with take_home(home):
     print("held", flush=True)
     if sys.stdin.readline():
         write_state(home, StackState(os.getpid(), "starting", "", 0.0))
-        until = time.monotonic() + 20
+        until = time.monotonic() + 60
         while not asked and time.monotonic() < until:
             time.sleep(0.01)
     sys.exit(not asked)
@@ -76,8 +76,8 @@ def test_one_that_has_not_said_yet_who_it_is_is_ended_too(tmp_path: Path) -> Non
                 down.wait(4)
             supervisor.stdin.write("go\n")
             supervisor.stdin.flush()
-            assert supervisor.wait(20) == 0
-            assert down.wait(20) == 0
+            assert supervisor.wait(60) == 0
+            assert down.wait(60) == 0
 
 
 def start(command: list[str]) -> subprocess.Popen[str]:

@@ -78,9 +78,17 @@ def test_a_state_that_cannot_be_written_down_ends_nothing_and_is_told_once(
 
 
 FINISHES = """
-import signal, sys, time
-signal.signal(signal.SIGTERM, lambda *_: (time.sleep(0.5), sys.exit(0)))
-open(sys.argv[1], "w").close()
+import pathlib, signal, sys, time
+up, asked, may_end = map(pathlib.Path, sys.argv[1:])
+
+def finish(*_):
+    asked.touch()
+    while not may_end.exists():
+        time.sleep(0.01)
+    sys.exit(0)
+
+signal.signal(signal.SIGTERM, finish)
+up.touch()
 time.sleep(600)
 """
 
@@ -91,8 +99,10 @@ def test_two_who_ask_it_to_end_do_not_cut_off_what_is_in_flight(
 ) -> None:
     """Ctrl-C for a second time does."""
     prepare_home(tmp_path)
-    stack, up = Stack(Settings(home=tmp_path), 1, Announcer()), tmp_path / "up"
-    program = Program("api", [sys.executable, "-c", FINISHES, str(up)], tmp_path / "it.log", grace_s=10)
+    stack = Stack(Settings(home=tmp_path), 1, Announcer())
+    up, asked, may_end = (tmp_path / name for name in ("up", "asked", "may_end"))
+    command = [sys.executable, "-c", FINISHES, str(up), str(asked), str(may_end)]
+    program = Program("api", command, tmp_path / "it.log", grace_s=600)
 
     async def run() -> None:
         process = Supervised(program, stack._write_down)
@@ -102,8 +112,11 @@ def test_two_who_ask_it_to_end_do_not_cut_off_what_is_in_flight(
             await asyncio.sleep(0.02)
         stack._asked_to_end(signal.SIGTERM)
         ending = asyncio.create_task(process.stop())
-        await asyncio.sleep(0.1)
+        while not asked.exists():
+            await asyncio.sleep(0.02)
         stack._asked_to_end(again)
+        if not code:
+            may_end.touch()
         await ending
         assert process.state.exit_code == code
 

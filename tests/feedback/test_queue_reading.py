@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
 from redis import Redis
 
 from feedback.queue import COUNT_VOTES, VOTES, make_celery, send
@@ -17,7 +18,7 @@ from tests.feedback.record import add_comparison, judgement
 from tests.serve.redis_server import redis_server
 from tests.vote_stack import ROOT, WORKER
 
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 
 
 def message(body: Any = ((), {}, {}), **changes: Any) -> dict[str, Any]:
@@ -50,7 +51,8 @@ STRANGE: tuple[Any, ...] = (
 NO_JSON = (b"text", b"\xff\xfe", b"[" * 100_000)
 
 
-def test_a_message_that_is_none_is_dropped(tmp_path: Path) -> None:
+def test_a_message_that_is_none_is_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("feedback.queue.SOCKET_TIMEOUT_S", PATIENCE_S)
     home = tmp_path / "home"
     with redis_server(home) as (url, _):
         settings = load_settings(home=home, redis_url=url)

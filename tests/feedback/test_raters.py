@@ -174,7 +174,7 @@ def meanwhile(store: Store, operation: Callable[[Session], Any], at_the_same_tim
             wait([other], timeout=0.5)
             return other
 
-        store.write(both).result(timeout=30)
+        store.write(both).result(timeout=120)
 
 
 @pytest.mark.parametrize("voted_before", [False, True], ids=["first", "changed"])
@@ -248,7 +248,7 @@ def test_nobody_waits_for_somebody_who_waits_for_them(
             goes(session, ann)
             return waiting
 
-        store.write(both).result(timeout=30)
+        store.write(both).result(timeout=120)
     assert store.read(tallies.counted) == 0
 
 

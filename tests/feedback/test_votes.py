@@ -159,7 +159,7 @@ def test_a_vote_does_not_wait_until_others_on_its_pair_and_of_its_rater_are_coun
         counted = counting.count_accepted(session)
         other = threading.Thread(target=lambda: (vote(), put.set()))
         other.start()
-        assert put.wait(20), "it waits for this transaction"
+        assert put.wait(60), "it waits for this transaction"
         other.join()
         return counted
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 from tests.serve.conftest import ROOT, Tandem
 
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 
 
 def environment(tandem: Tandem) -> dict[str, str]:

@@ -56,7 +56,7 @@ def judged(tandem: Tandem) -> Iterator[Tandem]:
 
     tandem.store.write(note)
     scorer = subprocess.Popen([sys.executable, "-m", "learner.scorer"], cwd=ROOT, env=environment)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not scorer_socket(tandem.settings.run_dir).exists():
         assert scorer.poll() is None and time.monotonic() < deadline
         time.sleep(0.1)
@@ -66,7 +66,7 @@ def judged(tandem: Tandem) -> Iterator[Tandem]:
     promote(tandem, "v0")
     if scorer.poll() is None:
         scorer.terminate()
-    scorer.wait(timeout=30)
+    scorer.wait(timeout=60)
 
 
 def scores(tandem: Tandem, replies: list[str], ended: list[bool]) -> list[float]:
@@ -164,7 +164,7 @@ def test_what_was_written_of_all_of_them_is_recorded_and_charged_when_their_clie
 def test_what_no_scorer_chose_from_is_recorded_as_failed(
     judged: Tandem, stream: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(judged.gateway, "scorer", Scorer(judged.settings.home, Record(judged.store), 5.0))
+    monkeypatch.setattr(judged.gateway, "scorer", Scorer(judged.settings.home, Record(judged.store), 60.0))
     with judged.client("chat") as client:
         answer = client.post("/v1/chat/completions", json=chat(best_of=K, stream=stream))
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "scorer_unavailable")

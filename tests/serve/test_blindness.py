@@ -22,8 +22,8 @@ TRIALS = 80
 MESSAGES = [{"role": "user", "content": "Name three colors."}]
 # What the policies write differs, of course, and the client is to judge just that: everything else is looked at.
 LENGTH = 12
-# Four and a half standard deviations of a fair coin: there are many hints.
-CHANCE = 0.5 + 4.5 * math.sqrt(0.25 / TRIALS)
+# Five standard deviations of a fair coin: there are many hints.
+CHANCE = 0.5 + 5 * math.sqrt(0.25 / TRIALS)
 SIDE = ("chunks", "first", "last", "order", "keys", "bytes", "longest_gap", "shortest_gap")
 
 
@@ -132,18 +132,23 @@ def test_nor_do_all_hints_together(seen: list[Seen]) -> None:
 
 def test_the_sides_are_drawn_evenly(seen: list[Seen]) -> None:
     left = sum(one.left for one in seen)
-    assert abs(left - TRIALS / 2) < 4 * math.sqrt(TRIALS / 4)
+    assert abs(left - TRIALS / 2) < 5 * math.sqrt(TRIALS / 4)
 
 
-def leaking(one: Seen, hint: str, much: float) -> Seen:
-    """As if side 0 had more of it when it is v1's, and less when it is not."""
+def leaking(seen: list[Seen], hint: str) -> list[Seen]:
+    """As if side 0 had more of it when it is v1's, and less when it is not: by more than it has otherwise."""
+    much = 1 + 3 * max(abs(one.hints[hint]) for one in seen)
+    return [_leaking(one, hint, much) for one in seen]
+
+
+def _leaking(one: Seen, hint: str, much: float) -> Seen:
     side = one.sides[0] | {hint: one.sides[0][hint] + (much if one.left == 1 else -much)}
     return replace(one, sides=(side, one.sides[1]))
 
 
-@pytest.mark.parametrize(("hint", "much"), [("chunks", 1), ("bytes", 3), ("last", 0.05)])
-def test_the_guesser_would_see_a_leak(seen: list[Seen], hint: str, much: float) -> None:
-    leaks = [leaking(one, hint, much) for one in seen]
+@pytest.mark.parametrize("hint", ["chunks", "bytes", "last"])
+def test_the_guesser_would_see_a_leak(seen: list[Seen], hint: str) -> None:
+    leaks = leaking(seen, hint)
     assert accuracy(leaks, hint) > 0.9 and accuracy_of_all(leaks) > 0.9
 
 

@@ -30,6 +30,9 @@ from tests.serve.test_chat import chat
 
 pytestmark = pytest.mark.engine
 
+# More than any machine takes where nobody is waited for.
+DRAIN_TIMEOUT_S = 240
+
 
 OF_HALF_THE_WIDTH = """
 import sys, torch
@@ -95,7 +98,7 @@ def store_and_process(
     store, secrets = make_home(home, policy_folders)
     settings = load_settings(home=home, engine={"slots": 1})
     launcher = LauncherProcess(settings)
-    process = Process(settings, secrets["operate"])
+    process = Process(settings, secrets["operate"], TANDEM_SERVE__DRAIN_TIMEOUT_S=str(DRAIN_TIMEOUT_S))
     try:
         process.wait_until_ready(300)
         yield store, process, launcher
@@ -133,7 +136,7 @@ def engine_pid(process: Process) -> int:
 
 def end(process: Process) -> None:
     process.process.send_signal(signal.SIGTERM)
-    process.process.wait(timeout=30)
+    process.process.wait(timeout=60)
 
 
 def restart(process: Process) -> None:
@@ -159,6 +162,8 @@ def test_weights_change_in_place_and_nobody_fails(process: Process, store: Store
     for thread in threads:
         thread.start()
     try:
+        while not ids:
+            time.sleep(0.01)
         for version in ("v1", "v2", "v0"):
             answer = promote(process, version)
             assert (answer.status_code, answer.json()["version"]) == (200, version)
@@ -227,7 +232,7 @@ def test_sigterm_lets_replies_in_flight_end(process: Process, store: Store) -> N
         request_id = answer.headers["x-request-id"]
     assert rest[-1] == "data: [DONE]"
     # uvicorn ends by the signal that it was sent, once it is done.
-    assert process.process.wait(timeout=30) in (0, -signal.SIGTERM)
+    assert process.process.wait(timeout=60) in (0, -signal.SIGTERM)
     (row,) = store.read(lambda session: session.query(Sample).filter(Sample.request_id == request_id).all())
     assert row.status == "complete" and len(row.token_ids) == 200
 
@@ -273,11 +278,9 @@ def test_sigterm_ends_who_follows_an_iteration(process: Process) -> None:
         with client.stream("GET", f"/v1/iterations/{iteration_id}/events") as events:
             lines = events.iter_lines()
             next(lines)
-            began = time.monotonic()
             process.process.send_signal(signal.SIGTERM)
             list(lines)
-    process.process.wait(timeout=30)
-    assert time.monotonic() - began < process.settings.serve.drain_timeout_s / 2
+    process.process.wait(timeout=DRAIN_TIMEOUT_S / 2)
 
 
 def test_after_a_kill_it_takes_the_living_engine_over(process: Process) -> None:
@@ -285,7 +288,7 @@ def test_after_a_kill_it_takes_the_living_engine_over(process: Process) -> None:
     process.process.kill()
     process.process.wait()
     process.start()
-    process.wait_until_ready(60)
+    process.wait_until_ready(120)
     assert engine_pid(process) == before
 
 

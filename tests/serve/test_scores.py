@@ -98,14 +98,14 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tandem]:
         yield Tandem(settings, store, server.url, secrets, server.app)
     finally:
         scorer.terminate()
-        scorer.wait(timeout=30)
+        scorer.wait(timeout=60)
         server.stop()
         store.close()
 
 
 def start_scorer(run_dir: Path, environment: dict[str, str]) -> "subprocess.Popen[bytes]":
     scorer = subprocess.Popen([sys.executable, "-m", "learner.scorer"], cwd=ROOT, env=environment)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not scorer_socket(run_dir).exists():
         assert scorer.poll() is None and time.monotonic() < deadline
         time.sleep(0.1)

@@ -61,7 +61,7 @@ def guarded(tandem: Tandem) -> Iterator[Tandem]:
     tandem.store.write(note)
     scorer_socket(tandem.settings.run_dir).unlink(missing_ok=True)
     scorer = subprocess.Popen([sys.executable, "-m", "learner.scorer"], cwd=ROOT, env=environment)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not scorer_socket(tandem.settings.run_dir).exists():
         assert scorer.poll() is None and time.monotonic() < deadline
         time.sleep(0.1)
@@ -73,7 +73,7 @@ def guarded(tandem: Tandem) -> Iterator[Tandem]:
     tandem.gateway.strange_prompts = before
     promote(tandem, "v0")
     scorer.terminate()
-    scorer.wait(timeout=30)
+    scorer.wait(timeout=60)
     scorer_socket(tandem.settings.run_dir).unlink(missing_ok=True)
 
 

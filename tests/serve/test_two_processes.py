@@ -17,7 +17,7 @@ from feedback.errors import EngineUnavailable
 from serve.engine.client import EngineClient, EngineLost
 from serve.engine.door import OTHER_WEIGHTS
 from serve.engine.slots import engine_socket
-from tests.serve.conftest import Tandem, wait_until_ready
+from tests.serve.conftest import READY_TIMEOUT_S, Tandem, wait_until_ready
 from tests.serve.test_chat import chat, sample_of
 from tests.serve.test_process import Process
 from tests.serve.test_swap import engine_pid, promote
@@ -37,7 +37,7 @@ def other(tandem: Tandem) -> Iterator[Process]:
     before = [engine_pid(tandem, slot) for slot in range(2)]
     process = Process(tandem.settings, tandem.secrets["operate"], slots=2)
     try:
-        process.wait_until_ready(60)
+        process.wait_until_ready(READY_TIMEOUT_S)
         assert [engine_pid(tandem, slot) for slot in range(2)] == before
         yield process
     finally:
@@ -93,9 +93,10 @@ def test_what_one_promotes_the_other_follows_and_no_reply_is_misattributed(
     try:
         for version in ("v2", "v0", "v1", "v2", "v0"):
             assert promote(tandem, version).status_code == 200
-            deadline = time.monotonic() + 10
-            while fingerprint(other) != version:
+            deadline = time.monotonic() + 60
+            while not seen or seen[-1][0] != version:
                 assert time.monotonic() < deadline, "the other process did not follow"
+                time.sleep(0.01)
     finally:
         stopping.set()
         for thread in threads:
@@ -120,7 +121,7 @@ def test_two_promotions_at_once_are_one_after_the_other_or_refused(tandem: Tande
         (serving,) = [
             policy["version"] for policy in client.get("/v1/policies").json()["data"] if policy["state"] == "serving"
         ]
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while fingerprint(other) != serving:
         assert time.monotonic() < deadline
 
@@ -131,7 +132,7 @@ def test_a_dead_engine_is_started_by_one_of_them(tandem: Tandem, other: Process)
 
     before, count = engine_pid(tandem, 1), started()
     os.kill(before, signal.SIGKILL)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + READY_TIMEOUT_S
     while engine_pid(tandem, 1) == before:
         assert time.monotonic() < deadline
         time.sleep(0.1)
@@ -164,7 +165,7 @@ def test_one_that_starts_in_the_midst_of_a_promotion_leaves_the_engine_to_it(tan
         os.kill(before, signal.SIGSTOP)
         try:
             promoting = pool.submit(promote, tandem, "v2")
-            deadline = time.monotonic() + 60
+            deadline = time.monotonic() + 120
             while not spare.being_changed:
                 assert time.monotonic() < deadline
                 time.sleep(0.02)
@@ -176,9 +177,9 @@ def test_one_that_starts_in_the_midst_of_a_promotion_leaves_the_engine_to_it(tan
         finally:
             os.kill(before, signal.SIGCONT)
         assert promoting.result().status_code == 200
-    other.wait_until_ready(60)
+    other.wait_until_ready(READY_TIMEOUT_S)
     while fingerprint(other) != "v2" or ready_engines(other) < 2:
-        assert time.monotonic() < deadline + 60
+        assert time.monotonic() < deadline + READY_TIMEOUT_S
         time.sleep(0.2)
     assert engine_pid(tandem, spare.index) == before
 
@@ -217,5 +218,5 @@ async def test_an_engine_lets_in_only_what_is_meant_for_its_weights(tandem: Tand
     assert (await long.wait_for_end()).endswith(b"data: [DONE]\n\n")
     # Nor is it paused when the long one ends, after whoever wanted that has given up.
     last = await client.chat(body | {"max_tokens": 2}, "last", weights=held)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await last.wait_for_end()

@@ -31,7 +31,8 @@ class Server:
         self.chats: list[Prompt] = []
         self.seeds: list[int | None] = []
         self.url = ""
-        self._rng = random.Random(0)
+        # By prompt, since who is asked first is a matter of chance.
+        self._rngs: dict[str, random.Random] = {}
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Send) -> None:
         if scope["type"] != "http":
@@ -55,9 +56,8 @@ class Server:
         assert prompt is not None
         self.seeds.append(request.get("seed"))
         refuses = request["model"] == "tandem@v1" and prompt.harmful
-        replies = [
-            "I will not help with that." if refuses else reply_to(prompt, self._rng) for _ in range(request["n"])
-        ]
+        rng = self._rngs.setdefault(prompt.text, random.Random(prompt.text))
+        replies = ["I will not help with that." if refuses else reply_to(prompt, rng) for _ in range(request["n"])]
         answer: dict[str, Any] = {
             "choices": [
                 {"index": n, "message": {"role": "assistant", "content": reply}}
