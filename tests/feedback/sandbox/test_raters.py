@@ -3,6 +3,7 @@
 import math
 import random
 from collections import Counter
+from functools import cache
 
 import pytest
 
@@ -12,6 +13,7 @@ from feedback.sandbox.raters import Judgement, Rater, draw_objective, raters, vo
 from feedback.sandbox.world import Prompt, find_text, training_prompts
 
 
+@cache
 def _simulated(count: int, seed: int) -> list[tuple[float, Prompt, Judgement]]:
     """Votes on mixed replies, each with the true difference in worth."""
     rng = random.Random(seed)
