@@ -219,8 +219,8 @@ class Comparison(Base):
     `disagreement`, from 0 to 1, says how much the preference models differ about the pair, or where there is one, how
     unsure it is; 1 until they have seen it.
     `draw` is a random number from 0 to 1, by which pairs are drawn uniformly. `repeat_of` is the pair that this one
-    shows again, with its sides swapped, to raters who judged that one. `is_open` is false for such a repeat, and for a
-    pair whose texts were erased: neither is handed out as one that wants votes.
+    shows again, with its sides swapped, to raters who judged that one. `is_open` is false for such a repeat, for a pair
+    of twice the same reply and for one whose texts were erased: none is handed out as one that wants votes.
     """
 
     __tablename__ = "comparisons"

@@ -33,11 +33,11 @@ def note_disagreement(
     pairs: int,
 ) -> dict[str, Any]:
     """Ask the model about up to `pairs` open comparisons and record what it is least sure of, under the learner lease
-    of `epoch`. Pairs with a reply that has no text teach it nothing, and are handed out last. Returns how many it was
-    asked about, by which measure, and the mean. Raises LeaseLost.
+    of `epoch`. Pairs with a reply that has no text, or with twice the same, teach it nothing and are handed out last.
+    Returns how many it was asked about, by which measure, and the mean. Raises LeaseLost.
     """
     wanted = store.read(comparisons.unjudged, votes_wanted=votes_wanted, limit=pairs)
-    asked = [one for one in wanted if one.can_be_read]
+    asked = [one for one in wanted if one.can_be_read and one.replies[0] != one.replies[1]]
     found = dict(zip((one.id for one in asked), disagreements(model, start, asked, settings), strict=True))
     store.write(_write, epoch, {one.id: 0.0 for one in wanted} | found)
     return {

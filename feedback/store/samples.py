@@ -88,7 +88,8 @@ def add_comparison(session: Session, comparison: Comparison, samples: tuple[Samp
 def compare(
     samples: tuple[Sample, Sample], *, key_id: str, tranche: str, comparison_id: str | None = None
 ) -> Comparison:
-    """A comparison of two samples, in the order in which they were shown. Not yet recorded."""
+    """A comparison of two samples, in the order in which they were shown. Not yet recorded. One of twice the same reply
+    asks nobody for a vote."""
     return Comparison(
         id=comparison_id or new_id("cmp"),
         key_id=key_id,
@@ -101,6 +102,7 @@ def compare(
         origin=None,
         origin_digest=None,
         votes_counted=0,
+        is_open=(samples[0].text, samples[0].message) != (samples[1].text, samples[1].message),
         created_at=samples[0].created_at,
     )
 

@@ -52,6 +52,15 @@ def test_pages_hold_own_and_imported_pairs_in_one_order(store: Store) -> None:
     assert store.read(comparisons.list_all, **ANN, limit=1, after=made[4], order="asc")[1]
 
 
+def test_twice_the_same_reply_asks_nobody_for_a_vote_and_takes_one(store: Store) -> None:
+    same = add_comparison(store, sample("5"), sample("5", version=1))
+    call = {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "add", "arguments": "{}"}}]}
+    other = add_comparison(store, sample("", message=call), sample("", message=call | {"tool_calls": []}))
+    assert ids(store.read(open_for, **QUERY, limit=10)[0]) == [other]
+    store.write(votes.put, same, judgement("tie"), **ANN)
+    assert count_all(store) == 1
+
+
 def test_what_others_said_of_a_pair_neither_closes_nor_reveals_it(store: Store) -> None:
     pair = add_comparison(store)
     bob = ANN | {"rater": "bob"}
