@@ -34,6 +34,10 @@ OF_PYDANTIC = re.compile(r"\d+ validation errors?:")
 # One of the problems that pydantic found, as vLLM says it: a dictionary of Python's, which may be cut at its end.
 FOUND = re.compile(r"""'loc': '(?:body\.)?([^']*)', 'msg': ('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")""")
 
+# A `response_format` is held against a structural tag, too, which was not meant where its type is another one.
+NOT_A_TAG = "'response_format.type': Input should be 'structural_tag'"
+OF_A_TAG = {NOT_A_TAG, *(f"'response_format.{field}': Field required" for field in ("format", "structures", "triggers"))}
+
 
 def check(error: dict[str, Any], form: str | None) -> None:
     """What an engine says in an answer of 5xx, or as an event of a stream. `form` is the field by which the reply is to
@@ -64,7 +68,9 @@ def refusal(status: int, error: dict[str, Any], form: str | None) -> EngineRefus
         return PromptTooLong(message)
     if OF_PYDANTIC.match(message) and (found := FOUND.findall(message)):
         # Of a field that may be one thing or another it finds the same of each.
-        message = "; ".join(dict.fromkeys(f"'{field}': {ast.literal_eval(what)}" for field, what in found))
+        problems = dict.fromkeys(f"'{field}': {ast.literal_eval(what)}" for field, what in found)
+        left_out = OF_A_TAG if NOT_A_TAG in problems else ()
+        message = "; ".join(problem for problem in problems if problem not in left_out)
     if NO_PARSER in message:
         return EngineRefused(NO_CALLS, status=400, param="tools")
     if message == NO_TRIGGERS:

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
 from feedback.errors import NotAllowed
 from feedback.schema import VERSION, Vote, VoteRevision, version_number
@@ -41,7 +41,7 @@ class VoteBody(BaseModel):
 
     objective: Objective
     preferred: Annotated[Literal[0, 1, "tie", "both_bad"], BeforeValidator(_no_flag)]
-    strength: int | None = Field(None, ge=1, le=4)
+    strength: int | None = Field(None, ge=1, le=4, validate_default=True)
     reason: str | None = Field(None, max_length=MAX_TEXT)
     ideal: str | None = Field(None, max_length=MAX_TEXT)
     success: int | None = Field(None, ge=0, le=4)
@@ -49,11 +49,12 @@ class VoteBody(BaseModel):
     left: OneSide | None = None
     rater: str = Field("", max_length=200)
 
-    @model_validator(mode="after")
-    def _strength_of_a_preference(self) -> "VoteBody":
-        if self.preferred in (0, 1) and self.strength is None:
-            raise ValueError("strength is needed when one reply is preferred")
-        return self
+    @field_validator("strength")
+    @classmethod
+    def _strength_of_a_preference(cls, strength: int | None, others: ValidationInfo) -> int | None:
+        if strength is None and others.data.get("preferred") in (0, 1):
+            raise ValueError("needed when one reply is preferred")
+        return strength
 
 
 class VoteAccepted(BaseModel):

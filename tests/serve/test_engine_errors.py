@@ -31,6 +31,19 @@ def test_what_pydantic_found_is_told_in_words() -> None:
     assert refused.param == "stop"
 
 
+def test_of_a_form_only_what_was_meant_is_told() -> None:
+    """vLLM tries a structural tag in its place, and says what that lacks."""
+    missing = [("format", "Field required"), ("structures", "Field required"), ("triggers", "Field required")]
+    of_a_tag = [("type", "Input should be 'structural_tag'"), *missing]
+    lines = [
+        f"  {{'type': 'x', 'loc': 'body.response_format.{field}', 'msg': {what!r}, 'input': 1}}"
+        for field, what in [("json_schema.name", "Field required"), *of_a_tag]
+    ]
+    found = "\n".join(["5 validation errors:", *lines])
+    refused = refusal(400, {"message": found, "param": None}, "response_format")
+    assert refused.message == "'response_format.json_schema.name': Field required"
+
+
 def test_a_text_that_looks_as_if_pydantic_had_found_it_is_left_as_it_is() -> None:
     """What is asked stands in some refusals, word by word."""
     said = r"Invalid grammar specification: 'loc': 'x', 'msg': '\x'"

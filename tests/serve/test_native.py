@@ -242,6 +242,14 @@ def test_a_vote_that_cannot_be(quiet: Tandem, change: dict[str, Any]) -> None:
         answer = client.put(f"/v1/comparisons/{comparison_id}/vote", json=body)
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
     assert "Value error" not in answer.json()["detail"]
+    assert answer.json()["param"] == next(iter(change))
+
+
+def test_a_preference_without_its_strength_names_the_field(quiet: Tandem) -> None:
+    comparison_id = add_comparison(quiet.store, key_id="import")
+    with quiet.client("vote") as client:
+        answer = client.put(f"/v1/comparisons/{comparison_id}/vote", json={"objective": "helpful", "preferred": 1})
+    assert (answer.status_code, answer.json()["param"]) == (422, "strength")
 
 
 def test_anothers_comparison_and_vote_are_not_found(quiet: Tandem) -> None:
