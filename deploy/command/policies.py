@@ -43,19 +43,72 @@ def list_policies(json: Json = False, home: Home = None, url: Url = None, key: A
 
 
 @app.command("show")
-def show(version: Version, json: Json = False, home: Home = None, url: Url = None, key: ApiKey = None) -> None:
-    """Show where a version comes from and what speaks for it."""
+def show(
+    version: Version,
+    everything: Annotated[bool, typer.Option("--all", help="All evidence and settings, too.")] = False,
+    json: Json = False,
+    home: Home = None,
+    url: Url = None,
+    key: ApiKey = None,
+) -> None:
+    """Show where a version comes from, what the gate says of it, and what can be done with it."""
     from deploy.command.api import open_api
-    from deploy.command.output import print_json
+    from deploy.command.output import print_json, say
 
     with open_api(home, url, key) as api:
         policy = api.get(f"/v1/policies/{version}")
     if json:
         print_json(policy)
+        return
+    long = {name: policy.pop(name) for name in ("evidence", "settings")}
+    gate = policy.pop("gate")
+    print("\n".join(outline(policy | (long if everything else {}))))
+    print_gate(gate)
+    for line in next_steps(policy, gate):
+        say(line)
+
+
+def print_gate(gate: dict[str, Any]) -> None:
+    """Each rule with its figure; what stops nothing is called advice."""
+    from deploy.command.output import print_table
+
+    rows = []
+    for rule in gate["rules"]:
+        interval = " to ".join(f"{end:.3f}" for end in rule["interval"]) if rule["interval"] else None
+        figures = (None if rule[name] is None else f"{rule[name]:.3f}" for name in ("value", "bound"))
+        verdict = rule["verdict"].replace("_", " ")
+        rows.append(
+            (rule["rule"], verdict if rule["blocks"] else f"{verdict} (advice)", *figures, interval, rule["note"])
+        )
+    if rows:
+        print()
+        print_table(("GATE", "VERDICT", "FIGURE", "BOUND", "INTERVAL", "NOTE"), rows)
+
+
+def next_steps(policy: dict[str, Any], gate: dict[str, Any]) -> list[str]:
+    """What an operator may do with a version now."""
+    version, rules = policy["version"], gate["rules"]
+    lines = []
+    if policy["state"] == "serving":
+        # Before the start there was nothing.
+        if policy["parent"]:
+            lines.append('It serves; `tandem policies rollback --reason "..."` goes back to what served before.')
+    elif gate["passes"]:
+        lines.append(f'It may be promoted: `tandem policies promote {version} --reason "..."`.')
     else:
-        # The evidence before the many settings.
-        settings = policy.pop("settings")
-        print("\n".join(outline(policy | {"settings": settings})))
+        found = [rule["rule"] for rule in rules if rule["blocks"] and rule["verdict"] == "fail"]
+        lines.append(
+            f"The gate refuses it: {', '.join(found) or 'not enough was measured'}. More votes and another iteration may"
+            f' do better; `tandem policies promote {version} --force --reason "..."` overrules it, and both are kept.'
+        )
+    if policy["state"] != "serving" and any(rule["verdict"] == "not_measured" for rule in rules):
+        lines.append(
+            f"`tandem evaluate {version}` measures what it can; live votes come in when it is the challenger (the page"
+            " Operate, or PUT /v1/traffic)."
+        )
+    if rules:
+        lines.append(f"`--all` prints all evidence; `tandem report {version}` draws it.")
+    return lines
 
 
 @app.command("votes")

@@ -36,7 +36,10 @@ FOUND = re.compile(r"""'loc': '(?:body\.)?([^']*)', 'msg': ('(?:[^'\\]|\\.)*'|"(
 
 # A `response_format` is held against a structural tag, too, which was not meant where its type is another one.
 NOT_A_TAG = "'response_format.type': Input should be 'structural_tag'"
-OF_A_TAG = {NOT_A_TAG, *(f"'response_format.{field}': Field required" for field in ("format", "structures", "triggers"))}
+OF_A_TAG = {
+    NOT_A_TAG,
+    *(f"'response_format.{field}': Field required" for field in ("format", "structures", "triggers")),
+}
 
 
 def check(error: dict[str, Any], form: str | None) -> None:

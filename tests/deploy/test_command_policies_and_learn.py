@@ -16,6 +16,7 @@ import pytest
 from feedback.store import Store, iterations, keys, policies, raters, votes
 from tests.deploy.api_process import api_process, running_at
 from tests.deploy.command_line import Tandem, in_process, start
+from tests.deploy.homes import add_version
 from tests.feedback.record import add_comparison, judgement, sample
 
 
@@ -53,7 +54,10 @@ def test_versions_are_listed_and_shown(tandem: Tandem) -> None:
     assert heading.split()[:3] == ["VERSION", "STATE", "LOADED"]
     assert row.split()[:3] == ["v0", "serving", "no"]
     assert json.loads(tandem("policies", "show", "v0", "--json").out)["digest"] == "0" * 64
-    assert "settings:\n  steps: 12\n" in tandem("policies", "show", "v0").out
+    shown = tandem("policies", "show", "v0")
+    assert shown.out.startswith("version: v0\n") and "settings" not in shown.out
+    assert shown.err == "", "the start was not trained and has nothing before it"
+    assert "settings:\n  steps: 12\n" in tandem("policies", "show", "v0", "--all").out
 
 
 def test_votes_are_found_and_written_out_by_the_same_words(tandem: Tandem, store: Store, tmp_path: Path) -> None:
@@ -227,3 +231,18 @@ def wait_until(condition: Callable[[], bool], timeout_s: float = 60.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it did not come about in time"
         time.sleep(0.05)
+
+
+def test_a_version_is_shown_with_what_the_gate_says_and_what_can_be_done(
+    tandem: Tandem, store: Store, home: Path
+) -> None:
+    add_version(store, home, 1)
+    bad = {"win_rate": {"value": 0.2, "interval": [0.1, 0.3], "count": 60}}
+    store.write(policies.evaluated_again, 1, bad, actor="test")
+    shown = tandem("policies", "show", "v1")
+    (rule,) = [line for line in shown.out.splitlines() if line.startswith("win_rate_upper >= 0.5")]
+    assert rule.split()[3:] == ["fail", "0.300", "0.500", "0.100", "to", "0.300", "-"]
+    assert "The gate refuses it: win_rate_upper >= 0.5" in shown.err and "--force" in shown.err
+    assert "`tandem evaluate v1`" in shown.err
+    refused = tandem("policies", "promote", "v1")
+    assert refused.exit_code == 1 and "win_rate_upper >= 0.5" in refused.err
