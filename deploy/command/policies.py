@@ -98,8 +98,8 @@ def next_steps(policy: dict[str, Any], gate: dict[str, Any]) -> list[str]:
     else:
         found = [rule["rule"] for rule in rules if rule["blocks"] and rule["verdict"] == "fail"]
         lines.append(
-            f"The gate refuses it: {', '.join(found) or 'not enough was measured'}. More votes and another iteration may"
-            f' do better; `tandem policies promote {version} --force --reason "..."` overrules it, and both are kept.'
+            f"The gate refuses it: {', '.join(found) or 'not enough was measured'}. More votes and another iteration"
+            f' may do better; `tandem policies promote {version} --force --reason "..."` overrules it, which is kept.'
         )
     if policy["state"] != "serving" and any(rule["verdict"] == "not_measured" for rule in rules):
         lines.append(

@@ -11,6 +11,7 @@ import pytest
 
 from feedback.store import keys
 from tests.deploy.command_line import start
+from tests.feedback.record import add_comparison, sample
 from tests.serve.conftest import Tandem
 from tests.serve.terminal import PATIENCE_S, at_terminal, run
 
@@ -31,9 +32,9 @@ def make(tandem: Tandem, key: str, *arguments: object) -> dict[str, int]:
 
 
 def asked(tandem: Tandem, key: str) -> Counter[str]:
-    """The last message of each pair that the key may see and wants a vote."""
+    """The last message of each pair that the key may see. Not all are open: some are of twice the same reply."""
     with tandem.client(headers={"authorization": f"Bearer {key}"}) as client:
-        page = client.get("/v1/comparisons", params={"status": "open", "limit": 100}).json()
+        page = client.get("/v1/comparisons", params={"status": "all", "limit": 100}).json()
     assert not page["has_more"]
     return Counter(pair["messages"][-1]["content"] for pair in page["data"])
 
@@ -102,10 +103,12 @@ def test_what_was_interrupted_goes_on(tandem: Tandem, key: str, tmp_path: Path) 
     assert asked(tandem, key) == dict.fromkeys(prompts, 1)
 
 
-def test_pairs_are_judged_at_a_terminal(tandem: Tandem, key: str, tmp_path: Path) -> None:
-    file = tmp_path / "prompts.txt"
-    file.write_text("What colour is grass?\nWhat colour is blood?\nWhat colour is coal?\n")
-    make(tandem, key, file)
+def test_pairs_are_judged_at_a_terminal(tandem: Tandem) -> None:
+    owner, key = tandem.store.write(keys.create, "vote")
+    for thing in ("grass", "blood", "coal"):
+        asked_for = [{"role": "user", "content": f"What colour is {thing}?"}]
+        sides = (sample(f"{thing} is {colour}.", messages=asked_for, key_id=owner.id) for colour in ("red", "black"))
+        add_comparison(tandem.store, *sides, key_id=owner.id)
     options = ("--objective", "harmless", "--rater", "ann", "--key", key)
     with at_terminal(tandem, "comparisons", "vote", *options) as terminal:
         terminal.wait_for("user: What colour is ")

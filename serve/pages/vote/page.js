@@ -56,6 +56,7 @@ class Voting {
 
   start() {
     this.queue = new Queue(this.objective);
+    this.skipped = 0;
     this.place.replaceChildren();
     this.question.replaceChildren(question(this.objective));
     this.today.read().catch(forgiveRefusal);
@@ -116,7 +117,10 @@ class Voting {
       texts: () => texts,
       onMark: (side) => pair.mark(side),
       onCast: (judgement) => this.cast(found, judgement),
-      onSkip: () => this.next(),
+      onSkip: () => {
+        this.skipped += 1;
+        this.next();
+      },
     });
     this.place.replaceChildren(conversation(found.messages), pair.node, this.ballot.node);
     this.ballot.node.focus({ preventScroll: true });
@@ -124,12 +128,13 @@ class Voting {
   }
 
   drawNone() {
-    this.place.replaceChildren(
-      element(
+    const { skipped } = this;
+    const those = skipped ? `What is left under “${this.objective}” you skipped: ${skipped} of them.` : null;
+    const notice = element(
         "div",
-        { class: "notice narrow" },
-        element("h2", {}, "No open pairs"),
-        element("p", {}, `Every pair that you may see has its votes under “${this.objective}”.`),
+        { class: "notice narrow", tabindex: "-1" },
+        element("h2", {}, skipped ? "No more pairs" : "No open pairs"),
+        element("p", {}, those ?? `Every pair that you may see has its votes under “${this.objective}”.`),
         element(
           "p",
           {},
@@ -142,9 +147,11 @@ class Voting {
           " chat.",
           this.objective === "harmless" && [" Or ", element("a", { href: RED_TEAM }, "attack the policy"), " yourself."],
         ),
-        element("button", { type: "button", onclick: () => this.start() }, "Look again"),
-      ),
+        element("button", { type: "button", onclick: () => this.start() }, skipped ? "See them again" : "Look again"),
     );
+    this.place.replaceChildren(notice);
+    // So that it is read out, and the next key is not one to a form that has gone.
+    notice.focus();
   }
 
   /** The next pair comes at once; the vote is stored meanwhile. */

@@ -126,11 +126,13 @@ def test_steps_outwards_tie_both_bad_and_skip(quiet: Tandem, pairs: dict[str, st
     press(page, "s")
     fourth = moved_on(page, skipped)
     press(page, "b")
-    expect(page.get_by_text("No open pairs")).to_be_visible()
+    told = page.get_by_text("No more pairs").locator("..")
+    expect(told).to_contain_text("you skipped: 1 of them")
+    expect(told).to_be_focused()
     last_vote(page, "Both are bad. A was v4")
     cast = {vote.comparison_id: (vote.preferred, vote.strength) for vote in votes(quiet)}
     assert cast == {pairs[first]: ("0", 4), pairs[second]: ("tie", None), pairs[fourth]: ("both_bad", None)}
-    page.get_by_role("button", name="Look again").click()
+    page.get_by_role("button", name="See them again").click()
     assert shown(page) == skipped
 
 
