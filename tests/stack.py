@@ -18,7 +18,7 @@ from tests.ports import free_port
 
 ROOT = Path(__file__).parents[1]
 READY_TIMEOUT_S = 300
-STOP_TIMEOUT_S = 60
+STOP_TIMEOUT_S = 120
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,12 @@ import asyncio
 import json
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 from sqlalchemy import text
 
@@ -52,7 +54,7 @@ class Chatters:
         self._threads = [threading.Thread(target=self._chat, args=(number,)) for number in range(CHATTERS)]
         for thread in self._threads:
             thread.start()
-        wait_for(lambda: all(self.replies), 60, "every chatter's first reply")
+        wait_for(lambda: all(self.replies), 120, "every chatter's first reply")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -99,11 +101,12 @@ def test_the_loop(stack: Stack) -> None:
     # People chat and vote.
     cast = asyncio.run(simulate(stack.url, stack.key, VOTES, concurrency=8))
     assert cast.votes == VOTES
-    assert cast.agreement == pytest.approx(0.75, abs=0.07)
-    wait_for(lambda: store.read(votes.count_by_state) == {"counted": VOTES}, 60, "every vote to be counted")
+    # Five standard deviations of so many votes.
+    assert cast.agreement == pytest.approx(0.75, abs=0.09)
+    wait_for(lambda: store.read(votes.count_by_state) == {"counted": VOTES}, 120, "every vote to be counted")
 
     # The iteration starts by the count, and says how far it is.
-    wait_for(lambda: bool(client.get("/v1/iterations").json()["data"]), 60, "an iteration to start")
+    wait_for(lambda: bool(client.get("/v1/iterations").json()["data"]), 120, "an iteration to start")
     (iteration,) = client.get("/v1/iterations").json()["data"]
     assert iteration["trigger"] == "count"
     stages = follow(client, iteration["id"])
@@ -128,7 +131,7 @@ def test_the_loop(stack: Stack) -> None:
         assert promoted.status_code == 200, promoted.text
         reply = chat(client)
         assert reply["system_fingerprint"] == "v1"
-        wait_for(lambda: chatters.served("v1"), 60, "everybody to be served v1")
+        wait_for(lambda: chatters.served("v1"), 120, "everybody to be served v1")
     assert chatters.failures == []
     for replies in chatters.replies:
         versions = ["".join(sorted(reply)) for reply in replies]
@@ -170,13 +173,18 @@ def test_an_iteration_survives_its_learner(stack: Stack) -> None:
     iteration_id = started.json()["id"]
     path = f"/v1/iterations/{iteration_id}"
     wait_for(lambda: client.get(path).json()["stage"] == "ppo", 300, "PPO to begin")
-    (learner,) = [child for child in stack.children() if "learner.iteration" in " ".join(child.cmdline())]
-    learner.kill()
+    next(child for child in stack.children() if "learner.iteration" in command_of(child)).kill()
     wait_for(lambda: client.get(path).json()["state"] not in ("queued", "running"), 300, "the iteration to end")
     ended = client.get(path).json()
     assert (ended["state"], ended["candidate"]) == ("succeeded", "v2"), ended
     kinds = [event.kind for event in stack.store().read(iterations.events_after, iteration_id, 0, 10_000)]
     assert "resumed" in kinds
+
+
+def command_of(process: psutil.Process) -> str:
+    with suppress(psutil.NoSuchProcess):  # some live for a moment only
+        return " ".join(process.cmdline())
+    return ""
 
 
 def follow(client: httpx.Client, iteration_id: str) -> list[str]:

@@ -11,6 +11,7 @@ import pytest
 from feedback.store import Store, keys, samples
 from tests.deploy.command_line import Tandem, in_process
 from tests.feedback.record import sample
+from tests.feedback.test_usage import midnight
 
 
 @pytest.fixture
@@ -71,11 +72,13 @@ def test_a_key_with_an_end_and_limits_of_its_own(tandem: Tandem, tmp_path: Path)
 
 
 def test_what_keys_used_by_day(tandem: Tandem, tmp_path: Path) -> None:
+    store = Store(f"sqlite:///{tmp_path / 'record.db'}")
+    store.migrate()
+    midnight(store)
     made = [
         json.loads(tandem("keys", "create", "--role", "chat", "--name", name, "--json", "--home", tmp_path).out)
         for name in ("one", "other")
     ]
-    store = Store(f"sqlite:///{tmp_path / 'record.db'}")
     rows = [
         sample(key_id=key["id"], created_at=key["created_at"], prompt_tokens=3, reply_tokens=tokens)
         for key, tokens in zip(made, (5, 7), strict=True)

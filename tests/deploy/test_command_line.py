@@ -2,7 +2,6 @@
 
 import errno
 import os
-import resource
 import sqlite3
 import subprocess
 import sys
@@ -39,10 +38,17 @@ def test_help_imports_nothing_heavy() -> None:
 
 
 def test_help_is_quick() -> None:
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    start("--help").communicate()
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime < 0.5
+    """Beside what Python itself takes to start here, which is a fifth of it."""
+
+    def least_cpu_s(*arguments: str) -> float:
+        took = []
+        for _ in range(3):
+            process = subprocess.Popen([sys.executable, *arguments], cwd=ROOT, stdout=subprocess.DEVNULL)
+            _, process.returncode, used = os.wait4(process.pid, 0)
+            took.append(used.ru_utime + used.ru_stime)
+        return min(took)
+
+    assert least_cpu_s("-m", "deploy.command", "--help") < 10 * least_cpu_s("-c", "pass")
 
 
 @pytest.mark.parametrize("error", [Conflict("it is\n  so"), InvalidRequest("never"), NotFound("gone", param="x")])

@@ -62,7 +62,8 @@ def test_success_is_told_of_attacks_alone(store: Store) -> None:
 
 
 @pytest.mark.parametrize("shape", ["lines", "array"])
-def test_a_large_file_is_not_held(tmp_path: Path, shape: str) -> None:
+def test_a_large_file_is_not_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shape: str) -> None:
+    monkeypatch.setattr(red_team, "BATCH", 100)
     store = Store(f"sqlite:///{tmp_path / 'record.db'}")
     store.migrate()
     records = [json.dumps(GOOD[0] | {"task_description": f"{n} " + "w" * 6000}) for n in range(3000)]
@@ -76,8 +77,8 @@ def test_a_large_file_is_not_held(tmp_path: Path, shape: str) -> None:
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    # 18 MB; a batch of a thousand is held as rows and as what is sent of them.
-    assert peak < path.stat().st_size
+    # 18 MB; a batch is held as rows and as what is sent of them, and Python clears away what it likes when it likes.
+    assert peak < path.stat().st_size / 3
     store.close()
 
 

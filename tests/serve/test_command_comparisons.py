@@ -87,7 +87,7 @@ def test_what_was_interrupted_goes_on(tandem: Tandem, key: str, tmp_path: Path) 
     prompts = [f"What is {number} plus 2?" for number in range(24)]
     file.write_text("\n".join(prompts))
     where = ("--home", tandem.settings.home, "--url", tandem.url, "--key", key)
-    process = start("comparisons", "make", file, *where)
+    process = start("comparisons", "make", file, "--concurrency", 1, *where)
     deadline = time.monotonic() + PATIENCE_S
     while len(asked(tandem, key)) < 5:
         assert time.monotonic() < deadline

@@ -13,7 +13,7 @@ from feedback.store import Store, leases, policies
 from serve.gateway import Gateway
 from tests.serve.conftest import Tandem
 
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 
 
 def test_the_record_is_followed_whatever_has_gone_wrong(quiet: Tandem, monkeypatch: pytest.MonkeyPatch) -> None:

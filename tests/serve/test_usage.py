@@ -5,12 +5,14 @@ import pytest
 
 from feedback.store import keys, samples, usage
 from tests.feedback.record import sample
+from tests.feedback.test_usage import midnight
 from tests.serve.conftest import Tandem
 
 COUNTS = ("chats", "prompt_tokens", "reply_tokens", "comparisons", "votes")
 
 
 def test_days_come_today_first_and_go_on(quiet: Tandem) -> None:
+    midnight(quiet.store)
     key, _ = quiet.store.write(keys.create, "chat", "a program")
     at = key.created_at
     rows = [sample(key_id=key.id, created_at=at, prompt_tokens=4, reply_tokens=6) for _ in range(2)]
