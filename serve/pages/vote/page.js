@@ -129,25 +129,27 @@ class Voting {
 
   drawNone() {
     const { skipped } = this;
-    const those = skipped ? `What is left under “${this.objective}” you skipped: ${skipped} of them.` : null;
+    const why = skipped
+      ? `What is left under “${this.objective}” you skipped: ${skipped} of them.`
+      : `Every pair that you may see has its votes under “${this.objective}”.`;
     const notice = element(
-        "div",
-        { class: "notice narrow", tabindex: "-1" },
-        element("h2", {}, skipped ? "No more pairs" : "No open pairs"),
-        element("p", {}, those ?? `Every pair that you may see has its votes under “${this.objective}”.`),
-        element(
-          "p",
-          {},
-          "New ones come from chats with two replies: ",
-          element("a", { href: "/", onclick: () => keep(COMPARE_STORED, "always") }, "chat"),
-          " with “Always two replies”, have ",
-          element("code", {}, "tandem comparisons make"),
-          " ask for replies to prompts of yours, or ",
-          element("code", {}, "tandem simulate"),
-          " chat.",
-          this.objective === "harmless" && [" Or ", element("a", { href: RED_TEAM }, "attack the policy"), " yourself."],
-        ),
-        element("button", { type: "button", onclick: () => this.start() }, skipped ? "See them again" : "Look again"),
+      "div",
+      { class: "notice narrow", tabindex: "-1" },
+      element("h2", {}, skipped ? "No more pairs" : "No open pairs"),
+      element("p", {}, why),
+      element(
+        "p",
+        {},
+        "New ones come from chats with two replies: ",
+        element("a", { href: "/", onclick: () => keep(COMPARE_STORED, "always") }, "chat"),
+        " with “Always two replies”, have ",
+        element("code", {}, "tandem comparisons make"),
+        " ask for replies to prompts of yours, or ",
+        element("code", {}, "tandem simulate"),
+        " chat.",
+        this.objective === "harmless" && [" Or ", element("a", { href: RED_TEAM }, "attack the policy"), " yourself."],
+      ),
+      element("button", { type: "button", onclick: () => this.start() }, skipped ? "See them again" : "Look again"),
     );
     this.place.replaceChildren(notice);
     // So that it is read out, and the next key is not one to a form that has gone.
