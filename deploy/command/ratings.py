@@ -38,6 +38,9 @@ def ratings(json: Json = False, home: Home = None) -> None:
             (objective, version_name(one.version), *said(one), *said(beside.get(one.version)), one.votes)
             for one in rated
         ]
+    if not rows:
+        say("There is nothing to rate yet: it takes votes on pairs of two versions, such as after a promotion.")
+        return
     print_table(("OBJECTIVE", "VERSION", "ELO", "INTERVAL", "AS LONG", "INTERVAL", "VOTES"), rows)
     for objective, found in controlled.items():
         if found.twice_as_long is not None and found.interval is not None:

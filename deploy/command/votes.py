@@ -114,7 +114,8 @@ def export(
     """Write every vote that counts as a pair, one JSON object a line; or those that are asked for.
 
     What a format cannot say (a tie, for instance) is left out, and counted on stderr. With --json that
-    account goes to stdout, so the pairs need a FILE.
+    account goes to stdout, so the pairs need a FILE. No line says under which objective its vote was: --objective
+    writes those of one.
     """
     from deploy.command.output import print_json, say
     from deploy.command.record import open_record
