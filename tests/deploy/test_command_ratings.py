@@ -16,12 +16,13 @@ def test_ratings_are_shown_as_they_are_and_controlled_for_length(
 ) -> None:
     store = Store(f"sqlite:///{tmp_path / 'record.db'}")
     store.migrate()
+    tandem = in_process(capfd)
+    assert tandem("ratings", "--home", tmp_path).err.startswith("There is nothing to rate yet")
     for left, right in (("a long reply", "short"), ("as long", "so long")):
         pair = add_comparison(store, sample(left), sample(right, version=1))
         store.write(votes.put, pair, judgement(), key_id="key_a", sees_all=True, rater="ann")
     count_all(store)
     store.close()
-    tandem = in_process(capfd)
     said = json.loads(tandem("ratings", "--json", "--home", tmp_path).out)
     assert [one["version"] for one in said["helpful"]["ratings"]] == ["v0", "v1"]
     controlled = said["helpful"]["length_controlled"]
