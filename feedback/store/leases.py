@@ -90,6 +90,11 @@ def holder(session: Session, name: str) -> str | None:
     return lease.holder if lease is not None and _runs(lease, now(session)) else None
 
 
+def epoch(session: Session, name: str) -> int:
+    """Of its last holder, whether that holds it or not; 0 where nobody ever has."""
+    return session.scalars(select(Lease.epoch).where(Lease.name == name)).one_or_none() or 0
+
+
 def _runs(lease: Lease, at: float) -> bool:
     # One that ends later than a fresh one would was taken before the clock was turned back: its holder, if it lives,
     # renews it by the new clock.

@@ -28,7 +28,7 @@ class Fence:
 
     def __init__(self, record: Record, name: str = leases.ENGINES, *, in_passing: bool = False) -> None:
         self._record = record
-        self._name = name
+        self.name = name
         self._in_passing = in_passing
         self._holder = new_id(PASSING if in_passing else "api")
 
@@ -38,13 +38,13 @@ class Fence:
 
         Raises Conflict while another process holds it.
         """
-        epoch = await self._record.write(leases.acquire, self._name, self._holder, TTL_S)
+        epoch = await self._record.write(leases.acquire, self.name, self._holder, TTL_S)
         while epoch is None:
-            holder = await self._record.read(leases.holder, self._name)
+            holder = await self._record.read(leases.holder, self.name)
             if self._in_passing or (holder is not None and not holder.startswith(PASSING)):
                 raise Conflict("another process is changing what the engines hold; wait until it has ended")
             await asyncio.sleep(PASSING_INTERVAL_S)
-            epoch = await self._record.write(leases.acquire, self._name, self._holder, TTL_S)
+            epoch = await self._record.write(leases.acquire, self.name, self._holder, TTL_S)
         renewing = asyncio.create_task(self._renew(epoch))
         try:
             yield epoch
@@ -54,19 +54,19 @@ class Fence:
 
     async def _let_go(self, epoch: int) -> None:
         try:
-            await self._record.write(leases.release, self._name, epoch)
+            await self._record.write(leases.release, self.name, epoch)
         except RecordUnavailable as error:
             # What was done under it is done, and it runs out by itself.
-            log.warning("the lease on %s was not given back: %s", self._name, error)
+            log.warning("the lease on %s was not given back: %s", self.name, error)
 
     async def _renew(self, epoch: int) -> None:
         while True:
             await asyncio.sleep(RENEW_INTERVAL_S)
             try:
-                await self._record.write(leases.renew, self._name, epoch, TTL_S)
+                await self._record.write(leases.renew, self.name, epoch, TTL_S)
             except RecordUnavailable as error:
                 # It may be back before the lease has run out.
-                log.warning("the lease on %s was not renewed: %s", self._name, error)
+                log.warning("the lease on %s was not renewed: %s", self.name, error)
             except LeaseLost as error:
                 log.warning("%s", error)
                 return

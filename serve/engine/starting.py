@@ -14,7 +14,7 @@ from feedback.settings import EngineSettings
 from feedback.store import leases
 from serve.engine.adapters import Adapters
 from serve.engine.client import EngineLost
-from serve.engine.fence import Fence
+from serve.engine.fence import RENEW_INTERVAL_S, Fence
 from serve.engine.launcher_client import LauncherClient
 from serve.engine.life import Life
 from serve.engine.policy_folders import PolicyFolders
@@ -99,6 +99,24 @@ class Starter:
         except InvalidRequest:
             return None
 
+    async def is_abandoned(self, slot: Slot) -> bool:
+        """True where the engine is in mid-change and nobody has held a lease to change or start it for longer than one
+        takes to be renewed: who did was killed.
+        """
+        names, deadline = (*self._changes, self._fences[slot.index].name), time.monotonic() + 2 * RENEW_INTERVAL_S
+        epochs = await self._record.read(_free, names)
+        while epochs is not None and await self._is_unfinished(slot):
+            if await self._record.read(_free, names) != epochs:
+                return False
+            if time.monotonic() > deadline:
+                return True
+            await asyncio.sleep(READY_INTERVAL_S)
+        return False
+
+    async def _is_unfinished(self, slot: Slot) -> bool:
+        """True when the engine answers, and by no version's name."""
+        return await self._holding(slot) is not None and await self.found(slot) is None
+
     async def _kept(self, slot: Slot, version: int | None) -> int | None:
         """What the engine that is there holds, if it can be kept: `version`, or anything where that is None or other
         processes drive it. Raises Conflict while another process changes it.
@@ -106,13 +124,13 @@ class Starter:
         found, shared = await self.found(slot), self._life.is_shared()
         if found is not None and (shared or version in (None, found)) and await self._is_whole(slot, found, shared):
             return found
-        if shared and await self._record.read(_any_held, self._changes):
+        if shared and await self._record.read(_free, self._changes) is None:
             raise Conflict("another process is changing what it holds")
         return None
 
     async def _is_whole(self, slot: Slot, version: int, shared: bool) -> bool:
-        probes = await self._folders.probes(await self._folders.of(version))
         try:
+            probes = await self._folders.probes(await self._folders.of(version))
             if not shared:
                 # Whoever drove it may have died while it was paused, or had another version beside this one.
                 await slot.client.resume(PROOF_TIMEOUT_S)
@@ -160,5 +178,8 @@ class Starter:
             return None
 
 
-def _any_held(session: Session, names: tuple[str, ...]) -> bool:
-    return any(leases.held(session, name) for name in names)
+def _free(session: Session, names: tuple[str, ...]) -> list[int] | None:
+    """The epochs of leases that nobody holds; None where somebody holds one."""
+    if any(leases.held(session, name) for name in names):
+        return None
+    return [leases.epoch(session, name) for name in names]

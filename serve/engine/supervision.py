@@ -109,9 +109,10 @@ class Supervision:
             # What it writes is proof enough that it lives, and of its weights: it let the chat in for these, and they
             # do not change while a chat is in flight.
             lives = slot.has_written_within(LOOK_INTERVAL_S) or await self._lives(slot)
+            abandoned = lives and slot.suspected.is_set() and await self._is_abandoned(slot)
             if slot.being_changed:
                 continue
-            if lives:
+            if lives and not abandoned:
                 backoff_s = FIRST_BACKOFF_S
                 if slot.suspected.is_set():
                     # Another process changes it: it opens when that is done.
@@ -119,7 +120,8 @@ class Supervision:
                 else:
                     self._open(slot)
             else:
-                log.warning("engine %d is dead or hangs; it is started again", slot.index)
+                what = "was left in mid-change" if abandoned else "is dead or hangs"
+                log.warning("engine %d %s; it is started again", slot.index, what)
                 self._metrics.engine_restarts.labels(str(slot.index)).inc()
                 slot.state = "down"
                 await self._rescue(slot)
@@ -187,6 +189,11 @@ class Supervision:
             is_late = time.monotonic() - asked_at > PROOF_TIMEOUT_S + STANDSTILL_S
             return is_late and again and await self._lives(slot, again=False)
         return True
+
+    async def _is_abandoned(self, slot: Slot) -> bool:
+        with contextlib.suppress(*FAILURES):
+            return await self._starter.is_abandoned(slot)
+        return False
 
     def _note(self, slot: Slot, name: str) -> None:
         """Another process may have changed what the engine holds, or be about to."""

@@ -310,6 +310,21 @@ def test_after_a_kill_an_engine_that_does_not_hold_what_it_says_is_started_anew(
     assert engine_pid(process) != before
 
 
+def test_an_engine_that_a_killed_process_left_in_mid_change_is_started_anew(process: Process, store: Store) -> None:
+    restart(process)
+    before = engine_pid(process)
+    # As another process of this home leaves it, which is never started again: its lease runs out.
+    epoch = store.write(leases.acquire, leases.ENGINES, "api_killed", 5.0)
+    assert epoch is not None
+    asyncio.run(EngineClient(engine_socket(process.settings.run_dir, 0)).drain(None, 60))
+    deadline = time.monotonic() + 180
+    while engine_pid(process) == before:
+        assert time.monotonic() < deadline, "it is left as it is for ever"
+        time.sleep(0.1)
+    assert not store.read(leases.held, leases.ENGINES, epoch)
+    process.wait_until_ready(120)
+
+
 def test_the_log_holds_no_text(process: Process) -> None:
     with process.client() as client:
         marked = [{"role": "user", "content": "xyzzy-plugh"}]
