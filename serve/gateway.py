@@ -82,12 +82,12 @@ class Gateway:
             launcher, folders, adapters, self.record, settings.engine, engines, self.presence.life
         )
         loader = Loader(self.pool, starter, folders, adapters, settings.engine, self.metrics)
-        fence = Fence(self.record, in_passing=True)
+        fence = Fence(self.record, self.presence.id, in_passing=True)
         self.supervision = Supervision(self.pool, starter, loader, folders, fence, settings.engine, self.metrics)
         self.bell = Bell(settings.run_dir)
         flipping = Flipping(self.pool, loader, folders, settings.engine, self.bell, self.metrics)
         others = OtherHosts(self.record, self.presence, settings.engine, self.bell, self.metrics)
-        self._changing = changing = Changing(self.record, settings.engine.swap_timeout_s)
+        self._changing = changing = Changing(self.record, self.presence.id, settings.engine.swap_timeout_s)
         self.promoter = Promoter(
             self.pool, flipping, self.record, self.presence, others, self.metrics, settings.gate, changing
         )

@@ -78,6 +78,13 @@ def revoke(lease: Lease, epoch: int | None) -> None:
         lease.expires_at = 0.0
 
 
+def revoke_those_of(session: Session, process_id: str) -> None:
+    """What holders named `...@process_id` hold: their process is gone, and nobody needs to wait."""
+    theirs = select(Lease).where(Lease.holder.endswith(f"@{process_id}", autoescape=True))
+    for lease in session.scalars(theirs.with_for_update()):
+        revoke(lease, lease.epoch)
+
+
 def held(session: Session, name: str, epoch: int | None = None) -> bool:
     """True while somebody holds the lease; with `epoch`, while that holder does."""
     lease = session.scalars(select(Lease).where(Lease.name == name)).one_or_none()

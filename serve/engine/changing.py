@@ -16,9 +16,9 @@ from serve.record import Record
 class Changing:
     """Held for as long as a change takes. Nobody who was asked waits longer than `patience_s` for the engines."""
 
-    def __init__(self, record: Record, patience_s: float) -> None:
-        self._fence = Fence(record)
-        self._passing_fence = Fence(record, in_passing=True)
+    def __init__(self, record: Record, process_id: str, patience_s: float) -> None:
+        self._fence = Fence(record, process_id)
+        self._passing_fence = Fence(record, process_id, in_passing=True)
         self._lock = asyncio.Lock()
         self._patience_s = patience_s
         # Who makes a change that was asked for, until it is made or put back.

@@ -27,6 +27,8 @@ ENDING_PAUSE_S = 0.03
 UNFINISHED = "unfinished"
 STAGING_INTERVAL_S = 0.03
 NO_HEADERS: Mapping[str, str] = {}
+# Who was stopped in mid-change may find another engine in its place when it goes on, with chats in it.
+ONLY_UNFINISHED = ("reload_weights", "reload_weights_gently", "commit_staged")
 
 
 class EngineLost(TandemError):
@@ -368,8 +370,9 @@ class EngineClient:
         return state, next((result["why"] for result in said if result["why"]), "")
 
     async def _rpc(self, method: str, timeout_s: float, arguments: Mapping[str, str] = NO_HEADERS) -> list[Any]:
+        headers = {WEIGHTS_HEADER: UNFINISHED} if method in ONLY_UNFINISHED else NO_HEADERS
         body = {"method": method, "kwargs": arguments, "timeout": timeout_s}
-        results: list[Any] = (await self._call("/collective_rpc", body, timeout_s))["results"]
+        results: list[Any] = (await self._call("/collective_rpc", body, timeout_s, headers=headers))["results"]
         return results
 
     async def _begin_anew(self, timeout_s: float) -> None:

@@ -10,7 +10,8 @@ import asyncio
 
 from serve.asgi import App, Receive, Scope, Send, disconnected, header
 
-# On a chat: the weights it was routed for. On NAMING: what the engine holds from now on.
+# On a chat: the weights it was routed for. On NAMING: what the engine holds from now on. On what changes the weights:
+# that they are a version's no more.
 WEIGHTS_HEADER = "x-tandem-weights"
 NAMING = "/update_weight_version"
 PAUSING = "/pause"

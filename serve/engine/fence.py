@@ -16,21 +16,24 @@ log = logging.getLogger(__name__)
 
 TTL_S = 20.0
 RENEW_INTERVAL_S = 5.0
-PASSING = "passing"
+ASKED, PASSING = "asked", "passing"
 PASSING_INTERVAL_S = 0.1
 
 
 class Fence:
     """A lease of this record: on what engines hold, or (`engine-0@...`) on starting one of them.
 
-    Who holds it in passing does what nobody waits for: whoever else wants it waits until that has ended.
+    Who holds it in passing does what nobody waits for: whoever else wants it waits until that has ended. The holder's
+    name ends with its process's, so that nobody waits for one that is known to be gone.
     """
 
-    def __init__(self, record: Record, name: str = leases.ENGINES, *, in_passing: bool = False) -> None:
+    def __init__(
+        self, record: Record, process_id: str, name: str = leases.ENGINES, *, in_passing: bool = False
+    ) -> None:
         self._record = record
         self.name = name
         self._in_passing = in_passing
-        self._holder = new_id(PASSING if in_passing else "api")
+        self._holder = f"{new_id(PASSING if in_passing else ASKED)}@{process_id}"
 
     @contextlib.asynccontextmanager
     async def held(self) -> AsyncIterator[int]:

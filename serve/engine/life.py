@@ -13,7 +13,7 @@ class Life:
     def __init__(self, run_dir: Path, process_id: str) -> None:
         self._folder = run_dir / "api"
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._own_name = process_id
+        self.process_id = process_id
         # It is there for the others once it is locked: without, they would take it for that of one that is gone.
         unseen = run_dir / f".{process_id}"
         self._own = unseen.open("w")
@@ -22,17 +22,17 @@ class Life:
 
     def ended(self) -> list[str]:
         """The processes of this machine and home that are gone, and were not forgotten yet."""
-        return sorted(path.name for path in self._folder.iterdir() if path.name != self._own_name and _is_free(path))
+        return sorted(path.name for path in self._folder.iterdir() if path.name != self.process_id and _is_free(path))
 
     def is_shared(self) -> bool:
         """True while another process of this machine and home lives: it drives the same engines."""
-        return any(path.name != self._own_name and not _is_free(path) for path in self._folder.iterdir())
+        return any(path.name != self.process_id and not _is_free(path) for path in self._folder.iterdir())
 
     def forget(self, process_id: str) -> None:
         (self._folder / process_id).unlink(missing_ok=True)
 
     def end(self) -> None:
-        self.forget(self._own_name)
+        self.forget(self.process_id)
         self._own.close()
 
 

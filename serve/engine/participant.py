@@ -61,7 +61,7 @@ class Participant:
         self._record = record
         self._own = own
         self._supervision = supervision
-        self._fence = Fence(record, f"engines@{own.engines}")
+        self._fence = Fence(record, own.id, f"engines@{own.engines}")
 
     async def take_part(self, asked: Asked) -> None:
         """Returns when the promotion was made, or is not going to be."""

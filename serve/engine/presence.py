@@ -10,10 +10,11 @@ import time
 from pathlib import Path
 
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 
 from feedback.errors import RecordUnavailable
 from feedback.ids import new_id
-from feedback.store import presence
+from feedback.store import leases, presence
 from feedback.store.presence import Here
 from serve import background
 from serve.engine.life import Life
@@ -42,15 +43,16 @@ class Presence:
     async def end_leases_of_the_dead(self) -> None:
         """Nobody needs to wait for processes of this machine that were killed."""
         for process_id in await asyncio.to_thread(self.life.ended):
-            await self._record.write(presence.leave, process_id)
+            await self._record.write(_let_others_in, process_id)
             self.life.forget(process_id)
 
     async def run(self) -> None:
-        """Renew again and again."""
+        """Renew again and again, and look who was killed meanwhile."""
         while True:
             await background.until_next_round(RENEW_INTERVAL_S)
             try:
                 await self.renew()
+                await self.end_leases_of_the_dead()
             except (SQLAlchemyError, RecordUnavailable) as error:
                 log.warning("the lease on serving could not be renewed (%s)", type(error).__name__)
 
@@ -104,3 +106,8 @@ class Presence:
         assert self._pool.serving is not None
         held = [sorted(slot.versions) if slot.state == "ready" else [] for slot in self._pool.slots]
         return Here(self.id, socket.gethostname(), self.engines, self._pool.serving, held)
+
+
+def _let_others_in(session: Session, process_id: str) -> None:
+    presence.leave(session, process_id)
+    leases.revoke_those_of(session, process_id)

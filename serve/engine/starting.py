@@ -48,7 +48,7 @@ class Starter:
         self._settings = settings
         self._life = life
         # Engines of other machines, or of another home over the same record, are not these.
-        self._fences = [Fence(record, f"engine-{index}@{engines}") for index in range(settings.slots)]
+        self._fences = [Fence(record, life.process_id, f"engine-{index}@{engines}") for index in range(settings.slots)]
         self._changes = (leases.ENGINES, f"engines@{engines}")
 
     async def start(self, slot: Slot, version: int, *, adopt: bool = False) -> None:
@@ -94,28 +94,26 @@ class Starter:
     async def found(self, slot: Slot) -> int | None:
         """The version that the engine goes by; None when it does not answer or is being changed."""
         name = await self._holding(slot)
-        try:
-            return None if name is None else version_number(name)
-        except InvalidRequest:
-            return None
+        return None if name is None else _version(name)
 
     async def is_abandoned(self, slot: Slot) -> bool:
-        """True where the engine is in mid-change and nobody has held a lease to change or start it for longer than one
-        takes to be renewed: who did was killed.
+        """True where the engine is in mid-change and nobody holds a lease to change or start it. Another process that
+        lives, and whose lease ran out while it or the record stood still, has time to renew it.
         """
-        names, deadline = (*self._changes, self._fences[slot.index].name), time.monotonic() + 2 * RENEW_INTERVAL_S
+        names, began = (*self._changes, self._fences[slot.index].name), time.monotonic()
         epochs = await self._record.read(_free, names)
         while epochs is not None and await self._is_unfinished(slot):
             if await self._record.read(_free, names) != epochs:
                 return False
-            if time.monotonic() > deadline:
+            if not self._life.is_shared() or time.monotonic() - began > 2 * RENEW_INTERVAL_S:
                 return True
             await asyncio.sleep(READY_INTERVAL_S)
         return False
 
     async def _is_unfinished(self, slot: Slot) -> bool:
         """True when the engine answers, and by no version's name."""
-        return await self._holding(slot) is not None and await self.found(slot) is None
+        name = await self._holding(slot)
+        return name is not None and _version(name) is None
 
     async def _kept(self, slot: Slot, version: int | None) -> int | None:
         """What the engine that is there holds, if it can be kept: `version`, or anything where that is None or other
@@ -176,6 +174,13 @@ class Starter:
             return await slot.client.weight_version(PROOF_TIMEOUT_S)
         except EngineLost:
             return None
+
+
+def _version(name: str) -> int | None:
+    try:
+        return version_number(name)
+    except InvalidRequest:
+        return None
 
 
 def _free(session: Session, names: tuple[str, ...]) -> list[int] | None:

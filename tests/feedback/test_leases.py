@@ -37,6 +37,15 @@ def test_who_lost_it_neither_renews_nor_frees_nor_acts(store: Store) -> None:
     assert not store.read(leases.held, NAME) and store.read(leases.holder, NAME) is None
 
 
+def test_what_a_process_that_is_gone_held_is_free_and_nothing_else(store: Store) -> None:
+    holders = {"a": "one@api_1", "b": "two@api_1", "c": "one@api-1", "d": "one@api_12", "e": "api_1"}
+    held = {name: store.write(leases.acquire, name, holder, 60.0) for name, holder in holders.items()}
+    store.write(leases.revoke_those_of, "api_1")
+    assert [name for name, epoch in held.items() if store.read(leases.held, name, epoch)] == ["c", "d", "e"]
+    with pytest.raises(LeaseLost):
+        store.write(leases.check, "a", held["a"])
+
+
 def test_renewed_it_runs_for_as_long_as_was_asked_then(store: Store) -> None:
     epoch = store.write(leases.acquire, NAME, "one", 60.0)
     other = store.write(leases.acquire, leases.SCHEDULER, "other", 60.0)

@@ -17,7 +17,7 @@ async def test_one_at_a_time_and_the_loser_cannot_write(tmp_path: Path) -> None:
     store = Store(f"sqlite:///{tmp_path / 'record.db'}")
     store.migrate()
     record = Record(store)
-    one, other = Fence(record), Fence(record)
+    one, other = Fence(record, "api_1"), Fence(record, "api_1")
     async with one.held():
         with pytest.raises(Conflict):
             async with other.held():
@@ -53,7 +53,7 @@ async def test_a_lease_is_renewed_again_when_the_record_is_back(
     store = Store(f"sqlite:///{tmp_path / 'record.db'}")
     store.migrate()
     record = AwayForAMoment(store)
-    async with Fence(record).held(), asyncio.timeout(30):
+    async with Fence(record, "api_1").held(), asyncio.timeout(30):
         while record.renewals < 3:
             await asyncio.sleep(0.01)
     record.close()
@@ -72,9 +72,9 @@ async def test_what_was_done_under_a_lease_that_cannot_be_given_back_is_done(tmp
     store = Store(f"sqlite:///{tmp_path / 'record.db'}")
     store.migrate()
     record = AwayAtTheEnd(store)
-    async with Fence(record).held():
+    async with Fence(record, "api_1").held():
         pass
     with pytest.raises(ValueError, match="its own"):
-        async with Fence(record, "another").held():
+        async with Fence(record, "api_1", "another").held():
             raise ValueError("its own")
     record.close()

@@ -283,13 +283,17 @@ def test_sigterm_ends_who_follows_an_iteration(process: Process) -> None:
     process.process.wait(timeout=DRAIN_TIMEOUT_S / 2)
 
 
-def test_after_a_kill_it_takes_the_living_engine_over(process: Process) -> None:
+def test_after_a_kill_it_takes_the_living_engine_over_and_waits_for_no_lease(process: Process, store: Store) -> None:
     before = engine_pid(process)
+    (process_id,) = [path.name for path in (process.settings.run_dir / "api").iterdir()]
+    assert store.write(leases.acquire, leases.ENGINES, f"asked_1@{process_id}", 600.0) is not None
     process.process.kill()
     process.process.wait()
     process.start()
     process.wait_until_ready(120)
     assert engine_pid(process) == before
+    assert promote(process, "v1").status_code == 200
+    assert promote(process, "v0").status_code == 200
 
 
 def test_after_a_kill_an_engine_that_does_not_hold_what_it_says_is_started_anew(process: Process, store: Store) -> None:
@@ -313,8 +317,9 @@ def test_after_a_kill_an_engine_that_does_not_hold_what_it_says_is_started_anew(
 def test_an_engine_that_a_killed_process_left_in_mid_change_is_started_anew(process: Process, store: Store) -> None:
     restart(process)
     before = engine_pid(process)
-    # As another process of this home leaves it, which is never started again: its lease runs out.
-    epoch = store.write(leases.acquire, leases.ENGINES, "api_killed", 5.0)
+    # As another process of this home leaves it, which is never started again.
+    (process.settings.run_dir / "api" / "api_killed").touch()
+    epoch = store.write(leases.acquire, leases.ENGINES, "asked_1@api_killed", 600.0)
     assert epoch is not None
     asyncio.run(EngineClient(engine_socket(process.settings.run_dir, 0)).drain(None, 60))
     deadline = time.monotonic() + 180

@@ -195,6 +195,10 @@ async def test_an_engine_lets_in_only_what_is_meant_for_its_weights(tandem: Tand
     body = {**GREEDY, "stream": True, "max_tokens": 450, "ignore_eos": True}
     stale = await client.chat(body, "stale", weights="v99")
     assert await stale.wait_for_status() == OTHER_WEIGHTS
+    # Nor is it changed by who takes it for one that was drained.
+    for change in (client.commit(20), client.reload(tandem.settings.policies_dir / "v0", 20)):
+        with pytest.raises(EngineLost, match=str(OTHER_WEIGHTS)):
+            await change
     # A chat of another process in mid-reply holds a change up; when that takes too long all is as before. How long an
     # engine takes to answer, and to write a reply, is the machine's: between the two lies too long.
     for timeout_s in (0.05, 0.1, 0.2, 0.4, 0.8):

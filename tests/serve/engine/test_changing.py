@@ -28,7 +28,7 @@ async def until_it_is_leased(record: Record) -> None:
 
 
 async def test_one_at_a_time_is_asked_for_here_or_through_another_process(record: Record) -> None:
-    changing, other, done = Changing(record, PATIENCE_S), Changing(record, PATIENCE_S), list[str]()
+    changing, other, done = Changing(record, "api_1", PATIENCE_S), Changing(record, "api_2", PATIENCE_S), list[str]()
     async with changing.asked():
         assert changing.busy
         for process in (changing, other):
@@ -43,8 +43,8 @@ async def test_one_at_a_time_is_asked_for_here_or_through_another_process(record
 async def test_it_waits_for_what_is_done_in_passing_and_a_second_one_is_refused_meanwhile(
     record: Record, where: str
 ) -> None:
-    changing, done = Changing(record, PATIENCE_S), list[str]()
-    async with (changing if where == "here" else Changing(record, PATIENCE_S)).in_passing():
+    changing, done = Changing(record, "api_1", PATIENCE_S), list[str]()
+    async with (changing if where == "here" else Changing(record, "api_1", PATIENCE_S)).in_passing():
         waiting = asyncio.create_task(ask(changing, done))
         await asyncio.sleep(0)
         with pytest.raises(Conflict):
@@ -57,7 +57,7 @@ async def test_it_waits_for_what_is_done_in_passing_and_a_second_one_is_refused_
 async def test_who_takes_part_in_a_change_that_is_under_way_refuses_and_afterwards_has_others_wait(
     record: Record,
 ) -> None:
-    leader, changing, done = Changing(record, PATIENCE_S), Changing(record, PATIENCE_S), list[str]()
+    leader, changing, done = Changing(record, "api_1", PATIENCE_S), Changing(record, "api_2", PATIENCE_S), list[str]()
     async with changing.taking_part():
         async with leader.asked():
             with pytest.raises(Conflict):
@@ -72,7 +72,7 @@ async def test_who_takes_part_in_a_change_that_is_under_way_refuses_and_afterwar
 
 
 async def test_nobody_waits_for_ever_and_leaves_the_lease_to_others(record: Record) -> None:
-    changing, done = Changing(record, 0.2), list[str]()
+    changing, done = Changing(record, "api_1", 0.2), list[str]()
     async with changing.taking_part():
         with pytest.raises(EngineUnavailable):
             await ask(changing, done)

@@ -1,5 +1,6 @@
-"""The lease of an API process that was killed ends when the next one of its machine starts; no living one's does."""
+"""The leases of an API process that was killed end when another one of its machine looks; no living one's do."""
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -10,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from feedback.store import policies, presence
+import serve.engine.presence
+from feedback.store import leases, policies, presence
 from feedback.store.presence import Here
 from serve.engine.life import Life
 from serve.engine.pool import Pool
@@ -47,6 +49,7 @@ def killed_and_living(tmp_path: Path, record: Record) -> Iterator[None]:
         assert started.stdout is not None and started.stdout.readline() == b"lives\n"
         processes[process_id] = started
         record.store.write(presence.enter, Here(process_id, "host", "engines", 0, [[0]]))
+        record.store.write(leases.acquire, process_id, f"asked_1@{process_id}", 600.0)
     processes["api_killed"].kill()
     processes["api_killed"].wait()
     # One that stands still lives.
@@ -57,11 +60,22 @@ def killed_and_living(tmp_path: Path, record: Record) -> Iterator[None]:
         process.communicate()
 
 
-async def test_a_start_ends_the_leases_of_those_that_are_gone(
-    tmp_path: Path, record: Record, killed_and_living: None
+@pytest.mark.parametrize("when", ["at its start", "later"])
+async def test_who_looks_ends_the_leases_of_those_that_are_gone(
+    tmp_path: Path, record: Record, killed_and_living: None, when: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = Presence(record, Pool(tmp_path, 1, seats_per_slot=1, max_queued=1), "engines", tmp_path / "run")
-    await own.end_leases_of_the_dead()
+    if when == "at its start":
+        await own.end_leases_of_the_dead()
+    else:
+        monkeypatch.setattr(serve.engine.presence, "RENEW_INTERVAL_S", 0.05)
+        looking = asyncio.create_task(own.run())
+        async with asyncio.timeout(60):
+            while (tmp_path / "run" / "api" / "api_killed").exists():
+                await asyncio.sleep(0.02)
+        looking.cancel()
+    assert record.store.read(leases.holder, "api_killed") is None
+    assert record.store.read(leases.holder, "api_lives") == "asked_1@api_lives"
     assert [one.id for one in record.store.read(presence.who_serves)] == ["api_lives"]
     assert sorted(path.name for path in (tmp_path / "run" / "api").iterdir()) == [own.id, "api_lives"]
     assert own.life.is_shared()

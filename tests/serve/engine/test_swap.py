@@ -24,9 +24,9 @@ async def test_what_serves_is_promoted_at_once_whatever_else_is_under_way(record
     record.store.write(policies.register_start, "policies/v0", "d" * 64, {})
     pool = Pool(tmp_path, 2, seats_per_slot=4, max_queued=4)
     no_engines: Any = None
-    changing = Changing(record, 30.0)
+    changing = Changing(record, "api_1", 30.0)
     promoter = Promoter(pool, no_engines, record, no_engines, no_engines, Metrics(), GateSettings(), changing)
-    async with Changing(record, 30.0).asked():
+    async with Changing(record, "api_1", 30.0).asked():
         with pytest.raises(Conflict):
             await promoter.promote(0, CHANGE)
         pool.serving = 0
@@ -64,7 +64,7 @@ async def test_one_that_is_cut_off_is_in_the_record_as_what_it_was(record: Recor
     engines: Any = SimpleNamespace(prepare=found, load=found if when == "made" else cut_off, put_back=take_back)
     others: Any = SimpleNamespace(withdraw=found)
     own: Any = SimpleNamespace(others=0, id="api_1")
-    pool, changing = Pool(tmp_path, 1, seats_per_slot=4, max_queued=4), Changing(record, 30.0)
+    pool, changing = Pool(tmp_path, 1, seats_per_slot=4, max_queued=4), Changing(record, "api_1", 30.0)
     pool.serving = 0
     promoter = Promoter(pool, engines, record, own, others, Metrics(), GateSettings(), changing)
     record.write = write_and_be_cut_off  # type: ignore[method-assign]
