@@ -39,10 +39,11 @@ class Judge:
     def scores(
         self, messages: Sequence[Mapping[str, Any]], replies: Sequence[str], ended: Sequence[bool]
     ) -> list[float]:
-        """One number a reply, as PPO's reward weighs the scores: higher is better. A reply that has not `ended` is seen
+        """One number a reply, the reward that PPO raises: higher is better. A reply that has not `ended` is seen
         without an end, as in training; one cut off before its first word has nothing else to be scored at."""
         prompt, encoded = self.start.encode_chat(messages), self._encode(replies, ended)
-        return self._weighed(torch.cat([self.model.score(episodes) for episodes in self._episodes(prompt, encoded)]))
+        scores_B_O = torch.cat([self.model.score(episodes) for episodes in self._episodes(prompt, encoded)])
+        return self._rewards(scores_B_O, ended)
 
     @torch.no_grad()
     def opinion(
@@ -61,19 +62,19 @@ class Judge:
         # Each member counts from where it likes: only differences of its scores can be held against the others'.
         spreads_B_O = ((raw_B_E_O - raw_B_E_O[0]) / model.temperature_O).std(dim=1, unbiased=False)
         tables = (self._named(table_B_O) for table_B_O in (scores_B_O, chances_B_O, spreads_B_O))
-        said = zip(self._weighed(scores_B_O), *tables, encoded, ended, strict=True)
+        said = zip(self._rewards(scores_B_O, ended), *tables, encoded, strict=True)
         return {
             "prompt_cut": len(prompt) > limits.max_prompt_tokens,
             "replies": [
                 {
-                    "reward": weighed - (0.0 if whole else self.learner.ppo.missing_end_penalty),
+                    "reward": reward,
                     "scores": scores,
                     "preferred_to_first": chances,
                     "spread": spreads if model.shape.ensemble_size > 1 else None,
                     "tokens": min(len(tokens), limits.max_reply_tokens),
                     "cut": len(tokens) > limits.max_reply_tokens,
                 }
-                for weighed, scores, chances, spreads, tokens, whole in said
+                for reward, scores, chances, spreads, tokens in said
             ],
         }
 
@@ -87,9 +88,10 @@ class Judge:
             rows = [reply[: limits.max_reply_tokens] for reply in replies[first : first + ROWS_PER_FORWARD]]
             yield Episodes.pad([prompt[-limits.max_prompt_tokens :]] * len(rows), rows, self.model.device)
 
-    def _weighed(self, scores_B_O: Tensor) -> list[float]:
-        weighed: list[float] = self.model.combine(scores_B_O, self.learner.ppo.reward_weights).tolist()
-        return weighed
+    def _rewards(self, scores_B_O: Tensor, ended: Sequence[bool]) -> list[float]:
+        ppo = self.learner.ppo
+        weighed: list[float] = self.model.combine(scores_B_O, ppo.reward_weights).tolist()
+        return [one - ppo.missing_end_penalty * (not whole) for one, whole in zip(weighed, ended, strict=True)]
 
     def _named(self, table_B_O: Tensor) -> list[dict[str, float]]:
         return [dict(zip(self.model.shape.columns, row, strict=True)) for row in table_B_O.tolist()]

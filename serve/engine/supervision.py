@@ -89,20 +89,22 @@ class Supervision:
     async def _keep_alive(self, slot: Slot) -> None:
         await self._wait_for_the_launcher()
         backoff_s = FIRST_BACKOFF_S
-        adopt = True
+        adopt, left_to = True, ""
         while True:
             if slot.state == "down":
                 try:
                     started = await self._started(slot, adopt=adopt)
                 except Conflict as error:
-                    log.info("engine %d is left to another process: %s", slot.index, error.message)
+                    if error.message != left_to:
+                        log.info("engine %d is left to another process: %s", slot.index, error.message)
+                    left_to = error.message
                     await asyncio.sleep(FIRST_BACKOFF_S)
                     continue
                 if not started:
                     await asyncio.sleep(backoff_s)
                     backoff_s = min(2 * backoff_s, LONGEST_BACKOFF_S)
                     continue
-                adopt = False
+                adopt, left_to = False, ""
             await self._wait_for_a_reason_to_look(slot)
             if slot.being_changed:
                 continue

@@ -50,14 +50,16 @@ def judges(tmp_path: Path, policy: Policy, model: PreferenceModel) -> Judges:
     return Judges(store, settings)
 
 
-def test_scores_are_weighted_over_their_deviations(judges: Judges, policy: Policy, model: PreferenceModel) -> None:
+def test_scores_are_weighted_over_their_deviations_and_an_end_that_is_missing_costs_1(
+    judges: Judges, policy: Policy, model: PreferenceModel
+) -> None:
     replies, ended = ["w3 w4 w5", "w6", "w6", ""], [True, True, False, False]
     encoded = [policy.encode_reply("w3 w4 w5"), policy.encode_reply("w6"), policy.encode_reply("w6")[:-1]]
     expected = []
-    for tokens in [*encoded, policy.encode_reply("")]:
+    for tokens, whole in zip([*encoded, policy.encode_reply("")], ended, strict=True):
         episode = Episodes.pad([policy.encode_chat(MESSAGES)], [tokens])
         helpful, harmless, _ = model.score(episode)[0].tolist()
-        expected.append(0.75 * helpful / 2 + 0.25 * harmless / 0.5)
+        expected.append(0.75 * helpful / 2 + 0.25 * harmless / 0.5 - (not whole))
     assert judges.of(1).scores(MESSAGES, replies, ended) == pytest.approx(expected, abs=1e-5)
     assert len({round(score, 4) for score in expected}) == 4
     parts: list[dict[str, Any]] = [{"role": "user", "content": [{"type": "text", "text": "w1 w2"}]}]
