@@ -1,9 +1,11 @@
-"""Replies that are to have a form, and schemas that refer to themselves: those of trees and lists pass, one that says
-nothing is refused at the door.
+"""What engines cannot follow, and what is said of it. Replies that are to have a form, and schemas that refer to
+themselves: those of trees and lists pass, one that says nothing is refused at the door. And templates of chats that
+demand that roles alternate, as Mistral's and Gemma's do.
 """
 
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -56,10 +58,27 @@ def costly(word: str) -> dict[str, Any]:
     return {"type": "object", "properties": {f"{word}{n}": {"type": "string", "pattern": pattern} for n in range(100)}}
 
 
+REASON = "Conversation roles must alternate user/assistant/user/assistant/..."
+ALTERNATING = """
+{{- bos_token -}}
+{%- for message in messages -%}
+{%- if (message['role'] == 'user') != (loop.index0 % 2 == 0) -%}
+{{- raise_exception('REASON' + ' Not: ' + message['content']) -}}
+{%- endif -%}
+{{- '<|' + message['role'] + '|>' + message['content'] -}}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{- '<|assistant|>' -}}{%- endif -%}
+""".replace("REASON", REASON)
+ROLES = [["user", "user"], ["user", "assistant", "user", "user"], ["assistant"], ["system", "user"]]
+
+
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory, policy_folders: Path) -> Iterator[Tandem]:
-    """A Tandem with an engine as it comes: it calls no tools."""
-    with serving(tmp_path_factory.mktemp("plain") / "home", policy_folders, slots=1, extra_args=()) as running:
+    """A Tandem with an engine as it comes: it calls no tools. Its policy demands that roles alternate."""
+    folders = tmp_path_factory.mktemp("alternating")
+    shutil.copytree(policy_folders / "v0", folders / "v0")
+    (folders / "v0" / "chat_template.jinja").write_text(ALTERNATING)
+    with serving(tmp_path_factory.mktemp("plain") / "home", folders, slots=1, extra_args=()) as running:
         yield running
 
 
@@ -183,3 +202,25 @@ def test_a_forced_tool_that_engines_cannot_follow_is_the_clients_to_change(tande
         assert (error["code"], error["param"], error["type"]) == ("reply_failed", "tools", "invalid_request_error")
     (row,) = sample_of(tandem.store, answer.headers["x-request-id"])
     assert row.status == "failed" and {slot.state for slot in tandem.gateway.pool.slots} == {"ready"}
+
+
+def messages(roles: list[str]) -> list[dict[str, Any]]:
+    return [{"role": role, "content": f"xyzzy {role}"} for role in roles]
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_the_template_refuses_is_refused_in_its_own_words_and_is_in_no_log(plain: Tandem, stream: bool) -> None:
+    with plain.client("vote") as client:
+        for roles in ROLES:
+            for n in (1, 2):
+                body = chat(messages=messages(roles), stream=stream, n=n)
+                answer = client.post("/v1/chat/completions", json=body)
+                error = answer.json()["error"]
+                assert (answer.status_code, error["type"]) == (400, "invalid_request_error"), answer.text
+                assert error["message"].startswith(REASON)
+        body = chat(messages=messages(["user", "assistant", "user"]), stream=stream)
+        assert client.post("/v1/chat/completions", json=body).status_code == 200
+    assert {slot.state for slot in plain.gateway.pool.slots} == {"ready"}
+    logs = list((plain.settings.home / "logs").glob("engine-*.log"))
+    assert logs and not any(b"xyzzy" in log.read_bytes() for log in logs)

@@ -1,4 +1,4 @@
-"""The launcher's processes and protocol with small servers in the place of vLLM, and once with vLLM itself."""
+"""The launcher's processes and protocol with small servers in the place of vLLM."""
 
 import asyncio
 import os
@@ -9,7 +9,6 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
-import aiohttp
 import psutil
 import pytest
 
@@ -19,7 +18,6 @@ from serve.engine.launcher_client import LauncherClient
 from serve.engine.slots import SlotStatus
 
 ROOT = Path(__file__).parents[3]
-STARTING_POLICY = ROOT / "learner" / "starting_policy" / "weights"
 
 # What a slot does is named by its policy folder: "stubborn" ignores SIGTERM, "failing" ends at once, and each has a
 # child, as vLLM's server has its engine.
@@ -50,18 +48,19 @@ Launcher(Path(sys.argv[1]), 2, serve).run()
 
 @pytest.fixture
 def run_dir(tmp_path: Path) -> Iterator[Path]:
-    with launcher(tmp_path, [sys.executable, "-c", SMALL_SERVERS, str(tmp_path)]):
+    with launcher(tmp_path):
         yield tmp_path
 
 
 class launcher:  # noqa: N801 (reads as the function that it is)
-    """A launcher that runs inside the block, by `command`; `None` is vLLM's."""
+    """A launcher of small servers that runs inside the block."""
 
-    def __init__(self, run_dir: Path, command: list[str], **environment: str) -> None:
-        self.run_dir, self.command, self.environment = run_dir, command, environment
+    def __init__(self, run_dir: Path) -> None:
+        self.run_dir = run_dir
 
     def __enter__(self) -> "subprocess.Popen[bytes]":
-        self.process = subprocess.Popen(tied(self.command), cwd=ROOT, env=os.environ | self.environment)
+        command = [sys.executable, "-c", SMALL_SERVERS, str(self.run_dir)]
+        self.process = subprocess.Popen(tied(command), cwd=ROOT)
         until = time.monotonic() + 120
         while not (self.run_dir / "engines.sock").exists():
             assert self.process.poll() is None, "the launcher ended"
@@ -196,7 +195,7 @@ async def test_without_a_launcher_the_client_says_so(tmp_path: Path) -> None:
 
 
 async def test_nothing_outlives_a_killed_launcher(tmp_path: Path, policy: Callable[[str], Path]) -> None:
-    with launcher(tmp_path, [sys.executable, "-c", SMALL_SERVERS, str(tmp_path)]) as process:
+    with launcher(tmp_path) as process:
         client = LauncherClient(tmp_path)
         for slot in (0, 1):
             await up(await client.start(slot, policy("plain")))
@@ -205,43 +204,3 @@ async def test_nothing_outlives_a_killed_launcher(tmp_path: Path, policy: Callab
         process.kill()
         _, alive = psutil.wait_procs(children, timeout=60)
         assert alive == []
-
-
-@pytest.mark.engine
-async def test_vllm_serves_the_starting_policy_swaps_and_leaves_no_prompt_in_its_log(tmp_path: Path) -> None:
-    run_dir, home = tmp_path / "run", tmp_path
-    command = [sys.executable, "-m", "serve.engine.launcher"]
-    with launcher(run_dir, command, TANDEM_HOME=str(home), TANDEM_ENGINE__SLOTS="1", OMP_NUM_THREADS="1"):
-        assert run_dir.stat().st_mode & 0o077 == 0
-        client = LauncherClient(run_dir)
-        started = await client.start(0, STARTING_POLICY)
-        async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(started.socket)) as session:
-
-            async def healthy() -> bool:
-                try:
-                    async with session.get("http://engine/health") as answer:
-                        return answer.status == 200
-                except aiohttp.ClientError:
-                    return False
-
-            await until(healthy, 300)
-
-            async def ask(path: str, body: dict[str, object] | None = None) -> dict[str, object]:
-                async with session.post(f"http://engine{path}", json=body) as answer:
-                    assert answer.status == 200, await answer.text()
-                    return await answer.json()
-
-            prompt = "a remarkable secret of mine"
-            asked = {"model": "policy", "messages": [{"role": "user", "content": prompt}], "temperature": 0}
-            before = await ask("/v1/chat/completions", asked | {"max_tokens": 8, "logprobs": True})
-            await ask("/pause?mode=wait")
-            reload = {"method": "reload_weights", "kwargs": {"weights_path": str(STARTING_POLICY)}}
-            await ask("/collective_rpc", reload)
-            await ask("/update_weight_version", {"new_version": "v1"})
-            await ask("/reset_prefix_cache")
-            await ask("/resume")
-            after = await ask("/v1/chat/completions", asked | {"max_tokens": 8, "logprobs": True})
-            assert after["choices"] == before["choices"]
-        assert (await client.stop(0)).exit_code == 0
-    log = (home / "logs" / "engine-0.log").read_text()
-    assert "vLLM" in log and "secret" not in log

@@ -3,14 +3,13 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 
 from serve.engine.slots import engine_socket
-from tests.serve.engine.test_staging import Engines
+from tests.serve.conftest import Tandem
 
 pytestmark = pytest.mark.engine
 
@@ -24,15 +23,10 @@ def body(text: str, **fields: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
-async def engine(tmp_path: Path, policy_folders: Path) -> AsyncIterator[aiohttp.ClientSession]:
-    engines = Engines(tmp_path / "home")
-    try:
-        await engines.start(0, policy_folders / "v0")
-        connector = aiohttp.UnixConnector(str(engine_socket(engines.settings.run_dir, 0)), limit=0)
-        async with aiohttp.ClientSession("http://engine", connector=connector) as session:
-            yield session
-    finally:
-        engines.process.stop()
+async def engine(tandem: Tandem) -> AsyncIterator[aiohttp.ClientSession]:
+    connector = aiohttp.UnixConnector(str(engine_socket(tandem.settings.run_dir, 0)), limit=0)
+    async with aiohttp.ClientSession("http://engine", connector=connector) as session:
+        yield session
 
 
 async def reply(engine: aiohttp.ClientSession, number: int) -> list[int]:

@@ -124,6 +124,14 @@ async def test_a_reload_works_after_it_and_it_after_a_reload(engines: Engines, p
     assert await written(engines.changed) == by_staging
 
 
+async def test_an_engine_that_is_stopped_ends_well_and_leaves_no_prompt_in_its_log(engines: Engines) -> None:
+    assert engines.settings.run_dir.stat().st_mode & 0o077 == 0
+    await written(engines.changed)
+    assert (await engines.launcher.stop(0)).exit_code == 0
+    log = (engines.settings.home / "logs" / "engine-0.log").read_text()
+    assert "vLLM" in log and "cake" not in log
+
+
 async def test_nothing_changes_before_the_commit_or_after_a_drop(engines: Engines, policy_folders: Path) -> None:
     before = await written(engines.changed)
     why_not, *streamed = await asyncio.gather(
