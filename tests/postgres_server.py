@@ -6,10 +6,12 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
-from sqlalchemy import create_engine, text
+from sqlalchemy import Connection, create_engine, make_url, text
 from sqlalchemy.exc import OperationalError
 
 QUIET = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
@@ -99,11 +101,25 @@ class PostgresServer:
         `options` are those of CREATE DATABASE.
         """
         name = f"t{time.time_ns()}"
+        with self._administrating() as connection:
+            if connection.dialect.server_version_info >= (15,):
+                # As older ones do without being told: half the work where nothing is flushed.
+                options = ("STRATEGY FILE_COPY", *options)
+            connection.execute(text(" ".join((f"CREATE DATABASE {name} TEMPLATE {like}", *options))))
+        return self.url.replace("/postgres?", f"/{name}?")
+
+    def drop(self, url: str) -> None:
+        """Whoever is still connected loses the connection. Of hundreds the files would be removed at the end at once,
+        which takes minutes on a busy machine."""
+        with self._administrating() as connection:
+            connection.execute(text(f"DROP DATABASE {make_url(url).database} WITH (FORCE)"))
+
+    @contextmanager
+    def _administrating(self) -> Iterator[Connection]:
         admin = create_engine(self.url, isolation_level="AUTOCOMMIT")
         with admin.connect() as connection:
-            connection.execute(text(" ".join((f"CREATE DATABASE {name} TEMPLATE {like}", *options))))
+            yield connection
         admin.dispose()
-        return self.url.replace("/postgres?", f"/{name}?")
 
     def wait_until_it_answers(self) -> None:
         engine = create_engine(self.url)

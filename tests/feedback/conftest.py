@@ -48,6 +48,8 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     store = Store(url, flushes=request.param == "postgres")
     yield store
     store.close()
+    if request.param == "postgres":
+        request.getfixturevalue("postgres").drop(url)
 
 
 def _migrate(url: str) -> None:
