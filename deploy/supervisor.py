@@ -150,6 +150,11 @@ class Stack:
         if start is None:
             with self.announcer.step(f"preparing the starting policy ({self.settings.policy})"):
                 await prepare_policy(self.settings, environment)
+            if self.settings.policy == "builtin":
+                self.announcer.warn(
+                    "the built-in policy is a toy, to see the loop go round: it was taught sums, opposites, colours,"
+                    " capitals and how to cut a cake; `tandem up --home ./new --policy FOLDER` begins with a real one"
+                )
         elif self.settings.policy not in ("builtin", start.settings["policy"]):
             self.announcer.warn(
                 f"this home started from {start.settings['policy']} and goes on with it; for "

@@ -32,6 +32,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     started = run("up", "--home", home, "--port", free_port(), "--detach")
     assert started.returncode == 0, started.stderr
     assert str(home / "operator.key") in started.stdout
+    assert "the built-in policy is a toy" in started.stderr
     yield home
     state = read_state(home)
     if state is not None:
