@@ -1,6 +1,7 @@
 """How commands speak: data on stdout (a table for people, JSON for programs), everything else on stderr."""
 
 import json
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,9 @@ MOST_SET_ASIDE = 20
 
 
 def print_json(data: Any) -> None:
-    print(json.dumps(data, ensure_ascii=False, indent=2 if sys.stdout.isatty() else None))
+    said = json.dumps(data, ensure_ascii=False, indent=2 if sys.stdout.isatty() else None)
+    # JSON escapes the control characters below the blank, and not those above the tilde, which steer a terminal too.
+    print(re.sub("[\x7f-\x9f]", lambda found: f"\\u{ord(found[0]):04x}", said))
 
 
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -1,8 +1,10 @@
 """What commands print: safe for a terminal, readable by programs."""
 
+import json
+
 import pytest
 
-from deploy.command.output import clean, named, print_table
+from deploy.command.output import clean, named, print_json, print_table
 from deploy.command.policies import outline
 
 
@@ -34,6 +36,14 @@ def test_what_could_steer_a_terminal_is_made_visible(said: object, shown: str) -
 )
 def test_no_name_looks_like_another(name: str, shown: str | None) -> None:
     assert named(name) == shown
+
+
+def test_json_steers_no_terminal_and_says_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    data = {"n\x9bame": "\x1b[2J\x9b31m\x7f«é» 👩‍🔬\\"}
+    print_json(data)
+    said = capsys.readouterr().out
+    assert json.loads(said) == data
+    assert clean(said) == said and "«é» 👩‍🔬" in said
 
 
 def test_a_table_into_a_pipe_is_neither_cut_nor_padded_nor_coloured(capsys: pytest.CaptureFixture[str]) -> None:
