@@ -1,5 +1,6 @@
 """`tandem keys`: make, list, limit and revoke API keys, and see what each used, on the record itself."""
 
+import time
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -41,16 +42,16 @@ def create(
     from deploy.command.record import open_record
     from feedback.store import keys, now
 
+    limits = {"requests_per_minute": requests_per_minute, "tokens_per_minute": tokens_per_minute}
+
+    def ends(at: float) -> float | None:
+        return None if expires is None else ahead(expires, at, "expires")
+
+    # Before there is a record: what cannot be asked for makes none.
+    keys.check_new(role, time.time(), ends(time.time()), limits)
     with open_record(home) as (store, _):
         at = store.read(now)
-        key, secret = store.write(
-            keys.create,
-            role,
-            name,
-            expires_at=None if expires is None else ahead(expires, at, "expires"),
-            requests_per_minute=requests_per_minute,
-            tokens_per_minute=tokens_per_minute,
-        )
+        key, secret = store.write(keys.create, role, name, expires_at=ends(at), **limits)
     if json:
         print_json(described(key, at) | {"secret": secret})
         return

@@ -38,13 +38,10 @@ def create(
     tokens_per_minute: int | None = None,
 ) -> tuple[Key, str]:
     """A new key and its secret, which is shown this once: `tdm_<prefix>_<256 random bits>`. Raises InvalidRequest."""
-    if role not in ROLES:
-        raise InvalidRequest(f"{role!r} is not a role; choose one of {', '.join(ROLES)}", param="role")
     created_at = now(session)
-    if expires_at is not None and expires_at <= created_at:
-        raise InvalidRequest("a key cannot have expired before it is made", param="expires")
-    bounds: dict[str, Any] = {"expires_at": expires_at}
-    bounds |= _checked({"requests_per_minute": requests_per_minute, "tokens_per_minute": tokens_per_minute})
+    limits = {"requests_per_minute": requests_per_minute, "tokens_per_minute": tokens_per_minute}
+    check_new(role, created_at, expires_at, limits)
+    bounds: dict[str, Any] = {"expires_at": expires_at, **limits}
     prefix = secrets.token_hex(PREFIX_LENGTH // 2)
     secret = f"tdm_{prefix}_{secrets.token_urlsafe(32)}"
     key = Key(
@@ -61,6 +58,15 @@ def create(
     given = {bound: value for bound, value in bounds.items() if value is not None}
     audit.add(session, audit.AT_THE_MACHINE, "key.create", key.id, role=role, name=name, **given)
     return key, secret
+
+
+def check_new(role: str, at: float, expires_at: float | None, limits: Mapping[str, int | None]) -> None:
+    """Raises InvalidRequest for a key that `create` would not make at that time."""
+    if role not in ROLES:
+        raise InvalidRequest(f"{role!r} is not a role; choose one of {', '.join(ROLES)}", param="role")
+    if expires_at is not None and expires_at <= at:
+        raise InvalidRequest("a key cannot have expired before it is made", param="expires")
+    _checked(limits)
 
 
 def find(session: Session, secret: str) -> Good | None:
