@@ -98,9 +98,10 @@ def import_file(
 
 
 def check_readable(path: Path) -> None:
-    """Raises InvalidRequest."""
+    """Raises InvalidRequest. A pipe is not opened: whoever writes to it would be told that nobody reads any more."""
     try:
-        path.open("rb").close()
+        if path != STDIN and not path.is_fifo():
+            path.open("rb").close()
     except OSError as error:
         raise InvalidRequest(f"{path} cannot be read: {_reason(error)}", param="file") from error
 
@@ -111,7 +112,8 @@ def objective_of(path: Path) -> str:
     Raises InvalidRequest when neither does, or one says both.
     """
     absolute = path.absolute()
-    for name in (absolute.name, *(folder.name for folder in absolute.parents)):
+    # The folder that a command is run in says nothing of stdin.
+    for name in () if path == STDIN else (absolute.name, *(folder.name for folder in absolute.parents)):
         found = [objective for objective in OBJECTIVES if objective in name]
         if len(found) == 1:
             return found[0]
@@ -123,7 +125,8 @@ def objective_of(path: Path) -> str:
 def tranche_of(path: Path) -> str:
     """`helpful-online.jsonl` and, as HH-RLHF is published, `helpful-online/train.jsonl.gz` -> `online`."""
     absolute = path.absolute()
-    folder = absolute.parent.name if any(objective in absolute.parent.name for objective in OBJECTIVES) else ""
+    named = path != STDIN and any(objective in absolute.parent.name for objective in OBJECTIVES)
+    folder = absolute.parent.name if named else ""
     for name in (absolute.name, folder):
         for tranche in TRANCHES:
             if re.search(rf"(?<![a-z]){tranche}(?![a-z])", name):
@@ -211,7 +214,8 @@ def keep_set_aside(home: Path, path: Path, set_aside: list[Line]) -> Path | None
         return None
     content = b"".join(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE) for line in set_aside)
     # Many files are called train.jsonl: what one import set aside must not take the place of another's.
-    kept = home / "imports" / f"{path.name}.{hashlib.sha256(content).hexdigest()[:8]}.set-aside.jsonl"
+    name = "stdin" if path == STDIN else path.name
+    kept = home / "imports" / f"{name}.{hashlib.sha256(content).hexdigest()[:8]}.set-aside.jsonl"
     kept.parent.mkdir(parents=True, exist_ok=True)
     kept.write_bytes(content)
     return kept

@@ -35,7 +35,8 @@ def make(
     file: Annotated[
         Path,
         typer.Argument(
-            metavar="FILE", help="JSON lines, or one prompt a line where the name ends in .txt; plain or gzip."
+            metavar="FILE|-",
+            help="JSON lines, or one prompt a line where the name ends in .txt; plain or gzip; - is stdin.",
         ),
     ],
     pairs: Annotated[int, typer.Option(min=1, max=100, metavar="N", help="How many pairs for each prompt.")] = 1,

@@ -50,7 +50,7 @@ Disputed = Annotated[bool, typer.Option("--disputed", help="Only where another r
 
 @app.command("import")
 def import_votes(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="JSON lines, plain or gzip.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE|-", help="JSON lines, plain or gzip; - is stdin.")],
     format_name: Format,
     objective: Annotated[
         str | None,

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,25 @@ def test_import_says_what_became_of_each_record(tandem: Tandem, hh_file: Path, t
 
     again = tandem("votes", "import", hh_file, "--format", "hh", "--json", "--home", home)
     assert json.loads(again.out) == {"read": 5, "imported": 0, "known": 3, "set_aside": 2}
+
+
+def test_a_pipe_and_stdin_are_read_too(tandem: Tandem, hh_file: Path, tmp_path: Path) -> None:
+    content, counts = hh_file.read_bytes(), {"read": 5, "imported": 3, "known": 0, "set_aside": 2}
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    wanted = ("--format", "hh", "--objective", "harmless", "--json", "--home")
+    process = start("votes", "import", pipe, *wanted, tmp_path / "piped")
+    pipe.write_bytes(content)
+    said, _ = process.communicate(timeout=60)
+    assert json.loads(said) == counts
+    # That a folder is called so says nothing of stdin.
+    (tmp_path / "helpful").mkdir()
+    process = start("votes", "import", "-", *wanted, tmp_path / "home", stdin=hh_file.open("rb"))
+    said, told = process.communicate(timeout=60)
+    assert json.loads(said) == counts
+    assert "stdin." in told.split("kept in ")[1]
+    process = start("votes", "import", "-", "--format", "hh", "--home", tmp_path / "none", cwd=tmp_path / "helpful")
+    assert "pass --objective" in process.communicate(timeout=60)[1]
 
 
 def test_export_gives_back_what_was_taken_in_byte_for_byte(tandem: Tandem, hh_file: Path, tmp_path: Path) -> None:
