@@ -22,7 +22,7 @@ TOLERANCE_NATS = 5e-4
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     command = [sys.executable, "-m", "tests.learner.vllm_rollouts", str(tmp_path_factory.mktemp("policy"))]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    ran = subprocess.run(command, check=True, cwd=ROOT, env=environment, stdout=subprocess.PIPE, timeout=300)
+    ran = subprocess.run(command, check=True, cwd=ROOT, env=environment, stdout=subprocess.PIPE, timeout=500)
     found: dict[str, Any] = json.loads(ran.stdout.splitlines()[-1])
     return found
 

@@ -23,8 +23,6 @@ from tests.deploy.command_line import start
 from tests.serve.conftest import ROOT, STARTING_POLICY, ServerThread, Tandem
 from tests.serve.terminal import PATIENCE_S, at_terminal, run
 
-pytestmark = pytest.mark.timeout(300)
-
 QUESTION = [{"role": "user", "content": "What is 2 plus 3?"}]
 KIND, RUDE = "Gladly! 2 plus 3 is 5. Have a nice day.", "What a stupid question. Shut up."
 # Under both objectives courtesy is liked and an insult is not.
