@@ -16,10 +16,10 @@ import orjson
 
 from feedback.errors import EngineUnavailable, TandemError
 from serve.engine.door import WEIGHTS_HEADER
+from serve.engine.slots import SERVED_NAME
 from serve.engine.terse_stream import TERSE_HEADER
 
 CHAT = "/v1/chat/completions"
-SERVED_NAME = "policy"
 CONNECT_TIMEOUT_S = 5.0
 # An engine that lives has ended a reply within a step, and told it.
 ENDING_TIMEOUT_S = 1.0
@@ -252,7 +252,7 @@ class EngineClient:
         """Have the engine write a single token: the proof that it lives. Raises EngineLost."""
         await self._call("/v1/completions", {"model": SERVED_NAME, "prompt": [1], "max_tokens": 1}, timeout_s)
 
-    async def warm_up(self, timeout_s: float, model: str = SERVED_NAME) -> None:
+    async def warm_up(self, timeout_s: float, model: str) -> None:
         """Have the engine do once what a chat needs; its first takes seconds. Raises EngineLost."""
         body = {
             "messages": [{"role": "user", "content": "Hello"}],

@@ -114,7 +114,9 @@ class Participant:
     async def _prepare(self, part: Part, stage: str) -> None:
         error = None
         try:
-            if not (await self._load(part, stage) if part.loads else await self._look_on(part, stage)):
+            if part.loads:
+                await self._load(part, stage)
+            elif not await self._sees(part, stage):
                 return
         except (TandemError, OSError) as failure:
             error = failure.message if isinstance(failure, TandemError) else failure.strerror or type(failure).__name__
@@ -124,14 +126,14 @@ class Participant:
         with contextlib.suppress(SQLAlchemyError, RecordUnavailable):
             await self._record.write(presence.answer, self._own.id, part.asked.epoch, stage, error)
 
-    async def _load(self, part: Part, stage: str) -> bool:
+    async def _load(self, part: Part, stage: str) -> None:
         if part.policy is None:
             part.policy = await self._flipping.prepare(part.asked.version)
         if stage == presence.STAGES[-1]:
             part.loaded = await self._flipping.load(part.policy)
-        return True
 
-    async def _look_on(self, part: Part, stage: str) -> bool:
+    async def _sees(self, part: Part, stage: str) -> bool:
+        """Whether the one that loads has come as far as `stage`."""
         if stage == presence.STAGES[-1] and not self._pool.holders(part.asked.version):
             await self._supervision.look_for(part.asked.version)
             return bool(self._pool.holders(part.asked.version))

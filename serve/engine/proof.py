@@ -8,8 +8,9 @@ import math
 
 from feedback.errors import PolicyInvalid
 from feedback.settings import EngineSettings
-from serve.engine.client import SERVED_NAME, EngineClient
+from serve.engine.client import EngineClient
 from serve.engine.policy_folders import Probe
+from serve.engine.slots import SERVED_NAME
 
 FLOAT32_TOLERANCE_NATS = 0.005
 COARSE_TOLERANCE_NATS = 0.25
@@ -19,7 +20,7 @@ async def prove(
     client: EngineClient,
     probes: list[Probe],
     settings: EngineSettings,
-    model: str = SERVED_NAME,
+    model: str,
     tolerance: float | None = None,
 ) -> None:
     """`model` is what the version is called inside the engine; `tolerance`, in nats, is what the settings and the

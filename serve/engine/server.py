@@ -18,14 +18,13 @@ from feedback import seeded_prompts
 from feedback.errors import SettingsInvalid
 from feedback.policy_config import positions
 from feedback.settings import EngineSettings
+from serve.engine.slots import SERVED_NAME
 
 if TYPE_CHECKING:
     from argparse import Namespace
 
 log = logging.getLogger(__name__)
 
-# What every policy version is called inside an engine: nothing that an engine prints tells one from another.
-SERVED_NAME = "policy"
 LONGEST_DEFAULT = 4096
 DRAIN_S = 10
 # What a chat template says of messages that it does not take may quote them. Who asked is told.

@@ -23,6 +23,8 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 COMMAND_SOCKET = "engines.sock"
+# What every policy version is called inside an engine: nothing that an engine prints tells one from another.
+SERVED_NAME = "policy"
 DEFAULT_GRACE_S = 15.0
 LONGEST_LINE_BYTES = 1 << 16
 

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import time
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
@@ -38,6 +39,11 @@ class Change:
     actor: str
     overruled: str | None = None
     """What the gate said against it, where it was forced."""
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """What the record keeps of every attempt, whatever became of it."""
+        return {"kind": self.kind, "reason": self.reason, "force": self.force, "actor": self.actor}
 
 
 @dataclass(frozen=True)
@@ -204,15 +210,7 @@ class Promoter:
 
 
 def _keep_failed(session: Session, version: int, change: Change, detail: str) -> None:
-    policies.keep_failure(
-        session,
-        version,
-        kind=change.kind,
-        reason=change.reason,
-        force=change.force,
-        actor=change.actor,
-        detail=detail,
-    )
+    policies.keep_failure(session, version, **change.asked, detail=detail)
 
 
 def _keep_cut_off(session: Session, version: int, change: Change, epoch: int) -> None:
@@ -229,15 +227,7 @@ def _set_serving(session: Session, version: int, change: Change, epoch: int, lea
     said = presence.reported(session, leader, epoch, "load")
     if said.waiting or said.failed:
         return None
-    policies.set_serving(
-        session,
-        version,
-        kind=change.kind,
-        reason=change.reason,
-        force=change.force,
-        actor=change.actor,
-        overruled=change.overruled,
-    )
+    policies.set_serving(session, version, **change.asked, overruled=change.overruled)
     traffic.end_challenge(session, version, actor=change.actor)
     presence.withdraw(session, epoch)
     return said.ready

@@ -20,7 +20,7 @@ from serve.engine.client import EngineClient, EngineLost
 from serve.engine.launcher_client import LauncherClient
 from serve.engine.policy_folders import Probe
 from serve.engine.proof import FLOAT32_TOLERANCE_NATS, prove
-from serve.engine.slots import engine_socket
+from serve.engine.slots import SERVED_NAME, engine_socket
 from tests.serve.conftest import LauncherProcess
 from tests.serve.test_chat import chat
 
@@ -219,4 +219,4 @@ def tied(source: Path, folder: Path, *, keep_output_layer: bool = False) -> Path
 async def prove_it(client: EngineClient, folder: Path) -> None:
     items = json.loads((folder / "probe.json").read_text())["items"]
     probes = [Probe(item["tokens"], item["prompt_length"], item["logprobs"]) for item in items]
-    await prove(client, probes, load_settings().engine, tolerance=FLOAT32_TOLERANCE_NATS)
+    await prove(client, probes, load_settings().engine, SERVED_NAME, FLOAT32_TOLERANCE_NATS)
