@@ -1,5 +1,6 @@
 """The `tandem` command against a running Tandem, for tests: as a program runs it, and at a real terminal."""
 
+import codecs
 import os
 import pty
 import select
@@ -36,6 +37,8 @@ class Terminal:
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._shown = ""
+        # What was read may end within a character.
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
 
     def wait_for(self, text: str) -> None:
         """Read on until `text` is shown, after what was waited for before."""
@@ -43,7 +46,7 @@ class Terminal:
         while text not in self._shown:
             assert time.monotonic() < deadline, f"no {text!r} in {self._shown!r}"
             if select.select([self._descriptor], [], [], 0.5)[0]:
-                self._shown += os.read(self._descriptor, 65536).decode()
+                self._shown += self._decoder.decode(os.read(self._descriptor, 65536))
         self._shown = self._shown.partition(text)[2]
 
     def press(self, keys: str) -> None:
