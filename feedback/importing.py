@@ -8,13 +8,16 @@ import gzip
 import hashlib
 import random
 import re
+import tempfile
 import zlib
+from bisect import insort
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from io import BufferedReader
+from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, Self
 
 import orjson
 
@@ -26,6 +29,8 @@ from feedback.store import Store, imports
 BATCH = 1000
 MAX_LINE_BYTES = 64 * 1024 * 1024
 """What is compressed to nearly nothing is no reason to fill the memory."""
+FIRST_SET_ASIDE = 20
+"""So many are said one by one."""
 Opened = BufferedReader | gzip.GzipFile
 STDIN = Path("-")
 TRANCHES = ("rejection-sampled", "online", "base")
@@ -40,6 +45,42 @@ class Line:
     record: str
 
 
+class Aside:
+    """The records of a file that were set aside: each goes into a file in the home as it comes, and the first few alone
+    stay in memory. A context manager; `kept` is that file when it has ended."""
+
+    def __init__(self, home: Path, path: Path) -> None:
+        self.count = 0
+        self.first: list[Line] = []
+        self.kept: Path | None = None
+        self._folder = home / "imports"
+        self._name = "stdin" if path == STDIN else path.name
+        self._digest = hashlib.sha256()
+        self._file: IO[bytes] | None = None
+
+    def add(self, line: Line) -> None:
+        if self._file is None:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._file = tempfile.NamedTemporaryFile(dir=self._folder, prefix=".unfinished-", delete=False)  # noqa: SIM115
+        said = orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
+        self._digest.update(said)
+        self._file.write(said)
+        self.count += 1
+        # They come nearly in their order where several are worked on at the same time.
+        insort(self.first, line, key=attrgetter("number"))
+        del self.first[FIRST_SET_ASIDE:]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()
+            # Many files are called train.jsonl: what one import set aside must not take the place of another's.
+            self.kept = self._folder / f"{self._name}.{self._digest.hexdigest()[:8]}.set-aside.jsonl"
+            Path(self._file.name).replace(self.kept)
+
+
 @dataclass(frozen=True)
 class Report:
     """What became of each record of a file."""
@@ -47,8 +88,7 @@ class Report:
     read: int
     imported: int
     known: int
-    set_aside: tuple[Line, ...]
-    set_aside_file: Path | None
+    set_aside: Aside
 
 
 def import_file(
@@ -69,32 +109,26 @@ def import_file(
     check_readable(path)
     objective = objective or objective_of(path)
     tranche = tranche_of(path)
-    read, counts, set_aside = 0, Counter[str](), []
-    seen: Counter[str] = Counter()
+    read, counts, seen = 0, Counter[str](), Counter[str]()
     batch: list[imports.Pair] = []
-    for number, line in lines(path, on_progress):
-        read += 1
-        try:
-            preference = file_format.parse(line)
-        except SetAside as error:
-            set_aside.append(Line(number, error.message, line.decode(errors="replace").rstrip("\r\n")))
-            continue
-        digest = _digest(format_name, objective, preference)
-        # A pair that stands twice in a file is two records; the second import of the file knows both.
-        seen[digest] += 1
-        batch.append(_pair(preference, f"{digest}#{seen[digest]}", format_name, number, objective, tranche))
-        if len(batch) == BATCH:
+    with Aside(home, path) as aside:
+        for number, line in lines(path, on_progress):
+            read += 1
+            try:
+                preference = file_format.parse(line)
+            except SetAside as error:
+                aside.add(Line(number, error.message, line.decode(errors="replace").rstrip("\r\n")))
+                continue
+            digest = _digest(format_name, objective, preference)
+            # A pair that stands twice in a file is two records; the second import of the file knows both.
+            seen[digest] += 1
+            batch.append(_pair(preference, f"{digest}#{seen[digest]}", format_name, number, objective, tranche))
+            if len(batch) == BATCH:
+                counts.update(store.write(imports.add, batch))
+                batch = []
+        if batch:
             counts.update(store.write(imports.add, batch))
-            batch = []
-    if batch:
-        counts.update(store.write(imports.add, batch))
-    return Report(
-        read,
-        counts["imported"],
-        counts["known"],
-        tuple(set_aside),
-        keep_set_aside(home, path, set_aside),
-    )
+    return Report(read, counts["imported"], counts["known"], aside)
 
 
 def check_readable(path: Path) -> None:
@@ -207,15 +241,3 @@ def _pair(
         origin=origin,
         origin_digest=digest,
     )
-
-
-def keep_set_aside(home: Path, path: Path, set_aside: list[Line]) -> Path | None:
-    if not set_aside:
-        return None
-    content = b"".join(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE) for line in set_aside)
-    # Many files are called train.jsonl: what one import set aside must not take the place of another's.
-    name = "stdin" if path == STDIN else path.name
-    kept = home / "imports" / f"{name}.{hashlib.sha256(content).hexdigest()[:8]}.set-aside.jsonl"
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    kept.write_bytes(content)
-    return kept

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 from feedback.exporting import Report as Exported
 from feedback.formats import SetAside, load, red_team
 from feedback.formats.json_array import elements
-from feedback.importing import BATCH, MAX_LINE_BYTES, Line, Opened, Report, each_line, keep_set_aside, records
+from feedback.importing import BATCH, MAX_LINE_BYTES, Aside, Line, Opened, Report, each_line, records
 from feedback.store import Store, transcripts
 
 PEEKED_BYTES = 4096
@@ -23,25 +23,25 @@ def import_transcripts(
 
     Raises InvalidRequest when the file cannot be read.
     """
-    read, counts, set_aside, seen = 0, Counter[str](), [], Counter[str]()
+    read, counts, seen = 0, Counter[str](), Counter[str]()
     batch: list[tuple[str, transcripts.Attacked]] = []
-    for number, line in records(path, on_progress, _lines_or_elements):
-        read += 1
-        try:
-            attack = red_team.read(load(line))
-        except SetAside as error:
-            set_aside.append(Line(number, error.message, line.decode(errors="replace")))
-            continue
-        digest = hashlib.sha256(line).hexdigest()
-        seen[digest] += 1
-        attacked = transcripts.Attacked(attack.messages, attack.success, attack.task, attack.rest)
-        batch.append((f"red-team:{digest}#{seen[digest]}", attacked))
-        if len(batch) == BATCH:
-            counts.update(store.write(transcripts.add, batch))
-            batch = []
-    counts.update(store.write(transcripts.add, batch) if batch else {})
-    kept = keep_set_aside(home, path, set_aside)
-    return Report(read, counts["imported"], counts["known"], tuple(set_aside), kept)
+    with Aside(home, path) as aside:
+        for number, line in records(path, on_progress, _lines_or_elements):
+            read += 1
+            try:
+                attack = red_team.read(load(line))
+            except SetAside as error:
+                aside.add(Line(number, error.message, line.decode(errors="replace")))
+                continue
+            digest = hashlib.sha256(line).hexdigest()
+            seen[digest] += 1
+            attacked = transcripts.Attacked(attack.messages, attack.success, attack.task, attack.rest)
+            batch.append((f"red-team:{digest}#{seen[digest]}", attacked))
+            if len(batch) == BATCH:
+                counts.update(store.write(transcripts.add, batch))
+                batch = []
+        counts.update(store.write(transcripts.add, batch) if batch else {})
+    return Report(read, counts["imported"], counts["known"], aside)
 
 
 def export_transcripts(store: Store, out: BinaryIO) -> Exported:

@@ -62,26 +62,26 @@ def make(
     from deploy.command.api import home_of, open_api
     from deploy.command.output import print_json, progress_bar, say, say_set_aside
     from feedback.formats.prompts import parse_json, parse_text
-    from feedback.importing import keep_set_aside
+    from feedback.importing import Aside
 
     sampling = {"temperature": temperature, "max_tokens": max_tokens}
     options = {name: value for name, value in sampling.items() if value is not None}
-    with open_api(home, url, key) as api, progress_bar() as bar:
+    with open_api(home, url, key) as api, progress_bar() as bar, Aside(home_of(home), file) as aside:
         api.get("/v1/models")  # Says at once when there is nothing to talk to.
         task = bar.add_task(file.name, total=file.stat().st_size if file.is_file() else None)
         parse = parse_text if file.name.endswith(TEXT_SUFFIXES) else parse_json
-        prompts = Records(file, parse, lambda read_bytes: bar.update(task, completed=read_bytes))
+        prompts = Records(file, parse, aside, lambda read_bytes: bar.update(task, completed=read_bytes))
         try:
             outcomes = make_all(api, prompts, requests(prompts, pairs, options), concurrency)
         except KeyboardInterrupt:
             say("interrupted; the same command goes on where it was")
             raise typer.Exit(130) from None
-    say_set_aside(file, prompts.set_aside, keep_set_aside(home_of(home), file, prompts.set_aside))
+    say_set_aside(file, aside)
     counts = {
         "read": prompts.read,
         "made": outcomes["made"],
         "known": outcomes["known"],
-        "set_aside": len(prompts.set_aside),
+        "set_aside": aside.count,
     }
     if json:
         print_json(counts)

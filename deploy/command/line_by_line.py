@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
     from deploy.command.api import Api
-    from feedback.importing import Line
+    from feedback.importing import Aside
 
 Said = TypeVar("Said")
 Item = TypeVar("Item")
@@ -34,12 +34,14 @@ class Record(Generic[Said]):
 
 
 class Records(Generic[Said]):
-    """The lines of a file as `parse` reads them, and what was set aside. Raises InvalidRequest for a file that cannot
-    be read."""
+    """The lines of a file as `parse` reads them; what cannot be taken goes `aside`. Raises InvalidRequest for a file
+    that cannot be read."""
 
-    def __init__(self, path: Path, parse: Callable[[bytes], Said], on_progress: Callable[[int], None]) -> None:
+    def __init__(
+        self, path: Path, parse: Callable[[bytes], Said], aside: "Aside", on_progress: Callable[[int], None]
+    ) -> None:
         self.read = 0
-        self._set_aside: dict[int, Line] = {}
+        self._aside, self._last_left = aside, 0
         self._path, self._parse, self._on_progress = path, parse, on_progress
 
     def __iter__(self) -> Iterator[Record[Said]]:
@@ -57,18 +59,15 @@ class Records(Generic[Said]):
                 yield Record(number, text, said)
 
     def leave(self, record: Record[Said], reason: str) -> None:
-        """Set a record aside, once."""
-        self._leave(record.line, record.text, reason)
-
-    @property
-    def set_aside(self) -> list["Line"]:
-        """By their place in the file."""
-        return [line for _, line in sorted(self._set_aside.items())]
+        """Set a record aside, once: what is said of the same one follows at once."""
+        if record.line != self._last_left:
+            self._last_left = record.line
+            self._leave(record.line, record.text, reason)
 
     def _leave(self, number: int, text: str, reason: str) -> None:
         from feedback.importing import Line
 
-        self._set_aside.setdefault(number, Line(number, reason, text))
+        self._aside.add(Line(number, reason, text))
 
 
 def put_each(

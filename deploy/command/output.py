@@ -12,11 +12,10 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
-    from feedback.importing import Line
+    from feedback.importing import Aside
 
 # Wide enough that no cell is cut when the output goes into a file or a pipe.
 UNBOUNDED_WIDTH = 1000
-MOST_SET_ASIDE = 20
 
 
 def print_json(data: Any) -> None:
@@ -46,14 +45,14 @@ def say(message: str) -> None:
     print(clean(message), file=sys.stderr, flush=True)
 
 
-def say_set_aside(file: "Path", lines: "Sequence[Line]", kept: "Path | None") -> None:
+def say_set_aside(file: "Path", aside: "Aside") -> None:
     """Which lines of a file could not be taken, and where they are kept."""
-    for line in lines[:MOST_SET_ASIDE]:
+    for line in aside.first:
         say(f"{file}:{line.number}: set aside: {line.reason}")
-    if len(lines) > MOST_SET_ASIDE:
-        say(f"... and {len(lines) - MOST_SET_ASIDE} more")
-    if kept is not None:
-        say(f"What was set aside is kept in {kept}")
+    if aside.count > len(aside.first):
+        say(f"... and {aside.count - len(aside.first)} more")
+    if aside.kept is not None:
+        say(f"What was set aside is kept in {aside.kept}")
 
 
 def talk() -> "Console":

@@ -48,7 +48,7 @@ def score(
     from deploy.command.api import home_of, open_api
     from deploy.command.output import progress_bar, say, say_set_aside
     from feedback.formats import replies
-    from feedback.importing import keep_set_aside
+    from feedback.importing import Aside
 
     at_terminal = sys.stdout.isatty()
     as_lines = json or not at_terminal
@@ -61,19 +61,20 @@ def score(
             sys.stdout.buffer.write(line_of(record, answer))
             sys.stdout.buffer.flush()
 
-    with open_api(home, url, key) as api, progress_bar(shown=not (at_terminal and json)) as bar:
+    bar_is_shown = not (at_terminal and json)
+    with open_api(home, url, key) as api, progress_bar(shown=bar_is_shown) as bar, Aside(home_of(home), file) as aside:
         judge = version_of(api, version)
         task = bar.add_task(file.name, total=file.stat().st_size if file.is_file() else None)
-        records = Records(file, replies.parse, lambda read_bytes: bar.update(task, completed=read_bytes))
+        records = Records(file, replies.parse, aside, lambda read_bytes: bar.update(task, completed=read_bytes))
         try:
             score_all(api, judge, records, take, concurrency)
         except KeyboardInterrupt:
             say(f"interrupted; {found.lines} lines are scored")
             raise typer.Exit(130) from None
-    say_set_aside(file, records.set_aside, keep_set_aside(home_of(home), file, records.set_aside))
+    say_set_aside(file, aside)
     if not as_lines:
         found.print()
-    say(f"{records.read} read, {found.lines} scored, {len(records.set_aside)} set aside")
+    say(f"{records.read} read, {found.lines} scored, {aside.count} set aside")
 
 
 def version_of(api: "Api", version: str | None) -> str | None:

@@ -63,8 +63,6 @@ def import_votes(
 
     A record that cannot be taken is set aside: reported with its line, and kept in the home.
     """
-    from dataclasses import asdict
-
     from deploy.command.output import print_json, progress_bar, say_set_aside
     from deploy.command.record import open_record
     from feedback.importing import check_readable, import_file, objective_of
@@ -87,9 +85,13 @@ def import_votes(
             report = import_file(
                 store, file, format_name, home=settings.home, objective=objective, on_progress=on_progress
             )
-    say_set_aside(file, report.set_aside, report.set_aside_file)
-    counts = {name: value for name, value in asdict(report).items() if isinstance(value, int)}
-    counts["set_aside"] = len(report.set_aside)
+    say_set_aside(file, report.set_aside)
+    counts = {
+        "read": report.read,
+        "imported": report.imported,
+        "known": report.known,
+        "set_aside": report.set_aside.count,
+    }
     if json:
         print_json(counts)
     else:

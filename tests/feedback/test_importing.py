@@ -1,6 +1,7 @@
 import gzip
 import io
 import json
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -54,11 +55,11 @@ def test_hh_comes_back_byte_for_byte_and_is_imported_once(store: Store, tmp_path
 
     report = import_file(store, path, "hh", home=tmp_path)
     assert (report.read, report.imported, report.known) == (len(GOOD) + len(BAD), 4, 0)
-    assert [line.number for line in report.set_aside] == list(range(2, 2 + len(BAD)))
-    for line, reason in zip(report.set_aside, BAD, strict=True):
+    assert [line.number for line in report.set_aside.first] == list(range(2, 2 + len(BAD)))
+    for line, reason in zip(report.set_aside.first, BAD, strict=True):
         assert reason in line.reason
-    kept = [json.loads(line) for line in report.set_aside_file.read_bytes().splitlines()]
-    assert kept[0] == {"number": 2, "reason": report.set_aside[0].reason, "record": lines[1].decode()}
+    kept = [json.loads(line) for line in report.set_aside.kept.read_bytes().splitlines()]
+    assert kept[0] == {"number": 2, "reason": report.set_aside.first[0].reason, "record": lines[1].decode()}
     again = import_file(store, path, "hh", home=tmp_path)
     assert (again.imported, again.known) == (0, 4)
 
@@ -93,7 +94,7 @@ def test_the_other_formats_come_back_too(store: Store, tmp_path: Path, name: str
     path = tmp_path / "pairs.jsonl"
     path.write_bytes(json.dumps(record).encode() + b"\n" + json.dumps({"prompt": []}).encode() + b"\n")
     report = import_file(store, path, name, home=tmp_path, objective="helpful")
-    assert (report.imported, len(report.set_aside)) == (1, 1)
+    assert (report.imported, report.set_aside.count) == (1, 1)
     out = io.BytesIO()
     export_votes(store, out, name)
     assert json.loads(out.getvalue()) == record
@@ -111,8 +112,8 @@ def test_a_record_that_is_nested_too_deeply_is_set_aside_alone(store: Store, tmp
         )
     )
     report = import_file(store, path, "trl", home=tmp_path, objective="helpful")
-    assert [line.number for line in report.set_aside] == [2, 3]
-    assert all("within each other" in line.reason for line in report.set_aside)
+    assert [line.number for line in report.set_aside.first] == [2, 3]
+    assert all("within each other" in line.reason for line in report.set_aside.first)
     out = io.BytesIO()
     assert export_votes(store, out, "trl").written == 2
 
@@ -161,6 +162,21 @@ def test_a_line_that_has_no_end_is_not_read_to_it(
     assert import_file(store, path, "hh", home=tmp_path).read == 2
 
 
+def test_lines_that_are_set_aside_do_not_stay_in_memory(store: Store, tmp_path: Path) -> None:
+    path = tmp_path / "helpful.jsonl"
+    path.write_bytes((b"{" + b"x" * 10_000 + b"\n") * 2000)
+    tracemalloc.start()
+    try:
+        report = import_file(store, path, "hh", home=tmp_path)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert report.set_aside.count == 2000 and [line.number for line in report.set_aside.first] == list(range(1, 21))
+    assert most < path.stat().st_size / 4
+    assert report.set_aside.kept is not None and report.set_aside.kept.read_bytes().count(b"\n") == 2000
+    assert list((tmp_path / "imports").iterdir()) == [report.set_aside.kept]
+
+
 def test_what_two_files_of_one_name_had_set_aside_is_kept(store: Store, tmp_path: Path) -> None:
     kept = set()
     for number, folder in enumerate(("helpful-base", "helpful-online")):
@@ -171,8 +187,8 @@ def test_what_two_files_of_one_name_had_set_aside_is_kept(store: Store, tmp_path
         )
         for _ in range(2):
             report = import_file(store, path, "hh", home=tmp_path)
-            assert len(report.set_aside) == 1, "a mark of the byte order is no error"
-            kept.add(report.set_aside_file)
+            assert report.set_aside.count == 1, "a mark of the byte order is no error"
+            kept.add(report.set_aside.kept)
     assert len(kept) == 2
     assert sorted(json.loads(file.read_bytes())["record"] for file in kept) == ["{0", "{1"]
 

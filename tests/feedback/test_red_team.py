@@ -36,8 +36,8 @@ def test_transcripts_come_back_as_they_were_and_are_imported_once(store: Store, 
     path.write_bytes(content[shape])
     report = import_transcripts(store, path, home=tmp_path)
     assert (report.read, report.imported, report.known) == (7, 3, 0)
-    assert [line.number for line in report.set_aside] == [2, 3, 4, 5]
-    assert report.set_aside_file.exists()
+    assert [line.number for line in report.set_aside.first] == [2, 3, 4, 5]
+    assert report.set_aside.kept.exists()
     again = import_transcripts(store, path, home=tmp_path)
     assert (again.imported, again.known) == (0, 3)
     out = io.BytesIO()
