@@ -110,7 +110,10 @@ class Scorer:
         try:
             writer.write(question + b"\n")
             await writer.drain()
-            answer: dict[str, Any] = orjson.loads(await reader.readline())
+            line = await reader.readline()
+            if not line.endswith(b"\n"):
+                raise ConnectionResetError("it ended in the midst of its answer")
+            answer: dict[str, Any] = orjson.loads(line)
             return answer
         finally:
             writer.close()

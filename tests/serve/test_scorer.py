@@ -117,10 +117,22 @@ async def test_opinions_wait_for_their_turn_no_longer_than_for_their_answer(tmp_
     assert len(asked) < 10, "each waited anew once those before it had given up"
 
 
-@pytest.mark.parametrize("answer", [None, b"", b"{\n", b'{"ok": false, "error": "no model"}\n', b"{}\n"])
-async def test_one_that_does_not_answer_is_unavailable(tmp_path: Path, scorer: Scorer, answer: bytes | None) -> None:
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (None, "TimeoutError"),
+        (b"", "ConnectionResetError"),
+        (b'{"ok": true}', "ConnectionResetError"),
+        (b"{\n", "JSONDecodeError"),
+        (b'{"ok": false, "error": "no model"}\n', "no model"),
+        (b"{}\n", "no reason given"),
+    ],
+)
+async def test_one_that_does_not_answer_is_unavailable(
+    tmp_path: Path, scorer: Scorer, answer: bytes | None, said: str
+) -> None:
     async with await playing(tmp_path, answer, []):
-        with pytest.raises(ScorerUnavailable, match="no model" if answer and b"no model" in answer else None):
+        with pytest.raises(ScorerUnavailable, match=said):
             await scorer.strangeness(1, ODD, 0.2 if answer is None else 30.0)
     with pytest.raises(ScorerUnavailable, match=r"python -m learner\.scorer") as absent:
         await scorer.strangeness(1, ODD, 30.0)
