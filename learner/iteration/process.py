@@ -113,9 +113,9 @@ def _tell_when_the_record_is_back(
     """A process that ends because the record was away has not died; should the next one be at work by then, it has.
 
     A record that was not away refused what was written, and may for ever, as a statement that takes longer than it
-    lets any: that attempt counts.
+    lets any: that attempt counts. One that could not be connected to was told no statement.
     """
-    if isinstance(cause, DBAPIError) and not cause.connection_invalidated:
+    if isinstance(cause, DBAPIError) and cause.statement is not None and not cause.connection_invalidated:
         with suppress(RecordUnavailable):
             store.write(iterations.refused, iteration_id, epoch, _refusal(cause), settings.loop.max_attempts)
             return

@@ -9,9 +9,10 @@ from sqlalchemy.exc import DBAPIError
 from feedback.errors import LeaseLost, RecordUnavailable
 from feedback.settings import Settings, load_settings
 from feedback.store import Store, iterations, leases
-from learner.iteration.process import run
+from learner.iteration.process import _its_end_is_told, run
 from learner.prepare import prepare
 from tests.learner.iterations import LEASE_TTL_S, start
+from tests.ports import free_port
 from tests.postgres_server import BIN, PostgresServer
 
 # A stage begins with the first thing that is written after the claim.
@@ -82,6 +83,18 @@ def test_a_write_that_takes_too_long_each_time_is_tried_a_few_times(on_postgres:
         assert ended.attempts == attempt
         assert not store.read(leases.held, leases.LEARNER)
     assert (ended.state, ended.error) == ("failed", "the record refused what was written: not today")
+
+
+def test_a_record_that_let_nobody_in_for_a_moment_refused_nothing(on_sqlite: tuple[Store, Settings]) -> None:
+    store, settings = on_sqlite
+    iteration = start(store, settings)
+    claimed = store.write(iterations.claim, iteration.id, "test", 60.0, 5)
+    assert claimed is not None
+    away = Store(f"postgresql+psycopg://127.0.0.1:{free_port()}/none")
+    with pytest.raises(RecordUnavailable), _its_end_is_told(store, settings, iteration.id, claimed[1]):
+        away.ping()
+    assert store.read(iterations.get, iteration.id).attempts == 0
+    assert not store.read(leases.held, leases.LEARNER)
 
 
 def test_whoever_tells_twice_that_it_stopped_has_told_it_once(on_sqlite: tuple[Store, Settings]) -> None:
