@@ -175,7 +175,7 @@ def _folders(store: Store, settings: Settings, contents: Contents) -> Iterator[P
     for policy in rows:
         name = version_name(policy.version)
         try:
-            if _is_stored(storage, judges.digest_of(policy)):
+            if not judges.are_here(settings, policy) and _is_stored(storage, judges.digest_of(policy)):
                 judges.folder_of(settings, policy)
         except PolicyInvalid:
             contents.damaged_judges.append(name)

@@ -231,7 +231,9 @@ def test_a_backup_leaves_out_what_is_damaged_in_the_storage_and_names_it(
     (storage / v1.digest / "model.safetensors").write_bytes(b"other")
     (storage / v2.digest / "manifest.json").write_bytes(b"{}")
     (storage / str(judges.digest_of(v1)) / "preference" / "preference.safetensors").unlink()
-    (storage / str(judges.digest_of(v2)) / "manifest.json").write_bytes(b"{}")
+    # Those of v3 are in the home.
+    for version in (v2, v3):
+        (storage / str(judges.digest_of(version)) / "manifest.json").write_bytes(b"{}")
     monkeypatch.setenv("TANDEM_POLICIES_URL", str(settings.policies_url))
     said = in_process(capfd)("backup", tmp_path / "b.tar", "--home", settings.home)
     assert said.exit_code != 0 and "but for the weights of v1, v2 and the judges of v1, v2, which" in said.err
