@@ -71,7 +71,7 @@ class Tandem:
         return self.app.state.gateway
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="package", autouse=True)
 def patience() -> Iterator[None]:
     """What a request may wait for in this process, of which a busy machine needs more than a second."""
     with pytest.MonkeyPatch.context() as patch:

@@ -110,7 +110,9 @@ async def test_a_key_is_free_again_when_whoever_was_answering_is_gone(
         while redis.exists(key):
             await asyncio.sleep(0.01)
     assert await other.begin_anywhere(FIRST) is None
+    other.keep(FIRST, b"{}", "application/json")
     await other.stop()
+    assert redis.pttl(key) > 1000 * shared_retries.PENDING_S, "the answer is remembered for longer"
     redis.close()
 
 
