@@ -20,6 +20,16 @@ export function question(objective) {
   );
 }
 
+/** What stands in the place of a question where there is nothing to choose. */
+export function sameReplies() {
+  return element(
+    "div",
+    { class: "question" },
+    element("h2", {}, "Both replies came out the same"),
+    element("p", {}, "There is nothing to choose. What can be learnt from is a better reply, if you write one."),
+  );
+}
+
 export class Ballot {
   /**
    * `onCast(judgement)` gets what PUT .../vote takes, without the objective; `onMark(side)` follows the choice. Without

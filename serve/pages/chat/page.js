@@ -2,7 +2,7 @@
 import { RED_TEAM } from "../addresses.js";
 import { announce } from "../announce.js";
 import { Refused } from "../api.js";
-import { question } from "../ballot.js";
+import { question, sameReplies } from "../ballot.js";
 import { stream } from "../completions.js";
 import { element } from "../element.js";
 import { engineNotice } from "../engines.js";
@@ -307,9 +307,10 @@ class Chat {
         this.keep(conversation, turn);
       },
     }));
-    place.append(question(objective), ballot.node);
+    const same = pair.texts[0] === pair.texts[1];
+    place.append(same ? sameReplies() : question(objective), ballot.node);
     this.drawDock();
-    announce("Two replies are there. Which is better?");
+    announce(same ? "Both replies came out the same." : "Two replies are there. Which is better?");
     if (attack || !this.composer.text.value) ballot.node.focus({ preventScroll: true });
     this.scroll(true);
   }

@@ -96,6 +96,21 @@ def test_writing_on_without_a_vote_goes_on_with_the_first(tandem: Tandem, visito
 
 
 @pytest.mark.engine
+def test_two_replies_that_came_out_the_same_ask_for_no_choice(tandem: Tandem, visitors: Visitors) -> None:
+    page = visitors.visit(tandem, role="vote")
+    compare(page, "always")
+    page.get_by_role("button", name="Settings").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Temperature").fill("0")
+    dialog.get_by_role("button", name="Save").click()
+    say(page, "What is the capital of France?")
+    expect(page.get_by_role("heading", name="Both replies came out the same")).to_be_visible(timeout=REPLY_TIMEOUT_MS)
+    expect(page.get_by_text("Which reply helps more?")).to_have_count(0)
+    page.get_by_role("button", name="Go on with A").click()
+    replies(page, 1)
+
+
+@pytest.mark.engine
 def test_regenerate_and_stop(tandem: Tandem, visitors: Visitors) -> None:
     page = visitors.visit(tandem, role="chat")
     say(page, "What is 2 + 3?")
