@@ -167,8 +167,11 @@ def test_the_loop(stack: Stack) -> None:
 
 def test_an_iteration_survives_its_learner(stack: Stack) -> None:
     """The learner is killed in mid-PPO; the scheduler hands the iteration on and it ends as if nothing had been."""
-    client = stack.client()
-    started = client.post("/v1/iterations", json={"reason": "a second one"})
+    store, client = stack.store(), stack.client()
+    asyncio.run(simulate(stack.url, stack.key, VOTES // 5, concurrency=8))
+    wait_for(lambda: store.read(votes.count_by_state).keys() == {"counted"}, 120, "every vote to be counted")
+    next_version = len(client.get("/v1/policies").json()["data"])
+    started = client.post("/v1/iterations", json={"reason": "by hand"})
     assert started.status_code in (200, 201, 202), started.text
     iteration_id = started.json()["id"]
     path = f"/v1/iterations/{iteration_id}"
@@ -176,8 +179,8 @@ def test_an_iteration_survives_its_learner(stack: Stack) -> None:
     next(child for child in stack.children() if "learner.iteration" in command_of(child)).kill()
     wait_for(lambda: client.get(path).json()["state"] not in ("queued", "running"), 300, "the iteration to end")
     ended = client.get(path).json()
-    assert (ended["state"], ended["candidate"]) == ("succeeded", "v2"), ended
-    kinds = [event.kind for event in stack.store().read(iterations.events_after, iteration_id, 0, 10_000)]
+    assert (ended["state"], ended["candidate"]) == ("succeeded", f"v{next_version}"), ended
+    kinds = [event.kind for event in store.read(iterations.events_after, iteration_id, 0, 10_000)]
     assert "resumed" in kinds
 
 
