@@ -30,7 +30,7 @@ test-browser: env ## the pages, in Debian's Chromium
 	@$(BIN)/python -m pytest -m browser
 
 test-all: env ## every test
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --hypothesis-profile fresh
 
 test-faults: env ## tests that kill real processes
 	@$(BIN)/python -m pytest -m faults

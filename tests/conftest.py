@@ -3,11 +3,10 @@
 import pytest
 from hypothesis import HealthCheck, settings
 
-# The same examples each time, and none fails because the machine had something else to do.
-settings.register_profile(
-    "tests", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow], database=None
-)
-settings.load_profile("tests")
+# None fails because the machine had something else to do. `make test-all` tries other examples each time.
+settings.register_profile("fresh", deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None)
+settings.register_profile("same", settings.get_profile("fresh"), derandomize=True)
+settings.load_profile("same")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
