@@ -9,7 +9,7 @@ import logging
 import time
 from dataclasses import dataclass
 
-from feedback.errors import EngineUnavailable, TandemError
+from feedback.errors import Conflict, EngineUnavailable, TandemError
 from feedback.schema import version_name
 from feedback.settings import EngineSettings
 from serve.engine.adapters import Adapters
@@ -113,8 +113,9 @@ class Loader:
             await self._load_held(slot, base, self._settings.swap_timeout_s)
             if base is not policy:
                 await self._adapters.add(slot, policy)
-        except (TandemError, asyncio.CancelledError):
-            if slot.state != "ready" and held_before is not None:
+        except (TandemError, asyncio.CancelledError) as error:
+            # In a Conflict another process has started the engine, and answers for what it holds.
+            if slot.state != "ready" and held_before is not None and not isinstance(error, Conflict):
                 await self.put_back(slot, held_before, adapters_before)
             raise
 

@@ -53,8 +53,9 @@ class Presence:
             try:
                 await self.renew()
                 await self.end_leases_of_the_dead()
-            except (SQLAlchemyError, RecordUnavailable) as error:
-                log.warning("the lease on serving could not be renewed (%s)", type(error).__name__)
+            except (SQLAlchemyError, RecordUnavailable, OSError) as error:
+                # An OSError is of looking, as with too many files open: without this task nothing would serve for long.
+                log.warning("the leases of this process, or of the dead, are as they were (%s)", type(error).__name__)
 
     async def enter(self) -> None:
         """Begin to give what serves, if what serves here is what the record says."""

@@ -68,9 +68,11 @@ class Starter:
 
     async def start_anew(self, slot: Slot, version: int) -> None:
         """Whatever is there. Raises PolicyInvalid, EngineLost, EngineUnavailable; what the slot holds is then unknown.
-        Raises Conflict while another process starts it.
+        Raises Conflict while another process starts it, or when one has since this one looked last: chats are in it.
         """
         async with self._starting(slot):
+            if await self._replaced(slot) and await self._server_pid(slot) is not None:
+                raise Conflict(f"another process has started engine {slot.index} meanwhile")
             await self._start_anew(slot, version)
             await self._note(slot, version)
 
@@ -152,7 +154,7 @@ class Starter:
         await slot.client.name_weights(version_name(version), PROOF_TIMEOUT_S)
 
     async def _replaced(self, slot: Slot) -> bool:
-        """True when another process has put a new server into the slot."""
+        """True when the slot's server is gone, or another process has put a new one there."""
         return slot.server_pid is not None and await self._server_pid(slot) != slot.server_pid
 
     async def _server_pid(self, slot: Slot) -> int | None:

@@ -1,11 +1,13 @@
 """What serves is given only while the record has said lately that it does."""
 
 import asyncio
+import shutil
 from pathlib import Path
 
 import pytest
 from sqlalchemy import update
 
+import serve.engine.presence
 from feedback.schema import ApiProcess
 from feedback.store import policies, presence
 from serve.engine.pool import Pool
@@ -80,3 +82,22 @@ async def test_who_has_no_engine_left_leaves(record: Record, tmp_path: Path) -> 
     await own.renew()
     await other.renew()
     assert other.others == 0 and not pool.is_open
+
+
+async def test_it_is_renewed_though_the_dead_cannot_be_looked_for(
+    record: Record, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serve.engine.presence, "RENEW_INTERVAL_S", 0.05)
+    pool = pool_with(tmp_path, 0)
+    own = Presence(record, pool, "engines", tmp_path)
+    shutil.rmtree(tmp_path / "api")
+    await own.enter()
+    seen = {pool.open_until}
+    renewing = asyncio.create_task(own.run())
+    async with asyncio.timeout(60):
+        # Between its second and third renewal it has looked.
+        while len(seen) < 4:
+            assert not renewing.done()
+            await asyncio.sleep(0.01)
+            seen.add(pool.open_until)
+    renewing.cancel()

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,49 @@ class Folders:
         raise PolicyInvalid(f"{policy.folder.name}: probe.json cannot be read")
 
 
+class Asked:
+    """A slot with an engine that holds v1, what was asked of whom, and who starts it. The launcher restarts nothing."""
+
+    def __init__(self, folder: Path, record: Record) -> None:
+        self.asked: list[str] = []
+        self.slot = Slot(0, folder / "engine-0.sock")
+        folders: Any = Folders()
+        adapters: Any = None
+        self.lives = Life(folder, "api_own"), Life(folder, "api_other")
+        launcher, settings = LauncherClient(folder), EngineSettings(slots=1)
+        self.starter = Starter(launcher, folders, adapters, record, settings, "engines", self.lives[0])
+
+    async def engine(self, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.asked.append("the engine")
+        writer.write(HOLDS_V1)
+
+    async def launcher(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        wanted = json.loads(await reader.readline())["do"]
+        self.asked.append(wanted)
+        answer: dict[str, Any] = {
+            "ok": True,
+            "slots": [SlotStatus(0, str(self.slot.client.socket), "running", PID).to_line()],
+        }
+        if wanted == "restart":
+            answer = {"ok": False, "code": Conflict.code, "error": "this is as far as the test goes"}
+        writer.write(json.dumps(answer).encode() + b"\n")
+        writer.close()
+
+
+@pytest.fixture
+async def asked(record: Record, tmp_path: Path) -> AsyncIterator[Asked]:
+    asked = Asked(tmp_path, record)
+    async with (
+        await asyncio.start_unix_server(asked.engine, tmp_path / "engine-0.sock"),
+        await asyncio.start_unix_server(asked.launcher, tmp_path / COMMAND_SOCKET),
+    ):
+        yield asked
+    for life in asked.lives:
+        life.end()
+
+
 @pytest.mark.parametrize(
-    "adopt, asked_in_turn",
+    "adopt, in_turn",
     [
         # What hangs answers nobody: one that was given up is not asked once more.
         (False, ["status", "restart"]),
@@ -43,37 +85,17 @@ class Folders:
         (True, ["status", "the engine", "restart"]),
     ],
 )
-async def test_who_is_asked_before_an_engine_is_started_anew(
-    record: Record, tmp_path: Path, adopt: bool, asked_in_turn: list[str]
+async def test_who_is_asked_before_an_engine_is_started_anew(asked: Asked, adopt: bool, in_turn: list[str]) -> None:
+    asked.slot.server_pid = PID
+    with pytest.raises(Conflict, match="as far as the test goes"):
+        await asked.starter.start(asked.slot, 0, adopt=adopt)
+    assert asked.asked == in_turn
+
+
+async def test_who_stood_still_in_mid_change_does_not_end_the_engine_that_another_process_has_started(
+    asked: Asked,
 ) -> None:
-    asked: list[str] = []
-    status = SlotStatus(0, str(tmp_path / "engine-0.sock"), "running", PID).to_line()
-
-    async def engine(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        asked.append("the engine")
-        writer.write(HOLDS_V1)
-
-    async def launcher(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        wanted = json.loads(await reader.readline())["do"]
-        asked.append(wanted)
-        answer: dict[str, Any] = {"ok": True, "slots": [status]}
-        if wanted == "restart":
-            answer = {"ok": False, "code": Conflict.code, "error": "this is as far as the test goes"}
-        writer.write(json.dumps(answer).encode() + b"\n")
-        writer.close()
-
-    folders: Any = Folders()
-    adapters: Any = None
-    slot = Slot(0, tmp_path / "engine-0.sock")
-    slot.server_pid = PID
-    life, other = Life(tmp_path, "api_own"), Life(tmp_path, "api_other")
-    starter = Starter(LauncherClient(tmp_path), folders, adapters, record, EngineSettings(slots=1), "engines", life)
-    async with (
-        await asyncio.start_unix_server(engine, tmp_path / "engine-0.sock"),
-        await asyncio.start_unix_server(launcher, tmp_path / COMMAND_SOCKET),
-    ):
-        with pytest.raises(Conflict, match="as far as the test goes"):
-            await starter.start(slot, 0, adopt=adopt)
-    assert asked == asked_in_turn
-    life.end()
-    other.end()
+    asked.slot.server_pid = PID - 1
+    with pytest.raises(Conflict, match="another process has started engine 0"):
+        await asked.starter.start_anew(asked.slot, 0)
+    assert "restart" not in asked.asked
