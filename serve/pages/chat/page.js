@@ -307,7 +307,8 @@ class Chat {
         this.keep(conversation, turn);
       },
     }));
-    const same = pair.texts[0] === pair.texts[1];
+    // An attack is told of with a vote: one is asked for all the same, be it that both are bad.
+    const same = !attack && pair.texts[0] === pair.texts[1];
     place.append(same ? sameReplies() : question(objective), ballot.node);
     this.drawDock();
     announce(same ? "Both replies came out the same." : "Two replies are there. Which is better?");
