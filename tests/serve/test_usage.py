@@ -49,7 +49,7 @@ def test_it_adds_up_to_what_was_answered(tandem: Tandem) -> None:
     key, secret = tandem.store.write(keys.create, "vote", "who adds up")
     with tandem.client(headers={"authorization": f"Bearer {secret}"}) as client:
         said = [ask(client), ask(client, messages=[{"role": "user", "content": "Hi"}]), ask(client, n=2)]
-        pair = client.get("/v1/comparisons").json()["data"][0]["id"]
+        pair = client.get("/v1/comparisons", params={"status": "all"}).json()["data"][0]["id"]
         vote = {"objective": "helpful", "preferred": "tie"}
         assert client.put(f"/v1/comparisons/{pair}/vote", json=vote).status_code == 200
         streamed = {
