@@ -36,6 +36,7 @@ from serve.engine.slots import (
 log = logging.getLogger("tandem.engines")
 
 TIDY_INTERVAL_S = 30.0
+ENDING = (signal.SIGTERM, signal.SIGINT)
 
 # Runs the server of a slot in the process it is called in, and returns when the server has ended.
 ServerMain = Callable[[SlotStatus], None]
@@ -98,7 +99,7 @@ class Launcher:
         self.waker.setblocking(False)
         signal.set_wakeup_fd(self.waker.fileno())
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in ENDING:
             signal.signal(number, lambda *_: self._end())
         self.selector.register(self.woken, selectors.EVENT_READ, lambda: self.woken.recv(4096))
 
@@ -184,9 +185,12 @@ class Launcher:
 
     def _start(self, slot: Slot, policy: str) -> None:
         slot.status = replace(slot.status, state="running", policy=policy, started_at=time.time())
+        # One that is asked to end at once must not take that for the launcher's own end.
+        signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
         pid = os.fork()
         if pid == 0:
             self._become_server(slot.status)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
         slot.status = replace(slot.status, pid=pid, exit_code=None, asked=False)
         log.info("slot %d: started process %d", slot.status.slot, pid)
 
@@ -195,8 +199,9 @@ class Launcher:
         code = 1
         try:
             signal.set_wakeup_fd(-1)
-            for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
+            for number in (signal.SIGCHLD, *ENDING):
                 signal.signal(number, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
             self.selector.close()
             inherited = [connection.socket for connection in self.connections]
             for opened in (self.listener, self.woken, self.waker, *inherited):

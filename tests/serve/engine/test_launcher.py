@@ -144,6 +144,14 @@ async def test_while_one_slot_ends_slowly_the_other_is_served(
     assert (await stopping).state == "ended"
 
 
+async def test_a_server_that_was_just_started_ends_when_asked(
+    client: LauncherClient, policy: Callable[[str], Path]
+) -> None:
+    for _ in range(10):
+        await client.start(0, policy("plain"))
+        assert (await client.stop(0)).exit_code == -signal.SIGTERM
+
+
 async def test_a_restart_brings_another_policy(client: LauncherClient, policy: Callable[[str], Path]) -> None:
     first = await client.start(0, policy("plain"))
     second = await client.restart(0, policy("other"))
