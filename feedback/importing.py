@@ -12,14 +12,15 @@ import tempfile
 import zlib
 from bisect import insort
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from io import BufferedReader
 from operator import attrgetter
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import IO, Any, Self, TypeVar
 
 import orjson
+from sqlalchemy.orm import Session
 
 from feedback.errors import InvalidRequest
 from feedback.formats import Preference, SetAside, named
@@ -33,6 +34,8 @@ FIRST_SET_ASIDE = 20
 """So many are said one by one."""
 Opened = BufferedReader | gzip.GzipFile
 STDIN = Path("-")
+Said = TypeVar("Said")
+Item = TypeVar("Item")
 TRANCHES = ("rejection-sampled", "online", "base")
 
 
@@ -109,26 +112,47 @@ def import_file(
     check_readable(path)
     objective = objective or objective_of(path)
     tranche = tranche_of(path)
-    read, counts, seen = 0, Counter[str](), Counter[str]()
-    batch: list[imports.Pair] = []
+
+    def read(line: bytes) -> tuple[str, Preference]:
+        preference = file_format.parse(line)
+        return _digest(format_name, objective, preference), preference
+
+    def pair(number: int, digest: str, preference: Preference) -> imports.Pair:
+        return _pair(preference, digest, format_name, number, objective, tranche)
+
+    return import_each(store, path, home, lines(path, on_progress), read, pair, imports.add)
+
+
+def import_each(
+    store: Store,
+    path: Path,
+    home: Path,
+    numbered: Iterable[tuple[int, bytes]],
+    read: Callable[[bytes], tuple[str, Said]],
+    item: Callable[[int, str, Said], Item],
+    add: Callable[[Session, list[Item]], dict[str, int]],
+) -> Report:
+    """`read` gives a record's digest and what it says, or raises SetAside; `add` writes a batch of the `item`s made of
+    that, and says how many are `imported` and `known`."""
+    total, counts, seen = 0, Counter[str](), Counter[str]()
+    batch: list[Item] = []
     with Aside(home, path) as aside:
-        for number, line in lines(path, on_progress):
-            read += 1
+        for number, line in numbered:
+            total += 1
             try:
-                preference = file_format.parse(line)
+                digest, said = read(line)
             except SetAside as error:
                 aside.add(Line(number, error.message, line.decode(errors="replace").rstrip("\r\n")))
                 continue
-            digest = _digest(format_name, objective, preference)
-            # A pair that stands twice in a file is two records; the second import of the file knows both.
+            # What stands twice in a file is two records; the second import of the file knows both.
             seen[digest] += 1
-            batch.append(_pair(preference, f"{digest}#{seen[digest]}", format_name, number, objective, tranche))
+            batch.append(item(number, f"{digest}#{seen[digest]}", said))
             if len(batch) == BATCH:
-                counts.update(store.write(imports.add, batch))
+                counts.update(store.write(add, batch))
                 batch = []
         if batch:
-            counts.update(store.write(imports.add, batch))
-    return Report(read, counts["imported"], counts["known"], aside)
+            counts.update(store.write(add, batch))
+    return Report(total, counts["imported"], counts["known"], aside)
 
 
 def check_readable(path: Path) -> None:

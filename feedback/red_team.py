@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 from feedback.exporting import Report as Exported
 from feedback.formats import SetAside, load, red_team
 from feedback.formats.json_array import elements
-from feedback.importing import BATCH, MAX_LINE_BYTES, Aside, Line, Opened, Report, each_line, records
+from feedback.importing import MAX_LINE_BYTES, Opened, Report, each_line, import_each, records
 from feedback.store import Store, transcripts
 
 PEEKED_BYTES = 4096
@@ -23,25 +23,17 @@ def import_transcripts(
 
     Raises InvalidRequest when the file cannot be read.
     """
-    read, counts, seen = 0, Counter[str](), Counter[str]()
-    batch: list[tuple[str, transcripts.Attacked]] = []
-    with Aside(home, path) as aside:
-        for number, line in records(path, on_progress, _lines_or_elements):
-            read += 1
-            try:
-                attack = red_team.read(load(line))
-            except SetAside as error:
-                aside.add(Line(number, error.message, line.decode(errors="replace")))
-                continue
-            digest = hashlib.sha256(line).hexdigest()
-            seen[digest] += 1
-            attacked = transcripts.Attacked(attack.messages, attack.success, attack.task, attack.rest)
-            batch.append((f"red-team:{digest}#{seen[digest]}", attacked))
-            if len(batch) == BATCH:
-                counts.update(store.write(transcripts.add, batch))
-                batch = []
-        counts.update(store.write(transcripts.add, batch) if batch else {})
-    return Report(read, counts["imported"], counts["known"], aside)
+
+    def read(line: bytes) -> tuple[str, transcripts.Attacked]:
+        attack = red_team.read(load(line))
+        attacked = transcripts.Attacked(attack.messages, attack.success, attack.task, attack.rest)
+        return f"red-team:{hashlib.sha256(line).hexdigest()}", attacked
+
+    def item(_: int, digest: str, attacked: transcripts.Attacked) -> tuple[str, transcripts.Attacked]:
+        return digest, attacked
+
+    found = records(path, on_progress, _lines_or_elements)
+    return import_each(store, path, home, found, read, item, transcripts.add)
 
 
 def export_transcripts(store: Store, out: BinaryIO) -> Exported:

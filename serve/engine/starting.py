@@ -71,7 +71,8 @@ class Starter:
         Raises Conflict while another process starts it, or when one has since this one looked last: chats are in it.
         """
         async with self._starting(slot):
-            if await self._replaced(slot) and await self._server_pid(slot) is not None:
+            there = await self._server_pid(slot)
+            if None not in (slot.server_pid, there) and there != slot.server_pid:
                 raise Conflict(f"another process has started engine {slot.index} meanwhile")
             await self._start_anew(slot, version)
             await self._note(slot, version)

@@ -63,7 +63,7 @@ def test_success_is_told_of_attacks_alone(store: Store) -> None:
 
 @pytest.mark.parametrize("shape", ["lines", "array"])
 def test_a_large_file_is_not_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shape: str) -> None:
-    monkeypatch.setattr(red_team, "BATCH", 100)
+    monkeypatch.setattr(importing, "BATCH", 100)
     store = Store(f"sqlite:///{tmp_path / 'record.db'}")
     store.migrate()
     records = [json.dumps(GOOD[0] | {"task_description": f"{n} " + "w" * 6000}) for n in range(3000)]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
 
 from feedback.errors import LeaseLost, RecordUnavailable
 from feedback.settings import Settings, load_settings
@@ -50,9 +51,9 @@ def _home(settings: Settings) -> Iterator[tuple[Store, Settings]]:
 
 
 def _have(store: Store, *statements: str) -> None:
-    def execute(session: object) -> None:
+    def execute(session: Session) -> None:
         for statement in statements:
-            session.connection().exec_driver_sql(statement)  # type: ignore[attr-defined]
+            session.connection().exec_driver_sql(statement)
 
     store.write(execute)
 
