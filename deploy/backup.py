@@ -17,8 +17,9 @@ import tarfile
 import tempfile
 import time
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
@@ -30,7 +31,7 @@ from feedback import judges, manifest, policy_weights
 from feedback.addresses import sqlite_url
 from feedback.errors import Conflict, InvalidRequest, PolicyInvalid, RecordUnavailable, TandemError
 from feedback.object_storage import Storage, storage_of
-from feedback.schema import version_name
+from feedback.schema import Policy, version_name
 from feedback.section import NONE
 from feedback.settings import Settings
 from feedback.store import Store, iterations, policies
@@ -64,7 +65,7 @@ class Contents:
     damaged: list[str] = field(default_factory=list)
     """Versions whose weights are not what was published: they are left out, since no restore would take them."""
     damaged_judges: list[str] = field(default_factory=list)
-    """Versions whose judges are in object storage only, and are not what was published."""
+    """Versions whose judges are not what was published: they are left out."""
     files: dict[str, str] = field(default_factory=dict)
     """SHA-256 by name."""
 
@@ -157,8 +158,8 @@ def _fill(tar: tarfile.TarFile, settings: Settings, scratch: Path) -> Contents:
     # Read from the snapshot itself where that can be opened; else from what is at least as new.
     store = Store(sqlite_url(snapshot) if sqlite else settings.record_url)
     try:
-        for folder in _folders(store, settings, contents):
-            _add_folder(tar, contents, settings.home, folder)
+        for folder, left_out in _folders(store, settings, contents):
+            _add_folder(tar, contents, settings.home, folder, left_out)
     finally:
         store.close()
     if (settings.home / SETTINGS_FILE).exists():
@@ -169,44 +170,63 @@ def _fill(tar: tarfile.TarFile, settings: Settings, scratch: Path) -> Contents:
     return contents
 
 
-def _folders(store: Store, settings: Settings, contents: Contents) -> Iterator[Path]:
+def _folders(store: Store, settings: Settings, contents: Contents) -> Iterator[tuple[Path, Collection[str]]]:
+    """What is backed up, each with the names in it that are left out."""
     home, storage = settings.home, storage_of(settings)
     rows, _ = store.read(policies.list_page, limit=ALL, after=None, order="asc")
+    without_judges: set[Path] = set()
     for policy in rows:
         name = version_name(policy.version)
-        try:
-            if not judges.are_here(settings, policy) and _is_stored(storage, judges.digest_of(policy)):
-                judges.folder_of(settings, policy)
-        except PolicyInvalid:
+        if _is_whole(partial(_find_judges, settings, storage, policy)) is False:
             contents.damaged_judges.append(name)
-        weights = home / policy.path
-        try:
-            found = weights.is_dir() or _is_stored(storage, policy.digest)
-            if found:
-                policy_weights.bring(settings, policy.path, policy.digest)
-                manifest.verify(weights, policy.digest)
-        except PolicyInvalid:
-            found = False
-            # Else they were pruned while they were read.
-            if weights.is_dir() or storage is not None:
-                contents.damaged.append(name)
-        if found:
+            without_judges.add(judges.here(settings, policy))
+        whole = _is_whole(partial(_find_weights, settings, storage, policy))
+        if whole:
             contents.versions.append(name)
-            yield weights
+            yield home / policy.path, ()
         else:
             contents.without_weights.append(name)
+            if whole is False:
+                contents.damaged.append(name)
     begun, _ = store.read(iterations.list_page, limit=ALL, after=None, order="asc")
     datasets = {iteration.dataset_digest for iteration in begun if iteration.dataset_digest}
     # One that goes on is begun anew from its dataset where it is restored.
     ended = [iteration.id for iteration in begun if iteration.state not in iterations.ACTIVE]
     wanted = [home / "datasets" / digest for digest in sorted(datasets)]
     wanted += [home / "iterations" / iteration_id for iteration_id in ended]
-    yield from (folder for folder in wanted if folder.is_dir())
+    judging = (*judges.PARTS, manifest.MANIFEST)
+    yield from ((folder, judging if folder in without_judges else ()) for folder in wanted if folder.is_dir())
 
 
-def _is_stored(storage: Storage | None, digest: str | None) -> bool:
+def _is_whole(verify: Callable[[], bool]) -> bool | None:
+    """Whether what `verify` finds is what was published; None where it finds nothing."""
+    for _ in range(2):
+        # What was pruned while it was read is not found again.
+        with contextlib.suppress(PolicyInvalid, FileNotFoundError):
+            return verify() or None
+    return False
+
+
+def _find_weights(settings: Settings, storage: Storage | None, policy: Policy) -> bool:
+    """Bring them here if need be, and check them. False where there are none; raises PolicyInvalid."""
+    found = (settings.home / policy.path).is_dir() or _is_stored(storage, policy.digest)
+    if found:
+        manifest.verify(policy_weights.bring(settings, policy.path, policy.digest), policy.digest)
+    return found
+
+
+def _find_judges(settings: Settings, storage: Storage | None, policy: Policy) -> bool:
+    """As `_find_weights`. Those that were published without a digest cannot be checked."""
+    digest = judges.digest_of(policy)
+    found = digest is not None and (judges.are_here(settings, policy) or _is_stored(storage, digest))
+    if found:
+        manifest.verify_files(judges.folder_of(settings, policy), str(digest), judges.PARTS)
+    return found
+
+
+def _is_stored(storage: Storage | None, digest: str) -> bool:
     """Raises PolicyInvalid when what is there says that it is something else."""
-    return storage is not None and digest is not None and storage.manifest(digest) is not None
+    return storage is not None and storage.manifest(digest) is not None
 
 
 def _snapshot_sqlite(path: Path, to: Path) -> None:
@@ -240,12 +260,15 @@ def _run_postgres(program: str, url: URL, *arguments: str) -> None:
         raise TandemError(f"{program} failed: {lines[0]}")
 
 
-def _add_folder(tar: tarfile.TarFile, contents: Contents, home: Path, folder: Path) -> None:
+def _add_folder(tar: tarfile.TarFile, contents: Contents, home: Path, folder: Path, left_out: Collection[str]) -> None:
     if not folder.resolve().is_relative_to(home.resolve()):
         raise BackupInvalid(f"{folder} is not inside {home}; it is not backed up from here")
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and not path.is_symlink() and not path.name.endswith(TRAINING_STATE):
+        is_wanted = not path.name.endswith(TRAINING_STATE) and path.relative_to(folder).parts[0] not in left_out
+        if is_wanted and path.is_file() and not path.is_symlink():
             _add(tar, contents, path, path.relative_to(home).as_posix())
+    if not folder.is_dir():
+        raise _changed(folder.relative_to(home).as_posix())
 
 
 def _add(tar: tarfile.TarFile, contents: Contents, path: Path, name: str) -> None:
@@ -257,9 +280,13 @@ def _add(tar: tarfile.TarFile, contents: Contents, path: Path, name: str) -> Non
             tar.addfile(member, reader)  # type: ignore[arg-type]
     except OSError as error:
         if isinstance(error, FileNotFoundError) or "unexpected end" in str(error):
-            raise BackupInvalid(f"{name} changed while it was read; run the backup again") from None
+            raise _changed(name) from None
         raise
     contents.files[name] = reader.digest.hexdigest()
+
+
+def _changed(name: str) -> BackupInvalid:
+    return BackupInvalid(f"{name} changed while it was read; run the backup again")
 
 
 class Digesting:

@@ -17,7 +17,7 @@ import pytest
 
 from deploy.backup import BackupInvalid, backup, restore
 from deploy.running import prepare_home, take_home
-from feedback import manifest
+from feedback import judges, manifest
 from feedback.errors import Conflict, InvalidRequest, TandemError
 from feedback.schema import Base
 from feedback.settings import Settings, load_settings
@@ -149,6 +149,21 @@ def test_damaged_weights_are_left_out_and_named_and_the_rest_can_be_restored(
     assert said.exit_code != 0 and "whole but for the weights of v1" in said.err
     written = restore(elsewhere(settings), tmp_path / "b.tar")
     assert (written.versions, written.without_weights, written.damaged) == (["v0", "v2"], ["v1"], ["v1"])
+    store.close()
+
+
+def test_damaged_judges_are_left_out_and_named_and_the_reports_beside_them_are_kept(
+    settings: Settings, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    store = make_home(settings, versions=3)
+    v1, v2 = (store.read(policies.get, version) for version in (1, 2))
+    (judges.here(settings, v1) / "preference" / "preference.safetensors").write_bytes(b"another model")
+    said = in_process(capfd)("backup", tmp_path / "b.tar", "--home", settings.home)
+    assert said.exit_code != 0 and "whole but for the judges of v1, which" in said.err
+    there = elsewhere(settings)
+    assert restore(there, tmp_path / "b.tar").versions == ["v0", "v1", "v2"]
+    assert files_of(judges.here(there, v1), ".") == {"evaluation.json": b"{}"}
+    manifest.verify_files(judges.here(there, v2), str(judges.digest_of(v2)), judges.PARTS)
     store.close()
 
 

@@ -1,5 +1,6 @@
 """Weights in object storage: put there when published, brought from there where they are missing, never unchecked."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -11,6 +12,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -241,6 +243,31 @@ def test_a_backup_leaves_out_what_is_damaged_in_the_storage_and_names_it(
     written = restore(restored, tmp_path / "b.tar")
     assert (written.versions, written.without_weights) == (["v0", "v3"], ["v1", "v2"])
     assert judges.are_here(restored, v3) and not judges.here(restored, v1).exists()
+    store.close()
+
+
+@pytest.mark.parametrize("uploaded", [True, False])
+@pytest.mark.parametrize("file", ["v1/model.safetensors", "preference/preference.safetensors"])
+def test_what_is_pruned_while_a_backup_reads_it_is_not_damaged(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uploaded: bool, file: str
+) -> None:
+    settings = settings.model_copy(update={"retention": RetentionSettings(versions=1, iterations=1)})
+    store = make_home(settings, versions=3)
+    if uploaded:
+        policy_weights.upload(store, settings)
+    digest = hashlib.file_digest
+
+    def digest_of_what_goes(opened: IO[bytes], name: str) -> object:
+        if opened.name.endswith(file):
+            # The next file of the folder is not there any more.
+            prune(store, settings)
+        return digest(opened, name)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(hashlib, "file_digest", digest_of_what_goes)
+    contents = backup(settings, tmp_path / "b.tar")
+    assert (contents.damaged, contents.damaged_judges) == ([], [])
+    assert (contents.versions, contents.without_weights) == (["v0", "v2"], ["v1"])
+    restore(load_settings(home=tmp_path / "restored"), tmp_path / "b.tar")
     store.close()
 
 
