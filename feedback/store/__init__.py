@@ -58,8 +58,11 @@ UNANSWERED_MS = 15_000
 # And a process that stands still in a transaction must not hold up all others for ever. Freezing a large dataset may
 # compute for minutes between two statements of one snapshot.
 IDLE_IN_TRANSACTION_MS = 1_800_000
-# Postgres: no connection, no room or memory, stopped or starting by an operator or after a crash.
-UNAVAILABLE_SQLSTATE_CLASSES = ("08", "53", "57", "25P03")
+# Postgres: a server that only reads, as one does that is none any more, or none yet, after a failover.
+READ_ONLY_SQLSTATE = "25006"
+# Postgres: no connection, no room, no memory or too many connections, stopped or starting by an operator or after a
+# crash, its disk failing; a transaction that took too long, or was in the others' way at each try.
+UNAVAILABLE_SQLSTATES = ("08", "53", "57", "58", READ_ONLY_SQLSTATE, "25P03", "25P04", *RETRYABLE_SQLSTATES)
 UNAVAILABLE_SQLITE_CODES = frozenset(
     {
         sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL,
@@ -252,6 +255,7 @@ def open_engine(database_url: str, *, flushes: bool = True, checkpoints: bool = 
         url, connect_args=asked | SILENCE, pool_use_lifo=True, pool_size=8, max_overflow=8, **options
     )
     event.listen(engine, "connect", partial(_configure_postgres, flushes))
+    event.listen(engine, "handle_error", _replace_read_only)
     return engine
 
 
@@ -294,7 +298,7 @@ def _is_unavailable(error: DBAPIError) -> bool:
     sqlstate = getattr(error.orig, "sqlstate", None)
     if sqlstate is None:
         return isinstance(error, OperationalError) or error.connection_invalidated
-    return bool(sqlstate.startswith(UNAVAILABLE_SQLSTATE_CLASSES))
+    return bool(sqlstate.startswith(UNAVAILABLE_SQLSTATES))
 
 
 def _make_sqlite(_dialect: object, _record: object, arguments: list[Any], _options: object) -> None:
@@ -321,9 +325,12 @@ def _configure_sqlite(flushes: bool, checkpoints: bool, connection: Any, _record
 
 
 def _replace_read_only(context: Any) -> None:
-    # Opened while the disk could not be written to, it stays so when the disk can be again.
-    code = getattr(context.original_exception, "sqlite_errorcode", 0)
-    context.is_disconnect = context.is_disconnect or code & 0xFF == sqlite3.SQLITE_READONLY
+    # Opened while the disk could not be written to, it stays so when the disk can be again; and one to a server that
+    # only reads stays with it when another one writes.
+    error = context.original_exception
+    is_read_only = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_READONLY
+    is_read_only = is_read_only or getattr(error, "sqlstate", None) == READ_ONLY_SQLSTATE
+    context.is_disconnect = context.is_disconnect or is_read_only
 
 
 def _begin_sqlite(connection: Any) -> None:

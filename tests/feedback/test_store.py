@@ -127,15 +127,42 @@ def test_who_need_not_flush_does_not_and_who_leaves_the_log_to_others_does(store
     other.close()
 
 
-def test_a_connection_that_was_opened_while_the_disk_was_read_only_is_replaced(store: Store) -> None:
-    if store.engine.dialect.name != "sqlite":
-        pytest.skip("of files")
+def test_a_connection_that_was_opened_while_nothing_could_be_written_is_replaced(store: Store) -> None:
+    on_sqlite = store.engine.dialect.name == "sqlite"
     with store.engine.connect() as one, store.engine.connect() as another:
         for connection in (one, another):
-            connection.exec_driver_sql("PRAGMA query_only = ON")
+            connection.exec_driver_sql("PRAGMA query_only = ON" if on_sqlite else "SET default_transaction_read_only = on")
+            connection.commit()
     for name in ("ann", "bob"):
         store.write(lambda session, name=name: session.add(Rater(id=name, key_id="k", name=name, created_at=1.0)))  # type: ignore[misc]
     assert store.read(lambda session: session.scalars(select(func.count()).select_from(Rater)).one()) == 2
+
+
+def test_a_server_that_only_reads_is_away_for_who_writes(on_postgres: Store) -> None:
+    def only_reads(does: bool) -> None:
+        name = on_postgres.engine.url.database
+        with on_postgres.engine.connect() as connection:
+            connection.exec_driver_sql(f"ALTER DATABASE {name} SET default_transaction_read_only = {does}")
+            connection.commit()
+
+    client = Store(on_postgres.database_url)
+    for write in (client.write, client.write_once):
+        only_reads(True)
+        client.engine.dispose()
+        with pytest.raises(RecordUnavailable):
+            write(_add_rater)
+        client.ping()
+        only_reads(False)
+        write(_add_rater)
+    client.close()
+    assert len(on_postgres.read(raters.list_all)) == 2
+
+
+@pytest.mark.parametrize("sqlstate", ["53300", "57P01", "57P03", "58030", "25P04", "40001"])
+def test_a_server_at_fault_is_away(on_postgres: Store, sqlstate: str) -> None:
+    failing = text(f"DO $$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = '{sqlstate}'; END $$")
+    with pytest.raises(RecordUnavailable):
+        on_postgres.write(lambda session: session.execute(failing))
 
 
 class Breaking:
@@ -212,6 +239,10 @@ def test_a_write_that_may_be_done_twice_is_run_again_after_its_statement_was_com
         on_postgres.write(_add_and_fail)
     assert len(on_postgres.read(raters.list_all)) == 2, "the connection is one of transactions again"
     breaking.admin.close()
+
+
+def _add_rater(session: Session) -> None:
+    session.add(Rater(id=new_id("rtr"), key_id="key_a", name=new_id("name"), created_at=1.0))
 
 
 def _add_and_fail(session: Session) -> None:
