@@ -139,8 +139,8 @@ class Gateway:
         if last:
             await asyncio.wait(last, timeout=LAST_S)
         await self.challengers.stop()
-        await self.presence.stop()
         await self.supervision.stop()
+        await self.presence.stop()
         if self._vote_hints is not None:
             await asyncio.to_thread(self._vote_hints.stop)
         await self.retries.stop()

@@ -92,10 +92,11 @@ class Presence:
         self._pool.stale.set()
 
     async def stop(self) -> None:
-        """Nobody needs to wait for this process any more."""
+        """Nobody needs to wait for this process any more, even where it has not put back all that it had changed."""
         with contextlib.suppress(SQLAlchemyError, RecordUnavailable):
             async with self._one_at_a_time:
-                await self._leave()
+                self.lapse()
+                await self._record.write(_let_others_in, self.id)
                 self.life.end()
 
     async def _leave(self) -> None:

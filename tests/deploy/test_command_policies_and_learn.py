@@ -246,3 +246,9 @@ def test_a_version_is_shown_with_what_the_gate_says_and_what_can_be_done(
     assert "`tandem evaluate v1`" in shown.err
     refused = tandem("policies", "promote", "v1")
     assert refused.exit_code == 1 and "win_rate_upper >= 0.5" in refused.err
+
+
+def test_what_serves_is_shown_with_what_a_rollback_leads_to(tandem: Tandem, store: Store) -> None:
+    for version in (1, 0):
+        store.write(policies.set_serving, version, kind="promote", reason="", force=False, actor="test")
+    assert "goes back to v1." in tandem("policies", "show", "v0").err

@@ -131,7 +131,9 @@ def test_a_connection_that_was_opened_while_nothing_could_be_written_is_replaced
     on_sqlite = store.engine.dialect.name == "sqlite"
     with store.engine.connect() as one, store.engine.connect() as another:
         for connection in (one, another):
-            connection.exec_driver_sql("PRAGMA query_only = ON" if on_sqlite else "SET default_transaction_read_only = on")
+            connection.exec_driver_sql(
+                "PRAGMA query_only = ON" if on_sqlite else "SET default_transaction_read_only = on"
+            )
             connection.commit()
     for name in ("ann", "bob"):
         store.write(lambda session, name=name: session.add(Rater(id=name, key_id="k", name=name, created_at=1.0)))  # type: ignore[misc]

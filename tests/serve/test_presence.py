@@ -9,7 +9,8 @@ from sqlalchemy import update
 
 import serve.engine.presence
 from feedback.schema import ApiProcess
-from feedback.store import policies, presence
+from feedback.store import leases, policies, presence
+from serve.engine.fence import Fence
 from serve.engine.pool import Pool
 from serve.engine.presence import Presence
 from serve.record import Record
@@ -82,6 +83,14 @@ async def test_who_has_no_engine_left_leaves(record: Record, tmp_path: Path) -> 
     await own.renew()
     await other.renew()
     assert other.others == 0 and not pool.is_open
+
+
+async def test_who_ends_in_mid_change_is_not_waited_for(record: Record, tmp_path: Path) -> None:
+    own, other = (Presence(record, pool_with(tmp_path, 0), "engines", tmp_path) for _ in range(2))
+    async with Fence(record, own.id).held(), asyncio.timeout(30):
+        await own.stop()
+        async with Fence(record, other.id).held() as epoch:
+            assert record.store.read(leases.held, leases.ENGINES, epoch)
 
 
 async def test_it_is_renewed_though_the_dead_cannot_be_looked_for(

@@ -28,6 +28,7 @@ export function evidence(
     tax,
     tax_harness: harness,
     strange_prompts: strange,
+    judges: _beside,
     ...others
   },
   live = [],

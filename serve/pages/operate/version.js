@@ -85,6 +85,7 @@ function back() {
 }
 
 function lineage(policy) {
+  const { judges } = policy.evidence;
   return facts([
     ["Made", when(policy.created)],
     [
@@ -92,6 +93,7 @@ function lineage(policy) {
       policy.parent ? element("a", { href: `/operate/${policy.parent}` }, policy.parent) : "nothing: the starting policy",
     ],
     ["Weights", element("code", { title: policy.digest }, shortDigest(policy.digest))],
+    ["Judges", judges ? element("code", { title: judges.sha256 }, shortDigest(judges.sha256)) : "none"],
     ["Dataset", policy.dataset ? element("code", { title: policy.dataset }, shortDigest(policy.dataset)) : "none"],
     [
       "Iteration",

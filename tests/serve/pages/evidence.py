@@ -127,6 +127,7 @@ def add_versions(store: Store, win_rates: tuple[float, ...] = (0.62, 0.81)) -> N
             "rehearsal": {"prompts": 393, "from_chats": 186, "harmful": 152, "told_by": "scores"},
             "evaluation": evaluation(win_rate),
             "frontier": frontier(),
+            "judges": {"sha256": "a" * 64},
         }
         made = Provenance(0, f"itr_{version}", f"{version}" * 64, {"seed": version}, version, shown)
         store.write(policies.publish, version, f"policies/v{version}", f"{version}" * 64, made, epoch=epoch)

@@ -96,6 +96,8 @@ def test_the_evidence_of_every_judge_is_there(quiet: Tandem, visitors: Visitors)
     training = page.get_by_role("region", name="Training with PPO")
     expect(training).to_contain_text("the weights after step 8")
     expect(training).to_contain_text("on 393 prompts, 186 of them from chats")
+    expect(page.get_by_text("Judges", exact=True)).to_be_visible()
+    expect(page.get_by_role("region", name="judges")).to_have_count(0)
     for plot in ("Win rates against v0", "Win rates against v1", "Frontier", "Calibration of the watch model"):
         expect(page.get_by_role("img", name=plot)).to_be_visible()
     page.wait_for_timeout(500)
@@ -350,6 +352,18 @@ def test_a_rater_is_set_apart_and_released(quiet: Tandem, visitors: Visitors) ->
     expect(raters.get_by_text("quarantined")).to_have_attribute("title", "a robot")
     raters.get_by_role("button", name="Release ann").click()
     expect(raters.get_by_role("button", name="Set apart… ann")).to_be_visible()
+
+
+def test_what_serves_can_be_rolled_back_where_it_took_anothers_place(quiet: Tandem, visitors: Visitors) -> None:
+    add_versions(quiet.store)
+    page = visitors.visit(quiet, "/operate/v0")
+    button = page.get_by_role("button", name="Roll back…")
+    expect(button).to_be_disabled()
+    for version in (1, 0):
+        quiet.store.write(policies.set_serving, version, kind="promote", reason="", force=False, actor="test")
+    page.reload()
+    button.click()
+    expect(page.get_by_role("dialog")).to_contain_text("new ones go to v1.")
 
 
 @pytest.mark.engine
