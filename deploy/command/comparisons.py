@@ -60,7 +60,7 @@ def make(
     that they vote with, operators all. What cannot be taken is set aside: reported with its line, and kept in the home.
     """
     from deploy.command.api import home_of, open_api
-    from deploy.command.output import print_json, progress_bar, say, say_set_aside
+    from deploy.command.output import follow_file, print_json, progress_bar, say, say_set_aside
     from feedback.formats.prompts import parse_json, parse_text
     from feedback.importing import Aside
 
@@ -68,9 +68,8 @@ def make(
     options = {name: value for name, value in sampling.items() if value is not None}
     with open_api(home, url, key) as api, progress_bar() as bar, Aside(home_of(home), file) as aside:
         api.get("/v1/models")  # Says at once when there is nothing to talk to.
-        task = bar.add_task(file.name, total=file.stat().st_size if file.is_file() else None)
         parse = parse_text if file.name.endswith(TEXT_SUFFIXES) else parse_json
-        prompts = Records(file, parse, aside, lambda read_bytes: bar.update(task, completed=read_bytes))
+        prompts = Records(file, parse, aside, follow_file(bar, file))
         try:
             outcomes = make_all(api, prompts, requests(prompts, pairs, options), concurrency)
         except KeyboardInterrupt:

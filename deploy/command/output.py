@@ -3,7 +3,7 @@
 import json
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -69,6 +69,12 @@ def progress_bar(*, shown: bool = True) -> "Progress":
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     console = talk()
     return Progress(*columns, console=console, disable=not (shown and console.is_terminal))
+
+
+def follow_file(bar: "Progress", file: "Path") -> Callable[[int], None]:
+    """A row of a bar for a file; what is returned is told how many of its bytes have been read."""
+    row = bar.add_task(file.name, total=file.stat().st_size if file.is_file() else None)
+    return lambda read_bytes: bar.update(row, completed=read_bytes)
 
 
 def clean(value: object) -> str:

@@ -46,7 +46,7 @@ def score(
     aside: reported with its line, and kept in the home.
     """
     from deploy.command.api import home_of, open_api
-    from deploy.command.output import progress_bar, say, say_set_aside
+    from deploy.command.output import follow_file, progress_bar, say, say_set_aside
     from feedback.formats import replies
     from feedback.importing import Aside
 
@@ -64,8 +64,7 @@ def score(
     bar_is_shown = not (at_terminal and json)
     with open_api(home, url, key) as api, progress_bar(shown=bar_is_shown) as bar, Aside(home_of(home), file) as aside:
         judge = version_of(api, version)
-        task = bar.add_task(file.name, total=file.stat().st_size if file.is_file() else None)
-        records = Records(file, replies.parse, aside, lambda read_bytes: bar.update(task, completed=read_bytes))
+        records = Records(file, replies.parse, aside, follow_file(bar, file))
         try:
             score_all(api, judge, records, take, concurrency)
         except KeyboardInterrupt:

@@ -63,7 +63,7 @@ def import_votes(
 
     A record that cannot be taken is set aside: reported with its line, and kept in the home.
     """
-    from deploy.command.output import print_json, progress_bar, say_set_aside
+    from deploy.command.output import follow_file, print_json, progress_bar, say_set_aside
     from deploy.command.record import open_record
     from feedback.importing import check_readable, import_file, objective_of
     from feedback.red_team import import_transcripts
@@ -74,11 +74,7 @@ def import_votes(
     if format_name != RED_TEAM:
         objective = objective or objective_of(file)
     with open_record(home) as (store, settings), progress_bar() as bar:
-        task = bar.add_task(file.name, total=file.stat().st_size if file.is_file() else None)
-
-        def on_progress(read_bytes: int) -> None:
-            bar.update(task, completed=read_bytes)
-
+        on_progress = follow_file(bar, file)
         if format_name == RED_TEAM:
             report = import_transcripts(store, file, home=settings.home, on_progress=on_progress)
         else:

@@ -12,22 +12,17 @@ let ballots = 0;
 
 /** What is asked under an objective, as the raters read it. */
 export function question(objective) {
-  return element(
-    "div",
-    { class: "question" },
-    element("h2", {}, OBJECTIVES[objective].question),
-    element("p", {}, OBJECTIVES[objective].instruction),
-  );
+  return asked(OBJECTIVES[objective].question, OBJECTIVES[objective].instruction);
 }
 
 /** What stands in the place of a question where there is nothing to choose. */
 export function sameReplies() {
-  return element(
-    "div",
-    { class: "question" },
-    element("h2", {}, "Both replies came out the same"),
-    element("p", {}, "There is nothing to choose. What can be learnt from is a better reply, if you write one."),
-  );
+  const better = "There is nothing to choose. What can be learnt from is a better reply, if you write one.";
+  return asked("Both replies came out the same", better);
+}
+
+function asked(heading, text) {
+  return element("div", { class: "question" }, element("h2", {}, heading), element("p", {}, text));
 }
 
 export class Ballot {
