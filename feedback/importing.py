@@ -34,6 +34,7 @@ FIRST_SET_ASIDE = 20
 """So many are said one by one."""
 Opened = BufferedReader | gzip.GzipFile
 STDIN = Path("-")
+GZIP = b"\x1f\x8b"
 Said = TypeVar("Said")
 Item = TypeVar("Item")
 TRANCHES = ("rejection-sampled", "online", "base")
@@ -207,7 +208,9 @@ def records(
     try:
         with open(0, "rb", closefd=False) if path == STDIN else path.open("rb") as raw:
             opened: Opened = raw
-            if raw.peek(2)[:2] == b"\x1f\x8b":
+            # A pipe may have a single byte by now.
+            beginning = raw.peek(2)[:2]
+            if beginning and GZIP.startswith(beginning):
                 opened = gzip.GzipFile(fileobj=raw)
             for number, read in enumerate(cut(opened), start=1):
                 record = read.removeprefix(codecs.BOM_UTF8) if number == 1 else read

@@ -1,6 +1,9 @@
+import fcntl
 import gzip
 import io
 import json
+import os
+import termios
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -138,6 +141,24 @@ def test_a_file_whose_objective_nobody_says(store: Store, tmp_path: Path) -> Non
         import_file(store, tmp_path / "none-harmless.jsonl", "hh", home=tmp_path)
     with pytest.raises(InvalidRequest, match="unknown format"):
         import_file(store, tmp_path / "pairs.jsonl", "csv", home=tmp_path)
+
+
+def test_a_pipe_of_which_one_byte_has_come_by_now_is_seen_to_be_gzip(tmp_path: Path) -> None:
+    pipe, content = tmp_path / "pipe", gzip.compress(b"one\ntwo\n")
+    os.mkfifo(pipe)
+
+    def write() -> None:
+        with pipe.open("wb", buffering=0) as file:
+            file.write(content[:1])
+            unread = bytearray(4)
+            while fcntl.ioctl(file, termios.FIONREAD, unread) == 0 and any(unread):
+                os.sched_yield()
+            file.write(content[1:])
+
+    with ThreadPoolExecutor() as writing:
+        written = writing.submit(write)
+        assert list(importing.lines(pipe)) == [(1, b"one\n"), (2, b"two\n")]
+    written.result()
 
 
 def test_a_file_that_is_damaged_inside(store: Store, tmp_path: Path) -> None:
