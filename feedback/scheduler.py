@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 SECONDS_A_DAY = 86_400.0
 EXPIRE_INTERVAL_S = 600.0
 EXPIRED_AT_ONCE = 1000
+LONGEST_HAND_ON_S = 600.0
 
 
 class Scheduler:
@@ -42,6 +43,8 @@ class Scheduler:
         self._sent_at: dict[str, float] = {}
         self._watched_at = 0
         self._expire_at = 0.0
+        self._handed_on: tuple[str, int | None] | None = None
+        self._hints = 0
 
     def look(self) -> None:
         """Erase here what was erased elsewhere; count what was left, start an iteration if one is due, hand on one that
@@ -107,15 +110,24 @@ class Scheduler:
             log.info("iteration %s starts by %s", iteration.id, trigger)
 
     def hand_on_iteration(self) -> None:
-        """Send an iteration that is queued, or whose learner has died, to the learner queue."""
+        """Send an iteration that is queued, or whose learner has died, to the learner queue: less and less often while
+        nobody claims it, as where the record refuses the claim, since each hint that is taken starts a process."""
         active = self.store.read(iterations.active)
-        if active is not None and not self.store.read(leases.held, leases.LEARNER):
-            self._send_unless_just_sent(RUN_ITERATION, active.id, every_s=self.settings.loop.lease_ttl_s)
+        if active is None or self.store.read(leases.held, leases.LEARNER):
+            return
+        # Each claim has an epoch of its own.
+        if self._handed_on != (active.id, active.epoch):
+            self._handed_on, self._hints = (active.id, active.epoch), 0
+        ttl_s = self.settings.loop.lease_ttl_s
+        every_s = min(ttl_s * 2 ** max(0, self._hints - 1), max(ttl_s, LONGEST_HAND_ON_S))
+        self._hints += self._send_unless_just_sent(RUN_ITERATION, active.id, every_s=every_s)
 
-    def _send_unless_just_sent(self, task: str, *args: str, every_s: float) -> None:
+    def _send_unless_just_sent(self, task: str, *args: str, every_s: float) -> bool:
         what = " ".join((task, *args))
-        if time.monotonic() - self._sent_at.get(what, -1e9) >= every_s and send(self.celery, task, *args):
+        is_due = time.monotonic() - self._sent_at.get(what, -1e9) >= every_s and send(self.celery, task, *args)
+        if is_due:
             self._sent_at = {what: time.monotonic()} | {k: v for k, v in self._sent_at.items() if k != what}
+        return is_due
 
 
 def due(loop: LoopSettings, votes_counted: int, votes_since: int, elapsed_s: float) -> str | None:

@@ -1,4 +1,5 @@
 import contextlib
+import itertools
 import os
 import socket
 import subprocess
@@ -132,6 +133,35 @@ def test_only_the_holder_of_the_lease_acts(settings: Settings) -> None:
     store.write(counting.count_accepted)
     Scheduler(settings, store, make_sender(settings)).look()
     assert store.read(iterations.active) is None
+
+
+def test_an_iteration_that_nobody_claims_is_handed_on_less_and_less_often(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each hint starts a learner, and one that the record refuses the claim ends again."""
+    store, clock, sent_at = Store(settings.record_url), [0], list[int]()
+    scheduler = Scheduler(settings, store, make_sender(settings))
+    monkeypatch.setattr("feedback.scheduler.send", lambda *_: sent_at.append(clock[0]) is None)
+    monkeypatch.setattr(time, "monotonic", lambda: float(clock[0]))
+    iteration = store.write(iterations.start, trigger="operator", seed=0, settings={})
+
+    def waits() -> list[int]:
+        """How long it was until each next hint, over an hour from the first one on."""
+        sent_at.clear()
+        until = clock[0] + 3600
+        while clock[0] < until:
+            scheduler.hand_on_iteration()
+            clock[0] += int(settings.loop.lease_ttl_s)
+        return [later - before for before, later in itertools.pairwise(sent_at)]
+
+    ttl = int(settings.loop.lease_ttl_s)
+    assert waits() == [ttl, 2 * ttl, 4 * ttl, 8 * ttl, 16 * ttl, 32 * ttl, 600, 600, 600, 600]
+    # One that was claimed, and whose learner died, is handed on at once again.
+    claimed = store.write(iterations.claim, iteration.id, "test", 60.0, 5)
+    assert claimed is not None
+    store.write(leases.release, leases.LEARNER, claimed[1])
+    assert waits()[:2] == [ttl, 2 * ttl]
+    store.close()
 
 
 def test_without_redis_hints_cost_the_caller_nothing(settings: Settings) -> None:
