@@ -44,12 +44,14 @@ def set_answer(
     session: Session, comparison_id: str, objective: str, preferred: str, *, actor: str = audit.AT_THE_MACHINE
 ) -> None:
     """Make the pair one with a known answer ("0" or "1"). Votes cast on it from now on are checks, those before stay
-    what they were. Raises NotFound, and InvalidRequest for a repeat."""
+    what they were. Raises NotFound, and InvalidRequest for a pair that nobody is shown to be checked by."""
     comparison = session.get(Comparison, comparison_id)
     if comparison is None:
         raise Unknown("comparison", comparison_id, "GET /v1/comparisons")
     if comparison.repeat_of is not None:
         raise InvalidRequest(f"{comparison_id} repeats {comparison.repeat_of}; name that one")
+    if not comparison.is_open:
+        raise InvalidRequest(f"nobody is shown {comparison_id}: its replies are the same, or were erased")
     statement = insert(session, KnownAnswer).values(
         comparison_id=comparison_id, objective=objective, preferred=preferred, created_at=now(session)
     )

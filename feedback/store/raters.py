@@ -154,11 +154,14 @@ def seen(session: Session) -> Iterator[Seen]:
 
 
 def list_page(session: Session, *, limit: int, after: str | None = None) -> tuple[list[tuple[Rater, int]], bool]:
-    """Raters who were not erased, the oldest first, each with the number of their votes that count, soon will, or would
-    if they were not set apart; and whether more follow. No vote that counts is read for it."""
-    known, more = page(
-        session, select(Rater).where(Rater.erased_at.is_(None)), Rater.id, limit=limit, after=after, order="asc"
-    )
+    """Raters who have voted, or were set apart, and were not erased, the oldest first, each with the number of their
+    votes that count, soon will, or would if they were not set apart; and whether more follow. One vote at most of each
+    is read for it of those that count."""
+    # Who was only handed pairs is in the record too. A subquery that Postgres cannot answer from a hash of all votes.
+    first_vote = select(Vote.id).where(Vote.rater_id == Rater.id).order_by(Vote.id).limit(1).scalar_subquery()
+    take_part = (Rater.votes_counted > 0) | Rater.quarantined_at.is_not(None) | first_vote.is_not(None)
+    statement = select(Rater).where(Rater.erased_at.is_(None), take_part)
+    known, more = page(session, statement, Rater.id, limit=limit, after=after, order="asc")
     apart = [rater.id for rater in known if rater.quarantined_at is not None]
     others: Counter[str] = Counter()
     # An expression: by the column itself SQLite would walk through all votes in the order of its index.

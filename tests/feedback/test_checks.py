@@ -12,6 +12,7 @@ from feedback.settings import FeedbackSettings
 from feedback.store import Store, checks, comparisons, raters, votes
 from feedback.store.checks import REPEATED_AFTER_VOTES, Shares
 from feedback.worker import count_all
+from tests.feedback.plans import plans_of
 from tests.feedback.record import add_comparison, judgement, sample
 
 ANN = {"key_id": "key_a", "sees_all": False, "rater": "ann"}
@@ -190,6 +191,13 @@ def test_a_vote_becomes_a_check_when_it_is_changed_after_the_answer_is_known(sto
         store.write(checks.remove_answer, pair, "helpful")
 
 
+def test_a_pair_that_nobody_is_shown_has_no_known_answer(store: Store) -> None:
+    same = add_comparison(store, sample("6"), sample("6", version=1))
+    with pytest.raises(InvalidRequest, match=f"nobody is shown {same}: its replies are the same"):
+        store.write(checks.set_answer, same, "helpful", "0")
+    assert store.read(checks.answers) == {}
+
+
 def test_a_repeat_has_no_answer_of_its_own(store: Store) -> None:
     twin = store.write(checks.repeat_of, add_comparison(store))
     with pytest.raises(InvalidRequest, match="repeats"):
@@ -224,3 +232,15 @@ def test_raters_are_listed_by_pages_with_their_votes(store: Store) -> None:
     assert ([(rater.name, count) for rater, count in first], more) == ([("ann", 3), ("bob", 2)], True)
     rest, more = store.read(raters.list_page, limit=2, after=first[-1][0].id)
     assert ([(rater.name, count) for rater, count in rest], more) == ([("carl", 1)], False)
+
+
+def test_who_was_only_handed_pairs_is_no_rater_yet(store: Store) -> None:
+    pair = add_comparison(store)
+    handed(store, Shares(), rater="ann")
+    assert store.read(raters.list_all) == []
+    judge(store, pair, rater="ann")
+    assert [(rater.name, votes) for rater, votes in store.read(raters.list_all)] == [("ann", 1)]
+    store.write(votes.retract, pair, None, **(ANN | {"rater": "ann"}))
+    assert [(rater.name, votes) for rater, votes in store.read(raters.list_all)] == [("ann", 0)]
+    listing, *_ = plans_of(store, lambda session: raters.list_page(session, limit=2))
+    assert "ix_votes_rater_id_id" in listing
