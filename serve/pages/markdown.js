@@ -71,6 +71,8 @@ export function render(text) {
   }
   // They scroll where they are wider than the page, by keys too.
   for (const wide of fragment.querySelectorAll("pre, table")) wide.setAttribute("tabindex", "0");
+  // Bullets, bars and columns stand where what is written begins.
+  for (const block of fragment.querySelectorAll("ul, ol, blockquote, table")) block.setAttribute("dir", "auto");
   return fragment;
 }
 
