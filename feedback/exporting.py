@@ -6,6 +6,7 @@ from typing import Any, BinaryIO
 
 from feedback.examples import original_of, says_more
 from feedback.formats import Preference, SetAside, named
+from feedback.messages import turns
 from feedback.store import Store, imports
 from feedback.store.finding import Wanted
 
@@ -20,16 +21,18 @@ class Report:
     left_out: dict[str, int]
 
 
-def export_votes(store: Store, out: BinaryIO, format_name: str, wanted: Wanted = ALL) -> Report:
+def export_votes(
+    store: Store, out: BinaryIO, format_name: str, wanted: Wanted = ALL, *, system_messages: bool = True
+) -> Report:
     """Write every vote that is looked for and counts as a line. A rewritten reply makes a second pair: rewritten >
-    original."""
+    original. Without `system_messages` the conversations lack what instructed the assistant."""
     file_format = named(format_name)
     written, left_out = 0, Counter[str]()
 
     def write_all(session: Any) -> None:
         nonlocal written
         for judged in imports.judged(session, wanted):
-            pairs = preferences(judged, format_name)
+            pairs = preferences(judged, format_name, system_messages=system_messages)
             if not pairs:
                 left_out[f"preferred is {judged.vote.preferred}"] += 1
             for preference in pairs:
@@ -43,10 +46,12 @@ def export_votes(store: Store, out: BinaryIO, format_name: str, wanted: Wanted =
     return Report(written, dict(left_out))
 
 
-def preferences(judged: imports.Judged, format_name: str) -> list[Preference]:
+def preferences(judged: imports.Judged, format_name: str, *, system_messages: bool = True) -> list[Preference]:
     """The pairs that one vote says: chosen over rejected, and rewritten over original."""
     comparison, vote = judged.comparison, judged.vote
     messages = judged.samples[0].messages
+    if not system_messages:
+        messages = turns(messages)
     replies = [sample.message or {"role": "assistant", "content": sample.text} for sample in judged.samples]
     origin = comparison.origin or {}
     rest = origin.get("rest", {}) if origin.get("format") == format_name else {}

@@ -11,6 +11,7 @@ from feedback.exporting import Report as Exported
 from feedback.formats import SetAside, load, red_team
 from feedback.formats.json_array import elements
 from feedback.importing import MAX_LINE_BYTES, Opened, Report, each_line, import_each, records
+from feedback.messages import turns
 from feedback.store import Store, transcripts
 
 PEEKED_BYTES = 4096
@@ -36,14 +37,16 @@ def import_transcripts(
     return import_each(store, path, home, found, read, item, transcripts.add)
 
 
-def export_transcripts(store: Store, out: BinaryIO) -> Exported:
-    """Write the imported transcripts, and those that votes with a success tell, one JSON object a line."""
+def export_transcripts(store: Store, out: BinaryIO, *, system_messages: bool = True) -> Exported:
+    """Write the imported transcripts, and those that votes with a success tell, one JSON object a line; without
+    `system_messages` they lack what instructed the assistant."""
     written, left_out = 0, Counter[str]()
 
     def write_all(session: Any) -> None:
         nonlocal written
         for attacked in transcripts.everything(session):
-            attack = red_team.Attack(attacked.messages, attacked.success, attacked.task, attacked.rest)
+            messages = attacked.messages if system_messages else turns(attacked.messages)
+            attack = red_team.Attack(messages, attacked.success, attacked.task, attacked.rest)
             try:
                 out.write(red_team.dump(attack) + b"\n")
                 written += 1

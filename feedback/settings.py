@@ -67,6 +67,10 @@ class ServeSettings(Section):
     """Largest `best_of` of a chat completion: so many replies are written and the one that the preference model likes
     best is given. 1 allows none."""
 
+    system_prompt: str = ""
+    """What conversations begin with that bring no system or developer message of their own: who the assistant is, what
+    it is to do and to leave. It is recorded as their first message, so that policies learn under it. Empty: nothing."""
+
     older_share: float = Field(1.0, ge=0, le=1)
     """Share of the comparisons without the challenger in which what serves meets another version that an engine holds,
     as the one before it, so that pairs stay diverse; the others show two replies of what serves."""

@@ -106,6 +106,9 @@ def export(
     until: Until = None,
     text: Text = None,
     disputed: Disputed = False,
+    without_system: Annotated[
+        bool, typer.Option("--without-system", help="Leave system messages out, which HH-RLHF knows none of.")
+    ] = False,
     json: Json = False,
     home: Home = None,
 ) -> None:
@@ -141,9 +144,9 @@ def export(
         raise InvalidRequest("with --json name a FILE for the pairs; stdout is taken by the account of them")
     with open_record(home, must_exist=True) as (store, _), opened_for_pairs(file) as out:
         if format_name == RED_TEAM:
-            report = export_transcripts(store, out)
+            report = export_transcripts(store, out, system_messages=not without_system)
         else:
-            report = export_votes(store, out, format_name, wanted)
+            report = export_votes(store, out, format_name, wanted, system_messages=not without_system)
     if json:
         print_json({"written": report.written, "left_out": report.left_out})
         return

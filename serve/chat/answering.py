@@ -28,7 +28,7 @@ async def answer(gateway: Gateway, request: Request, caller: Caller) -> Response
     """Answer a chat. Raises MalformedBody, InvalidRequest, KeyReused, Conflict, and what `Generation.begin` raises."""
     gateway.note_chat()
     content = await request.body()
-    chat = parse(content, gateway.settings.serve.max_choices, gateway.settings.serve.max_best_of)
+    chat = parse(content, gateway.settings.serve)
     attempt = attempt_of(request.headers, caller.key_id, content)
     known = await gateway.retries.begin_anywhere(attempt)
     if known is not None:

@@ -11,7 +11,9 @@ from typing import Any
 import orjson
 
 from feedback.errors import InvalidRequest, Unknown
+from feedback.messages import instructs
 from feedback.schema import version_number
+from feedback.settings import ServeSettings
 from serve.chat.schemas import says_nothing
 from serve.errors import MalformedBody
 
@@ -113,7 +115,7 @@ class ChatRequest:
         return self.seed - offset - self.best_of + 1
 
 
-def parse(content: bytes, max_choices: int, max_best_of: int) -> ChatRequest:
+def parse(content: bytes, settings: ServeSettings) -> ChatRequest:
     """Raises MalformedBody, InvalidRequest, Unknown for a model that cannot be."""
     try:
         body = orjson.loads(content)
@@ -124,7 +126,7 @@ def parse(content: bytes, max_choices: int, max_best_of: int) -> ChatRequest:
     _check_depth(content, body)
     _check_fields(body)
     stream = _flag(body, "stream")
-    n = _whole(body, "n", default=1, low=1, high=max_choices)
+    n = _whole(body, "n", default=1, low=1, high=settings.max_choices)
     model, version = _model(body)
     seed = _whole(body, "seed", default=None, low=-(2**SEED_BITS), high=2**SEED_BITS - 1)
     top_logprobs = _whole(body, "top_logprobs", default=0, low=0, high=20)
@@ -137,7 +139,7 @@ def parse(content: bytes, max_choices: int, max_best_of: int) -> ChatRequest:
     return ChatRequest(
         model=model,
         version=version,
-        messages=check_messages(body.get("messages")),
+        messages=_instructed(check_messages(body.get("messages")), settings.system_prompt),
         n=n,
         stream=stream,
         include_usage=_include_usage(body, stream),
@@ -146,7 +148,7 @@ def parse(content: bytes, max_choices: int, max_best_of: int) -> ChatRequest:
         return_token_ids=_flag(body, "return_token_ids"),
         user=_user(body),
         seed=secrets.randbits(31) if seed is None else seed,
-        best_of=_best_of(body, max_best_of),
+        best_of=_best_of(body, settings.max_best_of),
         sampling=sampling,
         passed_on=sampling | answer,
     )
@@ -218,6 +220,13 @@ def check_messages(messages: Any) -> list[dict[str, Any]]:
             raise InvalidRequest(f"'{where}.role' must be one of {', '.join(ROLES)}", param=f"{where}.role")
         _check_content(message.get("content"), message["role"], f"{where}.content")
     return messages
+
+
+def _instructed(messages: list[dict[str, Any]], system_prompt: str) -> list[dict[str, Any]]:
+    """With the system prompt before them, unless they bring instructions of their own."""
+    if not system_prompt or any(map(instructs, messages)):
+        return messages
+    return [{"role": "system", "content": system_prompt}, *messages]
 
 
 def _check_content(content: Any, role: str, where: str) -> None:

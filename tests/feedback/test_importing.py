@@ -6,6 +6,7 @@ import os
 import termios
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from feedback.errors import InvalidRequest
 from feedback.exporting import export_votes
 from feedback.formats import hh as hh_format
 from feedback.importing import import_file, objective_of, tranche_of
-from feedback.red_team import import_transcripts
+from feedback.red_team import export_transcripts, import_transcripts
 from feedback.store import Store, votes
 from feedback.worker import count_all
 from tests.feedback.record import add_comparison, judgement, sample
@@ -119,6 +120,21 @@ def test_a_record_that_is_nested_too_deeply_is_set_aside_alone(store: Store, tmp
     assert all("within each other" in line.reason for line in report.set_aside.first)
     out = io.BytesIO()
     assert export_votes(store, out, "trl").written == 2
+
+
+def test_system_messages_are_left_out_where_that_is_asked_for(store: Store) -> None:
+    """HH-RLHF has no turn for them."""
+    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "2 plus 3?"}]
+    pair = add_comparison(store, sample("5", messages=messages), sample("6", messages=messages))
+    store.write(
+        votes.put, pair, judgement("0", objective="harmless", success=4), key_id="key_a", sees_all=False, rater="ann"
+    )
+    for export in (partial(export_votes, format_name="hh"), export_transcripts):
+        report = export(store, io.BytesIO())
+        assert (report.written, sum(report.left_out.values())) == (0, 1)
+        out = io.BytesIO()
+        assert export(store, out, system_messages=False).written == 1
+        assert b"Human: 2 plus 3?" in out.getvalue() and b"brief" not in out.getvalue()
 
 
 def test_votes_that_are_no_preference_are_left_out_and_said(store: Store) -> None:

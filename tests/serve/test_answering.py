@@ -82,7 +82,7 @@ async def test_what_one_side_wrote_is_recorded_when_the_other_found_no_engine(
     pool.serving = 0
     (slot,) = pool.slots
     slot.state, slot.version, slot.wanted = "ready", 0, 0
-    gateway, chat = Gateway(pool), parse(orjson.dumps(BODY | {"stream": False, "n": 2}), 2, 1)
+    gateway, chat = Gateway(pool), parse(orjson.dumps(BODY | {"stream": False, "n": 2}), ServeSettings())
     completion = RealCompletion(gateway, chat, SimpleNamespace(key_id="key"), "req_1", Charge())  # type: ignore[arg-type]
     request = SimpleNamespace(receive=asyncio.Event().wait)
     engine = Writing()

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from feedback.settings import ServeSettings
 from serve.chat.frames import Frames
 from serve.chat.request import parse
 
@@ -30,7 +31,7 @@ texts = st.lists(st.sampled_from(PIECES), max_size=8).map("".join) | st.text(max
 
 def frames(**asked: Any) -> Frames:
     body = {"model": "tandem", "stream": True, "messages": [{"role": "user", "content": "x"}], **asked}
-    return Frames(parse(orjson.dumps(body), 2, 1), {"id": "chatcmpl-2", "model": "tandem"}, {})
+    return Frames(parse(orjson.dumps(body), ServeSettings()), {"id": "chatcmpl-2", "model": "tandem"}, {})
 
 
 def event(delta: dict[str, Any], *, finish_reason: str | None = None, token: str = "a") -> bytes:

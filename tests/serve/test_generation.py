@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 import pytest
 
+from feedback.settings import ServeSettings
 from serve.chat.completions import _all as together
 from serve.chat.generation import Generation
 from serve.chat.request import parse
@@ -66,7 +67,7 @@ async def engines(folder: Path, *answers: bytes) -> AsyncIterator[Pool]:
 
 
 def generation(pool: Pool) -> Generation:
-    return Generation(pool, Metrics(), parse(orjson.dumps(BODY), 2, 1), 0, None)
+    return Generation(pool, Metrics(), parse(orjson.dumps(BODY), ServeSettings()), 0, None)
 
 
 def said(chunks: Iterable[dict[str, Any]]) -> str:
@@ -143,7 +144,7 @@ async def test_what_has_come_is_of_the_reply_though_nobody_took_it(tmp_path: Pat
 
 async def test_a_whole_reply_that_an_engine_ends_unasked_is_written_by_another(tmp_path: Path) -> None:
     async with engines(tmp_path, whole_answer("abort"), whole_answer("stop")) as pool:
-        reply = Generation(pool, Metrics(), parse(orjson.dumps(BODY | {"stream": False}), 2, 1), 0, None)
+        reply = Generation(pool, Metrics(), parse(orjson.dumps(BODY | {"stream": False}), ServeSettings()), 0, None)
         await reply.begin("key", record_logprobs=False)
         assert reply.reply.seat is not None and reply.reply.seat.slot.index == 1
         assert reply.reply.finish_reason == "stop" and pool.slots[0].suspected.is_set()
@@ -166,7 +167,7 @@ async def test_a_form_that_engines_give_up_on_is_the_clients_to_change(
     gives_up = GIVES_UP["by its status"]
     async with engines(tmp_path, gives_up, gives_up) as pool:
         with pytest.raises(ReplyFailed) as failed:
-            reply = Generation(pool, Metrics(), parse(orjson.dumps(BODY | fields), 2, 1), 0, None)
+            reply = Generation(pool, Metrics(), parse(orjson.dumps(BODY | fields), ServeSettings()), 0, None)
             await reply.begin("key", record_logprobs=False)
         assert (failed.value.status, failed.value.param) == (status, param)
 
@@ -177,7 +178,7 @@ async def test_what_an_engine_gives_up_on_in_mid_stream_has_a_code_of_its_own(
 ) -> None:
     given_up = HEAD + ROLE + token(1) + chunk(orjson.loads(GIVEN_UP)) + b"0\r\n\r\n"
     async with engines(tmp_path, given_up) as pool:
-        reply = Generation(pool, Metrics(), parse(orjson.dumps(BODY | fields), 2, 1), 0, None)
+        reply = Generation(pool, Metrics(), parse(orjson.dumps(BODY | fields), ServeSettings()), 0, None)
         await reply.begin("key", record_logprobs=False)
         reply.pending.clear()
         with pytest.raises(ReplyFailed) as failed:
@@ -232,7 +233,7 @@ async def cut_off(folder: Path, *engines: Writing) -> AsyncIterator[list[Generat
         for slot, engine in zip(pool.slots, engines, strict=True):
             slot.state, slot.version, slot.wanted = "ready", 0, 0
             await running.enter_async_context(await asyncio.start_unix_server(engine, slot.client.socket))
-        chat = parse(orjson.dumps(BODY | {"stream": False}), 2, 1)
+        chat = parse(orjson.dumps(BODY | {"stream": False}), ServeSettings())
         replies = [Generation(pool, Metrics(), chat, choice, None) for choice in range(len(engines))]
         beginning = asyncio.create_task(together([reply.begin("key", record_logprobs=False) for reply in replies]))
         for engine in engines:

@@ -33,7 +33,7 @@ class Clock:
 
 def asked(**fields: object) -> ChatRequest:
     body = {"model": "tandem", "messages": [{"role": "user", "content": "hello"}], **fields}
-    return parse(orjson.dumps(body), 2, 16)
+    return parse(orjson.dumps(body), ServeSettings())
 
 
 def test_the_estimate_by_hand() -> None:

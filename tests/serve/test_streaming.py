@@ -8,6 +8,7 @@ import orjson
 import pytest
 
 from feedback.errors import RecordUnavailable
+from feedback.settings import ServeSettings
 from serve.asgi import begin
 from serve.chat.generation import READ_TOGETHER, Generation
 from serve.chat.request import parse
@@ -38,7 +39,7 @@ class Completion:
 
     def __init__(self, sides: int = 1) -> None:
         body = {"model": "tandem", "stream": True, "n": sides, "messages": [{"role": "user", "content": "x"}]}
-        self.chat = parse(orjson.dumps(body), 2, 1)
+        self.chat = parse(orjson.dumps(body), ServeSettings())
         self.generations: list[Generation] = []
         self.engines: list[Transfer] = []
         for side in range(sides):
