@@ -119,7 +119,8 @@ class PreferenceSettings(Section):
     """Score heads per objective, each from its own initialisation and its bootstrap of the voted pairs."""
 
     pessimism: float = Field(0.0, ge=0)
-    """Standard deviations of the ensemble that are subtracted from its mean score; 0 takes the plain mean."""
+    """Standard deviations of the ensemble, which one of a single member has not, that are subtracted from its mean
+    score; 0 takes the plain mean."""
 
     pretraining: PretrainingSettings = PretrainingSettings()
     """Pre-training on ranked text."""
@@ -203,7 +204,7 @@ class PPOSettings(RehearsalSettings):
     """Lambda of generalised advantage estimation."""
 
     discount: float = Field(1.0, gt=0, le=1)
-    """Discount per token (gamma)."""
+    """Discount per token (gamma) of `gae`; `rloo` and `grpo` take a reply as a whole."""
 
     advantage: Literal["gae", "rloo", "grpo"] = "gae"
     """`gae` with a critic; `rloo` and `grpo` compare the replies to one prompt and need `replies_per_prompt` of 2 or
@@ -220,7 +221,8 @@ class PPOSettings(RehearsalSettings):
     """Reward lost per nat of KL from the starting policy."""
 
     kl_controller: Literal["fixed", "adaptive"] = "fixed"
-    """`adaptive` moves the coefficient so that the KL of a reply approaches `kl_target_nats`."""
+    """`adaptive` moves the coefficient, from `kl_coefficient` on, so that the KL of a reply approaches
+    `kl_target_nats`."""
 
     kl_target_nats: float = Field(4.0, gt=0)
     """KL per reply that the adaptive controller aims at."""
@@ -315,7 +317,7 @@ class PPOSettings(RehearsalSettings):
     """Memory of this engine's key-value cache on a CPU."""
 
     lora: PolicyLoRASettings = PolicyLoRASettings()
-    """The policy as a low-rank adapter on the version that training starts from."""
+    """The policy as a low-rank adapter on the version that training starts from, by PPO or by DPO."""
 
     @model_validator(mode="after")
     def _is_of_one_mind(self) -> Self:
@@ -324,6 +326,8 @@ class PPOSettings(RehearsalSettings):
                 raise ValueError(f"episodes_per_step must be a multiple of {name}")
         if self.advantage != "gae" and self.replies_per_prompt < 2:
             raise ValueError(f"{self.advantage} compares replies: replies_per_prompt must be 2 or more")
+        if self.kl_controller == "adaptive" and not self.kl_coefficient:
+            raise ValueError("an adaptive kl_controller moves kl_coefficient by a share of it: it must be above 0")
         return self
 
 

@@ -85,7 +85,8 @@ def annotation_said(annotation: Any) -> str:
     if origin in (dict, list):
         return f"{'table' if origin is dict else 'list'} of {annotation_said(arguments[-1])}"
     if origin is tuple:
-        return f"{len(arguments)} of {annotation_said(arguments[0])}"
+        count = "list" if arguments[-1] is Ellipsis else len(arguments)
+        return f"{count} of {annotation_said(arguments[0])}"
     return {type(None): "none", Path: "path"}.get(annotation) or annotation.__name__
 
 

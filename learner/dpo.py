@@ -51,7 +51,7 @@ class DPOStep:
     step: int
     steps: int
     loss: float
-    """Mean cross-entropy of the votes' soft labels, in nats."""
+    """Mean cross-entropy of the votes' soft labels, in nats, each by its weight."""
     accuracy: float
     """Share of untied comparisons whose preferred reply has the higher implicit reward; an equal one counts half."""
     margin: float

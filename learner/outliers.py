@@ -22,7 +22,8 @@ class Outliers:
 
     def score(self, states_N_D: Tensor) -> Tensor:
         """[N], the higher the stranger: squared Mahalanobis distance from the ordinary mean by the full covariance less
-        that by the diagonal one alone, plus, where outliers are known, the linear discriminant towards them.
+        that by the diagonal one alone, plus, where outliers are known, twice the linear discriminant towards them,
+        which is how much nearer their mean is than the ordinary one, in squared distances.
 
         The difference of the distances leaves what is unusual in how coordinates go together (Bai et al. 2022, section
         5.4, after Ren et al. 2021, "A simple fix to Mahalanobis distance"). The discriminant is (x - halfway point)'

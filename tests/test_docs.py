@@ -24,6 +24,11 @@ def test_every_setting_is_documented() -> None:
     assert (DOCS / "settings.md").read_text() == settings_reference.render(), "run `make docs`"
 
 
+def test_a_setting_that_takes_any_number_of_values_is_not_said_to_take_two() -> None:
+    assert settings_reference.annotation_said(tuple[float, ...]) == "list of float"
+    assert settings_reference.annotation_said(tuple[float, float, float]) == "3 of float"
+
+
 def test_the_example_of_the_settings_page_can_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (example,) = re.findall(r"```toml\n(.*?)```", settings_reference.INTRODUCTION, re.DOTALL)
     monkeypatch.chdir(tmp_path)

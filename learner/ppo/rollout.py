@@ -92,7 +92,8 @@ class Rollouts:
         assert entropies_B_R is not None
         mismatch = float((logprobs_N - sampler_logprobs_N).abs().mean()) if checked is None else checked
         reward_B = self._reward(self.preference_model, parts["scores"], samples)
-        self._require_sound(mismatch, reward_B)
+        watch_reward_B = None if self.watch is None else self._reward(self.watch, parts["watch_scores"], samples)
+        self._require_sound(mismatch, reward_B, watch_reward_B)
         return Rollout(
             samples,
             logprobs_N,
@@ -103,7 +104,7 @@ class Rollouts:
             parts["scores"],
             reward_B,
             mismatch,
-            None if self.watch is None else self._reward(self.watch, parts["watch_scores"], samples),
+            watch_reward_B,
             episodes.pack(parts["states"]) if "states" in parts else None,
         )
 
@@ -165,8 +166,11 @@ class Rollouts:
         reward_B = model.combine(scores_B_O, self.settings.reward_weights)
         return reward_B - self.settings.missing_end_penalty * ~samples.finished_B
 
-    def _require_sound(self, mismatch: float, reward_B: Tensor) -> None:
+    def _require_sound(self, mismatch: float, reward_B: Tensor, watch_reward_B: Tensor | None) -> None:
         if not mismatch <= self.settings.mismatch_alarm_nats:
             raise TrainingDiverged(f"sampler and trainer differ by {mismatch:.3g} nats a token at the same weights")
         if not torch.isfinite(reward_B).all():
             raise TrainingDiverged("the preference model's scores are not finite")
+        # No peak is above one that is no number: the first step's weights would pass for the best.
+        if watch_reward_B is not None and not torch.isfinite(watch_reward_B).all():
+            raise TrainingDiverged("the watch model's scores are not finite")

@@ -82,6 +82,7 @@ def test_settings_are_frozen() -> None:
         ("[engine]\nslots = 'none'", "engine.slots"),
         ("[learner.ppo]\nepisodes_per_step = 100", "learner.ppo.*multiple of episodes_per_minibatch"),
         ("[learner.ppo]\nadvantage = 'rloo'", "learner.ppo.*replies_per_prompt"),
+        ("[learner.ppo]\nkl_controller = 'adaptive'\nkl_coefficient = 0", "learner.ppo.*kl_coefficient"),
         ("[learner.ppo.reward_weights]\nhelpfull = 1.0", "learner.ppo.reward_weights.*helpfull"),
         ("[learner.ppo.reward_weights]\noverall = 0.0", "learner.ppo.reward_weights.*nothing"),
         ("[learner.dpo.objective_weights]\noverall = 1.0", "learner.dpo.objective_weights.*overall"),

@@ -66,6 +66,14 @@ def test_whitening_is_global_and_ignores_padding():
     assert not white[~MASK].any()
 
 
+@pytest.mark.parametrize("value", [0.0, 0.1, -3e4])
+def test_values_that_are_all_equal_whiten_to_next_to_nothing(value):
+    """Their mean may be a rounding off, and what is left must not be blown up to a deviation of one."""
+    white = whiten(torch.full((3, 4), value), MASK)
+    assert white.abs().max() < 0.1
+    assert float(whiten(torch.tensor([[value]]), torch.tensor([[True]]))) == 0.0
+
+
 def test_masked_mean():
     assert float(masked_mean(torch.tensor([1.0, 5.0, 100.0]), torch.tensor([True, True, False]))) == 3.0
 

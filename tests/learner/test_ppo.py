@@ -53,12 +53,12 @@ class LikesOneWord:
         return share_B_1.expand(-1, len(self.model.shape.columns))
 
 
-def trainer(settings=SETTINGS, *, seed=1, sampler=None, scorer=None) -> PPO:
+def trainer(settings=SETTINGS, *, seed=1, sampler=None, scorer=None, watch=None) -> PPO:
     start = random_llama()
     policy = Policy(copy.deepcopy(start), word_tokenizer(), (END,))
     return PPO(
         policy, start, scorer or LikesOneWord(start), PROMPTS, settings,
-        seed=seed, sampler=sampler, rehearse_on=[policy.encode_chat(one.messages) for one in PROMPTS],
+        seed=seed, sampler=sampler, watch=watch, rehearse_on=[policy.encode_chat(one.messages) for one in PROMPTS],
     )  # fmt: skip
 
 
@@ -411,8 +411,10 @@ def test_scores_that_are_not_finite_stop_the_run():
     start = random_llama()
     scorer = LikesOneWord(start)
     scorer.score = lambda episodes, *known: torch.full((len(episodes), 1), torch.nan)
-    with pytest.raises(TrainingDiverged, match="scores"):
+    with pytest.raises(TrainingDiverged, match="preference model's scores"):
         trainer(scorer=scorer).step()
+    with pytest.raises(TrainingDiverged, match="watch model's scores"):
+        trainer(watch=scorer).step()
 
 
 def test_gradients_that_are_not_finite_stop_the_run_before_they_are_applied(monkeypatch):
