@@ -58,6 +58,9 @@ NAMES: dict[str, tuple[str, str]] = {
 }
 
 REFERENCE = "reference_"
+WIN_RATE = "win_rate"
+# Of every win rate in the evidence. How much models from other votes differ, docs/learning.md tells.
+BY_A_MODEL = "by a model; the interval is over prompts, as if it were right"
 EVALUATION, AGAINST_SERVING = "evaluation.", "serving."
 
 
@@ -124,12 +127,14 @@ def _is_calibration(path: str) -> bool:
 
 
 def _walk(part: Mapping[str, Any], path: str) -> Iterator[tuple[str, Figure]]:
-    """Numbers, and estimates `{"value", "interval"}`; a number's interval may stand beside it as `NAME_interval`."""
+    """Numbers, and estimates `{"value", "interval"}`; a number's interval may stand beside it as `NAME_interval`. Win
+    rates say whose they are: people's come from the record, not from the evidence."""
     for name, value in part.items():
         here = f"{path}.{name}" if path else name
         if isinstance(value, Mapping):
             if "value" in value:
-                yield here, Figure(_number(value["value"]), _interval(value.get("interval")))
+                note = BY_A_MODEL if name.startswith(WIN_RATE) else None
+                yield here, Figure(_number(value["value"]), _interval(value.get("interval")), note)
             yield from _walk({key: below for key, below in value.items() if key not in ("value", "interval")}, here)
         elif (number := _number(value)) is not None:
             yield here, Figure(number, _interval(part.get(f"{name}_interval")))

@@ -241,7 +241,8 @@ def test_a_version_is_shown_with_what_the_gate_says_and_what_can_be_done(
     store.write(policies.evaluated_again, 1, bad, actor="test")
     shown = tandem("policies", "show", "v1")
     (rule,) = [line for line in shown.out.splitlines() if line.startswith("win_rate_upper >= 0.5")]
-    assert rule.split()[3:] == ["fail", "0.300", "0.500", "0.100", "to", "0.300", "-"]
+    assert rule.split()[3:9] == ["fail", "0.300", "0.500", "0.100", "to", "0.300"]
+    assert rule.endswith("by a model; the interval is over prompts, as if it were right")
     assert "The gate refuses it: win_rate_upper >= 0.5" in shown.err and "--force" in shown.err
     assert "`tandem evaluate v1`" in shown.err
     refused = tandem("policies", "promote", "v1")

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from feedback import gate, gatekeeper
 from feedback.errors import InvalidRequest
-from feedback.figures import Figure, figures_against, figures_of
+from feedback.figures import BY_A_MODEL, Figure, figures_against, figures_of
 from feedback.operating_settings import GateSettings
 from feedback.store import Store, leases, policies
 from feedback.store.policies import Provenance
@@ -99,6 +99,14 @@ def test_what_stops_a_promotion() -> None:
     assert (rule["verdict"], rule["value"], rule["interval"]) == ("fail", 0.52, [0.52, 0.72])
     refused = gate.GateRefused("v3", gate.judge(["length_ratio <= 1"], figures, {}).stopping)
     assert "length_ratio <= 1 (it is 1.1)" in refused.message, "a figure without an interval"
+
+
+def test_a_win_rate_by_a_model_says_that_its_interval_is_not_of_the_models_own_error() -> None:
+    others = {"live.win_rate": Figure(0.6)} | figures_against(EVIDENCE, "v0", serves_the_start=True)
+    figures = figures_of(EVIDENCE | {"tax": {"drop": {"value": 0.1, "interval": [0.0, 0.2]}}}, others)
+    names = ("win_rate_lower", "helpful_win_rate", "serving_win_rate_upper", "live_win_rate", "tax_drop")
+    rates = gate.judge([f"{name} >= 0.5" for name in names], figures, {}).verdicts
+    assert [verdict.note for verdict in rates] == [BY_A_MODEL, BY_A_MODEL, BY_A_MODEL, None, None]
 
 
 def test_what_is_no_number_is_not_measured() -> None:

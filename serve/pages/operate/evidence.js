@@ -63,7 +63,8 @@ function evaluationSection(evaluation, live, drawn) {
     "Evaluation",
     help(
       `Replies to ${whole(evaluation.prompts)} held-out prompts, beside those of ${START}${serving ? ` and of ${serving.version}` : ""}. ` +
-        "The preference model trained it, so its word says how far it got by its own measure; the watch model and people say how far it got.",
+        "The preference model trained it, so its word says how far it got by its own measure; the watch model and people say how far it got. " +
+        "Intervals of a model’s word are over prompts, as if it were right; how often it is, its accuracy further down tells.",
     ),
     headline(
       [

@@ -133,7 +133,7 @@ export function winRatesWithIntervals(rival, rows) {
   const best = rows[0];
   return {
     title: `Win rates against ${rival}`,
-    said: `${best ? `${percent(best.raw.value)} by the ${best.judge}. ` : ""}Bars are 95 % intervals; right of the middle it wins more than it loses.`,
+    said: `${best ? `${percent(best.raw.value)} by the ${best.judge}. ` : ""}Bars are 95 % intervals, a model’s over prompts, as if it were right; right of the middle it wins more than it loses.`,
     rows: rows.length,
     draw: (colours) =>
       intervals(
