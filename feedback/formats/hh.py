@@ -8,7 +8,7 @@ import json
 import re
 
 from feedback.formats import Message, Preference, SetAside, load_object
-from feedback.messages import text_of
+from feedback.messages import instructs, text_of
 
 OPENING = re.compile(r"\n\n(Human|Assistant):")
 ROLE = {"Human": "user", "Assistant": "assistant"}
@@ -80,7 +80,8 @@ def _reply(text: str) -> Message:
 def turn(message: Message) -> str:
     """Raises SetAside for what would be read as something else."""
     if message["role"] not in SPEAKER:
-        raise SetAside(f"HH-RLHF has no turn of the role {message['role']!r}")
+        how = "; --without-system leaves it out" if instructs(message) else ""
+        raise SetAside(f"HH-RLHF has no turn of the role {message['role']!r}{how}")
     text = _text(message)
     if OPENING.search(text):
         raise SetAside("a message holds what opens a turn in HH-RLHF")
