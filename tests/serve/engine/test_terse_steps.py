@@ -14,16 +14,13 @@ import torch
 from serve.engine import terse, terse_steps
 from serve.engine.terse_steps import Arrivals, Sampled, Straight
 
-pytest.importorskip("vllm")
-
-from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs, FinishReason, UtilityOutput
-from vllm.v1.outputs import LogprobsLists, LogprobsTensors
-from vllm.v1.serial_utils import MsgpackDecoder
-
+# Who needs vLLM imports it: at the top it would take seconds of every process that only looks for tests.
 WAIT_S = 60
 
 
-def written(request: str, token: int, **others: Any) -> EngineCoreOutput:
+def written(request: str, token: int, **others: Any) -> Any:
+    from vllm.v1.engine import EngineCoreOutput
+
     return EngineCoreOutput(request, [token], **others)
 
 
@@ -36,6 +33,9 @@ def pair() -> Any:
 
 
 def client() -> Any:
+    from vllm.v1.engine import EngineCoreOutputs
+    from vllm.v1.serial_utils import MsgpackDecoder
+
     return SimpleNamespace(decoder=MsgpackDecoder(EngineCoreOutputs), outputs_queue=asyncio.Queue())
 
 
@@ -45,6 +45,9 @@ async def next_of(reader: Any) -> Any:
 
 
 async def test_a_step_arrives_with_its_numbers_beside_it(pair: Any) -> None:
+    from vllm.v1.engine import EngineCoreOutputs, FinishReason
+    from vllm.v1.outputs import LogprobsLists
+
     here, there = pair
     reader = client()
     Arrivals(reader, here)
@@ -69,6 +72,9 @@ async def test_a_step_arrives_with_its_numbers_beside_it(pair: Any) -> None:
 
 
 async def test_messages_in_pieces_and_several_at_once_are_told_apart(pair: Any) -> None:
+    from vllm.v1.engine import EngineCoreOutputs
+    from vllm.v1.outputs import LogprobsTensors
+
     here, there = pair
     reader = client()
     arrivals = Arrivals(reader, here)
@@ -95,6 +101,8 @@ async def test_messages_in_pieces_and_several_at_once_are_told_apart(pair: Any) 
 
 
 async def test_more_than_the_socket_holds_waits_for_the_reader(pair: Any) -> None:
+    from vllm.v1.engine import EngineCoreOutputs
+
     here, there = pair
     reader = client()
     straight = Straight(queue.Queue(), there)
@@ -114,6 +122,8 @@ async def test_more_than_the_socket_holds_waits_for_the_reader(pair: Any) -> Non
 
 
 async def test_all_that_is_no_step_and_what_other_threads_have_goes_vllms_way(pair: Any) -> None:
+    from vllm.v1.engine import EngineCoreOutputs, UtilityOutput
+
     _, there = pair
     own: queue.Queue[Any] = queue.Queue()
     straight = Straight(own, there)
