@@ -1,6 +1,7 @@
 """The documentation is in step with what it documents: commands, settings, routes, metrics."""
 
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -96,3 +97,10 @@ def metrics(registry: CollectorRegistry) -> set[tuple[str, str]]:
     """Names as they are exposed, with their types."""
     families = list(registry.collect())
     return {(f"{family.name}_total" if family.type == "counter" else family.name, family.type) for family in families}
+
+
+def test_every_make_target_is_there() -> None:
+    text = (ROOT / "README.md").read_text() + (ROOT / "CONTRIBUTING.md").read_text()
+    for target in re.findall(r"^make ([\w-]+)", text, re.MULTILINE):
+        planned = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=False)
+        assert planned.returncode == 0, planned.stderr

@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,14 +37,14 @@ def in_process(capfd: pytest.CaptureFixture[str]) -> Tandem:
     return tandem
 
 
-def start(*arguments: object, **options: object) -> subprocess.Popen[str]:
-    """`tandem` as a process of its own, with pipes."""
+def start(*arguments: object, variables: Mapping[str, str] = {}, **options: object) -> subprocess.Popen[str]:
+    """`tandem` as a process of its own, with pipes, and of its settings in the environment just `variables`."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TANDEM_")}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return subprocess.Popen(
         [sys.executable, "-m", "deploy.command", *map(str, arguments)],
         text=True,
-        env=environment | {"PYTHONPATH": str(ROOT)},
+        env=environment | {"PYTHONPATH": str(ROOT), **variables},
         # Whoever runs the tests in the background has SIGINT ignored, and that is inherited.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
         **(pipes | options),  # type: ignore[call-overload]

@@ -1,11 +1,14 @@
-"""A whole stack, started by the command: it comes up, comes back, and goes down with nothing left."""
+"""A whole stack, started by the command: it comes up, does what the README says, comes back, and goes down with nothing
+left."""
 
 import json
 import os
+import re
 import signal
 import socket
 import stat
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -17,19 +20,31 @@ import pytest
 
 from deploy.running import StackState, is_held, read_state
 from feedback.settings import Settings
-from tests.deploy.command_line import start
+from tests.deploy.command_line import ROOT, start
 from tests.ports import free_port
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 
 START_TIMEOUT_S = 400.0
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+# Votes and steps enough to see every command work; tests/test_loop.py sees that the loop learns.
+QUICK = {
+    "TANDEM_LOOP__MIN_VOTES": "10",
+    "TANDEM_LEARNER__PPO__STEPS": "1",
+    "TANDEM_LEARNER__EVALUATION__PROMPTS": "32",
+}
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A home whose stack was started in the background; ended after the tests, if they did not do it."""
-    home = tmp_path_factory.mktemp("stack") / "home"
-    started = run("up", "--home", home, "--port", free_port(), "--detach")
+    """A home whose stack was started in the background; ended after the tests, if they did not do it. Its folder looks
+    to the README's commands like a checkout after `make run`."""
+    home = tmp_path_factory.mktemp("stack") / ".tandem"
+    tandem = home.parent / ".venv" / "bin" / "tandem"
+    tandem.parent.mkdir(parents=True)
+    tandem.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -m deploy.command "$@"\n')
+    tandem.chmod(0o755)
+    started = run("up", "--home", home, "--port", free_port(), "--detach", **QUICK)
     assert started.returncode == 0, started.stderr
     assert str(home / "operator.key") in started.stdout
     assert "the built-in policy is a toy" in started.stderr
@@ -39,8 +54,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         os.kill(state.pid, signal.SIGKILL)
 
 
-def run(*arguments: object) -> "subprocess.CompletedProcess[str]":
-    with start(*arguments) as process:
+def run(*arguments: object, **variables: str) -> "subprocess.CompletedProcess[str]":
+    with start(*arguments, variables=variables) as process:
         out, err = process.communicate(timeout=START_TIMEOUT_S)
     return subprocess.CompletedProcess([], process.returncode, out, err)
 
@@ -108,6 +123,22 @@ def test_status_and_doctor_see_it(home: Path) -> None:
     assert sorted(names) == ["api", "engines", "learner", "redis", "scheduler", "scorer", "votes"]
     findings = {found["what"]: found["verdict"] for found in json.loads(run("doctor", "--home", home, "--json").stdout)}
     assert findings["stack"] == findings["engines"] == findings["home"] == "ok"
+
+
+def test_every_command_of_the_readme(home: Path) -> None:
+    """Typed, with the stack's port and few votes, each succeeds."""
+    blocks = BLOCK.findall((ROOT / "README.md").read_text())
+    commands = [(language, text) for language, text in blocks if language in ("bash", "python")]
+    assert len(commands) >= 6
+    key = (home / "operator.key").read_text().strip()
+    user = os.environ | {"TANDEM_HOME": str(home), "TANDEM_URL": state_of(home).url, "TANDEM_KEY": key}
+    for language, text in commands:
+        typed = text.replace("http://127.0.0.1:8080", state_of(home).url).replace("--votes 600", "--votes 60")
+        program = ["bash", "-euo", "pipefail", "-c"] if language == "bash" else [sys.executable, "-c"]
+        done = subprocess.run([*program, typed], cwd=home.parent, env=user, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{typed}\n{done.stdout}\n{done.stderr}"
+        # curl succeeds on an HTTP error as well.
+        assert '"error"' not in done.stdout and '"title"' not in done.stdout, f"{typed}\n{done.stdout}"
 
 
 @pytest.mark.parametrize(
