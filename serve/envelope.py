@@ -17,7 +17,7 @@ from feedback.errors import TandemError
 from feedback.ids import new_id
 from serve import rendering
 from serve.asgi import replay
-from serve.errors import BodyTooLarge, Stopping
+from serve.errors import BodyTooLarge, EncodingUnknown, Stopping
 from serve.metrics import Metrics
 
 log = logging.getLogger("serve")
@@ -74,10 +74,14 @@ class Envelope:
             self._account(exchange)
 
     async def _read_body(self, scope: Scope, receive: Receive) -> bytes | None:
-        """The whole body; None when the client went away. Raises BodyTooLarge."""
+        """The whole body; None when the client went away. Raises BodyTooLarge, EncodingUnknown."""
         parts: list[bytes] = []
         size = 0
-        declared = dict(scope["headers"]).get(b"content-length", b"0")
+        headers = dict(scope["headers"])
+        encoding = headers.get(b"content-encoding", b"identity").lower()
+        if encoding != b"identity":
+            raise EncodingUnknown("a body is read as it is: send it without 'content-encoding'")
+        declared = headers.get(b"content-length", b"0")
         if declared.isdigit() and int(declared) > self.max_body_bytes:
             raise BodyTooLarge(f"the body is larger than {self.max_body_bytes} bytes")
         while True:

@@ -10,6 +10,13 @@ class BodyTooLarge(TandemError):
     status = 413
 
 
+class EncodingUnknown(TandemError):
+    """The request body is compressed: it is read as it is only."""
+
+    code = "unsupported_content_encoding"
+    status = 415
+
+
 class MalformedBody(TandemError):
     """The request body is not JSON, or not a JSON object."""
 

@@ -6,7 +6,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 
-from serve.rendering import OPENAI_PREFIXES
+from serve.rendering import is_openais
 
 PROBLEM: dict[str, Any] = {
     "type": "object",
@@ -73,7 +73,7 @@ def _complete(operation: dict[str, Any], route: APIRoute) -> None:
     responses = operation["responses"]
     responses.pop("422", None)
     name, media_type = ("Problem", "application/problem+json")
-    if route.path.startswith(OPENAI_PREFIXES):
+    if is_openais(route.path):
         name, media_type = ("OpenAIError", "application/json")
     schema = {"$ref": f"#/components/schemas/{name}"}
     responses["default"] = {"description": "What went wrong.", "content": {media_type: {"schema": schema}}}

@@ -13,27 +13,25 @@ from starlette.responses import Response
 from feedback.errors import TandemError
 from serve.errors import FieldInvalid, MalformedBody, MethodNotAllowed, Overloaded, ReplyFailed, UnknownRoute
 
-# What an OpenAI client may call: it understands no other form of error, on routes that we lack no less than on ours.
-OPENAI_PREFIXES = (
-    "/v1/chat",
-    "/v1/models",
-    "/v1/completions",
-    "/v1/embeddings",
-    "/v1/responses",
-    "/v1/moderations",
-    "/v1/files",
-    "/v1/audio",
-    "/v1/images",
-    "/v1/batches",
-    "/v1/assistants",
-    "/v1/threads",
-    "/v1/vector_stores",
-    "/v1/fine_tuning",
-)
-# Where it calls when its base URL lacks the `/v1`.
-WITHOUT_V1 = ("/chat/completions", "/models", "/completions", "/embeddings", "/responses")
 # Beside it there are pages.
 API_PREFIX = "/v1/"
+# Whatever else is asked for below it an OpenAI client may have asked for, who understands no other form of error.
+NATIVE_PREFIXES = (
+    "/v1/audit",
+    "/v1/comparisons",
+    "/v1/iterations",
+    "/v1/policies",
+    "/v1/raters",
+    "/v1/ratings",
+    "/v1/samples",
+    "/v1/scores",
+    "/v1/session",
+    "/v1/traffic",
+    "/v1/usage",
+    "/v1/votes",
+)
+# Where such a client calls when its base URL lacks the `/v1`.
+WITHOUT_V1 = ("/chat/completions", "/models", "/completions", "/embeddings", "/responses")
 # The record or an engine is away: both come back by themselves.
 RETRY_AFTER_S = 1
 # OpenAI's own answers to an unknown key and to an unknown model are of the type of any wrong request.
@@ -59,11 +57,16 @@ def response(error: TandemError, path: str, request_id: str) -> Response:
         headers["x-should-retry"] = "false"
     if error.status == HTTPStatus.UNAUTHORIZED:
         headers["www-authenticate"] = "Bearer"
-    if path.startswith(OPENAI_PREFIXES + WITHOUT_V1):
+    if is_openais(path):
         return Response(orjson.dumps(openai_error(error)), error.status, headers=headers, media_type="application/json")
     return Response(
         orjson.dumps(problem(error, request_id)), error.status, headers=headers, media_type="application/problem+json"
     )
+
+
+def is_openais(path: str) -> bool:
+    """True where errors have OpenAI's form."""
+    return path.startswith(WITHOUT_V1) or (path.startswith(API_PREFIX) and not path.startswith(NATIVE_PREFIXES))
 
 
 def problem(error: TandemError, request_id: str) -> dict[str, Any]:
@@ -133,8 +136,8 @@ def _nothing_at(method: str, path: str) -> str:
     said = f"there is nothing at {method} {path}"
     if path.startswith(WITHOUT_V1):
         return f"{said}; the base URL of an OpenAI client ends in /v1 here"
-    if path.startswith(OPENAI_PREFIXES):
-        return f"{said}; of OpenAI's API there are /v1/chat/completions and /v1/models"
+    if is_openais(path):
+        return f"{said}; of OpenAI's API there are /v1/chat/completions and /v1/models (all routes: /openapi.json)"
     return said
 
 

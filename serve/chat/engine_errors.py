@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 
+from serve.chat.request import SAMPLING_FIELDS
 from serve.engine.client import GaveUp
 from serve.engine.terse_stream import GAVE_UP
 from serve.errors import EngineRefused, PromptTooLong
@@ -82,5 +83,9 @@ def refusal(status: int, error: dict[str, Any], form: str | None) -> EngineRefus
         message += TAG
     if status == 404:
         status = 400
+    if param is None:
+        # Of some fields vLLM says it in its words only.
+        first = message.partition(" ")[0]
+        param = first if first in SAMPLING_FIELDS else None
     # Where vLLM found it says whether it was in the body.
     return EngineRefused(message, status=status, param=param.removeprefix("body.") if isinstance(param, str) else None)

@@ -119,8 +119,9 @@ def parse(content: bytes, settings: ServeSettings) -> ChatRequest:
     """Raises MalformedBody, InvalidRequest, Unknown for a model that cannot be."""
     try:
         body = orjson.loads(content)
-    except orjson.JSONDecodeError:
-        raise MalformedBody("the body is not valid JSON") from None
+    except orjson.JSONDecodeError as error:
+        # What is wrong and where; nothing of the text.
+        raise MalformedBody(f"the body is not valid JSON: {error}") from None
     if not isinstance(body, dict):
         raise MalformedBody("the body must be a JSON object")
     _check_depth(content, body)
@@ -169,6 +170,11 @@ def _check_fields(body: dict[str, Any]) -> None:
             raise InvalidRequest(f"unrecognized request argument: {name[:100]}", param=name[:100])
     if body.get("modalities") not in (None, ["text"]):
         raise InvalidRequest("'modalities' can be [\"text\"] only: replies are written", param="modalities")
+    for name in ("max_completion_tokens", "max_tokens"):
+        bound = body.get(name)
+        # vLLM says `max_tokens` of both.
+        if isinstance(bound, int) and bound < 1:
+            raise InvalidRequest(f"'{name}' must be at least 1", param=name)
     # vLLM takes it for a failure of its own.
     if not isinstance(body.get("structured_outputs"), dict | None):
         raise InvalidRequest("'structured_outputs' must be an object", param="structured_outputs")

@@ -326,6 +326,9 @@ def test_what_the_end_of_a_process_cuts_off_is_recorded(tandem: Tandem) -> None:
         ({"messages": MESSAGES}, "model"),
         (chat(temperature=-1), "temperature"),
         (chat(max_tokens=-1), "max_tokens"),
+        (chat(max_tokens=None, max_completion_tokens=0), "max_completion_tokens"),
+        (chat(stop="", stream=True), "stop"),
+        (chat(frequency_penalty=3), "frequency_penalty"),
         (chat(temperature="hot"), "temperature"),
         (chat(stop=["a", "b", "c", "d", "e"]), "stop"),
         (chat(reasoning_effort='it\'s "most"', stream=True), "reasoning_effort"),
@@ -366,6 +369,10 @@ def test_malformed_json_is_refused_in_openais_form(tandem: Tandem) -> None:
         for content in (b"{", b"[]", b"", b"\xff", deep):
             answer = client.post("/v1/chat/completions", content=content)
             assert (answer.status_code, answer.json()["error"]["code"]) == (400, "malformed_json")
+        half = client.post("/v1/chat/completions", content=b'{"messages": "Do not tell \\ud83d"}').json()["error"]
+        assert "no low surrogate in string: line 1 column 27" in half["message"] and "tell" not in half["message"]
+        compressed = client.post("/v1/chat/completions", content=b"{}", headers={"content-encoding": "gzip"})
+        assert (compressed.status_code, compressed.json()["error"]["code"]) == (415, "unsupported_content_encoding")
 
 
 async def test_a_request_id_used_twice_at_once_harms_nobody(tandem: Tandem) -> None:

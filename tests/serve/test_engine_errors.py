@@ -19,6 +19,18 @@ def test_tools_without_a_parser_are_refused_with_the_setting(message: str) -> No
     assert "`engine.extra_args`" in refused.message and "--" not in refused.message
 
 
+@pytest.mark.parametrize(
+    ("message", "param"),
+    [
+        ("frequency_penalty must be in [-2, 2], got 3.0.", "frequency_penalty"),
+        ("stop cannot contain an empty string.", "stop"),
+        ("The model cannot do that.", None),
+    ],
+)
+def test_a_field_that_is_only_in_the_words_is_told(message: str, param: str | None) -> None:
+    assert refusal(400, {"message": message, "param": None}, None).param == param
+
+
 def test_what_pydantic_found_is_told_in_words() -> None:
     found = (
         "3 validation errors:\n"

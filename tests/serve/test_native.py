@@ -96,6 +96,7 @@ def test_no_route_is_left_out_of_the_matrix(quiet: Tandem) -> None:
         ("GET", "/models", "the base URL of an OpenAI client ends in /v1 here"),
         ("POST", "/v1/responses", "there are /v1/chat/completions and /v1/models"),
         ("POST", "/v1/completions", "there are /v1/chat/completions and /v1/models"),
+        ("GET", "/v1/what_openai_has_next_year", "there are /v1/chat/completions and /v1/models"),
     ],
 )
 def test_an_openai_client_in_the_wrong_place_is_told_the_right_one(
@@ -142,7 +143,7 @@ def test_a_problem_says_what_is_wrong(quiet: Tandem) -> None:
         assert answer.headers["x-request-id"] == said["request_id"] == "mine-1"
         assert said.keys() == {"type", "title", "status", "detail", "code", "request_id"}
         assert (answer.status_code, said["status"], said["code"], said["title"]) == (404, 404, "not_found", "Not Found")
-        unknown = client.get("/v1/nothing")
+        unknown = client.get("/v1/votes/x/y")
         assert (unknown.status_code, unknown.json()["code"]) == (404, "unknown_route")
         for path in ("/v1/nothing", "/v1/embeddings", "/v1/chat/completions/"):
             missing = client.post(path)

@@ -117,7 +117,7 @@ async def test_every_page_is_the_document(browser: httpx.AsyncClient) -> None:
         assert "unsafe" not in answer.headers["content-security-policy"]
         assert answer.headers["cache-control"] == "no-cache"
     html = {"accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
-    for path in ("/operate/v1/x", "/index", "/../app.py", "/%2e%2e/app.py", "/v1/nothing"):
+    for path in ("/operate/v1/x", "/index", "/../app.py", "/%2e%2e/app.py", "/v1/votes/x/y"):
         assert (await browser.get(path)).headers["content-type"] == "application/problem+json", path
         answer = await browser.get(path, headers=html)
         assert answer.status_code == 404, path
