@@ -18,6 +18,7 @@ from feedback.schema import Policy as PolicyRow
 from feedback.schema import version_name
 from feedback.settings import LearnerSettings, Settings
 from feedback.store import Store, policies
+from learner.anchor import anchored
 from learner.iteration.fitting import fit_to
 from learner.policy import Policy, load_policy
 from learner.preference_model import PreferenceModel, load_preference_model
@@ -29,11 +30,13 @@ ROWS_PER_FORWARD = 32
 
 @dataclass(frozen=True)
 class Judge:
-    """A preference model with what it was trained with."""
+    """A preference model with what it was trained with. `anchor` is what `learner.anchor.set_anchor` found; None for a
+    model of a release that knew none."""
 
     start: Policy
     model: PreferenceModel
     learner: LearnerSettings
+    anchor: Mapping[str, Any] | None = None
 
     @torch.no_grad()
     def scores(
@@ -58,10 +61,11 @@ class Judge:
         encoded, model, limits = self._encode(replies, ended), self.model, self.learner.preference
         raw_B_E_O = torch.cat([model.score_by_member(episodes) for episodes in self._episodes(prompt, encoded)])
         scores_B_O = model.aggregate(raw_B_E_O)
+        anchored_B_O = scores_B_O if self.anchor is None else anchored(scores_B_O, model.shape.columns, self.anchor)
         chances_B_O = torch.sigmoid(scores_B_O - scores_B_O[0])
         # Each member counts from where it likes: only differences of its scores can be held against the others'.
         spreads_B_O = ((raw_B_E_O - raw_B_E_O[0]) / model.temperature_O).std(dim=1, unbiased=False)
-        tables = (self._named(table_B_O) for table_B_O in (scores_B_O, chances_B_O, spreads_B_O))
+        tables = (self._named(table_B_O) for table_B_O in (scores_B_O, anchored_B_O, chances_B_O, spreads_B_O))
         said = zip(self._rewards(scores_B_O, ended), *tables, encoded, strict=True)
         return {
             "prompt_cut": len(prompt) > limits.max_prompt_tokens,
@@ -69,12 +73,13 @@ class Judge:
                 {
                     "reward": reward,
                     "scores": scores,
+                    "anchored": None if self.anchor is None else above,
                     "preferred_to_first": chances,
                     "spread": spreads if model.shape.ensemble_size > 1 else None,
                     "tokens": min(len(tokens), limits.max_reply_tokens),
                     "cut": len(tokens) > limits.max_reply_tokens,
                 }
-                for reward, scores, chances, spreads, tokens in said
+                for reward, scores, above, chances, spreads, tokens in said
             ],
         }
 
@@ -164,7 +169,8 @@ class Judges:
         start_folder = policy_weights.folder_of(self._store, self._settings, 0)
         start = load_policy(start_folder, "cpu")
         learner = fit_to(read_saved(policy.settings), start_folder)
-        return Judge(start, load_preference_model(folder, start.model), learner)
+        anchor = policy.evidence["preference"].get("anchor")
+        return Judge(start, load_preference_model(folder, start.model), learner, anchor)
 
 
 def _check_digest(folder: Path, policy: PolicyRow) -> None:

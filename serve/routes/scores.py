@@ -1,6 +1,5 @@
 """What a version's preference model makes of replies."""
 
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter
@@ -80,9 +79,9 @@ async def score_replies(body: ScoresBody, parts: Parts) -> ScoresView:
         )
     ended = body.ended or [True] * len(body.replies)
     found = await parts.scorer.opinion(policy.version, messages, body.replies, ended)
-    anchor = policy.evidence.get("preference", {}).get("anchor")
-    replies = [ReplyScores(**reply, anchored=_anchored(reply["scores"], anchor)) for reply in found["replies"]]
-    return ScoresView(version=name, iteration=policy.iteration_id, prompt_cut=found["prompt_cut"], replies=replies)
+    return ScoresView(
+        version=name, iteration=policy.iteration_id, prompt_cut=found["prompt_cut"], replies=found["replies"]
+    )
 
 
 async def _policy(parts: Gateway, version: str | None) -> Policy:
@@ -93,12 +92,3 @@ async def _policy(parts: Gateway, version: str | None) -> Policy:
     if serving is None:
         raise NoPreferenceModel("nothing serves yet: name a version", param="version")
     return serving
-
-
-def _anchored(scores: Mapping[str, float], anchor: Mapping[str, Any] | None) -> dict[str, float] | None:
-    """On the scale of `evaluation.anchored`; None for a model of a release that knew none."""
-    if anchor is None:
-        return None
-    return {
-        name: (score - anchor[name]["mean"]) / max(anchor[name]["deviation"], 1e-6) for name, score in scores.items()
-    }
