@@ -8,6 +8,7 @@ that ended, is said by the engine pool of the API process in the words of `serve
 import gc
 import json
 import logging
+import math
 import os
 import selectors
 import signal
@@ -25,18 +26,14 @@ from feedback.errors import Conflict, InvalidRequest, TandemError
 from feedback.lifeline import die_with_parent
 from feedback.settings import Settings, load_settings
 from serve.engine import server, terse_steps
-from serve.engine.slots import (
-    COMMAND_SOCKET,
-    DEFAULT_GRACE_S,
-    LONGEST_LINE_BYTES,
-    SlotStatus,
-    engine_socket,
-)
+from serve.engine.slots import COMMAND_SOCKET, LONGEST_LINE_BYTES, SlotStatus, engine_socket
 
 log = logging.getLogger("tandem.engines")
 
 TIDY_INTERVAL_S = 30.0
 ENDING = (signal.SIGTERM, signal.SIGINT)
+# For servers to end in, when the launcher does.
+GRACE_S = 15.0
 
 # Runs the server of a slot in the process it is called in, and returns when the server has ended.
 ServerMain = Callable[[SlotStatus], None]
@@ -54,7 +51,6 @@ class Connection:
 @dataclass(eq=False)
 class Slot:
     status: SlotStatus
-    kill_at: float | None = None
     after_end: list[Callable[[], None]] = field(default_factory=list)
 
 
@@ -71,6 +67,7 @@ class Launcher:
         self.connections: list[Connection] = []
         self.selector = selectors.DefaultSelector()
         self.ending = False
+        self._kill_at = math.inf
         self._listen(run_dir / COMMAND_SOCKET)
         self._wake_on_signals()
 
@@ -104,9 +101,9 @@ class Launcher:
         self.selector.register(self.woken, selectors.EVENT_READ, lambda: self.woken.recv(4096))
 
     def _end(self) -> None:
-        self.ending = True
-        for slot in self.slots:
-            self._terminate(slot, DEFAULT_GRACE_S)
+        if not self.ending:
+            self.ending, self._kill_at = True, time.monotonic() + GRACE_S
+            self._signal_all(signal.SIGTERM)
 
     def _accept(self) -> None:
         accepted, _ = self.listener.accept()
@@ -138,28 +135,23 @@ class Launcher:
         if wanted in ("status", "watch"):
             connection.watching |= wanted == "watch"
             self._answer(connection, self.slots)
-            return
-        if wanted not in ("start", "stop", "restart"):
+        elif wanted == "restart":
+            self._restart(connection, self._slot(request["slot"]), str(request["policy"]))
+        else:
             raise InvalidRequest(f"unknown request {wanted!r}", param="do")
-        slot = self._slot(request["slot"])
-        grace_s = float(request.get("grace_s", DEFAULT_GRACE_S))
-        if wanted == "stop":
-            self._after_end(slot, grace_s, lambda: self._answer(connection, [slot]))
-            return
-        policy = str(request["policy"])
+
+    def _restart(self, connection: Connection, slot: Slot, policy: str) -> None:
         if not (Path(policy) / "config.json").is_file():
             raise InvalidRequest(f"{policy} has no config.json", param="policy")
         if self.ending:
             raise Conflict("the engines are being shut down")
-        if wanted == "start" and slot.status.alive:
-            raise Conflict(f"slot {slot.status.slot} is taken")
 
         def start() -> None:
             if not self.ending:
                 self._start(slot, policy)
             self._answer(connection, [slot])
 
-        self._after_end(slot, grace_s, start)
+        self._after_end(slot, start)
 
     def _slot(self, number: object) -> Slot:
         if not isinstance(number, int) or not 0 <= number < len(self.slots):
@@ -217,33 +209,30 @@ class Launcher:
             sys.stderr.flush()
             os._exit(code)
 
-    def _after_end(self, slot: Slot, grace_s: float, action: Callable[[], None]) -> None:
-        """Do `action` when nothing runs in the slot: now, or when its server has been ended."""
+    def _after_end(self, slot: Slot, action: Callable[[], None]) -> None:
+        """Do `action` when nothing runs in the slot: now, or when its server has been killed."""
         if not slot.status.alive:
             action()
             return
         slot.after_end.append(action)
-        self._terminate(slot, grace_s)
+        self._signal(slot, signal.SIGKILL)
 
-    def _terminate(self, slot: Slot, grace_s: float) -> None:
-        if not slot.status.alive or slot.status.pid is None:
-            return
-        if slot.status.state == "running":
-            os.kill(slot.status.pid, signal.SIGTERM)
-        slot.status = replace(slot.status, state="stopping", asked=True)
-        kill_at = time.monotonic() + grace_s
-        slot.kill_at = min(kill_at, slot.kill_at or kill_at)
+    def _signal(self, slot: Slot, number: signal.Signals) -> None:
+        if slot.status.alive and slot.status.pid is not None:
+            os.kill(slot.status.pid, number)
+            slot.status = replace(slot.status, state="stopping", asked=True)
+
+    def _signal_all(self, number: signal.Signals) -> None:
+        for slot in self.slots:
+            self._signal(slot, number)
 
     def _seconds_to_what_is_due(self) -> float:
-        times = [self._tidy_at, *(slot.kill_at for slot in self.slots if slot.kill_at is not None)]
-        return max(0.0, min(times) - time.monotonic())
+        return max(0.0, min(self._tidy_at, self._kill_at) - time.monotonic())
 
     def _kill_overdue(self) -> None:
-        for slot in self.slots:
-            if slot.kill_at is not None and slot.kill_at <= time.monotonic():
-                slot.kill_at = None
-                if slot.status.alive and slot.status.pid is not None:
-                    os.kill(slot.status.pid, signal.SIGKILL)
+        if self._kill_at <= time.monotonic():
+            self._kill_at = math.inf
+            self._signal_all(signal.SIGKILL)
 
     def _reap(self) -> None:
         for slot in self.slots:
@@ -255,14 +244,13 @@ class Launcher:
 
     def _ended(self, slot: Slot, exit_code: int) -> None:
         slot.status = replace(slot.status, state="ended", exit_code=exit_code)
-        slot.kill_at = None
         asked = "as asked" if slot.status.asked else "without being asked"
         log.info("slot %d: ended with %d, %s", slot.status.slot, exit_code, asked)
         for connection in [other for other in self.connections if other.watching]:
             self._send(connection, {"event": "ended", "slot": slot.status.to_line()})
         actions, slot.after_end = slot.after_end, []
         for action in actions:
-            self._after_end(slot, DEFAULT_GRACE_S, action)
+            self._after_end(slot, action)
 
 
 def vllm_server(settings: Settings, device: str, status: SlotStatus) -> None:

@@ -1,4 +1,4 @@
-"""Talks to the launcher: start, stop and watch engine slots. Says it in the words of `serve.engine.slots`."""
+"""Talks to the launcher: start engines anew and watch them. Says it in the words of `serve.engine.slots`."""
 
 import asyncio
 import json
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from feedback.errors import Conflict, EngineUnavailable, InvalidRequest, TandemError
-from serve.engine.slots import COMMAND_SOCKET, DEFAULT_GRACE_S, LONGEST_LINE_BYTES, SlotStatus
+from serve.engine.slots import COMMAND_SOCKET, LONGEST_LINE_BYTES, SlotStatus
 
 REPLY_TIMEOUT_S = 30.0
 REFUSALS: dict[str, type[TandemError]] = {kind.code: kind for kind in (Conflict, InvalidRequest)}
@@ -23,19 +23,9 @@ class LauncherClient:
     def __init__(self, run_dir: Path) -> None:
         self.path = run_dir / COMMAND_SOCKET
 
-    async def start(self, slot: int, policy: Path) -> SlotStatus:
-        """Fork a server for the folder `policy` into an empty slot. It is not ready yet: ask its /health."""
-        return (await self._ask({"do": "start", "slot": slot, "policy": str(policy)}))[0]
-
-    async def stop(self, slot: int, grace_s: float = DEFAULT_GRACE_S) -> SlotStatus:
-        """End a slot's server, by force after `grace_s`; returns when it has ended."""
-        request = {"do": "stop", "slot": slot, "grace_s": grace_s}
-        return (await self._ask(request, grace_s + REPLY_TIMEOUT_S))[0]
-
-    async def restart(self, slot: int, policy: Path, grace_s: float = DEFAULT_GRACE_S) -> SlotStatus:
-        """End a slot's server if there is one, then start one for `policy`."""
-        request = {"do": "restart", "slot": slot, "policy": str(policy), "grace_s": grace_s}
-        return (await self._ask(request, grace_s + REPLY_TIMEOUT_S))[0]
+    async def restart(self, slot: int, policy: Path) -> SlotStatus:
+        """Kill a slot's server if there is one, then fork one for the folder `policy`. It is not ready yet: ask it."""
+        return (await self._ask({"do": "restart", "slot": slot, "policy": str(policy)}))[0]
 
     async def status(self) -> list[SlotStatus]:
         return await self._ask({"do": "status"})
@@ -55,11 +45,11 @@ class LauncherClient:
             writer.close()
         raise EngineUnavailable("the engine launcher went away")
 
-    async def _ask(self, request: dict[str, Any], timeout_s: float = REPLY_TIMEOUT_S) -> list[SlotStatus]:
+    async def _ask(self, request: dict[str, Any]) -> list[SlotStatus]:
         reader, writer = await self._connect()
         try:
             writer.write(json.dumps(request).encode() + b"\n")
-            async with asyncio.timeout(timeout_s):
+            async with asyncio.timeout(REPLY_TIMEOUT_S):
                 line = await reader.readline()
         except (OSError, TimeoutError) as error:
             raise EngineUnavailable("the engine launcher does not answer") from error

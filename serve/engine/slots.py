@@ -3,17 +3,15 @@
 A line of JSON each way over the unix socket `$TANDEM_HOME/run/engines.sock`, which appears when the launcher is ready.
 Requests are answered by one line each:
 
-    {"do": "start", "slot": 0, "policy": "/folder"}             fork a server; it is ready when its /health says 200
-    {"do": "stop", "slot": 0, "grace_s": 15}                    SIGTERM, after grace_s SIGKILL; answered at its end
-    {"do": "restart", "slot": 0, "policy": "/folder"}           both; takes "grace_s" too, and an empty slot
+    {"do": "restart", "slot": 0, "policy": "/folder"}           kill what is in the slot, if there is, and fork a server
     {"do": "status"}                                            all slots
     {"do": "watch"}                                             all slots; from now on a line comes for each end
 
 An answer is `{"ok": true, "slots": [...]}`, holding the slot that was meant or all of them as `SlotStatus`, or
-`{"ok": false, "code": "...", "error": "..."}`, and then nothing was changed. `stop` of a slot that does not run is ok.
+`{"ok": false, "code": "...", "error": "..."}`, and then nothing was changed.
 
-Watchers get `{"event": "ended", "slot": {...}}` for each server that ends. `asked` in it says whether a stop was asked
-for; where it was not, the end is a failure whatever the exit code: a server whose engine died exits with 0.
+Watchers get `{"event": "ended", "slot": {...}}` for each server that ends. `asked` in it says whether the launcher has
+ended it; where not, the end is a failure whatever the exit code: a server whose engine died exits with 0.
 """
 
 import hashlib
@@ -25,7 +23,6 @@ from typing import Any, Literal, Self
 COMMAND_SOCKET = "engines.sock"
 # What every policy version is called inside an engine: nothing that an engine prints tells one from another.
 SERVED_NAME = "policy"
-DEFAULT_GRACE_S = 15.0
 LONGEST_LINE_BYTES = 1 << 16
 
 

@@ -97,7 +97,7 @@ class Starter:
     async def found(self, slot: Slot) -> int | None:
         """The version that the engine goes by; None when it does not answer or is being changed."""
         name = await self._holding(slot)
-        return None if name is None else _version(name)
+        return None if name is None else version_of(name)
 
     async def is_abandoned(self, slot: Slot) -> bool:
         """True where the engine is in mid-change and nobody holds a lease to change or start it. Another process that
@@ -116,7 +116,7 @@ class Starter:
     async def _is_unfinished(self, slot: Slot) -> bool:
         """True when the engine answers, and by no version's name."""
         name = await self._holding(slot)
-        return name is not None and _version(name) is None
+        return name is not None and version_of(name) is None
 
     async def _kept(self, slot: Slot, version: int | None) -> int | None:
         """What the engine that is there holds, if it can be kept: `version`, or anything where that is None or other
@@ -146,7 +146,7 @@ class Starter:
         policy = await self._folders.of(version)
         await self._folders.verify(policy)
         # Whatever is there has died, hangs or was drained: there is nothing to wait for.
-        await self.launcher.restart(slot.index, policy.folder, grace_s=0.0)
+        await self.launcher.restart(slot.index, policy.folder)
         await self._wait_until_it_answers(slot)
         await self._adapters.serve_base(slot, policy)
         name = slot.name_of(version)
@@ -179,7 +179,8 @@ class Starter:
             return None
 
 
-def _version(name: str) -> int | None:
+def version_of(name: str) -> int | None:
+    """Of what an engine says it holds; None where that is no version's name, as in mid-change."""
     try:
         return version_number(name)
     except InvalidRequest:

@@ -11,8 +11,8 @@ import time
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from feedback.errors import Conflict, EngineUnavailable, InvalidRequest, TandemError
-from feedback.schema import version_name, version_number
+from feedback.errors import Conflict, EngineUnavailable, TandemError
+from feedback.schema import version_name
 from feedback.settings import EngineSettings
 from serve import background
 from serve.engine.client import EngineLost
@@ -21,7 +21,7 @@ from serve.engine.loading import Loader
 from serve.engine.policy_folders import PolicyFolders
 from serve.engine.pool import Pool
 from serve.engine.slot import Slot
-from serve.engine.starting import PROOF_TIMEOUT_S, READY_INTERVAL_S, Starter
+from serve.engine.starting import PROOF_TIMEOUT_S, READY_INTERVAL_S, Starter, version_of
 from serve.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -201,14 +201,15 @@ class Supervision:
         """Another process may have changed what the engine holds, or be about to."""
         if slot.being_changed or slot.version is None or name == version_name(slot.version):
             return
-        try:
-            slot.version = slot.wanted = version_number(name)
-            slot.adapters, slot.wanted_adapters = set(), set()
-            # Perhaps it serves by now.
-            self._pool.stale.set()
-            log.info("engine %d holds %s by now", slot.index, name)
-        except InvalidRequest:
+        version = version_of(name)
+        if version is None:
             self._pool.suspect(slot)
+            return
+        slot.version = slot.wanted = version
+        slot.adapters, slot.wanted_adapters = set(), set()
+        # Perhaps it serves by now.
+        self._pool.stale.set()
+        log.info("engine %d holds %s by now", slot.index, name)
 
     async def _listen_for_ends(self) -> None:
         """Look at an engine as soon as its process has ended."""

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from feedback.errors import Conflict, EngineUnavailable, InvalidRequest
+from feedback.errors import EngineUnavailable, InvalidRequest
 from feedback.lifeline import tied
 from serve.engine.launcher_client import LauncherClient
 from serve.engine.slots import SlotStatus
@@ -25,7 +25,7 @@ SMALL_SERVERS = """
 import os, signal, subprocess, sys, time
 from pathlib import Path
 from feedback.lifeline import die_with_parent
-from serve.engine.launcher import Launcher
+from serve.engine import launcher
 
 def serve(status):
     kind = Path(status.policy).name
@@ -42,7 +42,8 @@ def serve(status):
 
 die_with_parent()
 os.register_at_fork(after_in_child=die_with_parent)
-Launcher(Path(sys.argv[1]), 2, serve).run()
+launcher.GRACE_S = float(sys.argv[2])
+launcher.Launcher(Path(sys.argv[1]), 2, serve).run()
 """
 
 
@@ -55,11 +56,11 @@ def run_dir(tmp_path: Path) -> Iterator[Path]:
 class launcher:  # noqa: N801 (reads as the function that it is)
     """A launcher of small servers that runs inside the block."""
 
-    def __init__(self, run_dir: Path) -> None:
-        self.run_dir = run_dir
+    def __init__(self, run_dir: Path, *, grace_s: float = 15.0) -> None:
+        self.run_dir, self.grace_s = run_dir, grace_s
 
     def __enter__(self) -> "subprocess.Popen[bytes]":
-        command = [sys.executable, "-c", SMALL_SERVERS, str(self.run_dir)]
+        command = [sys.executable, "-c", SMALL_SERVERS, str(self.run_dir), str(self.grace_s)]
         self.process = subprocess.Popen(tied(command), cwd=ROOT)
         until = time.monotonic() + 120
         while not (self.run_dir / "engines.sock").exists():
@@ -102,76 +103,83 @@ async def up(status: SlotStatus) -> None:
     await until(written)
 
 
-async def test_a_slot_is_started_stopped_and_told_about(client: LauncherClient, policy: Callable[[str], Path]) -> None:
+async def test_a_slot_is_started_and_told_about(client: LauncherClient, policy: Callable[[str], Path]) -> None:
     assert [status.state for status in await client.status()] == ["empty", "empty"]
-    started = await client.start(1, policy("plain"))
+    started = await client.restart(1, policy("plain"))
     await up(started)
     assert started.state == "running" and started.pid and psutil.pid_exists(started.pid)
     assert [status.state for status in await client.status()] == ["empty", "running"]
-    stopped = await client.stop(1)
-    assert (stopped.state, stopped.exit_code, stopped.asked) == ("ended", -signal.SIGTERM, True)
-    assert not psutil.pid_exists(started.pid)
 
 
-async def test_stopping_what_does_not_run_is_done_already(client: LauncherClient) -> None:
-    assert (await client.stop(0)).state == "empty"
-
-
-async def test_a_server_that_ignores_the_request_is_killed_after_its_grace(
+async def test_a_restart_brings_another_policy_whatever_the_server_does(
     client: LauncherClient, policy: Callable[[str], Path]
 ) -> None:
-    await up(await client.start(0, policy("stubborn")))
-    began = time.monotonic()
-    stopped = await client.stop(0, grace_s=0.3)
-    assert stopped.exit_code == -signal.SIGKILL
-    assert time.monotonic() - began >= 0.3
+    first = await client.restart(0, policy("stubborn"))
+    await up(first)
+    second = await client.restart(0, policy("plain"))
+    assert second.pid != first.pid and first.pid and not psutil.pid_exists(first.pid)
+    assert (second.state, second.policy, second.exit_code) == ("running", str(policy("plain")), None)
 
 
-async def test_while_one_slot_ends_slowly_the_other_is_served(
+async def test_two_that_restart_a_slot_at_once_get_one_server_each(
     client: LauncherClient, policy: Callable[[str], Path]
 ) -> None:
-    stubborn = await client.start(0, policy("stubborn"))
-    await up(stubborn)
-    stopping = asyncio.create_task(client.stop(0, grace_s=600.0))
-
-    async def asked() -> bool:
-        return (await client.status())[0].state == "stopping"
-
-    await until(asked)
-    assert (await client.start(1, policy("plain"))).state == "running"
-    assert not stopping.done() and stubborn.pid
-    os.kill(stubborn.pid, signal.SIGKILL)
-    assert (await stopping).state == "ended"
+    await client.restart(0, policy("plain"))
+    one, other = await asyncio.gather(*(client.restart(0, policy("plain")) for _ in range(2)))
+    assert one.state == other.state == "running" and one.pid != other.pid
+    assert (await client.status())[0].pid in (one.pid, other.pid)
 
 
 async def test_a_server_that_was_just_started_ends_when_asked(
     client: LauncherClient, policy: Callable[[str], Path]
 ) -> None:
+    heard = client.watch()
+    assert [(await anext(heard)).state for _ in range(2)] == ["empty", "empty"]
     for _ in range(10):
-        await client.start(0, policy("plain"))
-        assert (await client.stop(0)).exit_code == -signal.SIGTERM
+        started = await client.restart(0, policy("plain"))
+        assert started.pid
+        os.kill(started.pid, signal.SIGTERM)
+        assert (await asyncio.wait_for(anext(heard), 60)).exit_code == -signal.SIGTERM
+    await heard.aclose()  # type: ignore[attr-defined]
 
 
-async def test_a_restart_brings_another_policy(client: LauncherClient, policy: Callable[[str], Path]) -> None:
-    first = await client.start(0, policy("plain"))
-    second = await client.restart(0, policy("other"))
-    assert second.pid != first.pid
-    assert (second.state, second.policy, second.exit_code) == ("running", str(policy("other")), None)
+async def test_servers_end_with_the_launcher(tmp_path: Path, policy: Callable[[str], Path]) -> None:
+    with launcher(tmp_path, grace_s=600.0) as process:
+        client = LauncherClient(tmp_path)
+        await up(await client.restart(0, policy("plain")))
+        heard = client.watch()
+        assert [(await anext(heard)).state for _ in range(2)] == ["running", "empty"]
+        process.terminate()
+        ended = await asyncio.wait_for(anext(heard), 60)
+        assert (ended.slot, ended.exit_code, ended.asked) == (0, -signal.SIGTERM, True)
+        await heard.aclose()  # type: ignore[attr-defined]
+
+
+async def test_a_server_that_does_not_end_with_the_launcher_is_killed_after_its_grace(
+    tmp_path: Path, policy: Callable[[str], Path]
+) -> None:
+    with launcher(tmp_path, grace_s=0.3) as process:
+        client = LauncherClient(tmp_path)
+        await up(await client.restart(0, policy("stubborn")))
+        began = time.monotonic()
+        process.terminate()
+        process.wait(timeout=60)
+        assert time.monotonic() - began >= 0.3
 
 
 async def test_what_cannot_be_done_changes_nothing(client: LauncherClient, policy: Callable[[str], Path]) -> None:
-    await client.start(0, policy("plain"))
+    await client.restart(0, policy("plain"))
     before = await client.status()
-    with pytest.raises(Conflict, match="taken"):
-        await client.start(0, policy("plain"))
     with pytest.raises(InvalidRequest, match="no slot 2"):
-        await client.start(2, policy("plain"))
+        await client.restart(2, policy("plain"))
     with pytest.raises(InvalidRequest, match=r"no config\.json"):
         await client.restart(0, Path("/nowhere"))
     assert await client.status() == before
 
 
-@pytest.mark.parametrize("line", [b"{}", b"not json", b"[1]", b'{"do": "start"}', b'{"do": "stop", "slot": "0"}'])
+@pytest.mark.parametrize(
+    "line", [b"{}", b"not json", b"[1]", b'{"do": "restart"}', b'{"do": "restart", "slot": "0", "policy": "/"}']
+)
 async def test_a_line_that_makes_no_sense_is_refused_and_the_next_one_answered(run_dir: Path, line: bytes) -> None:
     reader, writer = await asyncio.open_unix_connection(str(run_dir / "engines.sock"))
     writer.write(line + b'\n{"do": "status"}\n')
@@ -183,15 +191,15 @@ async def test_a_line_that_makes_no_sense_is_refused_and_the_next_one_answered(r
 async def test_watchers_hear_of_every_end(client: LauncherClient, policy: Callable[[str], Path]) -> None:
     heard = client.watch()
     assert [(await anext(heard)).state for _ in range(2)] == ["empty", "empty"]
-    started = await client.start(0, policy("plain"))
+    started = await client.restart(0, policy("plain"))
     assert started.pid
     os.kill(started.pid, signal.SIGKILL)
     ended = await asyncio.wait_for(anext(heard), 60)
     assert (ended.slot, ended.state, ended.exit_code, ended.asked) == (0, "ended", -signal.SIGKILL, False)
-    await client.start(0, policy("failing"))
+    await client.restart(0, policy("failing"))
     assert (await asyncio.wait_for(anext(heard), 60)).exit_code == 1
     # A server that leaves by itself has failed too, whatever its exit code says.
-    await client.start(0, policy("leaving"))
+    await client.restart(0, policy("leaving"))
     left = await asyncio.wait_for(anext(heard), 60)
     assert (left.exit_code, left.asked) == (0, False)
     await heard.aclose()  # type: ignore[attr-defined]
@@ -206,7 +214,7 @@ async def test_nothing_outlives_a_killed_launcher(tmp_path: Path, policy: Callab
     with launcher(tmp_path) as process:
         client = LauncherClient(tmp_path)
         for slot in (0, 1):
-            await up(await client.start(slot, policy("plain")))
+            await up(await client.restart(slot, policy("plain")))
         children = psutil.Process(process.pid).children(recursive=True)
         assert len(children) == 4
         process.kill()

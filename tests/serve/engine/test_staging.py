@@ -5,7 +5,9 @@ One engine is changed; another is started anew with each policy that it is compa
 
 import asyncio
 import json
+import os
 import shutil
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -44,7 +46,7 @@ class Engines:
         client = (self.changed, self.fresh)[slot]
         while True:
             try:
-                await self.launcher.restart(slot, folder, grace_s=0.0)
+                await self.launcher.restart(slot, folder)
                 break
             except EngineUnavailable:
                 assert self.process.process.poll() is None
@@ -127,7 +129,13 @@ async def test_a_reload_works_after_it_and_it_after_a_reload(engines: Engines, p
 async def test_an_engine_that_is_stopped_ends_well_and_leaves_no_prompt_in_its_log(engines: Engines) -> None:
     assert engines.settings.run_dir.stat().st_mode & 0o077 == 0
     await written(engines.changed)
-    assert (await engines.launcher.stop(0)).exit_code == 0
+    stopped = (await engines.launcher.status())[0]
+    assert stopped.pid
+    os.kill(stopped.pid, signal.SIGTERM)
+    while stopped.alive:
+        await asyncio.sleep(0.1)
+        stopped = (await engines.launcher.status())[0]
+    assert stopped.exit_code == 0
     log = (engines.settings.home / "logs" / "engine-0.log").read_text()
     assert "vLLM" in log and "cake" not in log
 
