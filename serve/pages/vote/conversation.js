@@ -1,20 +1,24 @@
-// What was said before the two replies: the last message in full, what came before it folded.
+// What was said before the two replies: the last message in full, what came before it folded where it is long.
 import { element } from "../element.js";
 import { asItIs, render } from "../markdown.js";
 
 const NAMES = { user: "Person", assistant: "Assistant", system: "System", developer: "System", tool: "Tool" };
+// So much of what came before stands open.
+const OPEN_MESSAGES = 2;
+const OPEN_CHARACTERS = 600;
 
 /** An erased one has no messages. */
 export function conversation(messages) {
   if (messages.length === 0) return element("p", { class: "none" }, "What was said here was erased, or is no longer kept.");
   const earlier = messages.slice(0, -1);
+  const isShort = earlier.length <= OPEN_MESSAGES && earlier.map(textOf).join("").length <= OPEN_CHARACTERS;
   return element(
     "section",
     { class: "prompt", "aria-label": "The conversation" },
     earlier.length > 0 &&
       element(
         "details",
-        { open: earlier.length <= 2 },
+        { open: isShort },
         element("summary", {}, earlier.length === 1 ? "One earlier message" : `${earlier.length} earlier messages`),
         earlier.map(said),
       ),
@@ -24,10 +28,7 @@ export function conversation(messages) {
 
 function said(message) {
   const body = element("div", { class: "prose" });
-  const text =
-    typeof message.content === "string"
-      ? message.content
-      : (message.content ?? []).map((part) => part.text ?? "").join("");
+  const text = textOf(message);
   body.append(message.role === "assistant" ? render(text) : asItIs(text));
   return element(
     "article",
@@ -35,4 +36,8 @@ function said(message) {
     element("h2", {}, NAMES[message.role] ?? message.role),
     body,
   );
+}
+
+function textOf({ content }) {
+  return typeof content === "string" ? content : (content ?? []).map((part) => part.text ?? "").join("");
 }

@@ -75,6 +75,19 @@ def test_what_is_written_from_right_to_left_stands_so(quiet: Tandem, visitors: V
     assert page.locator(".side .prose p").last.evaluate(starts) < 0.2
 
 
+@pytest.mark.parametrize(("instructions", "is_open"), [("Be brief.", True), ("Be brief. " * 200, False)])
+def test_long_instructions_before_the_question_are_folded(
+    quiet: Tandem, visitors: Visitors, instructions: str, is_open: bool
+) -> None:
+    messages = [{"role": "system", "content": instructions}, {"role": "user", "content": PROMPTS[0]}]
+    add_comparison(quiet.store, sample("left", 4, messages=messages), sample("right", 5, messages=messages))
+    page = visitors.visit(quiet, "/vote")
+    assert shown(page) == PROMPTS[0]
+    expect(page.get_by_text("Be brief.")).to_be_visible(visible=is_open)
+    page.get_by_text("One earlier message").click()
+    expect(page.get_by_text("Be brief.")).to_be_visible(visible=not is_open)
+
+
 def test_a_vote_by_keys_is_blind_until_cast(quiet: Tandem, pairs: dict[str, str], visitors: Visitors) -> None:
     page = visitors.visit(quiet, "/vote")
     prompt = shown(page)
