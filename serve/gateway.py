@@ -1,18 +1,12 @@
 """The parts of one API process, put together once and handed to every route."""
 
 import asyncio
-import contextlib
 import logging
-import time
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy.exc import SQLAlchemyError
-
-from feedback.errors import Conflict, RecordUnavailable, TandemError
-from feedback.schema import Iteration, version_name
+from feedback.schema import Iteration
 from feedback.settings import Settings
-from feedback.store import Store, audit, iterations, policies, traffic
-from feedback.store.presence import Asked
+from feedback.store import Store, audit, iterations
 from serve import background
 from serve.auth import Keyring
 from serve.autopilot import Autopilot
@@ -24,6 +18,7 @@ from serve.engine.challengers import Challengers
 from serve.engine.changing import Changing
 from serve.engine.fence import Fence
 from serve.engine.flipping import Flipping
+from serve.engine.following import Following
 from serve.engine.launcher_client import LauncherClient
 from serve.engine.loading import Loader
 from serve.engine.other_hosts import OtherHosts
@@ -47,11 +42,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-REFRESH_INTERVAL_S = 1.0
-# However many chats ask for it, the record is not read more often.
-SHORTEST_ROUND_S = 0.05
-# A version that could not be loaded here is tried again after this time.
-FOLLOW_AGAIN_S = 30.0
 # An engine ends a reply within a second, or never (`serve.engine.client`); then the record needs a moment. What was
 # loaded to be promoted is put back in about as much.
 LAST_S = 3.0
@@ -75,12 +65,10 @@ class Gateway:
             older_share=settings.serve.older_share,
         )
         launcher, engines = LauncherClient(settings.run_dir), engines_of(settings.run_dir)
-        self._folders = folders = PolicyFolders(settings, self.record)
+        folders = PolicyFolders(settings, self.record)
         adapters = Adapters(self.pool, folders, settings.run_dir, settings.engine)
         self.presence = Presence(self.record, self.pool, engines, settings.run_dir)
-        self._starter = starter = Starter(
-            launcher, folders, adapters, self.record, settings.engine, engines, self.presence.life
-        )
+        starter = Starter(launcher, folders, adapters, self.record, settings.engine, engines, self.presence.life)
         loader = Loader(self.pool, starter, folders, adapters, settings.engine, self.metrics)
         fence = Fence(self.record, self.presence.id, in_passing=True)
         self.supervision = Supervision(self.pool, starter, loader, folders, fence, settings.engine, self.metrics)
@@ -94,7 +82,7 @@ class Gateway:
         self.challengers = Challengers(
             self.pool, flipping, self.record, self.presence, self.supervision, self.bell, changing
         )
-        self.participant = Participant(self.pool, flipping, self.record, self.presence, self.supervision, changing)
+        participant = Participant(self.pool, flipping, self.record, self.presence, self.supervision, changing)
         self.scorer = Scorer(settings.run_dir, self.record, settings.serve.request_timeout_s)
         self.strange_prompts = StrangePrompts(self.scorer, settings.serve)
         self.autopilot = Autopilot(settings.automatic, settings.gate, self.record, self.promoter, self.challengers)
@@ -102,10 +90,18 @@ class Gateway:
         self.retries = SharedRetries(settings.broker_url)
         self.queue = RedisLink(settings.broker_url, "depths of the queues are not known")
         self.rate_limits = RateLimits(settings.serve, settings.broker_url)
-        self._follow_after = 0.0
-        self._part: asyncio.Task[None] | None = None
-        self._last_part = 0
-        self.made_at: dict[int, float] = {}
+        self.following = Following(
+            self.pool,
+            self.record,
+            folders,
+            starter,
+            self.supervision,
+            self.presence,
+            changing,
+            self.promoter,
+            participant,
+            self.challengers,
+        )
         self._vote_hints: VoteHints | None = None
         self._hint: asyncio.Task[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -119,7 +115,7 @@ class Gateway:
         self._listen()
         self._tasks = [
             background.start(self._start_hints(), "vote hints"),
-            background.start(self._follow_the_record(), "following the record"),
+            background.start(self.following.run(), "following the record"),
             background.start(self.presence.run(), "the lease on serving"),
         ]
         if self.settings.automatic.enabled:
@@ -128,7 +124,7 @@ class Gateway:
     async def stop(self) -> None:
         self.stopping.set()
         self.bell.close()
-        tasks = self._tasks if self._part is None else [*self._tasks, self._part]
+        tasks = self._tasks if self.following.part is None else [*self._tasks, self.following.part]
         for task in tasks:
             task.cancel()
         # The server has cancelled the chats and what was asked to be promoted, and does not wait until what was written
@@ -176,132 +172,12 @@ class Gateway:
     async def _start_hints(self) -> None:
         self._vote_hints = await asyncio.to_thread(_start_vote_hints, self.settings)
 
-    async def _follow_the_record(self) -> None:
-        """Start the engines once there is a policy to serve, then keep up with what is set through other processes."""
-        while True:
-            try:
-                if self.pool.serving is None:
-                    self.pool.stale.clear()
-                    await self._start_engines()
-                else:
-                    await self._follow_changes()
-                    await self._note_when_versions_were_made()
-            except (SQLAlchemyError, RecordUnavailable) as error:
-                log.warning("the record does not answer (%s)", type(error).__name__)
-            except Exception as error:  # noqa: BLE001 - it may be better in the next round; without one nobody follows
-                background.tell("the record could not be followed", error)
-            await self._until_there_is_news()
-
-    async def _until_there_is_news(self) -> None:
-        """For at most REFRESH_INTERVAL_S."""
-        began = time.monotonic()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout_at(background.next_round(REFRESH_INTERVAL_S)):
-                await self.pool.stale.wait()
-        await asyncio.sleep(max(0.0, began + SHORTEST_ROUND_S - time.monotonic()))
-
     def _listen(self) -> None:
         """Another process of this home says that something was changed."""
         try:
             self.bell.listen(self.pool.stale.set)
         except OSError as error:
             log.warning("changes through other processes are noticed within a second only (%s)", error.strerror)
-
-    async def _follow_changes(self) -> None:
-        """Shares and what serves may have been changed through another process, or be about to."""
-        before = self.pool.serving
-        self.pool.stale.clear()
-        self.pool.is_following = True
-        try:
-            standing = await self.record.standing()
-            self.pool.shares, self.pool.candidates = standing.shares, standing.candidates
-            serving, asked = standing.serving, standing.asked
-            if asked is not None:
-                self._take_part(asked)
-            if serving is not None and not self.promoter.busy and self.pool.serving == before:
-                await self._serve(serving)
-            if asked is None and serving is not None and serving == self.pool.serving:
-                self.challengers.look()
-        finally:
-            self.pool.is_following = False
-            self.pool.admission.serve_waiting()
-
-    def _take_part(self, asked: Asked) -> None:
-        """In a promotion that another process leads, once. Whoever gives nobody what serves is not waited for."""
-        if self.pool.is_open and not self.promoter.busy and asked.epoch != self._last_part:
-            self._last_part = asked.epoch
-            name = f"preparing {version_name(asked.version)}"
-            self._part = background.start(self.participant.take_part(asked), name)
-
-    async def _serve(self, version: int) -> None:
-        """What the record says serves."""
-        if version != self.pool.serving and self.pool.is_open:
-            self.presence.lapse()
-        # The same may serve from another engine by now: it was promoted again since the last look.
-        if not self.pool.holders(version):
-            await self.supervision.look_for(version)
-        if self.promoter.busy:
-            return
-        if self.pool.holders(version):
-            self.pool.serving = version
-            if not self.pool.is_open:
-                await self.presence.enter()
-        elif all(slot.state == "ready" for slot in self.pool.slots) and time.monotonic() > self._follow_after:
-            await self._load_here(version)
-
-    async def _load_here(self, version: int) -> None:
-        """It was promoted through a process that drives other engines than these."""
-        try:
-            await self.promoter.follow(version)
-        except Conflict:
-            return
-        except TandemError as error:
-            self._follow_after = time.monotonic() + FOLLOW_AGAIN_S
-            log.warning("%s serves elsewhere and could not be loaded here: %s", version_name(version), error.message)
-
-    async def _note_when_versions_were_made(self) -> None:
-        for version in self.pool.loaded():
-            if version not in self.made_at:
-                self.made_at[version] = (await self.record.read(policies.get, version)).created_at
-
-    async def _start_engines(self) -> None:
-        serving = await self.record.read(policies.serving)
-        if serving is None:
-            return
-        self.pool.shares = await self.record.read(traffic.get)
-        other = self.pool.shares.challenger
-        if other is None:
-            with contextlib.suppress(Conflict):
-                other = await self.record.read(policies.rollback_target)
-        bases = {version: await self._base_of(version) for version in {serving.version, other} if version is not None}
-        # Not before all is known that may fail: where something serves no engines are started.
-        self.pool.serving = serving.version
-        found = [await self._starter.found(slot) for slot in self.pool.slots]
-        versions = assign(found, bases[serving.version], None if other is None else bases[other])
-        adapters = {version: base for version, base in bases.items() if version != base}
-        self.supervision.start(versions, adapters)
-
-    async def _base_of(self, version: int) -> int:
-        """The version whose weights an engine must hold to serve this one."""
-        try:
-            policy = await self._folders.of(version)
-        except TandemError:
-            # Its engine will not start, and says why.
-            return version
-        return version if policy.base is None else policy.base.version
-
-
-def assign(found: list[int | None], serving: int, other: int | None) -> list[int]:
-    """Which version each slot is to hold, given what living engines hold: those go on as they are if they serve.
-
-    Anew, the last slot holds what the serving version is compared with, and all others serve.
-    """
-    if serving not in found:
-        found = [None] * len(found)
-    versions = [serving if held is None else held for held in found]
-    if other is not None and other != serving and len(found) > 1 and found[-1] is None and other not in found:
-        versions[-1] = other
-    return versions
 
 
 def _enqueue(settings: Settings, iteration_id: str) -> None:

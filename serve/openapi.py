@@ -61,7 +61,7 @@ def _document(app: FastAPI) -> dict[str, Any]:
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
     components["securitySchemes"] = {"key": KEY}
-    for route in _routes(app):
+    for route in [route for route in app.routes if isinstance(route, APIRoute)]:
         for method in route.methods:
             operation = document["paths"].get(route.path_format, {}).get(method.lower())
             if operation is not None:
@@ -81,7 +81,3 @@ def _complete(operation: dict[str, Any], route: APIRoute) -> None:
     if role is not None:
         operation["security"] = [{"key": []}]
         operation["description"] = f"{operation.get('description', '')}\n\nRole: `{role}`.".strip()
-
-
-def _routes(app: FastAPI) -> list[APIRoute]:
-    return [route for route in app.routes if isinstance(route, APIRoute)]

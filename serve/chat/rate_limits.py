@@ -112,7 +112,7 @@ class RateLimits:
         waits = {name: window.wait_s(costs[name]) for name, window in before.items()}
         slowest = max(waits, key=lambda name: waits[name])
         if waits[slowest] > 0:
-            self._give_back(key_id, minute, costs)
+            self._change(key_id, minute, {name: -cost for name, cost in costs.items()})
             after_s = max(1, math.ceil(waits[slowest]))
             raise RateLimited(
                 f"this key may use {limits[slowest]} {slowest} a minute; try again in {after_s} s",
@@ -151,9 +151,6 @@ class RateLimits:
 
         counted: dict[str, tuple[int, int]] = await self._redis.ask(add) or mine
         return {name: Window(limits[name], *counts, elapsed) for name, counts in counted.items()}
-
-    def _give_back(self, key_id: str, minute: int, costs: dict[str, int]) -> None:
-        self._change(key_id, minute, {name: -cost for name, cost in costs.items()})
 
     def _change(self, key_id: str, minute: int, costs: dict[str, int]) -> None:
         self._add_here(key_id, minute, costs)

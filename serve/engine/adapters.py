@@ -11,11 +11,11 @@ import orjson
 from feedback.errors import EngineUnavailable, TandemError
 from feedback.schema import version_name
 from feedback.settings import EngineSettings
-from serve.engine.client import EngineLost
 from serve.engine.policy_folders import PolicyFolder, PolicyFolders
 from serve.engine.pool import Pool
 from serve.engine.proof import prove
 from serve.engine.slot import Slot
+from serve.engine.transfer import EngineLost
 from serve.engine.zero_adapter import write_zero_adapter
 
 log = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ class Adapters:
         """Have the engine, which has no adapter, serve its base by one that changes nothing. Raises EngineLost."""
         if not slot.takes_adapters:
             return
-        folder = self._run_dir / "adapters" / f"{base.digest[:16]}"
+        folder = self._run_dir / "adapters" / base.digest[:16]
         tensors = orjson.loads((base.folder / "manifest.json").read_bytes())["tensors"]
         write_zero_adapter(folder, tensors)
         await slot.client.load_adapter(version_name(base.version), folder, self._settings.swap_timeout_s)

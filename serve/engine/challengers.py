@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from feedback.errors import Conflict, RecordUnavailable, TandemError
 from feedback.schema import version_name
-from feedback.store import audit, policies, traffic
+from feedback.store import policies, traffic
 from feedback.store.traffic import Shares
 from serve import background
 from serve.engine.bell import Bell
@@ -56,14 +56,15 @@ class Challengers:
         # A challenger for which there is no engine here while this serves.
         self._no_room: tuple[int, int | None] | None = None
 
-    async def put(self, shares: Shares, *, actor: str = audit.AT_THE_MACHINE, reason: str = "") -> Shares:
+    async def put(self, shares: Shares, *, actor: str, reason: str = "") -> None:
         """Have an engine here hold the challenger, beside what serves, then set the shares for all processes.
 
         Raises NotFound, PolicyInvalid, EngineUnavailable, or Conflict while a promotion is under way, for what serves,
         or where there is one engine only.
         """
         if shares.challenger is None:
-            return await self._set(shares, actor, reason)
+            await self._set(shares, actor, reason)
+            return
         async with self._changing.asked():
             if shares.challenger == self._pool.serving:
                 raise Conflict(
@@ -79,12 +80,10 @@ class Challengers:
             await self._set(shares, actor, reason)
         with contextlib.suppress(SQLAlchemyError, RecordUnavailable):
             await self._own.renew()
-        return shares
 
-    async def _set(self, shares: Shares, actor: str, reason: str) -> Shares:
+    async def _set(self, shares: Shares, actor: str, reason: str) -> None:
         self._pool.shares = await self._record.write(traffic.put, shares, actor=actor, reason=reason)
         self._bell.ring()
-        return shares
 
     def look(self) -> None:
         """Start what is to be done here, unless it is being done; it gives way to a promotion."""

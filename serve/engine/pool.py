@@ -14,6 +14,7 @@ from feedback.schema import version_name
 from feedback.store.traffic import Shares
 from serve.engine.admission import Admission
 from serve.engine.slot import Seat, Slot
+from serve.engine.slots import engine_socket
 
 
 class UnknownVersion(NotFound):
@@ -36,7 +37,7 @@ class Pool:
         older_share: float = 1.0,
     ) -> None:
         self.slots = [
-            Slot(index, run_dir / f"engine-{index}.sock", takes_adapters=take_adapters) for index in range(slots)
+            Slot(index, engine_socket(run_dir, index), takes_adapters=take_adapters) for index in range(slots)
         ]
         self.serving: int | None = None
         self.shares = Shares()

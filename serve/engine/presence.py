@@ -73,7 +73,8 @@ class Presence:
             if not self._has_entered:
                 return
             if all(slot.state == "down" for slot in self._pool.slots):
-                await self._leave()
+                self.lapse()
+                await self._record.write(presence.leave, self.id)
                 return
             began = time.monotonic()
             others = await self._record.write(presence.renew, self._here())
@@ -98,11 +99,6 @@ class Presence:
                 self.lapse()
                 await self._record.write(_let_others_in, self.id)
                 self.life.end()
-
-    async def _leave(self) -> None:
-        if self._has_entered:
-            self.lapse()
-            await self._record.write(presence.leave, self.id)
 
     def _here(self) -> Here:
         assert self._pool.serving is not None

@@ -81,11 +81,6 @@ class Promoter:
         self._metrics = metrics
         self._changing = changing
 
-    @property
-    def busy(self) -> bool:
-        """True while this process changes what the engines hold."""
-        return self._changing.busy
-
     async def promote(self, version: int, change: Change) -> Outcome:
         """Make `version` serve. Promoting what serves already changes nothing.
 
@@ -125,8 +120,6 @@ class Promoter:
         """Have the engines of this process serve what the record says serves: it was promoted while this process was
         away. Raises as `promote`.
         """
-        if self._changing.busy:
-            return
         async with self._changing.in_passing():
             loaded = None
             try:

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Any, Literal
 
 import orjson
-from fastapi import APIRouter, Header, Query, Request
+from fastapi import APIRouter, Header, Query
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response, StreamingResponse
 
@@ -89,7 +89,6 @@ async def cancel_iteration(
 )
 async def follow_iteration(
     iteration_id: str,
-    request: Request,
     parts: Parts,
     last_event_id: Annotated[int | None, Header(ge=0, lt=2**31, description="Resume after this event.")] = None,
     after: Annotated[int, Query(ge=0, lt=2**31, description="The same, for who cannot set headers.")] = 0,

@@ -43,7 +43,7 @@ async def get_model(model: str, parts: Parts) -> Model:
 
 
 async def _models(parts: Parts) -> list[Model]:
-    made = {version: int(parts.made_at.get(version, 0)) for version in parts.pool.loaded()}
+    made = {version: int(parts.following.made_at.get(version, 0)) for version in parts.pool.loaded()}
     serving = parts.pool.serving
     names = [Model(id=MODEL, created=made[serving])] if serving in made else []
     return names + [Model(id=f"{MODEL}@{version_name(version)}", created=made[version]) for version in made]

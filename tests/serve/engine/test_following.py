@@ -1,0 +1,52 @@
+"""The record is followed, whatever goes wrong meanwhile."""
+
+import time
+from typing import Any
+
+import pytest
+
+from feedback.errors import RecordUnavailable
+from feedback.store import policies
+from tests.serve.conftest import Tandem
+
+PATIENCE_S = 60.0
+
+
+def test_the_record_is_followed_whatever_has_gone_wrong(quiet: Tandem, monkeypatch: pytest.MonkeyPatch) -> None:
+    record, rounds = quiet.gateway.record, list[str]()
+    read = record.read
+
+    async def read_or_fail(operation: Any, *args: Any, **kwargs: Any) -> Any:
+        if operation.__name__ == "serving":
+            rounds.append(operation.__name__)
+            if len(rounds) == 1:
+                raise OSError("no space left on device")
+        return await read(operation, *args, **kwargs)
+
+    monkeypatch.setattr(record, "read", read_or_fail)
+    deadline = time.monotonic() + PATIENCE_S
+    while len(rounds) < 3:
+        assert time.monotonic() < deadline, "nobody follows the record any more"
+        time.sleep(0.05)
+
+
+def test_engines_are_started_though_the_record_went_away_meanwhile(
+    quiet: Tandem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record, asked = quiet.gateway.record, list[str]()
+    read = record.read
+
+    async def read_or_fail(operation: Any, *args: Any, **kwargs: Any) -> Any:
+        if operation is policies.rollback_target:
+            asked.append(operation.__name__)
+            if len(asked) == 1:
+                raise RecordUnavailable("the database is not there")
+        return await read(operation, *args, **kwargs)
+
+    monkeypatch.setattr(record, "read", read_or_fail)
+    quiet.store.write(policies.register_start, "policies/v0", "sha256:0", {})
+    deadline = time.monotonic() + PATIENCE_S
+    while any(slot.wanted != 0 for slot in quiet.gateway.pool.slots):
+        assert time.monotonic() < deadline, "nobody starts the engines"
+        time.sleep(0.05)
+    assert len(asked) == 2
