@@ -7,8 +7,8 @@ from typing import Any
 import orjson
 
 from serve.chat.request import SAMPLING_FIELDS
-from serve.engine.client import GaveUp
 from serve.engine.terse_stream import GAVE_UP
+from serve.engine.transfer import GaveUp
 from serve.errors import EngineRefused, PromptTooLong
 
 # What vLLM calls a prompt that does not fit, counted in characters or in tokens.

@@ -16,7 +16,7 @@ from serve.chat.frames import DONE, Frames, error_event
 from serve.chat.reply import CANCELLED, COMPLETE, FAILED
 from serve.chat.retries import Attempt
 from serve.chat.stepping import Alone, Chunk, InStep
-from serve.engine.client import EngineLost
+from serve.engine.transfer import EngineLost
 from serve.errors import Stopping
 from serve.gateway import Gateway
 from serve.rendering import openai_error

@@ -1,23 +1,21 @@
 """HTTP to one vLLM engine on its unix socket: chats, streamed or whole, and the few calls that change what it serves.
 
-Only the paths named here are ever called. A connection carries one request: closing it is how a reply is stopped. A
-whole one is ended by its id before, since what was written of it comes with its answer only.
-The parser is the one that uvicorn runs on; a general HTTP client costs several times as much for each streamed chunk.
+Only the paths named here are ever called.
 """
 
 import asyncio
 import contextlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import httptools
 import orjson
 
-from feedback.errors import EngineUnavailable, TandemError
+from feedback.errors import EngineUnavailable
 from serve.engine.door import WEIGHTS_HEADER
 from serve.engine.slots import SERVED_NAME
 from serve.engine.terse_stream import TERSE_HEADER
+from serve.engine.transfer import EngineLost, Transfer, nothing
 
 CHAT = "/v1/chat/completions"
 CONNECT_TIMEOUT_S = 5.0
@@ -26,141 +24,9 @@ ENDING_TIMEOUT_S = 1.0
 ENDING_PAUSE_S = 0.03
 UNFINISHED = "unfinished"
 STAGING_INTERVAL_S = 0.03
-NO_HEADERS: Mapping[str, str] = {}
+EMPTY: Mapping[str, str] = {}
 # Who was stopped in mid-change may find another engine in its place when it goes on, with chats in it.
 ONLY_UNFINISHED = ("reload_weights", "reload_weights_gently", "commit_staged")
-
-
-class EngineLost(TandemError):
-    """The engine did not answer, or its answer broke off."""
-
-    code = "engine_unavailable"
-    status = 503
-
-
-class GaveUp(EngineLost):
-    """The engine gave up on this reply, and lives: what was asked for may be more than it can do."""
-
-
-class OtherWeights(EngineLost):
-    """The engine does not hold, or not any more, what the chat was routed for."""
-
-
-def nothing() -> None:
-    """For who does not want to be told."""
-
-
-class Transfer(asyncio.Protocol):
-    """One request to an engine and the answer as far as it has come.
-
-    `on_progress` is called for each read that brought some of the body, `on_end` once, when nothing more will come.
-    Both are there from the beginning: an answer may be whole before whoever asked runs again. `on_news` is called after
-    either, and may be set later.
-    """
-
-    def __init__(self, request: bytes, on_progress: Callable[[], None], on_end: Callable[[], None]) -> None:
-        self.status = 0
-        self.ended = False
-        self.lost = False
-        self.on_news = nothing
-        self._pieces: list[bytes] = []
-        # The parser calls it for each token: nothing of ours lies between.
-        self.on_body = self._pieces.append
-        self._is_whole = False
-        self._on_progress = on_progress
-        self._on_end = on_end
-        self._request = request
-        self._parser = httptools.HttpResponseParser(self)
-        self._transport: asyncio.Transport | None = None
-        self._waiter: asyncio.Future[None] | None = None
-
-    async def wait(self) -> None:
-        """Until something has come since the last look, or the end."""
-        if self.ended:
-            return
-        self._waiter = asyncio.get_running_loop().create_future()
-        await self._waiter
-
-    async def wait_for_status(self) -> int:
-        """The status of the answer. Raises EngineLost when there is none."""
-        while not self.status and not self.ended:
-            await self.wait()
-        if not self.status:
-            raise EngineLost("the engine closed the connection without an answer")
-        return self.status
-
-    async def wait_for_end(self) -> bytes:
-        """The whole body. Raises EngineLost when it broke off."""
-        while not self.ended:
-            await self.wait()
-        if self.lost:
-            raise EngineLost("the engine's answer broke off")
-        return b"".join(self._pieces)
-
-    def take_events(self) -> list[bytes]:
-        """The data of the server-sent events that are complete by now, each taken once."""
-        if not self._pieces:
-            return []
-        block = b"".join(self._pieces)
-        self._pieces.clear()
-        # Nearly always they are: an engine sends whole events.
-        if not block.endswith(b"\n\n"):
-            block, _, rest = block.rpartition(b"\n\n")
-            self._pieces.append(rest)
-        # A line at a time: a single byte is found much faster than two.
-        return [line[6:] for line in block.split(b"\n") if line.startswith(b"data: ")]
-
-    def close(self) -> None:
-        """Stop the request: the engine gives up on a reply that nobody reads."""
-        if self._transport is not None:
-            self._transport.abort()
-        self._end(lost=True)
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop's transports have the methods of asyncio.Transport without being any.
-        self._transport = cast(asyncio.Transport, transport)
-        self._transport.write(self._request)
-
-    def data_received(self, data: bytes) -> None:
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserError:
-            if not self._is_whole:
-                self.close()
-                return
-        if self._pieces:
-            self._on_progress()
-        if self._is_whole:
-            self._end(lost=False)
-        elif self._waiter is not None:
-            self._tell()
-        else:
-            self.on_news()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._end(lost=True)
-
-    def on_headers_complete(self) -> None:
-        self.status = self._parser.get_status_code()
-
-    def on_message_complete(self) -> None:
-        self._is_whole = True
-
-    def _end(self, *, lost: bool) -> None:
-        if self.ended:
-            return
-        self.ended, self.lost = True, lost
-        if self._transport is not None:
-            self._transport.close()
-        self._on_end()
-        self._tell()
-
-    def _tell(self) -> None:
-        if self._waiter is not None:
-            if not self._waiter.done():
-                self._waiter.set_result(None)
-            self._waiter = None
-        self.on_news()
 
 
 class EngineClient:
@@ -178,7 +44,7 @@ class EngineClient:
         *,
         weights: str | None = None,
         model: str = SERVED_NAME,
-        trace: Mapping[str, str] = NO_HEADERS,
+        trace: Mapping[str, str] = EMPTY,
         terse: bool = False,
     ) -> Transfer:
         """Begin a chat; `on_end` is called in any case. The engine refuses it when it does not hold `weights` (412) or
@@ -358,9 +224,7 @@ class EngineClient:
         """Raises EngineLost."""
         await self._rpc("drop_staged", timeout_s)
 
-    async def _staging(
-        self, method: str, timeout_s: float, arguments: Mapping[str, str] = NO_HEADERS
-    ) -> tuple[str, str]:
+    async def _staging(self, method: str, timeout_s: float, arguments: Mapping[str, str] = EMPTY) -> tuple[str, str]:
         """How far the engine's workers are, all together, and why one has failed. Raises EngineLost."""
         said = await self._rpc(method, timeout_s, arguments)
         states = {result["state"] for result in said}
@@ -369,8 +233,8 @@ class EngineClient:
         state = next(state for state in ("failed", "none", "loading", "ready") if state in states)
         return state, next((result["why"] for result in said if result["why"]), "")
 
-    async def _rpc(self, method: str, timeout_s: float, arguments: Mapping[str, str] = NO_HEADERS) -> list[Any]:
-        headers = {WEIGHTS_HEADER: UNFINISHED} if method in ONLY_UNFINISHED else NO_HEADERS
+    async def _rpc(self, method: str, timeout_s: float, arguments: Mapping[str, str] = EMPTY) -> list[Any]:
+        headers = {WEIGHTS_HEADER: UNFINISHED} if method in ONLY_UNFINISHED else EMPTY
         body = {"method": method, "kwargs": arguments, "timeout": timeout_s}
         results: list[Any] = (await self._call("/collective_rpc", body, timeout_s, headers=headers))["results"]
         return results
@@ -396,7 +260,7 @@ class EngineClient:
         timeout_s: float,
         *,
         method: str = "POST",
-        headers: Mapping[str, str] = NO_HEADERS,
+        headers: Mapping[str, str] = EMPTY,
     ) -> dict[str, Any]:
         try:
             async with asyncio.timeout(timeout_s):
@@ -422,7 +286,7 @@ class EngineClient:
         return transfer
 
 
-def _request(method: str, path: str, body: dict[str, Any] | None, headers: Mapping[str, str] = NO_HEADERS) -> bytes:
+def _request(method: str, path: str, body: dict[str, Any] | None, headers: Mapping[str, str] = EMPTY) -> bytes:
     content = b"" if body is None else orjson.dumps(body)
     head = f"{method} {path} HTTP/1.1\r\nhost: engine\r\nconnection: close\r\n"
     for name, value in headers.items():

@@ -13,12 +13,12 @@ from feedback.errors import Conflict, EngineUnavailable, TandemError
 from feedback.schema import version_name
 from feedback.settings import EngineSettings
 from serve.engine.adapters import Adapters
-from serve.engine.client import EngineLost
 from serve.engine.policy_folders import PolicyFolder, PolicyFolders, Probe
 from serve.engine.pool import Pool
 from serve.engine.proof import default_tolerance, prove
 from serve.engine.slot import Slot
 from serve.engine.starting import Starter
+from serve.engine.transfer import EngineLost
 from serve.metrics import Metrics
 
 log = logging.getLogger(__name__)

@@ -13,13 +13,13 @@ from feedback.schema import version_name, version_number
 from feedback.settings import EngineSettings
 from feedback.store import leases
 from serve.engine.adapters import Adapters
-from serve.engine.client import EngineLost
 from serve.engine.fence import RENEW_INTERVAL_S, Fence
 from serve.engine.launcher_client import LauncherClient
 from serve.engine.life import Life
 from serve.engine.policy_folders import PolicyFolders
 from serve.engine.proof import prove
 from serve.engine.slot import Slot
+from serve.engine.transfer import EngineLost
 from serve.record import Record
 
 log = logging.getLogger(__name__)

@@ -15,13 +15,13 @@ from feedback.errors import Conflict, EngineUnavailable, TandemError
 from feedback.schema import version_name
 from feedback.settings import EngineSettings
 from serve import background
-from serve.engine.client import EngineLost
 from serve.engine.fence import Fence
 from serve.engine.loading import Loader
 from serve.engine.policy_folders import PolicyFolders
 from serve.engine.pool import Pool
 from serve.engine.slot import Slot
 from serve.engine.starting import PROOF_TIMEOUT_S, READY_INTERVAL_S, Starter, version_of
+from serve.engine.transfer import EngineLost
 from serve.metrics import Metrics
 
 log = logging.getLogger(__name__)

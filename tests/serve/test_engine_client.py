@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from serve.engine.client import EngineClient, EngineLost, Transfer
+from serve.engine.client import EngineClient
+from serve.engine.transfer import EngineLost, Transfer
 
 Answer = Callable[[asyncio.StreamWriter], Coroutine[None, None, None]]
 HEAD = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"

@@ -14,9 +14,9 @@ from serve.chat.completions import _all as together
 from serve.chat.generation import Generation
 from serve.chat.request import parse
 from serve.engine import client
-from serve.engine.client import EngineLost
 from serve.engine.pool import Pool
 from serve.engine.terse_stream import GAVE_UP
+from serve.engine.transfer import EngineLost
 from serve.errors import EngineRefused, ReplyFailed
 from serve.metrics import Metrics
 from tests.serve.test_streaming import HEAD, chunk

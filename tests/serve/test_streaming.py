@@ -13,7 +13,7 @@ from serve.asgi import begin
 from serve.chat.generation import READ_TOGETHER, Generation
 from serve.chat.request import parse
 from serve.chat.streaming import Events
-from serve.engine.client import Transfer
+from serve.engine.transfer import Transfer
 
 HEAD = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 WORDS = [f"word{number} " for number in range(2 * READ_TOGETHER)]

@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 
 from feedback.errors import EngineUnavailable
-from serve.engine.client import EngineClient, EngineLost
+from serve.engine.client import EngineClient
 from serve.engine.door import OTHER_WEIGHTS
 from serve.engine.slots import engine_socket
+from serve.engine.transfer import EngineLost
 from tests.serve.conftest import READY_TIMEOUT_S, Tandem, wait_until_ready
 from tests.serve.test_chat import chat, sample_of
 from tests.serve.test_process import Process
