@@ -21,7 +21,7 @@ EXIT_CODES = {400: 2, 404: 3, 413: 2, 422: 2}
 
 
 class NotRunning(TandemError):
-    """Nothing answers where the API of this home should be."""
+    """Nothing answers where the API should be."""
 
     code = "not_running"
     status = 503
@@ -48,16 +48,18 @@ class Event:
 
 
 class Api:
-    """The API at `url`, called with `key`. Every method raises NotRunning or ApiRefused.
+    """The API at `url`, called with `key`; `home` is the one whose address it is, if that was not named by itself.
+    Every method raises NotRunning or ApiRefused.
 
     Raises InvalidRequest for a `url` that is none.
     """
 
-    def __init__(self, url: str, key: str, *, timeout_s: float = 330.0) -> None:
+    def __init__(self, url: str, key: str, *, home: Path | None = None, timeout_s: float = 330.0) -> None:
         import httpx
 
         check_address(url)
         self.url = url
+        self._home = home
         self.key = key
         self._http = httpx.Client(
             base_url=url,
@@ -109,7 +111,7 @@ class Api:
         try:
             yield
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-            raise not_running(self.url) from error
+            raise not_running(self._home, self.url) from error
         except httpx.TimeoutException as error:
             raise TandemError(f"{self.url} did not answer in time") from error
         except httpx.TransportError as error:
@@ -118,9 +120,11 @@ class Api:
             raise TandemError(f"{self.url} does not answer like Tandem's API") from error
 
 
-def not_running(url: str | None = None) -> NotRunning:
+def not_running(home: Path | None, url: str | None = None) -> NotRunning:
+    if home is None:
+        return NotRunning(f"nothing answers at {url}; start Tandem there, or correct --url or TANDEM_URL")
     where = f" (nothing answers at {url})" if url else ""
-    return NotRunning(f"Tandem does not run for this home{where}; start it with `tandem up`")
+    return NotRunning(f"Tandem does not run for {home}{where}; start it with `tandem up`, or name another --home")
 
 
 def open_api(home: Path | None = None, url: str | None = None, key: str | None = None) -> Api:
@@ -136,12 +140,15 @@ def open_api(home: Path | None = None, url: str | None = None, key: str | None =
     if key is None:
         if url is not None:
             raise InvalidRequest("no key for the API; pass --key or set TANDEM_KEY", param="key")
-        raise not_running()
+        raise not_running(home)
     key = key.strip()
     if not (key.isascii() and key.isprintable()):
         # The client that sends it would name it in its error.
         raise InvalidRequest("the key holds characters that no key has; pass --key or set TANDEM_KEY", param="key")
-    return Api((url or address_of(home)).rstrip("/"), key)
+    if url is None:
+        return Api(address_of(home), key, home=home)
+    # OpenAI's clients are given it with the version.
+    return Api(url.rstrip("/").removesuffix("/v1"), key)
 
 
 def _is_here(url: str, home: Path) -> bool:

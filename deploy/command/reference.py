@@ -16,7 +16,7 @@ Data goes to stdout, everything else to stderr. An error is one line that says w
 | 1 | it failed |
 | 2 | it cannot be asked for in this way |
 | 3 | there is no such thing |
-| 4 | Tandem does not run for this home |
+| 4 | Tandem does not run there |
 | 130 | interrupted by Ctrl-C |
 
 `NO_COLOR` is respected. These options mean the same wherever they stand:

@@ -1,12 +1,12 @@
 """`tandem simulate`: simulated raters chat and vote through the public API; and the table of before and after."""
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from deploy.command.options import ApiKey, Home, Json, Url
-from feedback.errors import InvalidRequest
+from feedback.errors import InvalidRequest, NotFound
 
 if TYPE_CHECKING:
     from deploy.command.api import Api
@@ -60,7 +60,7 @@ def simulate(
         raise InvalidRequest("say --votes N, or --compare BEFORE AFTER, or both")
     said: dict[str, Any] = {}
     with open_api(home, url, key) as api:
-        api.get("/v1/models")  # says at once when there is nothing to talk to
+        check_loaded(api, compare or ())
         if votes is not None:
             unvoted = votes if chats is None else chats
             # Before the votes, since those may start an iteration.
@@ -76,6 +76,14 @@ def simulate(
                 print_comparison(compare, result)
     if json:
         print_json(said)
+
+
+def check_loaded(api: "Api", versions: Iterable[str]) -> None:
+    """Raises NotFound for a version that no engine holds, and NotRunning when there is nothing to talk to."""
+    loaded = {one["id"] for one in api.get("/v1/models")["data"]}
+    for version in versions:
+        if model(version) not in loaded:
+            raise NotFound(f"no engine holds {version}; `tandem policies list` shows which versions are loaded")
 
 
 def cast_votes(api: "Api", votes: int, *, raters: int, both: bool, concurrency: int, seed: int) -> "Simulation":
@@ -108,7 +116,6 @@ def have_chats(api: "Api", chats: int, *, concurrency: int, seed: int) -> None:
 
 
 def compared(api: "Api", versions: tuple[str, str], *, concurrency: int, seed: int) -> "BeforeAfter":
-    """Raises SandboxFailed when a version is not loaded."""
     from feedback.sandbox.simulate import before_after
 
     before, after = (model(version) for version in versions)

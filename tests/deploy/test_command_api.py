@@ -48,8 +48,10 @@ def test_key_and_address_come_from_option_then_environment_then_home(
     monkeypatch.setenv("TANDEM_KEY", "tdm_environment")
     monkeypatch.setenv("TANDEM_URL", "http://environment/")
     assert (open_api(home).url, open_api(home).key) == ("http://environment", "tdm_environment")
-    given = open_api(home, "http://given", "tdm_given")
-    assert (given.url, given.key) == ("http://given", "tdm_given")
+    # With the version, as OpenAI's clients are given it, or without.
+    for url in ("http://given", "http://given/v1", "http://given/v1/"):
+        given = open_api(home, url, "tdm_given")
+        assert (given.url, given.key) == ("http://given", "tdm_given")
 
 
 def test_what_cannot_be_a_key_is_not_repeated(home: Path) -> None:
@@ -86,8 +88,13 @@ def test_without_an_api_there_is_one_line_and_exit_code_4(
     ran = tandem(*command, "--home", home)
     assert ran.exit_code == 4
     assert ran.out == ""
-    assert "start it with `tandem up`" in ran.err
+    assert f"does not run for {home} (nothing answers" in ran.err and "start it with `tandem up`" in ran.err
     assert ran.err.count("\n") == 1
+    elsewhere = f"http://127.0.0.1:{free_port()}"
+    monkeypatch.setattr("sys.stdin", io.StringIO("Hello\n"))
+    ran = tandem(*command, "--home", home, "--url", elsewhere)
+    assert ran.exit_code == 4
+    assert ran.err == f"tandem: nothing answers at {elsewhere}; start Tandem there, or correct --url or TANDEM_URL\n"
 
 
 @pytest.mark.parametrize("url", ["ftp://x", "nonsense", "http://[::1"])

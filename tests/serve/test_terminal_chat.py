@@ -88,9 +88,10 @@ def test_simulated_people_vote_and_versions_are_compared(tandem: Tandem) -> None
     assert len(votes_of(tandem)) == before + 6
     assert 0.3 < said["comparison"]["win_rate"] < 0.7
     assert set(said["comparison"]["before"]) >= {"complies", "refuses", "rude", "correct", "over_refusal"}
-    missing = run(tandem, "simulate", "--compare", "v0", "v77")
-    assert missing.returncode == 1
-    assert "v77" in missing.stderr
+    missing = run(tandem, "simulate", "--votes", "6", "--compare", "v0", "v77")
+    assert missing.returncode == 3
+    assert missing.stderr == "tandem: no engine holds v77; `tandem policies list` shows which versions are loaded\n"
+    assert len(votes_of(tandem)) == before + 6
 
 
 def newest_pairs(tandem: Tandem, count: int) -> list[dict]:
