@@ -29,7 +29,7 @@ from sqlalchemy.exc import DatabaseError
 from deploy.running import is_held
 from feedback import judges, manifest, policy_weights
 from feedback.addresses import sqlite_url
-from feedback.errors import Conflict, InvalidRequest, PolicyInvalid, RecordUnavailable, TandemError
+from feedback.errors import Conflict, InvalidRequest, NotFound, PolicyInvalid, RecordUnavailable, TandemError
 from feedback.object_storage import Storage, storage_of
 from feedback.schema import Policy, version_name
 from feedback.section import NONE
@@ -74,8 +74,8 @@ def backup(settings: Settings, path: Path) -> Contents:
     """Write a backup of `settings.home` to `path`, readable by its owner alone; all of it or nothing.
 
     Weights and judges that are in object storage only are brought into the home first; those that are damaged are left
-    out and named. Raises Conflict when the file is there already or cannot be written, BackupInvalid when a file goes
-    while it is read, StorageUnavailable, TandemError when `pg_dump` fails.
+    out and named. Raises NotFound where there is no record yet, Conflict when the file is there already or cannot be
+    written, BackupInvalid when a file goes while it is read, StorageUnavailable, TandemError when `pg_dump` fails.
     """
     if path.exists():
         raise Conflict(f"{path} is there already; a backup overwrites nothing")
@@ -231,7 +231,7 @@ def _is_stored(storage: Storage | None, digest: str) -> bool:
 
 def _snapshot_sqlite(path: Path, to: Path) -> None:
     if not path.exists():
-        raise Conflict(f"there is no record at {path} yet: nothing to back up")
+        raise NotFound(f"there is no record at {path} yet: nothing to back up; name another --home")
     try:
         with (
             contextlib.closing(sqlite3.connect(path, timeout=30)) as source,

@@ -18,7 +18,7 @@ import pytest
 from deploy.backup import BackupInvalid, backup, restore
 from deploy.running import prepare_home, take_home
 from feedback import judges, manifest
-from feedback.errors import Conflict, InvalidRequest, TandemError
+from feedback.errors import Conflict, InvalidRequest, NotFound, TandemError
 from feedback.schema import Base
 from feedback.settings import Settings, load_settings
 from feedback.store import Store, keys, policies
@@ -373,7 +373,7 @@ def test_nothing_is_overwritten(settings: Settings, tmp_path: Path) -> None:
 
 
 def test_no_record_no_backup(settings: Settings, tmp_path: Path) -> None:
-    with pytest.raises(Conflict, match="nothing to back up"):
+    with pytest.raises(NotFound, match="nothing to back up"):
         backup(settings, tmp_path / "b.tar")
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(InvalidRequest, match="no such file"):
