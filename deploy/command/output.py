@@ -26,17 +26,23 @@ def print_json(data: Any) -> None:
 
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Columns without borders, so that `cut` and `awk` can read them too."""
+    from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(*headings, box=None, pad_edge=False, header_style="bold")
-    for row in rows:
-        table.add_row(*(Text(clean(cell)) for cell in row))
     console = Console(width=None if sys.stdout.isatty() else UNBOUNDED_WIDTH)
+    cleaned = [[clean(cell) for cell in row] for row in rows]
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in zip(headings, *cleaned, strict=True):
+        # Words stay whole, as the ids that other commands want: a line that is too long the terminal breaks.
+        longest = max(cell_len(word) for cell in column for word in cell.split() or [""])
+        table.add_column(column[0], min_width=min(longest, console.width), overflow="fold")
+    for row in cleaned:
+        table.add_row(*map(Text, row))
     # Rich fills each line with blanks up to the width of the table.
     with console.capture() as captured:
-        console.print(table)
+        console.print(table, crop=False)
     print("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 

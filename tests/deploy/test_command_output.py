@@ -55,6 +55,19 @@ def test_a_table_into_a_pipe_is_neither_cut_nor_padded_nor_coloured(capsys: pyte
     assert second == second.rstrip()
 
 
+def test_a_narrow_terminal_cuts_no_id(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "40")
+    ids = ("itr_01a22199278b1f264c9653766c106d6c", "key_01a22164f21c1fd935964f2e612f0186")
+    print_table(
+        ("ID", "WHO", "WHY"),
+        [(*ids, "since its replies are better than those of the one before"), ("itr_1", "key_2", "x" * 90)],
+    )
+    said = capsys.readouterr().out
+    assert all(part in said for part in (*ids, "replies", "better")) and said.count("x") == 90
+    assert "since its replies are better than those of the one before" not in said, "what can be broken is"
+
+
 def test_an_object_is_outlined_for_reading() -> None:
     lines = outline(
         {
