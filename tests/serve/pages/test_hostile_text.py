@@ -32,7 +32,8 @@ def test_a_hostile_pair_is_inert(quiet: Tandem, visitors: Visitors, text: str) -
         {"role": "assistant", "content": text},
         {"role": "user", "content": text},
     ]
-    add_comparison(quiet.store, sample(text, messages=messages), sample(text, 1, messages=messages))
+    # Two that are the same are shown to nobody.
+    add_comparison(quiet.store, sample(text, messages=messages), sample(f"{text}\n\nB", 1, messages=messages))
     page = visitors.visit(quiet, "/vote")
     requests: list[str] = []
     page.on("request", lambda request: requests.append(request.url))
