@@ -22,7 +22,7 @@ const NEAR_THE_END_PX = 120;
 export function show(main, { session, attack }) {
   const chat = new Chat(session);
   main.append(chat.node);
-  chat.open(null, attack);
+  chat.open(history.state?.chat, attack);
   return () => chat.leave();
 }
 
@@ -69,6 +69,7 @@ class Chat {
   }
 
   leave() {
+    this.left = true;
     document.removeEventListener("keydown", this.onKey);
     window.removeEventListener("storage", this.onStorage);
     this.engines.stop();
@@ -84,10 +85,16 @@ class Chat {
     this.composer.setBusy(false);
     this.conversation = (id && this.history.find(id)) || this.newConversation(attack && this.mayVote);
     this.composer.setAttack(Boolean(this.conversation.attack));
-    history.replaceState(null, "", this.conversation.attack ? RED_TEAM : "/");
+    this.remember();
     this.draw();
     this.composer.text.focus();
     window.scrollTo(0, document.body.scrollHeight);
+  }
+
+  /** Whoever loads the page anew, or comes back to it, finds this conversation. */
+  remember() {
+    const { id, attack } = this.conversation;
+    history.replaceState({ chat: id }, "", attack ? RED_TEAM : "/");
   }
 
   newConversation(attack) {
@@ -106,6 +113,8 @@ class Chat {
 
   save(conversation = this.conversation) {
     this.drawKept(this.history.save(conversation));
+    // It is one of its own by now where another tab went on with it too.
+    if (conversation === this.conversation && !this.left) this.remember();
   }
 
   drawKept(kept) {

@@ -44,11 +44,19 @@ def test_a_reply_streams_and_the_chat_is_there_after_a_reload(tandem: Tandem, vi
     say(page, "And of Spain?")
     replies(page, 2)
     page.reload()
-    page.get_by_role("button", name="What is the capital of France?", exact=True).click()
     expect(page.locator(".turn")).to_have_count(4)
     assert page.locator(".turn.assistant .prose").first.inner_text() == text
     page.get_by_role("button", name="New chat").click()
     expect(page.get_by_role("heading", name="What would you like to know?")).to_be_visible()
+    page.reload()
+    expect(page.get_by_role("heading", name="What would you like to know?")).to_be_visible()
+    page.get_by_role("button", name="What is the capital of France?", exact=True).click()
+    expect(page.locator(".turn")).to_have_count(4)
+    # Another page, and back by the browser's own way.
+    page.evaluate("history.pushState(null, '', '/nowhere'); dispatchEvent(new PopStateEvent('popstate'))")
+    expect(page.locator(".turn")).to_have_count(0)
+    page.go_back()
+    expect(page.locator(".turn")).to_have_count(4)
 
 
 @pytest.mark.engine

@@ -122,9 +122,10 @@ def test_settings_go_with_the_chat_and_with_every_new_one_if_wanted(tandem: Tand
         {"role": "user", "content": "Name three fruits."},
     ]
     assert (sample.sampling["temperature"], sample.sampling["max_completion_tokens"]) == (0.25, 2)
-    page.reload()
+    page.get_by_role("button", name="New chat").click()
     expect(page.get_by_role("button", name="Settings", exact=True)).to_be_visible()
     page.get_by_role("button", name="Name three fruits.", exact=True).click()
+    page.reload()
     page.get_by_role("button", name="Settings: changed").click()
     expect(dialog.get_by_label("System prompt")).to_have_value("Be brief.")
     dialog.get_by_label("System prompt").fill("")
