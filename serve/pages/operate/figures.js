@@ -36,11 +36,15 @@ export function signed(value, digits = 0) {
   return isNumber(value) ? `${value > 0 ? "+" : ""}${figure(value, digits)}` : "–";
 }
 
-/** Seconds since the epoch as a local date and time. */
+/** Seconds since the epoch as a local date and time; where a line has to break, it breaks between the two. */
 export function when(seconds) {
-  return isNumber(seconds)
-    ? new Date(1000 * seconds).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" })
-    : "–";
+  if (!isNumber(seconds)) return "–";
+  const at = new Date(1000 * seconds);
+  const parts = [
+    at.toLocaleDateString(undefined, { dateStyle: "medium" }),
+    at.toLocaleTimeString(undefined, { timeStyle: "short" }),
+  ];
+  return parts.map((part) => part.replaceAll(" ", "\u00a0")).join(", ");
 }
 
 export function lasting(seconds) {

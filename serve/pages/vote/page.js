@@ -33,6 +33,8 @@ class Voting {
     const stored = kept(STORED);
     this.objective = Object.hasOwn(OBJECTIVES, stored) ? stored : "helpful";
     this.last = element("div", { class: "last-vote", hidden: true });
+    this.notStored = element("div");
+    this.unstored = [];
     this.question = element("div");
     this.place = element("div", { class: "voting" });
     this.node = element(
@@ -42,6 +44,7 @@ class Voting {
       this.today.guidelines,
       this.question,
       this.last,
+      this.notStored,
       this.place,
       changedByVotes(),
     );
@@ -100,7 +103,7 @@ class Voting {
     } catch (error) {
       if (!(error instanceof Refused)) throw error;
       if (queue === this.queue)
-        this.place.replaceChildren(this.problem(`No pair: ${error.message}.`, () => this.next()));
+        this.place.replaceChildren(problem(`No pair: ${error.message}.`, () => this.next()));
       return;
     }
     if (queue !== this.queue || this.left) return;
@@ -109,6 +112,7 @@ class Voting {
   }
 
   draw(found) {
+    this.shown = found;
     const pair = new Pair();
     const texts = found.choices.map(textOf);
     pair.set(texts);
@@ -169,21 +173,32 @@ class Voting {
       await call("PUT", `/v1/comparisons/${found.id}/vote`, { objective, ...judgement });
     } catch (error) {
       if (!(error instanceof Refused)) throw error;
-      this.last.replaceChildren(
-        this.problem(`Not stored: ${error.message}.`, () => this.store(found, objective, judgement)),
-      );
-      announce("The vote was not stored.");
+      this.unstored.push([found, objective, judgement]);
+      this.drawUnstored(error.message);
+      this.tell(`${verdict(judgement)}.`, " Not stored.");
       return;
     }
     this.today.add(1, objective);
     this.undo = { found, objective };
-    const { versions } = await get(`/v1/comparisons/${found.id}`);
+    const { versions } = await get(`/v1/comparisons/${found.id}`).catch(forgiveRefusal);
     if (this.undo?.found !== found) return;
     this.tell(
       `${verdict(judgement)}.`,
-      revealed(judgement, versions),
+      versions ? revealed(judgement, versions) : "",
       element("button", { class: "quiet", type: "button", onclick: () => this.takeBack() }, "Undo ", keyHint("u")),
     );
+  }
+
+  /** They are said until they are stored, however many others are cast meanwhile. */
+  drawUnstored(why) {
+    const { length } = this.unstored;
+    const which = length === 1 ? "One vote was" : `${length} votes were`;
+    this.notStored.replaceChildren(problem(`${which} not stored: ${why}.`, () => this.storeAgain()));
+  }
+
+  async storeAgain() {
+    this.notStored.replaceChildren();
+    for (const vote of this.unstored.splice(0)) await this.store(...vote);
   }
 
   async takeBack() {
@@ -195,7 +210,7 @@ class Voting {
     } catch (error) {
       if (!(error instanceof Refused)) throw error;
       this.last.replaceChildren(
-        this.problem(`Not taken back: ${error.message}.`, () => {
+        problem(`Not taken back: ${error.message}.`, () => {
           this.undo = undo;
           this.takeBack();
         }),
@@ -203,8 +218,11 @@ class Voting {
       return;
     }
     this.today.add(-1, undo.objective);
-    this.tell("Vote taken back.");
-    if (undo.objective === this.objective) this.draw(undo.found);
+    this.tell("taken back.");
+    if (undo.objective !== this.objective) return;
+    // What was to be judged now comes next.
+    if (this.ballot) this.queue.putBack(this.shown);
+    this.draw(undo.found);
   }
 
   key(event) {
@@ -222,26 +240,26 @@ class Voting {
     this.last.replaceChildren(element("span", {}, "Last vote: "), ...said);
     announce(this.last.textContent);
   }
-
-  problem(text, again) {
-    this.last.hidden = false;
-    return element(
-      "p",
-      { class: "problem", role: "alert" },
-      text,
-      " ",
-      element("button", { type: "button", onclick: again }, "Try again"),
-    );
-  }
 }
 
-/** The count is left out when it cannot be had: that the server is away is said by the pairs. */
+function problem(text, again) {
+  return element(
+    "p",
+    { class: "problem", role: "alert" },
+    text,
+    " ",
+    element("button", { type: "button", onclick: again }, "Try again"),
+  );
+}
+
+/** What is left out when it cannot be had: that the server is away is said by the pairs. */
 function forgiveRefusal(error) {
   if (!(error instanceof Refused)) throw error;
+  return {};
 }
 
 function revealed({ preferred }, versions) {
-  const [a, b] = (versions ?? [null, null]).map((version) => version ?? "an imported reply");
+  const [a, b] = versions.map((version) => version ?? "an imported reply");
   const version = (name, side) => element("span", { class: preferred === side ? "version won" : "version" }, name);
   return element("span", { class: "revealed" }, " A was ", version(a, 0), ", B was ", version(b, 1), ". ");
 }

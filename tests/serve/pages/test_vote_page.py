@@ -1,5 +1,7 @@
 """Voting by keyboard on pairs that lie in the record."""
 
+import re
+
 import pytest
 from playwright.sync_api import Page, expect
 from sqlalchemy import select
@@ -88,6 +90,32 @@ def test_long_instructions_before_the_question_are_folded(
     expect(page.get_by_text("Be brief.")).to_be_visible(visible=not is_open)
 
 
+def test_bullets_and_columns_stand_where_what_is_written_begins(quiet: Tandem, visitors: Visitors) -> None:
+    hebrew, messages = "\u05e9\u05dc\u05d5\u05dd", [{"role": "user", "content": "?"}]
+    text = "- {0}\n- two\n\n> {0}\n\n| {0} | two |\n|---|---|\n| 1 | 2 |\n"
+    sides = (sample(text.format(hebrew), 4, messages=messages), sample(text.format("one"), 5, messages=messages))
+    add_comparison(quiet.store, *sides)
+    page = visitors.visit(quiet, "/vote")
+    expect(page.locator(".side ul")).to_have_count(2)
+    for side, direction in zip(page.locator(".side").all(), ("rtl", "ltr"), strict=True):
+        for block in ("ul", "blockquote", "table"):
+            assert side.locator(block).evaluate("node => getComputedStyle(node).direction") == direction
+
+
+def test_a_table_that_is_wider_than_its_side_is_scrolled_and_its_words_stay_whole(
+    quiet: Tandem, visitors: Visitors
+) -> None:
+    messages = [{"role": "user", "content": "?"}]
+    row = "|" + " considerable |" * 9 + "\n"
+    table = row + "|" + "---|" * 9 + "\n" + row
+    add_comparison(quiet.store, sample(table, 4, messages=messages), sample("other", 5, messages=messages))
+    page = visitors.visit(quiet, "/vote", viewport={"width": 360, "height": 800})
+    cell = page.locator(".side td").first
+    line_px = cell.evaluate("cell => parseFloat(getComputedStyle(cell).lineHeight)")
+    assert cell.bounding_box()["height"] < 2 * line_px
+    assert page.locator(".side table").evaluate("table => table.scrollWidth > table.clientWidth")
+
+
 def test_a_vote_by_keys_is_blind_until_cast(quiet: Tandem, pairs: dict[str, str], visitors: Visitors) -> None:
     page = visitors.visit(quiet, "/vote")
     prompt = shown(page)
@@ -159,7 +187,7 @@ def test_a_reason_a_rewritten_reply_and_undo(quiet: Tandem, pairs: dict[str, str
     expect(ideal).to_have_value(f"right reply to the {prompt}")
     ideal.fill("an ideal reply")
     press(page, "Escape", "Enter")
-    moved_on(page, prompt)
+    instead = moved_on(page, prompt)
     last_vote(page, "A was v4")
     (vote,) = votes(quiet)
     assert (vote.preferred, vote.strength, vote.reason) == ("1", 1, "the better tone, t b s")
@@ -169,6 +197,9 @@ def test_a_reason_a_rewritten_reply_and_undo(quiet: Tandem, pairs: dict[str, str
     assert shown(page) == prompt
     expect(page.locator(".today")).to_have_text("0 votes today")
     assert votes(quiet)[0].state == "retracted"
+    # What was there instead comes again.
+    press(page, "t")
+    assert moved_on(page, prompt) == instead
 
 
 def test_arrows_scroll_code_that_is_wider_than_its_side(quiet: Tandem, visitors: Visitors) -> None:
@@ -226,20 +257,40 @@ def test_by_pointer_alone(quiet: Tandem, pairs: dict[str, str], visitors: Visito
     assert (vote.preferred, vote.strength) == ("0", 2)
 
 
-def test_a_vote_that_the_server_did_not_take_is_said_and_tried_again(
+def test_votes_that_the_server_did_not_take_are_said_and_tried_again(
     quiet: Tandem, pairs: dict[str, str], visitors: Visitors
 ) -> None:
     page = visitors.visit(quiet, "/vote")
-    prompt = shown(page)
+    first = shown(page)
     page.route("**/vote", lambda route: route.abort())
     press(page, "t")
-    last_vote(page, "Not stored")
+    second = moved_on(page, first)
+    expect(page.get_by_role("alert")).to_contain_text("One vote was not stored")
+    press(page, "b")
+    expect(page.get_by_role("alert")).to_contain_text("2 votes were not stored")
     visitors.forgive("ERR_FAILED")
-    expect(page.locator(".today")).to_have_text("0 votes today")
     page.unroute("**/vote")
-    page.get_by_role("button", name="Try again").click()
+    # What is cast and stored meanwhile does not take their place.
+    third = moved_on(page, second)
+    press(page, "ArrowLeft", "Enter")
     last_vote(page, "A was v4")
-    assert [vote.comparison_id for vote in votes(quiet)] == [pairs[prompt]]
+    page.get_by_role("button", name="Try again").click()
+    expect(page.locator(".today")).to_have_text("3 votes today")
+    expect(page.get_by_role("alert")).to_have_count(0)
+    said = {vote.comparison_id: vote.preferred for vote in votes(quiet)}
+    assert said == {pairs[first]: "tie", pairs[second]: "both_bad", pairs[third]: "0"}
+
+
+def test_a_vote_whose_versions_cannot_be_had_is_stored_all_the_same(
+    quiet: Tandem, pairs: dict[str, str], visitors: Visitors
+) -> None:
+    page = visitors.visit(quiet, "/vote")
+    shown(page)
+    page.route(re.compile("/v1/comparisons/[^/?]+$"), lambda route: route.abort())
+    press(page, "t")
+    expect(page.locator(".last-vote").get_by_role("button", name="Undo")).to_be_visible()
+    visitors.forgive("ERR_FAILED")
+    assert len(votes(quiet)) == 1
 
 
 def test_what_the_own_votes_changed(quiet: Tandem, pairs: dict[str, str], visitors: Visitors) -> None:
