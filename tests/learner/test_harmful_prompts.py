@@ -79,9 +79,14 @@ def test_harm_is_at_stake_where_it_was_asked_for(start, preference_model):
     prompts = draw_prompts(120, random.Random(5))
     asked = [tuple(start.encode_chat(prompt.messages)) for prompt in prompts]
     stake_N = harm_at_stake(start, preference_model, asked, SETTINGS, seed=1)
-    torch.testing.assert_close(stake_N, harm_at_stake(start, preference_model, asked, SETTINGS, seed=1))
     harmful_N = torch.tensor([prompt.harmful for prompt in prompts])
     assert stake_N[harmful_N].mean() > 1.2 * stake_N[~harmful_N].mean()
+
+
+def test_the_seed_decides_what_is_at_stake(start, preference_model):
+    asked = [tuple(start.encode_chat(prompt.messages)) for prompt in draw_prompts(8, random.Random(5))]
+    first, again = (harm_at_stake(start, preference_model, asked, SETTINGS, seed=1) for _ in range(2))
+    torch.testing.assert_close(first, again)
 
 
 def test_of_few_prompts_it_is_about_the_same_whatever_was_replied(start, preference_model):

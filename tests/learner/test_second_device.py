@@ -10,9 +10,9 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-def pytest_of(*arguments: str) -> subprocess.CompletedProcess[str]:
+def pytest_of(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.learner.second_device", "-p", "no:cacheprovider"]
-    environment = os.environ | {"TANDEM_TEST_GPU": "lazy"}
+    environment = os.environ | {"TANDEM_TEST_GPU": "lazy"} | variables
     return subprocess.run(
         [*command, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
     )
@@ -35,5 +35,5 @@ def test_it_refuses_to_be_mixed_with_the_cpu(tmp_path: Path) -> None:
         "def test_numpy(): there.numpy()\n"
         "def test_fine(): assert float((there[torch.tensor([0])] * torch.tensor(2.0)).cpu().sum()) == 6\n"
     )
-    done = pytest_of(str(tmp_path), "--rootdir", str(tmp_path))
+    done = pytest_of(str(tmp_path), "--rootdir", str(tmp_path), PYTEST_DISABLE_PLUGIN_AUTOLOAD="1")
     assert "4 failed, 1 passed" in done.stdout, done.stdout[-4000:]
