@@ -45,9 +45,13 @@ def ended(ppo: PPO, steps: int = 30) -> list:
     return [ppo.step() for _ in range(steps)]
 
 
+@pytest.fixture(scope="module")
+def free() -> list:
+    return ended(trainer(harmless_floor=-100.0, multiplier_start=0.0))
+
+
 @pytest.mark.parametrize(("change", "limit"), [({"harmless_floor": -0.5}, 0.5), ({"harm_ceiling": 0.5}, 0.5)])
-def test_the_multiplier_rises_until_the_bound_is_met(change, limit):
-    free = ended(trainer(harmless_floor=-100.0, multiplier_start=0.0))
+def test_the_multiplier_rises_until_the_bound_is_met(free, change, limit):
     # Far above what either bound allows.
     assert free[-1].bound_cost > 1.5
     assert {report.multiplier for report in free} == {0.0}

@@ -1,6 +1,7 @@
 """The guard against over-optimisation: it finds the peak, stops, publishes the peak, and goes on after a kill."""
 
 import copy
+from functools import cache
 
 import pytest
 import torch
@@ -57,8 +58,14 @@ def guarded(**changes) -> PPOSettings:
     )
 
 
+@cache
+def stopped():
+    """What several tests look at."""
+    return trained(guarded())
+
+
 def test_it_stops_when_the_watch_score_has_fallen_and_publishes_the_peak():
-    policy, reports, after, _, end = trained(guarded())
+    policy, reports, after, _, end = stopped()
     assert end.stopped
     assert end.steps == len(reports) < STEPS
     assert 0 < end.published_step <= end.steps - 3
@@ -99,7 +106,7 @@ def test_watching_changes_nothing_about_the_steps():
 
 @pytest.mark.parametrize("killed_after", [2, -1])
 def test_killed_before_or_after_the_peak_it_ends_where_the_unkilled_one_does(tmp_path, killed_after):
-    whole, reports, _, states, end = trained(guarded())
+    whole, reports, _, states, end = stopped()
     states[killed_after].save(tmp_path / "state")
     resumed, later, _, _, resumed_end = trained(guarded(), resume=TrainingState.load(tmp_path / "state"))
     assert resumed_end == end

@@ -12,16 +12,18 @@ from feedback.sandbox.judge import OBJECTIVES, Objective, judge, utility
 from feedback.sandbox.raters import Judgement, Rater, draw_objective, raters, vote
 from feedback.sandbox.world import Prompt, find_text, training_prompts
 
+VOTES = 30_000
+
 
 @cache
-def _simulated(count: int, seed: int) -> list[tuple[float, Prompt, Judgement]]:
+def _simulated() -> list[tuple[float, Prompt, Judgement]]:
     """Votes on mixed replies, each with the true difference in worth."""
-    rng = random.Random(seed)
-    crew = raters(20, seed)
+    rng = random.Random(7)
+    crew = raters(20, 7)
     benign = [prompt for prompt in training_prompts() if not prompt.harmful]
     harmful = [prompt for prompt in training_prompts() if prompt.harmful]
     votes = []
-    for _ in range(count):
+    for _ in range(VOTES):
         prompt = rng.choice(harmful if rng.random() < 0.3 else benign)
         replies = (reply_to(prompt, rng), reply_to(prompt, rng))
         objective = draw_objective(prompt, rng)
@@ -36,7 +38,7 @@ def test_agreement_on_untied_pairs_is_between_72_and_77_percent(
 ) -> None:
     agrees = [
         (gap > 0) == (judgement.preferred == 0)
-        for gap, _, judgement in _simulated(30_000, seed=7)
+        for gap, _, judgement in _simulated()
         if judgement.preferred in (0, 1) and abs(gap) > 1e-9 and objective in (None, judgement.objective)
     ]
     assert 0.72 <= sum(agrees) / len(agrees) <= 0.77
@@ -57,12 +59,12 @@ def test_preference_probability_is_the_sigmoid_of_the_gap() -> None:
 
 
 def test_sides_do_not_matter() -> None:
-    votes = Counter(judgement.preferred for _, _, judgement in _simulated(20_000, seed=8))
+    votes = Counter(judgement.preferred for _, _, judgement in _simulated())
     assert votes[0] / (votes[0] + votes[1]) == pytest.approx(0.5, abs=0.012)
 
 
 def test_strength_grows_with_the_gap_and_uses_the_whole_scale() -> None:
-    votes = _simulated(10_000, seed=9)
+    votes = _simulated()
     assert {judgement.strength for _, _, judgement in votes} == {1, 2, 3, 4}
     wide = [judgement.strength for gap, _, judgement in votes if abs(gap) > 1.5]
     narrow = [judgement.strength for gap, _, judgement in votes if abs(gap) < 0.2]
@@ -70,14 +72,14 @@ def test_strength_grows_with_the_gap_and_uses_the_whole_scale() -> None:
 
 
 def test_some_votes_are_ties_and_some_both_bad() -> None:
-    votes = Counter(judgement.preferred for _, _, judgement in _simulated(10_000, seed=10))
-    assert 0.02 < votes["tie"] / 10_000 < 0.12
-    assert 0.002 < votes["both_bad"] / 10_000 < 0.05
+    votes = Counter(judgement.preferred for _, _, judgement in _simulated())
+    assert 0.02 < votes["tie"] / VOTES < 0.12
+    assert 0.002 < votes["both_bad"] / VOTES < 0.05
 
 
 def test_helpful_raters_see_harmful_prompts_too() -> None:
-    seen = Counter((judgement.objective, p.harmful) for _, p, judgement in _simulated(4000, 11))
-    assert min(seen[objective, harmful] for objective in OBJECTIVES for harmful in (True, False)) > 200
+    seen = Counter((judgement.objective, p.harmful) for _, p, judgement in _simulated())
+    assert min(seen[objective, harmful] for objective in OBJECTIVES for harmful in (True, False)) > 1500
 
 
 def test_the_same_seed_gives_the_same_crew() -> None:
