@@ -9,9 +9,10 @@ import pytest
 
 from feedback import tracing
 from feedback.settings import load_settings
-from feedback.store import Store, iterations
+from feedback.store import iterations
 from learner.progress import Progress
 from tests.deploy.homes import make_home
+from tests.records import empty_record
 from tests.trace_collector import PARENT, TRACE, Collector, collecting
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -19,8 +20,7 @@ SECRET = "marzipan"
 
 
 def test_an_iteration_shows_its_stages_and_which_one_failed(tmp_path: Path) -> None:
-    store = Store(f"sqlite:///{tmp_path / 'record.db'}")
-    store.migrate()
+    store = empty_record(tmp_path / "record.db")
     iteration = store.write(iterations.start, trigger="operator", seed=0, settings={})
     claimed = store.write(iterations.claim, iteration.id, "test", 60.0, 5)
     assert claimed is not None

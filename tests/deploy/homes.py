@@ -10,13 +10,13 @@ from feedback.settings import Settings
 from feedback.store import Store, iterations, leases, policies, votes
 from feedback.store.policies import Provenance
 from tests.feedback.record import add_comparison, judgement
+from tests.records import empty_record_of
 
 
 def make_home(settings: Settings, *, versions: int) -> Store:
     """v0 serves; v1 and on are candidates, each of an iteration of its own that has ended; two votes."""
     settings.home.mkdir(parents=True, exist_ok=True)
-    store = Store(settings.record_url)
-    store.migrate()
+    store = empty_record_of(settings)
     store.write(policies.register_start, "policies/v0", _weights(settings.home / "policies" / "v0", 0), {})
     for version in range(1, versions):
         add_version(store, settings.home, version)

@@ -9,13 +9,13 @@ import pytest
 from deploy.command import run
 from feedback.settings import load_settings
 from feedback.store import Store, keys, policies
+from tests.records import empty_record
 
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("TANDEM_HOME", str(tmp_path))
-    store = Store(load_settings(home=tmp_path).record_url)
-    store.migrate()
+    store = empty_record(tmp_path / "record.db")
     store.write(keys.create, "vote", "page")
     store.write(policies.register_start, "policies/v0", "d0", {})
     store.write(policies.set_serving, 0, kind="promote", reason="we know", force=True, actor="key_1", overruled="x")

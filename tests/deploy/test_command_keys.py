@@ -12,6 +12,7 @@ from feedback.store import Store, keys, samples
 from tests.deploy.command_line import Tandem, in_process
 from tests.feedback.record import sample
 from tests.feedback.test_usage import midnight
+from tests.records import empty_record
 
 
 @pytest.fixture
@@ -72,8 +73,7 @@ def test_a_key_with_an_end_and_limits_of_its_own(tandem: Tandem, tmp_path: Path)
 
 
 def test_what_keys_used_by_day(tandem: Tandem, tmp_path: Path) -> None:
-    store = Store(f"sqlite:///{tmp_path / 'record.db'}")
-    store.migrate()
+    store = empty_record(tmp_path / "record.db")
     midnight(store)
     made = [
         json.loads(tandem("keys", "create", "--role", "chat", "--name", name, "--json", "--home", tmp_path).out)

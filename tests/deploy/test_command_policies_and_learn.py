@@ -18,14 +18,14 @@ from tests.deploy.api_process import api_process, running_at
 from tests.deploy.command_line import Tandem, in_process, start
 from tests.deploy.homes import add_version
 from tests.feedback.record import add_comparison, judgement, sample
+from tests.records import empty_record
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A home whose API runs, found by its files alone: v0 is known, and a key."""
     home = tmp_path_factory.mktemp("home")
-    store = Store(f"sqlite:///{home / 'record.db'}")
-    store.migrate()
+    store = empty_record(home / "record.db")
     _, secret = store.write(keys.create, "operate")
     (home / "operator.key").write_text(secret)
     store.write(policies.register_start, "policies/v0", "0" * 64, {"steps": 12})

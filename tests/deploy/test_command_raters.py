@@ -11,6 +11,7 @@ from feedback.worker import count_all
 from tests.deploy.command_line import Tandem, in_process
 from tests.feedback.crowd import cast, crowd
 from tests.feedback.record import add_comparison, sample
+from tests.records import empty_record
 
 
 @pytest.fixture
@@ -20,8 +21,7 @@ def tandem(capfd: pytest.CaptureFixture[str]) -> Tandem:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    store = Store(f"sqlite:///{tmp_path / 'record.db'}")
-    store.migrate()
+    store = empty_record(tmp_path / "record.db")
     cast(store, crowd(5, turned=1), pairs=60, votes_each=3)
     return store
 

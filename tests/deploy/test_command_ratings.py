@@ -5,17 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from feedback.store import Store, votes
+from feedback.store import votes
 from feedback.worker import count_all
 from tests.deploy.command_line import in_process
 from tests.feedback.record import add_comparison, judgement, sample
+from tests.records import empty_record
 
 
 def test_ratings_are_shown_as_they_are_and_controlled_for_length(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    store = Store(f"sqlite:///{tmp_path / 'record.db'}")
-    store.migrate()
+    store = empty_record(tmp_path / "record.db")
     tandem = in_process(capfd)
     assert tandem("ratings", "--home", tmp_path).err.startswith("There is nothing to rate yet")
     for left, right in (("a long reply", "short"), ("as long", "so long")):

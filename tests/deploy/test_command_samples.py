@@ -6,16 +6,16 @@ from pathlib import Path
 import pytest
 
 from deploy.operator_key import ensure_operator_key
-from feedback.store import Store, samples
+from feedback.store import samples
 from tests.deploy.api_process import api_process
 from tests.deploy.command_line import in_process
 from tests.feedback.record import add_comparison, sample
+from tests.records import empty_record
 
 
 def test_a_request_leads_to_its_replies(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     tandem = in_process(capfd)
-    store = Store(f"sqlite:///{tmp_path / 'record.db'}")
-    store.migrate()
+    store = empty_record(tmp_path / "record.db")
     ensure_operator_key(store, tmp_path)
     alone = sample("Snow is white.", version=2, request_id="req_one", user="ann")
     store.write(samples.add, [alone])

@@ -16,7 +16,8 @@ from deploy.running import is_held, prepare_home
 from deploy.supervisor import PortInUse, Stack, StartFailed, free_port, is_ready, run_stack, why_silent
 from feedback.errors import Conflict
 from feedback.settings import ServeSettings, Settings
-from feedback.store import Store, keys, now
+from feedback.store import keys, now
+from tests.records import empty_record
 
 
 def test_a_port_in_use_is_said_so() -> None:
@@ -124,8 +125,7 @@ def test_two_who_ask_it_to_end_do_not_cut_off_what_is_in_flight(
 
 
 def test_the_operators_key_is_made_once_and_read_by_its_owner_alone(tmp_path: Path) -> None:
-    store = Store(f"sqlite:///{tmp_path}/record.db")
-    store.migrate()
+    store = empty_record(tmp_path / "record.db")
     path = ensure_operator_key(store, tmp_path)
     secret = path.read_text().strip()
     assert path.stat().st_mode & 0o777 == 0o600
@@ -137,16 +137,14 @@ def test_the_operators_key_is_made_once_and_read_by_its_owner_alone(tmp_path: Pa
 
 def test_a_new_record_gets_a_new_operators_key(tmp_path: Path) -> None:
     (tmp_path / "operator.key").write_text("tdm_of_another_record\n")
-    store = Store(f"sqlite:///{tmp_path}/record.db")
-    store.migrate()
+    store = empty_record(tmp_path / "record.db")
     secret = ensure_operator_key(store, tmp_path).read_text().strip()
     assert store.read(keys.find, secret) is not None
     store.close()
 
 
 def test_an_expired_operators_key_is_replaced_by_the_next_start(tmp_path: Path) -> None:
-    store = Store(f"sqlite:///{tmp_path}/record.db")
-    store.migrate()
+    store = empty_record(tmp_path / "record.db")
     _, secret = store.write(keys.create, "operate", expires_at=store.read(now) + 0.2)
     (tmp_path / "operator.key").write_text(secret + "\n")
     while keys.state(store.read(keys.list_all)[0], store.read(now)) == "active":
@@ -158,8 +156,7 @@ def test_an_expired_operators_key_is_replaced_by_the_next_start(tmp_path: Path) 
 
 
 def test_a_revoked_operators_key_is_replaced_by_the_next_start(tmp_path: Path) -> None:
-    store = Store(f"sqlite:///{tmp_path}/record.db")
-    store.migrate()
+    store = empty_record(tmp_path / "record.db")
     before = ensure_operator_key(store, tmp_path).read_text().strip()
     found = store.read(keys.find, before)
     assert found is not None

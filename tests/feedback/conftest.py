@@ -1,6 +1,5 @@
 """A store on each database: the same tests run on SQLite and on a real Postgres."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from sqlalchemy import make_url
 
 from feedback.store import Store
 from tests.postgres_server import BIN, PostgresServer
+from tests.records import empty_record
 
 
 @pytest.fixture(scope="session")
@@ -21,18 +21,12 @@ def postgres() -> Iterator[PostgresServer]:
 
 
 @pytest.fixture(scope="session")
-def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty record, to be copied: a copy takes a hundredth of the time of migrating another one."""
-    file = tmp_path_factory.mktemp("record") / "migrated.db"
-    _migrate(f"sqlite:///{file}")
-    return file
-
-
-@pytest.fixture(scope="session")
 def migrated_database(postgres: PostgresServer) -> str:
     """The name of an empty record on Postgres, to be copied."""
     url = postgres.new_database()
-    _migrate(url)
+    store = Store(url)
+    store.migrate()
+    store.close()
     return str(make_url(url).database)
 
 
@@ -42,17 +36,10 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     if request.param == "postgres":
         like = request.getfixturevalue("migrated_database")
         url = request.getfixturevalue("postgres").new_database(like)
+        store = Store(url)
     else:
-        file = shutil.copy(request.getfixturevalue("migrated_file"), tmp_path / "record.db")
-        url = f"sqlite:///{file}"
-    store = Store(url, flushes=request.param == "postgres")
+        store = empty_record(tmp_path / "record.db", flushes=False)
     yield store
     store.close()
     if request.param == "postgres":
         request.getfixturevalue("postgres").drop(url)
-
-
-def _migrate(url: str) -> None:
-    store = Store(url)
-    store.migrate()
-    store.close()

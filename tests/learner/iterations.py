@@ -12,6 +12,7 @@ from feedback.settings import Settings, load_settings
 from feedback.store import Store, iterations
 from learner.prepare import prepare
 from tests.learner.sandbox_votes import cast_votes, have_chats
+from tests.records import empty_record_of
 
 QUICK = {
     "checkpoint_interval_s": 0.0,
@@ -29,8 +30,7 @@ def quick_settings(home: Path) -> Settings:
 @contextmanager
 def voted_home(settings: Settings, votes: int = 200, chats: int = 100) -> Iterator[Store]:
     """A home with v0, counted votes, and chats that nobody voted on."""
-    store = Store(settings.record_url)
-    store.migrate()
+    store = empty_record_of(settings)
     prepare(store, settings)
     cast_votes(store, settings, votes)
     have_chats(store, chats)

@@ -1,5 +1,6 @@
 import math
 import statistics
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,15 +14,14 @@ from learner.policy import Policy
 from learner.preference_model import PreferenceShape, new_preference_model
 from learner.sequences import Episodes
 from tests.feedback.record import add_comparison, sample
+from tests.records import empty_record
 
 SETTINGS = PreferenceSettings(max_prompt_tokens=32, max_reply_tokens=16, matmul_precision="full")
 
 
 @pytest.fixture
-def store(tmp_path: object) -> Store:
-    store = Store(f"sqlite:///{tmp_path}/record.db")
-    store.migrate()
-    return store
+def store(tmp_path: Path) -> Store:
+    return empty_record(tmp_path / "record.db")
 
 
 def probability(margin: float) -> float:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from feedback import manifest, policy_weights
-from feedback.errors import Conflict, LeaseLost
+from feedback.errors import Conflict, LeaseLost, TandemError
 from feedback.examples import split_of
 from feedback.figures import figures_of
 from feedback.importing import import_file
@@ -34,6 +34,7 @@ from tests.learner.iterations import QUICK, learner, quick_settings, start, vote
 from tests.learner.sandbox_votes import cast_votes, have_chats
 from tests.learner.test_prepare import model_folder
 from tests.learner.test_pretraining import ranked_file
+from tests.records import empty_record_of
 
 SIDES = (("chosen", "Let us talk of"), ("rejected", "I hate"))
 
@@ -52,7 +53,7 @@ def store(settings: Settings) -> Iterator[Store]:
 def test_from_votes_to_a_candidate_that_can_be_traced(store: Store, settings: Settings, tmp_path: Path) -> None:
     settings = settings.model_copy(update={"policies_url": f"file://{tmp_path}/storage"})
     iteration = start(store, settings)
-    assert learner(settings, iteration).wait(timeout=200) == 0
+    assert learner(settings, iteration).wait(timeout=500) == 0
 
     ended = store.read(iterations.get, iteration.id)
     assert (ended.state, ended.error, ended.candidate) == ("succeeded", None, 1)
@@ -87,7 +88,7 @@ def test_from_votes_to_a_candidate_that_can_be_traced(store: Store, settings: Se
     stages = [event.data["stage"] for event in events if event.kind == "stage"]
     assert stages == ["freeze", "preference", "ppo", "evaluate", "publish"]
     assert not store.read(leases.held, leases.LEARNER)
-    assert learner(settings, iteration).wait(timeout=240) == 0
+    run(store, settings, iteration.id)
     assert store.read(policies.next_version) == 2, "a redelivered task does nothing"
     check_judged_elsewhere(store, settings, evidence["evaluation"])
     check_measured_again(store, settings, evidence["evaluation"])
@@ -126,23 +127,22 @@ def check_measured_again(store: Store, settings: Settings, first: dict[str, Any]
 
 
 def test_too_few_votes_fail_with_what_to_do(settings: Settings) -> None:
-    store = Store(settings.record_url)
-    store.migrate()
+    store = empty_record_of(settings)
     prepare(store, settings)
     iteration = start(store, settings)
-    assert learner(settings, iteration).wait(timeout=240) != 0
+    assert learner(settings, iteration).wait(timeout=500) != 0
     ended = store.read(iterations.get, iteration.id)
     assert ended.state == "failed"
     assert "no counted vote to learn from" in ended.error
 
 
 def test_settings_that_can_no_longer_be_had_fail_by_name(settings: Settings) -> None:
-    store = Store(settings.record_url)
-    store.migrate()
+    store = empty_record_of(settings)
     prepare(store, settings)
     saved = settings.learner.model_dump(mode="json") | {"trainer": "reinforce"}
     iteration = store.write(iterations.start_next, trigger="operator", learner=saved, reason="of another release")
-    assert learner(settings, iteration).wait(timeout=240) != 0
+    with pytest.raises(TandemError, match=r"learner\.trainer"):
+        run(store, settings, iteration.id)
     ended = store.read(iterations.get, iteration.id)
     assert ended.state == "failed" and "learner.trainer" in ended.error
 
@@ -226,8 +226,7 @@ def test_without_enough_votes_to_watch_by_it_says_so_and_goes_on(store: Store, s
 def test_where_pairs_are_judged_under_both_objectives_it_is_learnt_which_prompts_ask_for_harm(
     settings: Settings,
 ) -> None:
-    store = Store(settings.record_url)
-    store.migrate()
+    store = empty_record_of(settings)
     prepare(store, settings)
     cast_votes(store, settings, 200, both=True)
     have_chats(store, 100)
@@ -249,8 +248,7 @@ def test_imported_pairs_train_any_model(tmp_path: Path) -> None:
     """Pairs as HH-RLHF publishes them, under one objective only, and a model that is not ours."""
     source = model_folder(tmp_path / "model")
     settings = load_settings(home=tmp_path / "home", learner=QUICK, policy=str(source))
-    store = Store(settings.record_url)
-    store.migrate()
+    store = empty_record_of(settings)
     prepare(store, settings)
     lines = [
         {

@@ -24,6 +24,7 @@ from learner.processes import ALONE
 from tests.learner.iterations import LEASE_TTL_S, learner, start
 from tests.learner.sandbox_votes import cast_votes
 from tests.learner.test_iteration_faults import wait_until
+from tests.records import empty_record_of
 
 LORA = {"rank": 4, "alpha": 8, "targets": ["q_proj", "v_proj", "down_proj"]}
 SHORT = {"steps": 2, "episodes_per_step": 32, "episodes_per_minibatch": 16, "learning_rate": 3e-3}
@@ -36,8 +37,7 @@ def home(folder: Path, learner_settings: dict, count: int = 60) -> tuple[Store, 
         loop={"lease_ttl_s": LEASE_TTL_S},
         engine={"adapters": 2},
     )
-    store = Store(settings.record_url)
-    store.migrate()
+    store = empty_record_of(settings)
     prepare(store, settings)
     cast_votes(store, settings, count)
     return store, settings

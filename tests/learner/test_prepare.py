@@ -25,12 +25,12 @@ from feedback.settings import load_settings
 from feedback.store import Store, policies
 from learner.policy import load_policy
 from learner.prepare import BUILTIN, prepare
+from tests.records import empty_record_of
 
 
 def open_home(home: Path, policy: str) -> tuple[Store, object]:
     settings = load_settings(home=home, policy=policy)
-    store = Store(settings.record_url)
-    store.migrate()
+    store = empty_record_of(settings)
     return store, settings
 
 

@@ -14,6 +14,7 @@ from feedback.worker import count_all
 from learner.iteration.process import run
 from learner.prepare import prepare
 from tests.feedback.record import add_comparison, judgement, sample
+from tests.records import empty_record_of
 
 PROMPTS = 40
 
@@ -22,8 +23,7 @@ PROMPTS = 40
 def voted(folder: Path, reply: str, preferred: str = "1") -> Iterator[tuple[Store, Settings]]:
     """A home with votes under helpful alone, for this reply."""
     settings = load_settings(home=folder, feedback={"quarantine_outliers": False})
-    store = Store(settings.record_url)
-    store.migrate()
+    store = empty_record_of(settings)
     prepare(store, settings)
     for number in range(PROMPTS):
         prompt = [{"role": "user", "content": f"What is {number} plus 3?"}]

@@ -15,6 +15,7 @@ from learner.prepare import prepare
 from tests.learner.iterations import LEASE_TTL_S, start
 from tests.ports import free_port
 from tests.postgres_server import BIN, PostgresServer
+from tests.records import empty_record_of
 
 # A stage begins with the first thing that is written after the claim.
 ON_SQLITE = """CREATE TRIGGER refuse BEFORE INSERT ON iteration_events WHEN NEW.kind = 'stage'
@@ -43,8 +44,7 @@ def on_postgres(tmp_path: Path) -> Iterator[tuple[Store, Settings]]:
 
 
 def _home(settings: Settings) -> Iterator[tuple[Store, Settings]]:
-    store = Store(settings.record_url)
-    store.migrate()
+    store = empty_record_of(settings)
     prepare(store, settings)
     yield store, settings
     store.close()

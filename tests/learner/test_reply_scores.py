@@ -13,11 +13,12 @@ import torch
 from feedback.errors import InvalidRequest, PolicyInvalid
 from feedback.schema import Policy as PolicyRow
 from feedback.settings import LearnerSettings, load_settings
-from feedback.store import Store, leases, policies
+from feedback.store import leases, policies
 from learner.policy import Policy, save_policy
 from learner.preference_model import PreferenceModel, PreferenceShape, new_preference_model, save_preference_model
 from learner.reply_scores import Judge, Judges
 from learner.sequences import Episodes
+from tests.records import empty_record_of
 
 MESSAGES = [{"role": "user", "content": "w1 w2"}]
 WEIGHTS = {"helpful": 0.75, "harmless": 0.25}
@@ -38,8 +39,7 @@ def judges(tmp_path: Path, policy: Policy, model: PreferenceModel) -> Judges:
     folder = tmp_path / "iterations" / "itr_1" / "preference"
     save_preference_model(model, folder)
     digest = hashlib.sha256((folder / "preference.safetensors").read_bytes()).hexdigest()
-    store = Store(settings.record_url)
-    store.migrate()
+    store = empty_record_of(settings)
     store.write(policies.register_start, "policies/v0", "digest", {})
     learner = settings.learner.model_dump(mode="json")
     learner["ppo"]["reward_weights"] = WEIGHTS

@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 
 from feedback.settings import Settings, load_settings
-from feedback.store import Store, iterations, policies
+from feedback.store import iterations, policies
 from learner.iteration.run import Run
 from learner.iteration.versions import load, starting_point
 from learner.prepare import prepare
 from learner.progress import Progress
 from learner.publishing import publish_folder
 from tests.learner.iterations import start
+from tests.records import empty_record_of
 
 
 @pytest.fixture
@@ -23,8 +24,7 @@ def settings(tmp_path: Path) -> Settings:
 @pytest.fixture
 def this(settings: Settings) -> Iterator[Run]:
     """An iteration that was just claimed, in a home with v0 alone."""
-    store = Store(settings.record_url)
-    store.migrate()
+    store = empty_record_of(settings)
     prepare(store, settings)
     iteration = start(store, settings)
     _, epoch = store.write(iterations.claim, iteration.id, "me", 60.0, 5)

@@ -5,8 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from feedback.settings import load_settings
-from feedback.store import Store, iterations
+from feedback.store import iterations
+from tests.records import empty_record
 
 ASK = """
 import subprocess, sys
@@ -23,8 +23,7 @@ print(*started)
 
 
 def test_only_an_active_iteration_gets_a_process(tmp_path: Path) -> None:
-    store = Store(load_settings(home=tmp_path).record_url)
-    store.migrate()
+    store = empty_record(tmp_path / "record.db")
     ended = store.write(iterations.start, trigger="operator", seed=0, settings={})
     claimed = store.write(iterations.claim, ended.id, "test", 60.0, 5)
     assert claimed is not None

@@ -1,38 +1,25 @@
 """Policy versions that are LoRA adapters with random weights, made with plain numpy; what an engine is to be held to
-is computed by peft itself, in a process of its own.
+is computed by peft itself.
 """
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from peft import PeftModel
 from safetensors.numpy import save_file
 
 from feedback import manifest
 from feedback.schema import Policy
 from feedback.settings import Settings
 from feedback.store import Store, policies
-from tests.serve.conftest import ROOT
+from learner.policy import load_policy, probe
 
 RANK = 4
 MODULES = ("q_proj", "v_proj", "o_proj", "gate_proj", "down_proj")
-PROBE = """
-import json, sys, torch
-from pathlib import Path
-from peft import PeftModel
-from learner.policy import load_policy, probe
-torch.set_num_threads(1)
-for folder in sys.argv[2:]:
-    base = load_policy(sys.argv[1], "cpu")
-    model = PeftModel.from_pretrained(base.model, folder).eval()
-    Path(folder, "probe.json").write_text(json.dumps(probe(model, base.tokenizer)))
-"""
 
 
 def write_adapter(folder: Path, base_folder: Path, seed: int) -> None:
@@ -61,10 +48,10 @@ def add_adapters(store: Store, settings: Settings, count: int) -> list[int]:
     folders = {version: settings.policies_dir / f"v{version}" for version in range(first, first + count)}
     for version, folder in folders.items():
         write_adapter(folder, base_folder, version)
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", PROBE, base_folder, *folders.values()]
-    subprocess.run(command, check=True, env=environment, cwd=ROOT)
-    for version in folders:
+    for version, folder in folders.items():
+        base = load_policy(base_folder, "cpu")
+        model = PeftModel.from_pretrained(base.model, folder).eval()
+        (folder / "probe.json").write_text(json.dumps(probe(model, base.tokenizer)))
         record(store, settings, version)
     return list(folders)
 

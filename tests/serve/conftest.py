@@ -26,6 +26,7 @@ from feedback.store.policies import Provenance
 from serve.app import create_app
 from serve.connection import Connection
 from serve.record import Record
+from tests.records import empty_record
 
 ROOT = Path(__file__).parents[2]
 STARTING_POLICY = ROOT / "learner" / "starting_policy" / "weights"
@@ -34,22 +35,6 @@ READY_TIMEOUT_S, PATIENCE_S = 300.0, 60.0
 
 # Enough for the gate.
 EVIDENCE = {"evaluation": {"win_rate": {"value": 0.6, "interval": [0.51, 0.69], "count": 100}}}
-
-NUDGE = """
-import sys, torch
-from pathlib import Path
-from learner.policy import load_policy, save_policy
-torch.set_num_threads(1)
-source, root, versions = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
-for version in range(versions):
-    policy = load_policy(source)
-    torch.manual_seed(version)
-    with torch.no_grad():
-        for weight in policy.model.parameters():
-            weight.add_(torch.randn_like(weight) * weight.std() * 0.03 * (version > 0))
-    (root / f"v{version}").mkdir(parents=True)
-    save_policy(policy, root / f"v{version}")
-"""
 
 
 @dataclass
@@ -84,21 +69,28 @@ def patience() -> Iterator[None]:
 @pytest.fixture
 def record(tmp_path: Path) -> Iterator[Record]:
     """An empty one."""
-    store = Store(f"sqlite:///{tmp_path / 'record.db'}")
-    store.migrate()
-    record = Record(store)
+    record = Record(empty_record(tmp_path / "record.db"))
     yield record
     record.close()
 
 
 @pytest.fixture(scope="session")
 def policy_folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`v0`, the starting policy, and versions that were nudged away from it; torch stays in a process of its own."""
+    """`v0`, the starting policy, and versions that were nudged away from it."""
+    # Not above: most of the tests here need no torch.
+    import torch
+
+    from learner.policy import load_policy, save_policy
+
     root = tmp_path_factory.mktemp("policies")
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    subprocess.run(
-        [sys.executable, "-c", NUDGE, STARTING_POLICY, root, str(VERSIONS)], check=True, env=environment, cwd=ROOT
-    )
+    for version in range(VERSIONS):
+        policy = load_policy(STARTING_POLICY, "cpu")
+        torch.manual_seed(version)
+        with torch.no_grad():
+            for weight in policy.model.parameters():
+                weight.add_(torch.randn_like(weight) * weight.std() * 0.03 * (version > 0))
+        (root / f"v{version}").mkdir()
+        save_policy(policy, root / f"v{version}")
     return root
 
 
@@ -221,8 +213,7 @@ def quiet(tmp_path: Path) -> Iterator[Tandem]:
     home = tmp_path / "home"
     settings = load_settings(home=home)
     home.mkdir()
-    store = Store(settings.record_url)
-    store.migrate()
+    store = empty_record(home / "record.db")
     secrets = {role: store.write(keys.create, role)[1] for role in ("chat", "vote", "operate")}
     server = ServerThread(settings)
     server.start()

@@ -1,6 +1,7 @@
 """Best of k with real engines, the scorer as its own process and a preference model on disk."""
 
 import asyncio
+import hashlib
 import os
 import subprocess
 import sys
@@ -13,27 +14,18 @@ import pytest
 from feedback.schema import Comparison, Policy, Sample
 from feedback.scoring import scorer_socket
 from feedback.settings import ServeSettings
+from learner.policy import load_policy
+from learner.preference_model import PreferenceShape, new_preference_model, save_preference_model
 from serve.chat.rate_limits import RateLimits
 from serve.record import Record
 from serve.scorer import Scorer
-from tests.serve.conftest import ROOT, STARTING_POLICY, Tandem
+from tests.serve.conftest import READY_TIMEOUT_S, ROOT, STARTING_POLICY, Tandem
 from tests.serve.test_chat import chat, events, leave_in_the_middle, sample_of
 from tests.serve.test_swap import promote
 
 pytestmark = pytest.mark.engine
 
 K, SEED = 4, 40
-# Random heads: what they like is as good as anything to see whether it is given.
-PREFERENCE_MODEL = """
-import hashlib, sys, torch
-from pathlib import Path
-from learner.policy import load_policy
-from learner.preference_model import PreferenceShape, new_preference_model, save_preference_model
-torch.set_num_threads(1)
-start = load_policy(sys.argv[1], "cpu")
-save_preference_model(new_preference_model(start.model, PreferenceShape(("helpful",)), 3), sys.argv[2])
-print(hashlib.sha256((Path(sys.argv[2]) / "preference.safetensors").read_bytes()).hexdigest())
-"""
 
 
 @pytest.fixture(scope="module")
@@ -44,14 +36,14 @@ def judged(tandem: Tandem) -> Iterator[Tandem]:
     }  # fmt: skip
     folder = tandem.settings.home / "iterations" / "itr_1" / "preference"
     folder.parent.mkdir(parents=True)
-    made = subprocess.run(
-        [sys.executable, "-c", PREFERENCE_MODEL, STARTING_POLICY, folder],
-        check=True, env=environment, cwd=ROOT, capture_output=True, text=True,
-    )  # fmt: skip
+    start = load_policy(STARTING_POLICY, "cpu")
+    # Random heads: what they like is as good as anything to see whether it is given.
+    save_preference_model(new_preference_model(start.model, PreferenceShape(("helpful",)), 3), folder)
+    digest = hashlib.sha256((folder / "preference.safetensors").read_bytes()).hexdigest()
 
     def note(session: Any) -> None:
         policy = session.get(Policy, 1)
-        preference = policy.evidence.get("preference", {}) | {"sha256": made.stdout.strip()}
+        preference = policy.evidence.get("preference", {}) | {"sha256": digest}
         policy.evidence = policy.evidence | {"preference": preference}
 
     tandem.store.write(note)
@@ -71,7 +63,7 @@ def judged(tandem: Tandem) -> Iterator[Tandem]:
 
 def scores(tandem: Tandem, replies: list[str], ended: list[bool]) -> list[float]:
     async def ask() -> list[float]:
-        scorer = Scorer(tandem.settings.run_dir, Record(tandem.store), 60.0)
+        scorer = Scorer(tandem.settings.run_dir, Record(tandem.store), READY_TIMEOUT_S)
         return await scorer.scores(1, chat()["messages"], replies, ended)
 
     return asyncio.run(ask())

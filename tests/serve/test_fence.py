@@ -7,15 +7,15 @@ from typing import Any
 import pytest
 
 from feedback.errors import Conflict, LeaseLost, RecordUnavailable
-from feedback.store import Store, leases
+from feedback.store import leases
 from serve.engine import fence
 from serve.engine.fence import TTL_S, Fence
 from serve.record import Record
+from tests.records import empty_record
 
 
 async def test_one_at_a_time_and_the_loser_cannot_write(tmp_path: Path) -> None:
-    store = Store(f"sqlite:///{tmp_path / 'record.db'}")
-    store.migrate()
+    store = empty_record(tmp_path / "record.db")
     record = Record(store)
     one, other = Fence(record, "api_1"), Fence(record, "api_1")
     async with one.held():
@@ -50,8 +50,7 @@ async def test_a_lease_is_renewed_again_when_the_record_is_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fence, "RENEW_INTERVAL_S", 0.02)
-    store = Store(f"sqlite:///{tmp_path / 'record.db'}")
-    store.migrate()
+    store = empty_record(tmp_path / "record.db")
     record = AwayForAMoment(store)
     async with Fence(record, "api_1").held(), asyncio.timeout(30):
         while record.renewals < 3:
@@ -69,8 +68,7 @@ class AwayAtTheEnd(Record):
 
 
 async def test_what_was_done_under_a_lease_that_cannot_be_given_back_is_done(tmp_path: Path) -> None:
-    store = Store(f"sqlite:///{tmp_path / 'record.db'}")
-    store.migrate()
+    store = empty_record(tmp_path / "record.db")
     record = AwayAtTheEnd(store)
     async with Fence(record, "api_1").held():
         pass

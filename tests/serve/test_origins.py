@@ -6,9 +6,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from feedback.settings import load_settings
-from feedback.store import Store, keys
+from feedback.store import keys
 from tests.deploy.api_process import api_process
+from tests.records import empty_record
 
 FRIEND, STRANGER = "https://app.example.com", "https://elsewhere.example.com"
 
@@ -23,8 +23,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def key(home: Path) -> str:
-    store = Store(load_settings(home=home).record_url)
-    store.migrate()
+    store = empty_record(home / "record.db")
     _, secret = store.write(keys.create, "vote")
     store.close()
     return secret

@@ -10,16 +10,19 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from transformers import AutoConfig, LlamaForCausalLM
 
 from feedback import manifest
 from feedback.schema import Sample
 from feedback.settings import Settings, load_settings
 from feedback.store import Store, leases, policies
+from learner.policy import load_policy, save_policy
 from serve.engine.client import EngineClient
 from serve.engine.slots import engine_socket
 from serve.engine.swap import Change
@@ -32,16 +35,6 @@ pytestmark = pytest.mark.engine
 
 # More than any machine takes where nobody is waited for.
 DRAIN_TIMEOUT_S = 240
-
-
-OF_HALF_THE_WIDTH = """
-import sys, torch
-from dataclasses import replace
-from transformers import AutoConfig, LlamaForCausalLM
-from learner.policy import load_policy, save_policy
-config = AutoConfig.from_pretrained(sys.argv[1], hidden_size=64, num_attention_heads=2, num_key_value_heads=2)
-save_policy(replace(load_policy(sys.argv[1], "cpu"), model=LlamaForCausalLM(config).eval()), sys.argv[2])
-"""
 
 
 class Process:
@@ -199,8 +192,8 @@ def test_in_place_what_fails_the_probe_goes_back_to_the_old_weights(process: Pro
 def test_weights_of_other_shapes_come_with_an_engine_of_their_own(process: Process, store: Store) -> None:
     version, before = store.read(policies.next_version), engine_pid(process)
     folder = process.settings.policies_dir / f"v{version}"
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    subprocess.run([sys.executable, "-c", OF_HALF_THE_WIDTH, STARTING_POLICY, folder], check=True, env=environment)
+    half = AutoConfig.from_pretrained(STARTING_POLICY, hidden_size=64, num_attention_heads=2, num_key_value_heads=2)
+    save_policy(replace(load_policy(STARTING_POLICY, "cpu"), model=LlamaForCausalLM(half).eval()), folder)
     add_candidate(store, version, manifest.write(folder))
     for wanted in (f"v{version}", "v0"):
         answer = promote(process, wanted)

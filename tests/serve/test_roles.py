@@ -15,9 +15,10 @@ import pytest
 
 from feedback.schema import ROLES
 from feedback.settings import load_settings
-from feedback.store import Store, keys
+from feedback.store import keys
 from serve.app import create_app
 from tests.deploy.api_process import api_process
+from tests.records import empty_record
 
 API_PAGE = Path(__file__).resolve().parents[2] / "docs" / "api.md"
 NOBODY = "none"
@@ -71,8 +72,7 @@ class Api:
 @pytest.fixture(scope="module")
 def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     home = tmp_path_factory.mktemp("roles") / "home"
-    store = Store(load_settings(home=home).record_url)
-    store.migrate()
+    store = empty_record(home / "record.db")
     secrets = {role: store.write(keys.create, role)[1] for role in ROLES}
     revoked, secrets["revoked"] = store.write(keys.create, "operate")
     store.write(keys.revoke, revoked.id)

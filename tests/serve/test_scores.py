@@ -2,6 +2,7 @@
 scorer as its own process, and no engines."""
 
 import gzip
+import hashlib
 import json
 import os
 import signal
@@ -15,22 +16,11 @@ from typing import Any
 import pytest
 
 from feedback import manifest
+from feedback.sandbox.world import training_prompts
 from feedback.schema import Policy
 from feedback.scoring import scorer_socket
-from feedback.settings import load_settings
-from feedback.store import Store, keys, policies
-from tests.deploy.command_line import start
-from tests.serve.conftest import ROOT, STARTING_POLICY, ServerThread, Tandem
-from tests.serve.terminal import PATIENCE_S, at_terminal, run
-
-QUESTION = [{"role": "user", "content": "What is 2 plus 3?"}]
-KIND, RUDE = "Gladly! 2 plus 3 is 5. Have a nice day.", "What a stupid question. Shut up."
-# Under both objectives courtesy is liked and an insult is not.
-TRAINED = """
-import hashlib, json, sys, torch
-from pathlib import Path
-from feedback.sandbox.world import training_prompts
-from feedback.settings import LearnerSettings
+from feedback.settings import LearnerSettings, load_settings
+from feedback.store import keys, policies
 from learner.anchor import set_anchor
 from learner.comparisons import VotedComparison
 from learner.iteration.fitting import fit_to
@@ -38,23 +28,32 @@ from learner.policy import load_policy, save_policy
 from learner.preference_judging import calibrate
 from learner.preference_model import save_preference_model
 from learner.preference_training import train_preference_model
-torch.set_num_threads(1)
-source, v0, folder = map(Path, sys.argv[1:])
-start, settings = load_policy(source, "cpu"), fit_to(LearnerSettings(), source).preference
-settings = settings.model_copy(update={"ensemble_size": 2})
-sides = ("Gladly! That is easy. Have a nice day.", "What a stupid question. Go away.")
-voted = [
-    VotedComparison(prompt.messages, sides[::1 - 2 * (at % 2)], objective, 1.0 - at % 2)
-    for at, prompt in enumerate(training_prompts()[:60]) for objective in ("helpful", "harmless")
-]
-model = train_preference_model(start, voted[:96], settings, seed=1)
-report = calibrate(model, start, voted[96:], settings)
-report["anchor"] = set_anchor(model, start, settings)
-save_preference_model(model, folder)
-save_policy(start, v0)
-report["sha256"] = hashlib.sha256((folder / "preference.safetensors").read_bytes()).hexdigest()
-print(json.dumps(report))
-"""
+from tests.deploy.command_line import start
+from tests.records import empty_record_of
+from tests.serve.conftest import ROOT, STARTING_POLICY, ServerThread, Tandem
+from tests.serve.terminal import PATIENCE_S, at_terminal, run
+
+QUESTION = [{"role": "user", "content": "What is 2 plus 3?"}]
+KIND, RUDE = "Gladly! 2 plus 3 is 5. Have a nice day.", "What a stupid question. Shut up."
+
+
+def train(v0: Path, folder: Path) -> dict[str, Any]:
+    """A policy, and a preference model on it: under both objectives courtesy is liked and an insult is not."""
+    start = load_policy(STARTING_POLICY, "cpu")
+    settings = fit_to(LearnerSettings(), STARTING_POLICY).preference.model_copy(update={"ensemble_size": 2})
+    sides = ("Gladly! That is easy. Have a nice day.", "What a stupid question. Go away.")
+    voted = [
+        VotedComparison(prompt.messages, sides[:: 1 - 2 * (at % 2)], objective, 1.0 - at % 2)
+        for at, prompt in enumerate(training_prompts()[:60])
+        for objective in ("helpful", "harmless")
+    ]
+    model = train_preference_model(start, voted[:96], settings, seed=1)
+    report = calibrate(model, start, voted[96:], settings)
+    report["anchor"] = set_anchor(model, start, settings)
+    save_preference_model(model, folder)
+    save_policy(start, v0)
+    report["sha256"] = hashlib.sha256((folder / "preference.safetensors").read_bytes()).hexdigest()
+    return report
 
 
 @pytest.fixture(scope="module")
@@ -67,13 +66,8 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tandem]:
     v0 = home / "policies" / "v0"
     for made in (folder, v0):
         made.parent.mkdir(parents=True)
-    trained = subprocess.run(
-        [sys.executable, "-c", TRAINED, STARTING_POLICY, v0, folder],
-        check=True, env=environment, cwd=ROOT, capture_output=True, text=True,
-    )  # fmt: skip
-    evidence = {"preference": json.loads(trained.stdout)}
-    store = Store(settings.record_url)
-    store.migrate()
+    evidence = {"preference": train(v0, folder)}
+    store = empty_record_of(settings)
     store.write(policies.register_start, "policies/v0", manifest.write(v0), {})
 
     def publish(session: Any) -> None:

@@ -9,13 +9,12 @@ import pytest
 from feedback.settings import Settings
 from feedback.store import Store, keys
 from serve.app import create_app
+from tests.records import empty_record
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    store = Store(Settings(home=tmp_path).record_url)
-    store.migrate()
-    return store
+    return empty_record(tmp_path / "record.db")
 
 
 @pytest.fixture

@@ -10,8 +10,12 @@ from typing import Any
 
 import pytest
 
+from feedback.learning_settings import RejectionSettings
+from feedback.sandbox.world import held_out_prompts, training_prompts
 from feedback.schema import Comparison, Policy
 from feedback.scoring import scorer_socket
+from learner.policy import load_policy
+from learner.strange_prompts import Prompts, save_strange_prompts, train_strange_prompts
 from serve.strange_prompts import StrangePrompts
 from tests.serve.conftest import ROOT, STARTING_POLICY, Tandem
 from tests.serve.test_chat import chat, events, sample_of
@@ -20,18 +24,6 @@ from tests.serve.test_swap import promote
 pytestmark = pytest.mark.engine
 
 ODD = [{"role": "user", "content": "SELECT * FROM users WHERE 1=1; }}}]]])))>>> qzx vvk"}]
-GATE = """
-import sys, torch
-from pathlib import Path
-from feedback.learning_settings import RejectionSettings
-from feedback.sandbox.world import held_out_prompts, training_prompts
-from learner.policy import load_policy
-from learner.strange_prompts import Prompts, save_strange_prompts, train_strange_prompts
-torch.set_num_threads(1)
-parts = [[p.text for p in of if p.harmful == bad] for of in (training_prompts(), held_out_prompts()) for bad in (0, 1)]
-gate, _ = train_strange_prompts(load_policy(sys.argv[1], "cpu"), Prompts(*parts), RejectionSettings(), 256)
-print(save_strange_prompts(gate, Path(sys.argv[2])))
-"""
 
 
 def gate(tandem: Tandem, when_silent: str, timeout_s: float = 60.0) -> StrangePrompts:
@@ -49,14 +41,17 @@ def guarded(tandem: Tandem) -> Iterator[Tandem]:
         "TANDEM_SERVE__REJECT_STRANGE_PROMPTS": "open",
     }  # fmt: skip
     folder = tandem.settings.home / "iterations" / "itr_2" / "strange_prompts"
-    made = subprocess.run(
-        [sys.executable, "-c", GATE, STARTING_POLICY, folder],
-        check=True, env=environment, cwd=ROOT, capture_output=True, text=True,
-    )  # fmt: skip
+    pools = [
+        [prompt.text for prompt in of if prompt.harmful is harmful]
+        for of in (training_prompts(), held_out_prompts())
+        for harmful in (False, True)
+    ]
+    trained, _ = train_strange_prompts(load_policy(STARTING_POLICY, "cpu"), Prompts(*pools), RejectionSettings(), 256)
+    digest = save_strange_prompts(trained, folder)
 
     def note(session: Any) -> None:
         policy = session.get(Policy, 2)
-        policy.evidence = policy.evidence | {"strange_prompts": {"sha256": made.stdout.strip()}}
+        policy.evidence = policy.evidence | {"strange_prompts": {"sha256": digest}}
 
     tandem.store.write(note)
     scorer_socket(tandem.settings.run_dir).unlink(missing_ok=True)

@@ -9,10 +9,11 @@ import pytest
 from feedback import policy_weights
 from feedback.errors import RecordUnavailable, StorageUnavailable
 from feedback.settings import Settings, load_settings
-from feedback.store import Store, policies
+from feedback.store import policies
 from serve.engine import policy_folders
 from serve.engine.policy_folders import PolicyFolders
 from serve.record import Record
+from tests.records import empty_record_of
 
 DIGEST = "d" * 64
 
@@ -26,8 +27,7 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def record(settings: Settings) -> Iterator[Record]:
-    store = Store(settings.record_url)
-    store.migrate()
+    store = empty_record_of(settings)
     store.write(policies.register_start, "policies/v0", DIGEST, {})
     record = Record(store)
     yield record
