@@ -210,7 +210,19 @@ def wait_until_ready(running: Tandem, slots: int = 2) -> None:
 @pytest.fixture
 def quiet(tmp_path: Path) -> Iterator[Tandem]:
     """A Tandem without engines: for what does not need any."""
-    home = tmp_path / "home"
+    with without_engines(tmp_path / "home") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def refusing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tandem]:
+    """One without engines for all tests of a file that ask for what is refused, and change nothing."""
+    with without_engines(tmp_path_factory.mktemp("refusing") / "home") as running:
+        yield running
+
+
+@contextmanager
+def without_engines(home: Path) -> Iterator[Tandem]:
     settings = load_settings(home=home)
     home.mkdir()
     store = empty_record(home / "record.db")

@@ -63,13 +63,13 @@ RANKS = ["chat", "vote", "operate"]
 
 
 @pytest.mark.parametrize(("method", "path", "role"), ALL_ROUTES)
-def test_each_route_asks_for_its_role(quiet: Tandem, method: str, path: str, role: str) -> None:
+def test_each_route_asks_for_its_role(refusing: Tandem, method: str, path: str, role: str) -> None:
     native = (method, path, role) in NATIVE_ROUTES
-    with quiet.client() as client:
+    with refusing.client() as client:
         nobody = client.request(method, path, headers={"authorization": ""}, content=b"{")
         assert nobody.status_code == 401 and nobody.headers["www-authenticate"] == "Bearer"
     for held in RANKS:
-        with quiet.client(held) as client:
+        with refusing.client(held) as client:
             answer = client.request(method, path, content=b"{")
         assert (answer.status_code == 403) == (RANKS.index(held) < RANKS.index(role))
         assert answer.status_code not in (401, 500)
@@ -100,9 +100,9 @@ def test_no_route_is_left_out_of_the_matrix(quiet: Tandem) -> None:
     ],
 )
 def test_an_openai_client_in_the_wrong_place_is_told_the_right_one(
-    quiet: Tandem, method: str, path: str, said: str
+    refusing: Tandem, method: str, path: str, said: str
 ) -> None:
-    with quiet.client() as client:
+    with refusing.client() as client:
         answer = client.request(method, path)
     error = answer.json()["error"]
     assert (answer.status_code, error["code"]) == (404, "unknown_route")
@@ -127,9 +127,9 @@ def test_an_openai_client_in_the_wrong_place_is_told_the_right_one(
     ],
 )
 def test_a_name_that_is_not_known_comes_with_where_they_are_shown(
-    quiet: Tandem, method: str, path: str, said: str
+    refusing: Tandem, method: str, path: str, said: str
 ) -> None:
-    with quiet.client() as client:
+    with refusing.client() as client:
         answer = client.request(method, path)
     problem = answer.json()
     assert (answer.status_code, problem.get("detail") or problem["error"]["message"]) == (404, said)
@@ -236,10 +236,10 @@ def test_a_vote_from_put_to_retraction(quiet: Tandem) -> None:
         {"color": "red"}, {"objective": None},
     ],
 )  # fmt: skip
-def test_a_vote_that_cannot_be(quiet: Tandem, change: dict[str, Any]) -> None:
-    comparison_id = add_comparison(quiet.store, key_id="import")
+def test_a_vote_that_cannot_be(refusing: Tandem, change: dict[str, Any]) -> None:
+    comparison_id = add_comparison(refusing.store, key_id="import")
     body = {"objective": "helpful", "preferred": 1, "strength": 3} | change
-    with quiet.client("vote") as client:
+    with refusing.client("vote") as client:
         answer = client.put(f"/v1/comparisons/{comparison_id}/vote", json=body)
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
     assert "Value error" not in answer.json()["detail"]

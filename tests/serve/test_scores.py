@@ -172,9 +172,9 @@ def test_without_a_scorer_it_is_unavailable(quiet: Tandem) -> None:
         ({"messages": [{"role": "user", "content": "\ud800"}]}, 400),
     ],
 )  # fmt: skip
-def test_what_cannot_be_asked_is_refused(quiet: Tandem, changed: dict[str, Any], status: int) -> None:
+def test_what_cannot_be_asked_is_refused(refusing: Tandem, changed: dict[str, Any], status: int) -> None:
     body = json.dumps({"messages": QUESTION, "replies": [KIND, RUDE]} | changed)
-    with quiet.client() as client:
+    with refusing.client() as client:
         answer = client.post("/v1/scores", content=body, headers={"content-type": "application/json"})
     assert answer.status_code == status, answer.text
     assert status == 400 or answer.json()["code"] == "invalid_request"
