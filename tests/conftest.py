@@ -1,7 +1,10 @@
-"""What holds for all tests: the order where several processes share them, and what Hypothesis may go by."""
+"""What holds for all tests: who runs what and when where processes share them, and what Hypothesis may go by."""
+
+from functools import cache
 
 import pytest
 from hypothesis import HealthCheck, settings
+from xdist.scheduler import LoadFileScheduling
 
 # None fails because the machine had something else to do. `make test-all` tries other examples each time.
 settings.register_profile("fresh", deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None)
@@ -14,3 +17,23 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if hasattr(config, "workerinput"):
         with_engines = {item.path for item in items if item.get_closest_marker("engine")}
         items.sort(key=lambda item: item.path not in with_engines)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadFileScheduling | None:
+    """A process takes a file at a time, and all files whose tests want the session's `tandem` at once: every process
+    that has one of them starts two engines for it."""
+
+    if config.getoption("dist") != "loadfile":
+        return None
+
+    @cache
+    def wants_tandem(file: str) -> bool:
+        return file.startswith("tests/serve/") and "tandem: Tandem" in (config.rootpath / file).read_text()
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return "tandem" if wants_tandem(file) else file
+
+    return Scheduling(config, log)
