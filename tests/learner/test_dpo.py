@@ -2,10 +2,12 @@
 
 import copy
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
+import learner.comparisons
 from benchmarks.learning_in_the_sandbox import gold_figures, simulate_votes
 from feedback.learning_settings import DPOSettings
 from feedback.sandbox.world import find
@@ -21,6 +23,7 @@ from learner.starting_policy import WEIGHTS
 from learner.trained import Trained
 from learner.training_state import TrainingState
 from tests.learner.conftest import END, random_llama
+from tests.learner.test_ppo import equal
 from tests.learner.test_preference_training import comparisons, weights
 
 SETTINGS = DPOSettings(comparisons_per_batch=8, matmul_precision="full", epochs=1, learning_rate=1e-2)
@@ -46,13 +49,16 @@ def test_a_reply_is_as_likely_beside_the_other_as_alone(policy):
         torch.testing.assert_close(together_C_2[:, side], alone_C, atol=1e-4, rtol=1e-4)
 
 
-def test_what_a_step_says_by_hand(policy):
+@pytest.mark.parametrize("at_a_time", [64, 1])
+def test_what_a_step_says_by_hand(policy, monkeypatch, at_a_time):
     """Of a vote for either side and a tie, each of another weight, under objectives that weigh otherwise."""
-    reference, beta, shares = random_llama(seed=2), 0.5, [0.5, 3.0]
+    monkeypatch.setattr(learner.comparisons, "COMPARISONS_PER_FORWARD", at_a_time)
+    reference, beta, shares = random_llama(seed=1), 0.5, [0.5, 3.0]
     votes = [EncodedComparison([5, 6], ([8, END], [9, 10, END]), 0, 0.9, 1.0),
              EncodedComparison([7], ([11, END], [12, END]), 1, 0.2, 3.0),
              EncodedComparison([5], ([13], [14, END]), 0, 0.5, 2.0)]  # fmt: skip
     found = _accumulate(policy.model, reference, votes, torch.tensor(shares), beta)
+    assert found[1] == 0.5, "one is right and one wrong, so that each counts"
 
     def gain(one: EncodedComparison, side: int) -> torch.Tensor:
         alone = Episodes.pad([one.prompt], [one.replies[side]])
@@ -78,6 +84,38 @@ def test_what_a_step_says_by_hand(policy):
     gradients = [parameter.grad.clone() for parameter in policy.model.parameters()]
     for expected, gradient in zip(torch.autograd.grad(loss, policy.model.parameters()), gradients, strict=True):
         torch.testing.assert_close(gradient, expected, atol=1e-4, rtol=1e-3)
+
+
+def test_a_step_of_one_vote_and_one_of_ties_alone(policy):
+    """Ties have no side to be right about."""
+    one = EncodedComparison([5, 6], ([8, END], [9, 10, END]), 0, 0.9, 1.0)
+    steps = [one], [replace(one, label=0.1)], [one, replace(one, label=0.5)], [replace(one, label=0.5)]
+    alone, turned, beside_a_tie, ties = (
+        _accumulate(policy.model, random_llama(seed=1), votes, torch.ones(2), 0.5)[1:] for votes in steps
+    )
+    accuracy, margin, preferred, other = alone
+    assert turned == pytest.approx((1 - accuracy, -margin, other, preferred), rel=1e-5)
+    assert beside_a_tie == pytest.approx(alone, rel=1e-5)
+    assert ties == (0.0, 0.0, 0.0, 0.0)
+
+
+def test_dropout_is_off_while_learning(policy):
+    policy.model.train()
+    train_dpo(policy, copy.deepcopy(policy.model), comparisons(8, 1), SETTINGS, seed=1)
+    assert not any(module.training for module in policy.model.modules())
+
+
+def test_every_vote_is_learnt_once_a_pass_and_one_that_weighs_nothing_never(policy):
+    reference, steps = copy.deepcopy(policy.model), []
+    votes = comparisons(17, 1)
+    beside = [votes[0], replace(votes[3], weight=0.0), *votes[1:]]
+    policies = policy, copy.deepcopy(policy)
+    for one, learnt in zip(policies, (votes, beside), strict=True):
+        train_dpo(one, reference, learnt, SETTINGS, seed=1, on_step=lambda step, _: steps.append(step))
+    assert [step.step for step in steps] == [1, 2, 3] * 2
+    assert equal(*(weights(one.model) for one in policies))
+    with pytest.raises(TrainingDataInvalid, match="no comparison"):
+        train_dpo(policy, reference, [replace(one, weight=0.0) for one in votes], SETTINGS, seed=1)
 
 
 def test_a_gradient_that_is_not_finite_stops_it_before_it_is_applied(policy):
@@ -122,10 +160,20 @@ def test_held_to_its_own_replies_it_changes_less_of_them_and_still_learns(policy
     assert 0 < kl_nats < free / 2
 
 
+def test_what_has_not_moved_has_lost_nothing(policy):
+    """Both are seen at one temperature, that of serving."""
+    as_it_is = SETTINGS.model_copy(update={"rehearsal_temperature": 1.0, "rehearsal_replies": 8})
+    asked = [policy.encode_chat(one.messages) for one in comparisons(4, 1)]
+    rehearsal = _new_rehearsal(policy, policy.model, asked, as_it_is, seed=1)
+    assert float(rehearsal.add_gradients(Trained(policy.model, ALONE), torch.Generator())) == pytest.approx(0, abs=1e-5)
+
+
 def test_a_run_cut_short_and_resumed_ends_where_the_whole_one_does(policy, tmp_path):
     reference = copy.deepcopy(policy.model)
     whole, cut = copy.deepcopy(policy), copy.deepcopy(policy)
-    train_dpo(whole, reference, comparisons(40, 1), SETTINGS, seed=1)
+    held = SETTINGS.model_copy(update={"rehearsal_replies": 16, "rehearsal_episodes": 4})
+    asked = [policy.encode_chat(one.messages) for one in comparisons(4, 2)]
+    train_dpo(whole, reference, comparisons(40, 1), held, seed=1, rehearse_on=asked)
 
     class Killed(Exception):
         pass
@@ -136,12 +184,12 @@ def test_a_run_cut_short_and_resumed_ends_where_the_whole_one_does(policy, tmp_p
             raise Killed
 
     with pytest.raises(Killed):
-        train_dpo(cut, reference, comparisons(40, 1), SETTINGS, seed=1, on_step=kill_after_three)
+        train_dpo(cut, reference, comparisons(40, 1), held, seed=1, rehearse_on=asked, on_step=kill_after_three)
     state = TrainingState.load(tmp_path / "state")
-    train_dpo(policy, reference, comparisons(40, 1), SETTINGS, seed=1, resume=state)
+    train_dpo(policy, reference, comparisons(40, 1), held, seed=1, rehearse_on=asked, resume=state)
     assert all(torch.equal(a, b) for a, b in zip(weights(whole.model), weights(policy.model), strict=True))
     with pytest.raises(CheckpointInvalid, match="another seed"):
-        train_dpo(policy, reference, comparisons(40, 1), SETTINGS, seed=2, resume=state)
+        train_dpo(policy, reference, comparisons(40, 1), held, seed=2, resume=state)
     with pytest.raises(TrainingDataInvalid, match="no comparison"):
         train_dpo(policy, reference, [], SETTINGS, seed=1)
 
