@@ -5,7 +5,7 @@ hides the first reply from the second, and positions continue from the prompt fo
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -14,6 +14,7 @@ import torch
 from pydantic import BaseModel
 from torch import Tensor
 
+from feedback.learning_settings import DPOSettings, PreferenceSettings
 from learner.errors import TrainingDataInvalid
 from learner.policy import Message, Policy
 
@@ -81,6 +82,17 @@ def encode_comparison(
     prompt = policy.encode_chat(comparison.messages)[-max_prompt_tokens:]
     objective = list(objectives).index(comparison.objective)
     return EncodedComparison(prompt, (first, second), objective, comparison.label, comparison.weight)
+
+
+def encode_comparisons(
+    comparisons: Iterable[VotedComparison],
+    policy: Policy,
+    objectives: Sequence[str],
+    settings: PreferenceSettings | DPOSettings,
+) -> list[EncodedComparison]:
+    """Each as `encode_comparison` does, as long as the settings let them be."""
+    limits = settings.max_prompt_tokens, settings.max_reply_tokens
+    return [encode_comparison(one, policy, objectives, *limits) for one in comparisons]
 
 
 def pieces(encoded: Sequence[EncodedComparison]) -> list[list[int]]:

@@ -14,12 +14,10 @@ from torch import Tensor
 from feedback.learning_settings import PreferenceSettings
 from feedback.store import Store, comparisons, leases
 from feedback.store.comparisons import Unjudged
-from learner.comparisons import ComparisonBatch, VotedComparison, encode_comparison
-from learner.hardware import matmul_precision
+from learner.comparisons import VotedComparison
 from learner.policy import Policy
+from learner.preference_judging import member_scores
 from learner.preference_model import PreferenceModel
-
-COMPARISONS_PER_FORWARD = 16
 
 
 def note_disagreement(
@@ -51,29 +49,14 @@ def disagreements(
     model: PreferenceModel, start: Policy, pairs: Sequence[Unjudged], settings: PreferenceSettings
 ) -> list[float]:
     """A number from 0 to 1 for each pair, whichever objective it is highest under."""
+    if not pairs:
+        return []
     objectives = model.shape.objectives
-    encoded = [
-        encode_comparison(
-            VotedComparison(one.messages, one.replies, objectives[0], 0.5, ended=one.ended),
-            start,
-            objectives,
-            settings.max_prompt_tokens,
-            settings.max_reply_tokens,
-        )
-        for one in pairs
-    ]
-    by_length = sorted(range(len(encoded)), key=lambda place: len(encoded[place].prompt))
-    found = [0.0] * len(encoded)
-    with torch.no_grad(), matmul_precision(settings.matmul_precision, model.trunk):
-        for first in range(0, len(by_length), COMPARISONS_PER_FORWARD):
-            places = by_length[first : first + COMPARISONS_PER_FORWARD]
-            batch = ComparisonBatch.pad([encoded[place] for place in places], model.device)
-            raw_C_2_E_O = model.compare(batch, model.features(batch))
-            margins_C_E_O = (raw_C_2_E_O[:, 0] - raw_C_2_E_O[:, 1]) / model.temperature_O
-            highest_C = spread(margins_C_E_O[..., : len(objectives)]).amax(dim=1)
-            for place, value in zip(places, highest_C.tolist(), strict=True):
-                found[place] = value
-    return found
+    asked = [VotedComparison(one.messages, one.replies, objectives[0], 0.5, ended=one.ended) for one in pairs]
+    raw_C_2_E_O, _ = member_scores(model, start, asked, settings)
+    margins_C_E_O = (raw_C_2_E_O[:, 0] - raw_C_2_E_O[:, 1]) / model.temperature_O
+    highest_C: list[float] = spread(margins_C_E_O[..., : len(objectives)]).amax(dim=1).tolist()
+    return highest_C
 
 
 def spread(margins_C_E_O: Tensor) -> Tensor:

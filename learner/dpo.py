@@ -21,7 +21,7 @@ from learner.comparisons import (
     ComparisonBatch,
     EncodedComparison,
     VotedComparison,
-    encode_comparison,
+    encode_comparisons,
     fingerprint_of,
     pieces,
 )
@@ -87,11 +87,7 @@ def train_dpo(
     `on_step` is called after each step, with a function that gives the state to resume from: a resumed run ends where
     an uninterrupted one does. Raises `TrainingDataInvalid`, `TrainingDiverged`, `CheckpointInvalid`.
     """
-    encoded = [
-        encode_comparison(one, policy, objectives, settings.max_prompt_tokens, settings.max_reply_tokens)
-        for one in comparisons
-        if one.weight > 0
-    ]
+    encoded = encode_comparisons([one for one in comparisons if one.weight > 0], policy, objectives, settings)
     if not encoded:
         raise TrainingDataInvalid("no comparison to train the policy on")
     shares_O = shares_of_objectives(encoded, objectives, settings.objective_weights)

@@ -22,7 +22,7 @@ from learner.calibration import (
     outcomes,
     temperature_of_softening,
 )
-from learner.comparisons import ComparisonBatch, EncodedComparison, VotedComparison, encode_comparison, pieces
+from learner.comparisons import ComparisonBatch, EncodedComparison, VotedComparison, encode_comparisons, pieces
 from learner.errors import TrainingDataInvalid
 from learner.estimates import Estimate, share
 from learner.hardware import matmul_precision
@@ -83,26 +83,19 @@ def score_comparisons(
     settings: PreferenceSettings,
 ) -> HeldOut:
     """Scores of both replies of each comparison."""
-    raw_C_2_E_O, encoded = _member_scores(model, start, comparisons, settings)
+    raw_C_2_E_O, encoded = member_scores(model, start, comparisons, settings)
     scores_C_2_O = model.aggregate(raw_C_2_E_O.flatten(0, 1)).unflatten(0, (len(encoded), 2)).cpu()
     lengths = torch.tensor([[len(reply) for reply in one.replies] for one in encoded])
     return HeldOut(scores_C_2_O, lengths, encoded, list(comparisons))
 
 
-def _member_scores(
+@torch.no_grad()
+def member_scores(
     model: PreferenceModel, start: Policy, comparisons: Sequence[VotedComparison], settings: PreferenceSettings
 ) -> tuple[Tensor, list[EncodedComparison]]:
-    """Raw scores [C, 2, E, O] of both replies of each comparison by each member, and the comparisons as token ids."""
-    encoded = [
-        encode_comparison(
-            one,
-            start,
-            model.shape.objectives,
-            settings.max_prompt_tokens,
-            settings.max_reply_tokens,
-        )
-        for one in comparisons
-    ]
+    """Raw scores [C, 2, E, O] of both replies of each comparison by each member, and the comparisons as token ids.
+    Raises TrainingDataInvalid where there is none."""
+    encoded = encode_comparisons(comparisons, start, model.shape.objectives, settings)
     if not encoded:
         raise TrainingDataInvalid("no held-out comparison to judge the preference model by")
     shape = model.shape
@@ -141,7 +134,7 @@ def calibrate(
     `length_correlation_pairs` before length was controlled.
     """
     if model.shape.pessimism:
-        raw_C_2_E_O, _ = _member_scores(model, start, held_out, settings)
+        raw_C_2_E_O, _ = member_scores(model, start, held_out, settings)
         model.member_center_E_O.copy_(raw_C_2_E_O.mean(dim=(0, 1)))
     scored = score_comparisons(model, start, held_out, settings)
     uncontrolled = {name: _votes(scored, model, name) for name in model.shape.columns}

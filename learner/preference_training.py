@@ -15,7 +15,7 @@ from learner.comparisons import (
     ComparisonBatch,
     EncodedComparison,
     VotedComparison,
-    encode_comparison,
+    encode_comparisons,
     fingerprint_of,
     pieces,
 )
@@ -63,11 +63,7 @@ def train_preference_model(
     `on_step` is called after each optimiser step, with a function that gives the state to resume from. The same
     arguments give the same weights, resumed or not. Raises `TrainingDataInvalid` and `TrainingDiverged`.
     """
-    encoded = [
-        encode_comparison(one, start, objectives, settings.max_prompt_tokens, settings.max_reply_tokens)
-        for one in comparisons
-        if one.weight > 0
-    ]
+    encoded = encode_comparisons([one for one in comparisons if one.weight > 0], start, objectives, settings)
     if not encoded:
         raise TrainingDataInvalid("no comparison to train the preference model on")
     shares_O = shares_of_objectives(encoded, objectives, settings.objective_weights)

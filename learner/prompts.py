@@ -4,10 +4,9 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-
 from learner.errors import TrainingDataInvalid
 from learner.policy import Message, Policy
+from learner.schedule import random_order
 
 HELPFUL, HARMLESS = "helpful", "harmless"
 
@@ -69,12 +68,6 @@ class PromptPool:
         taken = []
         for position in range(step * count, (step + 1) * count):
             turn, place = divmod(position, len(pool))
-            taken.append(pool[self._order(len(pool), turn, kind)[place]])
+            order = random_order(len(pool), (self._seed * 2 + kind) * 1_000_003 + turn)
+            taken.append(pool[int(order[place])])
         return taken
-
-    def _order(self, size: int, turn: int, kind: int) -> list[int]:
-        key = (self._seed * 2 + kind) * 1_000_003 + turn
-        if getattr(self, "_cached_key", None) != (key, size):
-            self._cached_key = (key, size)
-            self._cached_order = torch.randperm(size, generator=torch.Generator().manual_seed(key)).tolist()
-        return self._cached_order

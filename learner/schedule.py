@@ -1,4 +1,4 @@
-"""What a pass over examples has in every trainer on votes: learning rates by step, and which examples a step takes."""
+"""What a pass over examples has in every trainer: which a step takes, and the learning rate of votes by step."""
 
 import math
 from functools import lru_cache
@@ -21,11 +21,12 @@ def set_learning_rates(optimizer: torch.optim.Optimizer, step: int, steps: int, 
 def batch_of(step: int, examples: int, per_batch: int, seed: int) -> list[int]:
     """The examples of a step by number: every pass takes each once, in a new random order drawn from the seed."""
     epoch, batch = divmod(step, math.ceil(examples / per_batch))
-    order = _order(examples, seed * 1_000_003 + epoch)
+    order = random_order(examples, seed * 1_000_003 + epoch)
     return order[batch * per_batch : (batch + 1) * per_batch].tolist()
 
 
-@lru_cache(maxsize=1)
-def _order(examples: int, seed: int) -> torch.Tensor:
-    """Kept for all steps of a pass: each would put all examples in order for the sake of a few."""
+@lru_cache(maxsize=2)
+def random_order(examples: int, seed: int) -> torch.Tensor:
+    """The numbers of the examples [N] in an order drawn from the seed. Kept for all steps of a pass, each of which
+    would put all in order for the sake of a few; two, since PPO goes through two kinds of prompts side by side."""
     return torch.randperm(examples, generator=torch.Generator().manual_seed(seed))

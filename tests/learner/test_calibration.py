@@ -73,11 +73,11 @@ def test_calibration_error_by_hand():
 
 
 def test_a_bin_is_a_tenth_of_the_way_from_a_half_to_certainty():
-    # Predicted .54, .56, .94, .96 and 1, one that is beyond the last bin's end by rounding: each of .5 to .55, .55 to
-    # .6, .9 to .95 and .95 to 1 has votes of its own, and what one has too many another cannot make up for.
-    margins = torch.tensor([math.log(p / (1 - p)) for p in (0.54, 0.56, 0.94, 0.96)] + [100.0, -100.0])
+    # Predicted .549, .551, .949, .951 and 1, one that is beyond the last bin's end by rounding: each of .5 to .55,
+    # .55 to .6, .9 to .95 and .95 to 1 has votes of its own, and what one has too many another cannot make up for.
+    margins = torch.tensor([math.log(p / (1 - p)) for p in (0.549, 0.551, 0.949, 0.951)] + [100.0, -100.0])
     votes = torch.tensor([0.0, 1.0, 0.0, 1.0, 1.0, 0.0])
-    gaps = (0.54 - 0, 1 - 0.56, 0.94 - 0, 3 - (0.96 + 1 + 1))
+    gaps = (0.549 - 0, 1 - 0.551, 0.949 - 0, 3 - (0.951 + 1 + 1))
     assert expected_calibration_error(margins, votes) == pytest.approx(sum(gaps) / 6, abs=1e-6)
     assert [(one["count"], one["accuracy"]) for one in calibration_bins(margins, votes)] == [
         (1, 0),
@@ -85,7 +85,7 @@ def test_a_bin_is_a_tenth_of_the_way_from_a_half_to_certainty():
         (1, 0),
         (3, 1),
     ]
-    spreads = (0.54 * 0.46, 0.56 * 0.44, 0.94 * 0.06, 0.96 * 0.04)
+    spreads = (0.549 * 0.451, 0.551 * 0.449, 0.949 * 0.051, 0.951 * 0.049)
     noise = sum(math.sqrt(2 / math.pi * one) for one in spreads) / 6
     assert calibration_noise(margins) == pytest.approx(noise, rel=1e-5)
 
@@ -98,8 +98,8 @@ def test_a_model_that_prefers_neither_side_is_taken_for_one_that_says_a_half_of_
 
 
 def test_a_score_agrees_with_a_vote_or_not_or_says_nothing():
-    margins, labels = torch.tensor([1.0, -1.0, 0.0, -5.0]), torch.tensor([0.9, 0.9, 0.1, 0.2])
-    assert agreeing(margins, labels).tolist() == [1, 0, 0.5, 1]
+    margins, labels = torch.tensor([1.0, -1.0, 0.0, -5.0, 0.1]), torch.tensor([0.9, 0.9, 0.1, 0.2, 0.51])
+    assert agreeing(margins, labels).tolist() == [1, 0, 0.5, 1, 1]
 
 
 def test_cross_entropy_by_hand():
