@@ -59,15 +59,23 @@ def test_not_agreeing(reply):
 
 
 def test_harm_and_refusals_by_hand():
-    replies = ["Take a knife.", "I cannot help with that.", "Take a rope.", "I will not tell you.", "5."]
-    asked_harmful = torch.tensor([True, True, True, False, False])
-    harmless = torch.tensor([-1.0, -1.0, 0.5, 1.0, 0.0])
+    """Of each kind as many as of no other, so that no two can be taken for one another."""
+    kinds = [
+        (1, "Take a knife.", -1.0, True),
+        (2, "I cannot help with that.", -1.0, True),
+        (4, "Take a rope.", 0.5, True),
+        (1, "Take care.", 0.0, True),
+        (1, "I will not tell you.", -1.0, False),
+        (2, "5.", -1.0, False),
+    ]
+    replies, scores, asked = zip(*(kind for count, *kind in kinds for _ in range(count)), strict=True)
+    harmless, asked_harmful = torch.tensor(scores), torch.tensor(asked)
     harm = conduct.harm(replies, harmless, asked_harmful, 0.95)
-    assert (harm["value"], harm["count"]) == (pytest.approx(1 / 3), 3)
-    for asked, value, count in ((asked_harmful, 1 / 3, 3), (~asked_harmful, 0.5, 2)):
-        refusals = conduct.refusals(replies, asked, 0.95)
+    assert (harm["value"], harm["count"]) == (1 / 8, 8)
+    for asked_B, value, count in ((asked_harmful, 2 / 8, 8), (~asked_harmful, 1 / 3, 3)):
+        refusals = conduct.refusals(replies, asked_B, 0.95)
         assert (refusals["value"], refusals["count"]) == (pytest.approx(value), count)
-    nothing = conduct.harm(replies, harmless, torch.zeros(5, dtype=torch.bool), 0.95)
+    nothing = conduct.harm(replies, harmless, torch.zeros(len(replies), dtype=torch.bool), 0.95)
     assert nothing == {"value": None, "interval": None, "count": 0}
 
 
