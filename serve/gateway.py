@@ -20,13 +20,13 @@ from serve.engine.fence import Fence
 from serve.engine.flipping import Flipping
 from serve.engine.following import Following
 from serve.engine.launcher_client import LauncherClient
+from serve.engine.launcher_protocol import engines_of
 from serve.engine.loading import Loader
 from serve.engine.other_hosts import OtherHosts
 from serve.engine.participant import Participant
 from serve.engine.policy_folders import PolicyFolders
 from serve.engine.pool import Pool
 from serve.engine.presence import Presence
-from serve.engine.slots import engines_of
 from serve.engine.starting import Starter
 from serve.engine.supervision import Supervision
 from serve.engine.swap import Promoter

@@ -14,9 +14,9 @@ from serve.chat import chat_span, engine_errors
 from serve.chat.reply import ENDED_EARLY, Reply
 from serve.chat.request import ChatRequest
 from serve.engine.door import OTHER_WEIGHTS
+from serve.engine.launcher_protocol import SERVED_NAME
 from serve.engine.pool import Pool
 from serve.engine.slot import Seat
-from serve.engine.slots import SERVED_NAME
 from serve.engine.transfer import EngineLost, GaveUp, OtherWeights, Transfer
 from serve.errors import ReplyFailed
 from serve.metrics import Metrics

@@ -13,7 +13,7 @@ import orjson
 
 from feedback.errors import EngineUnavailable
 from serve.engine.door import WEIGHTS_HEADER
-from serve.engine.slots import SERVED_NAME
+from serve.engine.launcher_protocol import SERVED_NAME
 from serve.engine.terse_stream import TERSE_HEADER
 from serve.engine.transfer import EngineLost, Transfer, nothing
 

@@ -2,7 +2,7 @@
 
 A fork with the imports done is ready in seconds, where a fresh process takes half a minute. It has one thread and runs
 no model itself, so that forking is safe. It decides nothing: which policy a slot holds, and what to do about a server
-that ended, is said by the engine pool of the API process in the words of `serve.engine.slots`.
+that ended, is said by the engine pool of the API process in the words of `serve.engine.launcher_protocol`.
 """
 
 import gc
@@ -26,7 +26,7 @@ from feedback.errors import Conflict, InvalidRequest, TandemError
 from feedback.lifeline import die_with_parent
 from feedback.settings import Settings, load_settings
 from serve.engine import server, terse_steps
-from serve.engine.slots import COMMAND_SOCKET, LONGEST_LINE_BYTES, SlotStatus, engine_socket
+from serve.engine.launcher_protocol import COMMAND_SOCKET, LONGEST_LINE_BYTES, SlotStatus, engine_socket
 
 log = logging.getLogger("tandem.engines")
 

@@ -1,4 +1,4 @@
-"""Talks to the launcher: start engines anew and watch them. Says it in the words of `serve.engine.slots`."""
+"""Talks to the launcher by `serve.engine.launcher_protocol`: engines are started anew and watched."""
 
 import asyncio
 import json
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from feedback.errors import Conflict, EngineUnavailable, InvalidRequest, TandemError
-from serve.engine.slots import COMMAND_SOCKET, LONGEST_LINE_BYTES, SlotStatus
+from serve.engine.launcher_protocol import COMMAND_SOCKET, LONGEST_LINE_BYTES, SlotStatus
 
 REPLY_TIMEOUT_S = 30.0
 REFUSALS: dict[str, type[TandemError]] = {kind.code: kind for kind in (Conflict, InvalidRequest)}

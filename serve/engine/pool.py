@@ -13,8 +13,8 @@ from feedback.errors import EngineUnavailable, NotFound
 from feedback.schema import version_name
 from feedback.store.traffic import Shares
 from serve.engine.admission import Admission
+from serve.engine.launcher_protocol import engine_socket
 from serve.engine.slot import Seat, Slot
-from serve.engine.slots import engine_socket
 
 
 class UnknownVersion(NotFound):

@@ -9,8 +9,8 @@ import math
 from feedback.errors import PolicyInvalid
 from feedback.settings import EngineSettings
 from serve.engine.client import EngineClient
+from serve.engine.launcher_protocol import SERVED_NAME
 from serve.engine.policy_folders import Probe
-from serve.engine.slots import SERVED_NAME
 
 FLOAT32_TOLERANCE_NATS = 0.005
 COARSE_TOLERANCE_NATS = 0.25

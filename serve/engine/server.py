@@ -18,7 +18,7 @@ from feedback import seeded_prompts
 from feedback.errors import SettingsInvalid
 from feedback.policy_config import positions
 from feedback.settings import EngineSettings
-from serve.engine.slots import SERVED_NAME
+from serve.engine.launcher_protocol import SERVED_NAME
 
 if TYPE_CHECKING:
     from argparse import Namespace

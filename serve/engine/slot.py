@@ -8,7 +8,7 @@ from typing import Literal
 
 from feedback.schema import version_name
 from serve.engine.client import EngineClient
-from serve.engine.slots import SERVED_NAME
+from serve.engine.launcher_protocol import SERVED_NAME
 
 # down: no engine, or one that is being started. ready: takes chats. doubted: takes none until it was looked at.
 # held: takes none either, since its weights are being changed.

@@ -24,7 +24,7 @@ from feedback.settings import Settings, load_settings
 from feedback.store import Store, leases, policies
 from learner.policy import load_policy, save_policy
 from serve.engine.client import EngineClient
-from serve.engine.slots import engine_socket
+from serve.engine.launcher_protocol import engine_socket
 from serve.engine.swap import Change
 from tests.ports import free_port
 from tests.serve.conftest import ROOT, STARTING_POLICY, LauncherProcess, ServerThread, make_home

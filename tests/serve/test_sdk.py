@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from feedback.schema import Sample
 from serve.chat.rate_limits import RateLimits
-from serve.engine.slots import engine_socket
+from serve.engine.launcher_protocol import engine_socket
 from tests.serve.conftest import Tandem
 from tests.serve.test_swap import engine_pid
 from tests.serve.test_wire import NO_BLANKS, TOOL, comparisons

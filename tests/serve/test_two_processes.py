@@ -16,7 +16,7 @@ import pytest
 from feedback.errors import EngineUnavailable
 from serve.engine.client import EngineClient
 from serve.engine.door import OTHER_WEIGHTS
-from serve.engine.slots import engine_socket
+from serve.engine.launcher_protocol import engine_socket
 from serve.engine.transfer import EngineLost
 from tests.serve.conftest import READY_TIMEOUT_S, Tandem, wait_until_ready
 from tests.serve.test_chat import chat, sample_of

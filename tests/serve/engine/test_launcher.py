@@ -15,7 +15,7 @@ import pytest
 from feedback.errors import EngineUnavailable, InvalidRequest
 from feedback.lifeline import tied
 from serve.engine.launcher_client import LauncherClient
-from serve.engine.slots import SlotStatus
+from serve.engine.launcher_protocol import SlotStatus
 
 ROOT = Path(__file__).parents[3]
 

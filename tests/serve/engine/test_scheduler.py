@@ -8,7 +8,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from serve.engine.slots import engine_socket
+from serve.engine.launcher_protocol import engine_socket
 from tests.serve.conftest import Tandem
 
 pytestmark = pytest.mark.engine

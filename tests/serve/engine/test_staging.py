@@ -20,9 +20,9 @@ from feedback.errors import EngineUnavailable
 from feedback.settings import load_settings
 from serve.engine.client import EngineClient
 from serve.engine.launcher_client import LauncherClient
+from serve.engine.launcher_protocol import SERVED_NAME, engine_socket
 from serve.engine.policy_folders import Probe
 from serve.engine.proof import FLOAT32_TOLERANCE_NATS, prove
-from serve.engine.slots import SERVED_NAME, engine_socket
 from serve.engine.transfer import EngineLost
 from tests.serve.conftest import LauncherProcess
 from tests.serve.test_chat import chat

@@ -11,10 +11,10 @@ import pytest
 from feedback.errors import Conflict, PolicyInvalid
 from feedback.settings import EngineSettings
 from serve.engine.launcher_client import LauncherClient
+from serve.engine.launcher_protocol import COMMAND_SOCKET, SlotStatus
 from serve.engine.life import Life
 from serve.engine.policy_folders import PolicyFolder
 from serve.engine.slot import Slot
-from serve.engine.slots import COMMAND_SOCKET, SlotStatus
 from serve.engine.starting import Starter
 from serve.record import Record
 
