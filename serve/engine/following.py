@@ -69,6 +69,7 @@ class Following:
 
     async def run(self) -> None:
         """Look again and again."""
+        answers = True
         while True:
             try:
                 if self._pool.serving is None:
@@ -77,8 +78,12 @@ class Following:
                 else:
                     await self._follow_changes()
                     await self._note_when_versions_were_made()
+                answers = True
             except (SQLAlchemyError, RecordUnavailable) as error:
-                log.warning("the record does not answer (%s)", type(error).__name__)
+                # Told once: while chats wait for it, it is asked twenty times a second.
+                if answers:
+                    log.warning("the record does not answer (%s)", type(error).__name__)
+                answers = False
             except Exception as error:  # noqa: BLE001 - it may be better in the next round; without one nobody follows
                 background.tell("the record could not be followed", error)
             await self._until_there_is_news()

@@ -31,7 +31,7 @@ def test_the_record_is_followed_whatever_has_gone_wrong(quiet: Tandem, monkeypat
 
 
 def test_engines_are_started_though_the_record_went_away_meanwhile(
-    quiet: Tandem, monkeypatch: pytest.MonkeyPatch
+    quiet: Tandem, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     record, asked = quiet.gateway.record, list[str]()
     read = record.read
@@ -39,7 +39,8 @@ def test_engines_are_started_though_the_record_went_away_meanwhile(
     async def read_or_fail(operation: Any, *args: Any, **kwargs: Any) -> Any:
         if operation is policies.rollback_target:
             asked.append(operation.__name__)
-            if len(asked) == 1:
+            if len(asked) <= 3:
+                quiet.gateway.pool.stale.set()
                 raise RecordUnavailable("the database is not there")
         return await read(operation, *args, **kwargs)
 
@@ -49,4 +50,5 @@ def test_engines_are_started_though_the_record_went_away_meanwhile(
     while any(slot.wanted != 0 for slot in quiet.gateway.pool.slots):
         assert time.monotonic() < deadline, "nobody starts the engines"
         time.sleep(0.05)
-    assert len(asked) == 2
+    assert len(asked) == 4
+    assert sum("does not answer" in said for said in caplog.messages) == 1
