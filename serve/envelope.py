@@ -17,7 +17,7 @@ from feedback.errors import TandemError
 from feedback.ids import new_id
 from serve import rendering
 from serve.asgi import replay
-from serve.errors import BodyTooLarge, EncodingUnknown, Stopping
+from serve.errors import BodyTooLarge, EncodingUnknown, Stopping, Unexpected
 from serve.metrics import Metrics
 
 log = logging.getLogger("serve")
@@ -69,7 +69,7 @@ class Envelope:
             await exchange.answer(Stopping())
         except Exception as error:  # noqa: BLE001 - the last resort: logged with its place, answered without its message
             _log_failure(error, exchange.request_id)
-            await exchange.answer(TandemError("something broke here; the log has this request's id"))
+            await exchange.answer(Unexpected())
         finally:
             self._account(exchange)
 

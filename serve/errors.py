@@ -115,6 +115,13 @@ class PromptTooLong(EngineRefused):
         super().__init__(message, status=400, param="messages")
 
 
+class Unexpected(TandemError):
+    """Whatever nobody raised on purpose. What it was is in the log only: its words may quote what people wrote."""
+
+    def __init__(self) -> None:
+        super().__init__("something broke here; the log has this request's id")
+
+
 class Stopping(EngineUnavailable):
     """This process ends, and waits no longer for what it had begun."""
 

@@ -17,7 +17,7 @@ from serve.chat.reply import CANCELLED, COMPLETE, FAILED
 from serve.chat.retries import Attempt
 from serve.chat.stepping import Alone, Chunk, InStep
 from serve.engine.transfer import EngineLost
-from serve.errors import Stopping
+from serve.errors import Stopping, Unexpected
 from serve.gateway import Gateway
 from serve.rendering import openai_error
 
@@ -103,6 +103,12 @@ class Events:
             completion.stop()
             await completion.record(CANCELLED)
             last = error_event(openai_error(Stopping()))
+        except Exception:
+            # It is logged where all is that nobody expected (`serve.envelope`), which has no say in a stream any more.
+            completion.stop()
+            await completion.record(FAILED)
+            await self._send(self._message(error_event(openai_error(Unexpected()))))
+            raise
         await self._send(self._message(last))
         return is_whole
 

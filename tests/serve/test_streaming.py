@@ -148,6 +148,24 @@ async def test_what_could_not_be_recorded_is_no_answer_to_be_kept() -> None:
     assert b'"record_unavailable"' in client.events[-1]
 
 
+async def test_what_nobody_expected_ends_a_stream_with_a_word() -> None:
+    completion, client, asked = Completion(), Client(1000), list[str]()
+
+    async def record(status: str) -> None:
+        asked.append(status)
+        if status == "complete":
+            raise ValueError("what somebody wrote")
+
+    completion.record = record  # type: ignore[method-assign]
+    sending = asyncio.create_task(Events(completion, client.send, keep=True).send_all())  # type: ignore[arg-type]
+    await asyncio.sleep(0)
+    completion.engine.data_received(b"".join(map(word, range(len(WORDS)))) + b"0\r\n\r\n")
+    with pytest.raises(ValueError, match="what somebody wrote"):
+        await sending
+    assert client.text == "".join(WORDS) and asked == ["complete", "failed"]
+    assert b'"internal_error"' in client.events[-1] and b"what somebody" not in client.events[-1]
+
+
 async def test_who_is_cut_off_by_the_end_of_the_process_is_told() -> None:
     completion, client = Completion(), Client(1000)
     sending = asyncio.create_task(Events(completion, client.send, keep=True).send_all())  # type: ignore[arg-type]
