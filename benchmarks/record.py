@@ -109,6 +109,8 @@ def page(work: Callable[[], Any]) -> float:
 def measure(store: Store, folder: Path, size: int) -> None:
     settings = FeedbackSettings()
     wanted = OPERATOR | {"objective": "helpful", "votes_wanted": 1, "limit": 20}
+    of_a_key = wanted | {"key_id": KEY, "sees_all": False, "rater": "r1"}
+    handed, _ = store.write(comparisons.hand_out, **wanted, uniform_share=0.0)
     first, _ = store.read(comparisons.list_all, **OPERATOR, limit=20, after=None, order="desc")
     deep = f"cmp_{size // 2:08}"
     figures = {
@@ -118,11 +120,11 @@ def measure(store: Store, folder: Path, size: int) -> None:
         "list from the middle, ms": page(
             lambda: store.read(comparisons.list_all, **OPERATOR, limit=20, after=deep, order="desc")
         ),
-        "list open, ms": page(lambda: store.read(comparisons.open_for, **wanted)),
-        "list open of a key, ms": page(
-            lambda: store.read(comparisons.open_for, **(wanted | {"key_id": KEY, "sees_all": False, "rater": "r1"}))
-        ),
         "hand out, ms": page(lambda: store.write(comparisons.hand_out, **wanted, uniform_share=settings.uniform_share)),
+        "hand out to a key, ms": page(
+            lambda: store.write(comparisons.hand_out, **of_a_key, uniform_share=settings.uniform_share)
+        ),
+        "hand on, ms": page(lambda: store.write(comparisons.hand_on, **wanted, after=handed[-1].comparison.id)),
         "votes by state, ms": page(lambda: store.read(votes.count_by_state)),
         "ratings, ms": page(lambda: store.read(ratings.current)),
         "watch raters, s": cpu(lambda: rater_watch.watch(store, settings)),

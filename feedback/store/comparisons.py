@@ -52,55 +52,6 @@ def get(
     return _pairs(session, [comparison], rater_id)[0]
 
 
-def open_for(
-    session: Session,
-    *,
-    key_id: str,
-    sees_all: bool,
-    rater: str,
-    objective: str,
-    votes_wanted: int,
-    limit: int,
-    after: str | None = None,
-) -> tuple[list[Pair], bool]:
-    """The pairs that this rater (by name) may still judge under `objective`, most informative first.
-
-    Those with the fewest votes come first; among them those that the preference models disagree about most, and before
-    all of them those that no model has seen; then the newest. Returns the page and whether more follow. `after` is the
-    id of the last comparison of the page before: the page goes on where that one stood when it was handed out, whatever
-    votes it got since. Raises NotFound when there is no such comparison.
-    """
-    wanted = _Wanted(_owners(key_id, sees_all), raters.find(session, key_id, rater), objective, votes_wanted)
-    return _page(session, wanted, limit, after)
-
-
-def _page(session: Session, wanted: "_Wanted", limit: int, after: str | None) -> tuple[list[Pair], bool]:
-    plan_anew(session)
-    last = None if after is None else _place_of(session, after, wanted.rater_id)
-    rows = _most_informative(session, wanted, limit + 1, last)
-    return _pairs(session, rows[:limit], wanted.rater_id), len(rows) > limit
-
-
-def hand_on(
-    session: Session,
-    *,
-    key_id: str,
-    sees_all: bool,
-    rater: str,
-    objective: str,
-    votes_wanted: int,
-    limit: int,
-    after: str,
-) -> tuple[list[Pair], bool]:
-    """A later page of `open_for`, all of it in order. Each of its pairs has the probability 1, unless it was handed out
-    with another."""
-    rater_id = raters.find_or_create(session, key_id, rater)
-    wanted = _Wanted(_owners(key_id, sees_all), rater_id, objective, votes_wanted)
-    pairs, more = _page(session, wanted, limit, after)
-    _record(session, rater_id, [pair.comparison for pair in pairs], [1.0] * len(pairs), {"created_at", *PLACE})
-    return pairs, more
-
-
 def hand_out(
     session: Session,
     *,
@@ -114,9 +65,13 @@ def hand_out(
     check_shares: Shares = NO_CHECKS,
     rng: random.Random | None = None,
 ) -> tuple[list[Pair], bool]:
-    """The first page of `open_for`, in which each place but the last is given to a pair drawn uniformly from all open
-    ones with the probability `uniform_share`, and to a check with those of `check_shares` (the last one too, when it is
-    the only one).
+    """Pairs that this rater (by name) may still judge under `objective`, most informative first. Returns the first page
+    and whether more follow.
+
+    Those with the fewest votes come first; among them those that the preference models disagree about most, and before
+    all of them those that no model has seen; then the newest. Each place but the last is given to a pair drawn
+    uniformly from all open ones with the probability `uniform_share` instead, and to a check with those of
+    `check_shares` (the last one too, when it is the only one).
 
     Records for each pair, unless it is a check, with which probability it was chosen for its place, given those before
     it; a vote on it will carry that. The number of open pairs is exact up to two hundred, and estimated within some
@@ -159,6 +114,29 @@ def hand_out(
     for check in found:
         chosen.insert(rng.randrange(max(1, len(chosen))), check)
     return _pairs(session, chosen, rater_id), more
+
+
+def hand_on(
+    session: Session,
+    *,
+    key_id: str,
+    sees_all: bool,
+    rater: str,
+    objective: str,
+    votes_wanted: int,
+    limit: int,
+    after: str,
+) -> tuple[list[Pair], bool]:
+    """A later page of `hand_out`, all of it in order: it goes on where the pair `after`, the last of the page before,
+    stood when it was handed out, whatever votes it got since. Each of its pairs has the probability 1, unless it was
+    handed out with another. Raises NotFound when there is no such comparison.
+    """
+    plan_anew(session)
+    rater_id = raters.find_or_create(session, key_id, rater)
+    wanted = _Wanted(_owners(key_id, sees_all), rater_id, objective, votes_wanted)
+    rows = _most_informative(session, wanted, limit + 1, _place_of(session, after, rater_id))
+    _record(session, rater_id, rows[:limit], [1.0] * len(rows[:limit]), {"created_at", *PLACE})
+    return _pairs(session, rows[:limit], rater_id), len(rows) > limit
 
 
 def count_wanted(session: Session, *, votes_wanted: int) -> int:
@@ -314,12 +292,12 @@ class _Place(NamedTuple):
     id: str
 
 
-def _place_of(session: Session, comparison_id: str, rater_id: str | None) -> _Place:
+def _place_of(session: Session, comparison_id: str, rater_id: str) -> _Place:
     """Where a pair stood when this rater was handed it last, or stands. Raises NotFound."""
     comparison = session.get(Comparison, comparison_id)
     if comparison is None:
         raise Unknown("comparison", comparison_id, "GET /v1/comparisons")
-    handed = None if rater_id is None else session.get(Handout, (comparison_id, rater_id))
+    handed = session.get(Handout, (comparison_id, rater_id))
     if handed is None or handed.votes_counted is None or handed.disagreement is None:
         return _Place(comparison.votes_counted, comparison.disagreement, comparison_id)
     return _Place(handed.votes_counted, handed.disagreement, comparison_id)

@@ -1,8 +1,11 @@
 """Rows for the tests of the record."""
 
+from typing import Any
+
 from feedback.ids import new_id
 from feedback.schema import Comparison, Sample
-from feedback.store import Store, samples
+from feedback.store import Store, comparisons, samples
+from feedback.store.comparisons import Pair
 from feedback.store.votes import Judgement
 
 MESSAGES = [{"role": "user", "content": "What is 2 plus 3?"}]
@@ -29,3 +32,10 @@ def add_comparison(store: Store, left: Sample | None = None, right: Sample | Non
 
 def judgement(preferred: str = "0", strength: int = 2, objective: str = "helpful", **more: object) -> Judgement:
     return Judgement(objective, preferred, strength, **more)
+
+
+def handed_in_order(store: Store, *, after: str | None = None, **wanted: Any) -> tuple[list[Pair], bool]:
+    """A page of the pairs that want votes, none of them drawn, and whether more follow."""
+    if after is None:
+        return store.write(comparisons.hand_out, **wanted, uniform_share=0.0)
+    return store.write(comparisons.hand_on, **wanted, after=after)

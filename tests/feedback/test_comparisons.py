@@ -7,9 +7,9 @@ from sqlalchemy import event, text
 
 from feedback.errors import NotFound
 from feedback.store import Store, checks, comparisons, raters, samples, votes
-from feedback.store.comparisons import hand_out, open_for
+from feedback.store.comparisons import hand_out
 from feedback.worker import count_all
-from tests.feedback.record import MESSAGES, add_comparison, judgement, sample
+from tests.feedback.record import MESSAGES, add_comparison, handed_in_order, judgement, sample
 
 ANN = {"key_id": "key_a", "sees_all": False, "rater": "ann"}
 QUERY = ANN | {"objective": "helpful", "votes_wanted": 2}
@@ -24,11 +24,11 @@ def test_what_the_models_disagree_about_comes_first_and_unseen_pairs_before(stor
     store.write(comparisons.set_disagreement, {low: 0.1, high: 0.6, voted: 0.9, "cmp_none": 0.5})
     store.write(votes.put, voted, judgement(), key_id="key_a", sees_all=False, rater="bob")
     count_all(store)
-    pairs, more = store.read(open_for, **QUERY, limit=10)
+    pairs, more = handed_in_order(store, **QUERY, limit=10)
     assert (ids(pairs), more) == ([unseen, high, low, voted], False)
     walked, after = [], None
     while True:
-        page, more = store.read(open_for, **QUERY, limit=1, after=after)
+        page, more = handed_in_order(store, **QUERY, limit=1, after=after)
         walked += ids(page)
         if not more:
             break
@@ -39,7 +39,7 @@ def test_what_the_models_disagree_about_comes_first_and_unseen_pairs_before(stor
 def test_pages_hold_own_and_imported_pairs_in_one_order(store: Store) -> None:
     made = [add_comparison(store, key_id=key) for key in ("key_a", "import", "key_b", "key_a", "import")]
     visible = [id_ for id_ in reversed(made) if id_ != made[2]]
-    assert ids(store.read(open_for, **QUERY, limit=10)[0]) == visible
+    assert ids(handed_in_order(store, **QUERY, limit=10)[0]) == visible
     listed, more = store.read(comparisons.list_all, **ANN, limit=3, after=None, order="desc")
     assert (ids(listed), more) == (visible[:3], True)
     rest, more = store.read(comparisons.list_all, **ANN, limit=3, after=visible[2], order="desc")
@@ -56,7 +56,7 @@ def test_twice_the_same_reply_asks_nobody_for_a_vote_and_takes_one(store: Store)
     same = add_comparison(store, sample("5"), sample("5", version=1))
     call = {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "add", "arguments": "{}"}}]}
     other = add_comparison(store, sample("", message=call), sample("", message=call | {"tool_calls": []}))
-    assert ids(store.read(open_for, **QUERY, limit=10)[0]) == [other]
+    assert ids(handed_in_order(store, **QUERY, limit=10)[0]) == [other]
     store.write(votes.put, same, judgement("tie"), **ANN)
     assert count_all(store) == 1
 
@@ -74,9 +74,9 @@ def test_what_others_said_of_a_pair_neither_closes_nor_reveals_it(store: Store) 
 
     assert (seen_by("ann").votes, seen_by("ann").revealed) == ((), False)
     assert (len(seen_by("bob").votes), seen_by("bob").revealed) == (1, True)
-    assert pair in ids(store.read(open_for, **QUERY, limit=10)[0])
-    assert pair not in ids(store.read(open_for, **(QUERY | {"rater": "bob"}), limit=10)[0])
-    assert pair in ids(store.read(open_for, **(QUERY | {"rater": "bob", "objective": "harmless"}), limit=10)[0])
+    assert pair in ids(handed_in_order(store, **QUERY, limit=10)[0])
+    assert pair not in ids(handed_in_order(store, **(QUERY | {"rater": "bob"}), limit=10)[0])
+    assert pair in ids(handed_in_order(store, **(QUERY | {"rater": "bob", "objective": "harmless"}), limit=10)[0])
     store.write(votes.retract, pair, None, **bob)
     assert not seen_by("bob").revealed
 
@@ -256,7 +256,7 @@ def test_open_pairs_are_counted_as_they_are_handed_out(store: Store, sees_all: b
         rater_id = store.read(raters.find, "key_a", rater)
         found = store.read(comparisons.count_open, **who, rater_id=rater_id)
         for objective, count in found.items():
-            listed, _ = store.read(comparisons.open_for, **who, rater=rater, objective=objective, limit=9)
+            listed, _ = handed_in_order(store, **who, rater=rater, objective=objective, limit=9)
             assert count == len(listed)
     assert store.read(comparisons.count_wanted, votes_wanted=2) == 3
     assert store.read(comparisons.count_wanted, votes_wanted=3) == 4

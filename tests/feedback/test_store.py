@@ -8,9 +8,8 @@ from feedback.ids import new_id
 from feedback.migrations import downgrade, upgrade
 from feedback.schema import Base, Comparison, Rater
 from feedback.store import Store, page, votes
-from feedback.store.comparisons import open_for
 from feedback.worker import count_all
-from tests.feedback.record import add_comparison, judgement
+from tests.feedback.record import add_comparison, handed_in_order, judgement
 
 
 def test_migrations_make_the_schema_and_take_it_down(store: Store) -> None:
@@ -62,17 +61,17 @@ def test_open_pairs_come_with_fewest_votes_first_and_not_twice_to_one_rater(stor
     count_all(store)
     query = {"key_id": "key_a", "sees_all": False, "rater": "ann", "objective": "helpful", "votes_wanted": 2}
 
-    first, more = store.read(open_for, **query, limit=2)
+    first, more = handed_in_order(store, **query, limit=2)
     assert [pair.comparison.id for pair in first] == [ids[2], ids[1]]
     assert more
-    rest, more = store.read(open_for, **query, limit=2, after=ids[1])
+    rest, more = handed_in_order(store, **query, limit=2, after=ids[1])
     assert [pair.comparison.id for pair in rest] == [ids[3]]
     assert not more
-    harmless, _ = store.read(open_for, **(query | {"objective": "harmless"}), limit=10)
+    harmless, _ = handed_in_order(store, **(query | {"objective": "harmless"}), limit=10)
     assert {pair.comparison.id for pair in harmless} == set(ids)
-    everything, _ = store.read(open_for, **(query | {"sees_all": True}), limit=10)
+    everything, _ = handed_in_order(store, **(query | {"sees_all": True}), limit=10)
     assert foreign in {pair.comparison.id for pair in everything}
-    enough, _ = store.read(open_for, **(query | {"votes_wanted": 1}), limit=10)
+    enough, _ = handed_in_order(store, **(query | {"votes_wanted": 1}), limit=10)
     assert {pair.comparison.id for pair in enough} == {ids[1], ids[2]}
 
 

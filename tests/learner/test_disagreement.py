@@ -13,7 +13,7 @@ from learner.disagreement import disagreements, note_disagreement, spread
 from learner.policy import Policy
 from learner.preference_model import PreferenceShape, new_preference_model
 from learner.sequences import Episodes
-from tests.feedback.record import add_comparison, sample
+from tests.feedback.record import add_comparison, handed_in_order, sample
 from tests.records import empty_record
 
 SETTINGS = PreferenceSettings(max_prompt_tokens=32, max_reply_tokens=16, matmul_precision="full")
@@ -69,7 +69,7 @@ def test_the_record_hands_out_what_the_model_is_least_sure_of(
     assert len(set(expected.values())) > 10
     assert said == {"pairs": 20, "measure": measure, "mean": pytest.approx(statistics.fmean(expected.values()))}
     query = {"key_id": "key_a", "sees_all": False, "rater": "", "objective": "helpful", "votes_wanted": 1}
-    handed, _ = store.read(comparisons.open_for, **query, limit=30)
+    handed, _ = handed_in_order(store, **query, limit=30)
     order = [pair.comparison.id for pair in handed]
     assert set(order[-2:]) == {empty, same}, "from no text, and from twice the same, there is nothing to learn"
     values = [pair.comparison.disagreement for pair in handed]
