@@ -208,7 +208,17 @@ def engines_write_nothing(tandem: Tandem) -> None:
 
 
 def leave_in_the_middle(tandem: Tandem, request: dict[str, Any]) -> list[Sample]:
-    """Ask for something whole and go away when the engines have written some of it; what is recorded of it."""
+    """Ask for something whole and go away when the engines have written some of it; what is recorded of it. Where this
+    process stood still until all was written, it is asked again."""
+    rows = leave(tandem, request)
+    for _ in range(9):
+        if not all(row.status == "complete" for row in rows):
+            break
+        rows = leave(tandem, request)
+    return rows
+
+
+def leave(tandem: Tandem, request: dict[str, Any]) -> list[Sample]:
     request_id, body = new_id("req"), json.dumps(request).encode()
     head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: tandem\r\nx-request-id: {request_id}\r\n"
     head += f"authorization: Bearer {tandem.secrets['vote']}\r\ncontent-length: {len(body)}\r\n\r\n"
