@@ -146,8 +146,7 @@ def test_two_streams_go_in_step(tandem: Tandem) -> None:
 
 
 def test_the_openai_sdk_understands_all_of_it(tandem: Tandem) -> None:
-    sdk = openai.OpenAI(base_url=f"{tandem.url}/v1", api_key=tandem.secrets["chat"], max_retries=0)
-    with sdk:
+    with openai.OpenAI(base_url=f"{tandem.url}/v1", api_key=tandem.secrets["chat"], max_retries=0) as sdk:
         assert "tandem" in {model.id for model in sdk.models.list().data}
         whole = sdk.chat.completions.create(model="tandem", messages=MESSAGES, max_completion_tokens=8, logprobs=True)
         assert whole.choices[0].logprobs and whole.usage
@@ -162,7 +161,7 @@ def test_the_openai_sdk_understands_all_of_it(tandem: Tandem) -> None:
             sdk.chat.completions.create(model="tandem@v77", messages=MESSAGES)
         assert missing.value.code == "model_not_found"
         with pytest.raises(openai.AuthenticationError) as unknown:
-            openai.OpenAI(base_url=f"{tandem.url}/v1", api_key="nope", max_retries=0).models.list()
+            sdk.with_options(api_key="nope").models.list()
         assert unknown.value.code == "invalid_api_key"
         for error in (missing.value, unknown.value):
             assert error.type == "invalid_request_error"
