@@ -112,12 +112,19 @@ def conversation(number: int, turns: int = 1, system: str | None = None) -> list
 
 
 def test_the_split_follows_the_shares_and_how_the_conversation_began() -> None:
-    splits = [examples.split_of(conversation(number), SETTINGS) for number in range(4000)]
+    shared = SETTINGS.model_copy(update={"heldout_share": 0.1, "watch_share": 0.3})
+    splits = [examples.split_of(conversation(number), shared) for number in range(4000)]
     for again in ({}, {"turns": 3}, {"turns": 2, "system": "It is Monday."}, {"system": "It is Tuesday."}):
-        found = [examples.split_of(conversation(number, **again), SETTINGS) for number in range(4000)]  # type: ignore[arg-type]
+        found = [examples.split_of(conversation(number, **again), shared) for number in range(4000)]  # type: ignore[arg-type]
         assert found == splits
     shares = {split: splits.count(split) / 4000 for split in datasets.SPLITS}
-    assert shares == pytest.approx({"heldout": 0.25, "watch": 0.25, "train": 0.5}, abs=0.03)
+    assert shares == pytest.approx({"heldout": 0.1, "watch": 0.3, "train": 0.6}, abs=0.03)
+
+
+@pytest.mark.parametrize(("reliability", "label"), [(0.3, 0.5), (0.5, 0.5), (0.625, 0.7), (0.75, 0.9), (0.99, 0.9)])
+def test_whoever_is_more_often_right_than_the_ordinary_rater_is_no_surer(reliability: float, label: float) -> None:
+    assert examples.less_sure(0.9, reliability, SETTINGS) == pytest.approx(label)
+    assert examples.less_sure(0.1, reliability, SETTINGS) == pytest.approx(1 - label)
 
 
 def test_a_prompt_of_one_message_is_where_it_always_was() -> None:

@@ -56,6 +56,25 @@ def test_the_gate_finds_its_figures():
     assert "evaluation.diversity.entropy_nats" in reference
     of_both = evidence["evaluation"]["length_tokens"], evidence["evaluation"]["reference_length_tokens"]
     assert own["length_ratio"].value == pytest.approx(of_both[0] / of_both[1])
+    kl = own["kl_nats"]
+    assert kl.interval is not None and kl.value == pytest.approx(sum(kl.interval) / 2, rel=1e-5)
+    assert 0 < own["finished_share"].value <= 1
+
+
+def test_scores_are_in_their_own_deviations_and_anchored_ones_in_the_anchors():
+    model = new_preference_model(policy(2).model, PreferenceShape(("helpful", "harmless"), 1, 8, False), seed=1)
+    anchor = {name: {"mean": 1.0, "deviation": 4.0} for name in model.shape.columns}
+    scores = []
+    for scale in (1.0, 2.0):
+        model.scale_O.fill_(scale)
+        found = evaluate(
+            policy(1), policy(2), model, PROMPTS, SETTINGS, reward_weights={"overall": 1.0}, max_prompt_tokens=64,
+            seed=3, anchored_to=anchor,
+        )  # fmt: skip
+        scores.append(found["objectives"]["harmless"]["score"]["value"])
+        said = found["anchored"]["harmless"]["score"]["value"]
+        assert said == pytest.approx((scale * scores[-1] - 1.0) / 4.0, rel=1e-4)
+    assert scores[0] == pytest.approx(2 * scores[1], rel=1e-4)
 
 
 def test_refusals_are_counted_by_what_was_asked():
