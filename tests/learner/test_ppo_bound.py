@@ -123,6 +123,12 @@ def test_costs_and_reward_by_hand():
     assert harm.after(-9.0).multiplier == 0.0
 
 
+def test_harm_is_the_share_of_bound_replies_that_cost_something():
+    ceiling = bound(harm_ceiling=0.1)
+    costs = ceiling.costs(torch.tensor([-2.0, 1.0, 0.0, 3.0, -9.0]))
+    assert ceiling.measured(costs, torch.tensor([True, True, True, True, False])) == 0.25
+
+
 def test_a_bound_without_votes_under_harmless_is_refused():
     start = random_llama()
     policy = Policy(copy.deepcopy(start), word_tokenizer(), (END,))
