@@ -44,7 +44,7 @@ class Scheduler:
         self._watched_at = 0
         self._expire_at = 0.0
         self._handed_on: tuple[str, int | None] | None = None
-        self._hints = 0
+        self._hand_on_after_s = 0.0
 
     def look(self) -> None:
         """Erase here what was erased elsewhere; count what was left, start an iteration if one is due, hand on one that
@@ -115,12 +115,12 @@ class Scheduler:
         active = self.store.read(iterations.active)
         if active is None or self.store.read(leases.held, leases.LEARNER):
             return
+        ttl_s = self.settings.loop.lease_ttl_s
         # Each claim has an epoch of its own.
         if self._handed_on != (active.id, active.epoch):
-            self._handed_on, self._hints = (active.id, active.epoch), 0
-        ttl_s = self.settings.loop.lease_ttl_s
-        every_s = min(ttl_s * 2 ** max(0, self._hints - 1), max(ttl_s, LONGEST_HAND_ON_S))
-        self._hints += self._send_unless_just_sent(RUN_ITERATION, active.id, every_s=every_s)
+            self._handed_on, self._hand_on_after_s = (active.id, active.epoch), ttl_s / 2
+        if self._send_unless_just_sent(RUN_ITERATION, active.id, every_s=max(ttl_s, self._hand_on_after_s)):
+            self._hand_on_after_s = min(2 * self._hand_on_after_s, LONGEST_HAND_ON_S)
 
     def _send_unless_just_sent(self, task: str, *args: str, every_s: float) -> bool:
         what = " ".join((task, *args))

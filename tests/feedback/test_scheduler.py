@@ -156,6 +156,10 @@ def test_an_iteration_that_nobody_claims_is_handed_on_less_and_less_often(
 
     ttl = int(settings.loop.lease_ttl_s)
     assert waits() == [ttl, 2 * ttl, 4 * ttl, 8 * ttl, 16 * ttl, 32 * ttl, 600, 600, 600, 600]
+    for _ in range(1100):
+        clock[0] += 600
+        scheduler.hand_on_iteration()
+    assert set(waits()) == {600}, "as often after a week"
     # One that was claimed, and whose learner died, is handed on at once again.
     claimed = store.write(iterations.claim, iteration.id, "test", 60.0, 5)
     assert claimed is not None
