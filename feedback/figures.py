@@ -133,8 +133,9 @@ def _walk(part: Mapping[str, Any], path: str) -> Iterator[tuple[str, Figure]]:
         here = f"{path}.{name}" if path else name
         if isinstance(value, Mapping):
             if "value" in value:
-                note = BY_A_MODEL if name.startswith(WIN_RATE) else None
-                yield here, Figure(_number(value["value"]), _interval(value.get("interval")), note)
+                interval = _interval(value.get("interval"))
+                note = BY_A_MODEL if interval and name.startswith(WIN_RATE) else None
+                yield here, Figure(_number(value["value"]), interval, note)
             yield from _walk({key: below for key, below in value.items() if key not in ("value", "interval")}, here)
         elif (number := _number(value)) is not None:
             yield here, Figure(number, _interval(part.get(f"{name}_interval")))

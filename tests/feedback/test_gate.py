@@ -109,6 +109,13 @@ def test_a_win_rate_by_a_model_says_that_its_interval_is_not_of_the_models_own_e
     assert [verdict.note for verdict in rates] == [BY_A_MODEL, BY_A_MODEL, BY_A_MODEL, None, None]
 
 
+def test_a_win_rate_that_is_not_there_says_nothing_of_its_interval() -> None:
+    nothing = {"value": None, "interval": None, "count": 0}
+    figures = figures_of({"evaluation": {"win_rate_shorter": nothing, "win_rate": {"value": 0.6, "interval": None}}})
+    verdicts = gate.judge(["win_rate_shorter >= 0.5", "win_rate_lower >= 0.5"], figures, {}).verdicts
+    assert [(verdict.outcome, verdict.note) for verdict in verdicts] == [("not_measured", "no figure yet")] * 2
+
+
 def test_what_is_no_number_is_not_measured() -> None:
     drops = {"whole": math.nan, "said": True, "half": {"value": 0.1, "interval": [0.0, None]}, "no": {"value": None}}
     figures = figures_of({"tax": drops | {"many": {"value": 0.1, "interval": [0.0, 0.1, 0.2]}}})
