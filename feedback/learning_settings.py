@@ -9,7 +9,8 @@ from pydantic_core import PydanticCustomError
 from feedback.objectives import OBJECTIVES, OVERALL
 from feedback.section import Section
 
-UNKNOWN_WEIGHTS = "unknown_weights"
+OF_NO_EFFECT = "of_no_effect"
+"""The type of the error about settings, named in its `names`, that did nothing in releases which took them."""
 
 
 def _weighs(*names: str) -> AfterValidator:
@@ -19,8 +20,8 @@ def _weighs(*names: str) -> AfterValidator:
         unknown = sorted(weights.keys() - set(names))
         if unknown:
             raise PydanticCustomError(
-                UNKNOWN_WEIGHTS, "there is no {there} to weigh: know {known}",
-                {"there": ", ".join(unknown), "known": ", ".join(names), "unknown": unknown},
+                OF_NO_EFFECT, "there is no {there} to weigh: know {known}",
+                {"there": ", ".join(unknown), "known": ", ".join(names), "names": unknown},
             )  # fmt: skip
         if not any(weights.values()):
             raise ValueError(f"weighs nothing: know {', '.join(names)}")
@@ -327,7 +328,10 @@ class PPOSettings(RehearsalSettings):
         if self.advantage != "gae" and self.replies_per_prompt < 2:
             raise ValueError(f"{self.advantage} compares replies: replies_per_prompt must be 2 or more")
         if self.kl_controller == "adaptive" and not self.kl_coefficient:
-            raise ValueError("an adaptive kl_controller moves kl_coefficient by a share of it: it must be above 0")
+            raise PydanticCustomError(
+                OF_NO_EFFECT, "an adaptive kl_controller moves kl_coefficient by a share of it: it must be above 0",
+                {"names": ["kl_controller"]},
+            )  # fmt: skip
         return self
 
 

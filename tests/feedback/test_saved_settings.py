@@ -44,6 +44,16 @@ def test_weights_of_what_was_never_scored_are_passed_over(caplog: pytest.LogCapt
         read_saved({"ppo": {"reward_weights": {"honest": 1.0}}})
 
 
+def test_a_controller_that_had_nothing_to_move_is_passed_over(caplog: pytest.LogCaptureFixture) -> None:
+    """It left the coefficient at 0, as a fixed one does: what was trained with it is still judged and served."""
+    saved = LearnerSettings().model_dump(mode="json")
+    saved["ppo"] |= {"kl_controller": "adaptive", "kl_coefficient": 0.0, "momentum": 0.5}
+    with caplog.at_level(logging.WARNING):
+        ppo = read_saved(saved).ppo
+    assert (ppo.kl_controller, ppo.kl_coefficient) == ("fixed", 0.0)
+    assert "learner.ppo.kl_controller" in caplog.text
+
+
 def test_a_value_that_can_no_longer_be_had_is_refused_by_name() -> None:
     with pytest.raises(SettingsInvalid, match=r"learner\.trainer"):
         read_saved({"trainer": "reinforce", "momentum": 0.5})
