@@ -37,6 +37,8 @@ def export_votes(
                 left_out[f"preferred is {judged.vote.preferred}"] += 1
             for preference in pairs:
                 try:
+                    if not preference.messages:
+                        raise SetAside("nothing but system messages came before the replies")
                     out.write(file_format.render(preference) + b"\n")
                     written += 1
                 except SetAside as error:

@@ -138,6 +138,15 @@ def test_system_messages_are_left_out_where_that_is_asked_for(store: Store) -> N
         assert b"Human: 2 plus 3?" in out.getvalue() and b"brief" not in out.getvalue()
 
 
+def test_what_nobody_asked_is_not_written_where_no_import_would_take_it(store: Store) -> None:
+    instructed = [{"role": "system", "content": "Tell a joke."}]
+    pair = add_comparison(store, sample("No.", messages=instructed), sample("Ha.", messages=instructed))
+    store.write(votes.put, pair, judgement(), key_id="key_a", sees_all=False, rater="ann")
+    for name in ("hh", "trl", "openai"):
+        report = export_votes(store, io.BytesIO(), name, system_messages=False)
+        assert report.left_out == {"nothing but system messages came before the replies": 1}
+
+
 def test_votes_that_are_no_preference_are_left_out_and_said(store: Store) -> None:
     for rater, said in {"a": "tie", "b": "both_bad", "c": "1"}.items():
         vote = judgement(said, ideal="Best." if said == "1" else None)
