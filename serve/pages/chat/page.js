@@ -264,7 +264,7 @@ class Chat {
         stopped: end === null,
         cut: end?.finished[0] === "length",
       });
-    } else this.finish(conversation);
+    } else this.finish();
   }
 
   async replyTwice(signal) {
@@ -280,7 +280,7 @@ class Chat {
     if (conversation !== this.conversation) return;
     if (end === null) {
       if (pair.texts[0]) this.keep(conversation, { role: "assistant", content: pair.texts[0], stopped: true });
-      else this.finish(conversation);
+      else this.finish();
       return;
     }
     // A strange prompt is refused by the server itself: there is nothing to compare then.
@@ -358,17 +358,18 @@ class Chat {
   keep(conversation, turn) {
     conversation.turns.push(turn);
     this.save(conversation);
-    this.finish(conversation);
-    announce(turn.content);
+    // Else another one is there, which may be waiting for a reply of its own.
+    if (conversation === this.conversation) this.finish(turn.content);
   }
 
-  finish(conversation) {
+  finish(said) {
     this.running = null;
+    if (this.left) return;
     this.composer.setBusy(false);
-    if (conversation !== this.conversation) return;
     this.draw();
     this.scroll(true);
     this.composer.text.focus({ preventScroll: true });
+    if (said) announce(said);
   }
 
   fail(error) {

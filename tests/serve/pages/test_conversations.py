@@ -283,6 +283,41 @@ def chats(page: Page) -> list[Any]:
     return found
 
 
+def test_a_reply_that_ends_elsewhere_is_kept_and_ends_nothing_else(quiet: Tandem, visitors: Visitors) -> None:
+    """Its end may be there already when another chat is opened, and is taken after that."""
+    page = chatting(quiet, visitors)
+    page.evaluate(
+        """() => { const real = fetch; window.bodies = [];
+        const held = () => new Response(new ReadableStream({ start: (body) => { bodies.push(body) } }));
+        window.fetch = async (path, ...rest) => path === "/v1/chat/completions" ? held() : real(path, ...rest);
+        window.end = (at, said) => {
+          const chunk = { choices: [{ index: 0, delta: { content: said }, finish_reason: "stop" }] };
+          bodies[at].enqueue(new TextEncoder().encode(`data: ${JSON.stringify(chunk)}\n\ndata: [DONE]\n\n`)) } }"""
+    )
+    is_kept = "said => Object.values(localStorage).some((value) => value.includes(said))"
+
+    def end(at: int, said: str) -> None:
+        page.wait_for_function("at => bodies.length > at", arg=at)
+        page.evaluate("([at, said]) => end(at, said)", [at, said])
+        page.wait_for_function(is_kept, arg=said)
+
+    say(page, "The first")
+    page.get_by_role("button", name="New chat").click()
+    say(page, "The second")
+    end(0, "Of the first.")
+    expect(page.get_by_role("button", name="Stop")).to_be_visible()
+    end(1, "Of the second.")
+    replies(page, 1)
+    expect(page.locator("[aria-live]").filter(has_text="Of the second.")).to_have_count(1)
+    say(page, "The third")
+    page.wait_for_function("bodies.length > 2")
+    page.evaluate("history.pushState(null, '', '/nowhere'); dispatchEvent(new PopStateEvent('popstate'))")
+    expect(page.get_by_role("heading", name="Nothing here")).to_be_visible()
+    end(2, "Of the third.")
+    expect(page.get_by_text("Of the third.")).to_have_count(0)
+    assert sorted(len(chat["turns"]) for chat in chats(page)) == [2, 4]
+
+
 def test_a_full_storage_is_said_and_the_chat_goes_on(quiet: Tandem, visitors: Visitors) -> None:
     page = chatting(quiet, visitors)
     page.evaluate(
