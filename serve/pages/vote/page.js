@@ -102,12 +102,14 @@ class Voting {
       found = await queue.next();
     } catch (error) {
       if (!(error instanceof Refused)) throw error;
-      if (queue === this.queue)
+      if (queue === this.queue && !this.ballot)
         this.place.replaceChildren(problem(`No pair: ${error.message}.`, () => this.next()));
       return;
     }
     if (queue !== this.queue || this.left) return;
-    if (found) this.draw(found);
+    // A vote that was taken back meanwhile is being judged again.
+    if (this.ballot) found && queue.putBack(found);
+    else if (found) this.draw(found);
     else this.drawNone();
   }
 
@@ -164,17 +166,25 @@ class Voting {
   async cast(found, judgement) {
     const { objective } = this;
     this.next();
+    // Sent again later, what was said of the pair before would take the place of this.
+    const others = this.unstored.filter((vote) => vote[0].id !== found.id || vote[1] !== objective);
+    if (others.length < this.unstored.length) {
+      this.unstored = others;
+      this.drawUnstored();
+    }
     await this.store(found, objective, judgement);
   }
 
   async store(found, objective, judgement) {
     this.tell(`${verdict(judgement)}.`, " Storing…");
+    this.undo = null;
     try {
       await call("PUT", `/v1/comparisons/${found.id}/vote`, { objective, ...judgement });
     } catch (error) {
       if (!(error instanceof Refused)) throw error;
       this.unstored.push([found, objective, judgement]);
-      this.drawUnstored(error.message);
+      this.why = error.message;
+      this.drawUnstored();
       this.tell(`${verdict(judgement)}.`, " Not stored.");
       return;
     }
@@ -190,10 +200,11 @@ class Voting {
   }
 
   /** They are said until they are stored, however many others are cast meanwhile. */
-  drawUnstored(why) {
+  drawUnstored() {
     const { length } = this.unstored;
     const which = length === 1 ? "One vote was" : `${length} votes were`;
-    this.notStored.replaceChildren(problem(`${which} not stored: ${why}.`, () => this.storeAgain()));
+    const said = length && problem(`${which} not stored: ${this.why}.`, () => this.storeAgain());
+    this.notStored.replaceChildren(said || "");
   }
 
   async storeAgain() {

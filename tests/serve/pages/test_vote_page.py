@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 from sqlalchemy import select
 
 from feedback.schema import Vote
@@ -279,6 +279,69 @@ def test_votes_that_the_server_did_not_take_are_said_and_tried_again(
     expect(page.get_by_role("alert")).to_have_count(0)
     said = {vote.comparison_id: vote.preferred for vote in votes(quiet)}
     assert said == {pairs[first]: "tie", pairs[second]: "both_bad", pairs[third]: "0"}
+
+
+def test_the_newest_word_on_a_pair_is_the_one_that_stays(
+    quiet: Tandem, pairs: dict[str, str], visitors: Visitors
+) -> None:
+    page = visitors.visit(quiet, "/vote")
+    stored = shown(page)
+    press(page, "t")
+    last_vote(page, "A was v4")
+    first = moved_on(page, stored)
+    page.route("**/vote", lambda route: route.abort())
+    press(page, "t")
+    second = moved_on(page, first)
+    expect(page.get_by_role("alert")).to_contain_text("One vote was not stored")
+    press(page, "t")
+    moved_on(page, second)
+    expect(page.get_by_role("alert")).to_contain_text("2 votes were not stored")
+    visitors.forgive("ERR_FAILED")
+    # There is nothing to take back: what was stored before these is not meant.
+    press(page, "u")
+    page.unroute("**/vote")
+    # They are open, and come again.
+    for objective in ("harmless", "helpful"):
+        page.get_by_text(objective, exact=True).click()
+        expect(page.get_by_role("radio", name=objective)).to_be_checked()
+    for _ in range(2):
+        again = shown(page)
+        press(page, "b")
+        moved_on(page, again)
+    press(page, "b")
+    expect(page.locator(".today")).to_have_text("4 votes today")
+    expect(page.get_by_role("alert")).to_have_count(0)
+    said = {vote.comparison_id: (vote.preferred, vote.state) for vote in votes(quiet)}
+    assert said.pop(pairs[stored])[0] == "tie"
+    assert {preferred for preferred, _ in said.values()} == {"both_bad"}
+
+
+def test_a_vote_that_is_taken_back_while_no_other_pair_has_come_stays_to_be_judged(
+    quiet: Tandem, visitors: Visitors
+) -> None:
+    messages = [{"role": "user", "content": "the only question"}]
+    add_comparison(quiet.store, sample("left", 4, messages=messages), sample("right", 5, messages=messages))
+    page = visitors.visit(quiet, "/vote")
+    shown(page)
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    page.route("**/v1/comparisons?*", hold)
+    press(page, "t")
+    last_vote(page, "A was v4")
+    press(page, "u")
+    last_vote(page, "taken back")
+    with page.expect_response("**/v1/comparisons?*"):
+        held[0].continue_()
+    # Whatever the page does with it is done when it has had another answer.
+    page.evaluate("fetch('/healthz').then((answer) => answer.text())")
+    expect(page.locator(".ballot")).to_be_visible()
+    press(page, "b")
+    expect(page.locator(".today")).to_have_text("1 vote today")
+    last_vote(page, "A was v4")
+    assert [vote.preferred for vote in votes(quiet)] == ["both_bad"]
 
 
 def test_a_vote_whose_versions_cannot_be_had_is_stored_all_the_same(
