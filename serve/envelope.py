@@ -37,6 +37,9 @@ PAGES_POLICY = (
     b"require-trusted-types-for 'script'; trusted-types dompurify",
 )
 
+# Not all else: there are clients that name the text's own encoding there.
+COMPRESSED = frozenset({b"gzip", b"x-gzip", b"deflate", b"br", b"zstd", b"compress"})
+
 
 class Envelope:
     """Wraps the application; `max_body_bytes` bounds what a request may send."""
@@ -78,9 +81,8 @@ class Envelope:
         parts: list[bytes] = []
         size = 0
         headers = dict(scope["headers"])
-        encoding = headers.get(b"content-encoding", b"identity").lower()
-        if encoding != b"identity":
-            raise EncodingUnknown("a body is read as it is: send it without 'content-encoding'")
+        if headers.get(b"content-encoding", b"").lower() in COMPRESSED:
+            raise EncodingUnknown("a compressed body is not read: send it as it is, without 'content-encoding'")
         declared = headers.get(b"content-length", b"0")
         if declared.isdigit() and int(declared) > self.max_body_bytes:
             raise BodyTooLarge(f"the body is larger than {self.max_body_bytes} bytes")

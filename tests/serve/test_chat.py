@@ -382,6 +382,8 @@ def test_malformed_json_is_refused_in_openais_form(tandem: Tandem) -> None:
         assert "no low surrogate in string: line 1 column 27" in half["message"] and "tell" not in half["message"]
         compressed = client.post("/v1/chat/completions", content=b"{}", headers={"content-encoding": "gzip"})
         assert (compressed.status_code, compressed.json()["error"]["code"]) == (415, "unsupported_content_encoding")
+        named = {"content-encoding": "utf-8"}
+        assert client.post("/v1/chat/completions", json=chat(max_tokens=1), headers=named).status_code == 200
 
 
 async def test_a_request_id_used_twice_at_once_harms_nobody(tandem: Tandem) -> None:
