@@ -69,5 +69,5 @@ class PromptPool:
         for position in range(step * count, (step + 1) * count):
             turn, place = divmod(position, len(pool))
             order = random_order(len(pool), (self._seed * 2 + kind) * 1_000_003 + turn)
-            taken.append(pool[int(order[place])])
+            taken.append(pool[order[place]])
         return taken

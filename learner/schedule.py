@@ -22,11 +22,12 @@ def batch_of(step: int, examples: int, per_batch: int, seed: int) -> list[int]:
     """The examples of a step by number: every pass takes each once, in a new random order drawn from the seed."""
     epoch, batch = divmod(step, math.ceil(examples / per_batch))
     order = random_order(examples, seed * 1_000_003 + epoch)
-    return order[batch * per_batch : (batch + 1) * per_batch].tolist()
+    return order[batch * per_batch : (batch + 1) * per_batch]
 
 
 @lru_cache(maxsize=2)
-def random_order(examples: int, seed: int) -> torch.Tensor:
-    """The numbers of the examples [N] in an order drawn from the seed. Kept for all steps of a pass, each of which
-    would put all in order for the sake of a few; two, since PPO goes through two kinds of prompts side by side."""
-    return torch.randperm(examples, generator=torch.Generator().manual_seed(seed))
+def random_order(examples: int, seed: int) -> list[int]:
+    """The numbers of the examples in an order drawn from the seed. Kept for all steps of a pass, each of which would
+    put all in order for the sake of a few; two, since PPO goes through two kinds of prompts side by side."""
+    order: list[int] = torch.randperm(examples, generator=torch.Generator().manual_seed(seed)).tolist()
+    return order
