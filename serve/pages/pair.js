@@ -3,13 +3,6 @@ import { element } from "./element.js";
 import { render } from "./markdown.js";
 import { paced } from "./pacing.js";
 
-/** The text of one choice of a comparison. */
-export function textOf({ message }) {
-  return typeof message.content === "string"
-    ? message.content
-    : (message.content ?? []).map((part) => part.text ?? part.refusal ?? "").join("");
-}
-
 export class Pair {
   constructor() {
     this.texts = ["", ""];

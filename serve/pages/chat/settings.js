@@ -50,7 +50,11 @@ export function askSettings(settings, onSave) {
   const byDefault = element("input", { type: "checkbox", id: "by-default" });
   const parts = [
     field(system, "System prompt"),
-    element("p", { class: "help", id: "system-help" }, "Stands before the conversation, in place of the assistant's own. Some policies take none."),
+    element(
+      "p",
+      { class: "help", id: "system-help" },
+      "Stands before the conversation, in place of the assistant's own. Some policies take none.",
+    ),
     element(
       "div",
       { class: "fields" },

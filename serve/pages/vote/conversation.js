@@ -1,6 +1,7 @@
 // What was said before the two replies: the last message in full, what came before it folded where it is long.
 import { element } from "../element.js";
 import { asItIs, render } from "../markdown.js";
+import { textOf } from "../message.js";
 
 const NAMES = { user: "Person", assistant: "Assistant", system: "System", developer: "System", tool: "Tool" };
 // So much of what came before stands open.
@@ -36,8 +37,4 @@ function said(message) {
     element("h2", {}, NAMES[message.role] ?? message.role),
     body,
   );
-}
-
-function textOf({ content }) {
-  return typeof content === "string" ? content : (content ?? []).map((part) => part.text ?? "").join("");
 }

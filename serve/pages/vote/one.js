@@ -2,11 +2,12 @@
 import { announce } from "../announce.js";
 import { call, get, Refused } from "../api.js";
 import { element } from "../element.js";
+import { textOf } from "../message.js";
 import { OBJECTIVES, SUCCESS, verdict } from "../objectives.js";
 import { when } from "../operate/figures.js";
 import { facts, help, section, shortId } from "../operate/section.js";
 import { sortableTable } from "../operate/sortable.js";
-import { Pair, textOf } from "../pair.js";
+import { Pair } from "../pair.js";
 import { reaches } from "../session.js";
 import { cast, RATER, REASON, UNDER } from "./columns.js";
 import { conversation } from "./conversation.js";
@@ -108,7 +109,7 @@ function otherVotes(votes) {
 
 function replies(vote, pair) {
   const shown = new Pair();
-  shown.set(pair.choices.map(textOf));
+  shown.set(pair.choices.map(({ message }) => textOf(message)));
   if (vote.compared) shown.reveal(vote.compared);
   if (vote.status !== "retracted") shown.mark(vote.preferred);
   return shown.node;

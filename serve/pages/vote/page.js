@@ -5,8 +5,9 @@ import { call, get, Refused } from "../api.js";
 import { Ballot, question } from "../ballot.js";
 import { COMPARE_STORED } from "../chat/composer.js";
 import { element, keyHint } from "../element.js";
+import { textOf } from "../message.js";
 import { OBJECTIVES, verdict } from "../objectives.js";
-import { Pair, textOf } from "../pair.js";
+import { Pair } from "../pair.js";
 import { keep, kept } from "../storage.js";
 import { changedByVotes } from "./changed.js";
 import { conversation } from "./conversation.js";
@@ -116,7 +117,7 @@ class Voting {
   draw(found) {
     this.shown = found;
     const pair = new Pair();
-    const texts = found.choices.map(textOf);
+    const texts = found.choices.map(({ message }) => textOf(message));
     pair.set(texts);
     this.ballot = new Ballot({
       objective: this.objective,
