@@ -134,9 +134,10 @@ def hand_on(
     plan_anew(session)
     rater_id = raters.find_or_create(session, key_id, rater)
     wanted = _Wanted(_owners(key_id, sees_all), rater_id, objective, votes_wanted)
-    rows = _most_informative(session, wanted, limit + 1, _place_of(session, after, rater_id))
-    _record(session, rater_id, rows[:limit], [1.0] * len(rows[:limit]), {"created_at", *PLACE})
-    return _pairs(session, rows[:limit], rater_id), len(rows) > limit
+    ranked = _most_informative(session, wanted, limit + 1, _place_of(session, after, rater_id))
+    chosen = ranked[:limit]
+    _record(session, rater_id, chosen, [1.0] * len(chosen), {"created_at", *PLACE})
+    return _pairs(session, chosen, rater_id), len(ranked) > limit
 
 
 def count_wanted(session: Session, *, votes_wanted: int) -> int:
