@@ -95,6 +95,13 @@ class Client:
         return [orjson.loads(event[6:])["choices"][0] for event in found]
 
 
+async def begun(completion: Completion, client: Client, *, keep: bool) -> "asyncio.Task[bool]":
+    """What sends the client all that comes, begun."""
+    sending = asyncio.create_task(Events(completion, client.send, keep=keep).send_all())  # type: ignore[arg-type]
+    await asyncio.sleep(0)
+    return sending
+
+
 @pytest.mark.parametrize("quick", [0, 5, 1000])
 @pytest.mark.parametrize("burst", [1, 3, 1000])
 async def test_everything_arrives_in_order_however_slow_the_client(quick: int, burst: int) -> None:
@@ -119,8 +126,7 @@ async def test_the_end_waits_for_the_record_and_no_text_does() -> None:
         await durable.wait()
 
     completion.record = record  # type: ignore[assignment,method-assign]
-    sending = asyncio.create_task(Events(completion, client.send, keep=False).send_all())  # type: ignore[arg-type]
-    await asyncio.sleep(0)
+    sending = await begun(completion, client, keep=False)
     completion.engine.data_received(b"".join(map(word, range(len(WORDS) - 1))))
     completion.engine.data_received(word(len(WORDS) - 1) + b"0\r\n\r\n")
     await asyncio.sleep(0)
@@ -141,8 +147,7 @@ async def test_what_could_not_be_recorded_is_no_answer_to_be_kept() -> None:
             raise RecordUnavailable("no room left")
 
     completion.record = record  # type: ignore[method-assign]
-    sending = asyncio.create_task(Events(completion, client.send, keep=True).send_all())  # type: ignore[arg-type]
-    await asyncio.sleep(0)
+    sending = await begun(completion, client, keep=True)
     completion.engine.data_received(b"".join(map(word, range(len(WORDS)))) + b"0\r\n\r\n")
     assert await sending is False
     assert b'"record_unavailable"' in client.events[-1]
@@ -157,8 +162,7 @@ async def test_what_nobody_expected_ends_a_stream_with_a_word() -> None:
             raise ValueError("what somebody wrote")
 
     completion.record = record  # type: ignore[method-assign]
-    sending = asyncio.create_task(Events(completion, client.send, keep=True).send_all())  # type: ignore[arg-type]
-    await asyncio.sleep(0)
+    sending = await begun(completion, client, keep=True)
     completion.engine.data_received(b"".join(map(word, range(len(WORDS)))) + b"0\r\n\r\n")
     with pytest.raises(ValueError, match="what somebody wrote"):
         await sending
@@ -168,8 +172,7 @@ async def test_what_nobody_expected_ends_a_stream_with_a_word() -> None:
 
 async def test_who_is_cut_off_by_the_end_of_the_process_is_told() -> None:
     completion, client = Completion(), Client(1000)
-    sending = asyncio.create_task(Events(completion, client.send, keep=True).send_all())  # type: ignore[arg-type]
-    await asyncio.sleep(0)
+    sending = await begun(completion, client, keep=True)
     completion.engine.data_received(word(0))
     sending.cancel()
     assert await sending is False
@@ -180,8 +183,7 @@ async def test_who_is_cut_off_by_the_end_of_the_process_is_told() -> None:
 @pytest.mark.parametrize("by", ["connection", "event", "event that is the last"])
 async def test_a_break_comes_after_all_that_was_written_before_it(by: str) -> None:
     completion, client = Completion(), Client(1000)
-    sending = asyncio.create_task(Events(completion, client.send, keep=False).send_all())  # type: ignore[arg-type]
-    await asyncio.sleep(0)
+    sending = await begun(completion, client, keep=False)
     completion.engine.data_received(word(0))
     error = b"" if by == "connection" else chunk({"error": {"message": "no"}})
     completion.engine.data_received(word(1) + error + (b"0\r\n\r\n" if by == "event that is the last" else b""))
@@ -193,8 +195,7 @@ async def test_a_break_comes_after_all_that_was_written_before_it(by: str) -> No
 
 async def test_a_client_that_left_is_sent_no_more() -> None:
     completion, client = Completion(), Client(1000)
-    sending = asyncio.create_task(Events(completion, client.send, keep=False).send_all())  # type: ignore[arg-type]
-    await asyncio.sleep(0)
+    sending = await begun(completion, client, keep=False)
     completion.engine.data_received(word(0))
     completion.cancelled = True
     completion.stop()
