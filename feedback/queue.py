@@ -9,12 +9,12 @@ from collections import deque
 from typing import Any
 
 from celery import Celery
-from celery.signals import setup_logging, worker_process_init
+from celery.signals import setup_logging, worker_init, worker_process_init
 from kombu.entity import Exchange, Queue
 from kombu.exceptions import OperationalError
 from kombu.transport import TRANSPORT_ALIASES
 
-from feedback import logs, tracing
+from feedback import logs, temporary_folder, tracing
 from feedback.lifeline import die_with_parent
 from feedback.settings import Settings
 
@@ -75,6 +75,11 @@ def make_sender(settings: Settings) -> Celery:
         "interval_step": 0,
     }
     return app
+
+
+@worker_init.connect
+def _keep_what_is_temporary_apart(**_: Any) -> None:
+    temporary_folder.take()
 
 
 @worker_process_init.connect

@@ -6,12 +6,14 @@ that ends early, because the iteration was killed or this machine was cut off, i
 """
 
 import logging
+import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 
-from feedback import logs
+from feedback import logs, temporary_folder
 from feedback.errors import RecordUnavailable, SettingsInvalid, TandemError
 from feedback.lifeline import tied
 from feedback.settings import Settings, load_settings
@@ -26,6 +28,7 @@ log = logging.getLogger(__name__)
 def main() -> int:
     settings = load_settings()
     logs.configure(settings)
+    temporary_folder.take()
     try:
         serve(settings, number_of(sys.argv[1:], settings))
     except TandemError as error:
@@ -67,10 +70,12 @@ def _is_wanted(store: Store) -> bool:
 
 
 def _join_in(settings: Settings, node: int, stopping: threading.Event) -> None:
-    process = subprocess.Popen(tied(torchrun(settings.learner, node)), stdin=subprocess.DEVNULL)
-    while process.poll() is None:
-        if stopping.wait(LOOK_INTERVAL_S):
-            process.terminate()
+    with tempfile.TemporaryDirectory() as own:
+        environment = os.environ | {"TMPDIR": own}
+        process = subprocess.Popen(tied(torchrun(settings.learner, node)), stdin=subprocess.DEVNULL, env=environment)
+        while process.poll() is None:
+            if stopping.wait(LOOK_INTERVAL_S):
+                process.terminate()
     if process.returncode and not stopping.is_set():
         log.warning("machine %d ended with code %d; it joins in again", node, process.returncode)
 

@@ -11,6 +11,7 @@ import logging
 import math
 import os
 import selectors
+import shutil
 import signal
 import socket
 import sys
@@ -21,7 +22,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from feedback import log_files
+from feedback import log_files, temporary_folder
 from feedback.errors import Conflict, InvalidRequest, TandemError
 from feedback.lifeline import die_with_parent
 from feedback.settings import Settings, load_settings
@@ -259,6 +260,11 @@ def vllm_server(settings: Settings, device: str, status: SlotStatus) -> None:
     os.dup2(output, sys.stdout.fileno())
     os.dup2(output, sys.stderr.fileno())
     policy = Path(status.policy or "")
+    own = Path(tempfile.gettempdir()) / str(status.slot)
+    shutil.rmtree(own, ignore_errors=True)  # what the slot's last server left
+    own.mkdir()
+    temporary_folder.use(own)
+    os.environ["VLLM_RPC_BASE_PATH"] = str(own)  # the sockets between a server and its engine
     terse_steps.install(device)
     server.run(server.server_arguments(settings.engine, policy, Path(status.socket), device))
 
@@ -284,9 +290,8 @@ def _prepare_and_serve(settings: Settings) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     settings.run_dir.chmod(0o700)
     server.prepare_environment(settings.engine)
-    with tempfile.TemporaryDirectory(prefix="tandem-engines-") as sockets:
-        os.environ["VLLM_RPC_BASE_PATH"] = sockets  # the sockets between a server and its engine
-        _serve_requests(settings)
+    temporary_folder.take()
+    _serve_requests(settings)
 
 
 def _log_of(settings: Settings, slot: int) -> Path:

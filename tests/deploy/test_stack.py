@@ -9,6 +9,7 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -20,6 +21,7 @@ import pytest
 
 from deploy.running import StackState, is_held, read_state
 from feedback.settings import Settings
+from feedback.temporary_folder import PREFIX
 from tests.deploy.command_line import ROOT, start
 from tests.ports import free_port
 
@@ -36,7 +38,14 @@ QUICK = {
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def temporary() -> Iterator[Path]:
+    """What the stack takes for the machine's temporary folder. Its path is short, for there are sockets in it."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory, temporary: Path) -> Iterator[Path]:
     """A home whose stack was started in the background; ended after the tests, if they did not do it. Its folder looks
     to the README's commands like a checkout after `make run`."""
     home = tmp_path_factory.mktemp("stack") / ".tandem"
@@ -44,7 +53,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     tandem.parent.mkdir(parents=True)
     tandem.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -m deploy.command "$@"\n')
     tandem.chmod(0o755)
-    started = run("up", "--home", home, "--port", free_port(), "--detach", **QUICK)
+    started = run("up", "--home", home, "--port", free_port(), "--detach", **QUICK, TMPDIR=str(temporary))
     assert started.returncode == 0, started.stderr
     assert str(home / "operator.key") in started.stdout
     assert "the built-in policy is a toy" in started.stderr
@@ -171,7 +180,7 @@ def test_a_log_that_grew_too_large_is_set_aside_while_its_process_runs(home: Pat
     until(lambda: "POST /v1/chat/completions" in log.read_text())
 
 
-def test_nothing_outlives_a_kill_and_the_next_start_takes_down_in_order(home: Path) -> None:
+def test_nothing_outlives_a_kill_and_the_next_start_takes_down_in_order(home: Path, temporary: Path) -> None:
     supervisor = psutil.Process(state_of(home).pid)
     everything = supervisor.children(recursive=True)
     assert len(everything) >= 8
@@ -180,7 +189,8 @@ def test_nothing_outlives_a_kill_and_the_next_start_takes_down_in_order(home: Pa
     assert alive == []
     assert run("status", "--home", home).returncode == 4
 
-    with start("up", "--home", home, "--port", free_port()) as again:
+    assert len([*temporary.glob(f"{PREFIX}*")]) == 3, "of the engines and of the two workers"
+    with start("up", "--home", home, "--port", free_port(), variables={"TMPDIR": str(temporary)}) as again:
         assert again.stdout is not None and again.stderr is not None
         assert "operator.key" in again.stdout.readline()
         assert chat(home).status_code == 200
@@ -189,5 +199,6 @@ def test_nothing_outlives_a_kill_and_the_next_start_takes_down_in_order(home: Pa
         assert again.wait(60) == 0
     _, alive = psutil.wait_procs(everything, timeout=60)
     assert alive == []
+    assert [path.name for path in temporary.iterdir() if not path.name.startswith("torchinductor_")] == []
     assert not is_held(home)
     assert run("down", "--home", home).stderr == f"nothing runs for {home}\n"

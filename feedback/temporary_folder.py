@@ -1,0 +1,55 @@
+"""A temporary folder of its own for a process and its children, which goes with them, also when they are killed.
+
+vLLM leaves a file there for each engine, torchrun and Celery a folder for each process that was killed, and nobody
+removes them: on a machine that is on for months they gather.
+"""
+
+import atexit
+import fcntl
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+# Short: the names of sockets in it come on top, and the kernel takes 107 bytes in all.
+PREFIX = "tandem-tmp-"
+# Held by a lock for as long as the process lives, or one that it forked.
+LOCK = "in-use"
+
+
+def take() -> Path:
+    """Have all that this process and its children put into the temporary folder from now on go into a new one.
+
+    It is removed at this process's end; what those that were killed have left is removed now.
+    """
+    shared = Path(tempfile.gettempdir())
+    # What PyTorch has compiled is worth keeping.
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(shared / f"torchinductor_{os.getuid()}"))
+    _sweep(shared)
+    folder = Path(tempfile.mkdtemp(prefix=PREFIX))
+    unlocked = folder / "unlocked"
+    fcntl.flock(os.open(unlocked, os.O_CREAT, 0o600), fcntl.LOCK_EX)
+    unlocked.rename(folder / LOCK)
+    atexit.register(_remove, folder, os.getpid())
+    use(folder)
+    return folder
+
+
+def use(folder: Path) -> None:
+    """Have all that is temporary go there, in this process and in those that it starts."""
+    os.environ["TMPDIR"] = tempfile.tempdir = str(folder)
+
+
+def _sweep(shared: Path) -> None:
+    for lock in shared.glob(f"{PREFIX}*/{LOCK}"):
+        try:
+            with lock.open() as opened:
+                fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(lock.parent, ignore_errors=True)
+        except OSError:
+            continue  # it is in use, or another process was quicker
+
+
+def _remove(folder: Path, owner: int) -> None:
+    if os.getpid() == owner:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,92 @@
+"""A process's own temporary folder: gone at its end, swept by the next one where it was killed, and never another's."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from feedback.temporary_folder import LOCK, PREFIX
+
+HOLDER = """
+import os, subprocess, sys, tempfile, time
+from feedback import temporary_folder
+temporary_folder.take()
+tempfile.mkdtemp()
+subprocess.run([sys.executable, "-c", "import tempfile; tempfile.mkstemp()"], check=True)
+if sys.argv[1] == "forks" and (child := os.fork()):
+    print(child, flush=True)
+    os._exit(1)
+print(flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def shared(tmp_path: Path) -> Path:
+    """The machine's temporary folder, with what is not ours in it."""
+    (tmp_path / f"{PREFIX}notes").mkdir()
+    (tmp_path / f"{PREFIX}notes" / "mine").touch()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / LOCK).touch()
+    (tmp_path / f"{PREFIX}link").symlink_to(tmp_path / "elsewhere")
+    return tmp_path
+
+
+def holder(shared: Path, kind: str = "stays") -> "subprocess.Popen[str]":
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, kind],
+        env=os.environ | {"TMPDIR": str(shared)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline()
+    return process
+
+
+def held(shared: Path) -> list[Path]:
+    """Our folders. Whatever is not ours must be there still."""
+    assert {f"{PREFIX}notes", f"{PREFIX}link", "elsewhere"} <= {path.name for path in shared.iterdir()}
+    assert (shared / f"{PREFIX}notes" / "mine").exists() and (shared / "elsewhere" / LOCK).exists()
+    return [path for path in shared.iterdir() if path.is_dir() and path.name not in ("elsewhere", f"{PREFIX}notes")]
+
+
+def end(process: "subprocess.Popen[str]") -> None:
+    process.communicate(timeout=60)
+
+
+def test_what_a_process_and_its_children_leave_goes_with_it(shared: Path) -> None:
+    process = holder(shared)
+    (folder,) = (path for path in held(shared) if not path.is_symlink())
+    assert len(list(folder.iterdir())) == 3, "its own, its child's, and the lock"
+    end(process)
+    assert not folder.exists()
+    held(shared)
+
+
+def test_what_one_that_was_killed_left_goes_with_the_next_start_and_what_is_in_use_stays(shared: Path) -> None:
+    stays, killed = holder(shared), holder(shared)
+    with_stays_and_killed = set(held(shared))
+    killed.kill()
+    end(killed)
+    assert set(held(shared)) == with_stays_and_killed
+    third = holder(shared)
+    assert len(held(shared)) == len(with_stays_and_killed), "that of the killed one is gone, the third's is new"
+    assert len(set(held(shared)) & with_stays_and_killed) == len(with_stays_and_killed) - 1
+    for process in (third, stays):
+        end(process)
+    assert [path.name for path in held(shared)] == [f"{PREFIX}link"]
+
+
+def test_it_is_in_use_while_a_process_lives_that_was_forked_from_its_own(shared: Path) -> None:
+    process = holder(shared, "forks")
+    process.wait(timeout=60)
+    before = set(held(shared))
+    end(holder(shared))
+    assert set(held(shared)) == before
+    process.communicate(timeout=60)  # lets the fork end, which removes nothing: it is not its own
+    end(holder(shared))
+    assert [path.name for path in held(shared)] == [f"{PREFIX}link"]
