@@ -1,6 +1,8 @@
 """What holds for all tests: who runs what and when where processes share them, and what Hypothesis may go by."""
 
+import signal
 from functools import cache
+from types import FrameType
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -10,6 +12,15 @@ from xdist.scheduler import LoadFileScheduling
 settings.register_profile("fresh", deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None)
 settings.register_profile("same", settings.get_profile("fresh"), derandomize=True)
 settings.load_profile("same")
+
+
+def pytest_configure() -> None:
+    """SIGTERM ends a run as Ctrl-C does: servers and networks that fixtures made go before it."""
+    signal.signal(signal.SIGTERM, _interrupt)
+
+
+def _interrupt(_: int, __: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

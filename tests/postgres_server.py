@@ -1,4 +1,6 @@
-"""A private Postgres on a unix socket, for tests and benchmarks: started, killed, started again on the same data."""
+"""A private Postgres on a unix socket, for tests and benchmarks: started, killed, started again on the same data. It
+ends with the process that started it.
+"""
 
 import os
 import shutil
@@ -8,11 +10,14 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import psutil
 from sqlalchemy import Connection, create_engine, make_url, text
 from sqlalchemy.exc import OperationalError
+
+from feedback.lifeline import die_with_parent
 
 QUIET = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 BIN = next(
@@ -68,7 +73,13 @@ class PostgresServer:
     def start(self) -> None:
         """Returns when it answers."""
         self._server = subprocess.Popen(
-            self._command, user=self._user, cwd="/", stdout=subprocess.DEVNULL, stderr=self._log.open("ab")
+            self._command,
+            user=self._user,
+            cwd="/",
+            stdout=subprocess.DEVNULL,
+            stderr=self._log.open("ab"),
+            # By itself, as whoever else it runs: `feedback.lifeline.tied` needs rights on the environment.
+            preexec_fn=partial(die_with_parent, signal.SIGQUIT),  # noqa: PLW1509
         )
         self.wait_until_it_answers()
 
