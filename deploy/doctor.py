@@ -225,7 +225,7 @@ def _weights(settings: Settings) -> Iterator[Finding]:
 
 
 def _weights_of(settings: Settings, serving: "Policy") -> Finding:
-    from feedback import manifest
+    from feedback import chat_template, manifest
     from feedback.errors import PolicyInvalid
     from feedback.schema import version_name
 
@@ -236,6 +236,11 @@ def _weights_of(settings: Settings, serving: "Policy") -> Finding:
         manifest.verify(folder, serving.digest)
     except PolicyInvalid as error:
         advice = f"restore {folder} from a backup, or `tandem policies rollback`"
+        return Finding("wrong", "weights", error.message, advice)
+    try:
+        chat_template.check_takes_system_prompt(folder, name, settings)
+    except PolicyInvalid as error:
+        advice = "unset it, or give engine.extra_args a --chat-template that takes system messages"
         return Finding("wrong", "weights", error.message, advice)
     return Finding("ok", "weights", f"{name} is what was published")
 

@@ -14,9 +14,10 @@ from deploy.announcer import Announcer
 from deploy.operator_key import ensure_operator_key
 from deploy.processes import Supervised, redis_program, tandem_programs
 from deploy.running import StackState, forget_state, prepare_home, take_home, write_state
-from feedback import log_files
+from feedback import chat_template, log_files
 from feedback.errors import Conflict, NotFound, PolicyInvalid, SettingsInvalid, TandemError
 from feedback.lifeline import tied
+from feedback.schema import version_name
 from feedback.settings import Settings
 from feedback.store import Store, policies
 
@@ -160,6 +161,18 @@ class Stack:
                 f"this home started from {start.settings['policy']} and goes on with it; for "
                 f"{self.settings.policy} use another --home"
             )
+        await asyncio.to_thread(self._check_system_prompt)
+
+    def _check_system_prompt(self) -> None:
+        """Said now: the API process would only go on trying. Raises PolicyInvalid."""
+        store = Store(self.settings.record_url)
+        try:
+            serving = store.read(policies.serving)
+        finally:
+            store.close()
+        if serving is not None:
+            name, folder = version_name(serving.version), self.settings.home / serving.path
+            chat_template.check_takes_system_prompt(folder, name, self.settings)
 
     async def _wait_until_ready(self) -> None:
         commands = self.settings.run_dir / "engines.sock"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import orjson
 
-from feedback import adapters, verification
+from feedback import adapters, chat_template, verification
 from feedback.adapters import Base
 from feedback.errors import PolicyInvalid, RecordUnavailable, StorageUnavailable
 from feedback.schema import version_name
@@ -51,7 +51,8 @@ class PolicyFolders:
         """It is brought here first where it is in object storage only.
 
         Raises NotFound when there is no such version, PolicyInvalid when its folder is somewhere else or is not what
-        was published, StorageUnavailable, also when it takes longer than `engine.start_timeout_s`.
+        was published, or its chats could not begin with `serve.system_prompt`, StorageUnavailable, also when it takes
+        longer than `engine.start_timeout_s`.
         """
         try:
             policy = await self._record.read(policies.get, version)
@@ -69,6 +70,7 @@ class PolicyFolders:
             raise StorageUnavailable(
                 f"{version_name(version)} has not come from the object storage within {timeout_s:g} s; try again later"
             ) from None
+        chat_template.check_takes_system_prompt(folder, version_name(version), self._settings)
         return PolicyFolder(version, folder, digest, adapters.base_of(folder))
 
     async def _folder(self, path: str, digest: str) -> Path:

@@ -17,7 +17,9 @@ def make_home(settings: Settings, *, versions: int) -> Store:
     """v0 serves; v1 and on are candidates, each of an iteration of its own that has ended; two votes."""
     settings.home.mkdir(parents=True, exist_ok=True)
     store = empty_record_of(settings)
-    store.write(policies.register_start, "policies/v0", _weights(settings.home / "policies" / "v0", 0), {})
+    store.write(
+        policies.register_start, "policies/v0", _weights(settings.home / "policies" / "v0", 0), {"policy": "builtin"}
+    )
     for version in range(1, versions):
         add_version(store, settings.home, version)
     for _ in range(2):
@@ -53,6 +55,18 @@ def add_version(store: Store, home: Path, version: int) -> str:
     store.write(policies.publish, version, f"policies/v{version}", digest, made, epoch=epoch)
     store.write(iterations.succeed, iteration.id, epoch, version)
     return iteration.id
+
+
+def refuse_system_messages(settings: Settings, version: int) -> None:
+    """As some published models' templates do. The version is published so: its digest is that of the folder by then."""
+    folder = settings.policies_dir / f"v{version}"
+    (folder / "chat_template.jinja").write_text(
+        "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}{{ messages[0].content }}"
+    )
+    digest = manifest.write(folder)
+    store = Store(settings.record_url)
+    store.write(lambda session: setattr(policies.get(session, version), "digest", digest))
+    store.close()
 
 
 def promote(store: Store, version: int, kind: str = "promote") -> None:

@@ -13,7 +13,7 @@ from feedback.operating_settings import TracingSettings
 from feedback.settings import ServeSettings, Settings
 from feedback.store import audit
 from tests.deploy.command_line import in_process
-from tests.deploy.homes import make_home
+from tests.deploy.homes import make_home, refuse_system_messages
 from tests.feedback.conftest import postgres  # noqa: F401
 from tests.postgres_server import PostgresServer
 
@@ -160,6 +160,15 @@ def test_weights_that_were_changed_are_found_before_they_are_to_serve(settings: 
     (settings.policies_dir / "v0" / "config.json").write_text("{ }")
     said = found(settings, "weights")
     assert said.verdict == "wrong" and "config.json was changed" in said.found and said.advice
+
+
+def test_a_system_prompt_that_the_policy_does_not_take_is_found(settings: Settings) -> None:
+    make_home(settings, versions=1).close()
+    refuse_system_messages(settings, 0)
+    assert found(settings, "weights").verdict == "ok"
+    prompted = settings.model_copy(update={"serve": ServeSettings(port=0, system_prompt="Be kind.")})
+    said = found(prompted, "weights")
+    assert said.verdict == "wrong" and "system_prompt cannot be had with v0" in said.found and said.advice
 
 
 def test_a_storage_and_a_collector_that_do_not_answer_are_found(settings: Settings, tmp_path: Path) -> None:

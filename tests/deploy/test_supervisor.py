@@ -14,9 +14,10 @@ from deploy.operator_key import ensure_operator_key
 from deploy.processes import Program, Supervised
 from deploy.running import is_held, prepare_home
 from deploy.supervisor import PortInUse, Stack, StartFailed, free_port, is_ready, run_stack, why_silent
-from feedback.errors import Conflict
+from feedback.errors import Conflict, PolicyInvalid
 from feedback.settings import ServeSettings, Settings
 from feedback.store import keys, now
+from tests.deploy.homes import make_home, refuse_system_messages
 from tests.records import empty_record
 
 
@@ -51,6 +52,15 @@ def test_a_part_that_cannot_come_up_is_named_with_its_last_words(
     with pytest.raises(
         StartFailed, match=r"engines ended with code 2: .*engine\.device is .*make env \(see .*engines\.log"
     ):
+        run_stack(settings, Announcer())
+    assert not is_held(tmp_path)
+
+
+def test_a_system_prompt_that_what_serves_does_not_take_is_refused(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path, serve=ServeSettings(port=0, system_prompt="Be kind."))
+    make_home(settings, versions=1).close()
+    refuse_system_messages(settings, 0)
+    with pytest.raises(PolicyInvalid, match=r"system_prompt cannot be had with v0.*no system"):
         run_stack(settings, Announcer())
     assert not is_held(tmp_path)
 

@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 from feedback import policy_weights
-from feedback.errors import RecordUnavailable, StorageUnavailable
-from feedback.settings import Settings, load_settings
+from feedback.errors import PolicyInvalid, RecordUnavailable, StorageUnavailable
+from feedback.settings import ServeSettings, Settings, load_settings
 from feedback.store import policies
 from serve.engine import policy_folders
 from serve.engine.policy_folders import PolicyFolders
 from serve.record import Record
+from tests.deploy.homes import make_home, refuse_system_messages
 from tests.records import empty_record_of
 
 DIGEST = "d" * 64
@@ -69,3 +70,16 @@ async def test_a_version_that_was_found_before_is_found_without_the_record(setti
     with pytest.raises(RecordUnavailable):
         await PolicyFolders(settings, record).of(0)
     assert await folders.of(0) == found
+
+
+async def test_a_version_whose_chats_could_not_begin_with_the_system_prompt_is_not_to_be_served(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path, serve=ServeSettings(system_prompt="Be kind."))
+    store = make_home(settings, versions=2)
+    refuse_system_messages(settings, 1)
+    record = Record(store)
+    folders = PolicyFolders(settings, record)
+    assert (await folders.of(0)).version == 0
+    with pytest.raises(PolicyInvalid, match=r"system_prompt cannot be had with v1"):
+        await folders.of(1)
+    assert (await PolicyFolders(Settings(home=tmp_path), record).of(1)).version == 1
+    record.close()
