@@ -66,6 +66,12 @@ export async function get(path, options) {
   return value;
 }
 
+/** For what is left out when it cannot be had: nothing in its place. */
+export function forgiveRefusal(error) {
+  if (!(error instanceof Refused)) throw error;
+  return {};
+}
+
 /** Every object of a list, page by page. */
 export async function listAll(path) {
   const found = [];

@@ -1,5 +1,5 @@
 // The vote on two replies of a chat: the better one is what the conversation goes on with.
-import { call, get, Refused } from "../api.js";
+import { call, forgiveRefusal, get, Refused } from "../api.js";
 import { Ballot } from "../ballot.js";
 
 /**
@@ -25,13 +25,14 @@ export function choice({ objective, pair, finished, comparison, optional, onChos
     onCast: async (vote) => {
       try {
         await call("PUT", `/v1/comparisons/${comparison}/vote`, { objective, ...vote });
-        const { versions } = await get(`/v1/comparisons/${comparison}`);
-        goOn(vote.preferred === 1 ? 1 : 0, { versions, vote });
       } catch (error) {
         if (!(error instanceof Refused)) throw error;
         ballot.over = false;
         ballot.say(`Not stored: ${error.message}. Try again.`);
+        return;
       }
+      const { versions } = await get(`/v1/comparisons/${comparison}`).catch(forgiveRefusal);
+      goOn(vote.preferred === 1 ? 1 : 0, { versions, vote });
     },
   });
   return ballot;

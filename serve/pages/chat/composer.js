@@ -76,10 +76,9 @@ export class Composer {
 
   submit() {
     const text = this.text.value.trim();
-    if (!text || this.busy || this.disabled) return;
+    if (!text || this.busy || this.disabled || !this.onSend(text)) return;
     this.text.value = "";
     this.fit();
-    this.onSend(text);
   }
 
   /** Show whether this chat has settings of its own. */

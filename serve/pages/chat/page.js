@@ -45,9 +45,9 @@ class Chat {
     this.notKept = element("div", { role: "alert" });
     this.engines = engineNotice((ready) => this.composer.setDisabled(!ready));
     this.sidebar = new Sidebar(this.history, {
-      onOpen: (id) => this.open(id),
-      onNew: () => this.open(null),
-      onAttack: this.mayVote && (() => this.open(null, true)),
+      onOpen: (id) => this.goTo(id),
+      onNew: () => this.goTo(null),
+      onAttack: this.mayVote && (() => this.goTo(null, true)),
     });
     this.node = element(
       "div",
@@ -66,18 +66,34 @@ class Chat {
     document.addEventListener("keydown", this.onKey);
     this.onStorage = ({ key }) => key === this.history.name && this.followOtherTabs();
     window.addEventListener("storage", this.onStorage);
+    // A link within the page has no state.
+    this.onPopState = ({ state }) =>
+      state && state.chat !== this.conversation.id && this.open(state.chat, location.pathname === RED_TEAM);
+    window.addEventListener("popstate", this.onPopState);
   }
 
   leave() {
     this.left = true;
+    this.ballot?.skip();
     document.removeEventListener("keydown", this.onKey);
     window.removeEventListener("storage", this.onStorage);
+    window.removeEventListener("popstate", this.onPopState);
     this.engines.stop();
     this.running?.abort();
   }
 
+  /** Open another conversation; Back leads to the one that is open now. */
+  goTo(id, attack = false) {
+    const { id: here, turns } = this.conversation;
+    if (id === here) return;
+    if (id || turns.length) history.pushState(null, "");
+    this.open(id, attack);
+  }
+
   /** Open an earlier conversation, or a new one, as an `attack` if wanted. */
   open(id, attack = false) {
+    // As who writes on without a vote does.
+    this.ballot?.skip();
     this.running?.abort();
     this.running = null;
     this.ballot = null;
@@ -152,7 +168,7 @@ class Chat {
   /** Below the turns: the place to write, unless there is something else to be done first. */
   drawDock() {
     const over = this.conversation.success !== undefined;
-    const end = over ? attackEnded(this.conversation, () => this.open(null, true)) : this.rating?.node;
+    const end = over ? attackEnded(this.conversation, () => this.goTo(null, true)) : this.rating?.node;
     this.composer.node.hidden = Boolean(end || (this.ballot && this.conversation.attack));
     this.end.hidden = !end;
     this.end.replaceChildren(end ?? "");
@@ -196,13 +212,17 @@ class Chat {
     form.querySelector("textarea").focus();
   }
 
+  /** False for a message that cannot be said now. */
   send(text) {
+    // The vote decides what it would follow, and is being stored.
+    if (this.ballot?.over) return false;
     this.ballot?.skip();
     // Two messages in a row are against many a policy's template: what had no reply is said together with this.
     const before = this.unanswered ? [this.conversation.turns.pop().content] : [];
     this.conversation.turns.push({ role: "user", content: [...before, text].join("\n\n") });
     this.save();
     this.reply();
+    return true;
   }
 
   regenerate() {
@@ -255,7 +275,8 @@ class Chat {
       writing.add(text);
       this.scroll();
     });
-    if (end === null && conversation !== this.conversation) return;
+    // Who opens another chat meanwhile finds what was written until then, and who deletes this one does not.
+    if (end === null && conversation !== this.conversation && !this.history.find(conversation.id)) return;
     if (end !== null || writing.text) {
       this.keep(conversation, {
         role: "assistant",
@@ -264,7 +285,7 @@ class Chat {
         stopped: end === null,
         cut: end?.finished[0] === "length",
       });
-    } else this.finish();
+    } else if (conversation === this.conversation) this.finish();
   }
 
   async replyTwice(signal) {
@@ -311,8 +332,7 @@ class Chat {
       comparison,
       optional: !attack,
       onChosen: (turn) => {
-        if (conversation !== this.conversation) return;
-        this.ballot = null;
+        if (conversation === this.conversation) this.ballot = null;
         this.keep(conversation, turn);
       },
     }));

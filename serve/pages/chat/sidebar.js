@@ -73,7 +73,7 @@ export class Sidebar {
               type: "button",
               class: "quiet delete",
               "aria-label": `Delete “${titleOf(conversation)}”`,
-              onclick: () => this.remove(conversation.id, openId),
+              onclick: () => this.remove(conversation.id),
             },
             "×",
           ),
@@ -82,16 +82,17 @@ export class Sidebar {
     );
   }
 
-  remove(id, openId) {
+  remove(id) {
+    if (id === this.openId) this.onNew();
     this.history.remove(id);
-    if (id === openId) this.onNew();
-    else this.draw(openId);
+    this.draw(this.openId);
   }
 
   clear() {
     if (!window.confirm("Delete all chats kept in this browser? What the server has recorded stays.")) return;
+    this.onNew();
     this.history.clear();
     this.wanted.value = "";
-    this.onNew();
+    this.draw(this.openId);
   }
 }

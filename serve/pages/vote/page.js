@@ -1,7 +1,7 @@
 // Voting: one blind pair after the other under one objective, by keys; the versions are told afterwards.
 import { RED_TEAM } from "../addresses.js";
 import { announce } from "../announce.js";
-import { call, get, Refused } from "../api.js";
+import { call, forgiveRefusal, get, Refused } from "../api.js";
 import { Ballot, question } from "../ballot.js";
 import { COMPARE_STORED } from "../chat/composer.js";
 import { element, keyHint } from "../element.js";
@@ -262,12 +262,6 @@ function problem(text, again) {
     " ",
     element("button", { type: "button", onclick: again }, "Try again"),
   );
-}
-
-/** What is left out when it cannot be had: that the server is away is said by the pairs. */
-function forgiveRefusal(error) {
-  if (!(error instanceof Refused)) throw error;
-  return {};
 }
 
 function revealed({ preferred }, versions) {

@@ -219,13 +219,89 @@ def test_a_chat_is_named_found_and_written_out(quiet: Tandem, visitors: Visitors
     expect(page.get_by_role("heading", level=1)).to_have_text("A second chat")
 
 
-def test_a_pair_waits_for_its_vote_while_the_chat_is_named_and_set(quiet: Tandem, visitors: Visitors) -> None:
+def test_back_and_forward_lead_from_chat_to_chat(quiet: Tandem, visitors: Visitors) -> None:
     page = visitors.visit(quiet, role="vote")
     served(page)
+    compare(page, "never")
+    page.route(COMPLETIONS, answers("Yes."))
+    for question in ("The first", "The second"):
+        page.get_by_role("button", name="New chat").click()
+        say(page, question)
+        replies(page, 1)
+    page.get_by_role("button", name="New attack").click()
+    expect(page).to_have_url(f"{quiet.url}/red-team")
+    heading = page.get_by_role("heading", level=1)
+    for name in ("The second", "The first"):
+        page.go_back()
+        expect(heading).to_have_text(name)
+        expect(page).to_have_url(f"{quiet.url}/")
+    # What is opened already is no step of its own.
+    page.get_by_role("button", name="The first", exact=True).click()
+    for name in ("The second", "Attack the policy"):
+        page.go_forward()
+        expect(heading).to_have_text(name)
+    page.go_back()
+    # A link within the page leads to nothing else.
+    page.locator(".skip-link").focus()
+    page.keyboard.press("Enter")
+    page.go_back()
+    expect(heading).to_have_text("The second")
+    page.get_by_role("link", name="Vote", exact=True).click()
+    expect(page.get_by_text("No open pairs")).to_be_visible()
+    page.go_back()
+    expect(heading).to_have_text("The second")
+
+
+def test_a_pair_that_is_left_goes_on_with_the_first(quiet: Tandem, visitors: Visitors) -> None:
+    page = visitors.visit(quiet, role="vote")
+    served(page)
+    pair_comes(page)
+    for leave in (page.get_by_role("button", name="New chat"), page.get_by_role("link", name="Vote", exact=True)):
+        say(page, "A question")
+        expect(page.locator(".ballot")).to_be_visible()
+        leave.click()
+        expect(page.locator(".ballot")).to_have_count(0)
+    assert [[turn["content"] for turn in chat["turns"]] for chat in chats(page)] == [["A question", "Reply 0"]] * 2
+
+
+def pair_comes(page: Page) -> None:
+    """Every message is answered by two replies, as if by an engine."""
     compare(page, "always")
     pair = [{"index": side, "delta": {"content": f"Reply {side}"}} for side in (0, 1)]
     events = f"data: {json.dumps({'comparison_id': 'cmp_1', 'choices': pair})}\n\ndata: [DONE]\n\n"
     page.route(COMPLETIONS, lambda route: route.fulfill(body=events, content_type="text/event-stream"))
+
+
+def test_a_vote_whose_versions_cannot_be_had_is_stored_and_the_chat_goes_on(quiet: Tandem, visitors: Visitors) -> None:
+    page = visitors.visit(quiet, role="vote")
+    served(page)
+    pair_comes(page)
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    page.route("**/v1/comparisons/cmp_1/vote", hold)
+    page.route("**/v1/comparisons/cmp_1", lambda route: route.fulfill(status=503, json={"detail": "away"}))
+    say(page, "A question")
+    expect(page.locator(".ballot")).to_be_focused()
+    page.keyboard.press("ArrowRight")
+    with page.expect_request("**/v1/comparisons/cmp_1/vote"):
+        page.keyboard.press("Enter")
+    # What is written on meanwhile waits: the vote says what it follows.
+    say(page, "Another")
+    expect(page.get_by_label("Message")).to_have_value("Another")
+    held[0].fulfill(json={"id": "vote_1", "status": "accepted"})
+    replies(page, 1)
+    expect(page.locator(".turn.assistant > .prose")).to_have_text("Reply 1")
+    expect(page.locator(".turn.assistant footer")).to_contain_text("B is slightly better")
+    visitors.forgive("503")
+
+
+def test_a_pair_waits_for_its_vote_while_the_chat_is_named_and_set(quiet: Tandem, visitors: Visitors) -> None:
+    page = visitors.visit(quiet, role="vote")
+    served(page)
+    pair_comes(page)
     say(page, "A question")
     expect(page.locator(".ballot")).to_be_visible()
     page.get_by_role("button", name="Rename or export").click()
@@ -283,17 +359,40 @@ def chats(page: Page) -> list[Any]:
     return found
 
 
+# What replies say, in the order in which they were asked for: `write(at, said)`, `end(at, said)`, and `stop(at)`, as a person
+# who wants no more of it.
+REPLIES_BY_HAND = """() => { const real = fetch; window.bodies = [];
+  const held = () => new Response(new ReadableStream({ start: (body) => { bodies.push(body) } }));
+  window.fetch = async (path, ...rest) => path === "/v1/chat/completions" ? held() : real(path, ...rest);
+  const send = (at, data) => bodies[at].enqueue(new TextEncoder().encode(`data: ${data}\n\n`));
+  const chunk = (content, finish_reason) => JSON.stringify({ choices: [{ index: 0, delta: { content }, finish_reason }] });
+  window.write = (at, said) => send(at, chunk(said));
+  window.end = (at, said) => { send(at, chunk(said, "stop")); send(at, "[DONE]") };
+  window.stop = (at) => bodies[at].error(new DOMException("", "AbortError")) }"""
+
+
+def test_what_was_written_of_a_reply_stays_when_another_chat_is_opened(quiet: Tandem, visitors: Visitors) -> None:
+    page = chatting(quiet, visitors)
+    page.evaluate(REPLIES_BY_HAND)
+    for at, question in enumerate(("The first", "The second")):
+        page.get_by_role("button", name="New chat").click()
+        say(page, question)
+        page.wait_for_function("at => bodies.length > at", arg=at)
+        page.evaluate("at => write(at, 'Half of it')", at)
+        expect(page.get_by_text("Half of it")).to_be_visible()
+    page.evaluate("stop(0)")
+    page.get_by_role("button", name="Delete “The second”").click()
+    page.evaluate("stop(1)")
+    page.get_by_role("button", name="The first", exact=True).click()
+    expect(page.locator(".turn.assistant")).to_contain_text("Half of it")
+    expect(page.locator(".turn.assistant footer")).to_contain_text("stopped")
+    assert [len(chat["turns"]) for chat in chats(page)] == [2]
+
+
 def test_a_reply_that_ends_elsewhere_is_kept_and_ends_nothing_else(quiet: Tandem, visitors: Visitors) -> None:
     """Its end may be there already when another chat is opened, and is taken after that."""
     page = chatting(quiet, visitors)
-    page.evaluate(
-        """() => { const real = fetch; window.bodies = [];
-        const held = () => new Response(new ReadableStream({ start: (body) => { bodies.push(body) } }));
-        window.fetch = async (path, ...rest) => path === "/v1/chat/completions" ? held() : real(path, ...rest);
-        window.end = (at, said) => {
-          const chunk = { choices: [{ index: 0, delta: { content: said }, finish_reason: "stop" }] };
-          bodies[at].enqueue(new TextEncoder().encode(`data: ${JSON.stringify(chunk)}\n\ndata: [DONE]\n\n`)) } }"""
-    )
+    page.evaluate(REPLIES_BY_HAND)
     is_kept = "said => Object.values(localStorage).some((value) => value.includes(said))"
 
     def end(at: int, said: str) -> None:
