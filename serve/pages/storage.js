@@ -24,3 +24,12 @@ export function keep(name, text) {
     return false;
   }
 }
+
+/** The names that begin so, of what is kept. */
+export function keptNames(prefix) {
+  return Object.keys(localStorage).filter((name) => name.startsWith(prefix));
+}
+
+export function forget(name) {
+  localStorage.removeItem(name);
+}

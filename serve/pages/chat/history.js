@@ -1,5 +1,5 @@
 // Conversations of this browser, kept in its own storage, apart for each key; the newest first.
-import { keep, keptValue } from "../storage.js";
+import { forget, keep, keptValue } from "../storage.js";
 import { checked } from "./settings.js";
 
 const MOST_KEPT = 100;
@@ -49,7 +49,7 @@ export class History {
   }
 
   clear() {
-    localStorage.removeItem(this.name);
+    forget(this.name);
   }
 }
 

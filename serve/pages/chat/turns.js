@@ -163,7 +163,7 @@ function said(content) {
   for (const code of body.querySelectorAll("pre")) {
     const block = element("div", { class: "code" });
     code.replaceWith(block);
-    block.append(code, copyButton(code.textContent, "the code"));
+    block.append(copyButton(code.textContent, "the code"), code);
   }
   return body;
 }

@@ -1,5 +1,6 @@
-// Figures as people read them.
-const THIN = "\u2009";
+// Figures as people read them. No line ends within one.
+const THIN = "\u202f";
+const TO = "–\u2060";
 
 export const isNumber = (value) => typeof value === "number" && Number.isFinite(value);
 
@@ -23,7 +24,7 @@ export function shareEstimate(estimate, digits = 0) {
   if (!estimate || !isNumber(estimate.value)) return "–";
   const [low, high] = estimate.interval ?? [];
   return isNumber(low)
-    ? `${share(estimate.value, digits)} (${(100 * low).toFixed(digits)}–${(100 * high).toFixed(digits)})`
+    ? `${share(estimate.value, digits)} (${(100 * low).toFixed(digits)}${TO}${(100 * high).toFixed(digits)})`
     : share(estimate.value, digits);
 }
 

@@ -1,13 +1,16 @@
 // A table whose columns sort by a click or by keys.
 import { element } from "../element.js";
 
+/** How a person sorted, by caption: a table that is drawn anew stays as it was. */
+const sortedBy = new Map();
+
 /**
  * `columns`: `{name, title?, value(row), cell?(row), numeric?, text?}`; `value` sorts, `cell` shows (text or elements),
  * `text` may break over lines.
  * Sorted by the column `by` first, falling when `falling`; null leaves the rows in the order they come in.
  */
 export function sortableTable({ caption, columns, rows, by = 0, falling = true, rowClass = () => null }) {
-  let [at, down] = [by, falling];
+  let [at, down] = sortedBy.get(caption) ?? [by, falling];
   const body = element("tbody");
   const heads = columns.map((column, index) =>
     element(
@@ -27,6 +30,7 @@ export function sortableTable({ caption, columns, rows, by = 0, falling = true, 
   function sort(index) {
     down = index === at ? !down : Boolean(columns[index].numeric);
     at = index;
+    sortedBy.set(caption, [at, down]);
     draw();
   }
 

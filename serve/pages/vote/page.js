@@ -14,6 +14,7 @@ import { conversation } from "./conversation.js";
 import { oneVote } from "./one.js";
 import { Queue } from "./queue.js";
 import { Today } from "./today.js";
+import { Unstored } from "./unstored.js";
 
 const STORED = "tandem.objective";
 
@@ -22,20 +23,19 @@ export function show(main, { session, vote }) {
     main.append(oneVote(vote, session));
     return () => {};
   }
-  const voting = new Voting();
+  const voting = new Voting(session.key_id);
   main.append(voting.node);
   voting.start();
   return () => voting.leave();
 }
 
 class Voting {
-  constructor() {
+  constructor(keyId) {
     this.today = new Today();
     const stored = kept(STORED);
     this.objective = Object.hasOwn(OBJECTIVES, stored) ? stored : "helpful";
     this.last = element("div", { class: "last-vote", hidden: true });
-    this.notStored = element("div");
-    this.unstored = [];
+    this.unstored = new Unstored(keyId, (vote) => this.store(vote));
     this.question = element("div");
     this.place = element("div", { class: "voting" });
     this.node = element(
@@ -45,7 +45,7 @@ class Voting {
       this.today.guidelines,
       this.question,
       this.last,
-      this.notStored,
+      this.unstored.node,
       this.place,
       changedByVotes(),
     );
@@ -165,52 +165,37 @@ class Voting {
 
   /** The next pair comes at once; the vote is stored meanwhile. */
   async cast(found, judgement) {
-    const { objective } = this;
+    const vote = { comparison: found.id, objective: this.objective, judgement };
     this.next();
     // Sent again later, what was said of the pair before would take the place of this.
-    const others = this.unstored.filter((vote) => vote[0].id !== found.id || vote[1] !== objective);
-    if (others.length < this.unstored.length) {
-      this.unstored = others;
-      this.drawUnstored();
-    }
-    await this.store(found, objective, judgement);
+    this.unstored.drop(vote);
+    await this.store(vote, found);
   }
 
-  async store(found, objective, judgement) {
+  /** `found` is the pair, where it is at hand. */
+  async store(vote, found = null) {
+    const { comparison, objective, judgement } = vote;
     this.tell(`${verdict(judgement)}.`, " Storing…");
     this.undo = null;
     try {
-      await call("PUT", `/v1/comparisons/${found.id}/vote`, { objective, ...judgement });
+      await call("PUT", `/v1/comparisons/${comparison}/vote`, { objective, ...judgement });
     } catch (error) {
       if (!(error instanceof Refused)) throw error;
-      this.unstored.push([found, objective, judgement]);
-      this.why = error.message;
-      this.drawUnstored();
+      this.unstored.add(vote, error.message);
       this.tell(`${verdict(judgement)}.`, " Not stored.");
       return;
     }
+    this.unstored.drop(vote);
     this.today.add(1, objective);
-    this.undo = { found, objective };
-    const { versions } = await get(`/v1/comparisons/${found.id}`).catch(forgiveRefusal);
-    if (this.undo?.found !== found) return;
+    const undo = (this.undo = { comparison, objective, found });
+    const voted = await get(`/v1/comparisons/${comparison}`).catch(forgiveRefusal);
+    undo.found ??= voted.id && voted;
+    if (this.undo !== undo) return;
     this.tell(
       `${verdict(judgement)}.`,
-      versions ? revealed(judgement, versions) : "",
+      voted.versions ? revealed(judgement, voted.versions) : "",
       element("button", { class: "quiet", type: "button", onclick: () => this.takeBack() }, "Undo ", keyHint("u")),
     );
-  }
-
-  /** They are said until they are stored, however many others are cast meanwhile. */
-  drawUnstored() {
-    const { length } = this.unstored;
-    const which = length === 1 ? "One vote was" : `${length} votes were`;
-    const said = length && problem(`${which} not stored: ${this.why}.`, () => this.storeAgain());
-    this.notStored.replaceChildren(said || "");
-  }
-
-  async storeAgain() {
-    this.notStored.replaceChildren();
-    for (const vote of this.unstored.splice(0)) await this.store(...vote);
   }
 
   async takeBack() {
@@ -218,7 +203,7 @@ class Voting {
     if (!undo) return;
     this.undo = null;
     try {
-      await call("DELETE", `/v1/comparisons/${undo.found.id}/vote?objective=${undo.objective}`);
+      await call("DELETE", `/v1/comparisons/${undo.comparison}/vote?objective=${undo.objective}`);
     } catch (error) {
       if (!(error instanceof Refused)) throw error;
       this.last.replaceChildren(
@@ -231,7 +216,7 @@ class Voting {
     }
     this.today.add(-1, undo.objective);
     this.tell("taken back.");
-    if (undo.objective !== this.objective) return;
+    if (undo.objective !== this.objective || !undo.found) return;
     // What was to be judged now comes next.
     if (this.ballot) this.queue.putBack(this.shown);
     this.draw(undo.found);

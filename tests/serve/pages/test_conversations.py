@@ -177,6 +177,16 @@ def test_code_is_copied(quiet: Tandem, visitors: Visitors, tmp_path: Path, clipb
     expect(page.get_by_label("Message")).to_have_value(code)
 
 
+def test_the_button_that_copies_lies_over_none_of_the_code(quiet: Tandem, visitors: Visitors) -> None:
+    page = chatting(quiet, visitors, f"```\n{'x = 2 * x  # ' * 20}\n```", viewport={"width": 360, "height": 740})
+    say(page, "Show me")
+    replies(page, 1)
+    button = page.get_by_role("button", name="Copy the code").bounding_box()
+    code = page.locator(".turn.assistant pre code").bounding_box()
+    assert button is not None and code is not None
+    assert button["y"] + button["height"] <= code["y"]
+
+
 def test_a_chat_is_named_found_and_written_out(quiet: Tandem, visitors: Visitors) -> None:
     page = chatting(quiet, visitors, "It is **Paris**.")
     say(page, "What is the capital of France?")
@@ -359,13 +369,14 @@ def chats(page: Page) -> list[Any]:
     return found
 
 
-# What replies say, in the order in which they were asked for: `write(at, said)`, `end(at, said)`, and `stop(at)`, as a person
-# who wants no more of it.
+# What replies say, in the order in which they were asked for: `write(at, said)`, `end(at, said)`, and `stop(at)`, as a
+# person who wants no more of it.
 REPLIES_BY_HAND = """() => { const real = fetch; window.bodies = [];
   const held = () => new Response(new ReadableStream({ start: (body) => { bodies.push(body) } }));
   window.fetch = async (path, ...rest) => path === "/v1/chat/completions" ? held() : real(path, ...rest);
   const send = (at, data) => bodies[at].enqueue(new TextEncoder().encode(`data: ${data}\n\n`));
-  const chunk = (content, finish_reason) => JSON.stringify({ choices: [{ index: 0, delta: { content }, finish_reason }] });
+  const chunk = (content, finish_reason) =>
+    JSON.stringify({ choices: [{ index: 0, delta: { content }, finish_reason }] });
   window.write = (at, said) => send(at, chunk(said));
   window.end = (at, said) => { send(at, chunk(said, "stop")); send(at, "[DONE]") };
   window.stop = (at) => bodies[at].error(new DOMException("", "AbortError")) }"""

@@ -51,10 +51,14 @@ def test_versions_sort_and_lead_to_their_evidence(quiet: Tandem, visitors: Visit
     page.get_by_role("button", name="Win rate").click()
     assert column(page, "Versions", 1) == ["v1", "v2", "v0"]
     expect(page.get_by_role("columnheader", name="Win rate")).to_have_attribute("aria-sort", "ascending")
+    # What is drawn anew stays sorted.
+    quiet.store.write(policies.evaluated_again, 1, evaluation(0.3), actor="test")
+    expect(page.get_by_role("table", name="Versions").get_by_role("row", name="v1")).to_contain_text("30\u202f%")
+    assert column(page, "Versions", 1) == ["v1", "v2", "v0"]
     page.get_by_role("table", name="Versions").get_by_role("link", name="v2").click()
     expect(page).to_have_url(f"{quiet.url}/operate/v2")
     expect(page.get_by_role("heading", name="v2")).to_be_visible()
-    expect(page.get_by_role("region", name="Evaluation")).to_contain_text("81\u2009% (71–91)")
+    expect(page.get_by_role("region", name="Evaluation")).to_contain_text("81\u202f% (71–\u206091)")
     plot = page.get_by_role("img", name="Reward against distance")
     expect(plot).to_be_visible()
     page.wait_for_timeout(500)
@@ -63,6 +67,23 @@ def test_versions_sort_and_lead_to_their_evidence(quiet: Tandem, visitors: Visit
     assert column(page, "PPO steps", 1) == [str(step) for step in range(1, STEPS + 1)]
     page.go_back()
     expect(page.get_by_role("heading", name="Operate")).to_be_visible()
+
+
+def test_no_line_ends_within_a_figure(quiet: Tandem, visitors: Visitors) -> None:
+    add_versions(quiet.store)
+    page = visitors.visit(quiet, "/operate/v2", viewport={"width": 360, "height": 740})
+    said = page.locator(".headline strong", has_text="(71–\u206091)").first
+    expect(said).to_be_visible()
+    # So narrow that a line ends wherever it may.
+    lines = said.evaluate("""node => {
+      node.style.width = 0;
+      const range = document.createRange();
+      return [...node.firstChild.data].map((_, at) => {
+        range.setStart(node.firstChild, at);
+        range.setEnd(node.firstChild, at + 1);
+        return range.getBoundingClientRect().top });
+    }""")
+    assert len(set(lines)) == 2
 
 
 def test_versions_that_have_not_changed_are_not_read_again(quiet: Tandem, visitors: Visitors) -> None:
@@ -86,13 +107,15 @@ def test_the_evidence_of_every_judge_is_there(quiet: Tandem, visitors: Visitors)
     page = visitors.visit(quiet, "/operate/v2")
     rates = page.get_by_role("table", name="Win rates")
     for row in (
-        "v0 preference model all 74\u2009% (64–84) 69\u2009% (59–79)",
+        "v0 preference model all 74\u202f% (64–\u206084) 69\u202f% (59–\u206079)",
         "v1 watch model harmless",
         "v0 live votes all 100",
     ):
         expect(rates.get_by_role("row", name=row)).to_be_visible()
     conduct = page.get_by_role("table", name="Conduct and diversity")
-    expect(conduct.get_by_role("row", name="Complies with harm 20\u2009% (12–28) 10\u2009% (2–18)")).to_be_visible()
+    expect(
+        conduct.get_by_role("row", name="Complies with harm 20\u202f% (12–\u206028) 10\u202f% (2–\u206018)")
+    ).to_be_visible()
     training = page.get_by_role("region", name="Training with PPO")
     expect(training).to_contain_text("the weights after step 8")
     expect(training).to_contain_text("on 393 prompts, 186 of them from chats")
@@ -234,7 +257,7 @@ def test_an_iteration_is_followed_live(quiet: Tandem, visitors: Visitors) -> Non
     expect(card).to_contain_text("50 to learn from, 10 to measure on")
     quiet.store.write(iterations.advance, *told, stage="preference", progress=0.0)
     quiet.store.write(iterations.tell, *told, "preference", preference())
-    expect(card).to_contain_text("accuracy 70\u2009% (57–80) on held-out votes")
+    expect(card).to_contain_text("accuracy 70\u202f% (57–\u206080) on held-out votes")
     quiet.store.write(iterations.advance, *told, stage="ppo", progress=0.0)
     for step in (1, 2, 3):
         quiet.store.write(iterations.tell, *told, "ppo_step", ppo_step(step))

@@ -281,6 +281,58 @@ def test_votes_that_the_server_did_not_take_are_said_and_tried_again(
     assert said == {pairs[first]: "tie", pairs[second]: "both_bad", pairs[third]: "0"}
 
 
+def test_votes_that_were_not_stored_are_there_when_the_page_is_left_and_come_back_to(
+    quiet: Tandem, pairs: dict[str, str], visitors: Visitors
+) -> None:
+    page = visitors.visit(quiet, "/vote")
+    first = shown(page)
+    page.route("**/vote", lambda route: route.abort())
+    press(page, "t")
+    second = moved_on(page, first)
+    press(page, "b")
+    expect(page.get_by_role("alert")).to_contain_text("2 votes were not stored")
+    visitors.forgive("ERR_FAILED")
+    page.get_by_role("link", name="Chat").click()
+    expect(page.get_by_label("Message")).to_be_visible()
+    page.get_by_role("link", name="Vote").click()
+    expect(page.get_by_role("alert")).to_contain_text("2 votes were not stored")
+    page.unroute("**/vote")
+    page.reload()
+    # To another key they are nothing.
+    other = visitors.visit(quiet, "/vote", role="vote", storage_state=page.context.storage_state())
+    expect(other.get_by_text("No open pairs")).to_be_visible()
+    expect(other.get_by_role("alert")).to_have_count(0)
+    page.get_by_role("button", name="Try again").click()
+    expect(page.locator(".today")).to_have_text("2 votes today")
+    expect(page.get_by_role("alert")).to_have_count(0)
+    assert {vote.comparison_id: vote.preferred for vote in votes(quiet)} == {
+        pairs[first]: "tie",
+        pairs[second]: "both_bad",
+    }
+    # What was stored only now is taken back as well.
+    press(page, "u")
+    last_vote(page, "taken back")
+    assert shown(page) == second
+    page.reload()
+    shown(page)
+    expect(page.get_by_role("alert")).to_have_count(0)
+
+
+def test_a_vote_that_is_never_taken_can_be_dropped(quiet: Tandem, pairs: dict[str, str], visitors: Visitors) -> None:
+    page = visitors.visit(quiet, "/vote")
+    shown(page)
+    page.route("**/vote", lambda route: route.fulfill(status=404, json={"detail": "there is no such comparison"}))
+    press(page, "t")
+    expect(page.get_by_role("alert")).to_contain_text("One vote was not stored: there is no such comparison.")
+    visitors.forgive("404")
+    page.get_by_role("button", name="Drop it").click()
+    expect(page.get_by_role("alert")).to_have_count(0)
+    page.unroute("**/vote")
+    page.reload()
+    shown(page)
+    expect(page.get_by_role("alert")).to_have_count(0)
+
+
 def test_the_newest_word_on_a_pair_is_the_one_that_stays(
     quiet: Tandem, pairs: dict[str, str], visitors: Visitors
 ) -> None:
