@@ -1,4 +1,4 @@
-"""What a policy's folder says of the model in it, read without loading it."""
+"""Which folder a policy is in by its name, and what that says of the model in it, read without loading it."""
 
 from pathlib import Path
 
@@ -8,6 +8,16 @@ from feedback.errors import PolicyInvalid
 
 # Under which names a configuration says how many positions a model has: the usual one, and GPT-2's.
 POSITIONS = ("max_position_embeddings", "n_positions")
+
+
+def named_folder(policy: str) -> Path | None:
+    """The folder that the setting `policy` names; None for a name on a hub. Raises PolicyInvalid for one not there."""
+    folder = Path(policy).expanduser()
+    if folder.is_dir():
+        return folder
+    if policy.startswith((".", "/", "~")) or policy.count("/") > 1:
+        raise PolicyInvalid(f"{policy}: no such folder", param="policy")
+    return None
 
 
 def positions(folder: Path) -> int | None:

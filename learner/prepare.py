@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 from feedback import logs, object_storage
 from feedback.errors import NotFound, PolicyInvalid, TandemError
 from feedback.lifeline import die_with_parent
+from feedback.policy_config import named_folder
 from feedback.schema import version_name
 from feedback.settings import Settings, load_settings
 from feedback.store import Store, policies
@@ -89,12 +90,7 @@ def find(policy: str) -> Path:
     """The folder of a policy by name; one on a hub is fetched. Raises PolicyInvalid."""
     if policy == "builtin":
         return BUILTIN
-    folder = Path(policy).expanduser()
-    if folder.is_dir():
-        return folder
-    if policy.startswith((".", "/", "~")) or policy.count("/") > 1:
-        raise PolicyInvalid(f"{policy}: no such folder", param="policy")
-    return _fetch(policy)
+    return named_folder(policy) or _fetch(policy)
 
 
 def _fetch(name: str) -> Path:

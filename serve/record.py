@@ -68,7 +68,7 @@ class Record:
         return await self._run(partial(standing.read, self.store))
 
     async def ping(self) -> None:
-        """Raises when the database does not answer."""
+        """Raises when the database does not answer, or only reads."""
         await self._run(self.store.ping)
 
     async def _write_all(self) -> None:

@@ -15,7 +15,7 @@ def upgrade(home: Home = None) -> None:
     from deploy.command.output import say
     from deploy.command.record import open_record
 
-    with open_record(home):
+    with open_record(home, must_exist=True):
         say("the record is up to date")
 
 

@@ -13,6 +13,7 @@ from typer.models import CommandInfo
 from deploy.command import app
 from feedback.errors import Conflict, InvalidRequest, NotFound
 from tests.deploy.command_line import ROOT, Tandem, in_process, start
+from tests.records import empty_record
 
 HEAVY = ("torch", "vllm", "transformers", "sqlalchemy", "fastapi", "celery", "httpx", "pydantic", "rich")
 
@@ -80,6 +81,8 @@ def test_what_the_machine_refuses_is_a_line(
 
 def test_a_record_that_cannot_be_used_is_a_line(tandem: Tandem, tmp_path: Path) -> None:
     home = tmp_path / "home"
+    home.mkdir()
+    empty_record(home / "record.db").close()
     assert tandem("db", "upgrade", "--home", home).exit_code == 0
     with sqlite3.connect(home / "record.db") as connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
@@ -91,6 +94,20 @@ def test_a_record_that_cannot_be_used_is_a_line(tandem: Tandem, tmp_path: Path) 
         ran = tandem(*command, "--home", home)
         assert (ran.exit_code, ran.err.count("\n")) == (1, 1)
         assert "file is not a database" in ran.err
+
+
+def test_a_home_or_a_policy_that_is_not_there_is_refused_before_anything_is_made(
+    tandem: Tandem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TANDEM_DATABASE_URL", raising=False)
+    home = tmp_path / "typo"
+    upgraded = tandem("db", "upgrade", "--home", home)
+    assert upgraded.exit_code == 3 and f"there is no record in {home} yet" in upgraded.err
+    for detach in ([], ["--detach"]):
+        started = tandem("up", "--home", home, "--policy", tmp_path / "nosuch", "--port", 0, *detach)
+        assert started.exit_code == 1
+        assert started.err == f"tandem: {tmp_path}/nosuch: no such folder\n"
+    assert not home.exists()
 
 
 def test_a_start_without_a_record_that_can_be_used_ends_with_a_line(tmp_path: Path) -> None:

@@ -152,8 +152,10 @@ def test_a_server_that_only_reads_is_away_for_who_writes(on_postgres: Store) -> 
         client.engine.dispose()
         with pytest.raises(RecordUnavailable):
             write(_add_rater)
-        client.ping()
+        with pytest.raises(RecordUnavailable):
+            client.ping()
         only_reads(False)
+        client.ping()
         write(_add_rater)
     client.close()
     assert len(on_postgres.read(_rater_names)) == 2
