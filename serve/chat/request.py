@@ -135,6 +135,7 @@ def parse(content: bytes, settings: ServeSettings) -> ChatRequest:
     if top_logprobs and not logprobs:
         raise InvalidRequest("'top_logprobs' needs 'logprobs': true", param="top_logprobs")
     _check_schema(body)
+    body |= _allowed_tools(body)
     sampling = {name: value for name, value in body.items() if name in SAMPLING_FIELDS and value is not None}
     answer = {name: value for name, value in body.items() if name in ANSWER_FIELDS and value is not None}
     return ChatRequest(
@@ -188,6 +189,36 @@ def _check_schema(body: dict[str, Any]) -> None:
             schema = schema.get(name) if isinstance(schema, dict) else None
         if says_nothing(schema):
             raise InvalidRequest(f"the schema in '{param}' refers to itself before it says anything", param=param)
+
+
+def _allowed_tools(body: dict[str, Any]) -> dict[str, Any]:
+    """`tools` and `tool_choice` as vLLM takes them, where OpenAI's `allowed_tools` has calls of some of them only: a
+    policy that sees no others calls no others."""
+    choice = body.get("tool_choice")
+    if not isinstance(choice, dict) or choice.get("type") != "allowed_tools":
+        return {}
+    match choice.get("allowed_tools"):
+        case {"mode": "auto" | "required" as mode, "tools": [_, *_] as allowed} if all(map(_tool_name, allowed)):
+            names = list(map(_tool_name, allowed))
+        case _:
+            raise InvalidRequest(
+                "'tool_choice.allowed_tools' must be an object with a 'mode', auto or required, and 'tools', a list of"
+                ' {"type": "function", "function": {"name": ...}}',
+                param="tool_choice",
+            )
+    tools: list[Any] = given if isinstance(given := body.get("tools"), list) else []
+    for name in names:
+        if name not in map(_tool_name, tools):
+            raise InvalidRequest(f"'tool_choice' allows '{name[:100]}', which is not in 'tools'", param="tool_choice")
+    return {"tools": [tool for tool in tools if _tool_name(tool) in names], "tool_choice": mode}
+
+
+def _tool_name(tool: Any) -> str:
+    """Empty where it has none."""
+    match tool:
+        case {"function": {"name": str(name)}}:
+            return name
+    return ""
 
 
 def _model(body: dict[str, Any]) -> tuple[str, int | None]:

@@ -308,6 +308,15 @@ def test_what_the_end_of_a_process_cuts_off_is_recorded(tandem: Tandem) -> None:
     engines_write_nothing(tandem)
 
 
+ADD = {"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}
+
+
+def allowed(mode: str, *names: str) -> dict[str, Any]:
+    """OpenAI's way to have some of the tools called only."""
+    tools = [{"type": "function", "function": {"name": name}} for name in names]
+    return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": tools}}
+
+
 @pytest.mark.parametrize(
     ("body", "param"),
     [
@@ -346,6 +355,12 @@ def test_what_the_end_of_a_process_cuts_off_is_recorded(tandem: Tandem) -> None:
         (chat(stop_token_ids=[-1], stream=True), "stop_token_ids"),
         (chat(structured_outputs={"choice": []}, stream=True), "hoice"),
         (chat(structured_outputs=["red", "green"]), "structured_outputs"),
+        (chat(tool_choice={"type": "allowed_tools"}, tools=[ADD]), "tool_choice"),
+        (chat(tool_choice=allowed("any", "add"), tools=[ADD]), "tool_choice"),
+        (chat(tool_choice=allowed("auto"), tools=[ADD]), "tool_choice"),
+        (chat(tool_choice=allowed("auto", "add", "send"), tools=[ADD]), "tool_choice"),
+        (chat(tool_choice=allowed("auto", ""), tools=[{}, 5]), "tool_choice"),
+        (chat(tool_choice=allowed("required", "add")), "tool_choice"),
         (chat(model="tandem@v99"), "model"),
     ],
 )

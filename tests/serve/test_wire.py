@@ -10,7 +10,7 @@ import pytest
 
 from feedback.schema import Comparison
 from tests.serve.conftest import STARTING_POLICY, Tandem
-from tests.serve.test_chat import MESSAGES, chat, events, sample_of
+from tests.serve.test_chat import MESSAGES, allowed, chat, events, sample_of
 
 pytestmark = pytest.mark.engine
 
@@ -121,6 +121,20 @@ def test_a_named_tool_is_called(tandem: Tandem, stream: bool) -> None:
     (recorded,) = row.message["tool_calls"]
     assert recorded["function"] == {"name": name, "arguments": arguments} and recorded["id"]
     assert row.sampling["tools"] == [TOOL]
+
+
+def test_of_tools_of_which_some_are_allowed_one_of_those_is_called(tandem: Tandem) -> None:
+    others = [TOOL | {"function": TOOL["function"] | {"name": name}} for name in ("a_first", "b_second")]
+    body = chat(
+        tools=[others[0], TOOL, others[1]], tool_choice=allowed("required", "add"), max_tokens=200, temperature=0,
+        logit_bias=NO_BLANKS,
+    )  # fmt: skip
+    answer = post(tandem, body)
+    assert answer.status_code == 200, answer.text
+    calls = answer.json()["choices"][0]["message"]["tool_calls"]
+    assert {call["function"]["name"] for call in calls} == {"add"}
+    (row,) = sample_of(tandem.store, answer.headers["x-request-id"])
+    assert (row.sampling["tools"], row.sampling["tool_choice"]) == ([TOOL], "required")
 
 
 def test_nulls_are_as_if_not_there(tandem: Tandem) -> None:
