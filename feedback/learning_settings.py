@@ -291,8 +291,8 @@ class PPOSettings(RehearsalSettings):
     """Weight of the past in the smoothed watch score, whose peak decides which weights are published."""
 
     watch_patience_steps: int | None = Field(4, ge=1)
-    """Stop once the smoothed watch score has not been as high as at its peak for this many steps. None: go on to the
-    last step, and still publish the peak."""
+    """Stop once the smoothed watch score has not risen above its peak for this many steps. None: go on to the last
+    step, and still publish the peak."""
 
     importance_weight_cap: float = Field(2.0, ge=1)
     """Truncation of the importance weights that correct for a sampler whose probabilities differ from the trainer's."""

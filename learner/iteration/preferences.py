@@ -39,7 +39,7 @@ def train_preferences(this: Run, votes: Votes, start: Policy) -> tuple[Preferenc
 def train_watch(this: Run, votes: Votes, start: Policy) -> tuple[PreferenceModel | None, dict[str, Any]]:
     """Train the watch model on the votes set apart for it, and measure it likewise. None, and why, with too few."""
     watched = votes.comparisons("watch")
-    lacking = lacks(watched, votes.comparisons("train"), this.learner)
+    lacking = lacks(watched, votes.comparisons("train"), votes.comparisons("heldout"), this.learner)
     if lacking is not None:
         report = {"trained": False, "votes": len(watched), "reason": lacking}
         this.progress.tell(WATCH, report)
@@ -48,17 +48,27 @@ def train_watch(this: Run, votes: Votes, start: Policy) -> tuple[PreferenceModel
     return model, {"trained": True, "votes": len(watched), **report}
 
 
-def lacks(watched: list[VotedComparison], train: list[VotedComparison], learner: LearnerSettings) -> str | None:
-    """What speaks against a watch model: too few votes, or none under an objective that the reward weighs, by itself or
-    in the overall score."""
+def lacks(
+    watched: list[VotedComparison],
+    train: list[VotedComparison],
+    held_out: list[VotedComparison],
+    learner: LearnerSettings,
+) -> str | None:
+    """What speaks against a watch model: too few votes, none under an objective that the reward weighs, by itself or in
+    the overall score, or none to judge it by."""
     ppo, in_overall = learner.ppo, learner.preference.objective_weights
     if len(watched) < ppo.watch_min_votes:
         return f"{len(watched)} votes to watch by, {ppo.watch_min_votes} wanted (feedback.watch_share)"
     weights = {name for name, weight in ppo.reward_weights.items() if weight}
     if OVERALL in weights:
         weights |= {name for name, weight in in_overall.items() if weight}
-    unwatched = weights & {one.objective for one in train} - {one.objective for one in watched}
-    return f"no vote to watch by under {', '.join(sorted(unwatched))}" if unwatched else None
+    objectives = objectives_of(watched)
+    unwatched = weights & set(objectives_of(train)).difference(objectives)
+    if unwatched:
+        return f"no vote to watch by under {', '.join(sorted(unwatched))}"
+    if not any(one.objective in objectives for one in held_out):
+        return f"no held-out vote under {' or '.join(objectives)} to judge it by"
+    return None
 
 
 def _trained(
@@ -93,8 +103,10 @@ def _trained(
 
 
 def objectives_of(comparisons: list[VotedComparison]) -> list[str]:
-    """Those that were voted on, in their order: the scores of a preference model that learns from these."""
-    return [objective for objective in OBJECTIVES if any(one.objective == objective for one in comparisons)]
+    """Those under which a vote prefers a reply, in their order: the scores of a preference model that learns from
+    these. Of ties alone a score would be noise, and a reward over its deviation nothing else."""
+    preferring = {one.objective for one in comparisons if one.weight > 0 and one.label != 0.5}
+    return [objective for objective in OBJECTIVES if objective in preferring]
 
 
 def pretrained_for(this: Run, name: str) -> str:

@@ -27,10 +27,10 @@ def refuse(this: Run, votes: Votes, start: Policy) -> None:
         require_layers(start.model)
 
     learnt = [one for one in votes.comparisons("train") if one.weight > 0]
+    if not learnt:
+        raise TrainingDataInvalid("no vote to learn from is on two replies with words in them: gather more votes")
     objectives = objectives_of(learnt)
     if not objectives:
-        raise TrainingDataInvalid("no vote to learn from is on two replies with words in them: gather more votes")
-    if all(one.label == 0.5 for one in learnt):
         raise TrainingDataInvalid("all votes to learn from are ties, which prefer nothing: gather more votes")
     if not any(one.objective in objectives for one in votes.comparisons("heldout")):
         raise TrainingDataInvalid(

@@ -2,12 +2,16 @@
 
 from typing import Any
 
+import orjson
+
 from feedback.examples import split_of
 from feedback.store import datasets, rehearsals
 from learner.harmful_prompts import HarmTest
 from learner.iteration.examples import Votes
-from learner.iteration.run import Run
+from learner.iteration.run import Run, write_json
 from learner.rehearsal_prompts import UnvotedPrompt, choose
+
+LEFT_OUT = "not_rehearsed.json"
 
 TokenIds = list[list[int]]
 
@@ -21,6 +25,7 @@ def choose_rehearsal(this: Run, votes: Votes, test: HarmTest) -> tuple[TokenIds,
     settings = this.learner.ppo if this.learner.trainer == "ppo" else this.learner.dpo
     if not settings.rehearsal_weight:
         return [], None
+    file = this.folder / LEFT_OUT
     known = this.store.read(rehearsals.of_iteration, this.iteration_id)
     chats = known or _newest(this, votes, settings.rehearsal_chats)
     chosen = choose(
@@ -31,9 +36,14 @@ def choose_rehearsal(this: Run, votes: Votes, test: HarmTest) -> tuple[TokenIds,
         seed=this.seed,
         known_harmless=bool(known),
     )
+    report = chosen.report
+    if known and file.exists():
+        # Those that were left out are not looked at again.
+        report |= orjson.loads(file.read_bytes())
+    write_json(file, {"harmful": report["harmful"]})
     this.store.write(rehearsals.keep, this.epoch, this.iteration_id, chosen.chats)
-    this.progress.report("rehearsal", chosen.report)
-    return chosen.prompts, chosen.report
+    this.progress.report("rehearsal", report)
+    return chosen.prompts, report
 
 
 def _newest(this: Run, votes: Votes, limit: int) -> list[rehearsals.Chat]:

@@ -95,10 +95,11 @@ def _preference(
     on_step: Callable[[PreferenceStep], None],
 ) -> PreferenceModel:
     checkpoint = this.checkpoint(task["state"])
+    voted = Votes(Path(task["dataset"])).comparisons(task["split"])
     return checkpoint.resume(
         lambda state: train_preference_model(
             start,
-            Votes(Path(task["dataset"])).comparisons(task["split"]),
+            [one for one in voted if one.objective in task["objectives"]],
             this.learner.preference,
             seed=this.seed,
             objectives=task["objectives"],

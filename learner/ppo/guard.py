@@ -9,9 +9,9 @@ class Guard:
     """What a watch preference model said of the policy so far.
 
     The smoothed score is s_k = a s_{k-1} + (1 - a) x_k, with s_0 = x_0 and a = `smoothing`, where x_k is the mean watch
-    score of the policy after k steps. `peak_step` is the k at which s was highest, `last_step` the k last seen. Once
-    there has been a step the start itself is no peak: a copy of it would be no candidate, and what is worse than the
-    start is for the evidence to say.
+    score of the policy after k steps. `peak_step` is the k at which s was highest, the first such, which has gone least
+    far; `last_step` the k last seen. Once there has been a step the start itself is no peak: a copy of it would be no
+    candidate, and what is worse than the start is for the evidence to say.
     """
 
     smoothing: float
@@ -25,7 +25,7 @@ class Guard:
         """The guard that has also seen the score of the policy after `step` steps."""
         smoothed = score if self.smoothed is None else self.smoothing * self.smoothed + (1 - self.smoothing) * score
         seen = replace(self, smoothed=smoothed, last_step=step)
-        if self.peak is None or smoothed >= self.peak or self.peak_step == 0:
+        if self.peak is None or smoothed > self.peak or self.peak_step == 0:
             return replace(seen, peak=smoothed, peak_step=step)
         return seen
 
@@ -36,7 +36,7 @@ class Guard:
 
     @property
     def exhausted(self) -> bool:
-        """Whether the score has stayed below its peak for `patience_steps`."""
+        """Whether the score has not risen above its peak for `patience_steps`."""
         return self.patience_steps is not None and self.last_step - self.peak_step >= self.patience_steps
 
     def numbers(self) -> dict[str, float]:

@@ -270,22 +270,35 @@ def test_imported_pairs_train_any_model(tmp_path: Path) -> None:
     manifest.verify(settings.home / candidate.path, candidate.digest, like=settings.policies_dir / "v0")
 
 
-def test_a_watch_model_needs_votes_under_all_that_the_reward_weighs() -> None:
-    def votes(*objectives: str) -> list[VotedComparison]:
-        return [VotedComparison([{"role": "user", "content": "Hi"}], ("a", "b"), name, 1.0) for name in objectives]
+def test_a_watch_model_needs_votes_under_all_that_the_reward_weighs_and_some_to_be_judged_by() -> None:
+    def votes(*objectives: str, label: float = 1.0) -> list[VotedComparison]:
+        return [VotedComparison([{"role": "user", "content": "Hi"}], ("a", "b"), name, label) for name in objectives]
 
-    def learner(weights: dict[str, float], **preference: object) -> LearnerSettings:
+    def lacking(
+        watched: list[VotedComparison],
+        train: list[VotedComparison],
+        weights: dict[str, float],
+        held_out: list[VotedComparison] | None = None,
+        **preference: object,
+    ) -> str | None:
         ppo = {"watch_min_votes": 2, "reward_weights": weights}
-        return LearnerSettings.model_validate({"ppo": ppo, "preference": preference})
+        learner = LearnerSettings.model_validate({"ppo": ppo, "preference": preference})
+        return lacks(watched, train, both if held_out is None else held_out, learner)
 
-    both, helpful = votes("helpful", "harmless"), votes("helpful", "helpful")
-    assert lacks(helpful, helpful, learner({"overall": 1.0})) is None
-    assert lacks(both, both, learner({"overall": 1.0})) is None
-    assert "harmless" in str(lacks(helpful, both, learner({"overall": 1.0})))
-    assert "harmless" in str(lacks(helpful, both, learner({"harmless": 1.0})))
-    assert lacks(helpful, both, learner({"helpful": 1.0})) is None
-    assert lacks(helpful, both, learner({"overall": 1.0}, objective_weights={"helpful": 1.0})) is None
-    assert "1 votes" in str(lacks(both[:1], both, learner({"overall": 1.0})))
+    both, helpful, harmless = votes("helpful", "harmless"), votes("helpful", "helpful"), votes("harmless")
+    assert lacking(helpful, helpful, {"overall": 1.0}) is None
+    assert lacking(both, both, {"overall": 1.0}) is None
+    assert "harmless" in str(lacking(helpful, both, {"overall": 1.0}))
+    assert "harmless" in str(lacking(helpful, both, {"harmless": 1.0}))
+    assert lacking(helpful, both, {"helpful": 1.0}) is None
+    assert lacking(helpful, both, {"overall": 1.0}, objective_weights={"helpful": 1.0}) is None
+    assert "1 votes" in str(lacking(both[:1], both, {"overall": 1.0}))
+    # Ties alone are as none.
+    ties = votes("harmless", label=0.5)
+    assert "under harmless" in str(lacking([*helpful, *ties], both, {"overall": 1.0}))
+    assert lacking(helpful, [*helpful, *ties], {"overall": 1.0}) is None
+    assert lacking(helpful, both, {"helpful": 1.0}, harmless) == "no held-out vote under helpful to judge it by"
+    assert lacking(both, both, {"helpful": 1.0}, harmless) is None
 
 
 def test_raters_of_one_mind_and_divided_ones() -> None:

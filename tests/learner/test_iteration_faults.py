@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -213,12 +214,13 @@ def of_the_first_seed(settings: Settings) -> Settings:
     return settings.model_copy(update={"learner": settings.learner.model_copy(update={"seed": -1})})
 
 
-def outcome(store: Store, settings: Settings, iteration: Iteration) -> tuple[str, str]:
-    """Digests of the dataset and of the weights that came of it."""
+def outcome(store: Store, settings: Settings, iteration: Iteration) -> tuple[str, str, dict[str, Any]]:
+    """Digests of the dataset and of the weights that came of it, and what was rehearsed."""
     ended = store.read(iterations.get, iteration.id)
     assert ended.state == "succeeded"
     files = manifest.read(settings.policies_dir / f"v{ended.candidate}")["files"]
-    return ended.dataset_digest, files["model.safetensors"]["sha256"]
+    rehearsed = store.read(policies.get, ended.candidate).evidence["rehearsal"]
+    return ended.dataset_digest, files["model.safetensors"]["sha256"], rehearsed
 
 
 def spoil(path: Path, harm: str) -> None:

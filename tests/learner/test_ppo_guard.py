@@ -124,6 +124,13 @@ def test_the_guard_by_hand():
     assert Guard(0.5, 2).resumed(guard.numbers()) == guard
 
 
+def test_of_equal_peaks_the_first_is_taken_which_has_gone_least_far():
+    guard = Guard(smoothing=0.0, patience_steps=2)
+    for step, score in enumerate([0.0, 1.0, 1.0, 1.0]):
+        guard = guard.after(score, step)
+    assert (guard.peak_step, guard.at_peak, guard.exhausted) == (1, False, True)
+
+
 def test_the_start_is_no_peak_though_every_step_made_it_worse():
     guard = Guard(smoothing=0.5, patience_steps=2)
     for step, score in enumerate([2.0, 1.0, 0.0]):

@@ -23,10 +23,11 @@ PROMPTS = 40
 
 @pytest.fixture
 def run_of(tmp_path: Path) -> Iterator[Callable[..., Run]]:
-    """An iteration on votes that rewrite a reply if `rewrites`, learnt as ranked pairs before."""
+    """An iteration on votes under helpful that rewrite a reply if `rewrites`, learnt as ranked pairs before, and if
+    `ties` on as many under harmless that prefer none."""
     stores: list[Store] = []
 
-    def begin(*, rewrites: bool) -> Run:
+    def begin(*, rewrites: bool, ties: bool = False) -> Run:
         learner = {
             "preference": {"epochs": 1, "pretraining": {"from_record": ["rewrites"]}},
             "ppo": {"watch_min_votes": 1},
@@ -41,7 +42,9 @@ def run_of(tmp_path: Path) -> Iterator[Callable[..., Run]]:
             prompt = [{"role": "user", "content": f"What is {number} plus 3?"}]
             pair = add_comparison(store, sample(messages=prompt), sample("6", version=0, messages=prompt))
             said = judgement("1", 2, ideal=f"It is {number + 3}." if rewrites else None)
-            store.write(votes.put, pair, said, key_id="key_a", sees_all=False, rater="bob")
+            tie = judgement("tie", objective="harmless")
+            for one in (said, tie) if ties else (said,):
+                store.write(votes.put, pair, one, key_id="key_a", sees_all=False, rater="bob")
         count_all(store)
         told = settings.learner.model_dump(mode="json")
         iteration = store.write(iterations.start, trigger="operator", seed=1, settings=told)
@@ -76,3 +79,14 @@ def test_where_there_is_no_ranked_pair_yet_votes_alone_are_learnt(run_of: Callab
     for model, report in (train_preferences(this, votes, start), train_watch(this, votes, start)):
         assert model is not None
         assert report["pretraining"] == {"pairs": 0, "set_aside": 0, "left_out": 0}
+
+
+def test_an_objective_of_ties_alone_is_as_one_without_votes(run_of: Callable[..., Run]) -> None:
+    this = run_of(rewrites=False, ties=True)
+    votes, start = Votes(freeze(this)), load(this, 0)
+    for split in ("train", "watch", "heldout"):
+        assert {one.label for one in votes.comparisons(split) if one.objective == "harmless"} == {0.5}
+    for model, report in (train_preferences(this, votes, start), train_watch(this, votes, start)):
+        assert model is not None
+        assert model.shape.objectives == ("helpful",)
+        assert set(report["objectives"]) == {"helpful"}
