@@ -41,6 +41,7 @@ CONTENTS = "backup.json"
 SQLITE_RECORD, POSTGRES_RECORD, SETTINGS_FILE = "record.db", "record.dump", "tandem.toml"
 FOLDERS = ("policies", "datasets", "iterations")
 TRAINING_STATE = ".state.safetensors"
+JUDGING = (*judges.PARTS, manifest.MANIFEST)
 ALL = 1_000_000
 TWO_OF_A_NAME = (FileExistsError, NotADirectoryError, IsADirectoryError)
 
@@ -194,8 +195,7 @@ def _folders(store: Store, settings: Settings, contents: Contents) -> Iterator[t
     ended = [iteration.id for iteration in begun if iteration.state not in iterations.ACTIVE]
     wanted = [home / "datasets" / digest for digest in sorted(datasets)]
     wanted += [home / "iterations" / iteration_id for iteration_id in ended]
-    judging = (*judges.PARTS, manifest.MANIFEST)
-    yield from ((folder, judging if folder in without_judges else ()) for folder in wanted if folder.is_dir())
+    yield from ((folder, JUDGING if folder in without_judges else ()) for folder in wanted if folder.is_dir())
 
 
 def _is_whole(verify: Callable[[], bool]) -> bool | None:
@@ -218,7 +218,8 @@ def _find_weights(settings: Settings, storage: Storage | None, policy: Policy) -
 def _find_judges(settings: Settings, storage: Storage | None, policy: Policy) -> bool:
     """As `_find_weights`. Those that were published without a digest cannot be checked."""
     digest = judges.digest_of(policy)
-    found = digest is not None and (judges.are_here(settings, policy) or _is_stored(storage, digest))
+    here = judges.here(settings, policy)
+    found = digest is not None and (any((here / name).exists() for name in JUDGING) or _is_stored(storage, digest))
     if found:
         manifest.verify_files(judges.folder_of(settings, policy), str(digest), judges.PARTS)
     return found

@@ -152,12 +152,13 @@ def test_damaged_weights_are_left_out_and_named_and_the_rest_can_be_restored(
     store.close()
 
 
+@pytest.mark.parametrize("damaged", ["preference/preference.safetensors", manifest.MANIFEST])
 def test_damaged_judges_are_left_out_and_named_and_the_reports_beside_them_are_kept(
-    settings: Settings, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    settings: Settings, tmp_path: Path, capfd: pytest.CaptureFixture[str], damaged: str
 ) -> None:
     store = make_home(settings, versions=3)
     v1, v2 = (store.read(policies.get, version) for version in (1, 2))
-    (judges.here(settings, v1) / "preference" / "preference.safetensors").write_bytes(b"another model")
+    (judges.here(settings, v1) / damaged).write_bytes(b"something else")
     said = in_process(capfd)("backup", tmp_path / "b.tar", "--home", settings.home)
     assert said.exit_code != 0 and "whole but for the judges of v1, which" in said.err
     there = elsewhere(settings)
