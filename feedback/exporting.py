@@ -36,13 +36,16 @@ def export_votes(
             if not pairs:
                 left_out[f"preferred is {judged.vote.preferred}"] += 1
             for preference in pairs:
+                if not preference.messages:
+                    left_out["nothing but system messages came before the replies"] += 1
+                    continue
                 try:
-                    if not preference.messages:
-                        raise SetAside("nothing but system messages came before the replies")
-                    out.write(file_format.render(preference) + b"\n")
-                    written += 1
+                    line = file_format.render(preference)
                 except SetAside as error:
                     left_out[error.message] += 1
+                    continue
+                out.write(line + b"\n")
+                written += 1
 
     store.read(write_all)
     return Report(written, dict(left_out))
