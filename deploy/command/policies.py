@@ -90,11 +90,8 @@ def next_steps(policy: dict[str, Any], gate: dict[str, Any]) -> list[str]:
     version, rules = policy["version"], gate["rules"]
     lines = []
     if policy["state"] == "serving":
-        made = [one for one in policy["promotions"] if (one["kind"], one["outcome"]) == ("promote", "succeeded")]
-        # In whose place it came last; before the start there was nothing.
-        if made and made[-1]["previous"]:
-            before = made[-1]["previous"]
-            lines.append(f'It serves; `tandem policies rollback --reason "..."` goes back to {before}.')
+        if policy["rollback_to"]:
+            lines.append(f'It serves; `tandem policies rollback --reason "..."` goes back to {policy["rollback_to"]}.')
     elif gate["passes"]:
         lines.append(f'It may be promoted: `tandem policies promote {version} --reason "..."`.')
     else:

@@ -173,24 +173,17 @@ def stamp(session: Session) -> str:
     return f"{next_version(session)}-{'' if newest is None else newest.digest}"
 
 
-def rollback_target(session: Session) -> int:
-    """The version that served before the one that serves now. Raises Conflict when there is none."""
+def rollback_target(session: Session) -> int | None:
+    """The version in whose place the one that serves was promoted last. None where there is none."""
     current = serving(session)
-    previous = None
-    if current is not None:
-        previous = session.scalars(
-            select(Promotion.previous)
-            .where(
-                Promotion.version == current.version,
-                Promotion.outcome == "succeeded",
-                Promotion.kind == "promote",
-            )
-            .order_by(Promotion.created_at.desc(), Promotion.id.desc())
-            .limit(1)
-        ).one_or_none()
-    if previous is None:
-        raise Conflict("there is no earlier version to roll back to")
-    return previous
+    if current is None:
+        return None
+    return session.scalars(
+        select(Promotion.previous)
+        .where(Promotion.version == current.version, Promotion.outcome == "succeeded", Promotion.kind == "promote")
+        .order_by(Promotion.created_at.desc(), Promotion.id.desc())
+        .limit(1)
+    ).one_or_none()
 
 
 def in_use(session: Session, rollbacks: int) -> set[int]:

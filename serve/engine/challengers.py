@@ -165,8 +165,5 @@ def _standing(session: Session) -> tuple[Shares, int, int]:
     serving = policies.serving(session)
     if serving is None:
         raise Conflict("nothing serves")
-    try:
-        beside = policies.rollback_target(session)
-    except Conflict:
-        beside = serving.version
-    return traffic.get(session), beside, serving.version
+    beside = policies.rollback_target(session)
+    return traffic.get(session), serving.version if beside is None else beside, serving.version

@@ -160,8 +160,7 @@ class Following:
         self._pool.shares = await self._record.read(traffic.get)
         other = self._pool.shares.challenger
         if other is None:
-            with contextlib.suppress(Conflict):
-                other = await self._record.read(policies.rollback_target)
+            other = await self._record.read(policies.rollback_target)
         bases = {version: await self._base_of(version) for version in {serving.version, other} if version is not None}
         # Not before all is known that may fail: where something serves no engines are started.
         self._pool.serving = serving.version

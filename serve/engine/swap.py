@@ -114,7 +114,10 @@ class Promoter:
 
     async def rollback(self, change: Change) -> Outcome:
         """Go back to the version that served before. Raises Conflict when there is none, else as `promote`."""
-        return await self.promote(await self._record.read(policies.rollback_target), change)
+        target = await self._record.read(policies.rollback_target)
+        if target is None:
+            raise Conflict("there is no earlier version to roll back to")
+        return await self.promote(target, change)
 
     async def follow(self, version: int) -> None:
         """Have the engines of this process serve what the record says serves: it was promoted while this process was

@@ -123,8 +123,10 @@ class GateView(BaseModel):
 
 class PolicyWithHistory(PolicyView):
     """A version with everything about it. `dataset_counts` says how many examples its dataset holds: by split, by split
-    and objective (`train.helpful`), and by tranche (`tranche.online`)."""
+    and objective (`train.helpful`), and by tranche (`tranche.online`). `rollback_to` says, of the version that serves,
+    which one a rollback goes back to."""
 
+    rollback_to: str | None
     dataset_counts: dict[str, int]
     gate: GateView
     promotions: list[PromotionView]
@@ -188,11 +190,13 @@ async def get_policy(version: Version, parts: Parts) -> PolicyWithHistory:
     """One version, what the gate says of it, and every attempt to promote it."""
     number = version_number(version)
     policy = await parts.record.read(policies.get, number)
+    before = await parts.record.read(policies.rollback_target) if policy.state == "serving" else None
     attempts = await parts.record.read(policies.promotions, number)
     gate = await parts.record.read(gatekeeper.described, number, parts.settings.gate)
     counts = await parts.record.read(datasets.counts, policy.dataset_digest)
     return PolicyWithHistory(
         **_view(policy, parts).model_dump(),
+        rollback_to=None if before is None else version_name(before),
         dataset_counts=counts,
         gate=GateView.model_validate(gate),
         promotions=[_view_promotion(attempt) for attempt in attempts],

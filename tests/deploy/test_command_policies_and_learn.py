@@ -253,3 +253,4 @@ def test_what_serves_is_shown_with_what_a_rollback_leads_to(tandem: Tandem, stor
     for version in (1, 0):
         store.write(policies.set_serving, version, kind="promote", reason="", force=False, actor="test")
     assert "goes back to v1." in tandem("policies", "show", "v0").err
+    assert json.loads(tandem("policies", "show", "v1", "--json").out)["rollback_to"] is None

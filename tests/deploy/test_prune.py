@@ -52,6 +52,7 @@ def test_what_serves_and_the_whole_way_back_stay(settings: Settings) -> None:
     way_back = []
     for _ in range(3):
         target = store.read(policies.rollback_target)
+        assert target is not None
         promote(store, target, kind="rollback")
         way_back.append(target)
         assert (settings.home / "policies" / f"v{target}").is_dir()

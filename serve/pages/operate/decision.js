@@ -12,8 +12,6 @@ const behind = (change) => (change.behind.length ? ` Not yet on ${change.behind.
 export function decisionButton(policy, policies, onChange) {
   const serving = policies.find((one) => one.state === "serving")?.version ?? "nothing";
   const rollBack = policy.state === "serving";
-  const made = policy.promotions.filter(({ kind, outcome }) => kind === "promote" && outcome === "succeeded");
-  const before = made.at(-1)?.previous;
   const against = stopping(policy.gate);
   const act = async ({ reason, force }) => {
     const path = rollBack ? "/v1/policies/rollback" : `/v1/policies/${policy.version}/promote`;
@@ -35,7 +33,7 @@ export function decisionButton(policy, policies, onChange) {
     ? {
         title: "Go back to the version that served before",
         action: "Roll back",
-        said: `${policy.version} serves now. Replies in flight end on it; new ones go to ${before}.`,
+        said: `${policy.version} serves now. Replies in flight end on it; new ones go to ${policy.rollback_to}.`,
       }
     : {
         title: `Have ${policy.version} serve`,
@@ -50,7 +48,7 @@ export function decisionButton(policy, policies, onChange) {
     {
       type: "button",
       class: rollBack ? null : "primary",
-      disabled: rollBack && !before,
+      disabled: rollBack && !policy.rollback_to,
       onclick: () => askReason({ ...asked, doing: "Loading, probing, flipping…", act }),
     },
     rollBack ? "Roll back…" : "Promote…",
