@@ -342,7 +342,8 @@ class Chat {
     this.drawDock();
     announce(same ? "Both replies came out the same." : "Two replies are there. Which is better?");
     if (attack || !this.composer.text.value) ballot.node.focus({ preventScroll: true });
-    this.scroll(true);
+    // From where they begin: two long ones are more than a screen.
+    requestAnimationFrame(() => place.scrollIntoView());
   }
 
   /** Ask the attacker how far they got. It is kept with the last vote, whose pair ends the whole conversation. */
@@ -386,8 +387,9 @@ class Chat {
     this.running = null;
     if (this.left) return;
     this.composer.setBusy(false);
+    const follow = this.atTheEnd;
     this.draw();
-    this.scroll(true);
+    this.scroll(follow);
     this.composer.text.focus({ preventScroll: true });
     if (said) announce(said);
   }
@@ -408,10 +410,13 @@ class Chat {
     });
   }
 
+  get atTheEnd() {
+    return document.documentElement.scrollHeight - window.scrollY - window.innerHeight < NEAR_THE_END_PX;
+  }
+
   /** Stay at the end, unless the person has scrolled up to read. */
   scroll(always = false) {
-    const below = document.documentElement.scrollHeight - window.scrollY - window.innerHeight;
-    if (always || below < NEAR_THE_END_PX) {
+    if (always || this.atTheEnd) {
       requestAnimationFrame(() => window.scrollTo(0, document.documentElement.scrollHeight));
     }
   }

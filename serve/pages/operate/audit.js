@@ -2,45 +2,41 @@
 import { get, Refused } from "../api.js";
 import { element } from "../element.js";
 import { shownName } from "../names.js";
-import { when } from "./figures.js";
+import { when, whole } from "./figures.js";
+import { Listed } from "./listed.js";
 import { shortId } from "./section.js";
 import { sortableTable } from "./sortable.js";
 
-const SHOWN = 50;
-
 /** A section that fills itself; of one `subject` (a version), or of everything with the state of the chain. */
 export function auditSection(subject = null) {
-  const place = element("div", { class: "stack" }, element("p", { class: "none" }, "Loading…"));
-  fill(place, subject);
-  return element("section", { "aria-label": "Audit" }, element("h2", {}, "Audit"), place);
+  const path = `/v1/audit${subject ? `?subject=${encodeURIComponent(subject)}` : ""}`;
+  const chain = subject ? null : element("div");
+  const listed = new Listed(path, table);
+  listed.more();
+  if (chain) readChain(chain);
+  return element("section", { "aria-label": "Audit" }, element("h2", {}, "Audit"), chain, listed.node);
 }
 
-async function fill(place, subject) {
+async function readChain(place) {
   try {
-    const about = subject ? `&subject=${encodeURIComponent(subject)}` : "";
-    const [page, chain] = await Promise.all([
-      get(`/v1/audit?limit=${SHOWN}${about}`),
-      subject ? null : get("/v1/audit/chain"),
-    ]);
-    place.replaceChildren(chain ? said(chain, page.has_more) : "", table(page.data));
+    place.replaceChildren(said(await get("/v1/audit/chain")));
   } catch (error) {
     if (!(error instanceof Refused)) throw error;
-    place.replaceChildren(element("p", { class: "problem" }, `The audit cannot be read: ${error.message}.`));
+    place.replaceChildren(element("p", { class: "problem" }, `Whether the chain is whole cannot be told: ${error.message}.`));
   }
 }
 
-function said(chain, more) {
+function said(chain) {
   if (!chain.intact)
     return element(
       "p",
       { class: "problem", role: "alert" },
       `The chain is broken at entry ${chain.broken_at}: ${chain.problem}. Somebody changed it outside of Tandem.`,
     );
-  const newest = more ? ` The newest ${SHOWN} are shown.` : "";
   return element(
     "p",
     { class: "help" },
-    `${chain.entries} entries, each sealed with the one before; the chain is whole.${newest}`,
+    `${whole(chain.entries)} entries, each sealed with the one before; the chain is whole.`,
   );
 }
 

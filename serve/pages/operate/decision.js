@@ -38,7 +38,7 @@ export function decisionButton(policy, policies, onChange) {
     : {
         title: `Have ${policy.version} serve`,
         action: `Promote ${policy.version}`,
-        force: "Force: against the evidence",
+        force: against && "Force: against the evidence",
         said:
           `${serving} serves now. ${policy.version} is loaded and compared with the learner’s figures before the first chat reaches it; no ` +
           `reply in flight is lost.${against ? ` The gate speaks against it: ${against}.` : ""}`,

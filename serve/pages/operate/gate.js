@@ -56,7 +56,7 @@ export function stopping(gate) {
 
 function summary(gate) {
   const against = gate.against ? ` in place of ${gate.against}` : "";
-  if (gate.passes) return `It passes: it may be promoted${against}. A person still decides.`;
+  if (gate.passes) return against ? `It passes: it may be promoted${against}. A person still decides.` : "It passes.";
   return `It does not pass: promoting it${against} takes force and a reason, and both are kept.`;
 }
 

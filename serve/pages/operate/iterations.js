@@ -1,11 +1,12 @@
 // The iterations so far.
 import { element } from "../element.js";
 import { lasting, when } from "./figures.js";
+import { help } from "./section.js";
 import { sortableTable } from "./sortable.js";
 
-export function iterationsTable(iterations) {
+export function iterationsTable({ data: iterations, has_more: more }) {
   if (iterations.length === 0) return element("p", { class: "none" }, "None yet.");
-  return sortableTable({
+  const table = sortableTable({
     caption: "Iterations",
     rows: iterations,
     columns: [
@@ -25,6 +26,7 @@ export function iterationsTable(iterations) {
       { name: "Reason or error", text: true, value: (one) => one.error ?? one.reason ?? "" },
     ],
   });
+  return element("div", { class: "stack" }, table, more && help(`The newest ${iterations.length} are shown.`));
 }
 
 export function startedBy({ trigger }) {

@@ -26,7 +26,7 @@ export class Listed {
       this.last = page.last_id;
       this.moreButton.hidden = !page.has_more;
       const count = whole(this.found.length);
-      this.said.textContent = page.has_more ? `The newest ${count} are shown.` : `All ${count}.`;
+      this.said.textContent = page.has_more ? `The newest ${count} are shown.` : this.found.length ? `All ${count}.` : "";
       this.table.replaceChildren(this.draw(this.found));
     } catch (error) {
       if (!(error instanceof Refused)) throw error;

@@ -86,6 +86,7 @@ export class Overview {
         await this.raters.read();
       }
       this.show({ metrics, policies, iterations: iterations.data, traffic, ratings: ratings.data });
+      this.when("iterations", iterations, (newest) => this.iterations.replaceChildren(iterationsTable(newest)));
     } catch (error) {
       if (!(error instanceof Refused)) throw error;
       const nothing = this.loading.isConnected;
@@ -102,8 +103,8 @@ export class Overview {
     if (!this.loading.isConnected) return;
     this.loading.replaceWith(
       this.glance,
-      this.first,
       this.iteration.node,
+      this.first,
       ...withJumpLinks([
         section("Versions", this.versions),
         this.ratings.node,
@@ -129,9 +130,6 @@ export class Overview {
     this.when("ratings", state.ratings, (ratings) => this.ratings.draw(ratings));
     this.when("traffic", [state.traffic, state.policies.map(({ version, state: one }) => [version, one])], () =>
       this.traffic.draw(state.traffic, state.policies),
-    );
-    this.when("iterations", state.iterations, (iterations) =>
-      this.iterations.replaceChildren(iterationsTable(iterations)),
     );
   }
 

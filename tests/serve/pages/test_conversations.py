@@ -274,10 +274,10 @@ def test_a_pair_that_is_left_goes_on_with_the_first(quiet: Tandem, visitors: Vis
     assert [[turn["content"] for turn in chat["turns"]] for chat in chats(page)] == [["A question", "Reply 0"]] * 2
 
 
-def pair_comes(page: Page) -> None:
+def pair_comes(page: Page, more: str = "") -> None:
     """Every message is answered by two replies, as if by an engine."""
     compare(page, "always")
-    pair = [{"index": side, "delta": {"content": f"Reply {side}"}} for side in (0, 1)]
+    pair = [{"index": side, "delta": {"content": f"Reply {side}{more}"}} for side in (0, 1)]
     events = f"data: {json.dumps({'comparison_id': 'cmp_1', 'choices': pair})}\n\ndata: [DONE]\n\n"
     page.route(COMPLETIONS, lambda route: route.fulfill(body=events, content_type="text/event-stream"))
 
@@ -388,7 +388,7 @@ def test_what_was_written_of_a_reply_stays_when_another_chat_is_opened(quiet: Ta
     for at, question in enumerate(("The first", "The second")):
         page.get_by_role("button", name="New chat").click()
         say(page, question)
-        page.wait_for_function("at => bodies.length > at", arg=at)
+        expect(page.get_by_role("button", name="Stop")).to_be_visible()
         page.evaluate("at => write(at, 'Half of it')", at)
         expect(page.get_by_text("Half of it")).to_be_visible()
     page.evaluate("stop(0)")
@@ -398,6 +398,44 @@ def test_what_was_written_of_a_reply_stays_when_another_chat_is_opened(quiet: Ta
     expect(page.locator(".turn.assistant")).to_contain_text("Half of it")
     expect(page.locator(".turn.assistant footer")).to_contain_text("stopped")
     assert [len(chat["turns"]) for chat in chats(page)] == [2]
+
+
+def test_who_reads_further_up_stays_there_when_the_reply_ends(quiet: Tandem, visitors: Visitors) -> None:
+    page = chatting(quiet, visitors)
+    page.evaluate(REPLIES_BY_HAND)
+    say(page, "A question")
+    expect(page.get_by_role("button", name="Stop")).to_be_visible()
+    page.evaluate("write(0, 'A line.\\n\\n'.repeat(100))")
+    expect(page.locator(".writing p")).to_have_count(100)
+    # The page has followed what was written.
+    expect(page.locator(".writing p").last).to_be_in_viewport()
+    page.evaluate("scrollTo(0, 200)")
+    page.evaluate("end(0, 'The end.')")
+    replies(page, 1)
+    # Whatever would move it has been asked for.
+    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    assert page.evaluate("scrollY") == 200
+
+
+def test_two_replies_that_are_longer_than_the_screen_are_shown_from_where_they_begin(
+    quiet: Tandem, visitors: Visitors
+) -> None:
+    page = visitors.visit(quiet, role="vote", viewport={"width": 360, "height": 740})
+    served(page)
+    pair_comes(page, "Much.\n\n" * 50)
+    say(page, "A question")
+    expect(page.locator(".ballot")).to_be_focused()
+    for part in (page.locator(".turn.user"), page.get_by_role("article", name="Reply A").locator("header")):
+        expect(part).to_be_in_viewport()
+
+
+def test_a_long_message_stands_on_the_page(quiet: Tandem, visitors: Visitors) -> None:
+    page = chatting(quiet, visitors, viewport={"width": 360, "height": 740})
+    say(page, "word " * 10_000)
+    replies(page, 1)
+    for bubble in (page.locator(".turn.user .prose"), page.locator(".as-it-is").first):
+        box = bubble.bounding_box()
+        assert box is not None and box["x"] > 0 and box["x"] + box["width"] < 360
 
 
 def test_a_reply_that_ends_elsewhere_is_kept_and_ends_nothing_else(quiet: Tandem, visitors: Visitors) -> None:

@@ -3,6 +3,7 @@
 import pytest
 from playwright.sync_api import Page, Route, expect
 
+from feedback.store import audit as records
 from feedback.store import iterations, policies, votes
 from feedback.tax.measuring import compare
 from feedback.worker import count_all
@@ -349,6 +350,11 @@ def test_the_audit_is_there_with_the_state_of_its_chain(quiet: Tandem, visitors:
     audit = page.get_by_role("region", name="Audit")
     expect(audit).to_contain_text("the chain is whole")
     expect(audit.get_by_role("row", name="policy.publish").first).to_contain_text("learner")
+    quiet.store.write(lambda session: [records.add(session, "cli", "key.create", f"key_{at}") for at in range(60)])
+    page.reload()
+    expect(audit.locator("tbody tr")).to_have_count(50)
+    audit.get_by_role("button", name="More").click()
+    expect(audit).to_contain_text("All ")
     audit.get_by_role("link", name="v2").click()
     expect(page).to_have_url(f"{quiet.url}/operate/v2")
 
