@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, case, func, select, update
+from sqlalchemy import ColumnElement, bindparam, case, func, select, update
 from sqlalchemy.orm import Session
 
 from feedback.errors import NotFound, Unknown
@@ -21,6 +21,7 @@ from feedback.schema import (
 from feedback.store import audit, checks, counting, insert, keys, now, page, samples, tallies
 from feedback.store.among import among
 
+READ_BATCH = 2000
 # How a rater's row is held until the transaction ends, the weakest way first: by who brings new votes of theirs, by who
 # changes votes that are there, and by who erases them. Each waits for the last one; those who change votes also wait
 # for each other.
@@ -95,7 +96,7 @@ def sides_picked(session: Session) -> dict[str, dict[tuple[int, int], int]]:
     return found
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Seen:
     """A vote that counts, as far as it tells something about its rater.
 
@@ -135,6 +136,7 @@ def seen(session: Session) -> Iterator[Seen]:
             Rater.released_at.is_(None) | (Vote.updated_at > Rater.released_at),
         )
         .order_by(Vote.id)
+        .execution_options(yield_per=READ_BATCH)
     )
     answers = checks.answers(session)
     for rater_id, comparison_id, repeat_of, objective, preferred, elapsed_s, left, key_id in rows:
@@ -190,9 +192,16 @@ def known(session: Session, rater_id: str, *, lock: dict[str, Any] | None = None
 
 def note(session: Session, figures: Mapping[str, dict[str, Any]]) -> None:
     """Keep what is known of how raters vote; `figures` hold at least their `reliability`."""
-    for rater_id, found in sorted(figures.items()):
-        session.execute(
-            update(Rater).where(Rater.id == rater_id).values(figures=found, reliability=found["reliability"])
+    table = Rater.__table__
+    if figures:
+        session.connection().execute(
+            update(table)  # type: ignore[arg-type]
+            .where(table.c.id == bindparam("rater"))
+            .values(figures=bindparam("found"), reliability=bindparam("reliable")),
+            [
+                {"rater": rater_id, "found": found, "reliable": found["reliability"]}
+                for rater_id, found in sorted(figures.items())
+            ],
         )
 
 
