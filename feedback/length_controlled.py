@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from feedback import ratings
 from feedback.objectives import OBJECTIVES
 from feedback.ratings import CONFIDENCE_Z, ELO_PER_NAT, SCORE, Rating
-from feedback.store.ratings import Compared, Tally, compared
+from feedback.store.ratings import Tally, compared
 
 LENGTH_DEVIATION_NATS = 5.0
 D_STEPS = 100
@@ -44,18 +44,15 @@ class Controlled:
 
 def current(session: Session) -> dict[str, Controlled]:
     """By objective, from all votes counted so far on pairs of two versions whose texts are there: each is read."""
-    by_objective: dict[str, Counter[Compared]] = defaultdict(Counter)
-    for vote in compared(session):
-        by_objective[vote.objective][vote] += 1
+    by_objective: dict[str, Counter[tuple[Tally, float]]] = defaultdict(Counter)
+    for vote, lengths in compared(session):
+        by_objective[vote.objective][vote, relative_length(*lengths)] += 1
     return {objective: rate(by_objective[objective]) for objective in OBJECTIVES}
 
 
-def rate(votes: Counter[Compared]) -> Controlled:
-    """Fit the votes, each as often as it is counted."""
-    kinds: Counter[tuple[Tally, float]] = Counter()
-    for vote, count in votes.items():
-        kinds[replace(vote.tally, votes=0), relative_length(*vote.lengths)] += count
-    tallies = [(replace(tally, votes=count), d) for (tally, d), count in kinds.items()]
+def rate(votes: Counter[tuple[Tally, float]]) -> Controlled:
+    """Fit single votes, with the relative length of the replies they compare, each as often as it is counted."""
+    tallies = [(replace(vote, votes=count), d) for (vote, d), count in votes.items()]
     # Who is compared with whom, and how often, is as without lengths; so are those who are not linked.
     plain = {rating.version: rating for rating in ratings.rate(tally for tally, _ in tallies)}
     linked = sorted(version for version, rating in plain.items() if rating.elo is not None)

@@ -46,20 +46,9 @@ def tallies(session: Session) -> Iterator[Tally]:
         yield Tally(row.objective, row.version_0, row.version_1, row.preferred, row.votes, row.cluster)
 
 
-@dataclass(frozen=True)
-class Compared:
-    """One vote as its tally has it, and the characters of the replies on the left and on the right."""
-
-    tally: Tally
-    lengths: tuple[int, int]
-
-    @property
-    def objective(self) -> str:
-        return self.tally.objective
-
-
-def compared(session: Session) -> Iterator[Compared]:
-    """The votes of the tallies, one by one, but those on pairs whose texts were erased."""
+def compared(session: Session) -> Iterator[tuple[Tally, tuple[int, int]]]:
+    """The votes of the tallies, one by one, with the characters of the replies on the left and on the right; but those
+    on pairs whose texts were erased."""
     left, right = aliased(Sample), aliased(Sample)
     rows = session.connection().execute(
         select(
@@ -88,5 +77,4 @@ def compared(session: Session) -> Iterator[Compared]:
         .execution_options(yield_per=READ_BATCH)
     )
     for objective, version_0, version_1, preferred, rater_id, on_left, on_right in rows:
-        tally = Tally(objective, version_0, version_1, preferred, 1, cluster_of(rater_id))
-        yield Compared(tally, (on_left, on_right))
+        yield Tally(objective, version_0, version_1, preferred, 1, cluster_of(rater_id)), (on_left, on_right)

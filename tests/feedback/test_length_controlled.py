@@ -11,7 +11,7 @@ from sqlalchemy import update
 from feedback import length_controlled, ratings
 from feedback.schema import Sample
 from feedback.store import Store, checks, raters, samples, votes
-from feedback.store.ratings import Compared, Tally
+from feedback.store.ratings import Tally
 from feedback.worker import count_all
 from tests.feedback.record import add_comparison, judgement, sample
 
@@ -95,17 +95,18 @@ def test_a_lead_that_is_length_alone_goes_and_one_that_is_not_stays() -> None:
     """v1 is as good as v0 and writes twice as much, v2 is better (log 2) and writes as much; length is worth 3 nats."""
     rng = np.random.default_rng(1)
     strength, mean_length = {0: 0.0, 1: 0.0, 2: math.log(2)}, {0: 100, 1: 200, 2: 100}
-    said: Counter[Compared] = Counter()
+    said: Counter[tuple[Tally, float]] = Counter()
     for rater in range(60):
         for _ in range(100):
             left, right = (int(one) for one in rng.choice(3, 2, replace=False))
             lengths = tuple(int(mean_length[one] * rng.uniform(0.5, 1.5)) for one in (left, right))
             d = (lengths[0] - lengths[1]) / sum(lengths)
             wins = rng.random() < 1 / (1 + math.exp(-(strength[left] - strength[right] + 3 * d)))
-            said[Compared(Tally("h", left, right, "0" if wins else "1", 1, rater), lengths)] += 1
+            vote = Tally("h", left, right, "0" if wins else "1", 1, rater)
+            said[vote, length_controlled.relative_length(*lengths)] += 1
     found = length_controlled.rate(said)
     controlled = {rating.version: rating for rating in found.ratings}
-    plain = {rating.version: rating for rating in ratings.rate(one.tally for one in said.elements())}
+    plain = {rating.version: rating for rating in ratings.rate(vote for vote, _ in said.elements())}
     assert plain[1].low > 50, "it leads by its length"
     assert controlled[1].low < 0 < controlled[1].high
     assert controlled[2].low < math.log(2) * ratings.ELO_PER_NAT < controlled[2].high
@@ -125,12 +126,13 @@ def test_without_votes_there_is_nothing() -> None:
 def test_what_length_is_worth_is_unknown_where_it_cannot_be_told_from_what_versions_are_worth() -> None:
     def rated(*lengths: tuple[int, int]) -> length_controlled.Controlled:
         """Of versions 0 and 1, each now on the left and now on the right; `lengths` are theirs in turn."""
-        said: Counter[Compared] = Counter()
+        said: Counter[tuple[Tally, float]] = Counter()
         for rater, (first, second) in enumerate(lengths * 10):
             preferred = "01"[rater % 3 == 0]
             shown = (0, 1, preferred, first, second), (1, 0, preferred, second, first)
             for left, right, better, on_left, on_right in shown:
-                said[Compared(Tally("h", left, right, better, 1, rater % 4), (on_left, on_right))] += 1
+                vote = Tally("h", left, right, better, 1, rater % 4)
+                said[vote, length_controlled.relative_length(on_left, on_right)] += 1
         return length_controlled.rate(said)
 
     for same in ([(40, 40)], [(40, 20)], [(40, 40), (7, 7), (0, 0)], [(30, 10), (300, 100)]):
