@@ -52,9 +52,10 @@ class Policy:
         return encode_chat(self.tokenizer, messages, add_generation_prompt)
 
     def encode_reply(self, text: str, ended: bool = True) -> list[int]:
-        """Token ids of a reply, with the end token unless it was cut off."""
+        """Token ids of a reply, with the end token unless it was cut off. Of one without a word, or of which the
+        tokenizer sees none, as of a zero-width space, the end is all there is."""
         tokens: list[int] = self.tokenizer.encode(text, add_special_tokens=False)
-        return [*tokens, self.end_ids[0]] if ended else tokens
+        return [*tokens, self.end_ids[0]] if ended or not tokens else tokens
 
     def decode(self, reply: Sequence[int]) -> str:
         """The text of a reply, without its end token."""

@@ -84,7 +84,7 @@ class Judge:
         }
 
     def _encode(self, replies: Sequence[str], ended: Sequence[bool]) -> list[list[int]]:
-        return [self.start.encode_reply(reply, whole or not reply) for reply, whole in zip(replies, ended, strict=True)]
+        return [self.start.encode_reply(reply, whole) for reply, whole in zip(replies, ended, strict=True)]
 
     def _episodes(self, prompt: list[int], replies: list[list[int]]) -> Iterator[Episodes]:
         """As many as go through one pass, each cut to what the model reads."""

@@ -6,6 +6,7 @@ import logging
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tokenizers import normalizers
 
 from feedback import manifest
 from feedback.errors import PolicyInvalid
@@ -35,6 +36,12 @@ def test_a_chat_is_encoded_in_the_template(policy):
     assert words == ["<user>", "w1", "w2", "<assistant>"]
     assert policy.encode_reply("w3 w4")[-1] == END
     assert policy.decode(policy.encode_reply("w3 w4")) == "w3 w4"
+    assert policy.tokenizer.convert_ids_to_tokens(policy.encode_reply("w3", ended=False)) == ["w3"]
+
+
+def test_a_reply_cut_off_before_its_first_token_is_its_end(policy):
+    policy.tokenizer.backend_tokenizer.normalizer = normalizers.Replace("\u200b", "")
+    assert policy.encode_reply("", ended=False) == policy.encode_reply("\u200b", ended=False) == [END]
 
 
 def test_parts_of_text_are_said_as_one_text(policy):

@@ -1,6 +1,7 @@
 """PPO: each detail that good implementations agree on, and that it learns, repeats itself and resumes."""
 
 import copy
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -436,13 +437,20 @@ def test_a_reward_of_scores_that_the_preference_model_has_not_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("change", "complaint"), [({}, "episodes_per_minibatch"), ({"rollouts": "vllm"}, "learner.processes of 1")]
+    ("processes", "change", "complaint"),
+    [
+        (3, {}, "episodes_per_minibatch"),
+        (2, {"rollouts": "vllm"}, "learner.processes of 1"),
+        (1, {"rollouts": "vllm"}, None),
+        (2, {"rehearsal_replies": 3}, None),
+        (2, {"rehearsal_weight": 1.0, "rehearsal_replies": 3}, "rehearsal_replies"),
+        (2, {"rehearsal_weight": 1.0, "rehearsal_episodes": 3}, "rehearsal_episodes"),
+    ],
 )
-def test_what_does_not_go_with_so_many_processes_is_refused(change, complaint):
-    settings = SETTINGS.model_copy(update=change)
+def test_what_does_not_go_with_so_many_processes_is_refused(processes, change, complaint):
     assert SETTINGS.episodes_per_minibatch % 2 == 0 < SETTINGS.episodes_per_minibatch % 3
-    with pytest.raises(TrainingDataInvalid, match=complaint):
-        require_possible(settings, ("helpful",), 0, 2 if change else 3)
+    with nullcontext() if complaint is None else pytest.raises(TrainingDataInvalid, match=complaint):
+        require_possible(SETTINGS.model_copy(update=change), ("helpful",), 0, processes)
 
 
 def pool(share: float, harmless: int = 4, helpful: int = 6) -> PromptPool:

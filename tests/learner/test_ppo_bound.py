@@ -79,9 +79,13 @@ def test_what_misses_the_bound_does_not_pass_for_a_peak(floor, misses):
 
 
 def test_only_prompts_that_were_judged_under_harmless_are_bound():
-    ppo = trainer(harmless_floor=0.0)
+    """All replies to each, by their harmless score over its deviation."""
+    ppo = trainer(harmless_floor=0.0, replies_per_prompt=2)
+    ppo.preference_model.scale_O.copy_(torch.tensor([3.0, 4.0, 5.0]))
     rollout = ppo._draw()
-    _, bound_B = ppo._costs(rollout)
+    costs_B, bound_B = ppo._costs(rollout)
+    assert 0 < int(bound_B.sum()) < len(rollout.episodes) == SETTINGS.episodes_per_step
+    torch.testing.assert_close(costs_B, -rollout.scores_B_O[:, 1] / 4)
     harmful = {tuple(ppo.prompts._harmless[at]) for at in range(len(HARMFUL))}
     lengths_B = rollout.episodes.prompt_lengths_B.tolist()
     asked = [tuple(row[:length]) for row, length in zip(rollout.episodes.tokens_B_T.tolist(), lengths_B, strict=True)]

@@ -1,5 +1,6 @@
 """PPO's details where they are put together: that each formula gets the right arguments, and that it counts."""
 
+import statistics
 from dataclasses import replace
 from itertools import pairwise
 
@@ -53,6 +54,30 @@ def test_advantages_are_whitened_over_the_whole_step():
     assert float(advantages_N.mean()) == pytest.approx(0.0, abs=1e-5)
     assert float(advantages_N.var(unbiased=False)) == pytest.approx(1.0, abs=1e-3)
     assert abs(float(returns_N.mean())) > 0.01, "returns stay as they are: the critic learns them"
+
+
+@pytest.mark.parametrize("advantage", ["rloo", "grpo"])
+def test_replies_to_a_prompt_are_compared_by_what_they_bring_less_their_kl(advantage):
+    """Every token of a reply has the same advantage: over the mean of the others, or over the mean in deviations."""
+    ppo = with_settings(advantage=advantage, replies_per_prompt=4)
+    rollout = rollout_of(ppo)
+    kl_N = torch.linspace(-1, 2, len(rollout.logprobs_N))
+    rollout = replace(rollout, start_logprobs_N=rollout.logprobs_N - kl_N)
+    lengths = rollout.episodes.reply_lengths_B.tolist()
+    brought = [
+        reward - 0.25 * sum(kls.tolist())
+        for reward, kls in zip(rollout.reward_B.tolist(), kl_N.split(lengths), strict=True)
+    ]
+    expected = []
+    for at, own in enumerate(brought):
+        group = brought[at - at % 4 : at - at % 4 + 4]
+        if advantage == "rloo":
+            expected.append(own - (sum(group) - own) / 3)
+        else:
+            expected.append((own - statistics.mean(group)) / (statistics.stdev(group) + 1e-3))
+    advantages_N, returns_N = estimate_advantages(rollout, ppo.settings, 0.25)
+    by_reply = torch.tensor([expected, brought]).repeat_interleave(torch.tensor(lengths), dim=1)
+    torch.testing.assert_close(torch.stack([advantages_N, returns_N]), by_reply, atol=1e-4, rtol=1e-4)
 
 
 def test_the_critic_begins_as_a_copy_of_the_preference_models_trunk():

@@ -12,7 +12,13 @@ from learner.comparisons import ComparisonBatch, VotedComparison, encode_compari
 from learner.errors import CheckpointInvalid, TrainingDataInvalid, TrainingDiverged
 from learner.preference_judging import calibrate
 from learner.preference_model import PreferenceShape, new_preference_model
-from learner.preference_training import OBJECTIVES, _bootstrap, shares_of_objectives, train_preference_model
+from learner.preference_training import (
+    OBJECTIVES,
+    _bootstrap,
+    _optimizer,
+    shares_of_objectives,
+    train_preference_model,
+)
 from learner.training_state import TrainingState
 
 SETTINGS = PreferenceSettings(comparisons_per_batch=8, matmul_precision="full", epochs=1, head_learning_rate=3e-3)
@@ -108,6 +114,24 @@ def test_the_loss_of_a_step_by_hand(policy):
     losses = []
     train_preference_model(policy, votes, settings, seed=1, on_step=lambda step, _: losses.append(step.loss))
     assert losses == [pytest.approx(total / weight + 0.3 * center, abs=1e-5)]
+
+
+def test_every_weight_is_trained_at_its_rate_and_vectors_of_the_trunk_do_not_decay(policy):
+    settings = SETTINGS.model_copy(update={"learning_rate": 1e-3, "head_learning_rate": 2e-3, "weight_decay": 0.1})
+    model = new_preference_model(policy.model, PreferenceShape(OBJECTIVES, start_logprob_feature=True), seed=1)
+    treated = {
+        parameter: (group["peak"], group["weight_decay"])
+        for group in _optimizer(model, settings).param_groups
+        for parameter in group["params"]
+    }
+    expected = {}
+    for name, parameter in model.named_parameters():
+        if name.startswith("trunk"):
+            expected[parameter] = 1e-3, 0.1 if parameter.ndim > 1 else 0.0
+        else:
+            likelihood = settings.likelihood_learning_rate, 0.0
+            expected[parameter] = likelihood if name == "likelihood_E_F_O" else (2e-3, 0.1)
+    assert treated == expected
 
 
 def test_the_same_seed_gives_the_same_weights(policy):
