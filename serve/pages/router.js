@@ -1,5 +1,7 @@
 // Which page an address means, who may see it, and where its code is.
-import { RED_TEAM } from "./addresses.js";
+
+/** A chat in which a person attacks the policy. */
+export const RED_TEAM = "/red-team";
 
 export const PAGES = [
   {

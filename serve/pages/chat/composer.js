@@ -2,7 +2,7 @@
 import { element, keyHint } from "../element.js";
 import { keep, kept } from "../storage.js";
 
-export const COMPARE = [
+const COMPARE = [
   { value: "sometimes", label: "Sometimes two replies", share: 0.25 },
   { value: "always", label: "Always two replies", share: 1 },
   { value: "never", label: "One reply", share: 0 },

@@ -1,15 +1,15 @@
 // The chat: a conversation whose replies stream, sometimes two at once; the chosen one goes on. In an attack always two.
-import { RED_TEAM } from "../addresses.js";
 import { announce } from "../announce.js";
 import { Refused } from "../api.js";
 import { question, sameReplies } from "../ballot.js";
-import { stream } from "../completions.js";
 import { element } from "../element.js";
-import { engineNotice } from "../engines.js";
 import { Pair } from "../pair.js";
+import { RED_TEAM } from "../router.js";
 import { reaches } from "../session.js";
 import { choice } from "./choice.js";
+import { stream } from "./completions.js";
 import { Composer } from "./composer.js";
+import { engineNotice } from "./engines.js";
 import { heading } from "./heading.js";
 import { History, newConversation } from "./history.js";
 import { attackEnded, attackNote, attackRating, attackWelcome } from "./red_team.js";

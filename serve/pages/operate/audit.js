@@ -1,10 +1,9 @@
 // The audit: who decided what, when and why; and whether its chain is whole.
 import { get, Refused } from "../api.js";
 import { element } from "../element.js";
-import { shownName } from "../names.js";
 import { when, whole } from "./figures.js";
 import { Listed } from "./listed.js";
-import { shortId } from "./section.js";
+import { actor, help, section, shortId, shownName } from "./section.js";
 import { sortableTable } from "./sortable.js";
 
 /** A section that fills itself; of one `subject` (a version), or of everything with the state of the chain. */
@@ -14,7 +13,7 @@ export function auditSection(subject = null) {
   const listed = new Listed(path, table);
   listed.more();
   if (chain) readChain(chain);
-  return element("section", { "aria-label": "Audit" }, element("h2", {}, "Audit"), chain, listed.node);
+  return section("Audit", chain, listed.node);
 }
 
 async function readChain(place) {
@@ -33,11 +32,7 @@ function said(chain) {
       { class: "problem", role: "alert" },
       `The chain is broken at entry ${chain.broken_at}: ${chain.problem}. Somebody changed it outside of Tandem.`,
     );
-  return element(
-    "p",
-    { class: "help" },
-    `${whole(chain.entries)} entries, each sealed with the one before; the chain is whole.`,
-  );
+  return help(`${whole(chain.entries)} entries, each sealed with the one before; the chain is whole.`);
 }
 
 function table(entries) {
@@ -48,16 +43,12 @@ function table(entries) {
     columns: [
       { name: "Entry", numeric: true, value: (one) => one.id },
       { name: "When", value: (one) => one.created, cell: (one) => when(one.created) },
-      { name: "Who", value: (one) => one.actor, cell: (one) => who(one.actor) },
+      { name: "Who", value: (one) => one.actor, cell: (one) => actor(one.actor) },
       { name: "What", value: (one) => one.action },
       { name: "About", value: (one) => one.subject, cell: (one) => about(one.subject) },
       { name: "Why", text: true, value: why },
     ],
   });
-}
-
-function who(actor) {
-  return actor.startsWith("key_") ? element("code", { title: actor }, `key …${actor.slice(-8)}`) : actor;
 }
 
 function about(subject) {

@@ -1,4 +1,5 @@
 // What votes alone do not say: harm, refusals, flattery, length and diversity, before and after.
+import { element } from "../element.js";
 import { figure, shareEstimate } from "./figures.js";
 import { sortableTable } from "./sortable.js";
 
@@ -48,17 +49,10 @@ export function conductTable(evaluation) {
     rows,
     by: null,
     columns: [
-      { name: "Of its replies", value: (row) => row.said, cell: (row) => hinted(row) },
+      { name: "Of its replies", value: (row) => row.said, cell: ({ said, title }) => element("span", { title }, said) },
       side("Before", (row) => row.before),
       side("After", (row) => row.after),
       { name: "Better is", value: (row) => row.better },
     ],
   });
-}
-
-function hinted({ said, title }) {
-  const hint = document.createElement("span");
-  hint.title = title;
-  hint.textContent = said;
-  return hint;
 }

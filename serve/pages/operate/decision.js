@@ -2,7 +2,7 @@
 import { announce } from "../announce.js";
 import { call, Refused } from "../api.js";
 import { element } from "../element.js";
-import { askReason } from "../reason_dialog.js";
+import { askReason } from "./reason_dialog.js";
 import { stopping } from "./gate.js";
 
 /** Hosts that serve nothing until they have come to hold the version. */

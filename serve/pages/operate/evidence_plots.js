@@ -153,7 +153,7 @@ export function ratingsWithIntervals(objective, ratings) {
   return {
     title: objective,
     said:
-      rated.map((one) => `${one.version} ${Math.round(one.rating)}`).join(", ") +
+      rated.map((one) => `${one.version} ${figure(one.rating, 0)}`).join(", ") +
       " on the Elo scale, with 95 % intervals.",
     rows: rated.length,
     draw: (colours) =>

@@ -1,9 +1,8 @@
 // Finding what was recorded for a request, by the id that its answer carried.
 import { get, Refused } from "../api.js";
 import { element } from "../element.js";
-import { shownName } from "../names.js";
 import { when } from "./figures.js";
-import { facts, help, section, shortId } from "./section.js";
+import { facts, help, section, shortId, shownName } from "./section.js";
 
 /** A section with a form. */
 export function findRequestSection() {

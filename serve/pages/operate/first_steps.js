@@ -23,7 +23,7 @@ export function firstSteps({ engines, voted, iterated, candidate, promoted, runn
       iterated,
       "Start an iteration",
       running
-        ? "It runs: follow it below."
+        ? "It runs: follow it above."
         : "It learns from the counted votes and makes a candidate. By itself it starts when there are enough.",
     ],
     [
@@ -55,7 +55,7 @@ export function firstSteps({ engines, voted, iterated, candidate, promoted, runn
 }
 
 firstSteps.facts = ({ metrics, policies, iterations }) => ({
-  engines: Object.values(metrics.engines).some((engine) => engine.ready),
+  engines: metrics.engines.some(Boolean),
   voted: (metrics.votes.counted ?? 0) > 0,
   iterated: iterations.some((iteration) => iteration.state === "succeeded"),
   running: iterations.some((iteration) => ["queued", "running"].includes(iteration.state)),

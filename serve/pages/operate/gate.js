@@ -1,6 +1,7 @@
 // What the gate says of a version: each rule with its figure, the figure's interval, and the verdict.
 import { element } from "../element.js";
 import { figure, isNumber } from "./figures.js";
+import { help, section } from "./section.js";
 import { sortableTable } from "./sortable.js";
 
 const VERDICTS = { pass: "passes", fail: "fails", not_measured: "not measured" };
@@ -9,14 +10,10 @@ const FIRST = ["fail", "not_measured", "pass"];
 /** A section of `version`, or null for one that needs no evidence. */
 export function gateSection(gate, version) {
   if (gate.rules.length === 0) return null;
-  return element(
-    "section",
-    { "aria-label": "Gate" },
-    element("h2", {}, "Gate"),
-    element("p", { class: "help" }, summary(gate)),
-    element(
-      "p",
-      { class: "help" },
+  return section(
+    "Gate",
+    help(summary(gate)),
+    help(
       element("code", {}, `tandem evaluate ${version}`),
       " measures it again, and what it can still do; ",
       element("code", {}, `tandem report ${version}`),

@@ -53,9 +53,8 @@ function votesSaid({ votes, oldestUncountedS }) {
 }
 
 function enginesSaid({ engines, queued }) {
-  const all = Object.values(engines);
-  const ready = all.filter((engine) => engine.ready);
-  const said = all.length === 0 ? "no engine is known" : `${ready.length} of ${all.length} engines ready`;
+  const ready = engines.filter(Boolean);
+  const said = engines.length === 0 ? "no engine is known" : `${ready.length} of ${engines.length} engines ready`;
   const waiting = queued ? `, ${whole(queued)} chats wait` : "";
   return ready.length ? said + waiting : element("em", { class: "bad" }, said + waiting);
 }

@@ -2,7 +2,7 @@
 import { announce } from "../announce.js";
 import { call, Refused } from "../api.js";
 import { element } from "../element.js";
-import { askReason } from "../reason_dialog.js";
+import { askReason } from "./reason_dialog.js";
 import { figure, isNumber, share, shareOf } from "./figures.js";
 import { rewardByDistance } from "./evidence_plots.js";
 import { plot } from "./plots.js";

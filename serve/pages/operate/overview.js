@@ -9,10 +9,10 @@ import { firstSteps } from "./first_steps.js";
 import { glance } from "./glance.js";
 import { IterationCard } from "./iteration.js";
 import { iterationsTable } from "./iterations.js";
-import { withJumpLinks } from "./jump_links.js";
 import { readMetrics } from "./metrics.js";
 import { RatersSection } from "./raters.js";
 import { RatingsSection } from "./ratings.js";
+import { section, withJumpLinks } from "./section.js";
 import { TrafficForm } from "./traffic.js";
 import { usageSection } from "./usage.js";
 import { versionsTable } from "./versions.js";
@@ -154,8 +154,4 @@ export class Overview {
     this.drawn[part] = said;
     draw(facts);
   }
-}
-
-function section(title, ...content) {
-  return element("section", { "aria-label": title }, element("h2", {}, title), content);
 }

@@ -1,7 +1,7 @@
 // Every attempt to change what serves, by whom and why.
 import { element } from "../element.js";
 import { when } from "./figures.js";
-import { shortId } from "./section.js";
+import { actor } from "./section.js";
 import { sortableTable } from "./sortable.js";
 
 export function promotionsTable(promotions) {
@@ -24,7 +24,7 @@ export function promotionsTable(promotions) {
       {
         name: "By",
         value: (one) => one.actor,
-        cell: (one) => shortId(one.actor),
+        cell: (one) => actor(one.actor),
       },
       { name: "Reason", text: true, value: (one) => [one.reason, one.detail].filter(Boolean).join("; ") },
     ],

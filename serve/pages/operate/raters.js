@@ -2,9 +2,9 @@
 import { announce } from "../announce.js";
 import { call, get, listAll, Refused } from "../api.js";
 import { element } from "../element.js";
-import { shownName } from "../names.js";
-import { askReason } from "../reason_dialog.js";
+import { askReason } from "./reason_dialog.js";
 import { figure, share, whole } from "./figures.js";
+import { section, shownName } from "./section.js";
 import { sortableTable } from "./sortable.js";
 
 export class RatersSection {
@@ -12,7 +12,7 @@ export class RatersSection {
   constructor(onRead) {
     this.onRead = onRead;
     this.content = element("div", { class: "stack" });
-    this.node = element("section", { "aria-label": "Raters" }, element("h2", {}, "Raters"), this.content);
+    this.node = section("Raters", this.content);
   }
 
   /** Raises Refused. */

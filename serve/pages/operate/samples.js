@@ -1,5 +1,6 @@
 // Replies before and after, side by side: a few at once, the rest folded.
 import { element } from "../element.js";
+import { textOf } from "../vote/conversation.js";
 
 const AT_ONCE = 3;
 
@@ -25,7 +26,7 @@ function sample({ messages, reference, candidate }) {
   return element(
     "article",
     { class: "sample" },
-    element("p", { class: "asked" }, messages?.at(-1)?.content ?? ""),
+    element("p", { class: "asked" }, messages?.length ? textOf(messages.at(-1)) : ""),
     element("div", { class: "pair" }, side("before", reference), side("after", candidate)),
   );
 }

@@ -1,4 +1,4 @@
-// The parts that sections of evidence are made of.
+// The parts that the operator's pages are made of.
 import { element } from "../element.js";
 
 export function section(title, ...content) {
@@ -37,4 +37,27 @@ export function facts(known) {
 /** The end of an id, which tells it from others; the whole of it as its title. */
 export function shortId(id) {
   return element("code", { title: id }, `…${id.slice(-8)}`);
+}
+
+/** Has the text around it run the other way, or is not seen at all. */
+const UNSEEN = /[\p{Cc}\p{Cf}]/gu;
+
+/** A name as it is shown: none looks like another. */
+export const shownName = (name) => name.replace(UNSEEN, (sign) => `\\u{${sign.codePointAt(0).toString(16)}}`);
+
+/** Who decided something: a key, or a part of Tandem by its name. */
+export function actor(name) {
+  return name.startsWith("key_") ? element("code", { title: name }, `key …${name.slice(-8)}`) : name;
+}
+
+/** The sections, each with an id, after a list of links to them; each is called what its `aria-label` says. */
+export function withJumpLinks(sections) {
+  const links = sections.map((section) => {
+    const name = section.getAttribute("aria-label");
+    section.id = name.toLowerCase().replace(/[^a-z0-9]+/g, "-");
+    // So that the focus, which follows the link, can come here.
+    section.tabIndex = -1;
+    return element("a", { href: `#${section.id}` }, name);
+  });
+  return [element("nav", { class: "jump-links", "aria-label": "On this page" }, links), ...sections];
 }

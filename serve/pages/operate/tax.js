@@ -1,18 +1,14 @@
 // The alignment tax: what a version can still do, task by task, against the one before.
-import { element } from "../element.js";
 import { figure, whole, when } from "./figures.js";
+import { help, section } from "./section.js";
 import { sortableTable } from "./sortable.js";
 
 /** A section for `tax` as `tandem evaluate` keeps it; `by` says with what it was measured. */
 export function taxSection(tax, by = "") {
   const tasks = Object.entries(tax.tasks);
-  return element(
-    "section",
-    { "aria-label": `Alignment tax${by}` },
-    element("h2", {}, `Alignment tax${by}`),
-    element(
-      "p",
-      { class: "help" },
+  return section(
+    `Alignment tax${by}`,
+    help(
       `The same questions asked of ${tax.before} and ${tax.after}, ${when(tax.measured_at)}. On the mean of ${tasks.length} ` +
         `tasks the drop is ${drop(tax.drop)}.`,
     ),

@@ -1,9 +1,8 @@
 // What each key used in the last days.
 import { get, Refused } from "../api.js";
 import { element } from "../element.js";
-import { shownName } from "../names.js";
 import { whole } from "./figures.js";
-import { help, section } from "./section.js";
+import { help, section, shownName } from "./section.js";
 import { sortableTable } from "./sortable.js";
 
 const SPANS = [[1, "today"], [7, "the last 7 days"], [30, "the last 30 days"]];

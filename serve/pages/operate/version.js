@@ -6,9 +6,8 @@ import { decisionButton } from "./decision.js";
 import { evidence } from "./evidence.js";
 import { shortDigest, when } from "./figures.js";
 import { gateSection } from "./gate.js";
-import { withJumpLinks } from "./jump_links.js";
 import { promotionsTable } from "./promotions.js";
-import { facts, shortId } from "./section.js";
+import { facts, section, shortId, withJumpLinks } from "./section.js";
 import { votesSection } from "./votes.js";
 
 export class VersionPage {
@@ -50,12 +49,7 @@ export class VersionPage {
       gateSection(policy.gate, policy.version),
       ...nodes,
       votesSection(policy),
-      element(
-        "section",
-        { "aria-label": "Decisions" },
-        element("h2", {}, "Decisions"),
-        promotionsTable(policy.promotions),
-      ),
+      section("Decisions", promotionsTable(policy.promotions)),
       auditSection(policy.version),
     ].filter(Boolean);
     this.node.replaceChildren(
@@ -95,10 +89,7 @@ function lineage(policy) {
     ["Weights", element("code", { title: policy.digest }, shortDigest(policy.digest))],
     ["Judges", judges ? element("code", { title: judges.sha256 }, shortDigest(judges.sha256)) : "none"],
     ["Dataset", policy.dataset ? element("code", { title: policy.dataset }, shortDigest(policy.dataset)) : "none"],
-    [
-      "Iteration",
-      policy.iteration ? shortId(policy.iteration) : "none",
-    ],
+    ["Iteration", policy.iteration ? shortId(policy.iteration) : "none"],
     ["Seed", String(policy.seed ?? "–")],
     ["Engine", policy.loaded ? "loaded" : "not loaded"],
   ]);

@@ -1,7 +1,6 @@
 // What was said before the two replies: the last message in full, what came before it folded where it is long.
 import { element } from "../element.js";
 import { asItIs, render } from "../markdown.js";
-import { textOf } from "../message.js";
 
 const NAMES = { user: "Person", assistant: "Assistant", system: "System", developer: "System", tool: "Tool" };
 // So much of what came before stands open.
@@ -37,4 +36,9 @@ function said(message) {
     element("h2", {}, NAMES[message.role] ?? message.role),
     body,
   );
+}
+
+/** What a message of the API says: its text, or its parts of text one after the other. */
+export function textOf({ content }) {
+  return typeof content === "string" ? content : (content ?? []).map((part) => part.text ?? part.refusal ?? "").join("");
 }

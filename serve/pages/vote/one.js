@@ -2,7 +2,6 @@
 import { announce } from "../announce.js";
 import { call, get, Refused } from "../api.js";
 import { element } from "../element.js";
-import { textOf } from "../message.js";
 import { OBJECTIVES, SUCCESS, verdict } from "../objectives.js";
 import { when } from "../operate/figures.js";
 import { facts, help, section, shortId } from "../operate/section.js";
@@ -10,7 +9,7 @@ import { sortableTable } from "../operate/sortable.js";
 import { Pair } from "../pair.js";
 import { reaches } from "../session.js";
 import { cast, RATER, REASON, UNDER } from "./columns.js";
-import { conversation } from "./conversation.js";
+import { conversation, textOf } from "./conversation.js";
 
 const STATES = {
   accepted: "accepted, waits to be counted",

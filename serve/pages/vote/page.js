@@ -1,16 +1,15 @@
 // Voting: one blind pair after the other under one objective, by keys; the versions are told afterwards.
-import { RED_TEAM } from "../addresses.js";
 import { announce } from "../announce.js";
 import { call, forgiveRefusal, get, Refused } from "../api.js";
 import { Ballot, question } from "../ballot.js";
 import { COMPARE_STORED } from "../chat/composer.js";
 import { element, keyHint } from "../element.js";
-import { textOf } from "../message.js";
 import { OBJECTIVES, verdict } from "../objectives.js";
 import { Pair } from "../pair.js";
+import { RED_TEAM } from "../router.js";
 import { keep, kept } from "../storage.js";
 import { changedByVotes } from "./changed.js";
-import { conversation } from "./conversation.js";
+import { conversation, textOf } from "./conversation.js";
 import { oneVote } from "./one.js";
 import { Queue } from "./queue.js";
 import { Today } from "./today.js";

@@ -129,8 +129,8 @@ def rated(page: Page) -> None:
 
 def unstored(page: Page) -> None:
     """A vote that was not stored, one that was, and what became of all."""
-    vote(page)
     page.route("**/vote", lambda route: route.abort())
+    vote(page)
     page.keyboard.press("Enter")
     expect(page.get_by_role("button", name="Drop it")).to_be_visible()
     page.get_by_text("What did my votes change?").click()

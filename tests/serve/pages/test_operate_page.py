@@ -334,6 +334,7 @@ def test_the_gate_says_what_speaks_against_a_version(quiet: Tandem, visitors: Vi
     page.get_by_role("button", name="Promote…").click()
     dialog = page.get_by_role("dialog")
     expect(dialog).to_contain_text("The gate speaks against it: win_rate_upper >= 0.5")
+    expect(page.get_by_label("Force")).to_be_visible()
     page.get_by_label("Reason").fill("hope")
     page.get_by_role("button", name="Promote v1").click()
     expect(dialog.get_by_role("alert")).to_contain_text("v1 does not pass the gate: win_rate_upper >= 0.5")
@@ -389,8 +390,9 @@ def test_what_serves_can_be_rolled_back_where_it_took_anothers_place(quiet: Tand
     button = page.get_by_role("button", name="Roll back…")
     expect(button).to_be_disabled()
     for version in (1, 0):
-        quiet.store.write(policies.set_serving, version, kind="promote", reason="", force=False, actor="test")
+        quiet.store.write(policies.set_serving, version, kind="promote", reason="", force=False, actor=records.RULE)
     page.reload()
+    expect(page.get_by_role("table", name="Decisions").get_by_role("cell", name="rule", exact=True)).to_be_visible()
     button.click()
     expect(page.get_by_role("dialog")).to_contain_text("new ones go to v1.")
 
@@ -399,6 +401,7 @@ def test_what_serves_can_be_rolled_back_where_it_took_anothers_place(quiet: Tand
 def test_promote_with_a_reason_and_roll_back(tandem: Tandem, visitors: Visitors) -> None:
     page = visitors.visit(tandem, "/operate/v2")
     page.get_by_role("button", name="Promote…").click()
+    expect(page.get_by_label("Force")).to_have_count(0)
     page.get_by_label("Reason").fill("it reads better")
     page.get_by_role("button", name="Promote v2").click()
     expect(page.get_by_role("button", name="Roll back…")).to_be_visible(timeout=SWAP_TIMEOUT_MS)

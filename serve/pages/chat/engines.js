@@ -1,6 +1,6 @@
 // Waits for an engine: right after a start there is nothing yet that could write a reply.
-import { element } from "./element.js";
-import { get } from "./api.js";
+import { element } from "../element.js";
+import { get } from "../api.js";
 
 const LOOK_INTERVAL_MS = 2000;
 

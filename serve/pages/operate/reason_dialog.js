@@ -1,6 +1,6 @@
 // Asks for a reason before something is done that others will want to understand.
-import { leaveButton, openDialog } from "./dialog.js";
-import { element } from "./element.js";
+import { leaveButton, openDialog } from "../dialog.js";
+import { element } from "../element.js";
 
 /**
  * `act({reason, force})` does it and answers what went wrong, or null; the dialog stays until it went well. With `force`

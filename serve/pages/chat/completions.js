@@ -1,5 +1,5 @@
 // Asks for a reply, or for two to compare, and hands on what is written as it comes.
-import { Refused, request } from "./api.js";
+import { Refused, request } from "../api.js";
 
 /**
  * Stream a chat completion of `asked`: messages, and sampling settings. `onText(index, text)` gets each piece. Answers how
