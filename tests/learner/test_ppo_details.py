@@ -7,6 +7,7 @@ from itertools import pairwise
 import pytest
 import torch
 
+from learner.errors import TrainingDiverged
 from learner.ppo import PPO
 from learner.ppo.training import estimate_advantages
 from tests.learner.test_ppo import SETTINGS, equal, rollout_of, trainer, weights
@@ -141,3 +142,44 @@ def test_probabilities_are_taken_at_the_sampling_temperature():
     assert with_settings(temperature=0.6, epochs=1, episodes_per_minibatch=32).step().update_kl_nats == pytest.approx(
         0.0, abs=1e-6
     )
+
+
+def test_a_critic_on_the_preference_models_states_learns_from_those_of_the_rollout():
+    ppo = with_settings(epochs=1, episodes_per_minibatch=32, critic_head_learning_rate=1e-2)
+    ppo.step()
+    rollout = rollout_of(ppo)
+    states_N_D = torch.randn(rollout.states_N_D.shape, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        values_N = ppo.critic(rollout.episodes, states_N_D)
+    assert not torch.allclose(values_N, rollout.values_N, atol=1e-3)
+    returns_N = torch.linspace(-1, 2, len(values_N))
+    rollout = replace(rollout, states_N_D=states_N_D, values_N=values_N)
+    totals = ppo.updater.update(rollout, torch.zeros_like(values_N), returns_N, seed=3)
+    assert totals.per_token("value_loss") == pytest.approx(float((values_N - returns_N).square().mean()) / 2, rel=1e-4)
+    assert totals.per_token("policy_loss") == 0.0
+
+
+def test_the_gradients_of_policy_and_critic_are_each_scaled_down_and_then_forgotten():
+    updater = with_settings(critic="preference_model", max_gradient_norm=0.5).updater
+    modules = {"policy": updater.policy.model, "critic": updater.critic}
+    norms = {}
+
+    def keep(name):
+        def step():
+            parts = [p.grad.norm() for p in modules[name].parameters() if p.grad is not None]
+            norms[name] = float(torch.stack(parts).norm())
+
+        return step
+
+    for name, module in modules.items():
+        updater.optimizers[name].step = keep(name)
+        for parameter in module.parameters():
+            parameter.grad = torch.ones_like(parameter)
+    found = updater.apply_gradients()
+    assert float(found) == pytest.approx(sum(p.numel() for p in modules["policy"].parameters()) ** 0.5, rel=1e-4)
+    assert norms == pytest.approx({"policy": 0.5, "critic": 0.5}, rel=1e-4)
+    assert all(parameter.grad is None for module in modules.values() for parameter in module.parameters())
+    updater.critic.head.weight.grad = torch.full_like(updater.critic.head.weight, torch.inf)
+    updater.policy.model.lm_head.weight.grad = torch.ones_like(updater.policy.model.lm_head.weight)
+    with pytest.raises(TrainingDiverged):
+        updater.apply_gradients()

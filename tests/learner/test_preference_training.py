@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from feedback.learning_settings import PreferenceSettings
+from learner import comparisons as comparisons_module
 from learner.comparisons import ComparisonBatch, VotedComparison, encode_comparison
 from learner.errors import CheckpointInvalid, TrainingDataInvalid, TrainingDiverged
 from learner.preference_judging import calibrate
@@ -85,8 +86,11 @@ def test_votes_of_an_objective_weigh_together_as_wanted_and_a_vote_one_on_averag
     assert shares_of_objectives(encoded[:2], OBJECTIVES, {"helpful": 1.0, "harmless": 3.0}).tolist() == [1, 0]
 
 
-def test_the_loss_of_a_step_by_hand(policy):
-    """Of an ensemble whose members see each vote as often as they drew it, before anything was learnt."""
+@pytest.mark.parametrize("rows", [64, 4])
+def test_the_loss_of_a_step_by_hand(policy, rows, monkeypatch):
+    """Of an ensemble whose members see each vote as often as they drew it, before anything was learnt; however many of
+    them go through one pass."""
+    monkeypatch.setattr(comparisons_module, "COMPARISONS_PER_FORWARD", rows)
     settings = SETTINGS.model_copy(
         update={
             "ensemble_size": 2, "comparisons_per_batch": 6, "score_center_penalty": 0.3, "readout": "last",
@@ -114,6 +118,15 @@ def test_the_loss_of_a_step_by_hand(policy):
     losses = []
     train_preference_model(policy, votes, settings, seed=1, on_step=lambda step, _: losses.append(step.loss))
     assert losses == [pytest.approx(total / weight + 0.3 * center, abs=1e-5)]
+
+
+def test_features_are_counted_from_their_mean_and_over_their_deviation(policy):
+    votes = comparisons(12, 1)
+    model = train_preference_model(policy, votes, SETTINGS, seed=1)
+    encoded = [encode_comparison(one, policy, OBJECTIVES, 64, 64) for one in votes]
+    features_S_F = model.features(ComparisonBatch.pad(encoded)).flatten(0, 1)
+    torch.testing.assert_close(model.feature_mean_F, features_S_F.mean(dim=0), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(model.feature_deviation_F, features_S_F.std(dim=0, correction=0), atol=1e-5, rtol=1e-5)
 
 
 def test_every_weight_is_trained_at_its_rate_and_vectors_of_the_trunk_do_not_decay(policy):
