@@ -364,11 +364,12 @@ def test_the_pad_token_is_an_ordinary_token():
 
 
 def test_dropout_is_off_while_learning():
-    start = random_llama()
+    start = random_llama().train()
     start.config.attention_dropout = 0.5
-    policy = Policy(copy.deepcopy(start).train(), word_tokenizer(), (END,))
-    ppo = PPO(policy, start, LikesOneWord(start), PROMPTS, SETTINGS, seed=1)
-    assert not any(module.training for module in ppo.model.modules())
+    policy = Policy(copy.deepcopy(start), word_tokenizer(), (END,))
+    model, watch = (new_preference_model(start, PreferenceShape(("helpful",)), seed).train() for seed in (1, 2))
+    ppo = PPO(policy, start, model, PROMPTS, SETTINGS, seed=1, watch=watch)
+    assert not any(module.training for one in (ppo.model, start, model, watch) for module in one.modules())
     assert ppo.step().mismatch_nats < 1e-5
 
 

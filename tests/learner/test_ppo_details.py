@@ -157,6 +157,7 @@ def test_a_critic_on_the_preference_models_states_learns_from_those_of_the_rollo
     totals = ppo.updater.update(rollout, torch.zeros_like(values_N), returns_N, seed=3)
     assert totals.per_token("value_loss") == pytest.approx(float((values_N - returns_N).square().mean()) / 2, rel=1e-4)
     assert totals.per_token("policy_loss") == 0.0
+    assert (totals.updates, totals.tokens) == (1, len(values_N))
 
 
 def test_the_gradients_of_policy_and_critic_are_each_scaled_down_and_then_forgotten():
