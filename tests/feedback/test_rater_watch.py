@@ -133,3 +133,16 @@ def test_who_is_erased_while_they_are_looked_at_keeps_nobody_from_being_set_apar
     others.close()
     apart = {id_ for id_ in (erased, other) if store.read(raters.get, id_).quarantined_at is not None}
     assert apart == {other}
+
+
+def test_the_figures_of_all_raters_are_noted_by_one_statement(store: Store) -> None:
+    """One for each of thousands held up everybody who votes for seconds."""
+    cast(store, crowd(10, turned=0), pairs=20, votes_each=3)
+    figures = store.read(look, SETTINGS).figures
+    said: list[str] = []
+    event.listen(store.engine, "before_cursor_execute", lambda _c, _cursor, statement, *_: said.append(statement))
+    store.write(raters.note, figures)
+    assert len(figures) == 10
+    assert [statement.split()[0] for statement in said] == ["UPDATE"]
+    known = {rater.id: (rater.figures, rater.reliability) for rater, _ in store.read(raters.list_all)}
+    assert known == {rater_id: (found, found["reliability"]) for rater_id, found in figures.items()}
