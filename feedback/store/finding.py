@@ -88,7 +88,10 @@ def _says(session: Session, text: str) -> ColumnElement[bool]:
         select(pair.id)
         .join(reply, or_(reply.id == pair.sample_0, reply.id == pair.sample_1))
         .where(pair.id == Vote.comparison_id, reply.text.icontains(text, autoescape=True) | in_conversation)
-        .exists()
+        # Not as what exists: Postgres would look through all pairs first, for a page that the newest of them fill.
+        .limit(1)
+        .scalar_subquery()
+        .is_not(None)
     )
     said = (column.icontains(text, autoescape=True) for column in (Vote.reason, Vote.ideal))
     return or_(*said, in_pair)

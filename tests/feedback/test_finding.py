@@ -4,10 +4,12 @@ import io
 import json
 
 import pytest
+from sqlalchemy import text
+from sqlalchemy.orm import Session
 
 from feedback import setting_apart
 from feedback.exporting import export_votes
-from feedback.store import Store, finding, votes
+from feedback.store import Store, comparisons, finding, votes
 from feedback.store.finding import Wanted
 from feedback.worker import count_all
 from tests.feedback.record import add_comparison, judgement, sample
@@ -113,3 +115,35 @@ def test_whatever_stands_in_a_conversation_is_found(store: Store, text: str) -> 
         store.write(votes.put, pair, judgement(), key_id="key_a", sees_all=False, rater="ann")
     found, _ = store.read(finding.find, Wanted(text=text), limit=9)
     assert len(found) == 1
+
+
+def test_a_page_of_what_most_pairs_say_is_found_without_looking_through_all_of_them(store: Store) -> None:
+    if store.engine.dialect.name == "sqlite":
+        pytest.skip("SQLite looks at one vote after the other")
+    pair = store.read(comparisons.get, add_comparison(store), key_id="key_a", sees_all=False).comparison
+    vote = store.write(votes.put, pair.id, judgement(), key_id="key_a", sees_all=False, rater="ann")
+    copied = {
+        "samples": ("id = :of", pair.sample_0, ["id"]),
+        "comparisons": ("id = :of", pair.id, ["id", "sample_0"]),
+        "votes": ("id = :of", vote.id, ["id", "comparison_id"]),
+    }
+
+    def copy(session: Session) -> None:
+        for table, (which, of, named) in copied.items():
+            others = ", ".join(f"'{name}', {name} || n" for name in named)
+            session.execute(
+                text(
+                    f"INSERT INTO {table} SELECT (json_populate_record({table}, json_build_object({others}))).* "
+                    f"FROM {table}, generate_series(1, 5000) AS n WHERE {which}"
+                ),
+                {"of": of},
+            )
+
+    def reads(session: Session) -> int:
+        assert len(finding.find(session, Wanted(text="2 plus"), limit=20)[0]) == 20
+        read = "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relname = 'samples'"
+        return session.scalars(text(read)).one()
+
+    store.write(copy)
+    store.write(lambda session: session.execute(text("ANALYZE")))
+    assert store.read(reads) < 100
