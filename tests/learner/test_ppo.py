@@ -54,12 +54,12 @@ class LikesOneWord:
         return share_B_1.expand(-1, len(self.model.shape.columns))
 
 
-def trainer(settings=SETTINGS, *, seed=1, sampler=None, scorer=None, watch=None) -> PPO:
+def trainer(settings=SETTINGS, *, seed=1, scorer=None, watch=None) -> PPO:
     start = random_llama()
     policy = Policy(copy.deepcopy(start), word_tokenizer(), (END,))
     return PPO(
         policy, start, scorer or LikesOneWord(start), PROMPTS, settings,
-        seed=seed, sampler=sampler, watch=watch, rehearse_on=[policy.encode_chat(one.messages) for one in PROMPTS],
+        seed=seed, watch=watch, rehearse_on=[policy.encode_chat(one.messages) for one in PROMPTS],
     )  # fmt: skip
 
 
@@ -156,15 +156,16 @@ def test_a_run_is_not_gone_on_with_on_other_prompts(tmp_path):
             other.restore(state)
 
 
-def test_train_ppo_runs_to_the_last_step_and_hands_out_states():
+def test_train_ppo_runs_to_the_last_step_rehearses_and_hands_out_states():
     start = random_llama()
     policy = Policy(copy.deepcopy(start), word_tokenizer(), (END,))
+    settings = SETTINGS.model_copy(update={"rehearsal_weight": 1.0, "rehearsal_replies": 4, "rehearsal_episodes": 2})
     seen = []
     train_ppo(
-        policy, start, LikesOneWord(start), PROMPTS, SETTINGS, seed=1,
-        on_step=lambda report, state: seen.append((report.step, state().step)),
+        policy, start, LikesOneWord(start), PROMPTS, settings, seed=1, rehearse_on=[[5, 6]],
+        on_step=lambda report, state: seen.append((report.step, state().step, report.rehearsal_kl_nats is not None)),
     )  # fmt: skip
-    assert seen == [(1, 1), (2, 2)]
+    assert seen == [(1, 1, True), (2, 2, True)]
     assert not equal(weights(policy.model), weights(start))
 
 
@@ -246,8 +247,10 @@ def test_replies_are_drawn_by_the_sampler_that_is_given():
         def sample(self, prompts, **arguments):
             raise Asked
 
+    start = random_llama()
+    policy = Policy(copy.deepcopy(start), word_tokenizer(), (END,))
     with pytest.raises(Asked):
-        trainer(sampler=Sampler()).step()
+        train_ppo(policy, start, LikesOneWord(start), PROMPTS, SETTINGS, seed=1, sampler=Sampler())
 
 
 def test_old_logprobs_are_the_trainers_whatever_the_sampler_says():
