@@ -17,7 +17,7 @@ async function start() {
     session = await readSession();
   } catch (error) {
     if (!(error instanceof Refused)) throw error;
-    main.replaceChildren(notNow(error));
+    main.replaceChildren(notNow(`Who is signed in cannot be found out: ${error.message}.`));
     return;
   }
   document.addEventListener("click", followLink);
@@ -70,8 +70,12 @@ async function show({ first = false, ended = false } = {}) {
     main.replaceChildren(page ? notForThisRole(page) : nothingHere());
     return;
   }
-  const module = await page.load();
+  const module = await page.load().catch(() => null);
   if (turn !== navigation) return;
+  if (!module) {
+    main.replaceChildren(notNow("This page cannot be had: the server cannot be reached."));
+    return;
+  }
   main.replaceChildren();
   main.className = `page-${page.name.toLowerCase()}`;
   leave = module.show(main, { session, go, ...page.parameters(location.pathname) }) ?? (() => {});
@@ -137,12 +141,12 @@ function notForThisRole(page) {
   );
 }
 
-function notNow(error) {
+function notNow(why) {
   return element(
     "div",
     { class: "notice narrow", role: "alert" },
     element("h1", {}, "Not now"),
-    element("p", {}, `Who is signed in cannot be found out: ${error.message}.`),
+    element("p", {}, why),
     element("button", { type: "button", onclick: () => location.reload() }, "Try again"),
   );
 }

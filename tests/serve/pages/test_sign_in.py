@@ -92,3 +92,15 @@ def test_a_server_that_cannot_say_who_is_signed_in_is_asked_again(quiet: Tandem,
     page.unroute("**/v1/session")
     page.get_by_role("button", name="Try again").click()
     expect(page.get_by_text("No open pairs")).to_be_visible()
+
+
+def test_a_page_that_cannot_be_had_is_said_and_asked_for_again(quiet: Tandem, visitors: Visitors) -> None:
+    page = visitors.visit(quiet, "/vote")
+    expect(page.get_by_text("No open pairs")).to_be_visible()
+    page.context.set_offline(True)
+    page.get_by_role("link", name="Operate").click()
+    expect(page.get_by_role("alert")).to_contain_text("This page cannot be had")
+    visitors.forgive("ERR_INTERNET_DISCONNECTED")
+    page.context.set_offline(False)
+    page.get_by_role("button", name="Try again").click()
+    expect(page.get_by_role("heading", name="Operate")).to_be_visible()
