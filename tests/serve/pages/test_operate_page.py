@@ -70,6 +70,19 @@ def test_versions_sort_and_lead_to_their_evidence(quiet: Tandem, visitors: Visit
     expect(page.get_by_role("heading", name="Operate")).to_be_visible()
 
 
+def test_a_table_goes_under_the_links_that_stay_in_sight(quiet: Tandem, visitors: Visitors) -> None:
+    add_versions(quiet.store)
+    page = visitors.visit(quiet, "/operate/v2", viewport={"width": 360, "height": 740})
+    expect(page.get_by_role("table", name="Rules of the gate")).to_be_visible()
+    above = page.evaluate("""() => {
+      const frame = document.querySelector(".table-frame");
+      scrollTo(0, frame.getBoundingClientRect().top + scrollY + 60);
+      const { x, width } = frame.querySelector("th[scope=row]").getBoundingClientRect();
+      return document.elementFromPoint(x + width / 2, 20).closest("nav, table").tagName;
+    }""")
+    assert above == "NAV"
+
+
 def test_no_line_ends_within_a_figure(quiet: Tandem, visitors: Visitors) -> None:
     add_versions(quiet.store)
     page = visitors.visit(quiet, "/operate/v2", viewport={"width": 360, "height": 740})
