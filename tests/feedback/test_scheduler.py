@@ -203,6 +203,23 @@ def test_chats_are_erased_when_they_have_been_kept_for_long_enough_unless_voted_
     assert {store.read(samples.get, kept.id).status for kept in (young, judged)} == {"complete"}
 
 
+@pytest.mark.usefixtures("unsent")
+def test_of_more_old_chats_than_are_erased_at_once_the_others_go_at_the_next_look(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(settings.record_url)
+    keeping = settings.model_copy(update={"feedback": settings.feedback.model_copy(update={"retention_days": 30.0})})
+    monkeypatch.setattr("feedback.scheduler.EXPIRED_AT_ONCE", 2)
+    old = [sample(f"old {n}") for n in range(3)]
+    store.write(samples.add, old)
+    scheduler = Scheduler(keeping, store, make_sender(settings))
+    left = []
+    for _ in range(2):
+        scheduler.look()
+        left.append(sum(store.read(samples.get, one.id).status != "erased" for one in old))
+    assert left == [1, 0]
+
+
 def test_no_vote_waits_while_old_chats_are_looked_for(settings: Settings) -> None:
     store = Store(settings.record_url)
     keeping = settings.model_copy(update={"feedback": settings.feedback.model_copy(update={"retention_days": 30.0})})
