@@ -67,6 +67,9 @@ class Loader:
         if slot.version != base.version:
             if base is not policy:
                 await self._folders.verify(base)
+            if slot.state == "down":
+                # Found dead since it was chosen: whoever watches it starts it with what it is to hold.
+                raise EngineUnavailable(f"engine {slot.index} has ended; try again shortly")
             await self._load_held(slot, base, drain_timeout_s or self._settings.swap_timeout_s)
             self.open(slot)
         if base is not policy:

@@ -5,7 +5,7 @@ import contextlib
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +14,8 @@ import pytest
 
 from feedback.settings import EngineSettings
 from serve.engine import supervision
+from serve.engine.loading import Loader
+from serve.engine.policy_folders import PolicyFolder
 from serve.engine.pool import Pool
 from serve.engine.supervision import Supervision
 from serve.metrics import Metrics
@@ -128,3 +130,28 @@ async def test_one_that_hangs_on_a_machine_that_is_always_late_is_asked_twice(
 async def test_one_that_cannot_be_reached_does_not_live(engine: Engine, watch: Supervision) -> None:
     engine.close()
     assert not await watch._lives(watch._pool.slots[0])
+
+
+async def test_an_engine_that_is_found_dead_as_well_takes_nothing_over_and_keeps_what_it_is_to_hold(
+    tmp_path: Path,
+) -> None:
+    pool = Pool(tmp_path, 2, seats_per_slot=1, max_queued=1)
+    spare, dead = pool.slots
+    spare.state, spare.version, spare.wanted, dead.version, dead.wanted, pool.serving = "ready", 0, 0, 1, 1, 1
+    policy = PolicyFolder(1, tmp_path, "digest")
+
+    @contextlib.asynccontextmanager
+    async def held() -> AsyncIterator[None]:
+        # Meanwhile the spare one's own watch finds it dead, and begins to start it.
+        spare.state, spare.version = "down", None
+        yield
+
+    async def found(_: object) -> PolicyFolder:
+        return policy
+
+    folders: Any = SimpleNamespace(of=found, base_of=found)
+    nothing: Any = None
+    loader = Loader(pool, nothing, folders, nothing, EngineSettings(), Metrics())
+    fence: Any = SimpleNamespace(held=held)
+    await Supervision(pool, nothing, loader, folders, fence, EngineSettings(), Metrics())._rescue(dead)
+    assert (spare.state, spare.wanted, dead.wanted) == ("down", 0, 1)
