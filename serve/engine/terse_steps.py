@@ -13,9 +13,11 @@ from typing import Any
 
 from serve.engine.terse import knows_vllm
 
-# So much may wait for a process that answers slowly, as far as the system allows.
-BUFFER_BYTES = 4 << 20
-READ_BYTES = 1 << 20
+# So much may wait for a process that answers slowly, say with 20 alternatives to each token; the system doubles it. A
+# new chat waits until all of it is answered.
+BUFFER_BYTES = 32 << 10
+# What was read is answered before anything else has its turn: about a step.
+READ_BYTES = 8 << 10
 COUNT = struct.Struct("<I")
 
 
@@ -33,9 +35,7 @@ def install(device: str) -> None:
     from vllm.v1.engine.core import EngineCoreProc
     from vllm.v1.engine.core_client import AsyncMPClient
 
-    here, there = socket.socketpair()
-    for end in (here, there):
-        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_BYTES)
+    here, there = connected()
     run, listen = EngineCoreProc.run_busy_loop, AsyncMPClient._ensure_output_queue_task
     arrivals: list[Arrivals] = []
 
@@ -55,6 +55,14 @@ def install(device: str) -> None:
     EngineCoreProc.run_busy_loop = run_straight
     AsyncMPClient._ensure_output_queue_task = listen_straight
     _understand_numbers()
+
+
+def connected() -> tuple[socket.socket, socket.socket]:
+    """Two ends, of which neither gets far ahead of the other."""
+    ends = socket.socketpair()
+    for end in ends:
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_BYTES)
+    return ends
 
 
 class Straight:

@@ -2,7 +2,6 @@
 
 import asyncio
 import queue
-import socket
 import threading
 from types import SimpleNamespace
 from typing import Any
@@ -26,7 +25,7 @@ def written(request: str, token: int, **others: Any) -> Any:
 
 @pytest.fixture
 def pair() -> Any:
-    here, there = socket.socketpair()
+    here, there = terse_steps.connected()
     yield here, there
     here.close()
     there.close()
@@ -119,6 +118,27 @@ async def test_more_than_the_socket_holds_waits_for_the_reader(pair: Any) -> Non
     assert [(await next_of(reader)).outputs[0].new_token_ids for _ in range(sent)] == [[step] for step in range(sent)]
     writing.join(WAIT_S)
     assert not writing.is_alive()
+
+
+async def test_who_writes_is_no_more_than_some_steps_ahead_of_who_answers(pair: Any) -> None:
+    """A chat that comes then waits for those, and for one after the other while it is taken in."""
+    from vllm.v1.engine import EngineCoreOutputs
+    from vllm.v1.outputs import LogprobsLists
+
+    here, there = pair
+    alternatives = LogprobsLists(np.zeros((1, 21), np.int32), np.zeros((1, 21), np.float32), np.array([1]))
+    replies = [written(f"reply-{number}", 5, new_logprobs=alternatives) for number in range(20)]
+    there.setblocking(False)
+    straight, sent = Straight(queue.Queue(), there), 0
+    with pytest.raises(BlockingIOError):
+        while True:
+            straight.put_nowait((0, EngineCoreOutputs(outputs=replies)))
+            sent += 1
+    assert 1 <= sent <= 20
+    reader = client()
+    Arrivals(reader, here)
+    await next_of(reader)
+    assert reader.outputs_queue.qsize() <= 3
 
 
 async def test_all_that_is_no_step_and_what_other_threads_have_goes_vllms_way(pair: Any) -> None:
