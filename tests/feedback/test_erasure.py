@@ -66,6 +66,7 @@ def test_who_is_erased_through_one_machine_goes_from_the_datasets_of_the_others(
     forget(store, tmp_path / "here", bob)
     assert erasures.look() == 2 and raters_in(there) == []
     assert orjson.loads((there / "summary.json").read_bytes())["erased"] == 4
+    assert store.read(raters.list_all) == [], "nobody lists who is erased"
 
 
 def test_who_is_erased_while_a_dataset_is_frozen_does_not_stay_in_it(store: Store, tmp_path: Path) -> None:
