@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Double, Executable, String, Table, bindpar
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.orm import Session
 
-from feedback.errors import InvalidRequest, NotFound, Unknown
+from feedback.errors import Conflict, InvalidRequest, NotFound, Unknown
 from feedback.ids import new_id
 from feedback.schema import (
     Comparison,
@@ -22,6 +22,7 @@ from feedback.schema import (
     Policy,
     Promotion,
     Rater,
+    Sample,
     Vote,
     VoteRevision,
     version_name,
@@ -111,8 +112,8 @@ def put(
 ) -> Vote:
     """Accept a vote: the first one, the same again (changes nothing) or another (replaces it, keeps the history).
 
-    Raises NotFound when there is no such comparison or it belongs to somebody else, InvalidRequest when the success of
-    an attack is told under another objective than `harmless`.
+    Raises NotFound when there is no such comparison or it belongs to somebody else, Conflict when its texts were
+    erased, InvalidRequest when the success of an attack is told under another objective than `harmless`.
     """
     _check_visible(session, comparison_id, key_id, sees_all)
     rater_id = raters.find_or_create(session, key_id, rater, lock=raters.WHILE_VOTES_CHANGE)
@@ -121,9 +122,10 @@ def put(
         return new
     vote = _standing(session, comparison_id, judgement.objective, rater_id)
     said = judgement.said()
-    same = all(getattr(vote, field) == value for field, value in said.items())
-    if same and vote.state != "retracted":
+    if vote is not None and vote.state != "retracted" and all(getattr(vote, name) == said[name] for name in SAID):
         return vote
+    if vote is None or session.scalars(select(_has_no_texts(Comparison)).where(Comparison.id == comparison_id)).one():
+        raise Conflict("the texts of this pair were erased: there is nothing left to judge")
     counting.uncount(session, vote)
     _keep_revision(session, vote)
     for field, value in said.items():
@@ -305,15 +307,21 @@ def _check_visible(session: Session, comparison_id: str, key_id: str, sees_all: 
         raise Unknown("comparison", comparison_id, "GET /v1/comparisons")
 
 
-def _standing(session: Session, comparison_id: str, objective: str, rater_id: str) -> Vote:
+def _standing(session: Session, comparison_id: str, objective: str, rater_id: str) -> Vote | None:
     return session.scalars(
         select(Vote).where(Vote.comparison_id == comparison_id, Vote.objective == objective, Vote.rater_id == rater_id)
-    ).one()
+    ).one_or_none()
+
+
+def _has_no_texts(comparison: Any) -> ColumnElement[bool]:
+    """Whether a side of this comparison (its columns) was erased. An open one has both: its samples are not read."""
+    sides = Sample.id.in_((comparison.sample_0, comparison.sample_1))
+    return comparison.is_open.is_(False) & select(Sample.id).where(sides, Sample.status == "erased").exists()
 
 
 def _insert(session: Session, first: dict[str, Any], whose: dict[str, str | None]) -> tuple[str, float] | None:
     """Record a first vote in one statement. Returns the rater's id and the time; None when there is no such comparison
-    to see, no such rater yet or a vote of theirs already."""
+    to see or its texts were erased, no such rater yet or a vote of theirs already."""
     dialect = session.get_bind().dialect.name
     # A server's clock is read by the statement itself: asked for it, the server would be waited for once more.
     at = {} if dialect == "postgresql" else {"at": now(session)}
@@ -350,6 +358,7 @@ def _insert_statement(dialect: str) -> Executable:
             rater.c.key_id == bindparam("key_id"),
             rater.c.name == bindparam("rater"),
             owner.is_(None) | comparison.c.key_id.in_((owner, literal(comparisons.IMPORTED))),
+            ~_has_no_texts(comparison.c),
         )
         # Postgres would otherwise find a rater by the name that an erasure, not committed yet, takes from them.
         .with_for_update(of=rater, **raters.WHILE_VOTES_COME)

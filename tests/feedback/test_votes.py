@@ -6,10 +6,10 @@ from sqlalchemy import event
 from sqlalchemy.orm import Session
 
 from feedback import setting_apart
-from feedback.errors import NotFound
-from feedback.store import Store, comparisons, counting, votes
+from feedback.errors import Conflict, NotFound
+from feedback.store import Store, comparisons, counting, erasure, raters, votes
 from feedback.worker import count_all
-from tests.feedback.record import add_comparison, judgement
+from tests.feedback.record import add_comparison, judgement, sample
 
 ME = {"key_id": "key_a", "sees_all": False, "rater": "ann"}
 
@@ -191,6 +191,30 @@ def test_unknown_and_foreign_comparisons(store: Store) -> None:
     assert store.write(votes.put, comparison_id, judgement(), **(ME | {"sees_all": True})).state == "accepted"
     with pytest.raises(NotFound):
         store.write(votes.retract, comparison_id, None, **ME)
+
+
+def test_a_vote_on_texts_that_were_erased_is_refused(store: Store) -> None:
+    judged, other = (add_comparison(store, sample("Yes.", user="carl")) for _ in range(2))
+    same = add_comparison(store, sample("Yes."), sample("Yes."))
+    cast = store.write(votes.put, judged, judgement(), **ME)
+    carl = store.write(raters.find_or_create, "key_a", "carl")
+    store.write(erasure.erase, carl)
+    # Sent again, since its answer did not come: it is the one that stands.
+    assert store.write(votes.put, judged, judgement(), **ME).revision == 1
+    assert store.write_once(votes.put_first, other, judgement(), **ME) is None
+    for pair, said in ((judged, judgement("1")), (other, judgement())):
+        with pytest.raises(Conflict, match="erased"):
+            store.write(votes.put, pair, said, **ME)
+    with pytest.raises(Conflict, match="erased"):
+        store.write(votes.put, other, judgement(), **(ME | {"rater": "bob"}))
+    assert store.read(raters.find, "key_a", "bob") is None
+    assert store.read(votes.history, cast.id)[-1].preferred == "0"
+    store.write(votes.retract, judged, None, **ME)
+    with pytest.raises(Conflict, match="erased"):
+        store.write(votes.put, judged, judgement(), **ME)
+    assert store.read(votes.get, cast.id, key_id="key_a", sees_all=False).state == "retracted"
+    # Twice the same reply asks for no votes either, and is judged all the same.
+    assert store.write_once(votes.put_first, same, judgement("tie", None), **ME) is not None
 
 
 def test_a_vote_is_seen_with_its_own_key_only(store: Store) -> None:
