@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -63,7 +64,7 @@ class launcher:  # noqa: N801 (reads as the function that it is)
         command = [sys.executable, "-c", SMALL_SERVERS, str(self.run_dir), str(self.grace_s)]
         self.process = subprocess.Popen(tied(command), cwd=ROOT)
         until = time.monotonic() + 120
-        while not (self.run_dir / "engines.sock").exists():
+        while not _listens(self.run_dir / "engines.sock"):
             assert self.process.poll() is None, "the launcher ended"
             assert time.monotonic() < until, "the launcher did not come up"
             time.sleep(0.05)
@@ -72,6 +73,12 @@ class launcher:  # noqa: N801 (reads as the function that it is)
     def __exit__(self, *_: object) -> None:
         self.process.terminate()
         self.process.wait(timeout=60)
+
+
+def _listens(path: Path) -> bool:
+    # It is there a moment before it listens.
+    with socket.socket(socket.AF_UNIX) as one:
+        return one.connect_ex(str(path)) == 0
 
 
 @pytest.fixture
