@@ -9,6 +9,8 @@ import fcntl
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 # Short: the names of sockets in it come on top, and the kernel takes 107 bytes in all.
@@ -35,6 +37,23 @@ def take() -> Path:
     return folder
 
 
+def held() -> Path:
+    """Where what is temporary goes by now: what was taken, or another one where whoever tidies up has removed it."""
+    folder = Path(tempfile.gettempdir())
+    if folder.is_dir():
+        return folder
+    tempfile.tempdir = str(folder.parent)
+    return take()
+
+
+@contextmanager
+def for_a_child() -> Iterator[dict[str, str]]:
+    """The environment of a process whose own temporary folder goes when it has ended, also when it was killed."""
+    # Those that it left behind may still write there; it goes with ours then.
+    with tempfile.TemporaryDirectory(dir=held(), ignore_cleanup_errors=True) as own:
+        yield os.environ | {"TMPDIR": own}
+
+
 def use(folder: Path) -> None:
     """Have all that is temporary go there, in this process and in those that it starts."""
     os.environ["TMPDIR"] = tempfile.tempdir = str(folder)
@@ -43,6 +62,8 @@ def use(folder: Path) -> None:
 def _sweep(shared: Path) -> None:
     for lock in shared.glob(f"{PREFIX}*/{LOCK}"):
         try:
+            if lock.parent.lstat().st_uid != os.getuid():
+                continue  # another user's, who may have put anything there: to open a pipe would wait for ever
             with lock.open() as opened:
                 fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(lock.parent, ignore_errors=True)

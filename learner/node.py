@@ -6,11 +6,9 @@ that ends early, because the iteration was killed or this machine was cut off, i
 """
 
 import logging
-import os
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 
 from feedback import logs, temporary_folder
@@ -70,8 +68,7 @@ def _is_wanted(store: Store) -> bool:
 
 
 def _join_in(settings: Settings, node: int, stopping: threading.Event) -> None:
-    with tempfile.TemporaryDirectory() as own:
-        environment = os.environ | {"TMPDIR": own}
+    with temporary_folder.for_a_child() as environment:
         process = subprocess.Popen(tied(torchrun(settings.learner, node)), stdin=subprocess.DEVNULL, env=environment)
         while process.poll() is None:
             if stopping.wait(LOOK_INTERVAL_S):

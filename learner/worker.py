@@ -7,11 +7,10 @@ free again when it ends, and a crash in it does not take the worker along.
 
 import functools
 import logging
-import os
 import subprocess
 import sys
-import tempfile
 
+from feedback import temporary_folder
 from feedback.errors import NotFound, RecordUnavailable
 from feedback.queue import RUN_ITERATION, make_celery
 from feedback.settings import load_settings
@@ -31,13 +30,12 @@ def run_iteration(iteration_id: str) -> None:
     """
     if not _is_active(iteration_id):
         return
-    # What torchrun and vLLM leave in the temporary folder goes with the process, also when it was killed.
-    with tempfile.TemporaryDirectory() as own:
+    with temporary_folder.for_a_child() as environment:
         ended = subprocess.run(
             [sys.executable, "-m", "learner.iteration", iteration_id],
             check=False,
             stdin=subprocess.DEVNULL,
-            env=os.environ | {"TMPDIR": own},
+            env=environment,
         )
     if ended.returncode != 0:
         log.warning("the learner of %s ended with code %s", iteration_id, ended.returncode)

@@ -15,7 +15,6 @@ import shutil
 import signal
 import socket
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -260,7 +259,7 @@ def vllm_server(settings: Settings, device: str, status: SlotStatus) -> None:
     os.dup2(output, sys.stdout.fileno())
     os.dup2(output, sys.stderr.fileno())
     policy = Path(status.policy or "")
-    own = Path(tempfile.gettempdir()) / str(status.slot)
+    own = temporary_folder.held() / str(status.slot)
     shutil.rmtree(own, ignore_errors=True)  # what the slot's last server left
     own.mkdir()
     temporary_folder.use(own)

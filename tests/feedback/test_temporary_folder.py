@@ -81,6 +81,34 @@ def test_what_one_that_was_killed_left_goes_with_the_next_start_and_what_is_in_u
     assert [path.name for path in held(shared)] == [f"{PREFIX}link"]
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root, to own what is another's")
+def test_what_another_user_has_put_there_is_left_alone(shared: Path) -> None:
+    of_another = [shared / f"{PREFIX}pipe", shared / f"{PREFIX}killed"]
+    for folder in of_another:
+        folder.mkdir()
+        os.chown(folder, 65534, 65534)
+    os.mkfifo(of_another[0] / LOCK)
+    (of_another[1] / LOCK).touch()
+    process = holder(shared)
+    end(process)
+    assert all((folder / LOCK).exists() for folder in of_another)
+
+
+def test_where_it_was_removed_meanwhile_another_one_is_taken(shared: Path) -> None:
+    code = (
+        "import shutil, subprocess, sys, tempfile; from pathlib import Path; from feedback import temporary_folder\n"
+        "first = temporary_folder.take(); shutil.rmtree(first)\n"
+        "with temporary_folder.for_a_child() as environment:\n"
+        "    own = Path(environment['TMPDIR']); leave = 'import tempfile; tempfile.mkstemp()'\n"
+        "    subprocess.run([sys.executable, '-c', leave], check=True, env=environment)\n"
+        "    assert len(list(own.iterdir())) == 1 and own.parent != first\n"
+        "    assert own.parent == Path(tempfile.gettempdir()) == temporary_folder.held()\n"
+        "assert not own.exists()\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"TMPDIR": str(shared)})
+    assert [path.name for path in held(shared)] == [f"{PREFIX}link"]
+
+
 def test_it_is_in_use_while_a_process_lives_that_was_forked_from_its_own(shared: Path) -> None:
     process = holder(shared, "forks")
     process.wait(timeout=60)
