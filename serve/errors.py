@@ -17,6 +17,13 @@ class EncodingUnknown(TandemError):
     status = 415
 
 
+class MediaTypeUnknown(TandemError):
+    """The request says that its body is something other than JSON, as curl does by itself."""
+
+    code = "unsupported_media_type"
+    status = 415
+
+
 class MalformedBody(TandemError):
     """The request body is not JSON, or not a JSON object."""
 

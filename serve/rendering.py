@@ -11,7 +11,15 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from feedback.errors import TandemError
-from serve.errors import FieldInvalid, MalformedBody, MethodNotAllowed, Overloaded, ReplyFailed, UnknownRoute
+from serve.errors import (
+    FieldInvalid,
+    MalformedBody,
+    MediaTypeUnknown,
+    MethodNotAllowed,
+    Overloaded,
+    ReplyFailed,
+    UnknownRoute,
+)
 
 # Beside it there are pages.
 API_PREFIX = "/v1/"
@@ -104,6 +112,9 @@ async def _tandem_error(request: Request, error: Exception) -> Response:
 
 async def _validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
+    if isinstance(error.body, bytes):
+        # FastAPI reads no other, so that no page of another site has a browser send it without asking.
+        return _render(request, MediaTypeUnknown("the body must be JSON, sent with 'content-type: application/json'"))
     problems = error.errors()
     if any(found["type"] == "json_invalid" for found in problems):
         return _render(request, MalformedBody("the body is not valid JSON"))

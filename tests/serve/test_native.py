@@ -161,6 +161,9 @@ def test_a_problem_says_what_is_wrong(quiet: Tandem) -> None:
         for strange in (b'{"challenger":"\xff"}', b"[" * 100_000, b'{"chat_share":' + b"9" * 5_000 + b"}"):
             broken = client.put("/v1/traffic", content=strange, headers={"content-type": "application/json"})
             assert (broken.status_code, broken.json()["code"]) == (400, "malformed_json"), strange[:40]
+        form = client.put("/v1/traffic", content=b'{"chat_share": 0}', headers={"content-type": "text/plain"})
+        assert (form.status_code, form.json()["code"]) == (415, "unsupported_media_type")
+        assert "content-type: application/json" in form.json()["detail"]
         large = client.put("/v1/traffic", content=b" " * 1_000_001)
         assert (large.status_code, large.json()["code"]) == (413, "body_too_large")
 
