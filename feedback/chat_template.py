@@ -57,7 +57,7 @@ def _refusal(template: str) -> str | None:
     def rendered(content: Any) -> str:
         messages = [{"role": "system", "content": content}, {"role": "user", "content": "Hello"}]
         return environment.from_string(GENERATION.sub("", template)).render(
-            messages=messages, add_generation_prompt=True
+            messages=messages, add_generation_prompt=True, tools=None, documents=None, bos_token="", eos_token=""
         )
 
     try:

@@ -15,6 +15,7 @@ REFUSES = (
     "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}" + TURNS
 )
 ALTERNATES = (
+    "{{ bos_token + '[BEGIN]' }}{% if tools is not none %}{{ tools | tojson }}{% endif %}"
     "{% for message in messages %}{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}"
     "{{ raise_exception('Roles must alternate') }}{% endif %}{{ message['content'] }}{% endfor %}"
 )
