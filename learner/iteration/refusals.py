@@ -50,7 +50,7 @@ def _require_weight(section: str, weights: Mapping[str, float], objectives: Coll
     if sum(weights.get(name, 0.0) for name in objectives) <= 0:
         raise TrainingDataInvalid(
             f"learner.{section}.objective_weights gives no weight to {' or '.join(objectives)}, "
-            "the only objectives that were voted on"
+            "the only objectives under which a vote to learn from prefers a reply"
         )
 
 

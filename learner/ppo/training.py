@@ -357,5 +357,6 @@ def require_possible(settings: PPOSettings, columns: Sequence[str], harmless: in
         raise TrainingDataInvalid("rollouts is vllm, which takes learner.processes of 1")
     if Bound.of(settings) is not None and (HARMLESS not in columns or not harmless):
         raise TrainingDataInvalid(
-            "a bound on harm needs votes under harmless, and prompts that they were cast on in each step"
+            "a bound on harm needs votes under harmless that prefer a reply, and prompts that votes under it were "
+            "cast on in each step"
         )

@@ -10,6 +10,7 @@ import pytest
 from feedback.errors import TandemError
 from feedback.settings import Settings, load_settings
 from feedback.store import Store, iterations, votes
+from feedback.store.votes import Judgement
 from feedback.worker import count_all
 from learner.iteration.process import run
 from learner.prepare import prepare
@@ -20,15 +21,16 @@ PROMPTS = 40
 
 
 @contextmanager
-def voted(folder: Path, reply: str, preferred: str = "1") -> Iterator[tuple[Store, Settings]]:
-    """A home with votes under helpful alone, for this reply."""
+def voted(folder: Path, reply: str, *said: Judgement) -> Iterator[tuple[Store, Settings]]:
+    """A home with votes on pairs of another reply and this one, which say this; else those under helpful for it."""
     settings = load_settings(home=folder, feedback={"quarantine_outliers": False})
     store = empty_record_of(settings)
     prepare(store, settings)
     for number in range(PROMPTS):
         prompt = [{"role": "user", "content": f"What is {number} plus 3?"}]
         pair = add_comparison(store, sample(messages=prompt), sample(reply, messages=prompt))
-        store.write(votes.put, pair, judgement(preferred), key_id="key_a", sees_all=False, rater="bob")
+        for one in said or [judgement("1")]:
+            store.write(votes.put, pair, one, key_id="key_a", sees_all=False, rater="bob")
     count_all(store)
     yield store, settings
     store.close()
@@ -46,8 +48,19 @@ def test_votes_on_replies_without_words_are_said_to_be_none_to_learn_from(tmp_pa
 
 
 def test_votes_that_are_all_ties_are_said_to_prefer_nothing(tmp_path: Path) -> None:
-    with voted(tmp_path, "6", "tie") as home:
+    with voted(tmp_path, "6", judgement("tie")) as home:
         check(*home, {}, "are ties")
+
+
+def test_under_an_objective_of_ties_alone_nothing_is_said_to_be_preferred(tmp_path: Path) -> None:
+    ask_for_harmless = {
+        "harmless that prefer a reply": {"ppo": {"harm_ceiling": 0.1}},
+        "helpful, the only objectives under which": {"preference": {"objective_weights": {"harmless": 1.0}}},
+        "gave scores for helpful, overall": {"ppo": {"reward_weights": {"harmless": 1.0}}},
+    }
+    with voted(tmp_path, "6", judgement("1"), judgement("tie", objective="harmless")) as home:
+        for said, learner in ask_for_harmless.items():
+            check(*home, learner, said)
 
 
 @pytest.mark.parametrize("trainer", ["ppo", "dpo"])
