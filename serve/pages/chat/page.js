@@ -275,8 +275,6 @@ class Chat {
       writing.add(text);
       this.scroll();
     });
-    // Who opens another chat meanwhile finds what was written until then, and who deletes this one does not.
-    if (end === null && conversation !== this.conversation && !this.history.find(conversation.id)) return;
     if (end !== null || writing.text) {
       this.keep(conversation, {
         role: "assistant",
@@ -298,14 +296,14 @@ class Chat {
       pair.add(side, text);
       this.scroll();
     });
-    if (conversation !== this.conversation) return;
+    const isOpen = conversation === this.conversation;
     if (end === null) {
       if (pair.texts[0]) this.keep(conversation, { role: "assistant", content: pair.texts[0], stopped: true });
-      else this.finish();
+      else if (isOpen) this.finish();
       return;
     }
     // A strange prompt is refused by the server itself: there is nothing to compare then.
-    if (end.comparison) this.vote(conversation, pair, place, end);
+    if (end.comparison && isOpen) this.vote(conversation, pair, place, end);
     else this.keep(conversation, { role: "assistant", content: pair.texts[0] });
   }
 
@@ -377,6 +375,8 @@ class Chat {
   }
 
   keep(conversation, turn) {
+    // Who opens another chat meanwhile finds it in this one, and who deletes this one does not.
+    if (conversation !== this.conversation && !this.history.find(conversation.id)) return;
     conversation.turns.push(turn);
     this.save(conversation);
     // Else another one is there, which may be waiting for a reply of its own.

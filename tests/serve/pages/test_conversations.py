@@ -308,6 +308,31 @@ def test_a_vote_whose_versions_cannot_be_had_is_stored_and_the_chat_goes_on(quie
     visitors.forgive("503")
 
 
+def test_a_chat_that_is_deleted_while_its_vote_is_being_stored_does_not_come_again(
+    quiet: Tandem, visitors: Visitors
+) -> None:
+    page = visitors.visit(quiet, role="vote")
+    served(page)
+    pair_comes(page)
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    page.route("**/v1/comparisons/cmp_1/vote", hold)
+    page.route("**/v1/comparisons/cmp_1", lambda route: route.fulfill(json={"versions": ["v0", "v1"]}))
+    say(page, "A question")
+    expect(page.locator(".ballot")).to_be_focused()
+    with page.expect_request("**/v1/comparisons/cmp_1/vote"):
+        page.keyboard.press("t")
+    page.get_by_role("button", name="Delete “A question”").click()
+    with page.expect_response("**/v1/comparisons/cmp_1"):
+        held[0].fulfill(json={"id": "vote_1", "status": "accepted"})
+    # Whatever the page does with it is done when it has had another answer.
+    page.evaluate("fetch('/healthz').then((answer) => answer.text())")
+    assert chats(page) == []
+
+
 def test_a_pair_waits_for_its_vote_while_the_chat_is_named_and_set(quiet: Tandem, visitors: Visitors) -> None:
     page = visitors.visit(quiet, role="vote")
     served(page)
@@ -382,8 +407,13 @@ REPLIES_BY_HAND = """() => { const real = fetch; window.bodies = [];
   window.stop = (at) => bodies[at].error(new DOMException("", "AbortError")) }"""
 
 
-def test_what_was_written_of_a_reply_stays_when_another_chat_is_opened(quiet: Tandem, visitors: Visitors) -> None:
-    page = chatting(quiet, visitors)
+@pytest.mark.parametrize("replies_at_once", ["never", "always"])
+def test_what_was_written_of_a_reply_stays_when_another_chat_is_opened(
+    quiet: Tandem, visitors: Visitors, replies_at_once: str
+) -> None:
+    page = visitors.visit(quiet, role="vote")
+    served(page)
+    compare(page, replies_at_once)
     page.evaluate(REPLIES_BY_HAND)
     for at, question in enumerate(("The first", "The second")):
         page.get_by_role("button", name="New chat").click()
