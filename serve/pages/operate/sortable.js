@@ -1,7 +1,7 @@
 // A table whose columns sort by a click or by keys.
 import { element } from "../element.js";
 
-/** How a person sorted, by caption: a table that is drawn anew stays as it was. */
+/** How a person sorted, by caption: by which column and whether falling. A table that is drawn anew stays as it was. */
 const sortedBy = new Map();
 
 /**
@@ -10,7 +10,11 @@ const sortedBy = new Map();
  * Sorted by the column `by` first, falling when `falling`; null leaves the rows in the order they come in.
  */
 export function sortableTable({ caption, columns, rows, by = 0, falling = true, rowClass = () => null }) {
-  let [at, down] = sortedBy.get(caption) ?? [by, falling];
+  let [at, down] = [by, falling];
+  // A column may be missing, or stand elsewhere, in the table of another version.
+  const [wanted, asked] = sortedBy.get(caption) ?? [];
+  const found = columns.findIndex(({ name }) => name === wanted);
+  if (found >= 0) [at, down] = [found, asked];
   const body = element("tbody");
   const heads = columns.map((column, index) =>
     element(
@@ -30,7 +34,7 @@ export function sortableTable({ caption, columns, rows, by = 0, falling = true, 
   function sort(index) {
     down = index === at ? !down : Boolean(columns[index].numeric);
     at = index;
-    sortedBy.set(caption, [at, down]);
+    sortedBy.set(caption, [columns[at].name, down]);
     draw();
   }
 

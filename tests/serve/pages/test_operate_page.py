@@ -448,3 +448,18 @@ def test_shares_for_a_challenger(tandem: Tandem, visitors: Visitors) -> None:
         page.get_by_label(share).fill("0")
     page.get_by_role("button", name="Set the shares").click()
     expect(said).to_contain_text("No challenger")
+
+
+def test_a_table_is_sorted_by_the_same_column_where_another_stands_before_it(quiet: Tandem, visitors: Visitors) -> None:
+    page = visitors.visit(quiet, "/operate")
+    sorted_by = page.evaluate(
+        """async () => {
+        const { sortableTable } = await import("/operate/sortable.js");
+        const drawn = (...names) =>
+          sortableTable({ caption: "Steps", rows: [], columns: names.map((name) => ({ name, value: () => 0 })) });
+        drawn("Step", "KL").querySelectorAll("button")[1].click();
+        return [["Step", "Watch", "KL"], ["Step", "Watch"]].map(
+          (names) => drawn(...names).querySelector("[aria-sort]").textContent.trim());
+        }"""
+    )
+    assert sorted_by == ["KL", "Step"]
