@@ -39,9 +39,12 @@ export class Unstored {
     const which = size === 1 ? "One vote was" : `${size} votes were`;
     const each = async (act) => {
       this.busy = true;
-      for (const vote of [...this.votes.values()]) await act(vote);
-      this.busy = false;
-      this.draw();
+      try {
+        for (const vote of [...this.votes.values()]) await act(vote);
+      } finally {
+        this.busy = false;
+        this.draw();
+      }
     };
     const button = (label, act) => [
       " ",

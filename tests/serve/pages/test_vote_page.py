@@ -42,6 +42,8 @@ def shown(page: Page) -> str:
 
 
 def press(page: Page, *keys: str) -> None:
+    # A busy page takes keys before it takes in that its requests are held back from now on: it is waited for.
+    page.evaluate("0")
     for key in keys:
         page.keyboard.press(key)
 
