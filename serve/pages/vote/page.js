@@ -186,9 +186,9 @@ class Voting {
     }
     this.unstored.drop(vote);
     this.today.add(1, objective);
-    const undo = (this.undo = { comparison, objective, found });
-    const voted = await get(`/v1/comparisons/${comparison}`).catch(forgiveRefusal);
-    undo.found ??= voted.id && voted;
+    const looked = get(`/v1/comparisons/${comparison}`).catch(forgiveRefusal);
+    const undo = (this.undo = { comparison, objective, found: found ?? looked });
+    const voted = await looked;
     if (this.undo !== undo) return;
     this.tell(
       `${verdict(judgement)}.`,
@@ -215,10 +215,11 @@ class Voting {
     }
     this.today.add(-1, undo.objective);
     this.tell("taken back.");
-    if (undo.objective !== this.objective || !undo.found) return;
+    const found = await undo.found;
+    if (undo.objective !== this.objective || !found.id || this.left) return;
     // What was to be judged now comes next.
     if (this.ballot) this.queue.putBack(this.shown);
-    this.draw(undo.found);
+    this.draw(found);
   }
 
   key(event) {

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from playwright.sync_api import Page, Route, expect
+from playwright.sync_api import Locator, Page, Route, expect
 from sqlalchemy import select
 
 from feedback.schema import Vote
@@ -15,6 +15,7 @@ from tests.serve.pages.evidence import learn_from
 
 pytestmark = IN_CHROMIUM
 
+A_COMPARISON = re.compile("/v1/comparisons/[^/?]+$")
 PROMPTS = ("first question", "second question", "third question", "fourth question")
 
 
@@ -34,11 +35,14 @@ def votes(tandem: Tandem) -> list[Vote]:
     return tandem.store.read(lambda session: list(session.scalars(select(Vote).order_by(Vote.id))))
 
 
+def prompt_of(page: Page) -> Locator:
+    return page.locator(".prompt .said").last.locator(".prose")
+
+
 def shown(page: Page) -> str:
     """The prompt of the pair that is there."""
-    prompt = page.locator(".prompt .said").last.locator(".prose")
-    expect(prompt).to_be_visible()
-    return prompt.inner_text()
+    expect(prompt_of(page)).to_be_visible()
+    return prompt_of(page).inner_text()
 
 
 def press(page: Page, *keys: str) -> None:
@@ -314,10 +318,39 @@ def test_votes_that_were_not_stored_are_there_when_the_page_is_left_and_come_bac
     # What was stored only now is taken back as well.
     press(page, "u")
     last_vote(page, "taken back")
-    assert shown(page) == second
+    expect(prompt_of(page)).to_have_text(second)
     page.reload()
     shown(page)
     expect(page.get_by_role("alert")).to_have_count(0)
+
+
+def test_a_vote_is_taken_back_before_its_pair_has_come_again(
+    quiet: Tandem, pairs: dict[str, str], visitors: Visitors
+) -> None:
+    page = visitors.visit(quiet, "/vote")
+    first = shown(page)
+    page.route("**/vote", lambda route: route.abort())
+    press(page, "t")
+    moved_on(page, first)
+    expect(page.get_by_role("alert")).to_contain_text("One vote was not stored")
+    visitors.forgive("ERR_FAILED")
+    page.unroute("**/vote")
+    page.reload()
+    if shown(page) == first:
+        press(page, "s")
+        moved_on(page, first)
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    with page.expect_request(A_COMPARISON):
+        page.route(A_COMPARISON, hold)
+        page.get_by_role("button", name="Try again").click()
+    press(page, "u")
+    last_vote(page, "taken back")
+    held[0].continue_()
+    expect(prompt_of(page)).to_have_text(first)
 
 
 def test_a_vote_that_is_never_taken_can_be_dropped(quiet: Tandem, pairs: dict[str, str], visitors: Visitors) -> None:
@@ -403,7 +436,7 @@ def test_a_vote_whose_versions_cannot_be_had_is_stored_all_the_same(
 ) -> None:
     page = visitors.visit(quiet, "/vote")
     shown(page)
-    page.route(re.compile("/v1/comparisons/[^/?]+$"), lambda route: route.abort())
+    page.route(A_COMPARISON, lambda route: route.abort())
     press(page, "t")
     expect(page.locator(".last-vote").get_by_role("button", name="Undo")).to_be_visible()
     visitors.forgive("ERR_FAILED")
