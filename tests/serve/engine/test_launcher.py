@@ -34,8 +34,12 @@ def serve(status):
         raise ValueError("no such weights")
     if kind == "leaving":
         return
+    server = os.getpid()
     if os.fork() == 0:
-        time.sleep(600)
+        # A server that was killed at once, before the kernel was asked, takes nothing along.
+        if os.getppid() == server:
+            time.sleep(600)
+        os._exit(0)
     if kind == "stubborn":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     Path(status.socket + ".up").write_text(kind)
