@@ -9,15 +9,15 @@ export class Unstored {
     this.store = store;
     this.node = element("div");
     this.votes = new Map();
-    for (const name of keptNames(this.prefix)) {
-      const vote = keptValue(name);
-      if (vote?.judgement) this.votes.set(name, vote);
-    }
+    // A browser keeps no order.
+    const kept = keptNames(this.prefix).map(keptValue).filter((vote) => vote?.judgement);
+    for (const vote of kept.sort((one, other) => one.at - other.at)) this.votes.set(this.name(vote), vote);
     this.draw();
   }
 
   /** The newest word on a pair takes the place of the one before. */
   add(vote, why) {
+    vote.at ??= Date.now();
     this.votes.set(this.name(vote), vote);
     keep(this.name(vote), JSON.stringify(vote));
     this.why = why;
