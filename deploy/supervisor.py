@@ -161,7 +161,8 @@ class Stack:
                 f"this home started from {start.settings['policy']} and goes on with it; for "
                 f"{self.settings.policy} use another --home"
             )
-        await asyncio.to_thread(self._check_system_prompt)
+        if self.settings.serve.system_prompt:
+            await asyncio.to_thread(self._check_system_prompt)
 
     def _check_system_prompt(self) -> None:
         """Said now: the API process would only go on trying. Raises PolicyInvalid."""

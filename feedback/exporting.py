@@ -43,9 +43,9 @@ def export_votes(
                     line = file_format.render(preference)
                 except SetAside as error:
                     left_out[error.message] += 1
-                    continue
-                out.write(line + b"\n")
-                written += 1
+                else:
+                    out.write(line + b"\n")
+                    written += 1
 
     store.read(write_all)
     return Report(written, dict(left_out))

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, bindparam, case, func, select, update
+from sqlalchemy import ColumnElement, case, func, select, update
 from sqlalchemy.orm import Session
 
 from feedback.errors import NotFound, Unknown
@@ -192,17 +192,12 @@ def known(session: Session, rater_id: str, *, lock: dict[str, Any] | None = None
 
 def note(session: Session, figures: Mapping[str, dict[str, Any]]) -> None:
     """Keep what is known of how raters vote; `figures` hold at least their `reliability`."""
-    table = Rater.__table__
-    if figures:
-        session.connection().execute(
-            update(table)  # type: ignore[arg-type]
-            .where(table.c.id == bindparam("rater"))
-            .values(figures=bindparam("found"), reliability=bindparam("reliable")),
-            [
-                {"rater": rater_id, "found": found, "reliable": found["reliability"]}
-                for rater_id, found in sorted(figures.items())
-            ],
-        )
+    rows = [
+        {"id": rater_id, "figures": found, "reliability": found["reliability"]}
+        for rater_id, found in sorted(figures.items())
+    ]
+    if rows:
+        session.execute(update(Rater), rows)
 
 
 def quarantine(session: Session, rater_id: str, reason: str, *, actor: str = audit.AT_THE_MACHINE) -> int:

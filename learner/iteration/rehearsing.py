@@ -40,7 +40,8 @@ def choose_rehearsal(this: Run, votes: Votes, test: HarmTest) -> tuple[TokenIds,
     if known and file.exists():
         # Those that were left out are not looked at again.
         report |= orjson.loads(file.read_bytes())
-    write_json(file, {"harmful": report["harmful"]})
+    else:
+        write_json(file, {"harmful": report["harmful"]})
     this.store.write(rehearsals.keep, this.epoch, this.iteration_id, chosen.chats)
     this.progress.report("rehearsal", report)
     return chosen.prompts, report

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Route, expect, sync_playwright
 
 CHROMIUM = shutil.which("chromium")
 ROOT_SANDBOX_ARGUMENTS = ["--no-sandbox"]
@@ -84,6 +84,22 @@ class Visitors:
     def _hear(self, kind: str, text: str) -> None:
         if kind in ("error", "warning") and not any(part in text for part in self._forgiven):
             self.problems.append(text)
+
+
+def held_back(page: Page, url: str) -> list[Route]:
+    """What the page asks for there from now on, in its order: each waits to be let go, or answered."""
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    page.route(url, hold)
+    return held
+
+
+def let_it_settle(page: Page) -> None:
+    """Whatever the page does with an answer is done when it has had another one."""
+    page.evaluate("fetch('/healthz').then((answer) => answer.text())")
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from sqlalchemy import select
 from feedback.schema import Comparison, Sample, Vote
 from serve.chat.completions import conversation_number
 from tests.serve.conftest import Tandem
-from tests.serve.pages.conftest import IN_CHROMIUM, Visitors
+from tests.serve.pages.conftest import IN_CHROMIUM, Visitors, held_back, let_it_settle
 from tests.serve.pages.test_chat_page import REPLY_TIMEOUT_MS, compare, replies, say
 
 pytestmark = IN_CHROMIUM
@@ -286,12 +286,7 @@ def test_a_vote_whose_versions_cannot_be_had_is_stored_and_the_chat_goes_on(quie
     page = visitors.visit(quiet, role="vote")
     served(page)
     pair_comes(page)
-    held: list[Route] = []
-
-    def hold(route: Route) -> None:
-        held.append(route)
-
-    page.route("**/v1/comparisons/cmp_1/vote", hold)
+    held = held_back(page, "**/v1/comparisons/cmp_1/vote")
     page.route("**/v1/comparisons/cmp_1", lambda route: route.fulfill(status=503, json={"detail": "away"}))
     say(page, "A question")
     expect(page.locator(".ballot")).to_be_focused()
@@ -314,12 +309,7 @@ def test_a_chat_that_is_deleted_while_its_vote_is_being_stored_does_not_come_aga
     page = visitors.visit(quiet, role="vote")
     served(page)
     pair_comes(page)
-    held: list[Route] = []
-
-    def hold(route: Route) -> None:
-        held.append(route)
-
-    page.route("**/v1/comparisons/cmp_1/vote", hold)
+    held = held_back(page, "**/v1/comparisons/cmp_1/vote")
     page.route("**/v1/comparisons/cmp_1", lambda route: route.fulfill(json={"versions": ["v0", "v1"]}))
     say(page, "A question")
     expect(page.locator(".ballot")).to_be_focused()
@@ -328,8 +318,7 @@ def test_a_chat_that_is_deleted_while_its_vote_is_being_stored_does_not_come_aga
     page.get_by_role("button", name="Delete “A question”").click()
     with page.expect_response("**/v1/comparisons/cmp_1"):
         held[0].fulfill(json={"id": "vote_1", "status": "accepted"})
-    # Whatever the page does with it is done when it has had another answer.
-    page.evaluate("fetch('/healthz').then((answer) => answer.text())")
+    let_it_settle(page)
     assert chats(page) == []
 
 
@@ -366,13 +355,8 @@ def test_two_tabs_on_one_chat_lose_nothing(quiet: Tandem, visitors: Visitors) ->
     say(there, "Said there")
     replies(there, 2)
     expect(here.locator(".turn")).to_have_count(4)
-    held: list[Route] = []
-
-    def hold(route: Route) -> None:
-        held.append(route)
-
     here.unroute(COMPLETIONS)
-    here.route(COMPLETIONS, hold)
+    held = held_back(here, COMPLETIONS)
     say(here, "At once, here")
     expect(here.get_by_role("button", name="Stop")).to_be_visible()
     say(there, "At once, there")

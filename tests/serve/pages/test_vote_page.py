@@ -3,14 +3,14 @@
 import re
 
 import pytest
-from playwright.sync_api import Locator, Page, Route, expect
+from playwright.sync_api import Locator, Page, expect
 from sqlalchemy import select
 
 from feedback.schema import Vote
 from feedback.store import votes as votes_of
 from tests.feedback.record import add_comparison, judgement, sample
 from tests.serve.conftest import Tandem
-from tests.serve.pages.conftest import IN_CHROMIUM, Visitors
+from tests.serve.pages.conftest import IN_CHROMIUM, Visitors, held_back, let_it_settle
 from tests.serve.pages.evidence import learn_from
 
 pytestmark = IN_CHROMIUM
@@ -60,6 +60,20 @@ def moved_on(page: Page, prompt: str) -> str:
 
 def last_vote(page: Page, text: str) -> None:
     expect(page.locator(".last-vote")).to_contain_text(text)
+
+
+def cast_in_vain(page: Page, visitors: Visitors, *keys: str) -> list[str]:
+    """Votes by these keys that do not reach the server, each said to be not stored. The prompts of their pairs, and of
+    the one that is there after them."""
+    page.route("**/vote", lambda route: route.abort())
+    prompts = [shown(page)]
+    for count, key in enumerate(keys, 1):
+        press(page, key)
+        prompts.append(moved_on(page, prompts[-1]))
+        which = "One vote was" if count == 1 else f"{count} votes were"
+        expect(page.get_by_role("alert")).to_contain_text(f"{which} not stored")
+    visitors.forgive("ERR_FAILED")
+    return prompts
 
 
 def test_what_is_written_from_right_to_left_stands_so(quiet: Tandem, visitors: Visitors) -> None:
@@ -267,17 +281,9 @@ def test_votes_that_the_server_did_not_take_are_said_and_tried_again(
     quiet: Tandem, pairs: dict[str, str], visitors: Visitors
 ) -> None:
     page = visitors.visit(quiet, "/vote")
-    first = shown(page)
-    page.route("**/vote", lambda route: route.abort())
-    press(page, "t")
-    second = moved_on(page, first)
-    expect(page.get_by_role("alert")).to_contain_text("One vote was not stored")
-    press(page, "b")
-    expect(page.get_by_role("alert")).to_contain_text("2 votes were not stored")
-    visitors.forgive("ERR_FAILED")
+    first, second, third = cast_in_vain(page, visitors, "t", "b")
     page.unroute("**/vote")
     # What is cast and stored meanwhile does not take their place.
-    third = moved_on(page, second)
     press(page, "ArrowLeft", "Enter")
     last_vote(page, "A was v4")
     page.get_by_role("button", name="Try again").click()
@@ -291,13 +297,7 @@ def test_votes_that_were_not_stored_are_there_when_the_page_is_left_and_come_bac
     quiet: Tandem, pairs: dict[str, str], visitors: Visitors
 ) -> None:
     page = visitors.visit(quiet, "/vote")
-    first = shown(page)
-    page.route("**/vote", lambda route: route.abort())
-    press(page, "t")
-    second = moved_on(page, first)
-    press(page, "b")
-    expect(page.get_by_role("alert")).to_contain_text("2 votes were not stored")
-    visitors.forgive("ERR_FAILED")
+    first, second, _ = cast_in_vain(page, visitors, "t", "b")
     page.get_by_role("link", name="Chat").click()
     expect(page.get_by_label("Message")).to_be_visible()
     page.get_by_role("link", name="Vote").click()
@@ -328,24 +328,14 @@ def test_a_vote_is_taken_back_before_its_pair_has_come_again(
     quiet: Tandem, pairs: dict[str, str], visitors: Visitors
 ) -> None:
     page = visitors.visit(quiet, "/vote")
-    first = shown(page)
-    page.route("**/vote", lambda route: route.abort())
-    press(page, "t")
-    moved_on(page, first)
-    expect(page.get_by_role("alert")).to_contain_text("One vote was not stored")
-    visitors.forgive("ERR_FAILED")
+    first, _ = cast_in_vain(page, visitors, "t")
     page.unroute("**/vote")
     page.reload()
     if shown(page) == first:
         press(page, "s")
         moved_on(page, first)
-    held: list[Route] = []
-
-    def hold(route: Route) -> None:
-        held.append(route)
-
     with page.expect_request(A_COMPARISON):
-        page.route(A_COMPARISON, hold)
+        held = held_back(page, A_COMPARISON)
         page.get_by_role("button", name="Try again").click()
     press(page, "u")
     last_vote(page, "taken back")
@@ -375,15 +365,8 @@ def test_the_newest_word_on_a_pair_is_the_one_that_stays(
     stored = shown(page)
     press(page, "t")
     last_vote(page, "A was v4")
-    first = moved_on(page, stored)
-    page.route("**/vote", lambda route: route.abort())
-    press(page, "t")
-    second = moved_on(page, first)
-    expect(page.get_by_role("alert")).to_contain_text("One vote was not stored")
-    press(page, "t")
-    moved_on(page, second)
-    expect(page.get_by_role("alert")).to_contain_text("2 votes were not stored")
-    visitors.forgive("ERR_FAILED")
+    moved_on(page, stored)
+    cast_in_vain(page, visitors, "t", "t")
     # There is nothing to take back: what was stored before these is not meant.
     press(page, "u")
     page.unroute("**/vote")
@@ -410,20 +393,14 @@ def test_a_vote_that_is_taken_back_while_no_other_pair_has_come_stays_to_be_judg
     add_comparison(quiet.store, sample("left", 4, messages=messages), sample("right", 5, messages=messages))
     page = visitors.visit(quiet, "/vote")
     shown(page)
-    held: list[Route] = []
-
-    def hold(route: Route) -> None:
-        held.append(route)
-
-    page.route("**/v1/comparisons?*", hold)
+    held = held_back(page, "**/v1/comparisons?*")
     press(page, "t")
     last_vote(page, "A was v4")
     press(page, "u")
     last_vote(page, "taken back")
     with page.expect_response("**/v1/comparisons?*"):
         held[0].continue_()
-    # Whatever the page does with it is done when it has had another answer.
-    page.evaluate("fetch('/healthz').then((answer) => answer.text())")
+    let_it_settle(page)
     expect(page.locator(".ballot")).to_be_visible()
     press(page, "b")
     expect(page.locator(".today")).to_have_text("1 vote today")
