@@ -6,7 +6,7 @@ rater, and its tally change together.
 
 On Postgres a rater's row guards their votes: whoever changes one that is there holds that row first. Then come the
 comparisons, then the tallies, and rows of one kind in the order of their keys: nobody waits for somebody who waits for
-them.
+them. Who takes the texts of a comparison away holds it so that votes on it wait.
 """
 
 from collections import Counter
@@ -111,11 +111,11 @@ def _change_counts(session: Session, votes_of: Mapping[tallies.Entry, int], sign
     tallies.change(session, ((entry, sign * votes) for entry, votes in votes_of.items()))
 
 
-def hold_pairs(session: Session, ids: Iterable[str]) -> None:
-    """Hold these comparisons."""
+def hold_pairs(session: Session, ids: Iterable[str], *, votes_wait: bool = False) -> None:
+    """Hold these comparisons; with `votes_wait` also against votes that come meanwhile."""
     in_order = sorted(ids)
     for first in range(0, len(in_order), COUNT_BATCH):
-        session.execute(_in_turn(Comparison, in_order[first : first + COUNT_BATCH]))
+        session.execute(_in_turn(Comparison, in_order[first : first + COUNT_BATCH], key_share=not votes_wait))
 
 
 def _add(session: Session, model: type[Comparison] | type[Rater], counts: Mapping[str, int]) -> None:
@@ -135,8 +135,10 @@ def _add(session: Session, model: type[Comparison] | type[Rater], counts: Mappin
             )
 
 
-def _in_turn(model: type[Comparison] | type[Rater], ids: Sequence[str], *columns: Any) -> Select[Any]:
+def _in_turn(
+    model: type[Comparison] | type[Rater], ids: Sequence[str], *columns: Any, key_share: bool = True
+) -> Select[Any]:
     """Rows by id, locked until the transaction ends."""
     # With the lock of a change that leaves the key: votes that come meanwhile refer to the row and need not wait.
     locked = select(model.id, *columns).where(among(model.id, ids)).order_by(model.id)
-    return locked.with_for_update(key_share=True)
+    return locked.with_for_update(key_share=key_share)

@@ -161,7 +161,7 @@ def erase(session: Session, rater_id: str, seen: Traces | None = None, *, actor:
     left = rest(session, rater_id)
     its = among(Comparison.sample_0, left.chats) | among(Comparison.sample_1, left.chats)
     judged = select(Vote.comparison_id).where(among(Vote.id, left.votes))
-    counting.hold_pairs(session, session.scalars(select(Comparison.id).where(its).union(judged)))
+    counting.hold_pairs(session, session.scalars(select(Comparison.id).where(its).union(judged)), votes_wait=True)
     for part in left.parts():
         take(session, rater_id, part)
     session.execute(delete(Transcript).where(Transcript.rater_id == rater_id))

@@ -120,6 +120,7 @@ def expired(session: Session, before: float, limit: int) -> list[str]:
 
 def expire(session: Session, ids: Sequence[str], before: float) -> int:
     """Erase those of these samples that are `expired` still. Returns how many."""
+    hold_pairs_of(session, ids)
     ids = list(session.scalars(_expired(before).where(among(Sample.id, ids))))
     close(session, ids)
     session.execute(
@@ -140,21 +141,24 @@ def _expired(before: float) -> Select[str]:
 
 def close(session: Session, erased: Sequence[str]) -> None:
     """Pairs with a side among the samples `erased` no longer want votes: there is nothing left to judge."""
-    # One side and then the other: asked for either at once, Postgres reads all pairs.
-    on_left, on_right = (
-        select(Comparison.id).where(among(side, erased), Comparison.is_open.is_(True))
-        for side in (Comparison.sample_0, Comparison.sample_1)
-    )
-    pairs = list(session.scalars(on_left.union(on_right)))
-    if not pairs:
-        return
-    counting.hold_pairs(session, pairs)
     session.execute(
         update(Comparison)
-        .where(among(Comparison.id, pairs))
+        .where(among(Comparison.id, hold_pairs_of(session, erased)), Comparison.is_open.is_(True))
         .values(is_open=False)
         .execution_options(synchronize_session=False)
     )
+
+
+def hold_pairs_of(session: Session, ids: Sequence[str]) -> list[str]:
+    """The pairs with a side among these samples, held: votes on them are there by now, or wait and see what became of
+    their texts."""
+    # One side and then the other: asked for either at once, Postgres reads all pairs.
+    on_left, on_right = (
+        select(Comparison.id).where(among(side, ids)) for side in (Comparison.sample_0, Comparison.sample_1)
+    )
+    pairs = list(session.scalars(on_left.union(on_right)))
+    counting.hold_pairs(session, pairs, votes_wait=True)
+    return pairs
 
 
 def are_of(key_id: str, name: str) -> ColumnElement[bool]:

@@ -7,7 +7,20 @@ import functools
 from dataclasses import dataclass
 from typing import Any, cast
 
-from sqlalchemy import ColumnElement, Double, Executable, String, Table, bindparam, extract, func, literal, select, true
+from sqlalchemy import (
+    Boolean,
+    ColumnElement,
+    Double,
+    Executable,
+    String,
+    Table,
+    bindparam,
+    extract,
+    func,
+    literal,
+    select,
+    true,
+)
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.orm import Session
 
@@ -76,8 +89,10 @@ def put_first(
     key_id: str,
     sees_all: bool,
     rater: str,
+    is_held: bool = False,
 ) -> Vote | None:
-    """Accept the first vote of a known rater, in one statement. None, and nothing done, where it is anything else.
+    """Accept the first vote of a known rater on an open pair, in one statement; on any with texts, where the pair
+    `is_held` since an earlier one. None, and nothing done, where it is anything else.
 
     Raises InvalidRequest when the success of an attack is told under another objective than `harmless`.
     """
@@ -94,7 +109,8 @@ def put_first(
         "counted_at": None,
         **judgement.said(),
     }
-    inserted = _insert(session, first, {"key_id": key_id, "rater": rater, "owner": None if sees_all else key_id})
+    whose = {"key_id": key_id, "rater": rater, "owner": None if sees_all else key_id}
+    inserted = _insert(session, first, {**whose, "is_held": is_held})
     if inserted is None:
         return None
     rater_id, at = inserted
@@ -117,7 +133,10 @@ def put(
     """
     _check_visible(session, comparison_id, key_id, sees_all)
     rater_id = raters.find_or_create(session, key_id, rater, lock=raters.WHILE_VOTES_CHANGE)
-    new = put_first(session, comparison_id, judgement, key_id=key_id, sees_all=sees_all, rater=rater)
+    # After the rater, as wherever both are held. From now on nobody takes its texts away.
+    pair = select(Comparison.id).where(Comparison.id == comparison_id)
+    session.execute(pair.with_for_update(**raters.WHILE_VOTES_COME))
+    new = put_first(session, comparison_id, judgement, key_id=key_id, sees_all=sees_all, rater=rater, is_held=True)
     if new is not None:
         return new
     vote = _standing(session, comparison_id, judgement.objective, rater_id)
@@ -319,9 +338,9 @@ def _has_no_texts(comparison: Any) -> ColumnElement[bool]:
     return comparison.is_open.is_(False) & select(Sample.id).where(sides, Sample.status == "erased").exists()
 
 
-def _insert(session: Session, first: dict[str, Any], whose: dict[str, str | None]) -> tuple[str, float] | None:
+def _insert(session: Session, first: dict[str, Any], whose: dict[str, Any]) -> tuple[str, float] | None:
     """Record a first vote in one statement. Returns the rater's id and the time; None when there is no such comparison
-    to see or its texts were erased, no such rater yet or a vote of theirs already."""
+    to see or to judge, no such rater yet or a vote of theirs already."""
     dialect = session.get_bind().dialect.name
     # A server's clock is read by the statement itself: asked for it, the server would be waited for once more.
     at = {} if dialect == "postgresql" else {"at": now(session)}
@@ -358,10 +377,12 @@ def _insert_statement(dialect: str) -> Executable:
             rater.c.key_id == bindparam("key_id"),
             rater.c.name == bindparam("rater"),
             owner.is_(None) | comparison.c.key_id.in_((owner, literal(comparisons.IMPORTED))),
-            ~_has_no_texts(comparison.c),
+            # Of a closed pair the samples say whether it has texts: as they were when the statement began.
+            comparison.c.is_open | (bindparam("is_held", type_=Boolean) & ~_has_no_texts(comparison.c)),
         )
-        # Postgres would otherwise find a rater by the name that an erasure, not committed yet, takes from them.
-        .with_for_update(of=rater, **raters.WHILE_VOTES_COME)
+        # Postgres would otherwise find a rater by the name, and a pair by the texts, that an erasure takes from them
+        # and has not committed yet.
+        .with_for_update(of=(rater, comparison), **raters.WHILE_VOTES_COME)
     )
     return (
         insert_of(dialect)(vote)

@@ -14,11 +14,23 @@ from sqlalchemy.orm import Session
 
 from feedback import datasets
 from feedback.erasure import Erasures, forget
-from feedback.errors import NotFound
+from feedback.errors import Conflict, NotFound
 from feedback.exporting import export_votes
 from feedback.schema import Comparison, Dataset, DatasetVote, Policy, Sample, Vote, VoteRevision
 from feedback.settings import FeedbackSettings
-from feedback.store import Store, counting, erasure, finding, iterations, policies, raters, samples, tallies, votes
+from feedback.store import (
+    Store,
+    checks,
+    counting,
+    erasure,
+    finding,
+    iterations,
+    policies,
+    raters,
+    samples,
+    tallies,
+    votes,
+)
 from feedback.worker import count_all
 from tests.feedback.record import add_comparison, judgement, sample
 
@@ -189,6 +201,43 @@ def test_a_vote_that_comes_while_its_rater_is_erased_is_that_of_somebody_new(sto
     anew = store.read(raters.find, "key_a", "ann")
     (vote,), _ = store.read(finding.find, finding.Wanted(rater_id=anew), limit=9)
     assert (vote.state, vote.reason) == ("accepted", "private")
+
+
+def expire_all(session: Session) -> int:
+    ids = samples.expired(session, 10.0, 100)
+    return samples.expire(session, ids, 10.0)
+
+
+@pytest.mark.parametrize("shown", ["first", "again"])
+@pytest.mark.parametrize("goes", ["erased", "expired"])
+def test_a_vote_that_comes_while_the_texts_of_its_pair_go_is_refused(store: Store, goes: str, shown: str) -> None:
+    first = add_comparison(store, sample("Yes.", user="carl"))
+    pair = first if shown == "first" else store.write(checks.repeat_of, first).id
+    carl, ann = (store.write(raters.find_or_create, "key_a", name) for name in ("carl", "ann"))
+    refused: list[Conflict] = []
+
+    def vote() -> None:
+        try:
+            assert store.write_once(votes.put_first, pair, judgement(), **ANN) is None
+            store.write(votes.put, pair, judgement(), **ANN)
+        except Conflict as error:
+            refused.append(error)
+
+    meanwhile(store, lambda session: erasure.erase(session, carl) if goes == "erased" else expire_all(session), vote)
+    assert len(refused) == 1
+    assert store.read(finding.find, finding.Wanted(rater_id=ann), limit=9) == ([], False)
+
+
+def test_texts_that_somebody_votes_on_in_the_moment_in_which_they_expire_stay(store: Store) -> None:
+    pair, erased = add_comparison(store), list[int]()
+    store.write(raters.find_or_create, "key_a", "ann")
+    meanwhile(
+        store,
+        lambda session: votes.put_first(session, pair, judgement(), **ANN),
+        lambda: erased.append(store.write(expire_all)),
+    )
+    assert erased == [0]
+    assert store.read(votes.count_by_state) == {"accepted": 1}
 
 
 def test_votes_that_are_being_counted_when_their_rater_is_erased_count_nowhere(store: Store) -> None:
