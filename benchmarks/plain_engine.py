@@ -3,11 +3,10 @@
 `python -m benchmarks.plain_engine POLICY SOCKET` serves the folder POLICY on the unix socket SOCKET.
 """
 
-import os
 import sys
 from pathlib import Path
 
-from feedback.lifeline import die_with_parent
+from feedback.lifeline import die_with_parent, tie_forks
 from feedback.settings import load_settings
 from serve.engine import server
 
@@ -23,7 +22,7 @@ def plain(arguments: list[str]) -> list[str]:
 
 def main() -> None:
     die_with_parent()
-    os.register_at_fork(after_in_child=die_with_parent)
+    tie_forks()
     settings = load_settings().engine
     server.prepare_environment(settings)
     server.import_server("cpu")

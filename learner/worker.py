@@ -12,6 +12,7 @@ import sys
 
 from feedback import temporary_folder
 from feedback.errors import NotFound, RecordUnavailable
+from feedback.lifeline import tied
 from feedback.queue import RUN_ITERATION, make_celery
 from feedback.settings import load_settings
 from feedback.store import Store, iterations
@@ -32,7 +33,8 @@ def run_iteration(iteration_id: str) -> None:
         return
     with temporary_folder.for_a_child() as environment:
         ended = subprocess.run(
-            [sys.executable, "-m", "learner.iteration", iteration_id],
+            # For as long as it imports, too.
+            tied([sys.executable, "-m", "learner.iteration", iteration_id]),
             check=False,
             stdin=subprocess.DEVNULL,
             env=environment,

@@ -83,7 +83,7 @@ class PostgresServer:
             stdout=subprocess.DEVNULL,
             stderr=self._log.open("ab"),
             # By itself, as whoever else it runs: `feedback.lifeline.tied` needs rights on the environment.
-            preexec_fn=partial(die_with_parent, signal.SIGQUIT),  # noqa: PLW1509
+            preexec_fn=partial(die_with_parent, signal.SIGQUIT, parent=os.getpid()),  # noqa: PLW1509
         )
         self.wait_until_it_answers()
 

@@ -23,7 +23,7 @@ from typing import Any
 
 from feedback import log_files, temporary_folder
 from feedback.errors import Conflict, InvalidRequest, TandemError
-from feedback.lifeline import die_with_parent
+from feedback.lifeline import die_with_parent, tie_forks
 from feedback.settings import Settings, load_settings
 from serve.engine import server, terse_steps
 from serve.engine.launcher_protocol import COMMAND_SOCKET, LONGEST_LINE_BYTES, SlotStatus, engine_socket
@@ -272,7 +272,7 @@ def main() -> int:
     """Import vLLM, then serve requests until SIGTERM."""
     die_with_parent()
     # Servers and the engine processes that they fork end with whoever forked them, too.
-    os.register_at_fork(after_in_child=die_with_parent)
+    tie_forks()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     os.umask(0o077)
     try:

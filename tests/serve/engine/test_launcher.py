@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[3]
 SMALL_SERVERS = """
 import os, signal, subprocess, sys, time
 from pathlib import Path
-from feedback.lifeline import die_with_parent
+from feedback.lifeline import die_with_parent, tie_forks
 from serve.engine import launcher
 
 def serve(status):
@@ -34,19 +34,15 @@ def serve(status):
         raise ValueError("no such weights")
     if kind == "leaving":
         return
-    server = os.getpid()
     if os.fork() == 0:
-        # A server that was killed at once, before the kernel was asked, takes nothing along.
-        if os.getppid() == server:
-            time.sleep(600)
-        os._exit(0)
+        time.sleep(600)
     if kind == "stubborn":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     Path(status.socket + ".up").write_text(kind)
     time.sleep(600)
 
 die_with_parent()
-os.register_at_fork(after_in_child=die_with_parent)
+tie_forks()
 launcher.GRACE_S = float(sys.argv[2])
 launcher.Launcher(Path(sys.argv[1]), 2, serve).run()
 """
