@@ -14,9 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 # Short: the names of sockets in it come on top, and the kernel takes 107 bytes in all.
-PREFIX = "tandem-tmp-"
-# Held by a lock for as long as the process lives, or one that it forked.
-LOCK = "in-use"
+PREFIX = "tandem-tmp."
+# Stands in each of ours. Another folder of such a name is somebody's own, unless there is nothing in it.
+MARK = "in-use"
 
 
 def take() -> Path:
@@ -28,10 +28,7 @@ def take() -> Path:
     # What PyTorch has compiled is worth keeping.
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(shared / f"torchinductor_{os.getuid()}"))
     _sweep(shared)
-    folder = Path(tempfile.mkdtemp(prefix=PREFIX))
-    unlocked = folder / "unlocked"
-    fcntl.flock(os.open(unlocked, os.O_CREAT, 0o600), fcntl.LOCK_EX)
-    unlocked.rename(folder / LOCK)
+    folder = _locked()
     atexit.register(_remove, folder, os.getpid())
     use(folder)
     return folder
@@ -59,16 +56,38 @@ def use(folder: Path) -> None:
     os.environ["TMPDIR"] = tempfile.tempdir = str(folder)
 
 
-def _sweep(shared: Path) -> None:
-    for lock in shared.glob(f"{PREFIX}*/{LOCK}"):
+def _locked() -> Path:
+    """A new folder, held for as long as this process lives, or one that it forked."""
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=PREFIX))
         try:
-            if lock.parent.lstat().st_uid != os.getuid():
-                continue  # another user's, who may have put anything there: to open a pipe would wait for ever
-            with lock.open() as opened:
-                fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(lock.parent, ignore_errors=True)
+            fcntl.flock(os.open(folder, os.O_RDONLY), fcntl.LOCK_EX)
+            (folder / MARK).touch()
+            return folder
+        except FileNotFoundError:
+            continue  # another process took it for one that was left
+
+
+def _sweep(shared: Path) -> None:
+    for folder in shared.glob(f"{PREFIX}*"):
+        try:
+            if folder.lstat().st_uid == os.getuid():
+                _remove_unless_held(folder)
         except OSError:
-            continue  # it is in use, or another process was quicker
+            continue  # it is in use or somebody's own, or another process was quicker
+
+
+def _remove_unless_held(folder: Path) -> None:
+    """Raises OSError."""
+    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if (folder / MARK).exists():
+            shutil.rmtree(folder, ignore_errors=True)
+        else:
+            folder.rmdir()
+    finally:
+        os.close(opened)
 
 
 def _remove(folder: Path, owner: int) -> None:

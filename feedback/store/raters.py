@@ -25,9 +25,9 @@ READ_BATCH = 2000
 # How a rater's row is held until the transaction ends, the weakest way first: by who brings new votes of theirs, by who
 # changes votes that are there, and by who erases them. Each waits for the last one; those who change votes also wait
 # for each other.
-WHILE_VOTES_COME = {"read": True, "key_share": True}
-WHILE_VOTES_CHANGE = {"key_share": True}
-WHILE_ERASED = {"key_share": False}
+WHILE_VOTES_COME: dict[str, Any] = {"read": True, "key_share": True}
+WHILE_VOTES_CHANGE: dict[str, Any] = {"key_share": True}
+WHILE_ERASED: dict[str, Any] = {"key_share": False}
 
 
 def find(session: Session, key_id: str, name: str, *, lock: dict[str, Any] | None = None) -> str | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from feedback.temporary_folder import LOCK, PREFIX
+from feedback.temporary_folder import MARK, PREFIX
 
 HOLDER = """
 import os, subprocess, sys, tempfile, time
@@ -29,7 +29,7 @@ def shared(tmp_path: Path) -> Path:
     (tmp_path / f"{PREFIX}notes").mkdir()
     (tmp_path / f"{PREFIX}notes" / "mine").touch()
     (tmp_path / "elsewhere").mkdir()
-    (tmp_path / "elsewhere" / LOCK).touch()
+    (tmp_path / "elsewhere" / MARK).touch()
     (tmp_path / f"{PREFIX}link").symlink_to(tmp_path / "elsewhere")
     return tmp_path
 
@@ -50,7 +50,7 @@ def holder(shared: Path, kind: str = "stays") -> "subprocess.Popen[str]":
 def held(shared: Path) -> list[Path]:
     """Our folders. Whatever is not ours must be there still."""
     assert {f"{PREFIX}notes", f"{PREFIX}link", "elsewhere"} <= {path.name for path in shared.iterdir()}
-    assert (shared / f"{PREFIX}notes" / "mine").exists() and (shared / "elsewhere" / LOCK).exists()
+    assert (shared / f"{PREFIX}notes" / "mine").exists() and (shared / "elsewhere" / MARK).exists()
     return [path for path in shared.iterdir() if path.is_dir() and path.name not in ("elsewhere", f"{PREFIX}notes")]
 
 
@@ -61,7 +61,7 @@ def end(process: "subprocess.Popen[str]") -> None:
 def test_what_a_process_and_its_children_leave_goes_with_it(shared: Path) -> None:
     process = holder(shared)
     (folder,) = (path for path in held(shared) if not path.is_symlink())
-    assert len(list(folder.iterdir())) == 3, "its own, its child's, and the lock"
+    assert len(list(folder.iterdir())) == 3, "its own, its child's, and the mark"
     end(process)
     assert not folder.exists()
     held(shared)
@@ -83,15 +83,32 @@ def test_what_one_that_was_killed_left_goes_with_the_next_start_and_what_is_in_u
 
 @pytest.mark.skipif(os.getuid() != 0, reason="needs root, to own what is another's")
 def test_what_another_user_has_put_there_is_left_alone(shared: Path) -> None:
-    of_another = [shared / f"{PREFIX}pipe", shared / f"{PREFIX}killed"]
-    for folder in of_another:
-        folder.mkdir()
-        os.chown(folder, 65534, 65534)
-    os.mkfifo(of_another[0] / LOCK)
-    (of_another[1] / LOCK).touch()
-    process = holder(shared)
-    end(process)
-    assert all((folder / LOCK).exists() for folder in of_another)
+    folder = shared / f"{PREFIX}killed"
+    folder.mkdir()
+    (folder / MARK).touch()
+    os.chown(folder, 65534, 65534)
+    end(holder(shared))
+    assert (folder / MARK).exists()
+
+
+def test_what_one_left_that_was_killed_before_it_held_its_folder_goes_too(shared: Path) -> None:
+    (shared / f"{PREFIX}left").mkdir()
+    end(holder(shared))
+    assert [path.name for path in held(shared)] == [f"{PREFIX}link"]
+
+
+def test_who_loses_a_folder_before_it_is_held_takes_another_one(shared: Path) -> None:
+    code = (
+        "import tempfile; from pathlib import Path; from feedback import temporary_folder\n"
+        "make, made = tempfile.mkdtemp, []\n"
+        "def swept(**how):\n"
+        "    made.append(make(**how))\n"
+        "    if len(made) == 1: Path(made[0]).rmdir()\n"
+        "    return made[-1]\n"
+        "tempfile.mkdtemp = swept\n"
+        "assert temporary_folder.take() == Path(made[1]) and (Path(made[1]) / temporary_folder.MARK).exists()\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"TMPDIR": str(shared)})
 
 
 def test_where_it_was_removed_meanwhile_another_one_is_taken(shared: Path) -> None:
