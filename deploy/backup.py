@@ -42,7 +42,6 @@ SQLITE_RECORD, POSTGRES_RECORD, SETTINGS_FILE = "record.db", "record.dump", "tan
 FOLDERS = ("policies", "datasets", "iterations")
 TRAINING_STATE = ".state.safetensors"
 JUDGING = (*judges.PARTS, manifest.MANIFEST)
-ALL = 1_000_000
 TWO_OF_A_NAME = (FileExistsError, NotADirectoryError, IsADirectoryError)
 
 
@@ -174,9 +173,8 @@ def _fill(tar: tarfile.TarFile, settings: Settings, scratch: Path) -> Contents:
 def _folders(store: Store, settings: Settings, contents: Contents) -> Iterator[tuple[Path, Collection[str]]]:
     """What is backed up, each with the names in it that are left out."""
     home, storage = settings.home, storage_of(settings)
-    rows, _ = store.read(policies.list_page, limit=ALL, after=None, order="asc")
     without_judges: set[Path] = set()
-    for policy in rows:
+    for policy in store.read(policies.list_all):
         name = version_name(policy.version)
         if _is_whole(partial(_find_judges, settings, storage, policy)) is False:
             contents.damaged_judges.append(name)
@@ -189,7 +187,7 @@ def _folders(store: Store, settings: Settings, contents: Contents) -> Iterator[t
             contents.without_weights.append(name)
             if whole is False:
                 contents.damaged.append(name)
-    begun, _ = store.read(iterations.list_page, limit=ALL, after=None, order="asc")
+    begun = store.read(iterations.list_all)
     datasets = {iteration.dataset_digest for iteration in begun if iteration.dataset_digest}
     # One that goes on is begun anew from its dataset where it is restored.
     ended = [iteration.id for iteration in begun if iteration.state not in iterations.ACTIVE]
@@ -379,7 +377,7 @@ def _check_policies(settings: Settings, unpacked: Path, contents: Contents) -> N
     sqlite = contents.record == SQLITE_RECORD
     store = Store(sqlite_url(unpacked / SQLITE_RECORD) if sqlite else settings.record_url)
     try:
-        rows, _ = store.read(policies.list_page, limit=ALL, after=None, order="asc")
+        rows = store.read(policies.list_all)
     except DatabaseError as error:
         raise BackupInvalid(f"the backup's {contents.record} is no record of Tandem's: {error.orig}") from error
     finally:

@@ -171,7 +171,7 @@ def _record(settings: Settings) -> Iterator[Finding]:
     from feedback.migrations import check_release
     from feedback.store import Store
 
-    if settings.database_url is None and not (settings.home / "record.db").exists():
+    if settings.has_no_record:
         yield _no_record(settings, "not there")
         return
     store = Store(settings.record_url)
@@ -251,7 +251,7 @@ def _read(settings: Settings, operation: Callable[["Session"], T]) -> Iterator[T
 
     from feedback.store import Store
 
-    if settings.database_url is None and not (settings.home / "record.db").exists():
+    if settings.has_no_record:
         return
     store = Store(settings.record_url)
     try:

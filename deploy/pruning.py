@@ -22,7 +22,6 @@ from feedback.store import Store, datasets, iterations, leases, policies, traffi
 
 LEASE_TTL_S = 300.0
 TRAINING_STATES = "*.state.safetensors*"
-ALL = 1_000_000
 
 
 @dataclass
@@ -81,13 +80,13 @@ class _Doomed:
 
 def _choose(store: Store, settings: Settings, storage: Storage | None) -> _Doomed:
     home, keep = settings.home, settings.retention
-    rows, _ = store.read(policies.list_page, limit=ALL, after=None, order="desc")
+    rows = store.read(policies.list_all)[::-1]
     needed: set[int | None] = {0, *store.read(policies.in_use, keep.rollbacks)}
     challenger = store.read(traffic.get).challenger
     needed |= {row.version for row in rows[: keep.versions]} | ({challenger} if challenger is not None else set())
     needed |= {_base(settings, row) for row in rows if row.version in needed} - {None}
     kept_by_version = {row.iteration_id for row in rows if row.version in needed}
-    begun, _ = store.read(iterations.list_page, limit=ALL, after=None, order="desc")
+    begun = store.read(iterations.list_all)[::-1]
     kept = kept_by_version | {one.id for one in begun[: keep.iterations]}
     ended = [one.id for one in begun if one.state not in iterations.ACTIVE]
     folders = {name: home / "iterations" / name for name in ended}

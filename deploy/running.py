@@ -106,7 +106,7 @@ def forget_state(home: Path) -> None:
 def prepare_home(home: Path) -> None:
     """Make the folders of a home, closed to others: sockets without keys stand in `run`.
 
-    Raises HomeInUse's kin Conflict when the path is too long for a unix socket, or cannot be written.
+    Raises Conflict when the path is too long for a unix socket, or cannot be written.
     """
     run = home / "run"
     longest = len(os.fsencode(run / "engines.sock"))

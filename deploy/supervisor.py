@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import http.client
 import os
 import signal
@@ -9,6 +10,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable
+from typing import Literal
 
 from deploy.announcer import Announcer
 from deploy.operator_key import ensure_operator_key
@@ -59,7 +61,7 @@ class Stack:
         self.port = port
         self.announcer = announcer
         self.processes: list[Supervised] = []
-        self.state = "starting"
+        self.state: Literal["starting", "ready", "ending"] = "starting"
         self.started_at = time.time()
         self.stopping = asyncio.Event()
         self.written = True
@@ -225,7 +227,7 @@ class Stack:
     def _write_down(self) -> None:
         """For `tandem status`. Where the disk is full the processes go on, and it is tried again."""
         processes = [process.state for process in self.processes]
-        state = StackState(os.getpid(), self.state, self.url, self.started_at, processes)  # type: ignore[arg-type]
+        state = StackState(os.getpid(), self.state, self.url, self.started_at, processes)
         try:
             write_state(self.settings.home, state)
             self.written = True
@@ -267,7 +269,7 @@ def free_port(host: str, port: int) -> int:
             probe.bind((host, port))
             probe.listen()
         except OSError as error:
-            if error.errno in (13, 99) or isinstance(error, socket.gaierror):
+            if error.errno in (errno.EACCES, errno.EADDRNOTAVAIL) or isinstance(error, socket.gaierror):
                 raise Conflict(f"cannot listen on {host}:{port}: {error.strerror}") from error
             raise PortInUse(
                 f"port {port} of {host} is in use; choose another with --port, or 0 for a free one"

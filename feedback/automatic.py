@@ -18,7 +18,6 @@ from feedback.store import audit, policies, traffic
 from feedback.store import live_votes as votes_between
 from feedback.store.traffic import Shares
 
-ALL = 1_000_000
 CONFIDENCE = 0.95
 GIVEN_UP = "automatic.give_up"
 LEASE = "automatic"
@@ -133,8 +132,7 @@ def stand(session: Session, gate: GateSettings) -> Standing | None:
 
 
 def _candidate(session: Session, serving: Policy, gate: GateSettings) -> int | None:
-    rows, _ = policies.list_page(session, limit=ALL, after=None, order="desc")
-    for policy in rows:
+    for policy in reversed(policies.list_all(session)):
         if policy.version <= serving.version:
             return None
         if policy.state == "candidate" and not audit.told(session, GIVEN_UP, policy.version):

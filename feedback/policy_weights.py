@@ -22,7 +22,7 @@ def upload(store: Store, settings: Settings) -> list[str]:
     storage = storage_of(settings)
     if storage is None:
         raise InvalidRequest("no object storage is set: policies_url in tandem.toml, or TANDEM_POLICIES_URL")
-    rows, _ = store.read(policies.list_page, limit=1_000_000, after=None, order="asc")
+    rows = store.read(policies.list_all)
     for row in rows:
         folder = settings.home / row.path
         if folder.is_dir() and storage.manifest(row.digest) is None:

@@ -4,6 +4,7 @@ import codecs
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -25,13 +26,11 @@ def import_transcripts(
     Raises InvalidRequest when the file cannot be read.
     """
 
-    def read(line: bytes) -> tuple[str, transcripts.Attacked]:
-        attack = red_team.read(load(line))
-        attacked = transcripts.Attacked(attack.messages, attack.success, attack.task, attack.rest)
-        return f"red-team:{hashlib.sha256(line).hexdigest()}", attacked
+    def read(line: bytes) -> tuple[str, red_team.Attack]:
+        return f"red-team:{hashlib.sha256(line).hexdigest()}", red_team.read(load(line))
 
-    def item(_: int, digest: str, attacked: transcripts.Attacked) -> tuple[str, transcripts.Attacked]:
-        return digest, attacked
+    def item(_: int, digest: str, attack: red_team.Attack) -> tuple[str, red_team.Attack]:
+        return digest, attack
 
     found = records(path, on_progress, _lines_or_elements)
     return import_each(store, path, home, found, read, item, transcripts.add)
@@ -44,11 +43,10 @@ def export_transcripts(store: Store, out: BinaryIO, *, system_messages: bool = T
 
     def write_all(session: Any) -> None:
         nonlocal written
-        for attacked in transcripts.everything(session):
-            messages = attacked.messages if system_messages else turns(attacked.messages)
-            attack = red_team.Attack(messages, attacked.success, attacked.task, attacked.rest)
+        for attack in transcripts.everything(session):
+            messages = attack.messages if system_messages else turns(attack.messages)
             try:
-                out.write(red_team.dump(attack) + b"\n")
+                out.write(red_team.dump(replace(attack, messages=messages)) + b"\n")
                 written += 1
             except SetAside as error:
                 left_out[error.message] += 1

@@ -126,7 +126,7 @@ class Scheduler:
         what = " ".join((task, *args))
         is_due = time.monotonic() - self._sent_at.get(what, -1e9) >= every_s and send(self.celery, task, *args)
         if is_due:
-            self._sent_at = {what: time.monotonic()} | {k: v for k, v in self._sent_at.items() if k != what}
+            self._sent_at[what] = time.monotonic()
         return is_due
 
 

@@ -18,6 +18,8 @@ Text = str
 ROLES = ("chat", "vote", "operate")
 PREFERRED = ("0", "1", "tie", "both_bad")
 CUT_OFF = "length"
+IMPORTED = "import"
+"""Stands for the key of pairs that were imported, and of their rater."""
 # With no more digits than a whole number of a database has.
 VERSION = "^v(0|[1-9][0-9]{0,8})$"
 

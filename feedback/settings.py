@@ -457,6 +457,11 @@ class Settings(BaseSettings):
         return self.database_url or sqlite_url(self.home / "record.db")
 
     @property
+    def has_no_record(self) -> bool:
+        """Whether nothing has been recorded yet; of a database that was named nobody is asked."""
+        return self.database_url is None and not (self.home / "record.db").exists()
+
+    @property
     def broker_url(self) -> str:
         """The URL of Redis, the default filled in."""
         return self.given_redis or f"redis+socket://{quote(str(self.run_dir / 'redis.sock'))}"

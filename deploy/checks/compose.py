@@ -10,7 +10,6 @@ import yaml  # type: ignore[import-untyped]
 from deploy.checks import Finding, judged
 
 OURS = "tandem:"
-# Of others, with users of their own.
 OPEN_TO_THE_HOST = {"api"}
 WITH_A_WAY_OUT = {"api", "prepare"}
 

@@ -20,7 +20,8 @@ def check(recipe: Path, root: Path) -> list[Finding]:
     if not bases or any(source != "${BASE}" for source in froms):
         problems.append("a stage starts from something else than BASE, which alone is pinned")
     copied = [line.split()[1] for line in lines if line.startswith("COPY ") and "--from" not in line]
-    sent = {line[1:] for line in _ignored(recipe) if line.startswith("!")}
+    ignored = recipe.with_name(f"{recipe.name}.dockerignore").read_text().splitlines()
+    sent = {line[1:] for line in ignored if line.startswith("!")}
     for source in copied:
         if not (root / source).exists():
             problems.append(f"{source} is not there to be copied")
@@ -28,8 +29,4 @@ def check(recipe: Path, root: Path) -> list[Finding]:
             problems.append(f"{source} is not sent to the builder")
     if "bootstrap.py" not in text or "pip install" in text:
         problems.append("packages are installed in another way than by the lock, with hashes")
-    return judged(f"{recipe.name}", problems)
-
-
-def _ignored(recipe: Path) -> list[str]:
-    return recipe.with_name(recipe.name + ".dockerignore").read_text().splitlines()
+    return judged(recipe.name, problems)

@@ -21,12 +21,13 @@ def check(folder: Path) -> list[Finding]:
     with tempfile.TemporaryDirectory() as copies:
         # The program is not installed where this runs; everything else is looked at as it is.
         units = [_copied(unit, Path(copies)) for unit in sorted(folder.iterdir())]
-        said = _say([analyze, "verify", "--man=no", *units])
-        findings += judged("systemd units: verify", said.splitlines())
+        _, said = _run([analyze, "verify", "--man=no", *units])
+        findings += judged("systemd units: verify", said)
         for unit in units:
             if unit.endswith(".service"):
                 threshold = ["--offline=true", f"--threshold={MOST_EXPOSED}", "--no-pager"]
-                findings += judged(f"{Path(unit).name}: exposure", _last(_say([analyze, "security", *threshold, unit])))
+                agrees, said = _run([analyze, "security", *threshold, unit])
+                findings += judged(f"{Path(unit).name}: exposure", [] if agrees else said[-1:])
     return findings
 
 
@@ -36,14 +37,9 @@ def _copied(unit: Path, to: Path) -> str:
     return str(copy)
 
 
-def _say(command: list[str]) -> str:
-    """What it said, if it did not agree."""
+def _run(command: list[str]) -> tuple[bool, list[str]]:
+    """Whether it agrees, and the lines that it said."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode == 0 and "security" in command:
-        return ""
-    words = (done.stderr + done.stdout).strip()
-    return words or (f"exit code {done.returncode}" if done.returncode else "")
-
-
-def _last(said: str) -> list[str]:
-    return said.splitlines()[-1:]
+    said = (done.stderr + done.stdout).strip().splitlines()
+    agrees = done.returncode == 0
+    return agrees, said if agrees or said else [f"exit code {done.returncode}"]

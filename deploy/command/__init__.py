@@ -33,7 +33,6 @@ from deploy.command import (
 )
 from feedback.errors import TandemError
 
-# Plain help and one-line errors: readable in a terminal, in a log and in docs/commands.md alike.
 # What a machine refuses, whatever the command was about to do: closed, read-only, full, or another kind of file.
 REFUSALS = frozenset(
     {
@@ -42,6 +41,7 @@ REFUSALS = frozenset(
     }
 )  # fmt: skip
 
+# Plain help and one-line errors: readable in a terminal, in a log and in docs/commands.md alike.
 app = typer.Typer(
     name="tandem",
     help="An assistant on your own machine that learns from its users' votes while it serves them.",

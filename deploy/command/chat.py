@@ -2,7 +2,7 @@
 
 import random
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -69,6 +69,18 @@ class Conversation:
                 raise ApiRefused(event.data["error"]["message"], status=500)
             yield event.data
 
+    def reply(self, prompt: str, show: Callable[[str], None] = lambda _piece: None) -> tuple[str, str | None]:
+        """One reply as the next turn, of which `show` is told as it is written; and the version that wrote it."""
+        text, version = "", None
+        for chunk in self.chunks(prompt, 1):
+            version = chunk.get("system_fingerprint") or version
+            for choice in chunk["choices"]:
+                piece = choice["delta"].get("content") or ""
+                text += piece
+                show(piece)
+        self.finish_turn(prompt, text)
+        return text, version
+
     def finish_turn(self, prompt: str, reply: str) -> None:
         self.messages += [user(prompt), {"role": "assistant", "content": reply}]
 
@@ -114,16 +126,9 @@ def take_turn(conversation: Conversation, prompt: str) -> None:
     """One reply, shown as it is written."""
     from deploy.command.output import clean, say
 
-    text, version = "", None
-    for chunk in conversation.chunks(prompt, 1):
-        version = chunk.get("system_fingerprint") or version
-        for choice in chunk["choices"]:
-            delta = choice["delta"].get("content") or ""
-            text += delta
-            print(clean(delta), end="", flush=True)
+    _, version = conversation.reply(prompt, lambda piece: print(clean(piece), end="", flush=True))
     print()
     say(f"[{version}]")
-    conversation.finish_turn(prompt, text)
 
 
 def take_pair_turn(conversation: Conversation, prompt: str) -> None:
@@ -151,11 +156,7 @@ def answer_lines(conversation: Conversation, as_json: bool) -> None:
         prompt = line.strip()
         if not prompt:
             continue
-        text, version = "", None
-        for chunk in conversation.chunks(prompt, 1):
-            version = chunk.get("system_fingerprint") or version
-            text += "".join(choice["delta"].get("content") or "" for choice in chunk["choices"])
-        conversation.finish_turn(prompt, text)
+        text, version = conversation.reply(prompt)
         if as_json:
             print_json({"prompt": prompt, "reply": text, "version": version})
         else:

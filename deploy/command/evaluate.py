@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from deploy.command.options import ApiKey, Home, Json, Url
-from deploy.command.policies import LOAD_TIMEOUT_S, Version
+from deploy.command.policies import LOAD_TIMEOUT_S, Version, print_gate
 from feedback.errors import Conflict, InvalidRequest
 
 if TYPE_CHECKING:
@@ -258,21 +258,13 @@ def print_figures(policy: dict[str, Any]) -> None:
     from feedback.figures import NAMES, figures_of
 
     figures = figures_of(policy["evidence"])
-    rows = [(name, three(figures[name].value), ends(figures[name].interval)) for name in NAMES if name in figures]
-    if rows:
-        print_table(("FIGURE", "VALUE", "INTERVAL"), rows)
-        print()
-
-
-def print_gate(gate: dict[str, Any]) -> None:
-    from deploy.command.output import print_table
-
+    known = {name: figures[name] for name in NAMES if name in figures}
     rows = [
-        (rule["rule"], rule["verdict"].replace("_", " "), three(rule["value"]), None if rule["blocks"] else "advice")
-        for rule in gate["rules"]
+        (name, None if found.value is None else f"{found.value:.3g}", ends(found.interval))
+        for name, found in known.items()
     ]
     if rows:
-        print_table(("RULE", "VERDICT", "VALUE", ""), rows)
+        print_table(("FIGURE", "VALUE", "INTERVAL"), rows)
 
 
 def share(measured: dict[str, float]) -> str:
@@ -285,7 +277,3 @@ def drop(measured: dict[str, Any]) -> str:
 
 def ends(interval: Any) -> str | None:
     return None if interval is None else f"{interval[0]:.3f} to {interval[1]:.3f}"
-
-
-def three(value: float | None) -> str | None:
-    return None if value is None else f"{value:.3g}"

@@ -24,7 +24,7 @@ def open_record(home: Path | None, *, must_exist: bool = False) -> Iterator[tupl
     from feedback.store import Store
 
     settings = load_settings(home=home)
-    if must_exist and settings.database_url is None and not (settings.home / "record.db").exists():
+    if must_exist and settings.has_no_record:
         raise NotFound(f"there is no record in {settings.home} yet; name another --home, or start with `tandem up`")
     try:
         store = Store(settings.record_url)

@@ -10,7 +10,8 @@ from feedback.errors import InvalidRequest, NotFound
 
 if TYPE_CHECKING:
     from deploy.command.api import Api
-    from feedback.sandbox.simulate import BeforeAfter, OnProgress, Simulation
+    from feedback.sandbox.public_api import OnProgress
+    from feedback.sandbox.simulate import BeforeAfter, Simulation
 
 T = TypeVar("T")
 

@@ -45,7 +45,7 @@ def up(home: Home = None, port: Port = None, policy: Policy = None, detach: Deta
     from feedback.policy_config import named_folder
 
     settings = settings_for(home, port, policy)
-    if settings.database_url is None and not (settings.home / "record.db").exists():
+    if settings.has_no_record:
         named_folder(settings.policy)  # before a home is made for it; one that is there has a policy
     if detach:
         start_detached(settings)
@@ -153,7 +153,7 @@ def status(home: Home = None, json: Json = False) -> None:
     folder = load_settings(home=home).home
     state = read_state(folder)
     if json:
-        print_json({"home": str(folder), "state": "down"} if state is None else described(folder, state))
+        print_json({"home": str(folder), **({"state": "down"} if state is None else asdict(state))})
     elif state is None:
         say(f"nothing runs for {folder}; start it with `tandem up`")
     else:
@@ -162,10 +162,6 @@ def status(home: Home = None, json: Json = False) -> None:
         print_table(("process", "state", "pid", "restarts", "last exit code"), rows)
     if state is None:
         raise typer.Exit(4)
-
-
-def described(home: Path, state: "StackState") -> dict[str, object]:
-    return {"home": str(home), **asdict(state)}
 
 
 def uptime(state: "StackState") -> str:

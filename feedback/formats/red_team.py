@@ -39,11 +39,10 @@ def read(record: Any) -> Attack:
     if not any(message["role"] == "assistant" for message in messages):
         raise SetAside("the transcript has no assistant turn")
     success = None if rating is None else int(rating)
-    attack = Attack(messages, success, task, {"record": record})
     if record | render(Attack(messages, success, task)) == record:
         rest = {name: value for name, value in record.items() if name not in ("transcript", "rating")}
         return Attack(messages, success, task, rest)
-    return attack
+    return Attack(messages, success, task, {"record": record})
 
 
 def render(attack: Attack) -> dict[str, Any]:

@@ -1,16 +1,22 @@
-"""The two calls that simulated people make: a chat and a vote, over Tandem's public HTTP API."""
+"""The two calls that simulated people make, a chat and a vote, over Tandem's public HTTP API; and many at once."""
 
 import asyncio
 import random
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import httpx
 
 from feedback.errors import TandemError
 from feedback.sandbox.raters import Judgement
 from feedback.sandbox.world import Prompt
+
+T = TypeVar("T")
+
+OnProgress = Callable[[int, int], None]
+"""Told how many are done, of how many, after each."""
 
 _MAX_REPLY_TOKENS = 64
 _PATIENCE_S = 120.0
@@ -111,6 +117,31 @@ class PublicApi:
             await asyncio.sleep(pause_s)
             waited_s += pause_s
             wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
+
+
+async def each(
+    work: Callable[[int], Awaitable[T]],
+    numbers: Sequence[int],
+    concurrency: int,
+    on_progress: OnProgress | None,
+) -> list[T]:
+    """The results in order, `concurrency` at a time; the first failure ends the rest and is raised."""
+    results: dict[int, T] = {}
+    waiting = iter(numbers)
+
+    async def worker() -> None:
+        for number in waiting:
+            results[number] = await work(number)
+            if on_progress is not None:
+                on_progress(len(results), len(numbers))
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(concurrency, len(numbers))):
+                group.create_task(worker())
+    except ExceptionGroup as failures:
+        raise failures.exceptions[0] from None
+    return [results[number] for number in numbers]
 
 
 def _replies(answer: dict[str, Any]) -> list[str]:

@@ -3,24 +3,17 @@
 They know what any client knows, and reach the server through its public API alone.
 """
 
-import asyncio
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 from feedback.sandbox import raters as crew
 from feedback.sandbox.dialogues import HARMFUL_SHARE
 from feedback.sandbox.judge import OBJECTIVES, judge, utility
 from feedback.sandbox.measures import Measures, measures, win_rate
-from feedback.sandbox.public_api import PublicApi
+from feedback.sandbox.public_api import OnProgress, PublicApi, each
 from feedback.sandbox.world import Prompt, held_out_prompts, training_prompts
-
-T = TypeVar("T")
-
-OnProgress = Callable[[int, int], None]
-"""Told how many are done, of how many, after each."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +90,7 @@ async def simulate(
             return judged
 
         numbers = range(0, votes, len(OBJECTIVES) if both else 1)
-        return _summary([vote for judged in await _each(cast, numbers, concurrency, on_progress) for vote in judged])
+        return _summary([vote for judged in await each(cast, numbers, concurrency, on_progress) for vote in judged])
 
 
 async def chat(
@@ -117,7 +110,7 @@ async def chat(
         async def ask(number: int) -> str:
             return await api.reply(draw(random.Random(f"chat-{seed}-{number}")), "tandem", seed + number)
 
-        await _each(ask, range(chats), concurrency, on_progress)
+        await each(ask, range(chats), concurrency, on_progress)
 
 
 def _prompts() -> Callable[[random.Random], Prompt]:
@@ -189,32 +182,7 @@ async def _sample(
         async def ask(number: int) -> str:
             return await api.reply(asked[number], models[number], seed + number)
 
-        return await _each(ask, range(len(asked)), concurrency, on_progress)
-
-
-async def _each(
-    work: Callable[[int], Awaitable[T]],
-    numbers: Sequence[int],
-    concurrency: int,
-    on_progress: OnProgress | None,
-) -> list[T]:
-    """The results in order, `concurrency` at a time; the first failure ends the rest and is raised."""
-    results: dict[int, T] = {}
-    waiting = iter(numbers)
-
-    async def worker() -> None:
-        for number in waiting:
-            results[number] = await work(number)
-            if on_progress is not None:
-                on_progress(len(results), len(numbers))
-
-    try:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(min(concurrency, len(numbers))):
-                group.create_task(worker())
-    except ExceptionGroup as failures:
-        raise failures.exceptions[0] from None
-    return [results[number] for number in numbers]
+        return await each(ask, range(len(asked)), concurrency, on_progress)
 
 
 def _summary(cast: Sequence[_CastVote]) -> Simulation:

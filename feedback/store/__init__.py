@@ -48,6 +48,8 @@ CHECKPOINT_PAGES = 1000
 LEFT_PAGES = 16_000
 FORGET_LOG_WITHIN_MS = 200
 RETRIES = 5
+# So many rows are fetched at once where there may be a million.
+READ_BATCH = 2000
 # Postgres: serialization failure, deadlock. Both mean "nothing happened, run the transaction again".
 RETRYABLE_SQLSTATES = frozenset({"40001", "40P01"})
 CONNECT_TIMEOUT_S = 5
@@ -416,4 +418,4 @@ def page(
     return rows[:limit], len(rows) > limit
 
 
-__all__ = ["Store", "clock", "insert", "now", "page", "plan_anew"]
+__all__ = ["READ_BATCH", "Store", "clock", "insert", "now", "page", "plan_anew"]

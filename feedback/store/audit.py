@@ -10,12 +10,11 @@ from sqlalchemy.orm import Session
 
 from feedback import audit
 from feedback.schema import AuditEntry, version_name
-from feedback.store import now, page
+from feedback.store import READ_BATCH, now, page
 
 # Any number will do, as long as every process uses the same: under this lock of Postgres the chain grows by one entry
 # at a time. SQLite has one writer anyway.
 CHAIN_LOCK = 7_246_332
-READ_BATCH = 1000
 
 # Whoever works on the record itself, by the command line.
 AT_THE_MACHINE = "command line"

@@ -10,14 +10,12 @@ from sqlalchemy.orm import Session
 
 from feedback.errors import Unknown
 from feedback.objectives import OBJECTIVES
-from feedback.schema import Comparison, Handout, Sample, Vote, has_ended
-from feedback.store import checks, insert, now, page, plan_anew, raters
+from feedback.schema import IMPORTED, Comparison, Handout, Sample, Vote, has_ended
+from feedback.store import READ_BATCH, checks, insert, now, page, plan_anew, raters
 from feedback.store.among import among
 from feedback.store.checks import Shares
 
-IMPORTED = "import"
 COUNTED_EXACTLY = 200
-READ_BATCH = 500
 NO_CHECKS = Shares()
 # With its id, what says where a pair stands among the open ones.
 PLACE = ("votes_counted", "disagreement")

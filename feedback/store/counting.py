@@ -17,7 +17,7 @@ from sqlalchemy import ColumnElement, Select, select, update
 from sqlalchemy.orm import Session
 
 from feedback.schema import Comparison, Rater, Vote
-from feedback.store import now, tallies
+from feedback.store import now, parts, tallies
 from feedback.store.among import among
 
 COUNT_BATCH = 500
@@ -113,16 +113,13 @@ def _change_counts(session: Session, votes_of: Mapping[tallies.Entry, int], sign
 
 def hold_pairs(session: Session, ids: Iterable[str], *, votes_wait: bool = False) -> None:
     """Hold these comparisons; with `votes_wait` also against votes that come meanwhile."""
-    in_order = sorted(ids)
-    for first in range(0, len(in_order), COUNT_BATCH):
-        session.execute(_in_turn(Comparison, in_order[first : first + COUNT_BATCH], key_share=not votes_wait))
+    for part in parts.cut(sorted(ids)):
+        session.execute(_in_turn(Comparison, part, key_share=not votes_wait))
 
 
 def _add(session: Session, model: type[Comparison] | type[Rater], counts: Mapping[str, int]) -> None:
     """Add to the counts of rows, by id: one statement for all rows that get the same, which are most."""
-    in_order = sorted(counts)
-    for first in range(0, len(in_order), COUNT_BATCH):
-        ids = in_order[first : first + COUNT_BATCH]
+    for ids in parts.cut(sorted(counts)):
         same: dict[int, list[str]] = {}
         for id_ in ids:
             same.setdefault(counts[id_], []).append(id_)

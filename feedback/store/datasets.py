@@ -11,12 +11,21 @@ from sqlalchemy import ColumnElement, Select, case, func, null, select, true
 from sqlalchemy.orm import Session, aliased
 
 from feedback.errors import NotFound
-from feedback.schema import Comparison, Dataset, DatasetVote, Iteration, Rater, Sample, Vote, VoteRevision, has_ended
-from feedback.store import counting, now
+from feedback.schema import (
+    IMPORTED,
+    Comparison,
+    Dataset,
+    DatasetVote,
+    Iteration,
+    Rater,
+    Sample,
+    Vote,
+    VoteRevision,
+    has_ended,
+)
+from feedback.store import READ_BATCH, counting, now
 from feedback.store.among import among
-from feedback.store.comparisons import IMPORTED
 
-READ_BATCH = 2000
 LOOKED_BACK = 100
 # Whether a longer text is nothing but space is not asked.
 MAYBE_BLANK = 20

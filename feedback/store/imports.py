@@ -9,13 +9,10 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session, aliased
 
 from feedback.ids import new_id
-from feedback.schema import Comparison, Rater, Sample, Vote
-from feedback.store import bulk, counting, finding, leases, now, raters
+from feedback.schema import IMPORTED, Comparison, Rater, Sample, Vote
+from feedback.store import READ_BATCH, bulk, counting, finding, leases, now, raters
 from feedback.store.among import among
-from feedback.store.comparisons import IMPORTED
 from feedback.store.samples import prompt_digest
-
-READ_BATCH = 1000
 
 
 @dataclass(frozen=True)

@@ -93,6 +93,11 @@ def list_page(session: Session, *, limit: int, after: str | None, order: str) ->
     return page(session, select(Iteration), Iteration.id, limit=limit, after=after, order=order)
 
 
+def list_all(session: Session) -> list[Iteration]:
+    """Every iteration, the oldest first."""
+    return list(session.scalars(select(Iteration).order_by(Iteration.id)))
+
+
 def claim(
     session: Session, iteration_id: str, holder: str, ttl_s: float, max_attempts: int
 ) -> tuple[Iteration, int] | None:

@@ -47,7 +47,7 @@ def create(
     key = Key(
         id=new_id("key"),
         prefix=prefix,
-        digest=_digest(secret),
+        digest=digest_of(secret),
         role=role,
         name=name,
         created_at=created_at,
@@ -78,7 +78,7 @@ def find(session: Session, secret: str) -> Good | None:
     if found is None:
         return None
     key, at = found
-    if key.revoked_at is not None or not hmac.compare_digest(key.digest, _digest(secret)):
+    if key.revoked_at is not None or not hmac.compare_digest(key.digest, digest_of(secret)):
         return None
     if key.expires_at is not None and key.expires_at <= at:
         # Only who has its secret is told.
@@ -150,6 +150,6 @@ def _checked(limits: Mapping[str, int | None]) -> dict[str, int | None]:
     return dict(limits)
 
 
-def _digest(secret: str) -> str:
-    # A plain SHA-256 is enough: the secret has 256 random bits, so there is nothing to guess from its digest.
+def digest_of(secret: str) -> str:
+    """By which a secret is known: it has 256 random bits, so there is nothing to guess from a plain SHA-256."""
     return hashlib.sha256(secret.encode()).hexdigest()

@@ -167,6 +167,11 @@ def list_page(session: Session, *, limit: int, after: int | None, order: str) ->
     return page(session, select(Policy), Policy.version, limit=limit, after=after, order=order)
 
 
+def list_all(session: Session) -> list[Policy]:
+    """Every version, the oldest first."""
+    return list(session.scalars(select(Policy).order_by(Policy.version)))
+
+
 def stamp(session: Session) -> str:
     """Another one whenever anything of any version may have changed: the audit tells of all that does."""
     newest = audit.newest(session)

@@ -12,16 +12,10 @@ from sqlalchemy.orm import Session
 from feedback.errors import NotFound, Unknown
 from feedback.ids import new_id
 from feedback.objectives import OBJECTIVES
-from feedback.schema import (
-    Comparison,
-    Rater,
-    Sample,
-    Vote,
-)
-from feedback.store import audit, checks, counting, insert, keys, now, page, samples, tallies
+from feedback.schema import IMPORTED, Comparison, Rater, Sample, Vote
+from feedback.store import READ_BATCH, audit, checks, counting, insert, keys, now, page, samples, tallies
 from feedback.store.among import among
 
-READ_BATCH = 2000
 # How a rater's row is held until the transaction ends, the weakest way first: by who brings new votes of theirs, by who
 # changes votes that are there, and by who erases them. Each waits for the last one; those who change votes also wait
 # for each other.
@@ -151,7 +145,7 @@ def seen(session: Session) -> Iterator[Seen]:
             checks.OTHER_SIDE[answer] if answer and repeat_of else answer,
             elapsed_s,
             left,
-            key_id != "import",
+            key_id != IMPORTED,
         )
 
 

@@ -8,9 +8,9 @@ from sqlalchemy.orm import Session, aliased
 
 from feedback.schema import Comparison, Rater, Sample, Vote
 from feedback.schema import Tally as TallyRow
+from feedback.store import READ_BATCH
 from feedback.store.tallies import IS_COUNTED, cluster_of
 
-READ_BATCH = 2000
 DECIDES = ("0", "1", "tie")
 
 

@@ -1,6 +1,5 @@
 """Sign-ins in the record: a browser shows a key once and gets a secret of its own that ends by itself."""
 
-import hashlib
 import secrets
 
 from sqlalchemy import delete, select
@@ -8,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from feedback.schema import Key, SignIn
 from feedback.store import clock, now
-from feedback.store.keys import Good
+from feedback.store.keys import Good, digest_of
 
 
 def begin(session: Session, key_id: str, lifetime_s: float) -> str:
@@ -16,7 +15,7 @@ def begin(session: Session, key_id: str, lifetime_s: float) -> str:
     at = now(session)
     session.execute(delete(SignIn).where(SignIn.expires_at <= at))
     secret = secrets.token_urlsafe(32)
-    session.add(SignIn(digest=_digest(secret), key_id=key_id, created_at=at, expires_at=at + lifetime_s))
+    session.add(SignIn(digest=digest_of(secret), key_id=key_id, created_at=at, expires_at=at + lifetime_s))
     return secret
 
 
@@ -25,7 +24,7 @@ def find(session: Session, secret: str) -> Good | None:
     found = session.execute(
         select(Key, SignIn.expires_at, clock(session))
         .join(SignIn, SignIn.key_id == Key.id)
-        .where(SignIn.digest == _digest(secret), Key.revoked_at.is_(None))
+        .where(SignIn.digest == digest_of(secret), Key.revoked_at.is_(None))
     ).one_or_none()
     if found is None:
         return None
@@ -36,9 +35,4 @@ def find(session: Session, secret: str) -> Good | None:
 
 def end(session: Session, secret: str) -> None:
     """Sign out. Again changes nothing."""
-    session.execute(delete(SignIn).where(SignIn.digest == _digest(secret)))
-
-
-def _digest(secret: str) -> str:
-    # 256 random bits, as in a key: a plain digest gives nothing away.
-    return hashlib.sha256(secret.encode()).hexdigest()
+    session.execute(delete(SignIn).where(SignIn.digest == digest_of(secret)))

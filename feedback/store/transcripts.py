@@ -1,32 +1,18 @@
 """Red-team transcripts in the record, written and read in bulk."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session, aliased
 
+from feedback.formats.red_team import Attack
 from feedback.ids import new_id
-from feedback.schema import Comparison, Rater, Sample, Transcript, Vote
-from feedback.store import counting, insert, leases, now, raters
+from feedback.schema import IMPORTED, Comparison, Rater, Sample, Transcript, Vote
+from feedback.store import READ_BATCH, counting, insert, leases, now, raters
 from feedback.store.among import among
-from feedback.store.comparisons import IMPORTED
-
-READ_BATCH = 1000
 
 
-@dataclass(frozen=True)
-class Attacked:
-    """A conversation with an attack in it, how far it got, and what else is known."""
-
-    messages: list[dict[str, Any]]
-    success: int | None
-    task: str | None
-    rest: dict[str, Any]
-
-
-def add(session: Session, attacks: list[tuple[str, Attacked]]) -> dict[str, int]:
+def add(session: Session, attacks: list[tuple[str, Attack]]) -> dict[str, int]:
     """Record the attacks, each with its digest, that are not known yet. Returns counts: `imported` and `known`."""
     leases.lock(session, leases.IMPORTS)
     digests = [digest for digest, _ in attacks]
@@ -51,16 +37,11 @@ def add(session: Session, attacks: list[tuple[str, Attacked]]) -> dict[str, int]
     return {"imported": len(rows), "known": len(attacks) - len(rows)}
 
 
-def everything(session: Session) -> Iterator[Attacked]:
+def everything(session: Session) -> Iterator[Attack]:
     """The imported transcripts, then those of votes that say how far an attack got, each with the preferred reply."""
-    after = ""
-    while batch := list(
-        session.scalars(select(Transcript).where(Transcript.id > after).order_by(Transcript.id).limit(READ_BATCH))
-    ):
-        for row in batch:
-            yield Attacked(row.messages, row.success, row.task, row.origin)
-        after = batch[-1].id
-        session.expunge_all()
+    imported = select(Transcript).order_by(Transcript.id).execution_options(yield_per=READ_BATCH)
+    for row in session.scalars(imported):
+        yield Attack(row.messages, row.success, row.task, row.origin)
     first, second = aliased(Sample), aliased(Sample)
     rows = session.execute(
         select(Vote, first, second)
@@ -72,8 +53,9 @@ def everything(session: Session) -> Iterator[Attacked]:
         # Whose votes are being set apart.
         .where(Rater.quarantined_at.is_(None))
         .order_by(Vote.id)
+        .execution_options(yield_per=READ_BATCH)
     )
     for vote, *samples in rows:
         reply = samples[1 if vote.preferred == "1" else 0]
         message = reply.message or {"role": "assistant", "content": reply.text}
-        yield Attacked([*reply.messages, message], vote.success, None, {})
+        yield Attack([*reply.messages, message], vote.success, None, {})

@@ -27,6 +27,7 @@ from sqlalchemy.orm import Session
 from feedback.errors import Conflict, InvalidRequest, NotFound, Unknown
 from feedback.ids import new_id
 from feedback.schema import (
+    IMPORTED,
     Comparison,
     Dataset,
     DatasetVote,
@@ -42,7 +43,6 @@ from feedback.schema import (
 )
 from feedback.store import (
     checks,
-    comparisons,
     counting,
     insert,
     insert_of,
@@ -244,7 +244,7 @@ def used_by(session: Session, vote_id: str) -> list[dict[str, Any]]:
     return [
         {
             "iteration": row.id,
-            "candidate": None if row.candidate is None else f"v{row.candidate}",
+            "candidate": None if row.candidate is None else version_name(row.candidate),
             "revision": row.revision,
             "split": row.split,
         }
@@ -322,7 +322,7 @@ def counted_since(session: Session, at: float) -> int:
 
 def _check_visible(session: Session, comparison_id: str, key_id: str, sees_all: bool) -> None:
     owner = session.scalars(select(Comparison.key_id).where(Comparison.id == comparison_id)).one_or_none()
-    if owner is None or not (sees_all or owner in (key_id, comparisons.IMPORTED)):
+    if owner is None or not (sees_all or owner in (key_id, IMPORTED)):
         raise Unknown("comparison", comparison_id, "GET /v1/comparisons")
 
 
@@ -376,7 +376,7 @@ def _insert_statement(dialect: str) -> Executable:
             comparison.c.id == bindparam("comparison_id"),
             rater.c.key_id == bindparam("key_id"),
             rater.c.name == bindparam("rater"),
-            owner.is_(None) | comparison.c.key_id.in_((owner, literal(comparisons.IMPORTED))),
+            owner.is_(None) | comparison.c.key_id.in_((owner, literal(IMPORTED))),
             # Of a closed pair the samples say whether it has texts: as they were when the statement began.
             comparison.c.is_open | (bindparam("is_held", type_=Boolean) & ~_has_no_texts(comparison.c)),
         )

@@ -1,21 +1,19 @@
 """Asks a version the questions of tasks over the public API, and compares two versions question by question."""
 
-import asyncio
 import hashlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from statistics import NormalDist, fmean, pvariance
 from typing import Any
 
 import orjson
 
-from feedback.sandbox.public_api import PublicApi
-from feedback.tax.tasks import Item, Task, as_json
+from feedback.sandbox.public_api import OnProgress, PublicApi, each
+from feedback.tax.tasks import Task, as_json
 
 MAX_REPLY_TOKENS = 64
 CONFIDENCE = 0.95
 
-OnProgress = Callable[[int, int], None]
 Right = dict[str, list[bool]]
 
 
@@ -33,33 +31,17 @@ async def ask(
     Raises SandboxFailed when the API does not answer.
     """
     questions = [(task.name, item) for task in tasks for item in task.items]
-    replies: list[bool] = [False] * len(questions)
-    waiting = iter(range(len(questions)))
-    done = 0
     async with PublicApi(url, key, connections=concurrency) as api:
 
-        async def work() -> None:
-            nonlocal done
-            for at in waiting:
-                replies[at] = await _is_right(api, model, questions[at][1])
-                done += 1
-                if on_progress is not None:
-                    on_progress(done, len(questions))
+        async def is_right(number: int) -> bool:
+            _, item = questions[number]
+            return item.right(await api.answer(list(item.messages), model=model, max_tokens=MAX_REPLY_TOKENS))
 
-        try:
-            async with asyncio.TaskGroup() as group:
-                for _ in range(min(concurrency, len(questions))):
-                    group.create_task(work())
-        except ExceptionGroup as failures:
-            raise failures.exceptions[0] from None
+        answers = await each(is_right, range(len(questions)), concurrency, on_progress)
     right: Right = {task.name: [] for task in tasks}
-    for (name, _), answer in zip(questions, replies, strict=True):
+    for (name, _), answer in zip(questions, answers, strict=True):
         right[name].append(answer)
     return right
-
-
-async def _is_right(api: PublicApi, model: str, item: Item) -> bool:
-    return item.right(await api.answer(list(item.messages), model=model, max_tokens=MAX_REPLY_TOKENS))
 
 
 def compare(before: Mapping[str, Sequence[float]], after: Mapping[str, Sequence[float]]) -> dict[str, Any]:
