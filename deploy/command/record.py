@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from deploy.command.output import say
 from feedback.errors import NotFound, RecordUnavailable
 
 if TYPE_CHECKING:
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
 
 @contextmanager
 def open_record(home: Path | None, *, must_exist: bool = False) -> Iterator[tuple["Store", "Settings"]]:
-    """The store, with its schema up to date, and the settings.
+    """The store, with its schema up to date, and the settings. Where there is no record yet one is made, and said so:
+    the home may be mistyped.
 
     Raises RecordUnavailable; NotFound when there is no record yet and it `must_exist`.
     """
@@ -24,7 +26,8 @@ def open_record(home: Path | None, *, must_exist: bool = False) -> Iterator[tupl
     from feedback.store import Store
 
     settings = load_settings(home=home)
-    if must_exist and settings.has_no_record:
+    is_new = settings.has_no_record
+    if must_exist and is_new:
         raise NotFound(f"there is no record in {settings.home} yet; name another --home, or start with `tandem up`")
     try:
         store = Store(settings.record_url)
@@ -32,6 +35,8 @@ def open_record(home: Path | None, *, must_exist: bool = False) -> Iterator[tupl
         raise RecordUnavailable(f"the home {settings.home} cannot be used: {error.strerror}") from error
     try:
         store.migrate()
+        if is_new:
+            say(f"There was no record in {settings.home}: a new one is made.")
         yield store, settings
     except DatabaseError as error:
         raise RecordUnavailable(f"the record cannot be used: {error.orig}; see `tandem doctor`") from error

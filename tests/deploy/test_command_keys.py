@@ -28,6 +28,10 @@ def test_a_key_is_made_shown_once_listed_and_revoked(tandem: Tandem, tmp_path: P
     found = store.read(keys.find, secret)
     assert found is not None
     assert (found.key.role, found.key.name) == ("vote", "the web page")
+    # Made by a mistyped home, a key opens nothing.
+    new = f"There was no record in {tmp_path}: a new one is made."
+    assert new in made.err
+    assert new not in tandem("keys", "create", "--role", "chat", "--home", tmp_path).err
 
     listed = tandem("keys", "list", "--home", tmp_path)
     assert found.key.prefix in listed.out and found.key.id in listed.out

@@ -32,7 +32,7 @@ def weights(settings: Settings) -> set[str]:
 
 def folders_by_version(store: Store, settings: Settings) -> set[int]:
     """Versions whose iteration's folder is there."""
-    rows, _ = store.read(policies.list_page, limit=100, after=None, order="asc")
+    rows = store.read(policies.list_all)
     return {
         row.version for row in rows if row.iteration_id and (settings.home / "iterations" / row.iteration_id).is_dir()
     }
@@ -154,7 +154,7 @@ def test_a_dataset_that_cannot_be_written_again_stays(settings: Settings) -> Non
 def test_rows_stay_and_a_second_pruning_finds_nothing(settings: Settings) -> None:
     store = make_home(settings, versions=4)
     prune(store, settings)
-    rows, _ = store.read(policies.list_page, limit=100, after=None, order="asc")
+    rows = store.read(policies.list_all)
     assert [row.version for row in rows] == [0, 1, 2, 3]
     again = prune(store, settings)
     assert (again.versions, again.iterations, again.bytes) == ([], [], 0)

@@ -1,8 +1,11 @@
 import pytest
+from sqlalchemy.orm import Session
 
 from feedback.errors import Conflict, LeaseLost, NotFound
-from feedback.store import Store, audit, iterations, leases, policies
+from feedback.schema import Dataset, DatasetVote, Policy
+from feedback.store import Store, audit, iterations, leases, policies, votes
 from feedback.store.policies import Provenance
+from tests.feedback.record import add_comparison, judgement
 
 BECAUSE = {"reason": "better", "force": False, "actor": "key_op"}
 
@@ -32,9 +35,7 @@ def test_promotion_and_rollback(store: Store) -> None:
     assert publish(store) == 2
     store.write(policies.set_serving, 1, kind="promote", **BECAUSE)
     store.write(policies.set_serving, 2, kind="promote", **BECAUSE)
-    states = {
-        policy.version: policy.state for policy in store.read(policies.list_page, limit=9, after=None, order="asc")[0]
-    }
+    states = {policy.version: policy.state for policy in store.read(policies.list_all)}
     assert states == {0: "retired", 1: "retired", 2: "serving"}
     assert store.read(policies.rollback_target) == 1
     store.write(policies.set_serving, 1, kind="rollback", **BECAUSE)
@@ -44,6 +45,30 @@ def test_promotion_and_rollback(store: Store) -> None:
     with pytest.raises(NotFound, match="v9"):
         store.write(policies.set_serving, 9, kind="promote", **BECAUSE)
     assert store.read(policies.serving).version == 1
+
+
+def test_a_vote_tells_when_a_version_that_learnt_from_it_was_first_promoted(store: Store) -> None:
+    vote = store.write(votes.put, add_comparison(store), judgement(), key_id="key_a", sees_all=False, rater="ann")
+
+    def learn(session: Session) -> None:
+        session.add(Dataset(digest="d", path="datasets/d", summary={}, created_at=1.0))
+        session.flush()
+        session.add(DatasetVote(dataset_digest="d", vote_id=vote.id, revision=1, split="train"))
+        of_it = {"dataset_digest": "d", "path": "policies/v1", "digest": "v", "settings": {}, "evidence": {}}
+        session.add(Policy(version=1, state="candidate", created_at=1.0, **of_it))
+
+    def promoted() -> float | None:
+        ((told,),) = store.read(votes.versions_from, [vote.id]).values()
+        assert (told["version"], told["split"]) == ("v1", "train")
+        return told["promoted"]
+
+    store.write(learn)
+    store.write(policies.keep_failure, 1, kind="promote", **BECAUSE, detail="corrupt")
+    store.write(policies.set_serving, 1, kind="rollback", **BECAUSE)
+    assert promoted() is None
+    first = store.write(policies.set_serving, 1, kind="promote", **BECAUSE).created_at
+    store.write(policies.set_serving, 1, kind="promote", **BECAUSE)
+    assert promoted() == first
 
 
 def test_a_zombie_cannot_publish(store: Store) -> None:
