@@ -42,9 +42,12 @@ class Finding:
     advice: str | None = None
 
 
+Look = Callable[[Settings], Iterator[Finding]]
+
+
 def examine(settings: Settings) -> list[Finding]:
     """Everything, in the order in which a start needs it."""
-    looks: list[Callable[[Settings], Iterator[Finding]]] = [
+    looks: list[Look] = [
         _python,
         _compiler,
         _environment,
@@ -61,7 +64,18 @@ def examine(settings: Settings) -> list[Finding]:
         _stack,
         _port,
     ]
-    return [finding for look in looks for finding in look(settings)]
+    return [finding for look in looks for finding in _as_far_as_it_goes(look, settings)]
+
+
+def _as_far_as_it_goes(look: Look, settings: Settings) -> Iterator[Finding]:
+    """What the machine does not let this user look at is a finding, too."""
+    try:
+        yield from look(settings)
+    except OSError as error:
+        found = f"{error.filename}: {error.strerror}"
+        yield Finding(
+            "wrong", look.__name__.strip("_"), found, "run this as whom Tandem runs as, or name another --home"
+        )
 
 
 def _python(_: Settings) -> Iterator[Finding]:

@@ -136,12 +136,13 @@ def seen(session: Session) -> Iterator[Seen]:
     for rater_id, comparison_id, repeat_of, objective, preferred, elapsed_s, left, key_id in rows:
         pair = repeat_of or comparison_id
         answer = answers.get((pair, objective))
+        # The same few texts in each row: of a million votes each would be held as often.
         yield Seen(
-            rater_id,
+            sys.intern(rater_id),
             pair,
             repeat_of is not None,
-            objective,
-            preferred,
+            sys.intern(objective),
+            sys.intern(preferred),
             checks.OTHER_SIDE[answer] if answer and repeat_of else answer,
             elapsed_s,
             left,

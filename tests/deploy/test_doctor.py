@@ -154,6 +154,15 @@ def test_a_home_that_is_no_folder_is_found(settings: Settings) -> None:
     assert found(settings, "home").found == f"{settings.home} is no folder"
 
 
+def test_what_this_user_may_not_look_at_is_found_and_the_rest_is_looked_at(settings: Settings) -> None:
+    settings.home.mkdir(mode=0o700)
+    # As a folder of somebody else is to anybody but root.
+    (settings.home / "run").symlink_to("run")
+    assert {finding.what for finding in examine(settings) if finding.verdict == "wrong"} == {"memory", "stack", "port"}
+    assert str(settings.home / "run") in found(settings, "stack").found
+    assert found(settings, "home").verdict == "ok"
+
+
 def test_weights_that_were_changed_are_found_before_they_are_to_serve(settings: Settings) -> None:
     make_home(settings, versions=1).close()
     assert (found(settings, "record").verdict, found(settings, "weights").found) == ("ok", "v0 is what was published")
