@@ -20,27 +20,25 @@ def insert_all(session: Session, model: Any, rows: Sequence[Row], *, known_stay:
     table = cast(Table, model.__table__)
     connection = session.connection()
     if connection.dialect.name == "postgresql":
-        connection.execute(_from_json(table, connection.dialect, rows, known_stay), {"rows": _json(table, rows)})
+        defaults = _defaults(table, rows[0])
+        whole = [defaults | row for row in rows]
+        statement = _from_json(table, connection.dialect, list(whole[0]), known_stay)
+        connection.execute(statement, {"rows": orjson.dumps(whole).decode()})
         return
     statement = insert_of(connection.dialect.name)(table)
     connection.execute(statement.on_conflict_do_nothing() if known_stay else statement, list(rows))
 
 
-def _from_json(table: Table, dialect: Any, rows: Sequence[Row], known_stay: bool) -> Any:
+def _from_json(table: Table, dialect: Any, names: list[str], known_stay: bool) -> Any:
     # One value for all rows: bound one by one they cost a server and its client twice as much.
     quote = dialect.identifier_preparer
-    columns = ", ".join(quote.quote(name) for name in (*rows[0], *_defaults(table, rows[0])))
+    columns = ", ".join(map(quote.quote, names))
     name = quote.format_table(table)
     return text(
         f"INSERT INTO {name} ({columns}) SELECT {columns}"
         f" FROM json_populate_recordset(NULL::{name}, CAST(:rows AS json))"
         + (" ON CONFLICT DO NOTHING" if known_stay else "")
     )
-
-
-def _json(table: Table, rows: Sequence[Row]) -> str:
-    defaults = _defaults(table, rows[0])
-    return orjson.dumps([row | defaults for row in rows] if defaults else list(rows)).decode()
 
 
 def _defaults(table: Table, row: Row) -> Row:
