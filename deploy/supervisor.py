@@ -42,7 +42,8 @@ class PortInUse(Conflict):
 
 
 def run_stack(settings: Settings, announcer: Announcer) -> bool:
-    """Run the stack of `settings.home` in this process until SIGINT or SIGTERM; whether it was ready by then.
+    """Run the stack of `settings.home` in this process until SIGINT, SIGTERM or its terminal goes; whether it was ready
+    by then.
 
     Raises HomeInUse, PortInUse, StartFailed, PolicyInvalid, RedisMissing; nothing is left running then.
     """
@@ -70,8 +71,10 @@ class Stack:
         self.url = f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{port}"
 
     async def run(self) -> bool:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, self._asked_to_end, number)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            # With `nohup` it stays when the terminal goes.
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+                asyncio.get_running_loop().add_signal_handler(number, self._asked_to_end, number)
         try:
             bounding = asyncio.create_task(self._bound_logs())
             starting = asyncio.create_task(self._start())
@@ -106,6 +109,9 @@ class Stack:
         if self.stopping.is_set() and number == signal.SIGINT:
             for process in self.processes:
                 process.kill()
+        if number == signal.SIGHUP:
+            # Nobody reads any more, and a terminal that is gone refuses what is said.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
         self.stopping.set()
 
     async def _start(self) -> None:

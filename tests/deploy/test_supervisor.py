@@ -1,8 +1,14 @@
 import asyncio
+import fcntl
 import json
+import os
+import pty
+import re
 import signal
 import socket
+import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 
@@ -132,6 +138,65 @@ def test_two_who_ask_it_to_end_do_not_cut_off_what_is_in_flight(
         assert process.state.exit_code == code
 
     asyncio.run(run())
+
+
+ONE_PROGRAM = """
+import asyncio, sys
+from pathlib import Path
+from deploy.announcer import Announcer
+from deploy.processes import Program, Supervised
+from deploy.running import prepare_home
+from deploy.supervisor import Stack
+from feedback.settings import Settings
+
+home = Path(sys.argv[1])
+
+class OneProgram(Stack):
+    async def _start(self):
+        program = Program("api", [sys.executable, "-c", *sys.argv[2:]], home / "it.log", grace_s=600)
+        await self._run_process(Supervised(program, self._write_down))
+
+prepare_home(home)
+asyncio.run(OneProgram(Settings(home=home), 1, Announcer()).run())
+"""
+
+
+@pytest.mark.parametrize("nohup", [False, True])
+def test_a_terminal_that_goes_ends_it_in_order_unless_it_was_told_to_stay(tmp_path: Path, nohup: bool) -> None:
+    up, asked, may_end = (tmp_path / name for name in ("up", "asked", "may_end"))
+    controlling, its = pty.openpty()
+
+    def in_the_terminal() -> None:
+        fcntl.ioctl(its, termios.TIOCSCTTY, 0)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN if nohup else signal.SIG_DFL)
+
+    process = subprocess.Popen(
+        [sys.executable, "-c", ONE_PROGRAM, tmp_path, FINISHES, up, asked, may_end],
+        stdout=its,
+        stderr=subprocess.DEVNULL if nohup else its,
+        start_new_session=True,
+        preexec_fn=in_the_terminal,  # noqa: PLW1509
+    )
+    os.close(its)
+    try:
+        wait_for(up, process)
+        os.close(controlling)
+        if nohup:
+            caught = re.search(r"SigCgt:\s*(\w+)", Path(f"/proc/{process.pid}/status").read_text())
+            assert caught is not None and not int(caught[1], 16) & 1 << signal.SIGHUP - 1
+            process.send_signal(signal.SIGTERM)
+        wait_for(asked, process)
+        may_end.touch()
+        assert process.wait(timeout=60) == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
+def wait_for(file: Path, process: "subprocess.Popen[bytes]") -> None:
+    while not file.exists():
+        assert process.poll() is None, "it ended"
+        time.sleep(0.02)
 
 
 def test_the_operators_key_is_made_once_and_read_by_its_owner_alone(tmp_path: Path) -> None:
