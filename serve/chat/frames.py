@@ -27,12 +27,28 @@ class Frames:
         self._usage_yet = b',"usage":null' if chat.include_usage else b""
         self._paired = chat.n == 2
         self._plain = not chat.logprobs and not chat.return_token_ids
-        self.splices = self._plain and not self._paired
+        self._may_call = self._plain and not self._paired and bool(chat.sampling.get("tools"))
+        # What says the role of a reply that may call a tool, held back until it is known whether it begins with that.
+        self._opening: dict[str, Any] | None = None
+        self.splices = self._plain and not self._paired and not self._may_call
         self._plain_head = [self._head + b',"choices":[{"index":%d,"delta":{"content":' % index for index in range(2)]
         self._plain_end = b'},"logprobs":null,"finish_reason":null}]' + self._usage_yet + self._tail + b"}\n\n"
 
     def chunk(self, index: int, choice: dict[str, Any]) -> bytes:
         """One choice of an engine's chunk, as choice `index` of ours; empty when it says nothing to this client."""
+        delta = choice["delta"]
+        if self._may_call and "role" in delta:
+            self._opening = choice
+            return b""
+        if self._opening is None or not (delta or choice.get("finish_reason")):
+            return self._chunk(index, choice)
+        opening, self._opening = self._opening, None
+        if "tool_calls" in delta:
+            # As OpenAI begins it. Clients show even an empty text before a call.
+            return self._chunk(index, {**choice, "delta": {"role": opening["delta"]["role"], **delta}})
+        return self._chunk(index, opening) + self._chunk(index, choice)
+
+    def _chunk(self, index: int, choice: dict[str, Any]) -> bytes:
         delta = choice["delta"]
         if self._plain and choice.get("finish_reason") is None and len(delta) == 1 and "content" in delta:
             return self._plain_head[index] + orjson.dumps(delta["content"]) + self._plain_end
@@ -40,9 +56,12 @@ class Frames:
             # It came for its token ids, which only the record wants. Of two sides both say something, or there would
             # be more chunks of one.
             return self._plain_head[index] + b'""' + self._plain_end if self._paired else b""
+        delta = {name: value for name, value in delta.items() if value is not None}
+        if "tool_calls" in delta:
+            delta["tool_calls"] = [_piece(call) for call in delta["tool_calls"]]
         said: dict[str, Any] = {
             "index": index,
-            "delta": {name: value for name, value in delta.items() if value is not None},
+            "delta": delta,
             "logprobs": _logprobs(choice) if self._logprobs else None,
             "finish_reason": choice.get("finish_reason"),
         }
@@ -69,6 +88,14 @@ def _logprobs(choice: dict[str, Any]) -> dict[str, Any] | None:
     """As OpenAI has them, with those of a refusal beside those of the text."""
     found = choice.get("logprobs")
     return None if found is None else {"content": found.get("content"), "refusal": None}
+
+
+def _piece(call: dict[str, Any]) -> dict[str, Any]:
+    """A streamed piece of a tool's call. vLLM's that names the tool has no arguments; OpenAI's has empty ones, to which
+    clients add those that follow.
+    """
+    function = call.get("function") or {}
+    return call | {"function": {"arguments": "", **function}} if "name" in function else call
 
 
 def error_event(error: dict[str, Any]) -> bytes:

@@ -60,7 +60,10 @@ def test_what_says_more_or_ends_is_read(text: str, token: str) -> None:
     assert made.splice(orjson.dumps({"error": {"message": text}})) is None
 
 
-@pytest.mark.parametrize("asked", [{"n": 2}, {"logprobs": True}, {"return_token_ids": True}])
+TOOLS = [{"type": "function", "function": {"name": "add"}}]
+
+
+@pytest.mark.parametrize("asked", [{"n": 2}, {"logprobs": True}, {"return_token_ids": True}, {"tools": TOOLS}])
 def test_who_wants_more_than_text_is_not_spliced_for(asked: dict[str, Any]) -> None:
     assert not frames(**asked).splices
     assert frames().splices
@@ -70,3 +73,42 @@ def test_usage_is_null_for_who_asked_for_it() -> None:
     spliced = frames(stream_options={"include_usage": True}).splice(event({"content": "a"}))
     assert spliced is not None
     assert re.search(rb'"usage":null', spliced)
+
+
+CALL = {"index": 0, "id": "call_1", "type": "function", "function": {"name": "add"}}
+
+
+def deltas(made: Frames, *said: dict[str, Any]) -> list[dict[str, Any]]:
+    """What a client gets of an engine's deltas, and of the end after them."""
+    chunks = [{"delta": delta, "finish_reason": None} for delta in said] + [{"delta": {}, "finish_reason": "stop"}]
+    events = b"".join(made.chunk(0, chunk) for chunk in chunks).split(b"\n\n")[:-1]
+    return [orjson.loads(event[6:])["choices"][0]["delta"] for event in events]
+
+
+@pytest.mark.parametrize("asked", [{}, {"logprobs": True}, {"n": 2}])
+def test_a_call_begins_with_empty_arguments(asked: dict[str, Any]) -> None:
+    more = {"index": 0, "function": {"arguments": "{}"}}
+    said = deltas(
+        frames(tools=TOOLS, **asked),
+        {"role": "assistant", "content": ""},
+        {"tool_calls": [CALL]},
+        {"tool_calls": [more]},
+    )
+    first, second = [delta["tool_calls"][0] for delta in said if "tool_calls" in delta]
+    assert first["function"] == {"name": "add", "arguments": ""} and first["id"] == "call_1"
+    assert second == more
+
+
+def test_a_reply_that_begins_with_a_call_has_no_text_before_it() -> None:
+    opening = {"role": "assistant", "content": ""}
+    said = deltas(frames(tools=TOOLS), opening, {}, {"tool_calls": [CALL]})
+    assert said[0].keys() == {"role", "tool_calls"} and said[1:] == [{}]
+
+
+@pytest.mark.parametrize(
+    "rest", [[{"content": "a"}, {"tool_calls": [CALL]}], [{"content": "a"}], [{"reasoning": "a"}], []]
+)
+def test_a_reply_that_begins_otherwise_says_its_role_first(rest: list[dict[str, Any]]) -> None:
+    opening = {"role": "assistant", "content": ""}
+    said = deltas(frames(tools=TOOLS), opening, *rest)
+    assert said[0] == opening and len(said) == len(rest) + 2
