@@ -17,6 +17,7 @@ from deploy.operator_key import ensure_operator_key
 from deploy.processes import Supervised, redis_program, tandem_programs
 from deploy.running import StackState, forget_state, prepare_home, take_home, write_state
 from feedback import chat_template, log_files
+from feedback.addresses import called, http_url
 from feedback.errors import Conflict, NotFound, PolicyInvalid, SettingsInvalid, TandemError
 from feedback.lifeline import tied
 from feedback.schema import version_name
@@ -66,9 +67,7 @@ class Stack:
         self.started_at = time.time()
         self.stopping = asyncio.Event()
         self.written = True
-        host = settings.serve.host
-        self.host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-        self.url = f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{port}"
+        self.host, self.url = called(settings.serve.host), http_url(settings.serve.host, port)
 
     async def run(self) -> bool:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

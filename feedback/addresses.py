@@ -1,4 +1,5 @@
-"""Addresses that settings hold, checked by their form: what is wrong with one is said before anything uses it.
+"""Addresses that settings hold, checked by their form: what is wrong with one is said before anything uses it; and how
+what listens on one is called.
 
 Their errors never show an address, since passwords stand in them.
 """
@@ -32,6 +33,17 @@ def check_origin(origin: str) -> str:
     if origin != "*" and not re.fullmatch(r"https?://[^/\s]+", origin):
         raise ValueError(f"{origin!r} is no site: https://app.example.com without anything behind, or *")
     return origin
+
+
+def called(host: str) -> str:
+    """The address to call of what listens on `host`: that of this machine where it listens on all."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+
+
+def http_url(host: str, port: int) -> str:
+    """Where to call what listens there."""
+    found = called(host)
+    return f"http://{f'[{found}]' if ':' in found else found}:{port}"
 
 
 def check_port(url: str) -> str:

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
+from feedback.addresses import http_url
 from feedback.errors import InvalidRequest, TandemError
 
 if TYPE_CHECKING:
@@ -181,7 +182,7 @@ def address_of(home: Path) -> str:
     from feedback.settings import load_settings
 
     serve = load_settings(home=home).serve
-    return f"http://{reachable(serve.host)}:{serve.port}"
+    return http_url(serve.host, serve.port)
 
 
 def check_address(url: str) -> None:
@@ -194,13 +195,6 @@ def check_address(url: str) -> None:
         good = False
     if not good:
         raise InvalidRequest(f"{url} is not an address of an API, such as http://127.0.0.1:8080", param="url")
-
-
-def reachable(host: str) -> str:
-    """An address to call for an address to listen on, in a URL's form."""
-    if host in ("0.0.0.0", "::", ""):
-        return "127.0.0.1"
-    return f"[{host}]" if ":" in host else host
 
 
 def refusal(answer: "httpx.Response") -> ApiRefused:

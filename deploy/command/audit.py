@@ -78,12 +78,9 @@ def verify(
 
 def said(entry: "AuditEntry") -> str | None:
     """The reason, with the mark of a decision against the gate or one that failed."""
-    marks = [mark for mark, there in (("forced", entry.data.get("force")), ("failed", failed(entry))) if there]
+    is_so = {"forced": entry.data.get("force"), "failed": entry.data.get("outcome") == "failed"}
+    marks = [mark for mark, holds in is_so.items() if holds]
     return ": ".join(part for part in (", ".join(marks), entry.reason) if part) or None
-
-
-def failed(entry: "AuditEntry") -> bool:
-    return entry.data.get("outcome") == "failed"
 
 
 def described(entry: "AuditEntry") -> dict[str, Any]:

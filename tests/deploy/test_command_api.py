@@ -6,7 +6,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from deploy.command.api import NotRunning, address_of, open_api, operator_key, parse_events, reachable, refusal
+from deploy.command.api import NotRunning, address_of, open_api, operator_key, parse_events, refusal
 from feedback.errors import InvalidRequest
 from tests.deploy.api_process import running_at
 from tests.deploy.command_line import Tandem, in_process
@@ -103,13 +103,6 @@ def test_what_is_no_address_is_said(tandem: Tandem, home: Path, url: str) -> Non
     assert ran.exit_code == 2
     assert "is not an address" in ran.err
     assert ran.err.count("\n") == 1
-
-
-@pytest.mark.parametrize(
-    ("host", "called"), [("0.0.0.0", "127.0.0.1"), ("::", "127.0.0.1"), ("::1", "[::1]"), ("10.0.0.7", "10.0.0.7")]
-)
-def test_an_address_to_listen_on_becomes_one_to_call(host: str, called: str) -> None:
-    assert reachable(host) == called
 
 
 @pytest.mark.parametrize(
