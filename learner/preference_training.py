@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -203,20 +204,15 @@ def _update(model: nn.Module, optimizer: torch.optim.Optimizer, max_norm: float)
 
 
 def _optimizer(model: PreferenceModel, settings: PreferenceSettings) -> torch.optim.AdamW:
-    heads = [*model.head_in.parameters(), model.head_out_E_H_O]
     trunk = [parameter for parameter in model.trunk.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in trunk if p.ndim > 1], "peak": settings.learning_rate},
-        {"params": [p for p in trunk if p.ndim <= 1], "peak": settings.learning_rate, "weight_decay": 0.0},
-        {"params": heads, "peak": settings.head_learning_rate},
-    ]
+    heads = [*model.head_in.parameters(), model.head_out_E_H_O]
+    groups: list[dict[str, Any]] = []
+    for parameters, peak in ((trunk, settings.learning_rate), (heads, settings.head_learning_rate)):
+        groups.append({"params": [p for p in parameters if p.ndim > 1], "peak": peak})
+        groups.append({"params": [p for p in parameters if p.ndim <= 1], "peak": peak, "weight_decay": 0.0})
     if model.shape.start_logprob_feature:
-        likelihood = {
-            "params": [model.likelihood_E_F_O],
-            "peak": settings.likelihood_learning_rate,
-            "weight_decay": 0.0,
-        }
-        groups.append(likelihood)
+        likelihood = [model.likelihood_E_F_O]
+        groups.append({"params": likelihood, "peak": settings.likelihood_learning_rate, "weight_decay": 0.0})
     return torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.98), weight_decay=settings.weight_decay, fused=True)
 
 

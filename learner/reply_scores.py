@@ -61,25 +61,25 @@ class Judge:
         encoded, model, limits = self._encode(replies, ended), self.model, self.learner.preference
         raw_B_E_O = torch.cat([model.score_by_member(episodes) for episodes in self._episodes(prompt, encoded)])
         scores_B_O = model.aggregate(raw_B_E_O)
-        anchored_B_O = scores_B_O if self.anchor is None else anchored(scores_B_O, model.shape.columns, self.anchor)
-        chances_B_O = torch.sigmoid(scores_B_O - scores_B_O[0])
         # Each member counts from where it likes: only differences of its scores can be held against the others'.
-        spreads_B_O = ((raw_B_E_O - raw_B_E_O[0]) / model.temperature_O).std(dim=1, unbiased=False)
-        tables = (self._named(table_B_O) for table_B_O in (scores_B_O, anchored_B_O, chances_B_O, spreads_B_O))
-        said = zip(self._rewards(scores_B_O, ended), *tables, encoded, strict=True)
+        margins_B_E_O = (raw_B_E_O - raw_B_E_O[0]) / model.temperature_O
+        tables = {
+            "scores": scores_B_O,
+            "anchored": None if self.anchor is None else anchored(scores_B_O, model.shape.columns, self.anchor),
+            "preferred_to_first": torch.sigmoid(scores_B_O - scores_B_O[0]),
+            "spread": margins_B_E_O.std(dim=1, unbiased=False) if model.shape.ensemble_size > 1 else None,
+        }
+        rewards = self._rewards(scores_B_O, ended)
         return {
             "prompt_cut": len(prompt) > limits.max_prompt_tokens,
             "replies": [
                 {
                     "reward": reward,
-                    "scores": scores,
-                    "anchored": None if self.anchor is None else above,
-                    "preferred_to_first": chances,
-                    "spread": spreads if model.shape.ensemble_size > 1 else None,
+                    **{name: None if table is None else self._named(table[row]) for name, table in tables.items()},
                     "tokens": min(len(tokens), limits.max_reply_tokens),
                     "cut": len(tokens) > limits.max_reply_tokens,
                 }
-                for reward, scores, above, chances, spreads, tokens in said
+                for row, (reward, tokens) in enumerate(zip(rewards, encoded, strict=True))
             ],
         }
 
@@ -98,8 +98,8 @@ class Judge:
         weighed: list[float] = self.model.combine(scores_B_O, ppo.reward_weights).tolist()
         return [one - ppo.missing_end_penalty * (not whole) for one, whole in zip(weighed, ended, strict=True)]
 
-    def _named(self, table_B_O: Tensor) -> list[dict[str, float]]:
-        return [dict(zip(self.model.shape.columns, row, strict=True)) for row in table_B_O.tolist()]
+    def _named(self, row_O: Tensor) -> dict[str, float]:
+        return dict(zip(self.model.shape.columns, row_O.tolist(), strict=True))
 
 
 @dataclass(frozen=True)

@@ -99,7 +99,10 @@ def restore(
         for key, tensor in _under(tensors, f"optimizer.{name}.").items():
             index, moment = key.split(".", 1)
             of = parameters[int(index)]
-            state.setdefault(int(index), {})[moment] = cut_like(tensor, of) if tensor.shape == of.shape else tensor
+            # The count of steps has no shape.
+            if tensor.ndim and tensor.shape != of.shape:
+                raise CheckpointInvalid(f"the checkpoint's {name} is of another make")
+            state.setdefault(int(index), {})[moment] = cut_like(tensor, of) if tensor.ndim else tensor
         optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
