@@ -5,6 +5,7 @@ hides the first reply from the second, and positions continue from the prompt fo
 """
 
 import hashlib
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -48,8 +49,8 @@ class VotedComparison:
     def __post_init__(self) -> None:
         if not 0 <= self.label <= 1:
             raise TrainingDataInvalid(f"label {self.label} of a comparison is outside [0, 1]")
-        if self.weight < 0:
-            raise TrainingDataInvalid(f"weight {self.weight} of a comparison is negative")
+        if not 0 <= self.weight < math.inf:
+            raise TrainingDataInvalid(f"weight {self.weight} of a comparison is no number from 0 on")
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """The coefficient of the KL penalty: held fixed, or moved towards a target."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -31,4 +31,4 @@ class AdaptiveKL:
         """The controller for the next step, after `episodes` replies of mean KL `kl_nats`."""
         error = min(max(kl_nats / self.target_nats - 1, -0.2), 0.2)
         coefficient = self.coefficient * (1 + error * min(1.0, episodes / self.horizon_episodes))
-        return AdaptiveKL(coefficient, self.target_nats, self.horizon_episodes)
+        return replace(self, coefficient=coefficient)

@@ -4,7 +4,7 @@ P(A preferred to B) = sigmoid(score A - score B), per objective. The overall sco
 objective, as the paper's preference models do from their mix of helpful and harmless data: on each kind of prompt those
 votes speak loudest that people gave there, so that a harmless refusal is not wanted where nobody saw harm. Scores have
 mean zero and are calibrated on held-out votes. Dimension O counts the score columns: the objectives, then overall.
- The score is read at the last token of the reply, as in the paper, or off the mean of its tokens, from which a
+The score is read at the last token of the reply, as in the paper, or off the mean of its tokens, from which a
 small trunk learns manner with fewer votes. It sees manner (rude, refusing, complying) but not whether a statement is
 true. With the starting policy given, the scores may also use how likely that policy finds the reply: this makes wrong
 answers visible to a trunk of any size, and it is partly a pull towards what the starting policy would say anyway. It

@@ -36,7 +36,7 @@ def win_rates(
     shorter_B = own.lengths_B <= other.lengths_B
 
     def by(own_B: Tensor, other_B: Tensor) -> dict[str, Any]:
-        wins_B = (own_B > other_B).float() + (own_B == other_B).float() / 2
+        wins_B = (own_B > other_B) + (own_B == other_B) / 2
         return {
             "win_rate": share(wins_B, confidence),
             "win_rate_shorter": share(wins_B[shorter_B], confidence),

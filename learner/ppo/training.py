@@ -244,7 +244,7 @@ class PPO:
         self.steps_done = state.step
         coefficient = state.numbers["kl_coefficient"]
         if isinstance(self.kl, AdaptiveKL):
-            self.kl = AdaptiveKL(coefficient, self.kl.target_nats, self.kl.horizon_episodes)
+            self.kl = replace(self.kl, coefficient=coefficient)
         if self.bound is not None:
             self.bound = replace(self.bound, multiplier=state.numbers["multiplier"])
         if self.guard is not None:

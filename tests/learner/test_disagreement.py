@@ -86,7 +86,7 @@ def test_a_reply_that_was_cut_off_is_seen_without_an_end(store: Store, policy: P
     (asked,) = store.read(comparisons.unjudged, votes_wanted=1, limit=100)
     tokens = policy.encode_reply("w1 w2")[:-1], policy.encode_reply("w3")
     prompt = policy.encode_chat(asked.messages)
-    for temperatures in ((0.2, 2.0, 0.1), (2.0, 0.2, 0.1)):
+    for temperatures in ((0.2, 2.0, 0.1), (2.0, 0.2, 0.1), (0.2, 0.2, 9.0)):
         model.temperature_O.copy_(torch.tensor(temperatures))
         cut_off, ended = (model.score(Episodes.pad([prompt], [reply]))[0].tolist() for reply in tokens)
         chances = [probability(one - other) for one, other in zip(cut_off, ended, strict=True)][:2]

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from feedback.learning_settings import EvaluationSettings
+from learner.evaluation import sample_replies
 from learner.frontier import Measure, best
 from learner.preference_model import PreferenceShape, new_preference_model
 
@@ -45,12 +46,15 @@ def test_points_by_hand(policy, monkeypatch):
     assert all("watch" not in point for point in (alone.of(policy), *alone.reranked(policy, (0.5,), 3)))
 
 
-def test_replies_are_scored_by_prompt_in_deviations(policy):
-    model = new_preference_model(policy.model, PreferenceShape(("helpful", "harmless"), 1, 8, False), seed=1)
+def test_replies_are_scored_by_prompt_in_deviations_by_either_models_own_scores(policy):
+    model, watch = (
+        new_preference_model(policy.model, PreferenceShape(objectives, 1, 8, False), seed=1)
+        for objectives in (("helpful", "harmless"), ("harmless", "helpful"))
+    )
+    model.scale_O.copy_(torch.tensor([2.0, 4.0, 8.0]))
     settings = EvaluationSettings(max_new_tokens=6, matmul_precision="full")
-    own_B_K_2, watched_B_K_2 = Measure(model, None, [[5, 6], [7]], settings, 1).scores(policy, replies=4)
-    assert own_B_K_2.shape == (2, 4, 2)
-    assert watched_B_K_2 is None
-    model.scale_O.fill_(2.0)
-    halved_B_K_2, _ = Measure(model, None, [[5, 6], [7]], settings, 1).scores(policy, replies=4)
-    torch.testing.assert_close(own_B_K_2 / 2, halved_B_K_2)
+    own_B_K_2, watched_B_K_2 = Measure(model, watch, [[5, 6], [7]], settings, 1).scores(policy, replies=4)
+    drawn = sample_replies(policy, [[5, 6]] * 4 + [[7]] * 4, settings, 1).episodes
+    torch.testing.assert_close(own_B_K_2.flatten(0, 1), model.score_all(drawn)[:, :2] / torch.tensor([2.0, 4.0]))
+    torch.testing.assert_close(watched_B_K_2.flatten(0, 1), watch.score_all(drawn)[:, [1, 0]])
+    assert Measure(model, None, [[7]], settings, 1).scores(policy)[1] is None

@@ -11,10 +11,18 @@ from benchmarks.learning_in_the_sandbox import simulate_votes
 from feedback.figures import figures_of
 from feedback.learning_settings import PreferenceSettings
 from learner.anchor import PROMPTS, anchored, set_anchor
+from learner.calibration import (
+    calibration_bins,
+    calibration_noise,
+    cross_fitted,
+    expected_calibration_error,
+    fit_temperature,
+    outcomes,
+)
 from learner.comparisons import VotedComparison, encode_comparison
 from learner.estimates import share
 from learner.policy import load_policy
-from learner.preference_judging import HeldOut, Votes, calibrate, report, score_comparisons
+from learner.preference_judging import HeldOut, Votes, calibrate, member_scores, report, score_comparisons
 from learner.preference_model import PreferenceShape, new_preference_model
 from learner.preference_training import train_preference_model
 from learner.sampler import TorchSampler
@@ -48,12 +56,14 @@ def test_held_out_scores_have_mean_zero_and_the_recorded_scale(policy):
 def test_members_disagree_by_what_votes_say_and_not_by_where_they_count_from(policy):
     settings = SETTINGS.model_copy(update={"ensemble_size": 3, "pessimism": 1.0})
     model, held_out = train_preference_model(policy, comparisons(64, 1), settings, seed=1), comparisons(50, 2)
-    member_scores, found = model.member_scores, []
+    unmoved, found = model.member_scores, []
     for from_E_1 in (torch.zeros(3, 1), torch.tensor([[0.0], [5.0], [-3.0]])):
-        model.member_scores = lambda *seen, by=from_E_1: member_scores(*seen) + by
+        model.member_scores = lambda *seen, by=from_E_1: unmoved(*seen) + by
         calibrate(model, policy, held_out, settings)
         found.append(score_comparisons(model, policy, held_out, settings).scores_C_2_O)
     torch.testing.assert_close(*found, atol=1e-4, rtol=1e-3)
+    raw_C_2_E_O, _ = member_scores(model, policy, held_out, settings)
+    torch.testing.assert_close(model.member_center_E_O, raw_C_2_E_O.mean(dim=(0, 1)))
 
 
 def test_probabilities_are_those_of_what_voters_chose(policy):
@@ -66,6 +76,35 @@ def test_probabilities_are_those_of_what_voters_chose(policy):
     helpful_C = torch.tensor([one.objective == "helpful" for one in held_out])
     sure_of_it_C = torch.sigmoid(margins_C[helpful_C].abs())
     assert sure_of_it_C.mean() > 0.95, "the labels say .9"
+
+
+def test_no_vote_is_judged_by_a_temperature_that_was_fitted_on_it(policy):
+    """By score: each half of its votes by what the other half asks, from the temperature that the model had before."""
+    model = new_preference_model(policy.model, PreferenceShape(("helpful", "harmless"), 1, 8), seed=1)
+    had, labels = (0.5, 0.7, 2.0), (0.9, 0.25, 0.5, 0.7)
+    model.temperature_O.copy_(torch.tensor(had))
+    votes = [replace(one, label=labels[at // 2 % 4]) for at, one in enumerate(comparisons(60, 2))]
+    raw_C_2_O = score_comparisons(model, policy, votes, SETTINGS).scores_C_2_O * torch.tensor(had)
+    found = calibrate(model, policy, votes, SETTINGS)
+    said_C = outcomes(torch.tensor([one.label for one in votes]))
+    # Of 16 votes by a label of .9, 16 by .25 and 14 by .7.
+    near = (16 * 0.8 + 16 * 0.5 + 14 * 0.4) / 46
+    of = {"helpful": slice(0, None, 2), "harmless": slice(1, None, 2), "overall": slice(None)}
+    calibrated, actual = {}, {}
+    for column, (name, own) in enumerate(of.items()):
+        margins_C = (raw_C_2_O[own, 0, column] - raw_C_2_O[own, 1, column]) / had[column]
+        calibrated[name], actual[name] = cross_fitted(margins_C, said_C[own], near / had[column]), said_C[own]
+        figures = found["overall"] if name == "overall" else found["objectives"][name]
+        expected = {
+            "calibration_error": expected_calibration_error(calibrated[name], actual[name]),
+            "calibration_noise": calibration_noise(calibrated[name]),
+            "calibration_error_uncalibrated": expected_calibration_error(margins_C, actual[name]),
+            "temperature": had[column] * fit_temperature(margins_C, actual[name], near / had[column]),
+            "center": float(raw_C_2_O[..., column].mean()),
+        }
+        assert {figure: figures[figure] for figure in expected} == pytest.approx(expected, rel=1e-4, abs=1e-5)
+    by_objective = [torch.cat([of[name] for name in ("helpful", "harmless")]) for of in (calibrated, actual)]
+    assert found["bins"] == calibration_bins(*by_objective)
 
 
 def test_length_is_taken_out_where_the_settings_say_so(policy):
@@ -99,20 +138,23 @@ def test_accuracy_by_tranche_and_by_agreement_of_the_raters(policy):
 
 
 def test_the_report_by_hand(policy):
-    """Margins of 2, -1 and 1 for side 0 under helpful, and of -3 under harmless, where side 1 is preferred."""
+    """Margins of 2, -1 and 1 for side 0 under helpful, and of -3 under harmless, where side 1 is preferred; two pairs
+    share their prompt and three their replies."""
     objectives, labels = ("helpful", "helpful", "helpful", "harmless"), (0.85, 0.9, 0.16, 0.1)
     tranches = ("base", "online", "base", "online")
     votes = [
-        VotedComparison([{"role": "user", "content": f"w{n}"}], ("w5", "w6"), *said, tranche=tranche)
+        VotedComparison([{"role": "user", "content": f"w{n % 3}"}], ("w5", f"w{6 + n // 3}"), *said, tranche=tranche)
         for n, (*said, tranche) in enumerate(zip(objectives, labels, tranches, strict=True))
     ]
     model = new_preference_model(policy.model, PreferenceShape(("helpful", "harmless"), 1, 8), seed=1)
     # What the other objective's score says of a vote does not count, and the overall one is right on the last alone.
     margins_C_O = torch.tensor([[2.0, 9.0, -1.0], [-1.0, 9.0, -1.0], [1.0, 9.0, 1.0], [9.0, -3.0, -1.0]])
     encoded = [encode_comparison(one, policy, model.shape.objectives, 64, 64) for one in votes]
-    scored = HeldOut(torch.stack([margins_C_O, torch.zeros(4, 3)], dim=1), torch.ones(4, 2).long(), encoded, votes)
+    lengths_C_2 = torch.tensor([[3, 1], [2, 5], [4, 4], [1, 2]])
+    scored = HeldOut(torch.stack([margins_C_O, torch.zeros(4, 3)], dim=1), lengths_C_2, encoded, votes)
     found = report(model, scored)
     assert (found["comparisons"], found["accuracy"]) == (4, 2 / 4)
+    assert found["accuracy_interval"] == share(torch.tensor([1.0, 0.0, 0.0, 1.0]), 0.95)["interval"]
     helpful, harmless, overall = *(found["objectives"][name] for name in model.shape.objectives), found["overall"]
     assert (helpful["comparisons"], harmless["comparisons"], overall["comparisons"]) == (3, 1, 4)
     assert (helpful["accuracy"], harmless["accuracy"]) == (pytest.approx(1 / 3), 1)
@@ -123,6 +165,10 @@ def test_the_report_by_hand(policy):
     # By what was voted, not by how sure it is taken to be: log(1 + e^-2), log(1 + e^1), log(1 + e^1).
     losses = [math.log(1 + math.exp(wrong_by)) for wrong_by in (-2, 1, 1)]
     assert helpful["cross_entropy"] == pytest.approx(sum(losses) / 3)
+    # Of all replies, the second of each pair at a score of 0.
+    lengths = [3, 1, 2, 5, 4, 4, 1, 2]
+    assert harmless["length_correlation"] == pytest.approx(statistics.correlation([9, 0, 9, 0, 9, 0, -3, 0], lengths))
+    assert overall["length_correlation"] == pytest.approx(statistics.correlation([-1, 0, -1, 0, 1, 0, -1, 0], lengths))
     assert {name: one["value"] for name, one in found["tranches"].items()} == {"base": 0.5, "online": 0.5}
 
 
@@ -185,20 +231,24 @@ def test_rewards_count_from_the_anchor_whatever_the_held_out_votes_were(policy):
     assert figures["helpful"]["deviation"] > 0
 
 
-def test_the_anchor_is_four_replies_of_the_start_to_each_of_its_prompts(policy):
-    model = train_preference_model(policy, comparisons(64, 1), SETTINGS, seed=1)
-    figures = set_anchor(model, policy, SETTINGS)
-    asked = [policy.encode_chat([{"role": "user", "content": prompt}]) for prompt in PROMPTS for _ in range(4)]
+@pytest.mark.parametrize(("prompt_tokens", "reply_tokens", "longest"), [(1024, 512, 64), (3, 5, 5)])
+def test_the_anchor_is_four_replies_of_the_start_to_each_of_its_prompts(policy, prompt_tokens, reply_tokens, longest):
+    """As much of both as the model reads."""
+    settings = SETTINGS.model_copy(update={"max_prompt_tokens": prompt_tokens, "max_reply_tokens": reply_tokens})
+    model = new_preference_model(policy.model, PreferenceShape(("helpful", "harmless"), 1, 8), seed=1)
+    figures = set_anchor(model, policy, settings)
+    chats = [policy.encode_chat([{"role": "user", "content": prompt}]) for prompt in PROMPTS for _ in range(4)]
+    asked = [chat[-prompt_tokens:] for chat in chats]
     sampler = TorchSampler(policy.model, policy.end_ids)
-    replies = sampler.sample(asked, max_new_tokens=64, temperature=1.0, seed=20220412).episodes
+    replies = sampler.sample(asked, max_new_tokens=longest, temperature=1.0, seed=20220412).episodes
     for name, scores_B in zip(model.shape.columns, model.score(replies).T.tolist(), strict=True):
         assert figures[name]["mean"] == pytest.approx(statistics.mean(scores_B), abs=1e-4)
         assert figures[name]["deviation"] == pytest.approx(statistics.pstdev(scores_B), rel=1e-4)
 
 
 def test_scores_on_the_scale_of_the_anchor_by_hand():
-    anchor = {"overall": {"mean": 1.0, "deviation": 2.0}, "helpful": {"mean": -1.0, "deviation": 0.5}}
+    anchor = {"overall": {"mean": 1.0, "deviation": 2.0}, "helpful": {"mean": -1.0, "deviation": 2**-6}}
     scores = torch.tensor([[1.0, 5.0], [-1.5, -1.0]])
-    assert anchored(scores, ("helpful", "overall"), anchor).tolist() == [[4.0, 2.0], [-1.0, -1.0]]
+    assert anchored(scores, ("helpful", "overall"), anchor).tolist() == [[128.0, 2.0], [-32.0, -1.0]]
     alike = {"overall": {"mean": 1.0, "deviation": 0.0}}
     assert torch.isfinite(anchored(torch.tensor([[1.0], [2.0]]), ("overall",), alike)).all()

@@ -228,10 +228,13 @@ def test_votes_under_an_objective_without_weight_teach_no_overall_score(policy):
         train_preference_model(policy, comparisons(1, 1), settings, seed=1)
 
 
-@pytest.mark.parametrize("label", [-0.1, 1.1, float("nan")])
-def test_labels_outside_the_unit_interval_are_refused(label):
-    with pytest.raises(TrainingDataInvalid, match="label"):
-        VotedComparison([], ("a", "b"), "helpful", label)
+@pytest.mark.parametrize(
+    ("name", "numbers"), [("label", (-0.1, 1.1, math.nan)), ("weight", (-0.1, math.inf, math.nan))]
+)
+def test_labels_outside_the_unit_interval_and_weights_that_are_none_are_refused(name, numbers):
+    for number in numbers:
+        with pytest.raises(TrainingDataInvalid, match=name):
+            VotedComparison([], ("a", "b"), "helpful", **{"label": 0.9, name: number})
 
 
 def test_a_gradient_that_is_not_finite_stops_the_run(policy):

@@ -2,7 +2,7 @@
 
 import gzip
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -10,10 +10,11 @@ import torch
 
 from benchmarks.learning_in_the_sandbox import simulate_votes
 from feedback.errors import InvalidRequest
-from feedback.examples import Example, split_of
+from feedback.examples import CutOffExample, Example, split_of
 from feedback.learning_settings import PreferenceSettings, PretrainingSettings
 from feedback.sandbox.world import find
 from feedback.settings import FeedbackSettings
+from learner.comparisons import VotedComparison
 from learner.policy import load_policy
 from learner.preference_judging import accuracy_of, calibrate, score_comparisons
 from learner.preference_training import train_preference_model
@@ -39,7 +40,7 @@ def ranked_file(folder: Path, count: int) -> Path:
 
 
 def test_a_file_is_read_and_held_out_prompts_are_left_out(tmp_path: Path) -> None:
-    settings = PretrainingSettings(file=ranked_file(tmp_path, 200), heldout_one_in=10)
+    settings = PretrainingSettings(file=ranked_file(tmp_path, 200), heldout_one_in=10, label=0.75)
     pairs = ranked_pairs(settings, [], FEEDBACK)
     assert (pairs.set_aside, len(pairs.train) + len(pairs.held_out) + pairs.left_out) == (1, 200)
     asked = [one.messages for one in (*pairs.train, *pairs.held_out)]
@@ -47,7 +48,7 @@ def test_a_file_is_read_and_held_out_prompts_are_left_out(tmp_path: Path) -> Non
     assert pairs.left_out > 0
     assert 10 <= len(pairs.held_out) <= 20
     assert {one.replies.index("good") for one in pairs.train} == {0, 1}
-    assert all(one.label == (0.9 if one.replies[0] == "good" else pytest.approx(0.1)) for one in pairs.train)
+    assert all(one.label == (0.75 if one.replies[0] == "good" else 0.25) for one in pairs.train)
     with pytest.raises(InvalidRequest, match="cannot be read"):
         ranked_pairs(PretrainingSettings(file=tmp_path / "nothing"), [], FEEDBACK)
 
@@ -57,16 +58,20 @@ def test_the_record_gives_rewrites_and_imported_pairs() -> None:
         "vot_1", 1, "vote", "cmp_1", "rat_1", "helpful", "train", "base", [{"role": "user", "content": "Hi"}],
         ("a", "b"), ("v0", "v1"), 0.9, 1.0,
     )  # fmt: skip
-    rewrite = replace(vote, kind="rewrite", replies=("better", "b"), versions=(None, "v1"))
-    imported = replace(vote, replies=("c", "d"), versions=(None, None))
+    rewrite = replace(vote, kind="rewrite", replies=("better", "b"), versions=(None, "v1"), weight=0.5)
+    imported = replace(vote, replies=("c", "d"), versions=(None, None), label=0.3)
+    # A text that says nothing teaches nothing.
+    blank = replace(imported, replies=("c", " "))
+    cut_off = CutOffExample(*(getattr(imported, field.name) for field in fields(imported)), ended=(True, False))
+    better = VotedComparison(vote.messages, ("better", "b"), RANKED, 0.9, 0.5)
+    public = VotedComparison(vote.messages, ("c", "d"), RANKED, 0.3)
     for wanted, found in (
-        (["rewrites"], [("better", "b")]),
-        (["imported"], [("c", "d")]),
-        (["rewrites", "imported"], [("better", "b"), ("c", "d")]),
+        (["rewrites"], [better]),
+        (["imported"], [public, replace(public, ended=(True, False))]),
+        (["rewrites", "imported"], [better, public, replace(public, ended=(True, False))]),
     ):
-        pairs = ranked_pairs(PretrainingSettings(from_record=wanted), [vote, rewrite, imported], FEEDBACK)
-        assert [one.replies for one in pairs.train] == found
-        assert {one.objective for one in pairs.train} == {RANKED}
+        settings = PretrainingSettings(from_record=wanted)
+        assert ranked_pairs(settings, [vote, rewrite, imported, blank, cut_off], FEEDBACK).train == found
 
 
 def test_every_score_begins_as_the_ranked_one(policy):
