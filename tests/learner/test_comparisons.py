@@ -1,5 +1,7 @@
 """Comparisons as token ids, and cut into what one pass can hold."""
 
+import math
+
 import pytest
 
 from learner.comparisons import EncodedComparison, VotedComparison, encode_comparison, pieces
@@ -33,8 +35,12 @@ def test_a_reply_without_a_token_is_refused(policy: Policy, replies: tuple[list[
 def test_a_vote_may_be_certain_and_weigh_nothing_but_not_less() -> None:
     for label in (0.0, 1.0):
         VotedComparison(ASKED, ("a", "b"), "helpful", label, weight=0.0)
-    with pytest.raises(TrainingDataInvalid, match="negative"):
-        VotedComparison(ASKED, ("a", "b"), "helpful", 0.5, weight=-0.1)
+    for label in (-0.1, 1.1, math.nan):
+        with pytest.raises(TrainingDataInvalid, match="label"):
+            VotedComparison(ASKED, ("a", "b"), "helpful", label)
+    for weight in (-0.1, math.inf, math.nan):
+        with pytest.raises(TrainingDataInvalid, match="weight"):
+            VotedComparison(ASKED, ("a", "b"), "helpful", 0.5, weight)
 
 
 def test_pieces_hold_64_short_comparisons_or_as_many_as_attention_has_room_for() -> None:

@@ -208,15 +208,9 @@ def test_members_of_an_ensemble_differ(policy):
     assert model.head_out_E_H_O.std(dim=0).min() > 0
 
 
-@pytest.mark.parametrize(
-    ("change", "complaint"), [({"replies": ("", "w1")}, None), ({"objective": "funny"}, "unknown objective")]
-)
-def test_comparisons_that_teach_nothing_are_refused(policy, change, complaint):
-    bad = replace(comparisons(1, 1)[0], **change)
-    if complaint is None:
-        bad = replace(bad, replies=([], [5]))
-        complaint = "no tokens"
-    with pytest.raises(TrainingDataInvalid, match=complaint):
+def test_comparisons_that_teach_nothing_are_refused(policy):
+    bad = replace(comparisons(1, 1)[0], objective="funny")
+    with pytest.raises(TrainingDataInvalid, match="unknown objective"):
         train_preference_model(policy, [bad], SETTINGS, seed=1)
     with pytest.raises(TrainingDataInvalid, match="no comparison"):
         train_preference_model(policy, [], SETTINGS, seed=1)
@@ -226,15 +220,6 @@ def test_votes_under_an_objective_without_weight_teach_no_overall_score(policy):
     settings = SETTINGS.model_copy(update={"objective_weights": {"harmless": 1.0}})
     with pytest.raises(TrainingDataInvalid, match="objective_weights"):
         train_preference_model(policy, comparisons(1, 1), settings, seed=1)
-
-
-@pytest.mark.parametrize(
-    ("name", "numbers"), [("label", (-0.1, 1.1, math.nan)), ("weight", (-0.1, math.inf, math.nan))]
-)
-def test_labels_outside_the_unit_interval_and_weights_that_are_none_are_refused(name, numbers):
-    for number in numbers:
-        with pytest.raises(TrainingDataInvalid, match=name):
-            VotedComparison([], ("a", "b"), "helpful", **{"label": 0.9, name: number})
 
 
 def test_a_gradient_that_is_not_finite_stops_the_run(policy):
