@@ -126,6 +126,27 @@ def test_a_gradient_that_is_not_finite_stops_it_before_it_is_applied(policy):
     assert all(torch.equal(a, b) for a, b in zip(before, weights(policy.model), strict=True))
 
 
+@pytest.mark.parametrize(("most", "moved"), [(1.0, 0.005), (1e-14, 0.0)])
+def test_the_first_of_two_steps_of_warm_up_goes_half_the_rate_and_gradients_are_scaled_down(policy, most, moved):
+    """Adam's first step is the rate, whatever the gradient, unless that is far below its epsilon of 1e-8."""
+    begun, after = weights(policy.model), []
+    settings = SETTINGS.model_copy(update={"epochs": 2, "warmup_share": 0.5, "max_gradient_norm": most})
+    reference = copy.deepcopy(policy.model)
+    train_dpo(
+        policy, reference, comparisons(16, 1), settings, seed=1,
+        on_step=lambda step, _: after.append(weights(policy.model)),
+    )  # fmt: skip
+    furthest = max(float((a - b).abs().max()) for a, b in zip(begun, after[0], strict=True))
+    assert (len(after), furthest) == (4, pytest.approx(moved, rel=1e-3, abs=1e-6))
+
+
+def test_a_step_of_votes_that_weigh_nothing_teaches_nothing(policy):
+    reference, steps = copy.deepcopy(policy.model), []
+    settings = SETTINGS.model_copy(update={"objective_weights": {"helpful": 1.0}, "comparisons_per_batch": 1})
+    train_dpo(policy, reference, comparisons(4, 1), settings, seed=1, on_step=lambda step, _: steps.append(step))
+    assert sorted(step.loss > 0 for step in steps) == [False, False, True, True]
+
+
 def test_it_comes_to_prefer_what_voters_prefer_and_says_so(policy):
     reference, steps = copy.deepcopy(policy.model), []
     train_dpo(policy, reference, comparisons(400, 1), SETTINGS, seed=1, on_step=lambda step, _: steps.append(step))

@@ -118,6 +118,9 @@ def test_with_few_prompts_there_is_no_gate_and_it_says_why(start: Policy) -> Non
     assert "150" in report["reason"]
     gate, report = train_strange_prompts(start, replace(prompts(), held_out_ordinary=[]), SETTINGS, 256)
     assert gate is None and (report["trained"], report["held_out"]) == (False, 0)
+    just_enough = SETTINGS.model_copy(update={"min_prompts": len(prompts().ordinary)})
+    _, report = train_strange_prompts(start, replace(prompts(), held_out_harmful=[]), just_enough, 256)
+    assert report["refused"]["harmful"] is report["auroc"]["harmful"] is None
 
 
 def test_what_the_user_said_last() -> None:
