@@ -144,8 +144,10 @@ def guarded(role: str, kind: type[APIRoute] = APIRoute) -> type[APIRoute]:
             handle: Callable[[Request], Coroutine[Any, Any, Response]] = super().get_route_handler()
 
             async def handle_for_a_key(request: Request) -> Response:
-                keyring: Keyring = request.app.state.gateway.keyring
-                request.state.caller = await keyring.require(request, role)
+                gateway = request.app.state.gateway
+                request.state.caller = await gateway.keyring.require(request, role)
+                request.state.body.largest = gateway.settings.serve.max_body_bytes
+                await request.body()
                 return await handle(request)
 
             return handle_for_a_key

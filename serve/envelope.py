@@ -10,13 +10,13 @@ import traceback
 from collections.abc import Iterable
 from typing import Any
 
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from feedback import tracing
 from feedback.errors import TandemError
 from feedback.ids import new_id
 from serve import rendering
-from serve.asgi import replay
 from serve.errors import BodyTooLarge, EncodingUnknown, Stopping, Unexpected
 from serve.metrics import Metrics
 
@@ -41,8 +41,31 @@ PAGES_POLICY = (
 COMPRESSED = frozenset({b"gzip", b"x-gzip", b"deflate", b"br", b"zstd", b"compress"})
 
 
+# Of whoever has not shown a key: enough to sign in.
+ANYBODYS_BYTES = 16_384
+
+
+class Body:
+    """A request's body as it is read, of which there may be `largest` bytes."""
+
+    def __init__(self, receive: Receive, largest: int) -> None:
+        self.largest = largest
+        self._receive = receive
+        self._size = 0
+
+    async def receive(self) -> Message:
+        """Raises BodyTooLarge."""
+        message = await self._receive()
+        self._size += len(message.get("body", b""))
+        if self._size > self.largest:
+            raise too_large(self.largest)
+        return message
+
+
 class Envelope:
-    """Wraps the application; `max_body_bytes` bounds what a request may send."""
+    """Wraps the application; `max_body_bytes` bounds what a request may send. Its body is read when its key is known:
+    else anybody could have the process hold one for each connection.
+    """
 
     def __init__(self, app: ASGIApp, metrics: Metrics, max_body_bytes: int) -> None:
         self.app = app
@@ -54,20 +77,22 @@ class Envelope:
             await self.app(scope, receive, send)
             return
         request_id = id_of(scope["headers"])
+        body = Body(receive, min(ANYBODYS_BYTES, self.max_body_bytes))
         # The server's own `send`, for a stream that has begun: what lies between is paid on every chunk.
-        scope.setdefault("state", {}).update(request_id=request_id, send=send)
+        scope.setdefault("state", {}).update(request_id=request_id, send=send, body=body)
         exchange = _Exchange(scope, send, request_id)
         with tracing.current("request", "server", carrier=_trace_of(scope)) as span:
-            await self._answer(scope, receive, exchange)
+            await self._answer(scope, body.receive, exchange)
             exchange.describe(span)
 
     async def _answer(self, scope: Scope, receive: Receive, exchange: "_Exchange") -> None:
         try:
-            body = await self._read_body(scope, receive)
-            if body is not None:
-                await self.app(scope, replay(body, receive), exchange.send)
+            self._check_head(scope)
+            await self.app(scope, receive, exchange.send)
         except TandemError as error:
             await exchange.answer(error)
+        except ClientDisconnect:
+            pass
         except asyncio.CancelledError:
             await exchange.answer(Stopping())
         except Exception as error:  # noqa: BLE001 - the last resort: logged with its place, answered without its message
@@ -76,27 +101,14 @@ class Envelope:
         finally:
             self._account(exchange)
 
-    async def _read_body(self, scope: Scope, receive: Receive) -> bytes | None:
-        """The whole body; None when the client went away. Raises BodyTooLarge, EncodingUnknown."""
-        parts: list[bytes] = []
-        size = 0
+    def _check_head(self, scope: Scope) -> None:
+        """Raises BodyTooLarge, EncodingUnknown."""
         headers = dict(scope["headers"])
         if headers.get(b"content-encoding", b"").lower() in COMPRESSED:
             raise EncodingUnknown("a compressed body is not read: send it as it is, without 'content-encoding'")
         declared = headers.get(b"content-length", b"0")
         if declared.isdigit() and int(declared) > self.max_body_bytes:
-            raise BodyTooLarge(f"the body is larger than {self.max_body_bytes} bytes")
-        while True:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                return None
-            part = message.get("body", b"")
-            size += len(part)
-            if size > self.max_body_bytes:
-                raise BodyTooLarge(f"the body is larger than {self.max_body_bytes} bytes")
-            parts.append(part)
-            if not message.get("more_body", False):
-                return b"".join(parts)
+            raise too_large(self.max_body_bytes)
 
     def _account(self, exchange: "_Exchange") -> None:
         status, route = exchange.final_status, exchange.route
@@ -179,6 +191,10 @@ class _Exchange:
         if self.status is None:
             rendered = rendering.response(error, self.scope["path"], self.request_id)
             await rendered(self.scope, _nothing_more, self.send)
+
+
+def too_large(largest: int) -> BodyTooLarge:
+    return BodyTooLarge(f"the body is larger than {largest} bytes")
 
 
 def id_of(headers: Iterable[tuple[bytes, bytes]]) -> str:

@@ -124,6 +124,9 @@ async def _validation_error(request: Request, error: Exception) -> Response:
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    if isinstance(error.__cause__, TandemError):
+        # FastAPI's way to say that something was wrong with a body.
+        return _render(request, error.__cause__)
     allowed = allowed_methods(request)
     if allowed and request.method not in allowed:
         # The pages stand behind every route, so it is they who refuse a method that a route does not know.

@@ -29,6 +29,7 @@ ENGINE_PROCESS = {
         "terse",
         "terse_steps",
         "worker",
+        "form_bounds",
         "gentle_loading",
         "gloo_loop",
         "staging",

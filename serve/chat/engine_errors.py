@@ -7,9 +7,9 @@ from typing import Any
 import orjson
 
 from serve.chat.request import SAMPLING_FIELDS
-from serve.engine.terse_stream import GAVE_UP
+from serve.engine.terse_stream import GAVE_UP, TOO_MUCH
 from serve.engine.transfer import GaveUp
-from serve.errors import EngineRefused, PromptTooLong
+from serve.errors import EngineRefused, PromptTooLong, ReplyFailed
 
 # What vLLM calls a prompt that does not fit, counted in characters or in tokens.
 TOO_LONG = frozenset({"input_text", "input_tokens"})
@@ -63,7 +63,7 @@ def said(content: bytes) -> dict[str, Any]:
     return error if isinstance(error, dict) else {}
 
 
-def refusal(status: int, error: dict[str, Any], form: str | None) -> EngineRefused:
+def refusal(status: int, error: dict[str, Any], form: str | None) -> EngineRefused | ReplyFailed:
     """What vLLM says is wrong with the request; nothing else of its answer."""
     # vLLM says the field once more at the end of its message, by its own name.
     message = str(error.get("message", "the engine refused the request")).partition(" (parameter=")[0]
@@ -77,6 +77,8 @@ def refusal(status: int, error: dict[str, Any], form: str | None) -> EngineRefus
         message = "; ".join(problem for problem in problems if problem not in left_out)
     if NO_PARSER in message:
         return EngineRefused(NO_CALLS, status=400, param="tools")
+    if message == TOO_MUCH:
+        return ReplyFailed(form)
     if message == NO_TRIGGERS:
         return EngineRefused(NO_TOOL if form == "tools" else NO_FORMAT, status=400, param=form)
     if message.endswith(NO_TAG):

@@ -256,6 +256,7 @@ def check_messages(messages: Any) -> list[dict[str, Any]]:
         if message.get("role") not in ROLES:
             raise InvalidRequest(f"'{where}.role' must be one of {', '.join(ROLES)}", param=f"{where}.role")
         _check_content(message.get("content"), message["role"], f"{where}.content")
+        _check_calls(message.get("tool_calls"), f"{where}.tool_calls")
     return messages
 
 
@@ -277,6 +278,17 @@ def _check_content(content: Any, role: str, where: str) -> None:
             raise InvalidRequest(f"'{where}' may hold text parts only", param=where)
         if not isinstance(part.get(part["type"]), str):
             raise InvalidRequest(f"'{where}' has a part without its text", param=where)
+
+
+def _check_calls(calls: Any, where: str) -> None:
+    """vLLM fails at arguments that are nested too deeply; what else is wrong with them it says."""
+    for call in calls if isinstance(calls, list) else ():
+        match call:
+            case {"function": {"arguments": str(said)}} if said.count("{") + said.count("[") > SURELY_WRITTEN_DEPTH:
+                try:
+                    orjson.dumps(orjson.loads(said))
+                except (orjson.JSONDecodeError, orjson.JSONEncodeError):
+                    raise InvalidRequest(f"'{where}' has arguments that cannot be read", param=where) from None
 
 
 def _include_usage(body: dict[str, Any], stream: bool) -> bool:

@@ -155,9 +155,10 @@ def import_server(device: str) -> None:
         os.environ["TORCHDYNAMO_DISABLE"] = "1"
     for module in (*WARM_MODULES, *WARM_MODULES_OF[device]):
         importlib.import_module(module)
-    from serve.engine import gloo_loop
+    from serve.engine import form_bounds, gloo_loop
 
     gloo_loop.share()
+    form_bounds.install()
     if device == "cpu":
         from vllm.v1.worker.gpu_model_runner import GPUModelRunner
 

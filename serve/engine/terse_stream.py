@@ -20,6 +20,8 @@ LOWEST_LOGPROB = -9999.0
 DONE = b"data: [DONE]\n\n"
 # vLLM's words for a reply that the engine has given up, while it goes on with others.
 GAVE_UP = "Internal server error"
+# Of a form that would keep it from all else.
+TOO_MUCH = "the form of the reply takes too much to work out"
 BROKE_OFF = b'data: {"error":{"message":"the engine broke off"}}\n\n' + DONE
 START: Message = {
     "type": "http.response.start",

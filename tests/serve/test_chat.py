@@ -309,6 +309,7 @@ def test_what_the_end_of_a_process_cuts_off_is_recorded(tandem: Tandem) -> None:
 
 
 ADD = {"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}
+DEEP_CALL = {"id": "x", "type": "function", "function": {"name": "add", "arguments": "[" * 5000 + "]" * 5000}}
 
 
 def allowed(mode: str, *names: str) -> dict[str, Any]:
@@ -330,6 +331,7 @@ def allowed(mode: str, *names: str) -> dict[str, Any]:
             chat(messages=[{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "http://x"}}]}]),
             "messages[0].content",
         ),
+        (chat(messages=[{"role": "assistant", "tool_calls": [DEEP_CALL]}, *MESSAGES]), "messages[0].tool_calls"),
         (chat(n=3), "n"),
         (chat(safety_identifier="a" * 201), "safety_identifier"),
         (chat(n="2"), "n"),

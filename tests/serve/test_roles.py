@@ -5,6 +5,7 @@ docs/api.md says it.
 """
 
 import re
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from feedback.schema import ROLES
 from feedback.settings import load_settings
 from feedback.store import keys
 from serve.app import create_app
+from serve.envelope import ANYBODYS_BYTES
 from tests.deploy.api_process import api_process
 from tests.records import empty_record
 
@@ -137,3 +139,18 @@ def test_a_key_is_in_no_answer(api: Api) -> None:
     for route in GUARDED:
         answer = api.ask(route, api.bearer("operate"))
         assert api.secrets["operate"] not in answer.text + str(answer.headers)
+
+
+@pytest.mark.parametrize("route", ["POST /v1/chat/completions", "PUT /v1/comparisons/x/vote", "POST /v1/session"])
+@pytest.mark.parametrize("declared", [True, False], ids=["with its length", "in chunks"])
+def test_of_whom_nobody_knows_no_large_body_is_waited_for(api: Api, route: str, declared: bool) -> None:
+    """Each is answered before its end: a process would otherwise hold as many as there are connections."""
+    method, path = route.split()
+    url = api.client.base_url
+    sent = b"x" * 2 * ANYBODYS_BYTES
+    how = b"content-length: 900000\r\n\r\n" if declared else b"transfer-encoding: chunked\r\n\r\ndbba0\r\n"
+    with socket.create_connection((url.host, url.port), timeout=30) as connection:
+        head = f"{method} {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n".encode()
+        connection.sendall(head + how + sent)
+        answer = connection.recv(65_536)
+    assert answer.startswith(b"HTTP/1.1 413 " if path == "/v1/session" else b"HTTP/1.1 401 "), answer

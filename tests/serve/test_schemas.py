@@ -102,6 +102,28 @@ def test_what_is_costly_to_follow_costs_no_engine_and_is_in_no_log(plain: Tandem
     assert logs and not any(b"private7" in log.read_bytes() for log in logs)
 
 
+TOO_MUCH: list[dict[str, Any]] = [
+    {"json": {"type": "array", "minItems": 10**9}},
+    {"json": {"allOf": [{"type": "string", "pattern": f".*{n}.{{20}}"} for n in range(30)]}},
+    {"grammar": 'start: %json {"type": "array", "maxItems": 1000000000}'},
+]
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("form", TOO_MUCH, ids=["items", "patterns", "grammar"])
+def test_what_would_take_all_memory_or_for_ever_is_refused_and_no_engine_ends(
+    plain: Tandem, form: dict[str, Any], stream: bool
+) -> None:
+    with plain.client("chat") as client:
+        error = client.post("/v1/chat/completions", json=chat(stream=stream, structured_outputs=form)).json()["error"]
+        assert (error["code"], error["param"]) == ("reply_failed", "structured_outputs"), error
+        assert client.post("/v1/chat/completions", json=chat()).status_code == 200
+    with plain.client("operate") as client:
+        restarts = [line for line in client.get("/metrics").text.splitlines() if "engine_restarts_total{" in line]
+    assert all(line.endswith(" 0.0") for line in restarts)
+
+
 IN_JSON = r'\s*\{\s*"colour"\s*:\s*"(red|green)"\s*\}'
 COLOURS = {
     "type": "object",
