@@ -117,6 +117,8 @@ def prepare_home(home: Path) -> None:
             folder.mkdir(parents=True, exist_ok=True)
         run.chmod(0o700)
         (home / "logs").chmod(0o700)
+    except FileExistsError as error:
+        raise Conflict(f"the home {home} cannot be used: {error.filename} is no folder") from error
     except OSError as error:
         raise Conflict(f"the home {home} cannot be used: {error.strerror}") from error
 

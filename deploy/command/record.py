@@ -31,6 +31,8 @@ def open_record(home: Path | None, *, must_exist: bool = False) -> Iterator[tupl
         raise NotFound(f"there is no record in {settings.home} yet; name another --home, or start with `tandem up`")
     try:
         store = Store(settings.record_url)
+    except FileExistsError as error:
+        raise RecordUnavailable(f"the home {settings.home} cannot be used: {error.filename} is no folder") from error
     except OSError as error:
         raise RecordUnavailable(f"the home {settings.home} cannot be used: {error.strerror}") from error
     try:

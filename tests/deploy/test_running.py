@@ -102,5 +102,7 @@ def test_a_home_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(Conflict, match="cannot be used"):
         prepare_home(tmp_path / "file" / "home")
+    with pytest.raises(Conflict, match="file is no folder"):
+        prepare_home(tmp_path / "file")
     with pytest.raises(Conflict, match="too long for unix sockets by"):
         prepare_home(tmp_path / ("d" * 120))
