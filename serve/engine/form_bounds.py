@@ -26,8 +26,8 @@ REMEMBERED = 4096
 
 
 class Forms:
-    """Which forms stay within bounds. One is looked at at a time, so that between two that take long others have their
-    turn.
+    """Which forms stay within bounds. Of new ones one is looked at at a time, so that between two that take long others
+    have their turn.
     """
 
     def __init__(self) -> None:
@@ -37,12 +37,14 @@ class Forms:
     async def are_within(self, form: object, work_out: Callable[[], object]) -> bool:
         """Whether `work_out` ends within bounds; what it finds wrong, or that it fails, is for who does it again."""
         name = hashlib.sha256(repr(form).encode("utf-8", "surrogatepass")).digest()
-        async with self._one_at_a_time:
-            if name not in self._known:
-                self._known[name] = await asyncio.to_thread(ends_within_bounds, work_out)
-                if len(self._known) > REMEMBERED:
-                    self._known.popitem(last=False)
-            return self._known[name]
+        if name not in self._known:
+            async with self._one_at_a_time:
+                # Whoever was before may have asked for the same.
+                if name not in self._known:
+                    self._known[name] = await asyncio.to_thread(ends_within_bounds, work_out)
+                    if len(self._known) > REMEMBERED:
+                        self._known.popitem(last=False)
+        return self._known[name]
 
 
 def install() -> None:

@@ -38,3 +38,16 @@ async def test_each_is_worked_out_once() -> None:
     assert await forms.are_within("a", given_up)
     assert not await forms.are_within("b", given_up)
     assert await asyncio.gather(*(forms.are_within("b", dict) for _ in range(3))) == [False] * 3
+
+
+async def test_one_that_is_known_does_not_wait_for_one_that_takes_long() -> None:
+    forms, reading, writing = Forms(), *os.pipe()
+    await forms.are_within("known", dict)
+    takes_long = asyncio.create_task(forms.are_within("long", lambda: os.read(reading, 1)))
+    await asyncio.sleep(0)
+    assert await forms.are_within("known", dict)
+    assert not takes_long.done()
+    os.write(writing, b".")
+    assert await takes_long
+    os.close(reading)
+    os.close(writing)
