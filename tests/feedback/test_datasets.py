@@ -19,6 +19,7 @@ from feedback.importing import import_file
 from feedback.schema import Comparison, DatasetVote
 from feedback.settings import FeedbackSettings
 from feedback.store import Store, finding, iterations, raters, samples, votes
+from feedback.store.datasets import Counted
 from feedback.worker import count_all
 from tests.feedback.record import MESSAGES, add_comparison, judgement, sample
 
@@ -125,6 +126,18 @@ def test_the_split_follows_the_shares_and_how_the_conversation_began() -> None:
 def test_whoever_is_more_often_right_than_the_ordinary_rater_is_no_surer(reliability: float, label: float) -> None:
     assert examples.less_sure(0.9, reliability, SETTINGS) == pytest.approx(label)
     assert examples.less_sure(0.1, reliability, SETTINGS) == pytest.approx(1 - label)
+
+
+def test_what_an_unsure_rater_rewrote_is_as_unsure_and_better_than_the_reply_they_preferred() -> None:
+    """Right with probability .625: half of what an ordinary one tells."""
+    vote = Counted(
+        "vot_1", 2, "rtr_1", "cmp_1", "helpful", "1", 4, "better", "base", "digest", MESSAGES, ("a", "b"), (3, 4),
+        (True, False), 0.625,
+    )  # fmt: skip
+    said, rewrite = examples.of_vote(vote, examples.learnt(vote, SETTINGS))
+    assert (said.replies, said.versions, said.ended, said.label) == (("a", "b"), ("v3", "v4"), (True, False), 0.3)
+    assert (rewrite.replies, rewrite.versions, rewrite.ended) == (("better", "b"), (None, "v4"), (True, False))
+    assert rewrite.label == 0.5 + (SETTINGS.rewrite_label - 0.5) / 2
 
 
 def test_a_prompt_of_one_message_is_where_it_always_was() -> None:
