@@ -130,7 +130,7 @@ class EngineSettings(Section):
     """Longest prompt plus reply, in tokens; by default what the policy was made for, at most 4096."""
 
     max_num_seqs: int = Field(64, gt=0)
-    """Replies that one engine writes at the same time."""
+    """Replies that one engine writes at the same time; an eighth as many more for keys that have hardly any there."""
 
     kv_cache_bytes: int = Field(134_217_728, gt=0)
     """Memory of one engine's key-value cache on a CPU."""
@@ -160,6 +160,11 @@ class EngineSettings(Section):
 
     extra_args: list[str] = []
     """Further arguments for vLLM's server, as they would stand on its command line."""
+
+    @property
+    def spare_seqs(self) -> int:
+        """Replies beyond `max_num_seqs`, so that who fills an engine with long ones has nobody wait for their end."""
+        return self.max_num_seqs // 8
 
 
 class FeedbackSettings(Section):

@@ -60,6 +60,7 @@ class Gateway:
             settings.run_dir,
             settings.engine.slots,
             seats_per_slot=settings.engine.max_num_seqs,
+            spare_seats=settings.engine.spare_seqs,
             max_queued=settings.serve.max_queued_requests,
             take_adapters=settings.engine.adapters > 0,
             older_share=settings.serve.older_share,

@@ -32,6 +32,7 @@ class Pool:
         slots: int,
         *,
         seats_per_slot: int,
+        spare_seats: int = 0,
         max_queued: int,
         take_adapters: bool = False,
         older_share: float = 1.0,
@@ -52,7 +53,7 @@ class Pool:
         # The record is being read, and the engines are looked at for what it says.
         self.is_following = False
         self.admission = Admission(max_queued, lambda: any(slot.being_changed for slot in self.slots))
-        self._seats_per_slot = seats_per_slot
+        self._seats_per_slot, self._spare_seats = seats_per_slot, spare_seats
         self._older_share = older_share
 
     @property
@@ -114,7 +115,7 @@ class Pool:
         Raises EngineUnavailable when no engine holds it and none is about to, Overloaded when too many chats wait.
         """
         return await self.admission.seat(
-            key_id, lambda: self._place(version, avoid, or_serving, size), (version, avoid, or_serving)
+            key_id, lambda: self._place(version, key_id, avoid, or_serving, size), (version, avoid, or_serving)
         )
 
     def room(self) -> tuple[int, int]:
@@ -133,13 +134,15 @@ class Pool:
             slot.state = "doubted"
         slot.suspected.set()
 
-    def _place(self, version: int | None, avoid: frozenset[int], or_serving: bool, size: int) -> Seat | None:
+    def _place(
+        self, version: int | None, key_id: str, avoid: frozenset[int], or_serving: bool, size: int
+    ) -> Seat | None:
         wanted = self.serving if version is None else version
         if wanted is None:
             raise EngineUnavailable("no engine is ready yet; try again shortly")
         holders = self.holders(wanted)
         if not holders and version is not None and or_serving:
-            return self._place(None, avoid, False, size)
+            return self._place(None, key_id, avoid, False, size)
         if not holders and not self._expects(wanted):
             raise EngineUnavailable(f"no engine holds {version_name(wanted)} now; try again shortly")
         if version is None and not self.is_open:
@@ -148,8 +151,12 @@ class Pool:
         holders = [slot for slot in holders if slot.index not in avoid] or holders
         # Several replies begin where there is room for one, and the engine has the rest of them wait: so much room at
         # once there never is while others want it.
-        free = [slot for slot in holders if slot.in_flight < self._seats_per_slot]
-        return Seat(min(free, key=lambda slot: slot.in_flight), wanted, size) if free else None
+        free = [slot for slot in holders if slot.in_flight < self._seats_for(key_id, slot)]
+        return Seat(min(free, key=lambda slot: slot.in_flight), wanted, size, key_id) if free else None
+
+    def _seats_for(self, key_id: str, slot: Slot) -> int:
+        """The spare ones are for keys that have at most one other there, as the first reply of a pair is."""
+        return self._seats_per_slot + (self._spare_seats if slot.of_key[key_id] <= 1 else 0)
 
     def _expects(self, version: int) -> bool:
         """True while a slot is being brought back that is to hold `version`, or that changes what serves in place, or

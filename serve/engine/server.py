@@ -89,7 +89,7 @@ def server_arguments(settings: EngineSettings, policy: Path, socket: Path, devic
         *("--model", str(policy), "--served-model-name", SERVED_NAME, "--uds", str(socket)),
         *("--dtype", weight_format(settings, device)),
         *("--max-model-len", str(settings.max_model_len or default_length(policy))),
-        *("--max-num-seqs", str(settings.max_num_seqs)),
+        *("--max-num-seqs", str(settings.max_num_seqs + settings.spare_seqs)),
         *("--distributed-executor-backend", "uni", "--enforce-eager"),
         # Never pickle, wherever the folder came from.
         *("--load-format", "safetensors"),

@@ -3,6 +3,7 @@
 import asyncio
 import math
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Literal
 
@@ -31,6 +32,8 @@ class Slot:
         self.adapters: set[int] = set()
         self.wanted_adapters: set[int] = set()
         self.in_flight = 0
+        # How many of these chats are of which key.
+        self.of_key = Counter[str]()
         self.progress_at = time.monotonic()
         self._wrote_at = -math.inf
         self.server_pid: int | None = None
@@ -88,15 +91,17 @@ class Seat:
     are more than one where the best is chosen.
     """
 
-    def __init__(self, slot: Slot, version: int | None = None, size: int = 1) -> None:
+    def __init__(self, slot: Slot, version: int | None = None, size: int = 1, key_id: str = "") -> None:
         self.slot = slot
         self.size = size
+        self.key_id = key_id
         self.version = slot.version if version is None else version
         self.weights = slot.version
         self.version_first: int | None = None
         self.version_last: int | None = None
         self._taken = True
         slot.enter(size)
+        slot.of_key[key_id] += 1
 
     def asked(self) -> None:
         """The engine begins a reply that will come as a whole: the work of the version that the slot holds now."""
@@ -118,4 +123,7 @@ class Seat:
         """Nothing more will come. Again changes nothing."""
         if self._taken:
             self._taken = False
+            self.slot.of_key[self.key_id] -= 1
+            # Also what is zero would be kept.
+            self.slot.of_key += Counter()
             self.slot.leave(self.size)
