@@ -224,6 +224,10 @@ class FeedbackSettings(Section):
     weigh_by_reliability: bool = True
     """Move the labels of raters who are less often right toward one half."""
 
+    rater_names: bool = True
+    """Whether a key with the role `vote` may vote for several people, by `rater`. Each counts as a rater: turn it off
+    where such keys are given to people rather than to programs."""
+
     rater_share: float = Field(0.1, gt=0, le=1)
     """No rater weighs more than this share of a dataset's votes, or twice the average where raters are few."""
 

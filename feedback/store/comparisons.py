@@ -132,7 +132,7 @@ def hand_on(
     plan_anew(session)
     rater_id = raters.find_or_create(session, key_id, rater)
     wanted = _Wanted(_owners(key_id, sees_all), rater_id, objective, votes_wanted)
-    ranked = _most_informative(session, wanted, limit + 1, _place_of(session, after, rater_id))
+    ranked = _most_informative(session, wanted, limit + 1, _place_of(session, after, wanted))
     chosen = ranked[:limit]
     _record(session, rater_id, chosen, [1.0] * len(chosen), {"created_at", *PLACE})
     return _pairs(session, chosen, rater_id), len(ranked) > limit
@@ -291,12 +291,12 @@ class _Place(NamedTuple):
     id: str
 
 
-def _place_of(session: Session, comparison_id: str, rater_id: str) -> _Place:
-    """Where a pair stood when this rater was handed it last, or stands. Raises NotFound."""
+def _place_of(session: Session, comparison_id: str, wanted: _Wanted) -> _Place:
+    """Where a pair stood when this rater was handed it last, or stands. Raises NotFound, of another's too."""
     comparison = session.get(Comparison, comparison_id)
-    if comparison is None:
+    if comparison is None or not {None, comparison.key_id} & {*wanted.owners}:
         raise Unknown("comparison", comparison_id, "GET /v1/comparisons")
-    handed = session.get(Handout, (comparison_id, rater_id))
+    handed = session.get(Handout, (comparison_id, wanted.rater_id))
     if handed is None or handed.votes_counted is None or handed.disagreement is None:
         return _Place(comparison.votes_counted, comparison.disagreement, comparison_id)
     return _Place(handed.votes_counted, handed.disagreement, comparison_id)

@@ -137,6 +137,8 @@ async def put_vote(comparison_id: str, body: VoteBody, parts: Parts, caller: ByK
         left=body.left,
     )
     key_id, sees_all, rater = caller.key_id, caller.sees_all, body.rater
+    if rater and not (sees_all or parts.settings.feedback.rater_names):
+        raise NotAllowed("keys with the role 'vote' vote for one person each here: leave 'rater' out", param="rater")
     record = parts.record
     # Nearly all votes are first ones, which are one statement.
     vote = await record.write_once(

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, event
 
+from feedback.schema import IMPORTED
 from feedback.store import counting, keys, samples
 from serve.record import SEARCHES
 from tests.feedback.record import add_comparison, sample
@@ -263,11 +264,27 @@ def test_anothers_comparison_and_vote_are_not_found(quiet: Tandem) -> None:
         assert client.get(f"/v1/comparisons/{comparison_id}").status_code == 404
         assert client.put(f"/v1/comparisons/{comparison_id}/vote", json=body).status_code == 404
         assert client.get("/v1/comparisons").json()["data"] == []
+        # Not even that it is there is told.
+        for after in (comparison_id, "cmp_none"):
+            assert client.get("/v1/comparisons", params={"after": after}).status_code == 404
     with quiet.client("operate") as client:
         vote_id = client.put(f"/v1/comparisons/{comparison_id}/vote", json=body).json()["id"]
         assert client.get(f"/v1/votes/{vote_id}").status_code == 200
     with quiet.client("vote") as client:
         assert client.get(f"/v1/votes/{vote_id}").status_code == 404
+
+
+def test_a_key_that_is_one_persons_makes_no_raters(quiet: Tandem) -> None:
+    settings = quiet.gateway.settings
+    one_each = settings.feedback.model_copy(update={"rater_names": False})
+    quiet.gateway.settings = settings.model_copy(update={"feedback": one_each})
+    comparison_id = add_comparison(quiet.store, key_id=IMPORTED)
+    body = {"objective": "helpful", "preferred": 1, "strength": 3}
+    for role, rater, status in (("vote", "ann", 403), ("vote", "", 200), ("operate", "ann", 200)):
+        with quiet.client(role) as client:
+            answer = client.put(f"/v1/comparisons/{comparison_id}/vote", json=body | {"rater": rater})
+        assert answer.status_code == status, (role, rater, answer.text)
+        assert "'rater'" in answer.text or status == 200
 
 
 def test_an_operator_finds_everybodys_votes_and_a_rater_their_own(quiet: Tandem) -> None:
