@@ -4,6 +4,7 @@ chunks.
 """
 
 import asyncio
+import resource
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
@@ -16,6 +17,8 @@ LARGEST_HEAD_BYTES = 65_536
 SLOWEST_REQUEST_S = 60.0
 # Who takes nothing for so long is gone: its reply is recorded, and what was kept for it is free again.
 TAKES_NOTHING_S = 300.0
+# Of the files that the process may have open. Engines that it has none left to reach it would take for dead.
+SHARE_OF_FILES = 0.75
 
 
 class Connection(HttpToolsProtocol):
@@ -31,7 +34,10 @@ class Connection(HttpToolsProtocol):
         self._reads_body = False
         self._slowest: asyncio.TimerHandle | None = None
         self._untaken: asyncio.TimerHandle | None = None
-        self._expect_request()
+        if len(self.connections) > most_connections():
+            self.transport.close()
+        else:
+            self._expect_request()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._expect_nothing()
@@ -148,6 +154,11 @@ class Connection(HttpToolsProtocol):
             request_id = b"x-request-id: %s\r\n" % new_id("req").encode()
             self.transport.write(STATUS_LINE[status] + request_id + b"content-length: 0\r\nconnection: close\r\n\r\n")
         self.transport.close()
+
+
+def most_connections() -> int:
+    """So many clients may be connected at a time."""
+    return int(SHARE_OF_FILES * resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 
 
 def _without_chunks(cycle: RequestResponseCycle) -> Send:

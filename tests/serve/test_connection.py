@@ -1,6 +1,7 @@
 """What a client may send, and may leave unsent or untaken, before its connection ends."""
 
 import asyncio
+import resource
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
@@ -294,6 +295,29 @@ async def test_who_takes_it_later_is_not(connect: Connect, made: list[Counting])
             await asyncio.sleep(0.01)
     assert len(await rest_of(reader)) > LARGE_BYTES
     assert made[0]._untaken is None
+
+
+async def test_more_than_there_may_be_are_closed_at_once(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rest of the files is for the engines and the record."""
+    monkeypatch.setattr(connection, "most_connections", lambda: 2)
+    few = [await connect() for _ in range(2)]
+    for reader, writer in few:
+        writer.write(HEAD + b"content-length: 2\r\n\r\nzz")
+        await reader.readuntil(b"end")
+    late, _ = await connect()
+    assert await rest_of(late) == b""
+    few[0][1].transport.abort()
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            reader, writer = await connect()
+            writer.write(HEAD + b"connection: close\r\ncontent-length: 2\r\n\r\nzz")
+            if b"2 bytes;" in await rest_of(reader):
+                return
+
+
+async def test_files_are_left_to_the_process() -> None:
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    assert most // 2 < connection.most_connections() < most
 
 
 @pytest.mark.parametrize(
