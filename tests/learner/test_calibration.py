@@ -41,6 +41,9 @@ def test_few_comparisons_move_the_temperature_little():
     assert fit_temperature(torch.ones(0), torch.zeros(0)) == pytest.approx(1.0)
     assert 0.8 < fit_temperature(torch.ones(3), torch.ones(3)) < 1.0
     assert fit_temperature(torch.ones(3000), torch.ones(3000)) < 0.2
+    # Nor do many move it without end.
+    assert fit_temperature(torch.full((3000,), 0.1), torch.ones(3000)) == pytest.approx(0.05, rel=0.01)
+    assert fit_temperature(torch.ones(10_000), torch.zeros(10_000)) == pytest.approx(20, rel=0.01)
 
 
 def test_the_prior_of_the_temperature_by_a_finer_search():
