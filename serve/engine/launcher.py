@@ -307,6 +307,7 @@ def _serve_requests(settings: Settings) -> None:
 
     device = server.engine_device(settings.engine.device)
     server.import_server(device)
+    server.check_arguments(settings.engine, device)
     gc.collect()
     gc.freeze()  # what is imported stays shared with the forks
     log.info("ready to start engines on %s", device)

@@ -7,7 +7,9 @@ vLLM. Knows nothing of versions, traffic or the record.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
+import io
 import logging
 import multiprocessing
 import os
@@ -172,6 +174,23 @@ def parse(arguments: list[str]) -> Namespace:
     parsed = make_arg_parser(FlexibleArgumentParser()).parse_args(arguments)
     validate_parsed_serve_args(parsed)
     return parsed
+
+
+def check_arguments(settings: EngineSettings, device: str) -> None:
+    """Raises SettingsInvalid for `engine.extra_args` that vLLM does not take: no server would come up."""
+    any_policy = settings.model_copy(update={"max_model_len": settings.max_model_len or LONGEST_DEFAULT})
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            parse(server_arguments(any_policy, Path("policy"), Path("socket"), device))
+    except SystemExit:
+        # Above it stands how vLLM is called, below it where pydantic explains its errors.
+        why = said.getvalue().rpartition("error: ")[2].partition("For further information")[0]
+    except Exception as error:  # noqa: BLE001 - vLLM refuses by errors of many kinds
+        why = str(error)
+    else:
+        return
+    raise SettingsInvalid(f"vLLM does not take engine.extra_args: {' '.join(why.split())}", param="engine.extra_args")
 
 
 def run(arguments: list[str]) -> None:
