@@ -414,7 +414,7 @@ class EvaluationSettings(Section):
     """How the helpful-harmless frontier is measured: `reranked` takes the best of a few replies of the starting policy
     under each weight, which is cheap; `trained` trains a policy for each by `frontier_steps` steps of PPO."""
 
-    frontier_weights: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 1.0)
+    frontier_weights: tuple[Annotated[float, Field(ge=0, le=1)], ...] = (0.0, 0.25, 0.5, 0.75, 1.0)
     """Weights of the harmless score, each one point of the frontier; the helpful score weighs the rest."""
 
     frontier_prompts: int = Field(64, gt=0)
