@@ -87,23 +87,30 @@ def restore(
     optimizers: Mapping[str, Optimizer],
 ) -> None:
     """Put back what `capture` took, into modules and optimisers of the same make, whether they are cut into shares or
-    not. Raises `CheckpointInvalid`."""
+    not. Raises `CheckpointInvalid`, and nothing is changed then: who begins anew may do so with the same modules."""
+    weights = {name: _under(tensors, f"module.{name}.") for name in modules}
     for name, module in modules.items():
-        saved, own = _under(tensors, f"module.{name}."), _changing(module)
-        if saved.keys() != own.keys():
+        if weights[name].keys() != _changing(module).keys():
             raise CheckpointInvalid(f"the checkpoint's {name} is of another make")
-        module.load_state_dict({key: cut_like(tensor, own[key]) for key, tensor in saved.items()}, strict=False)
+    moments = {name: _moments(tensors, name, optimizer) for name, optimizer in optimizers.items()}
+    for name, module in modules.items():
+        own = _changing(module)
+        module.load_state_dict({key: cut_like(tensor, own[key]) for key, tensor in weights[name].items()}, strict=False)
     for name, optimizer in optimizers.items():
-        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-        state: dict[int, dict[str, Tensor]] = {}
-        for key, tensor in _under(tensors, f"optimizer.{name}.").items():
-            index, moment = key.split(".", 1)
-            of = parameters[int(index)]
-            # The count of steps has no shape.
-            if tensor.ndim and tensor.shape != of.shape:
-                raise CheckpointInvalid(f"the checkpoint's {name} is of another make")
-            state.setdefault(int(index), {})[moment] = cut_like(tensor, of) if tensor.ndim else tensor
-        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+        optimizer.load_state_dict({"state": moments[name], "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _moments(tensors: Mapping[str, Tensor], name: str, optimizer: Optimizer) -> dict[int, dict[str, Tensor]]:
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, tensor in _under(tensors, f"optimizer.{name}.").items():
+        index, moment = key.split(".", 1)
+        of = parameters[int(index)]
+        # The count of steps has no shape.
+        if tensor.ndim and tensor.shape != of.shape:
+            raise CheckpointInvalid(f"the checkpoint's {name} is of another make")
+        state.setdefault(int(index), {})[moment] = cut_like(tensor, of) if tensor.ndim else tensor
+    return state
 
 
 def _checksum(tensors: Mapping[str, Tensor]) -> int:

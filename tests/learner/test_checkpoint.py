@@ -2,14 +2,18 @@
 
 from pathlib import Path
 
+import pytest
 import torch
+from torch import nn
 
 from learner.comparisons import VotedComparison
+from learner.errors import CheckpointInvalid
 from learner.iteration.checkpoint import Checkpoint
 from learner.policy import Policy
 from learner.preference_model import PreferenceModel
 from learner.preference_training import train_preference_model
 from learner.processes import ALONE
+from learner.training_state import capture, restore
 from tests.learner.test_preference_training import SETTINGS, comparisons
 
 
@@ -46,3 +50,21 @@ def test_a_stage_whose_votes_changed_since_its_checkpoint_begins_anew(policy: Po
     steps.clear()
     trained(policy, left, checkpoint, steps)
     assert not steps
+
+
+def test_what_cannot_be_gone_on_from_leaves_the_weights_that_a_stage_begins_anew_with() -> None:
+    """PPO and DPO train in place: half of it restored would be where they begin."""
+
+    def made(rows: list[int]) -> tuple[dict[str, nn.Module], dict[str, torch.optim.Optimizer]]:
+        """With the parameters in this order."""
+        module = nn.Linear(2, 3)
+        parameters = list(module.parameters())
+        return {"policy": module}, {"policy": torch.optim.AdamW([parameters[row] for row in rows])}
+
+    left, (modules, optimizers) = made([0, 1]), made([1, 0])
+    left[0]["policy"](torch.ones(1, 2)).sum().backward()
+    left[1]["policy"].step()
+    begun = [parameter.clone() for parameter in modules["policy"].parameters()]
+    with pytest.raises(CheckpointInvalid, match="another make"):
+        restore(capture(*left), modules, optimizers)
+    assert all(torch.equal(a, b) for a, b in zip(begun, modules["policy"].parameters(), strict=True))
