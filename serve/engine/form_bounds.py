@@ -12,6 +12,7 @@ import resource
 import signal
 from collections import OrderedDict
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,23 +28,30 @@ REMEMBERED = 4096
 
 class Forms:
     """Which forms stay within bounds. Of new ones one is looked at at a time, so that between two that take long others
-    have their turn.
+    have their turn; also where whoever asked for the first has left.
     """
 
     def __init__(self) -> None:
         self._known: OrderedDict[bytes, bool] = OrderedDict()
-        self._one_at_a_time = asyncio.Lock()
+        self._one_at_a_time = ThreadPoolExecutor(1, "forms")
 
     async def are_within(self, form: object, work_out: Callable[[], object]) -> bool:
         """Whether `work_out` ends within bounds; what it finds wrong, or that it fails, is for who does it again."""
         name = hashlib.sha256(repr(form).encode("utf-8", "surrogatepass")).digest()
+        known = self._known.get(name)
+        if known is not None:
+            return known
+        return await asyncio.get_running_loop().run_in_executor(self._one_at_a_time, self._find_out, name, work_out)
+
+    def _find_out(self, name: bytes, work_out: Callable[[], object]) -> bool:
+        # Whoever was before may have asked for the same.
         if name not in self._known:
-            async with self._one_at_a_time:
-                # Whoever was before may have asked for the same.
-                if name not in self._known:
-                    self._known[name] = await asyncio.to_thread(ends_within_bounds, work_out)
-                    if len(self._known) > REMEMBERED:
-                        self._known.popitem(last=False)
+            ends = ends_within_bounds(work_out)
+            if ends is None:
+                return False
+            self._known[name] = ends
+            if len(self._known) > REMEMBERED:
+                self._known.popitem(last=False)
         return self._known[name]
 
 
@@ -67,8 +75,10 @@ def install() -> None:
     AsyncLLM.add_request = add_within_bounds
 
 
-def ends_within_bounds(work_out: Callable[[], object]) -> bool:
-    """Whether a fork of this process gets to the end of `work_out`, be it by an error, or is ended before."""
+def ends_within_bounds(work_out: Callable[[], object]) -> bool | None:
+    """Whether a fork of this process gets to the end of `work_out`, be it by an error, or is ended before. None where
+    the machine had no time for it.
+    """
     child = os.fork()
     if child == 0:
         try:
@@ -79,6 +89,8 @@ def ends_within_bounds(work_out: Callable[[], object]) -> bool:
         finally:
             os._exit(0)
     _, status = os.waitpid(child, 0)
+    if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGALRM:
+        return None
     return os.WIFEXITED(status) and os.WEXITSTATUS(status) == 0
 
 
@@ -91,4 +103,5 @@ def _bound_this_process() -> None:
     most = pages * resource.getpagesize() + MOST_BYTES
     for what, bound in ((resource.RLIMIT_CORE, 0), (resource.RLIMIT_AS, most), (resource.RLIMIT_CPU, MOST_CPU_S)):
         resource.setrlimit(what, (bound, bound))
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_REAL, MOST_S)
