@@ -1,6 +1,6 @@
 """A client's connection: uvicorn's, which would wait for ever for what a client does not send or does not take, keep
-all that comes before there is a request, lose the body of one that asks for another protocol, and answer HTTP/1.0 in
-chunks.
+all that comes before there is a request, lose the body of one that asks for another protocol, answer HTTP/1.0 in
+chunks, and reset a connection while its last request still comes: its client may then never read the answer.
 """
 
 import asyncio
@@ -32,6 +32,8 @@ class Connection(HttpToolsProtocol):
         self._head_bytes = 0
         self._parts = 0
         self._reads_body = False
+        # The last answer is sent, and what was asked has not come as a whole.
+        self._lingers = False
         self._slowest: asyncio.TimerHandle | None = None
         self._untaken: asyncio.TimerHandle | None = None
         if len(self.connections) > most_connections():
@@ -56,14 +58,16 @@ class Connection(HttpToolsProtocol):
             self._expect_request()
 
     def on_headers_complete(self) -> None:
-        if self.parser.should_upgrade():
-            # It comes again without that.
+        if self.parser.should_upgrade() or self.transport.is_closing():
+            # It comes again without that, or too late.
             return
         self._parts += 1
         self._reads_body = True
         super().on_headers_complete()
         if self.parser.get_http_version() == "1.0":
             self.cycle.send = _without_chunks(self.cycle)  # type: ignore[assignment,method-assign]
+        if not self.cycle.keep_alive:
+            self.cycle.send = self._lingering(self.cycle)  # type: ignore[assignment,method-assign]
 
     def on_body(self, body: bytes) -> None:
         self._parts += 1
@@ -76,6 +80,8 @@ class Connection(HttpToolsProtocol):
         self._reads_body = False
         self._expect_nothing()
         super().on_message_complete()
+        if self._lingers:
+            self.transport.close()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
@@ -93,6 +99,21 @@ class Connection(HttpToolsProtocol):
             self._untaken.cancel()
             self._untaken = None
         super().resume_writing()
+
+    def _lingering(self, cycle: RequestResponseCycle) -> Send:
+        """`cycle.send` for the last answer of a connection, which goes on until the request has come as a whole."""
+        send_and_close = cycle.send
+
+        async def send(message: Message) -> None:
+            if message["type"] == "http.response.body" and not message.get("more_body", False):
+                # From here on nothing more comes until it is sent.
+                await cycle.flow.drain()
+                self._lingers = cycle.keep_alive = cycle.more_body
+            await send_and_close(message)  # type: ignore[arg-type]
+            if self._lingers and self.transport.can_write_eof() and not self.transport.is_closing():
+                self.transport.write_eof()
+
+        return send
 
     def _read(self, data: bytes) -> None:
         self._unset_keepalive_if_required()

@@ -8,6 +8,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from feedback.errors import TandemError
@@ -127,6 +128,8 @@ async def _http_error(request: Request, error: Exception) -> Response:
     if isinstance(error.__cause__, TandemError):
         # FastAPI's way to say that something was wrong with a body.
         return _render(request, error.__cause__)
+    if isinstance(error.__cause__, ClientDisconnect):
+        raise error.__cause__
     allowed = allowed_methods(request)
     if allowed and request.method not in allowed:
         # The pages stand behind every route, so it is they who refuse a method that a route does not know.

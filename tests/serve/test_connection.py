@@ -247,6 +247,18 @@ async def test_who_was_answered_and_does_not_end_the_body_gets_no_second_answer(
     assert await rest_of(reader) == b"\r\n0\r\n\r\n"
 
 
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+async def test_a_last_answer_that_is_early_resets_nothing(connect: Connect, made: list[Counting], version: str) -> None:
+    """A client that still sends would hear of that, and not of the answer."""
+    head = f"POST /early HTTP/{version}\r\nhost: here\r\nconnection: close\r\ncontent-length: {LARGE_BYTES}\r\n\r\n"
+    reader, writer = await connect()
+    writer.write(head.encode())
+    assert (await rest_of(reader)).endswith(b"end" if version == "1.0" else b"0\r\n\r\n")
+    writer.write(bytes(LARGE_BYTES) + HEAD + b"content-length: 0\r\n\r\n")
+    await until_all_arrived(made, len(head) + LARGE_BYTES)
+    assert made[0].transport.is_closing() and made[0].cycle.scope["path"] == "/early"
+
+
 async def test_a_body_that_waited_for_an_answer_before_it_has_all_its_time(
     connect: Connect, app: App, made: list[Counting]
 ) -> None:

@@ -154,3 +154,20 @@ def test_of_whom_nobody_knows_no_large_body_is_waited_for(api: Api, route: str, 
         connection.sendall(head + how + sent)
         answer = connection.recv(65_536)
     assert answer.startswith(b"HTTP/1.1 413 " if path == "/v1/session" else b"HTTP/1.1 401 "), answer
+
+
+async def test_who_leaves_within_the_body_of_a_sign_in_gets_no_answer(tmp_path: Path) -> None:
+    """It would be counted as one."""
+    coming = iter([{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}])
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return next(coming)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    headers = [(b"content-type", b"application/json")]
+    scope = {"type": "http", "method": "POST", "path": "/v1/session", "headers": headers, "query_string": b""}
+    await create_app(load_settings(home=tmp_path))(scope, receive, send)
+    assert sent == []
