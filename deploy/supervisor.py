@@ -108,10 +108,10 @@ class Stack:
         if self.stopping.is_set() and number == signal.SIGINT:
             for process in self.processes:
                 process.kill()
+        self.stopping.set()
         if number == signal.SIGHUP:
             # Nobody reads any more, and a terminal that is gone refuses what is said.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
-        self.stopping.set()
 
     async def _start(self) -> None:
         self._write_down()

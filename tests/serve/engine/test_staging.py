@@ -18,7 +18,7 @@ from safetensors.numpy import load_file, save_file
 
 from feedback.errors import EngineUnavailable
 from feedback.settings import load_settings
-from feedback.temporary_folder import LOCK
+from feedback.temporary_folder import MARK, PREFIX
 from serve.engine.client import EngineClient
 from serve.engine.launcher_client import LauncherClient
 from serve.engine.launcher_protocol import SERVED_NAME, engine_socket
@@ -131,8 +131,8 @@ async def test_a_reload_works_after_it_and_it_after_a_reload(engines: Engines, p
 async def test_an_engine_that_was_killed_leaves_nothing_in_the_temporary_folder(
     engines: Engines, policy_folders: Path
 ) -> None:
-    launcher = psutil.Process(engines.process.process.pid)
-    (folder,) = {Path(held.path).parent for held in launcher.open_files() if Path(held.path).name == LOCK}
+    opened = Path(f"/proc/{engines.process.process.pid}/fd")
+    (folder,) = {held for held in map(Path.readlink, opened.iterdir()) if held.name.startswith(PREFIX)}
 
     def files() -> set[Path]:
         return {path for path in (folder / "0").iterdir() if path.is_file()}
@@ -142,7 +142,7 @@ async def test_an_engine_that_was_killed_leaves_nothing_in_the_temporary_folder(
     os.kill((await engines.launcher.status())[0].pid or 0, signal.SIGKILL)
     await engines.start(0, policy_folders / "v0")
     assert files().isdisjoint(of_the_killed) and len(files()) == len(of_the_killed)
-    assert {path.name for path in folder.iterdir()} <= {LOCK, "0", "1"}
+    assert {path.name for path in folder.iterdir()} <= {MARK, "0", "1"}
 
 
 async def test_an_engine_that_is_stopped_ends_well_and_leaves_no_prompt_in_its_log(engines: Engines) -> None:
