@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sqlalchemy import Select, delete, func, or_, select, update
+from sqlalchemy import Select, delete, func, or_, select, union, update
 from sqlalchemy.orm import Session
 
 from feedback.schema import (
@@ -159,9 +159,9 @@ def erase(session: Session, rater_id: str, seen: Traces | None = None, *, actor:
     leases.lock(session, leases.LEARNER)
     rater = raters.known(session, rater_id, lock=raters.WHILE_ERASED)
     left = rest(session, rater_id)
-    its = among(Comparison.sample_0, left.chats) | among(Comparison.sample_1, left.chats)
     judged = select(Vote.comparison_id).where(among(Vote.id, left.votes))
-    counting.hold_pairs(session, session.scalars(select(Comparison.id).where(its).union(judged)), votes_wait=True)
+    pairs = session.scalars(union(*samples.pairs_of(left.chats), judged))
+    counting.hold_pairs(session, pairs, votes_wait=True)
     for part in left.parts():
         take(session, rater_id, part)
     session.execute(delete(Transcript).where(Transcript.rater_id == rater_id))

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
-from sqlalchemy import ColumnElement, Select, and_, select, update
+from sqlalchemy import ColumnElement, Select, and_, select, union, update
 from sqlalchemy.orm import Session
 
 from feedback.ids import new_id
@@ -152,13 +152,15 @@ def close(session: Session, erased: Sequence[str]) -> None:
 def hold_pairs_of(session: Session, ids: Sequence[str]) -> list[str]:
     """The pairs with a side among these samples, held: votes on them are there by now, or wait and see what became of
     their texts."""
-    # One side and then the other: asked for either at once, Postgres reads all pairs.
-    on_left, on_right = (
-        select(Comparison.id).where(among(side, ids)) for side in (Comparison.sample_0, Comparison.sample_1)
-    )
-    pairs = list(session.scalars(on_left.union(on_right)))
+    pairs = list(session.scalars(union(*pairs_of(ids))))
     counting.hold_pairs(session, pairs, votes_wait=True)
     return pairs
+
+
+def pairs_of(ids: Sequence[str]) -> list[Select[str]]:
+    """The ids of the pairs with one of these samples on one side, and of those with one on the other: asked for either
+    at once, Postgres reads all pairs."""
+    return [select(Comparison.id).where(among(side, ids)) for side in (Comparison.sample_0, Comparison.sample_1)]
 
 
 def are_of(key_id: str, name: str) -> ColumnElement[bool]:
