@@ -71,6 +71,11 @@ class ServeSettings(Section):
     """What conversations begin with that bring no system or developer message of their own: who the assistant is, what
     it is to do and to leave. It is recorded as their first message, so that policies learn under it. Empty: nothing."""
 
+    leave_out_tools: bool = False
+    """Answer chats as if they had no `tools`, where it is left to the policy whether it calls one: for a policy that
+    calls none, and clients that always offer some, as Open WebUI does. A call that a client demands is refused as ever,
+    where engines cannot make one."""
+
     older_share: float = Field(1.0, ge=0, le=1)
     """Share of the comparisons without the challenger in which what serves meets another version that an engine holds,
     as the one before it, so that pairs stay diverse; the others show two replies of what serves."""

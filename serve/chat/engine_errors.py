@@ -21,8 +21,8 @@ NO_TOOL = (
 )
 NO_PARSER = "--tool-call-parser"
 NO_CALLS = (
-    "the engines do not know how this policy calls tools; an operator tells them by `engine.extra_args`"
-    " (docs/operations.md)"
+    "the engines do not know how this policy calls tools; an operator tells them by `engine.extra_args`, or has tools"
+    " left out by `serve.leave_out_tools` (docs/operations.md)"
 )
 NO_TAG = "structural_tag specification."
 TAG = (

@@ -136,6 +136,8 @@ def parse(content: bytes, settings: ServeSettings) -> ChatRequest:
         raise InvalidRequest("'top_logprobs' needs 'logprobs': true", param="top_logprobs")
     _check_schema(body)
     body |= _allowed_tools(body)
+    if settings.leave_out_tools and body.get("tool_choice") in (None, "auto", "none"):
+        body |= dict.fromkeys(("tools", "tool_choice", "parallel_tool_calls"))
     sampling = {name: value for name, value in body.items() if name in SAMPLING_FIELDS and value is not None}
     answer = {name: value for name, value in body.items() if name in ANSWER_FIELDS and value is not None}
     return ChatRequest(
