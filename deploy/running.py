@@ -11,6 +11,18 @@ from typing import IO, Literal
 from feedback.errors import Conflict
 
 LOCK_PATIENCE_S = 1.0
+# A home may stand in somebody's repository. `tandem.toml` and what else is theirs is not named.
+IGNORED_BY_GIT = """\
+# Keys, what people wrote, and weights.
+/operator.key
+/record.db*
+/datasets/
+/iterations/
+/logs/
+/policies/
+/redis/
+/run/
+"""
 
 
 class HomeInUse(Conflict):
@@ -117,6 +129,8 @@ def prepare_home(home: Path) -> None:
             folder.mkdir(parents=True, exist_ok=True)
         run.chmod(0o700)
         (home / "logs").chmod(0o700)
+        if not (home / ".gitignore").exists():
+            (home / ".gitignore").write_text(IGNORED_BY_GIT)
     except FileExistsError as error:
         raise Conflict(f"the home {home} cannot be used: {error.filename} is no folder") from error
     except OSError as error:

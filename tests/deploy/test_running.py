@@ -1,3 +1,4 @@
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -30,6 +31,25 @@ def test_a_home_has_one_supervisor_at_a_time(tmp_path: Path) -> None:
             take_home(tmp_path)
     assert not is_held(tmp_path)
     take_home(tmp_path).close()
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="no git on this machine")
+def test_what_a_home_holds_is_not_taken_into_the_repository_it_stands_in(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    prepare_home(home)
+    for name in ("operator.key", "record.db", "record.db-wal", "policies/v0/model.safetensors", "redis/dump.rdb"):
+        (home / name).parent.mkdir(parents=True, exist_ok=True)
+        (home / name).touch()
+    (home / "logs" / "api.log").touch()
+    (home / "tandem.toml").touch()
+    subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
+    subprocess.run(["git", "-C", tmp_path, "add", "--all"], check=True)
+    taken = subprocess.run(["git", "-C", tmp_path, "ls-files"], check=True, capture_output=True, text=True).stdout
+    assert taken.split() == ["home/.gitignore", "home/tandem.toml"]
+
+    (home / ".gitignore").write_text("of somebody\n")
+    prepare_home(home)
+    assert (home / ".gitignore").read_text() == "of somebody\n"
 
 
 def test_what_was_written_down_counts_only_while_its_writer_runs(tmp_path: Path) -> None:
