@@ -6,6 +6,7 @@ What cannot be taken is set aside: reported with its line, and kept in a file in
 import codecs
 import gzip
 import hashlib
+import os
 import random
 import re
 import tempfile
@@ -28,8 +29,8 @@ from feedback.objectives import OBJECTIVES
 from feedback.store import Store, imports
 
 BATCH = 1000
-MAX_LINE_BYTES = 64 * 1024 * 1024
-"""What is compressed to nearly nothing is no reason to fill the memory."""
+BATCH_BYTES = MAX_LINE_BYTES = 16 * 1024 * 1024
+"""What is compressed to nearly nothing is no reason to fill the memory: read, JSON takes fifty times its bytes at worst."""
 FIRST_SET_ASIDE = 20
 """So many are said one by one."""
 Opened = BufferedReader | gzip.GzipFile
@@ -58,7 +59,8 @@ class Aside:
         self.first: list[Line] = []
         self.kept: Path | None = None
         self._folder = home / "imports"
-        self._name = "stdin" if path == STDIN else path.name
+        # With what is put behind it, it must be a name of a file too: 255 bytes.
+        self._name = "stdin" if path == STDIN else os.fsdecode(os.fsencode(path.name)[:200])
         self._digest = hashlib.sha256()
         self._file: IO[bytes] | None = None
 
@@ -137,6 +139,7 @@ def import_each(
     that, and says how many are `imported` and `known`."""
     total, counts, seen = 0, Counter[str](), Counter[str]()
     batch: list[Item] = []
+    batch_bytes = 0
     with Aside(home, path) as aside:
         for number, line in numbered:
             total += 1
@@ -148,9 +151,10 @@ def import_each(
             # What stands twice in a file is two records; the second import of the file knows both.
             seen[digest] += 1
             batch.append(item(number, f"{digest}#{seen[digest]}", said))
-            if len(batch) == BATCH:
+            batch_bytes += len(line)
+            if len(batch) == BATCH or batch_bytes >= BATCH_BYTES:
                 counts.update(store.write(add, batch))
-                batch = []
+                batch, batch_bytes = [], 0
         if batch:
             counts.update(store.write(add, batch))
     return Report(total, counts["imported"], counts["known"], aside)

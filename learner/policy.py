@@ -35,6 +35,8 @@ PROBE_MESSAGES: tuple[tuple[Message, ...], ...] = (
     ),
 )
 PROBE_REPLY_TOKENS = 16
+PLAIN_ROLES = ("system", "user", "assistant")
+"""Of other roles a template may know nothing."""
 PICKLED_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
@@ -69,25 +71,60 @@ def encode_chat(
 ) -> list[int]:
     """Token ids of a conversation in the tokenizer's chat template, as an engine sees it.
 
-    A template that refuses it, as one that knows no system message does, is given it as turns of user and assistant:
-    imported pairs come as they are. Raises PolicyInvalid where there is no template, it is broken, or it refuses these
-    too.
+    Imported pairs come as they are. Where the template breaks on what else a message holds, as calls of tools that are
+    none, it is given the texts alone; where it refuses a conversation, as one that knows no system message does, turns
+    of user and assistant. Raises PolicyInvalid where there is no template, it is broken, or it refuses these too.
     """
     if not tokenizer.chat_template:
         raise PolicyInvalid("the tokenizer has no chat template: add a chat_template.jinja to the policy folder")
-    said = [{**message, "content": text_of(message)} for message in messages]
+    said = [_with_calls_read({**message, "content": text_of(message)}) for message in messages]
     try:
-        text = _render(tokenizer, said, add_generation_prompt)
-    except _Refused as error:
-        turns = _turns(said)
-        if not turns:
-            raise PolicyInvalid(f"the chat template refuses a conversation in which no user speaks: {error}") from error
+        text = _render_texts_at_least(tokenizer, said, add_generation_prompt)
+    except _Refused:
         try:
-            text = _render(tokenizer, turns, add_generation_prompt)
+            text = _render(tokenizer, _turns(said), add_generation_prompt)
         except _Refused as error:
             raise PolicyInvalid(f"the chat template refuses a conversation: {error}") from error
         _tell_of_turns()
     return tokenizer.encode(text, add_special_tokens=False)
+
+
+def _with_calls_read(message: dict[str, Any]) -> dict[str, Any]:
+    """A message whose calls of tools have their arguments as an object, and not as its text: vLLM gives a template no
+    others."""
+    match message:
+        case {"role": "assistant", "tool_calls": []}:
+            return {name: value for name, value in message.items() if name != "tool_calls"}
+        case {"role": "assistant", "tool_calls": list(calls)}:
+            return {**message, "tool_calls": list(map(_with_arguments_read, calls))}
+    return message
+
+
+def _with_arguments_read(call: Any) -> Any:
+    match call:
+        case {"function": dict(function)}:
+            said = function.get("arguments")
+            try:
+                read = json.loads(said) if isinstance(said, str) else said
+            except (ValueError, RecursionError):
+                read = None
+            return {**call, "function": {**function, "arguments": read if isinstance(read, dict) else {}}}
+    return call
+
+
+def _render_texts_at_least(
+    tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, Any]], add_generation_prompt: bool
+) -> str:
+    """As `_render`, of the texts alone where the template breaks on the rest: one record that it cannot take must not
+    end every iteration that learns from it."""
+    try:
+        return _render(tokenizer, messages, add_generation_prompt)
+    except PolicyInvalid:
+        roles = (message["role"] if message["role"] in PLAIN_ROLES else "user" for message in messages)
+        texts = [{"role": role, "content": one["content"]} for role, one in zip(roles, messages, strict=True)]
+        if texts == messages:
+            raise
+    return _render(tokenizer, texts, add_generation_prompt)
 
 
 class _Refused(Exception):
@@ -98,7 +135,7 @@ def _render(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, Any]], 
     """Raises _Refused, and PolicyInvalid for a template that is broken."""
     try:
         text: str = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=add_generation_prompt)
-    except (TemplateError, TypeError) as error:
+    except (TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         # `raise_exception`, by which a template refuses, is the only one to raise this very class.
         if type(error) is TemplateError:
             raise _Refused(error) from error
@@ -116,11 +153,12 @@ def _tell_of_turns() -> None:
 
 
 def _turns(messages: Sequence[Message]) -> list[dict[str, str]]:
-    """User and assistant by turns, the user first: other roles speak as the user, and what is said in a row is one
-    message."""
+    """User and assistant by turns, the user first: other roles speak as the user, and so does everybody where no user
+    does. What is said in a row is one message."""
     turns: list[dict[str, str]] = []
+    nobody_asks = all(message["role"] == "assistant" for message in messages)
     for message in messages:
-        role = "assistant" if message["role"] == "assistant" else "user"
+        role = "assistant" if message["role"] == "assistant" and not nobody_asks else "user"
         if turns and turns[-1]["role"] == role:
             turns[-1]["content"] += f"\n\n{message['content']}"
         elif turns or role == "user":

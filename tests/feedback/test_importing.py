@@ -224,6 +224,28 @@ def test_lines_that_are_set_aside_do_not_stay_in_memory(store: Store, tmp_path: 
     assert list((tmp_path / "imports").iterdir()) == [report.set_aside.kept]
 
 
+def test_long_records_do_not_gather_in_memory(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importing, "BATCH_BYTES", 1_000_000)
+    path = tmp_path / "helpful.jsonl.gz"
+    records = (hh(turns(f"{number}", "a" * 500_000), turns(f"{number}", "b")) for number in range(60))
+    path.write_bytes(gzip.compress(b"\n".join(records), 1))
+    tracemalloc.start()
+    try:
+        report = import_file(store, path, "hh", home=tmp_path)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (report.imported, report.set_aside.count) == (60, 0)
+    assert most < 60 * 500_000 / 2
+
+
+def test_a_file_of_the_longest_name_has_its_records_set_aside(store: Store, tmp_path: Path) -> None:
+    path = tmp_path / f"{'ü' * 124}.jsonl"
+    path.write_bytes(b"{")
+    report = import_file(store, path, "hh", home=tmp_path, objective="helpful")
+    assert list((tmp_path / "imports").iterdir()) == [report.set_aside.kept]
+
+
 def test_what_two_files_of_one_name_had_set_aside_is_kept(store: Store, tmp_path: Path) -> None:
     kept = set()
     for number, folder in enumerate(("helpful-base", "helpful-online")):

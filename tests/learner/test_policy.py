@@ -65,8 +65,8 @@ def test_what_a_template_refuses_is_said_in_turns(policy, caplog):
     assert policy.encode_chat(refused) == policy.encode_chat(taken)
     assert policy.encode_chat([{"role": "assistant", "content": "w9"}, *taken]) == policy.encode_chat(taken)
     assert [record.levelno for record in caplog.records if record.name == "learner.policy"] == [logging.WARNING]
-    with pytest.raises(PolicyInvalid, match="no user speaks"):
-        policy.encode_chat([{"role": "assistant", "content": "w9"}])
+    nobody_asks, asked = ([{"role": role, "content": "w9"}] for role in ("assistant", "user"))
+    assert policy.encode_chat(nobody_asks) == policy.encode_chat(asked)
     policy.tokenizer.chat_template = "{{- raise_exception('never') -}}"
     with pytest.raises(PolicyInvalid, match="never"):
         policy.encode_chat(taken)
@@ -81,6 +81,42 @@ def test_a_broken_template_refuses_nothing(policy, broken):
     policy.tokenizer.chat_template = takes_turns + broken + "{%- endif -%}"
     with pytest.raises(PolicyInvalid, match="broken"):
         policy.encode_chat([{"role": "system", "content": "w1"}, *HELLO])
+
+
+CALLS = (
+    "{%- for message in messages -%}{{- '<' + {'user': 'user', 'assistant': 'assistant'}[message.role] + '> ' -}}"
+    "{{- message.content + ' ' -}}{%- for call in message.tool_calls or [] -%}{{- call.function.name + ' ' -}}"
+    "{%- for name, value in call.function.arguments | items -%}{{- name + ' ' + value + ' ' -}}{%- endfor -%}"
+    "{%- endfor -%}{%- endfor -%}"
+)
+
+
+def test_arguments_of_a_call_reach_the_template_as_an_engine_gives_them(policy):
+    """Read: clients send the text of an object."""
+    policy.tokenizer.chat_template = CALLS
+
+    def words(arguments):
+        call = {"type": "function", "id": "c", "function": {"name": "w3", "arguments": arguments}}
+        said = [*HELLO, {"role": "assistant", "content": None, "tool_calls": [call]}, *HELLO]
+        return policy.tokenizer.convert_ids_to_tokens(policy.encode_chat(said))
+
+    called = ["<user>", "w1", "w2", "<assistant>", "w3"]
+    assert words('{"w4": "w5"}') == words({"w4": "w5"}) == [*called, "w4", "w5", *called[:3]]
+    for nothing in ('{"w4": ', "[1]", "", None, "[" * 100_000, 7):
+        assert words(nothing) == [*called, *called[:3]]
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [{"tool_calls": calls} for calls in (5, [5], "w3", {"w3": 1}, [{"function": {"name": 3, "arguments": "{}"}}])]
+    + [{"role": "narrator"}],
+)
+def test_what_else_a_message_holds_breaks_no_template(policy, odd):
+    """Else a single imported record would end every iteration."""
+    policy.tokenizer.chat_template = CALLS
+    role = "user" if "role" in odd else "assistant"
+    said, plain = ([*HELLO, {"role": role, "content": "w3", **more}, *HELLO] for more in (odd, {}))
+    assert policy.encode_chat(said) == policy.encode_chat(plain)
 
 
 @pytest.mark.parametrize(("turn_ends_with", "first"), [("<pad>", 0), ("<end>", END), ("", END)])
