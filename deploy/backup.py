@@ -26,10 +26,11 @@ from typing import IO, Any
 from sqlalchemy import URL, inspect, make_url
 from sqlalchemy.exc import DatabaseError
 
-from deploy.running import is_held
+from deploy.running import is_held, prepare_home, take_home
 from feedback import judges, manifest, policy_weights
 from feedback.addresses import sqlite_url
 from feedback.errors import Conflict, InvalidRequest, NotFound, PolicyInvalid, RecordUnavailable, TandemError
+from feedback.migrations import check_release
 from feedback.object_storage import Storage, storage_of
 from feedback.schema import Policy, version_name
 from feedback.section import NONE
@@ -104,36 +105,62 @@ def backup(settings: Settings, path: Path) -> Contents:
 def restore(settings: Settings, path: Path) -> Contents:
     """Make the home of `settings`, which must hold nothing yet, from a backup. Every digest is checked first.
 
-    Raises BackupInvalid, PolicyInvalid for weights that are not those of the record, Conflict for a home or a database
-    that is in use or holds something, InvalidRequest when the backup is of another kind of database.
+    Raises BackupInvalid, PolicyInvalid for weights that are not those of the record, RecordOfNewerRelease, Conflict for
+    a home or a database that is in use or holds something, InvalidRequest when the backup is of another kind of
+    database.
     """
     home = settings.home
     if is_held(home):
         raise Conflict(f"Tandem runs in {home}; `tandem down` ends it")
-    taken = [name for name in (SQLITE_RECORD, *FOLDERS) if (home / name).exists()]
-    if taken:
-        raise Conflict(f"{home} holds {taken[0]} already; restore into a new --home")
+    _require_empty(home)
     is_new = not home.exists()
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    unpacked = home / ".restoring"
-    shutil.rmtree(unpacked, ignore_errors=True)
-    unpacked.mkdir(mode=0o700)
+    whole = False
     try:
-        contents = _unpack(path, unpacked)
-        _put_record(settings, unpacked, contents)
-        _check_policies(settings, unpacked, contents)
-        for name in (SQLITE_RECORD, *FOLDERS, SETTINGS_FILE):
-            # What was set on this machine stays.
-            if (unpacked / name).exists() and not (home / name).exists():
-                (unpacked / name).chmod(0o700 if name in FOLDERS else 0o600)
-                (unpacked / name).rename(home / name)
+        prepare_home(home)
+        # No stack starts in it, and nobody else restores into it, meanwhile.
+        with take_home(home):
+            _require_empty(home)
+            contents = _restore(settings, path, home / ".restoring")
+            whole = True
     except OSError as error:
         # It does not say where a disk is full.
         raise Conflict(f"{error.filename or home} cannot be used: {error.strerror}") from error
     finally:
+        if is_new and not whole:
+            shutil.rmtree(home)
+    return contents
+
+
+def _require_empty(home: Path) -> None:
+    taken = [name for name in (SQLITE_RECORD, *FOLDERS) if (home / name).exists()]
+    if taken:
+        raise Conflict(f"{home} holds {taken[0]} already; restore into a new --home")
+
+
+def _restore(settings: Settings, path: Path, unpacked: Path) -> Contents:
+    """All of it or nothing, also where somebody interrupts it."""
+    shutil.rmtree(unpacked, ignore_errors=True)
+    unpacked.mkdir(mode=0o700)
+    placed: list[Path] = []
+    try:
+        contents = _unpack(path, unpacked)
+        _put_record(settings, unpacked, contents)
+        _check_policies(settings, unpacked, contents)
+        # The record last: a kill leaves none that names what is not there.
+        for name in (*FOLDERS, SETTINGS_FILE, SQLITE_RECORD):
+            # What was set on this machine stays.
+            if (unpacked / name).exists() and not (settings.home / name).exists():
+                (unpacked / name).chmod(0o700 if name in FOLDERS else 0o600)
+                placed.append(settings.home / name)
+                (unpacked / name).rename(settings.home / name)
+    except BaseException:
+        for each in placed:
+            if each.exists():
+                each.rename(unpacked / each.name)
+        raise
+    finally:
         shutil.rmtree(unpacked)
-        if is_new and not any(home.iterdir()):
-            home.rmdir()
     return contents
 
 
@@ -249,10 +276,17 @@ def _run_postgres(program: str, url: URL, *arguments: str) -> None:
     """The password goes by the environment: other users of the machine see command lines."""
     if shutil.which(program) is None:
         raise TandemError(f"{program} is not installed (Debian: apt install postgresql-client)")
-    address = url.set(drivername="postgresql", password=None).render_as_string(hide_password=False)
-    environment = os.environ | ({"PGPASSWORD": str(url.password)} if url.password else {})
+    # `url.set(password=None)` would leave the password in it.
+    address = URL.create("postgresql", url.username, None, url.host, url.port, url.database, url.query)
+    address = address.difference_update_query(["password"])
+    password = url.password or url.query.get("password")
+    environment = os.environ | ({"PGPASSWORD": str(password)} if password else {})
     done = subprocess.run(
-        [program, *arguments, "--dbname", address], env=environment, capture_output=True, text=True, check=False
+        [program, *arguments, "--dbname", address.render_as_string(hide_password=False)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode != 0:
         lines = done.stderr.strip().splitlines() or ["it left no word"]
@@ -377,6 +411,8 @@ def _check_policies(settings: Settings, unpacked: Path, contents: Contents) -> N
     sqlite = contents.record == SQLITE_RECORD
     store = Store(sqlite_url(unpacked / SQLITE_RECORD) if sqlite else settings.record_url)
     try:
+        with store.engine.connect() as connection:
+            check_release(connection)
         rows = store.read(policies.list_all)
     except DatabaseError as error:
         raise BackupInvalid(f"the backup's {contents.record} is no record of Tandem's: {error.orig}") from error

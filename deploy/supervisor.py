@@ -286,14 +286,13 @@ def why_silent(redis_url: str) -> str | None:
     """Why Redis does not answer a ping, or None when it does."""
     import redis
 
-    client = redis.Redis.from_url(redis_url.replace("redis+socket://", "unix://"), socket_timeout=2)
     try:
-        client.ping()
+        with redis.Redis.from_url(redis_url.replace("redis+socket://", "unix://"), socket_timeout=2) as client:
+            client.ping()
         return None
-    except redis.RedisError as error:
+    except (redis.RedisError, TypeError, ValueError) as error:
+        # The latter two of what stands behind the `?` of its URL.
         return str(error).rstrip(".") or type(error).__name__
-    finally:
-        client.close()
 
 
 def is_ready(host: str, port: int) -> bool:

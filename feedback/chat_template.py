@@ -29,16 +29,16 @@ def check_takes_system_prompt(folder: Path, name: str, settings: Settings) -> No
 
 
 def _template(folder: Path) -> str | None:
-    """None where the folder holds none, as an adapter's."""
+    """None where the folder holds none, as an adapter's, or none that can be read."""
     try:
         if (folder / "chat_template.jinja").exists():
             return (folder / "chat_template.jinja").read_text()
         found = orjson.loads((folder / "tokenizer_config.json").read_bytes()).get("chat_template")
-    except (OSError, ValueError):
+        if isinstance(found, list):
+            found = {one["name"]: one["template"] for one in found}.get("default")
+    except (OSError, ValueError, AttributeError, KeyError, TypeError):
         return None
-    if isinstance(found, list):
-        found = {one["name"]: one["template"] for one in found}.get("default")
-    return found
+    return found if isinstance(found, str) else None
 
 
 def _refusal(template: str) -> str | None:

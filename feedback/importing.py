@@ -30,7 +30,8 @@ from feedback.store import Store, imports
 
 BATCH = 1000
 BATCH_BYTES = MAX_LINE_BYTES = 16 * 1024 * 1024
-"""What is compressed to nearly nothing is no reason to fill the memory: read, JSON takes fifty times its bytes at worst."""
+"""What is compressed to nearly nothing is no reason to fill the memory; and JSON that is read takes many times its
+bytes."""
 FIRST_SET_ASIDE = 20
 """So many are said one by one."""
 Opened = BufferedReader | gzip.GzipFile

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from jinja2 import TemplateError
-from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
@@ -188,13 +187,13 @@ def load_policy(folder: Path | str, device: str | None = None, dtype: torch.dtyp
             trust_remote_code=False,
             output_loading_info=True,
         )
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+    except Exception as error:  # What somebody else wrote into a configuration raises errors of any kind.
         if "trust_remote_code" in str(error):
             raise CodeRefused(
                 f"{folder}: its model or tokenizer is code that comes with it, which is never run here; "
                 "take a model whose architecture transformers has"
             ) from error
-        raise PolicyInvalid(f"{folder}: cannot be loaded: {error}") from error
+        raise PolicyInvalid(f"{folder}: cannot be loaded: {type(error).__name__}: {error}") from error
     wrong = sorted(info["missing_keys"]) + sorted(map(str, info["mismatched_keys"]))
     if wrong:
         raise PolicyInvalid(f"{folder}: tensors missing or of another shape: {', '.join(wrong[:5])}")

@@ -14,11 +14,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 from deploy.backup import BackupInvalid, backup, restore
-from deploy.running import prepare_home, take_home
+from deploy.running import is_held, prepare_home, take_home
 from feedback import judges, manifest
-from feedback.errors import Conflict, InvalidRequest, NotFound, TandemError
+from feedback.errors import Conflict, InvalidRequest, NotFound, RecordOfNewerRelease, TandemError
 from feedback.schema import Base
 from feedback.settings import Settings, load_settings
 from feedback.store import Store, keys, policies
@@ -373,12 +374,77 @@ def test_nothing_is_overwritten(settings: Settings, tmp_path: Path) -> None:
         restore(there, tmp_path / "b.tar")
 
 
+@pytest.mark.parametrize("at", ["policies", "iterations", "record.db"])
+def test_a_restore_that_is_interrupted_can_be_begun_again(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    make_home(settings, versions=2).close()
+    backup(settings, tmp_path / "b.tar")
+    there = elsewhere(settings)
+    there.home.mkdir()
+    rename = Path.rename
+
+    def interrupted(path: Path, target: Path) -> Path:
+        moved = rename(path, target)
+        if target == there.home / at:
+            # A kill meanwhile leaves a record only where all that it names is there.
+            assert (there.home / "record.db").exists() <= (there.home / "policies" / "v1").is_dir()
+            raise KeyboardInterrupt
+        return moved
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Path, "rename", interrupted)
+        restore(there, tmp_path / "b.tar")
+    assert {path.name for path in there.home.iterdir()} == {"run", "logs"}
+    restore(there, tmp_path / "b.tar")
+    assert files_of(there.home, "policies") == files_of(settings.home, "policies")
+
+
+def test_nobody_else_begins_in_a_home_that_is_being_restored(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_home(settings, versions=1).close()
+    backup(settings, tmp_path / "b.tar")
+    there = elsewhere(settings)
+    held: list[bool] = []
+    monkeypatch.setattr(os, "fsync", lambda _: held.append(is_held(there.home)))
+    restore(there, tmp_path / "b.tar")
+    assert held and all(held)
+    assert not is_held(there.home)
+
+
+def test_a_record_of_a_newer_release_is_refused(settings: Settings, tmp_path: Path) -> None:
+    store = make_home(settings, versions=1)
+    store.write(lambda session: session.execute(text("UPDATE alembic_version SET version_num = '9999'")))
+    store.close()
+    backup(settings, tmp_path / "b.tar")
+    with pytest.raises(RecordOfNewerRelease, match="schema 9999"):
+        restore(elsewhere(settings), tmp_path / "b.tar")
+    assert not elsewhere(settings).home.exists()
+
+
 def test_no_record_no_backup(settings: Settings, tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="nothing to back up"):
         backup(settings, tmp_path / "b.tar")
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(InvalidRequest, match="no such file"):
         restore(settings, tmp_path / "b.tar")
+
+
+@pytest.mark.parametrize("url", ["u:secret@nowhere/d", "u@nowhere/d?password=secret&sslmode=require"])
+def test_a_password_stands_on_no_command_line(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    program = tmp_path / "pg_dump"
+    program.write_text('#!/bin/sh\necho "$@ / $PGPASSWORD" >&2\nexit 1\n')
+    program.chmod(0o700)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    there = settings.model_copy(update={"database_url": f"postgresql+psycopg://{url}"})
+    with pytest.raises(TandemError) as raised:
+        backup(there, tmp_path / "b.tar")
+    arguments, _, environment = raised.value.message.partition(" / ")
+    assert "u@nowhere/d" in arguments and "secret" not in arguments
+    assert environment == "secret"
 
 
 def test_a_postgres_record_comes_back_the_same(

@@ -48,6 +48,9 @@ def test_an_address_of_another_machine_cannot_be_listened_on() -> None:
 def test_nothing_there_is_neither_ready_nor_answering(tmp_path: Path) -> None:
     assert not is_ready("127.0.0.1", free_port("127.0.0.1", 0))
     assert "No such file" in (why_silent(f"redis+socket://{tmp_path}/redis.sock") or "")
+    for asked in ("db=x", "nosuch=1"):
+        said = why_silent(f"redis://:secret@127.0.0.1:1/0?{asked}") or ""
+        assert asked.partition("=")[0] in said and "secret" not in said
 
 
 def test_a_part_that_cannot_come_up_is_named_with_its_last_words(

@@ -42,6 +42,12 @@ def test_a_template_that_takes_one_or_cannot_be_tried_is_left_alone(tmp_path: Pa
     check_takes_system_prompt(folder_of(tmp_path, template), "v0", settings())
 
 
+@pytest.mark.parametrize("said", ["[]", "{", '{"chat_template": 5}', '{"chat_template": [{"nam": "x"}, 3]}'])
+def test_a_configuration_that_is_none_says_nothing(tmp_path: Path, said: str) -> None:
+    (tmp_path / "tokenizer_config.json").write_text(said)
+    check_takes_system_prompt(tmp_path, "v0", settings())
+
+
 def test_the_built_in_policy_takes_one() -> None:
     check_takes_system_prompt(BUILTIN, "v0", settings())
 

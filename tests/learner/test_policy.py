@@ -83,6 +83,14 @@ def test_a_broken_template_refuses_nothing(policy, broken):
         policy.encode_chat([{"role": "system", "content": "w1"}, *HELLO])
 
 
+def test_a_template_reaches_no_commands(policy, tmp_path):
+    made = tmp_path / "made"
+    policy.tokenizer.chat_template = "{{ cycler.__init__.__globals__.os.popen('touch " + str(made) + "').read() }}"
+    with pytest.raises(PolicyInvalid, match="SecurityError"):
+        policy.encode_chat(HELLO)
+    assert not made.exists()
+
+
 CALLS = (
     "{%- for message in messages -%}{{- '<' + {'user': 'user', 'assistant': 'assistant'}[message.role] + '> ' -}}"
     "{{- message.content + ' ' -}}{%- for call in message.tool_calls or [] -%}{{- call.function.name + ' ' -}}"
@@ -210,6 +218,19 @@ def test_a_damaged_folder_is_refused(folder, damage):
     else:
         folder = folder / "elsewhere"
     with pytest.raises(PolicyInvalid):
+        load_policy(folder, "cpu")
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["[]", '{"num_attention_heads": 0}', '{"hidden_size": "big"}', '{"dtype": "nope"}',
+     '{"quantization_config": {"quant_method": "gptq"}}'],
+)  # fmt: skip
+def test_a_configuration_that_is_none_is_refused(folder, said):
+    config = json.loads((folder / "config.json").read_text())
+    more = json.loads(said)
+    (folder / "config.json").write_text(json.dumps(config | more if more else more))
+    with pytest.raises(PolicyInvalid, match="cannot be loaded"):
         load_policy(folder, "cpu")
 
 
