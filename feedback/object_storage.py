@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 # Storage that other libraries than fsspec's own speak to, and that pyarrow brings along.
 OF_PYARROW = ("s3://", "gs://", "gcs://", "abfs://", "abfss://")
 PAUSES_S = (1.0, 5.0, 15.0, 60.0)
+MAX_MANIFEST_BYTES = 100_000_000
 ARRIVING, REMOVED = ".arriving", ".removed"
 """Endings of folders that are not whole; `tandem prune` clears away what a kill left of the latter."""
 
@@ -51,6 +52,8 @@ class Storage:
         """The manifest of this digest; None when there is none. Raises PolicyInvalid for another one in its place."""
         with _speaking():
             try:
+                if (self._files.size(self._path(digest, manifest.MANIFEST)) or 0) > MAX_MANIFEST_BYTES:
+                    raise PolicyInvalid(f"the manifest of {digest[:12]} in the object storage is none")
                 content: bytes = self._files.cat_file(self._path(digest, manifest.MANIFEST))
             except FileNotFoundError:
                 return None
@@ -62,9 +65,10 @@ class Storage:
         return found
 
     def get(self, digest: str, folder: Path) -> bool:
-        """Bring what has this digest into `folder`, unchecked but for names. False when it is not there.
+        """Bring what has this digest into `folder`, unchecked but for names and sizes. False when it is not there.
 
-        Raises PolicyInvalid when the manifest is another one or names a file outside the folder.
+        Raises PolicyInvalid when the manifest is another one or names a file outside the folder, or a file is missing
+        or of another size, which might fill the disk.
         """
         listed = self.manifest(digest)
         if listed is None:
@@ -76,6 +80,11 @@ class Storage:
                     raise PolicyInvalid(f"the manifest of {digest[:12]} names a file outside its folder")
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 try:
+                    size = self._files.size(self._path(digest, name))
+                    if name in listed["files"] and size not in (None, listed["files"][name]["bytes"]):
+                        raise PolicyInvalid(
+                            f"{name} of {digest[:12]} in the storage was changed after it was published"
+                        )
                     self._files.get_file(self._path(digest, name), str(folder / name))
                 except FileNotFoundError:
                     raise PolicyInvalid(f"{name} of {digest[:12]} is missing in the object storage") from None

@@ -51,9 +51,12 @@ def bring(settings: Settings, path: str, digest: str) -> Path:
 
 
 def folder_of(store: Store, settings: Settings, version: int) -> Path:
-    """The folder of a version, brought here if need be. Raises NotFound, and as `bring`."""
+    """The folder of a version, brought here if need be, with the very files that were published: what is learnt from
+    others would be published in its turn. Raises NotFound, and as `bring`."""
     policy = store.read(policies.get, version)
-    return bring(settings, policy.path, policy.digest)
+    folder = bring(settings, policy.path, policy.digest)
+    manifest.verify_files(folder, policy.digest)
+    return folder
 
 
 def base_of(settings: Settings, digest: str) -> Base | None:

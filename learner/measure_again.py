@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from feedback import datasets, judges, policy_weights
+from feedback import datasets, judges, manifest, policy_weights
 from feedback.errors import Conflict, NotFound, PolicyInvalid
 from feedback.judges import PREFERENCE, WATCH
 from feedback.saved_settings import read_saved
@@ -29,7 +29,8 @@ from learner.preference_model import load_preference_model
 def measure_again(store: Store, settings: Settings, version: int) -> dict[str, Any]:
     """The evaluation as `learner.evaluation` documents it.
 
-    Raises NotFound, and Conflict where the home no longer holds what it was measured with.
+    Raises NotFound, Conflict where the home no longer holds what it was measured with, and PolicyInvalid for weights
+    that are not what was published.
     """
     policy, start = store.read(policies.get, version), store.read(policies.get, 0)
     serving = store.read(policies.serving)
@@ -39,6 +40,8 @@ def measure_again(store: Store, settings: Settings, version: int) -> dict[str, A
         preference = judges.folder_of(settings, policy) / PREFERENCE
         if not preference.exists():
             raise NotFound(f"this home has no {preference}")
+        if digest := judges.digest_of(policy):
+            manifest.verify_files(preference.parent, digest, judges.PARTS)
         dataset = datasets.find(store, settings.home, policy.dataset_digest)
     except (NotFound, PolicyInvalid) as error:
         raise Conflict(f"{version_name(version)} cannot be measured again: {error.message}") from error

@@ -61,6 +61,32 @@ def test_another_machine_gets_what_was_published(settings: Settings) -> None:
     store.close()
 
 
+def test_what_was_changed_here_is_not_learnt_from(settings: Settings) -> None:
+    store = make_home(settings, versions=2)
+    file = settings.home / "policies" / "v0" / "model.safetensors"
+    content = file.read_bytes()
+    file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(PolicyInvalid, match=r"v0: model\.safetensors was changed"):
+        policy_weights.folder_of(store, settings, 0)
+    assert policy_weights.folder_of(store, settings, 1) == settings.home.resolve() / "policies" / "v1"
+    store.close()
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "manifest.json"])
+def test_a_file_that_grew_there_is_not_fetched(settings: Settings, tmp_path: Path, name: str) -> None:
+    """It might fill the disk before its digest is known."""
+    store = make_home(settings, versions=1)
+    policy_weights.upload(store, settings)
+    digest = store.read(policies.get, 0).digest
+    store.close()
+    with (settings.home.parent / "storage" / digest / name).open("ab") as file:
+        file.truncate(1 << 30)
+    (tmp_path / "to").mkdir()
+    with pytest.raises(PolicyInvalid, match=r"model\.safetensors of .* was changed|manifest of .* is none"):
+        object_storage.Storage(str(settings.policies_url)).get(digest, tmp_path / "to")
+    assert not (tmp_path / "to" / name).exists()
+
+
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [

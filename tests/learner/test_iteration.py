@@ -115,7 +115,8 @@ def check_measured_again(store: Store, settings: Settings, first: dict[str, Any]
     assert measure_again(store, settings, 1) == first, "its dataset is written again"
     made = Provenance(0, "itr_2", "none", {}, 1)
     epoch = store.write(leases.acquire, leases.LEARNER, "test", 60.0)
-    store.write(policies.publish, 2, store.read(policies.get, 1).path, "sha256:2", made, epoch=epoch)
+    first_one = store.read(policies.get, 1)
+    store.write(policies.publish, 2, first_one.path, first_one.digest, made, epoch=epoch)
     store.write(policies.set_serving, 2, kind="promote", reason="", force=False, actor="test")
     against = measure_again(store, settings, 1)["serving"]
     assert (against["version"], against["win_rate"]["value"]) == ("v2", 0.5), "v2 has the weights of v1"
@@ -124,6 +125,12 @@ def check_measured_again(store: Store, settings: Settings, first: dict[str, Any]
     (settings.home / "iterations" / "itr_2" / PREFERENCE).mkdir(parents=True)
     with pytest.raises(Conflict, match="v2 cannot be measured again: no dataset 'none'"):
         measure_again(store, settings, 2)
+    with (settings.home / "iterations" / first_one.iteration_id / PREFERENCE / "preference.safetensors").open(
+        "ab"
+    ) as file:
+        file.write(b"x")
+    with pytest.raises(Conflict, match=r"v1 cannot be measured again: .* was changed after it was published"):
+        measure_again(store, settings, 1)
 
 
 def test_too_few_votes_fail_with_what_to_do(settings: Settings) -> None:

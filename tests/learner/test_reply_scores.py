@@ -14,8 +14,9 @@ from feedback.errors import InvalidRequest, PolicyInvalid
 from feedback.schema import Policy as PolicyRow
 from feedback.settings import LearnerSettings, load_settings
 from feedback.store import leases, policies
-from learner.policy import Policy, save_policy
+from learner.policy import Policy
 from learner.preference_model import PreferenceModel, PreferenceShape, new_preference_model, save_preference_model
+from learner.publishing import publish_folder
 from learner.reply_scores import Judge, Judges
 from learner.sequences import Episodes
 from tests.records import empty_record_of
@@ -35,12 +36,12 @@ def model(policy: Policy) -> PreferenceModel:
 def judges(tmp_path: Path, policy: Policy, model: PreferenceModel) -> Judges:
     """Of a home in which v1 was made by an iteration."""
     settings = load_settings(home=tmp_path)
-    save_policy(policy, tmp_path / "policies" / "v0")
+    _, start_digest = publish_folder(policy, settings.policies_dir, 0)
     folder = tmp_path / "iterations" / "itr_1" / "preference"
     save_preference_model(model, folder)
     digest = hashlib.sha256((folder / "preference.safetensors").read_bytes()).hexdigest()
     store = empty_record_of(settings)
-    store.write(policies.register_start, "policies/v0", "digest", {})
+    store.write(policies.register_start, "policies/v0", start_digest, {})
     learner = settings.learner.model_dump(mode="json")
     learner["ppo"]["reward_weights"] = WEIGHTS
     made = policies.Provenance(0, "itr_1", "dataset", learner, 1, {"preference": {"sha256": digest}})

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from feedback.errors import PolicyInvalid
 from feedback.settings import Settings, load_settings
 from feedback.store import iterations, policies
 from learner.iteration.run import Run
-from learner.iteration.versions import load, starting_point
+from learner.iteration.versions import load, starting_point, trainable
 from learner.prepare import prepare
 from learner.progress import Progress
 from learner.publishing import publish_folder
@@ -59,3 +60,14 @@ def test_it_is_the_last_one_as_it_was_when_the_iteration_asked_first(this: Run) 
     resumed = starting_point(this, start)
     assert (resumed.parent, resumed.ground) == (1, 1)
     assert resumed.policy.model.get_output_embeddings().weight.equal(begun.policy.model.get_output_embeddings().weight)
+
+
+def test_weights_that_were_changed_are_not_trained_on(this: Run) -> None:
+    """The candidate would be published as if nothing had been."""
+    start = load(this, 0)
+    with (this.settings.policies_dir / "v0" / "model.safetensors").open("r+b") as file:
+        file.seek(-1, 2)
+        file.write(b"\x01")
+    for use in (load, lambda this, version: trainable(this, start, version)):
+        with pytest.raises(PolicyInvalid, match=r"v0: model\.safetensors was changed after it was published"):
+            use(this, 0)
