@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from feedback import logs, rater_watch, setting_apart
 from feedback.erasure import Erasures
-from feedback.errors import RecordUnavailable
+from feedback.errors import Conflict, RecordUnavailable
 from feedback.lifeline import die_with_parent
 from feedback.queue import COUNT_VOTES, RUN_ITERATION, make_sender, send
 from feedback.settings import LoopSettings, Settings, load_settings
@@ -101,13 +101,15 @@ class Scheduler:
         if not loop.automatic or self.store.read(iterations.active) is not None:
             return
         trigger = due(loop, *self.store.read(_progress))
-        if trigger is not None:
-            iteration = self.store.write(
-                iterations.start_next,
-                trigger=trigger,
-                learner=self.settings.learner.model_dump(mode="json"),
-            )
-            log.info("iteration %s starts by %s", iteration.id, trigger)
+        if trigger is None:
+            return
+        learner = self.settings.learner.model_dump(mode="json")
+        try:
+            iteration = self.store.write(iterations.start_next, trigger=trigger, learner=learner)
+        except Conflict:
+            # Somebody else has started one since this process looked.
+            return
+        log.info("iteration %s starts by %s", iteration.id, trigger)
 
     def hand_on_iteration(self) -> None:
         """Send an iteration that is queued, or whose learner has died, to the learner queue: less and less often while

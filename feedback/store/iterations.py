@@ -29,6 +29,8 @@ def start(
     actor: str = audit.SCHEDULER,
 ) -> Iteration:
     """Queue an iteration. Raises Conflict while another is queued or running."""
+    # Of two that are asked for at once, the second sees the first.
+    leases.lock(session, leases.LEARNER)
     busy = active(session)
     if busy is not None:
         raise Conflict(f"iteration {busy.id} is {busy.state} already; follow it, or wait until it has ended")

@@ -33,6 +33,7 @@ def register_start(session: Session, path: str, digest: str, settings: dict[str,
 
     Raises Conflict when this home started from another policy.
     """
+    leases.lock(session, leases.LEARNER)
     known = session.get(Policy, 0)
     if known is not None:
         if known.digest != digest:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from sqlalchemy.orm import Session
 
 from feedback.schema import Traffic, version_name
-from feedback.store import audit, now, policies
+from feedback.store import audit, leases, now, policies
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,9 @@ def get(session: Session) -> Shares:
 
 
 def put(session: Session, shares: Shares, *, actor: str = audit.AT_THE_MACHINE, reason: str = "") -> Shares:
-    """Set the shares. Raises NotFound when the challenger is not a policy version."""
+    """Set the shares. Raises NotFound when the challenger is not a policy version, Conflict when it serves."""
+    # Nobody else sets them, nor what serves, at the same time.
+    leases.lock(session, leases.ENGINES)
     if shares.challenger is not None:
         policies.get(session, shares.challenger)
     session.merge(

@@ -1,10 +1,16 @@
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+from typing import Any
+
 import pytest
 from sqlalchemy.orm import Session
 
-from feedback.errors import Conflict, LeaseLost, NotFound
-from feedback.schema import Dataset, DatasetVote, Policy
-from feedback.store import Store, audit, iterations, leases, policies, votes
+from feedback.errors import Conflict, LeaseLost, NotFound, TandemError
+from feedback.schema import Dataset, DatasetVote, Iteration, Policy
+from feedback.store import Store, audit, iterations, leases, policies, traffic, votes
 from feedback.store.policies import Provenance
+from feedback.store.traffic import Shares
 from tests.feedback.record import add_comparison, judgement
 
 BECAUSE = {"reason": "better", "force": False, "actor": "key_op"}
@@ -108,6 +114,35 @@ def test_one_iteration_at_a_time(store: Store) -> None:
         "stage",
         "failed",
     ]
+
+
+def at_once(count: int, operation: Callable[[], Any]) -> list[Any]:
+    """What each of so many calls returned, or the TandemError that it raised."""
+
+    def call(_: int) -> Any:
+        ready.wait()
+        try:
+            return operation()
+        except TandemError as error:
+            return error
+
+    ready = Barrier(count)
+    with ThreadPoolExecutor(count) as threads:
+        return list(threads.map(call, range(count)))
+
+
+def test_of_iterations_that_are_asked_for_at_once_one_is_queued(store: Store) -> None:
+    for _ in range(5):
+        found = at_once(4, lambda: store.write(iterations.start, trigger="operator", seed=0, settings={}))
+        (queued,) = [one for one in found if isinstance(one, Iteration)]
+        assert sum(isinstance(one, Conflict) for one in found) == 3
+        store.write(iterations.cancel, queued.id, "", "key_a")
+
+
+def test_what_is_set_at_once_for_the_first_time_is_one_row(store: Store) -> None:
+    found = at_once(4, lambda: store.write(policies.register_start, "policies/v0", "d", {}))
+    assert [one.version for one in found] == [0] * 4
+    assert at_once(4, lambda: store.write(traffic.put, Shares())) == [Shares()] * 4
 
 
 def test_a_cancelled_iteration_lets_its_learner_write_nothing_more(store: Store) -> None:

@@ -110,6 +110,23 @@ def test_an_iteration_starts_by_count_once_and_not_again_after_it_failed(setting
     assert store.read(iterations.active) is not None
 
 
+def test_an_iteration_that_an_operator_starts_meanwhile_is_the_one(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(settings.record_url)
+    scheduler = Scheduler(settings, store, make_sender(settings))
+
+    def somebody_is_quicker(*_: object) -> str:
+        store.write(iterations.start, trigger="operator", seed=0, settings={})
+        return "count"
+
+    monkeypatch.setattr("feedback.scheduler.due", somebody_is_quicker)
+    scheduler.look()
+    assert store.read(iterations.active).trigger == "operator"
+    assert len(store.read(iterations.list_all)) == 1
+    store.close()
+
+
 def turn_back(store: Store, seconds: float) -> None:
     """Have the record say what it would if the clock had been turned back just now."""
     for table in Base.metadata.sorted_tables:
