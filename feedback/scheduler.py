@@ -68,9 +68,9 @@ class Scheduler:
 
     def sweep_votes(self) -> None:
         """Announce votes that have stayed uncounted."""
-        oldest = self.store.read(votes.oldest_accepted_at)
+        age_s = self.store.read(votes.oldest_uncounted_age_s)
         # A vote from the future was accepted before the clock was turned back; its age is unknown.
-        if oldest is not None and not 0 <= self.store.read(now) - oldest <= self.settings.feedback.sweep_age_s:
+        if age_s is not None and not 0 <= age_s <= self.settings.feedback.sweep_age_s:
             self._send_unless_just_sent(COUNT_VOTES, every_s=self.settings.feedback.sweep_interval_s)
 
     def watch_raters(self) -> None:

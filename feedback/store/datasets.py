@@ -99,7 +99,7 @@ def learnt_until(session: Session) -> float | None:
         select(Dataset)
         .join(Iteration, Iteration.dataset_digest == Dataset.digest)
         .where(Iteration.state == "succeeded")
-        .order_by(Iteration.id.desc())
+        .order_by(Iteration.created_at.desc())
         .limit(LOOKED_BACK)
     )
     return next((frozen_at(dataset) for dataset in session.scalars(newest) if frozen_at(dataset) <= at), None)

@@ -241,7 +241,7 @@ def last_began_at(session: Session) -> float | None:
     What is said to have been in the future was before the clock was turned back: it is passed over.
     """
     at = now(session)
-    past = select(Iteration).where(Iteration.created_at <= at).order_by(Iteration.id.desc()).limit(1)
+    past = select(Iteration).where(Iteration.created_at <= at).order_by(Iteration.created_at.desc()).limit(1)
     newest = session.scalars(past).one_or_none()
     if newest is None:
         return None

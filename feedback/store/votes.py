@@ -294,9 +294,11 @@ def count_by_state(session: Session) -> dict[str, int]:
     return {state: count for state, count in counts.items() if count}
 
 
-def oldest_accepted_at(session: Session) -> float | None:
-    """When the oldest vote that is not counted yet was accepted; None when all are counted."""
-    return session.scalars(select(func.min(Vote.updated_at)).where(tallies.IS_ACCEPTED)).one()
+def oldest_uncounted_age_s(session: Session) -> float | None:
+    """Seconds since the oldest vote that is not counted yet was accepted, below 0 for one from before the clock was
+    turned back; None when all are counted."""
+    accepted_at = session.scalars(select(func.min(Vote.updated_at)).where(tallies.IS_ACCEPTED)).one()
+    return None if accepted_at is None else now(session) - accepted_at
 
 
 def first_counted_at(session: Session) -> float | None:

@@ -1,7 +1,6 @@
 """Is it alive, is it ready, and what do the metrics say."""
 
 import shutil
-import time
 from typing import Any, Literal
 
 from fastapi import APIRouter
@@ -70,8 +69,8 @@ async def _look(parts: Gateway) -> None:
     counts = await parts.record.read(votes.count_by_state)
     for state in ("accepted", "counted", "quarantined", "retracted"):
         shown.votes.labels(state).set(counts.get(state, 0))
-    oldest = await parts.record.read(votes.oldest_accepted_at)
-    shown.oldest_uncounted_vote_age_seconds.set(0 if oldest is None else max(0.0, time.time() - oldest))
+    age_s = await parts.record.read(votes.oldest_uncounted_age_s)
+    shown.oldest_uncounted_vote_age_seconds.set(max(0.0, age_s or 0.0))
     iteration = await parts.record.read(iterations.active)
     shown.iteration_active.set(iteration is not None)
     shown.iteration_progress.clear()

@@ -1,3 +1,4 @@
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
@@ -6,9 +7,10 @@ from typing import Any
 import pytest
 from sqlalchemy.orm import Session
 
+from feedback import ids
 from feedback.errors import Conflict, LeaseLost, NotFound, TandemError
 from feedback.schema import Dataset, DatasetVote, Iteration, Policy
-from feedback.store import Store, audit, iterations, leases, policies, traffic, votes
+from feedback.store import Store, audit, datasets, iterations, leases, policies, traffic, votes
 from feedback.store.policies import Provenance
 from feedback.store.traffic import Shares
 from tests.feedback.record import add_comparison, judgement
@@ -137,6 +139,27 @@ def test_of_iterations_that_are_asked_for_at_once_one_is_queued(store: Store) ->
         (queued,) = [one for one in found if isinstance(one, Iteration)]
         assert sum(isinstance(one, Conflict) for one in found) == 3
         store.write(iterations.cancel, queued.id, "", "key_a")
+
+
+def test_the_newest_iteration_is_told_by_the_clock_of_the_record(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def iterate(digest: str, ahead_s: float) -> Iteration:
+        clock_ns = time.time_ns() + round(1e9 * ahead_s)
+        monkeypatch.setattr(ids.time, "time_ns", lambda: clock_ns)
+        monkeypatch.setattr(ids, "_last", [0])
+        iteration = store.write(iterations.start, trigger="operator", seed=0, settings={})
+        _, epoch = store.write(iterations.claim, iteration.id, "me", 60.0, 5)
+        store.write(iterations.begin_dataset, iteration.id, epoch, digest=digest, path=digest, summary={})
+        store.write(iterations.freeze, iteration.id, epoch, digest)
+        store.write(iterations.succeed, iteration.id, epoch, 1)
+        monkeypatch.undo()
+        return store.read(iterations.get, iteration.id)
+
+    # The first one is begun through a host whose clock is ahead.
+    ahead, second = iterate("a", 300.0), iterate("b", 0.0)
+    assert ahead.id > second.id
+    frozen_at = store.read(lambda session: session.get_one(Dataset, "b").created_at)
+    assert store.read(iterations.last_began_at) == max(second.created_at, frozen_at)
+    assert store.read(datasets.learnt_until) == frozen_at
 
 
 def test_what_is_set_at_once_for_the_first_time_is_one_row(store: Store) -> None:

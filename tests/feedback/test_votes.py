@@ -225,10 +225,11 @@ def test_a_vote_is_seen_with_its_own_key_only(store: Store) -> None:
         store.read(votes.get, vote.id, key_id="key_b", sees_all=False)
 
 
-def test_counts_by_state_and_age(store: Store) -> None:
-    assert store.read(votes.oldest_accepted_at) is None
+def test_counts_by_state_and_age(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert store.read(votes.oldest_uncounted_age_s) is None
     vote = store.write(votes.put, add_comparison(store), judgement(), **ME)
-    assert store.read(votes.oldest_accepted_at) == vote.updated_at
+    monkeypatch.setattr(votes, "now", lambda _: vote.updated_at + 7)
+    assert store.read(votes.oldest_uncounted_age_s) == pytest.approx(7)
     assert store.read(votes.count_by_state) == {"accepted": 1}
     count_all(store)
     assert store.read(votes.count_by_state) == {"counted": 1}
