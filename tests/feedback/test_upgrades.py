@@ -1,10 +1,13 @@
 """A record of any earlier schema is brought up to date on either database: each of its rows is there, as it was."""
 
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, MetaData, Table, create_engine, insert, select
+import pytest
+from sqlalchemy import Connection, MetaData, Table, create_engine, insert, select, text
+from sqlalchemy.orm import Session
 from sqlalchemy.types import JSON, Boolean, Float, Integer
 
 from feedback import migrations
@@ -74,6 +77,28 @@ def test_every_row_stays_what_it_was(store: Store, tmp_path: Path) -> None:
     counted = sum(vote["state"] == "counted" for vote in known["votes"])
     assert store.read(tallies.counted) == store.read(votes.count_by_state)["counted"] == counted
     assert sum(rater.votes_counted for rater, _ in store.read(raters.list_all)) == counted
+
+
+def test_chats_do_not_wait_for_an_upgrade_that_waits_for_who_reads(store: Store) -> None:
+    if store.engine.dialect.name == "sqlite":
+        pytest.skip("SQLite's readers hold nobody up")
+    downgrade(store.engine, "0009")
+    with ThreadPoolExecutor(2) as threads:
+        with store.engine.connect() as reader:
+            reader.execute(text("SELECT id FROM samples"))
+            upgrading = threads.submit(upgrade, store.engine)
+            while not store.read(_somebody_waits):
+                assert not upgrading.done()
+            # It comes behind the one that waits.
+            threads.submit(store.write, lambda session: session.execute(text("DELETE FROM samples"))).result(60)
+            assert not upgrading.done()
+        upgrading.result(60)
+    assert SCHEMAS[-1] == store.read(lambda session: session.scalar(text("SELECT version_num FROM alembic_version")))
+
+
+def _somebody_waits(session: Session) -> bool:
+    waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'samples'::regclass"
+    return bool(session.scalar(text(waiting)))
 
 
 def check_same(name: str, was: Rows, now: Rows) -> None:
