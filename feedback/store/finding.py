@@ -34,8 +34,11 @@ class Wanted:
 
     @property
     def reads_all(self) -> bool:
-        """Whether it may be read of every vote, with its pair, whether it is one of these."""
-        return self.text is not None or self.version is not None or self.disputed
+        """Whether it may be read of every vote whether it is one of these: by no index, or with its pair."""
+        whose = self.rater_id, self.comparison_id
+        said = self.objective, self.preferred, self.since, self.until
+        by_no_index = whose == (None, None) and any(one is not None for one in said)
+        return by_no_index or self.text is not None or self.version is not None or self.disputed
 
 
 def find(

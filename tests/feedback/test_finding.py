@@ -89,6 +89,22 @@ def test_who_is_set_apart_disputes_nothing_and_what_is_taken_back_is_of_no_versi
     assert "tie" in found(store, cast)
 
 
+@pytest.mark.parametrize(
+    ("wanted", "reads_all"),
+    [
+        ({}, False),
+        ({"state": "retracted"}, False),
+        ({"since": 1.0}, True),
+        ({"preferred": "both_bad"}, True),
+        ({"since": 1.0, "rater_id": "rtr_1"}, False),
+        ({"until": 1.0, "objective": "helpful", "comparison_id": "cmp_1"}, False),
+        ({"text": "plus", "rater_id": "rtr_1"}, True),
+    ],
+)
+def test_what_may_be_read_of_every_vote_is_known(wanted: dict, reads_all: bool) -> None:
+    assert Wanted(**wanted).reads_all is reads_all
+
+
 def test_pages_of_what_is_found_go_on(store: Store, cast: dict[str, str]) -> None:
     first, more = store.read(finding.find, Wanted(text="plus"), limit=2)
     rest, none = store.read(finding.find, Wanted(text="plus"), limit=2, after=first[-1].id)
