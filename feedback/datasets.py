@@ -25,8 +25,9 @@ from sqlalchemy.orm import Session
 
 from feedback.errors import Conflict
 from feedback.examples import Caps, CutOffExample, Example, examples, of_vote
+from feedback.schema import IMPORTED
 from feedback.settings import FeedbackSettings
-from feedback.store import Store, datasets, iterations, now
+from feedback.store import Store, datasets, iterations, now, raters
 from feedback.store.datasets import Learnt
 
 LINES = "votes.jsonl"
@@ -67,7 +68,11 @@ def freeze(session: Session, folder: Path, settings: FeedbackSettings, *, since:
     frozen_at = now(session)
     drawn = _draw(session, settings.old_votes, since)
     ids = None if drawn is None else drawn.ids
-    caps = Caps.of(datasets.influence(session, settings.prompt_votes, ids), settings)
+    crowded = datasets.crowded(session, settings.prompt_votes, ids)
+    caps = Caps({prompt: settings.prompt_votes / votes for prompt, votes in crowded.items()})
+    # A rater's share is of what there is to learn from, which is known when all of it was read.
+    read_once = examples(datasets.counted(session, ids), settings, caps)
+    caps = caps.bounding(read_once, settings.rater_share, raters.find(session, IMPORTED, ""))
     digest, counts = _write(folder, examples(datasets.counted(session, ids), settings, caps))
     summary: dict[str, Any] = {
         "digest": digest,

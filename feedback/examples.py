@@ -2,13 +2,14 @@
 
 import functools
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import math
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from feedback.schema import version_name
 from feedback.settings import FeedbackSettings
-from feedback.store import datasets
 from feedback.store.datasets import Counted, Learnt
 from feedback.store.samples import opening_digest
 
@@ -47,27 +48,46 @@ class CutOffExample(Example):
 
 @dataclass(frozen=True)
 class Caps:
-    """The weight of a vote by each rater, and on each prompt, whose votes would weigh too much; others weigh 1."""
+    """The weight of a vote on each prompt, and in each split by each rater, whose votes would weigh too much; others
+    weigh 1."""
 
-    by_rater: dict[str, float]
-    by_prompt: dict[str, float]
+    by_prompt: Mapping[str, float] = field(default_factory=dict)
+    by_split_and_rater: Mapping[tuple[str, str], float] = field(default_factory=dict)
 
-    @classmethod
-    def of(cls, influence: datasets.Influence, settings: FeedbackSettings) -> "Caps":
-        """A rater may weigh `rater_share` of all votes, where raters are few twice the average; a prompt
-        `prompt_votes`."""
-        share = max(settings.rater_share, 2 / max(1, len(influence.by_rater)))
-        most = share * sum(influence.by_rater.values())
-        return cls(
-            {rater: most / votes for rater, votes in influence.by_rater.items() if votes > most},
-            {prompt: settings.prompt_votes / votes for prompt, votes in influence.by_prompt.items()},
-        )
+    def weight(self, vote: Counted, split: str) -> float:
+        return self.by_prompt.get(vote.prompt_digest, 1.0) * self.by_split_and_rater.get((split, vote.rater_id), 1.0)
 
-    def weight(self, vote: Counted) -> float:
-        return self.by_rater.get(vote.rater_id, 1.0) * self.by_prompt.get(vote.prompt_digest, 1.0)
+    def bounding(self, examples: Iterable[Example], rater_share: float, unbounded: str | None) -> "Caps":
+        """These and, within each split, one for each rater who has more than a share of its weight there; one of them
+        is `unbounded` and not counted."""
+        weights: defaultdict[str, defaultdict[str, float]] = defaultdict(lambda: defaultdict(float))
+        for one in examples:
+            if one.rater != unbounded:
+                weights[one.split][one.rater] += one.weight
+        caps: dict[tuple[str, str], float] = {}
+        for split, by_rater in weights.items():
+            most = most_of_one(by_rater.values(), rater_share)
+            caps |= {(split, rater): most / weight for rater, weight in by_rater.items() if weight > most}
+        return Caps(self.by_prompt, caps)
 
 
-NO_CAPS = Caps({}, {})
+NO_CAPS = Caps()
+
+
+def most_of_one(weights: Collection[float], rater_share: float) -> float:
+    """What each of the raters who weigh this much is cut to, so that none has more than `rater_share` of what all have
+    then, or twice the average where raters are few.
+
+    Where k are cut and the rest weighs R, most = share (k most + R), so most = share R / (1 - share k).
+    """
+    share = max(rater_share, 2 / max(1, len(weights)))
+    rest = sum(weights)
+    for cut, weight in enumerate(sorted(weights, reverse=True)):
+        most = share * rest / (1 - share * cut)
+        if weight <= most:
+            return most
+        rest -= weight
+    return math.inf
 
 
 def examples(counted: Iterable[Counted], settings: FeedbackSettings, caps: Caps = NO_CAPS) -> Iterator[Example]:
@@ -78,15 +98,15 @@ def examples(counted: Iterable[Counted], settings: FeedbackSettings, caps: Caps 
 
 def learnt(vote: Counted, settings: FeedbackSettings, caps: Caps = NO_CAPS) -> Learnt:
     """What is learnt from a vote. A rewritten reply says a second thing: rewritten > original."""
-    label = soft_label(vote.preferred, vote.strength, settings)
+    label, split = soft_label(vote.preferred, vote.strength, settings), split_of(vote.messages, settings)
     rewritten = says_more(vote.ideal, vote.replies[original_of(vote.preferred)])
     return Learnt(
         vote.vote_id,
         vote.revision,
-        split_of(vote.messages, settings),
+        split,
         None if label is None else less_sure(label, vote.reliability, settings),
         less_sure(settings.rewrite_label, vote.reliability, settings) if rewritten else None,
-        _rounded(caps.weight(vote)),
+        _rounded(caps.weight(vote, split)),
     )
 
 

@@ -4,6 +4,7 @@ import math
 from statistics import NormalDist
 from typing import Any
 
+import torch
 from scipy.special import stdtrit
 from torch import Tensor
 
@@ -22,24 +23,26 @@ def estimate(values_B: Tensor, confidence: float) -> Estimate:
     return {"value": mean, "interval": [mean - half, mean + half], "count": count}
 
 
-def share(values_B: Tensor, confidence: float, worth: float | None = None) -> Estimate:
-    """Mean of independent values from 0 to 1, such as wins and halves for ties, with an interval in [0, 1]. Values that
-    are not independent are `worth` fewer that are.
+def share(values_B: Tensor, confidence: float, worth: float | None = None, weights_B: Tensor | None = None) -> Estimate:
+    """Mean of independent values from 0 to 1, such as wins and halves for ties, with an interval in [0, 1]; weighted,
+    where weights are given. Values that are not independent, or not of one weight, are `worth` fewer that are.
 
     The normal interval as if z^2 more had been seen, half of them 0 and half 1: so few values are never certain, and
     one that is higher moves neither end down. (Agresti and Coull 1998, where values are 0 or 1.)
     """
     count = len(values_B)
-    if count == 0:
-        return {"value": None, "interval": None, "count": 0}
-    values_B, worth = values_B.double(), count if worth is None else worth
+    weights_B = torch.ones(count) if weights_B is None else weights_B
+    if not weights_B.any():
+        return {"value": None, "interval": None, "count": count}
+    shares_B = weights_B.double() / weights_B.double().sum()
+    mean, square = (float(shares_B @ of) for of in (values_B.double(), values_B.double().square()))
+    worth = count if worth is None else worth
     z = normal_quantile(confidence)
     seen = worth + z * z
-    middle = (float(values_B.mean()) * worth + z * z / 2) / seen
-    variance = (float(values_B.square().mean()) * worth + z * z / 2) / seen - middle**2
+    middle = (mean * worth + z * z / 2) / seen
+    variance = (square * worth + z * z / 2) / seen - middle**2
     half = z * math.sqrt(variance / seen)
-    interval = [max(0.0, middle - half), min(1.0, middle + half)]
-    return {"value": float(values_B.mean()), "interval": interval, "count": count}
+    return {"value": mean, "interval": [max(0.0, middle - half), min(1.0, middle + half)], "count": count}
 
 
 def normal_quantile(confidence: float) -> float:

@@ -1,7 +1,7 @@
 """Judging a preference model on held-out comparisons: centred and calibrated there, and told the truth about."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -21,6 +21,7 @@ from learner.calibration import (
     length_slope,
     outcomes,
     temperature_of_softening,
+    weighted_mean,
 )
 from learner.comparisons import ComparisonBatch, EncodedComparison, VotedComparison, encode_comparisons, pieces
 from learner.errors import TrainingDataInvalid
@@ -46,11 +47,12 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class Votes:
-    """What one score makes of the votes it speaks of: its margin for side 0, the votes' soft labels and outcomes, by
-    how many tokens side 0 is the longer one, and the number of the pair that each vote is on."""
+    """What one score makes of the votes it speaks of: its margin for side 0, the votes' soft labels, outcomes and
+    weights, by how many tokens side 0 is the longer one, and the number of the pair that each vote is on."""
 
     margins_C: Tensor
     labels_C: Tensor
+    weights_C: Tensor
     longer_by_C: Tensor
     pairs_C: Tensor
 
@@ -59,20 +61,18 @@ class Votes:
         return outcomes(self.labels_C)
 
     def take(self, chosen_C: Tensor) -> "Votes":
-        return Votes(
-            self.margins_C[chosen_C], self.labels_C[chosen_C], self.longer_by_C[chosen_C], self.pairs_C[chosen_C]
-        )
+        return Votes(*(getattr(self, each.name)[chosen_C] for each in fields(self)))
 
     def accuracy(self, confidence: float = CONFIDENCE) -> Estimate:
-        """Share of the untied votes whose better side has the higher score; an equal score counts half.
+        """Share by weight of the untied votes whose better side has the higher score; an equal score counts half.
 
-        For its interval all votes on a pair are taken to say the same: n votes, m_p of them on the pair p, are worth
-        n^2 / sum m_p^2 (Kish 1965).
+        For its interval all votes on a pair are taken to say the same: with w_p the weight of those on the pair p, they
+        are worth (sum w_p)^2 / sum w_p^2 (Kish 1965).
         """
         untied = self.take(self.labels_C != 0.5)
-        on_pair_P = untied.pairs_C.bincount().double()
-        worth = float(on_pair_P.sum() ** 2 / on_pair_P.square().sum().clamp(min=1))
-        return share(agreeing(untied.margins_C, untied.labels_C), confidence, worth)
+        on_pair_P = untied.pairs_C.bincount(untied.weights_C.double())
+        worth = float(on_pair_P.sum() ** 2 / on_pair_P.square().sum())
+        return share(agreeing(untied.margins_C, untied.labels_C), confidence, worth, untied.weights_C)
 
 
 @torch.no_grad()
@@ -110,7 +110,8 @@ def member_scores(
 def accuracy_of(
     model: PreferenceModel, start: Policy, comparisons: Sequence[VotedComparison], settings: PreferenceSettings
 ) -> float | None:
-    """Share of untied comparisons whose better side has the higher score of their objective; None without any."""
+    """Share by weight of the untied comparisons whose better side has the higher score of their objective; None without
+    any."""
     if not comparisons:
         return None
     return _votes(score_comparisons(model, start, comparisons, settings), model, None).accuracy()["value"]
@@ -127,24 +128,26 @@ def calibrate(
     """Control `model` for length where the settings say so, centre and calibrate it in place on held-out comparisons,
     and report on it (see `report`).
 
-    Probabilities are calibrated to what voters chose, not to the softened labels that training takes. The report's
+    Probabilities are calibrated to what voters chose, not to the softened labels that training takes. Votes count by
+    their weights, so that a rater who is bounded in training is no less so here. The report's
     calibration figures are cross-fitted: no vote is judged by a temperature that was fitted on it; `calibration_noise`
     is the error that so few votes would show of a perfectly calibrated model. Its `bins` are those of
     `calibration_bins`, each vote under its own objective. `length_correlation_uncontrolled` is
     `length_correlation_pairs` before length was controlled.
     """
+    held_out = [one for one in held_out if one.weight > 0]
     if model.shape.pessimism:
-        raw_C_2_E_O, _ = member_scores(model, start, held_out, settings)
-        model.member_center_E_O.copy_(raw_C_2_E_O.mean(dim=(0, 1)))
+        raw_C_2_E_O, encoded = member_scores(model, start, held_out, settings)
+        model.member_center_E_O.copy_(weighted_mean(raw_C_2_E_O.mean(dim=1), _weights(encoded)))
     scored = score_comparisons(model, start, held_out, settings)
     uncontrolled = {name: _votes(scored, model, name) for name in model.shape.columns}
     if settings.length_control == "residual":
         _take_out_length(model, uncontrolled)
         scored = score_comparisons(model, start, held_out, settings)
     before = {name: _votes(scored, model, name) for name in model.shape.columns}
-    near = temperature_of_softening(torch.tensor([one.label for one in scored.encoded]))
+    near = temperature_of_softening(torch.tensor([one.label for one in scored.encoded]), _weights(scored.encoded))
     calibrated = {
-        name: cross_fitted(votes.margins_C, votes.outcomes_C, near / float(own))
+        name: cross_fitted(votes.margins_C, votes.outcomes_C, near / float(own), votes.weights_C)
         for (name, votes), own in zip(before.items(), model.temperature_O, strict=True)
     }
     _scale(model, scored, before, near)
@@ -153,34 +156,41 @@ def calibrate(
     for name, votes in before.items():
         if len(votes.margins_C):
             figures = result["overall"] if name == OVERALL else result["objectives"][name]
-            figures["calibration_error_uncalibrated"] = expected_calibration_error(votes.margins_C, votes.outcomes_C)
-            figures["calibration_error"] = expected_calibration_error(calibrated[name], votes.outcomes_C)
-            figures["calibration_noise"] = calibration_noise(calibrated[name])
+            actual = votes.outcomes_C, votes.weights_C
+            figures["calibration_error_uncalibrated"] = expected_calibration_error(votes.margins_C, *actual)
+            figures["calibration_error"] = expected_calibration_error(calibrated[name], *actual)
+            figures["calibration_noise"] = calibration_noise(calibrated[name], votes.weights_C)
             figures["length_correlation_uncontrolled"] = _length_correlation(uncontrolled[name])
     # In the objectives' own scores every held-out vote stands once.
     own = [name for name in model.shape.objectives if len(calibrated[name])]
     result["bins"] = calibration_bins(
-        torch.cat([calibrated[name] for name in own]), torch.cat([before[name].outcomes_C for name in own])
+        torch.cat([calibrated[name] for name in own]),
+        torch.cat([before[name].outcomes_C for name in own]),
+        torch.cat([before[name].weights_C for name in own]),
     )
     return result
 
 
 def _take_out_length(model: PreferenceModel, by_column: dict[str, Votes]) -> None:
-    slopes_O = torch.tensor([length_slope(votes.margins_C, votes.longer_by_C) for votes in by_column.values()])
+    slopes_O = torch.tensor(
+        [length_slope(votes.margins_C, votes.longer_by_C, votes.weights_C) for votes in by_column.values()]
+    )
     model.length_slope_O.add_(slopes_O.to(model.device) * model.temperature_O)
 
 
 def _scale(model: PreferenceModel, scored: HeldOut, by_column: dict[str, Votes], near: float) -> None:
     """Set centre, deviation and temperature, the last close to `near` where there are few votes."""
     raw_S_O = scored.scores_C_2_O.flatten(0, 1).to(model.device) * model.temperature_O + model.center_O
+    weights_S = _weights(scored.encoded).repeat_interleave(2).to(model.device)
     temperatures = [
-        fit_temperature(votes.margins_C, votes.outcomes_C, near / own)
+        fit_temperature(votes.margins_C, votes.outcomes_C, near / own, votes.weights_C)
         for votes, own in zip(by_column.values(), model.temperature_O.tolist(), strict=True)
     ]
-    model.center_O.copy_(raw_S_O.mean(dim=0))
+    model.center_O.copy_(weighted_mean(raw_S_O, weights_S))
     model.temperature_O.mul_(torch.tensor(temperatures).to(model.device))
     # A little is added so that no score has no deviation at all.
-    model.scale_O.copy_((raw_S_O.var(dim=0, unbiased=False) / model.temperature_O.square() + 1e-6).sqrt())
+    variance_O = weighted_mean((raw_S_O - model.center_O).square(), weights_S)
+    model.scale_O.copy_((variance_O / model.temperature_O.square() + 1e-6).sqrt())
 
 
 def report(model: PreferenceModel, scored: HeldOut, confidence: float = CONFIDENCE) -> dict[str, Any]:
@@ -226,11 +236,13 @@ def _figures(model: PreferenceModel, scored: HeldOut, column: str, confidence: f
         **_accuracy(votes, confidence),
         **_accuracy(votes.take(sure_C), confidence, "accuracy_sure"),
         **_accuracy(votes.take(~sure_C), confidence, "accuracy_unsure"),
-        "cross_entropy": cross_entropy(votes.margins_C, votes.outcomes_C),
+        "cross_entropy": cross_entropy(votes.margins_C, votes.outcomes_C, votes.weights_C),
         "temperature": float(model.temperature_O[index]),
         "center": float(model.center_O[index]),
         "length_correlation": correlation(
-            scored.scores_C_2_O[:, :, index].flatten(), scored.lengths_C_2.flatten().float()
+            scored.scores_C_2_O[:, :, index].flatten(),
+            scored.lengths_C_2.flatten().float(),
+            _weights(scored.encoded).repeat_interleave(2),
         ),
         "length_correlation_pairs": _length_correlation(votes),
         "length_slope": float(model.length_slope_O[index]),
@@ -240,14 +252,16 @@ def _figures(model: PreferenceModel, scored: HeldOut, column: str, confidence: f
 def _length_correlation(votes: Votes) -> float | None:
     """Of margins and differences of length, about zero since neither side is the first by nature."""
     return correlation(
-        torch.cat([votes.margins_C, -votes.margins_C]), torch.cat([votes.longer_by_C, -votes.longer_by_C])
+        torch.cat([votes.margins_C, -votes.margins_C]),
+        torch.cat([votes.longer_by_C, -votes.longer_by_C]),
+        votes.weights_C.repeat(2),
     )
 
 
 def _votes(scored: HeldOut, model: PreferenceModel, column: str | None) -> Votes:
     """The votes that the score `column` speaks of; without one, each vote in the score of its own objective."""
     objectives_C = torch.tensor([one.objective for one in scored.encoded])
-    labels_C = torch.tensor([one.label for one in scored.encoded])
+    labels_C, weights_C = torch.tensor([one.label for one in scored.encoded]), _weights(scored.encoded)
     longer_by_C = (scored.lengths_C_2[:, 0] - scored.lengths_C_2[:, 1]).float()
     numbers: dict[str, int] = {}
     pairs_C = torch.tensor(
@@ -255,7 +269,11 @@ def _votes(scored: HeldOut, model: PreferenceModel, column: str | None) -> Votes
     )
     margins_C_O = scored.scores_C_2_O[:, 0] - scored.scores_C_2_O[:, 1]
     if column is None:
-        return Votes(margins_C_O.gather(1, objectives_C[:, None])[:, 0], labels_C, longer_by_C, pairs_C)
+        return Votes(margins_C_O.gather(1, objectives_C[:, None])[:, 0], labels_C, weights_C, longer_by_C, pairs_C)
     index = model.shape.columns.index(column)
-    everything = Votes(margins_C_O[:, index], labels_C, longer_by_C, pairs_C)
+    everything = Votes(margins_C_O[:, index], labels_C, weights_C, longer_by_C, pairs_C)
     return everything if column == OVERALL else everything.take(objectives_C == index)
+
+
+def _weights(encoded: Sequence[EncodedComparison]) -> Tensor:
+    return torch.tensor([one.weight for one in encoded])

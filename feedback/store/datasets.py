@@ -12,7 +12,6 @@ from sqlalchemy.orm import Session, aliased
 
 from feedback.errors import NotFound
 from feedback.schema import (
-    IMPORTED,
     Comparison,
     Dataset,
     DatasetVote,
@@ -61,14 +60,6 @@ class Learnt(NamedTuple):
     label: float | None
     rewrite_label: float | None
     weight: float
-
-
-@dataclass(frozen=True)
-class Influence:
-    """How many counted votes each rater cast, of those each could have weight with, and those of crowded prompts."""
-
-    by_rater: dict[str, int]
-    by_prompt: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -138,21 +129,10 @@ def draw(session: Session, old_votes: int, since: float) -> Drawn:
     return Drawn(sorted(recent + kept), since, old, len(kept))
 
 
-def influence(session: Session, crowded: int, ids: list[str] | None = None) -> Influence:
-    """Counts of all counted votes, or of those with these ids, by rater (imported ones aside), and by prompt where
-    there are more than `crowded`."""
-    by_rater, by_prompt = Counter[str](), Counter[str]()
-    # An expression: by the column itself SQLite would walk through all votes in the order of its index, from one end of
-    # the table to the other for each rater.
-    rater = Vote.rater_id.concat("")
+def crowded(session: Session, votes: int, ids: list[str] | None = None) -> dict[str, int]:
+    """How many counted votes, or of those with these ids, are on each prompt that has more than `votes`."""
+    found = Counter[str]()
     for part in _parts(ids):
-        rows = session.execute(
-            select(rater, func.count())
-            .join(Rater, Rater.id == Vote.rater_id)
-            .where(part, *counting.COUNTS, Rater.key_id != IMPORTED)
-            .group_by(rater)
-        )
-        by_rater.update(dict(rows.all()))
         rows = session.execute(
             select(Comparison.prompt_digest, func.count())
             .select_from(Vote)
@@ -161,10 +141,10 @@ def influence(session: Session, crowded: int, ids: list[str] | None = None) -> I
             .where(part, *counting.COUNTS)
             .group_by(Comparison.prompt_digest)
             # A part tells of a prompt only some of its votes.
-            .having(func.count() > (crowded if ids is None else 0))
+            .having(func.count() > (votes if ids is None else 0))
         )
-        by_prompt.update(dict(rows.all()))
-    return Influence(dict(by_rater), {prompt: votes for prompt, votes in by_prompt.items() if votes > crowded})
+        found.update(dict(rows.all()))
+    return {prompt: count for prompt, count in found.items() if count > votes}
 
 
 def counted(session: Session, ids: list[str] | None = None) -> Iterator[Counted]:

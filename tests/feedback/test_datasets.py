@@ -1,7 +1,9 @@
 import hashlib
 import io
 import json
+import math
 import os
+import random
 import shutil
 import subprocess
 from collections import Counter
@@ -24,6 +26,7 @@ from feedback.worker import count_all
 from tests.feedback.record import MESSAGES, add_comparison, judgement, sample
 
 SETTINGS = FeedbackSettings(strength_labels=(0.6, 0.7, 0.8, 0.9), heldout_share=0.25, watch_share=0.25)
+ONE_SPLIT = SETTINGS.model_copy(update={"heldout_share": 0.0, "watch_share": 0.0})
 BOB = {"key_id": "key_a", "sees_all": False, "rater": "bob"}
 
 
@@ -80,17 +83,81 @@ def test_nobody_and_no_prompt_weighs_too_much(store: Store, tmp_path: Path) -> N
     for number in range(24):
         messages = [{"role": "user", "content": "same" if number < 12 else f"prompt {number}"}]
         pair = add_comparison(store, sample(messages=messages), sample("6", version=1, messages=messages))
-        rater = "loud" if number % 2 == 0 else f"rater-{number}"
+        rater = "loud" if number % (2 if number < 12 else 3) == 0 else f"rater-{number}"
         store.write(votes.put, pair, judgement(), **(BOB | {"rater": rater}))
     count_all(store)
     loud = store.read(raters.find, "key_a", "loud")
-    settings = SETTINGS.model_copy(update={"rater_share": 0.25, "prompt_votes": 6})
+    settings = ONE_SPLIT.model_copy(update={"rater_share": 0.25, "prompt_votes": 6})
     frozen = store.read(datasets.freeze, tmp_path, settings)
     weights = {(e.rater == loud, e.messages[0]["content"] == "same"): e.weight for e in datasets.read(frozen.folder)}
-    # 24 votes, 12 of them loud's, who may weigh 6; 12 on one prompt, which may weigh 6.
-    assert weights == {(True, True): 0.25, (True, False): 0.5, (False, True): 0.5, (False, False): 1.0}
-    alone = examples.Caps.of(datasets.datasets.Influence({"only": 500}, {}), settings)
-    assert alone.by_rater == {}
+    # 12 on one prompt, half of them loud's, which may weigh 6; so loud has 3 + 4 and the others have 3 + 8. A
+    # quarter of most + 11 is most where that is 11 / 3.
+    loudly = 11 / 3 / 7
+    expected = {(True, True): loudly / 2, (True, False): loudly, (False, True): 0.5, (False, False): 1.0}
+    assert weights == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("share", [0.05, 0.1, 0.3, 1.0])
+def test_nobody_has_more_than_their_share_of_what_is_left(share: float) -> None:
+    """Twice the average where raters are few; and nobody is cut who has no more."""
+    rng = random.Random(1)
+    for count in range(1, 60):
+        weights = [rng.choice([1.0, 2.0, rng.random(), 1000 * rng.random()]) for _ in range(count)]
+        most = examples.most_of_one(weights, share)
+        left = [min(weight, most) for weight in weights]
+        allowed = max(share, 2 / count) * sum(left)
+        assert max(left) <= allowed * (1 + 1e-9)
+        if most < max(weights):
+            assert most == pytest.approx(allowed)
+    assert examples.most_of_one([], share) == math.inf
+
+
+def test_the_most_of_one_by_hand() -> None:
+    # A quarter of 4 + 2 + 9 x 1 is less than 4; of most + 11 it is most where that is 11/3.
+    assert examples.most_of_one([1.0] * 9 + [4.0, 2.0], 0.25) == pytest.approx(11 / 3)
+    # Two are cut: (2 most + 16) / 4 = most.
+    assert examples.most_of_one([500.0, 9.0] + [1.0] * 16, 0.25) == pytest.approx(8)
+    # Of two raters, and of one, there is no bound.
+    assert examples.most_of_one([500.0, 1.0], 0.1) >= 500
+    assert examples.most_of_one([500.0], 0.1) >= 500
+
+
+def test_whoever_votes_on_what_is_held_out_weighs_no_more_there_than_elsewhere(store: Store, tmp_path: Path) -> None:
+    """20 raters on all kinds of prompts, and one who casts as many votes as all of them, on held-out prompts alone."""
+    pairs = {}
+    for number in range(400):
+        messages = [{"role": "user", "content": f"prompt {number}"}]
+        pair = add_comparison(store, sample(messages=messages), sample("6", version=1, messages=messages))
+        pairs[pair] = examples.split_of(messages, SETTINGS)
+        store.write(votes.put, pair, judgement(), **(BOB | {"rater": f"rater-{number % 20}"}))
+    held_out = [pair for pair, split in pairs.items() if split == "heldout"]
+    for pair in held_out:
+        store.write(votes.put, pair, judgement("1"), **(BOB | {"rater": "busy"}))
+    count_all(store)
+    busy = store.read(raters.find, "key_a", "busy")
+    found = list(datasets.read(store.read(datasets.freeze, tmp_path, SETTINGS).folder))
+    weighs, others = (
+        sum(one.weight for one in found if one.split == "heldout" and (one.rater == busy) is own)
+        for own in (True, False)
+    )
+    assert others == len(held_out), "nobody else is cut"
+    assert weighs / (weighs + others) == pytest.approx(0.1, abs=1e-4)
+    assert {one.weight for one in found if one.split != "heldout"} == {1.0}
+
+
+def test_imported_votes_are_nobodys_and_bound_nobody(store: Store, tmp_path: Path) -> None:
+    path = tmp_path / "helpful.jsonl"
+    lines = [
+        {"chosen": f"\n\nHuman: {n}\n\nAssistant: a", "rejected": f"\n\nHuman: {n}\n\nAssistant: b"} for n in range(40)
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    import_file(store, path, "hh", home=tmp_path)
+    for rater in ("loud", "loud", "loud", "loud", "ann", "bob", "cyd"):
+        store.write(votes.put, add_comparison(store), judgement(), **(BOB | {"rater": rater}))
+    count_all(store)
+    found = list(datasets.read(store.read(datasets.freeze, tmp_path, ONE_SPLIT).folder))
+    # Of four raters one may have half: 3, beside the others' 3.
+    assert Counter(one.weight for one in found) == {1.0: 43, 0.75: 4}
 
 
 def test_a_reply_that_was_cut_off_is_told_from_one_that_ended(store: Store, tmp_path: Path) -> None:

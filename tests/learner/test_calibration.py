@@ -17,6 +17,7 @@ from learner.calibration import (
     length_slope,
     outcomes,
     temperature_of_softening,
+    weighted_mean,
 )
 
 
@@ -25,7 +26,7 @@ def test_temperature_is_recovered(true_temperature):
     generator = torch.Generator().manual_seed(1)
     margins = torch.randn(20_000, generator=generator) * 3
     labels = torch.sigmoid(margins / true_temperature)
-    assert fit_temperature(margins, labels) == pytest.approx(true_temperature, rel=0.02)
+    assert fit_temperature(margins, labels) == pytest.approx(true_temperature, rel=0.006)
 
 
 def test_temperature_minimises_the_cross_entropy():
@@ -159,3 +160,44 @@ def test_calibration_noise_is_what_a_calibrated_model_shows():
         votes = (torch.rand(400, generator=generator) < torch.sigmoid(margins)).float()
         errors.append(expected_calibration_error(margins, votes))
     assert calibration_noise(margins) == pytest.approx(sum(errors) / len(errors), rel=0.08)
+
+
+def test_a_weight_of_three_is_three_of_the_same():
+    generator = torch.Generator().manual_seed(4)
+    margins, longer = torch.randn(40, generator=generator), torch.randint(-5, 6, (40,), generator=generator).float()
+    labels = torch.tensor([0.9, 0.2, 0.5, 0.7]).repeat(10)
+    weights = torch.tensor([1.0, 3.0, 1.0, 2.0, 1.0]).repeat(8)
+    again = weights.long()
+    margins_3, labels_3, longer_3 = (of.repeat_interleave(again) for of in (margins, labels, longer))
+    for weighted, repeated in (
+        (fit_temperature(margins, labels, 0.7, weights), fit_temperature(margins_3, labels_3, 0.7)),
+        (temperature_of_softening(labels, weights), temperature_of_softening(labels_3)),
+        (expected_calibration_error(margins, labels, weights), expected_calibration_error(margins_3, labels_3)),
+        (length_slope(margins, longer, weights), length_slope(margins_3, longer_3)),
+        (cross_entropy(margins, labels, weights), cross_entropy(margins_3, labels_3)),
+        (correlation(margins, longer, weights), correlation(margins_3, longer_3)),
+        (float(weighted_mean(margins, weights)), float(margins_3.mean())),
+    ):
+        assert weighted == pytest.approx(repeated, rel=1e-5)
+    for bin_1, bin_3 in zip(
+        calibration_bins(margins, labels, weights), calibration_bins(margins_3, labels_3), strict=True
+    ):
+        assert bin_1 == pytest.approx(bin_3 | {"count": bin_1["count"]})
+    assert sum(one["count"] for one in calibration_bins(margins, labels, weights)) == 40
+
+
+def test_each_half_is_calibrated_by_the_other_by_its_weights():
+    margins, labels = torch.tensor([1.0, 2.0] * 50), (torch.arange(100) % 7 > 1).float()
+    weights = torch.tensor([1.0, 0.2, 0.0, 3.0]).repeat(25)
+    found = cross_fitted(margins, labels, 0.8, weights)
+    of_even, of_odd = (fit_temperature(margins[at::2], labels[at::2], 0.8, weights[at::2]) for at in (0, 1))
+    torch.testing.assert_close(found[::2], margins[::2] / of_odd)
+    torch.testing.assert_close(found[1::2], margins[1::2] / of_even)
+
+
+def test_the_noise_of_weighted_votes_by_hand():
+    """One vote of .8 that weighs 2 and two of .9 that weigh 1 and 3."""
+    margins = torch.tensor([math.log(4), -math.log(9), math.log(9)])
+    spreads = math.sqrt(4 * 0.8 * 0.2), math.sqrt((1 + 9) * 0.9 * 0.1)
+    expected = sum(math.sqrt(2 / math.pi) * one for one in spreads) / 6
+    assert calibration_noise(margins, torch.tensor([2.0, 1.0, 3.0])) == pytest.approx(expected)

@@ -1,5 +1,8 @@
 """Means and how sure they are, by hand and by what they must never say."""
 
+import math
+from statistics import NormalDist
+
 import pytest
 import torch
 
@@ -69,3 +72,16 @@ def test_shares_are_where_they_say_in_so_many_cases():
             low, high = share((torch.rand(count, generator=generator) < chance).float(), 0.95)["interval"]
             held += low <= chance <= high
         assert held / 2000 > 0.94
+
+
+def test_a_weighted_share_by_hand():
+    """Weights of 1, 2 and 1: mean (2 x 1 + 1 x .5) / 4, mean square (2 + .25) / 4, worth 2.5."""
+    found = share(torch.tensor([0.0, 1.0, 0.5]), 0.95, 2.5, torch.tensor([1.0, 2.0, 1.0]))
+    z = NormalDist().inv_cdf(0.975)
+    seen = 2.5 + z**2
+    middle = (0.625 * 2.5 + z**2 / 2) / seen
+    half = z * math.sqrt(((0.5625 * 2.5 + z**2 / 2) / seen - middle**2) / seen)
+    assert (found["value"], found["count"]) == (0.625, 3)
+    assert found["interval"] == pytest.approx([middle - half, middle + half])
+    nothing = share(torch.ones(2), 0.95, 1.0, torch.zeros(2))
+    assert nothing == {"value": None, "interval": None, "count": 2}

@@ -1,6 +1,8 @@
 """A preference model on held-out votes: centred, calibrated to what voters chose, controlled for length, judged."""
 
+import copy
 import math
+import random
 import statistics
 from dataclasses import replace
 
@@ -8,8 +10,14 @@ import pytest
 import torch
 
 from benchmarks.learning_in_the_sandbox import simulate_votes
+from feedback import datasets
+from feedback.examples import split_of
 from feedback.figures import figures_of
 from feedback.learning_settings import PreferenceSettings
+from feedback.objectives import OBJECTIVES
+from feedback.settings import FeedbackSettings
+from feedback.store import votes
+from feedback.worker import count_all
 from learner.anchor import PROMPTS, anchored, set_anchor
 from learner.calibration import (
     calibration_bins,
@@ -20,7 +28,9 @@ from learner.calibration import (
     outcomes,
 )
 from learner.comparisons import VotedComparison, encode_comparison
+from learner.errors import TrainingDataInvalid
 from learner.estimates import share
+from learner.iteration.examples import Votes as IterationVotes
 from learner.policy import load_policy
 from learner.preference_judging import HeldOut, Votes, calibrate, member_scores, report, score_comparisons
 from learner.preference_model import PreferenceShape, new_preference_model
@@ -28,7 +38,9 @@ from learner.preference_training import train_preference_model
 from learner.sampler import TorchSampler
 from learner.sequences import Episodes
 from learner.starting_policy import WEIGHTS
+from tests.feedback.record import add_comparison, judgement, sample
 from tests.learner.test_preference_training import SETTINGS, comparisons
+from tests.records import empty_record
 
 RESIDUAL = SETTINGS.model_copy(update={"length_control": "residual"})
 
@@ -83,27 +95,32 @@ def test_no_vote_is_judged_by_a_temperature_that_was_fitted_on_it(policy):
     model = new_preference_model(policy.model, PreferenceShape(("helpful", "harmless"), 1, 8), seed=1)
     had, labels = (0.5, 0.7, 2.0), (0.9, 0.25, 0.5, 0.7)
     model.temperature_O.copy_(torch.tensor(had))
-    votes = [replace(one, label=labels[at // 2 % 4]) for at, one in enumerate(comparisons(60, 2))]
+    weigh = (1.0, 0.5, 2.0, 0.25)
+    votes = [
+        replace(one, label=labels[at // 2 % 4], weight=weigh[at // 2 % 4]) for at, one in enumerate(comparisons(60, 2))
+    ]
     raw_C_2_O = score_comparisons(model, policy, votes, SETTINGS).scores_C_2_O * torch.tensor(had)
     found = calibrate(model, policy, votes, SETTINGS)
     said_C = outcomes(torch.tensor([one.label for one in votes]))
+    weights_C = torch.tensor([one.weight for one in votes])
     # Of 16 votes by a label of .9, 16 by .25 and 14 by .7.
-    near = (16 * 0.8 + 16 * 0.5 + 14 * 0.4) / 46
+    near = (16 * 0.8 + 16 * 0.5 * 0.5 + 14 * 0.25 * 0.4) / (16 + 16 * 0.5 + 14 * 0.25)
     of = {"helpful": slice(0, None, 2), "harmless": slice(1, None, 2), "overall": slice(None)}
-    calibrated, actual = {}, {}
+    calibrated, actual, weights = {}, {}, {}
     for column, (name, own) in enumerate(of.items()):
         margins_C = (raw_C_2_O[own, 0, column] - raw_C_2_O[own, 1, column]) / had[column]
-        calibrated[name], actual[name] = cross_fitted(margins_C, said_C[own], near / had[column]), said_C[own]
+        fitted = margins_C, said_C[own], near / had[column], weights_C[own]
+        calibrated[name], actual[name], weights[name] = cross_fitted(*fitted), said_C[own], weights_C[own]
         figures = found["overall"] if name == "overall" else found["objectives"][name]
         expected = {
-            "calibration_error": expected_calibration_error(calibrated[name], actual[name]),
-            "calibration_noise": calibration_noise(calibrated[name]),
-            "calibration_error_uncalibrated": expected_calibration_error(margins_C, actual[name]),
-            "temperature": had[column] * fit_temperature(margins_C, actual[name], near / had[column]),
-            "center": float(raw_C_2_O[..., column].mean()),
+            "calibration_error": expected_calibration_error(calibrated[name], actual[name], weights[name]),
+            "calibration_noise": calibration_noise(calibrated[name], weights[name]),
+            "calibration_error_uncalibrated": expected_calibration_error(margins_C, actual[name], weights[name]),
+            "temperature": had[column] * fit_temperature(*fitted),
+            "center": float((raw_C_2_O[..., column].mean(dim=1) * weights_C).sum() / weights_C.sum()),
         }
         assert {figure: figures[figure] for figure in expected} == pytest.approx(expected, rel=1e-4, abs=1e-5)
-    by_objective = [torch.cat([of[name] for name in ("helpful", "harmless")]) for of in (calibrated, actual)]
+    by_objective = [torch.cat([of[name] for name in ("helpful", "harmless")]) for of in (calibrated, actual, weights)]
     assert found["bins"] == calibration_bins(*by_objective)
 
 
@@ -175,17 +192,105 @@ def test_the_report_by_hand(policy):
 def test_accuracy_leaves_out_ties_and_takes_the_votes_on_a_pair_for_one():
     """Right on the pairs 0 and 2, wrong on 1, and a tie: three pairs, however many votes are on them."""
     margins, labels = torch.tensor([1.0, -1.0, 2.0, 5.0]), torch.tensor([0.9, 0.9, 0.6, 0.5])
-    each_once = Votes(margins, labels, torch.zeros(4), torch.arange(4)).accuracy(0.95)
+    same, zeros = torch.ones(4), torch.zeros(4)
+    each_once = Votes(margins, labels, same, zeros, torch.arange(4)).accuracy(0.95)
     assert each_once == share(torch.tensor([1.0, 0.0, 1.0]), 0.95)
-    four_votes = Votes(*(of.repeat(4) for of in (margins, labels, torch.zeros(4), torch.arange(4)))).accuracy(0.95)
+    four_votes = Votes(*(of.repeat(4) for of in (margins, labels, same, zeros, torch.arange(4)))).accuracy(0.95)
     assert four_votes["count"] == 12
     assert four_votes["interval"] == pytest.approx(each_once["interval"])
     # Three votes on one pair and one on another: 4^2 / (3^2 + 1).
-    uneven = Votes(torch.ones(4), torch.ones(4), torch.zeros(4), torch.tensor([0, 0, 0, 1])).accuracy(0.95)
+    uneven = Votes(same, same, same, zeros, torch.tensor([0, 0, 0, 1])).accuracy(0.95)
     assert uneven["interval"] == share(torch.ones(4), 0.95, worth=1.6)["interval"]
-    assert Votes(margins[3:], labels[3:], torch.zeros(1), torch.zeros(1, dtype=torch.long)).accuracy(0.95) == {
+    assert Votes(*(of[3:] for of in (margins, labels, same, zeros, torch.arange(4)))).accuracy(0.95) == {
         "value": None, "interval": None, "count": 0,
     }  # fmt: skip
+
+
+def test_accuracy_counts_votes_by_their_weights():
+    """Right on a pair that weighs 1, wrong on one with votes of 1 and .5, right on a tie that weighs 9."""
+    margins, labels = torch.tensor([1.0, 1.0, 1.0, 1.0]), torch.tensor([0.9, 0.2, 0.1, 0.5])
+    votes = Votes(margins, labels, torch.tensor([1.0, 1.0, 0.5, 9.0]), torch.zeros(4), torch.tensor([0, 1, 1, 2]))
+    found = votes.accuracy(0.95)
+    assert (found["value"], found["count"]) == (pytest.approx(1 / 2.5), 3)
+    worth = 2.5**2 / (1 + 1.5**2)
+    same = share(torch.tensor([1.0, 0.0]), 0.95, worth, torch.tensor([1.0, 1.5]))
+    assert found["interval"] == pytest.approx(same["interval"])
+
+
+def test_a_vote_that_weighs_two_is_two_votes_in_every_figure(policy):
+    settings = SETTINGS.model_copy(update={"ensemble_size": 2, "pessimism": 1.0, "length_control": "residual"})
+    once, twice = (
+        comparisons(40, 2),
+        [replace(one, label=1 - one.label, tranche="online") for one in comparisons(24, 3)],
+    )
+    twice = [replace(one, agreement="divided", label=(0.5, 0.7, 0.1)[n % 3]) for n, one in enumerate(twice)]
+    found = []
+    for held_out in ([*once, *(replace(one, weight=2.0) for one in twice)], [*once, *twice, *twice]):
+        model = train_preference_model(policy, comparisons(64, 1), settings, seed=1)
+        said = calibrate(model, policy, held_out, settings)
+        assert said["comparisons"] == len(held_out)
+        figures = {"": said, **{name: said["objectives"][name] for name in OBJECTIVES}, "overall": said["overall"]}
+        figures |= {f"agreement.{name}": one for name, one in said["agreement"].items()}
+        # Of few votes with much weight less is known, and cross-fitting leaves more to chance.
+        by_number = ("comparisons", "calibration_noise")
+        found.append(
+            {f"{name}.{key}": value for name, part in figures.items() for key, value in part.items()
+             if isinstance(value, float) and key not in by_number}
+            | {name: one["value"] for name, one in said["tranches"].items()}
+            | {f"bin {at}": one["accuracy"] for at, one in enumerate(said["bins"])}
+        )  # fmt: skip
+        for name in ("center_O", "scale_O", "temperature_O", "length_slope_O", "member_center_E_O"):
+            found[-1] |= {f"{name} {at}": value for at, value in enumerate(getattr(model, name).flatten().tolist())}
+    assert len(found[0]) > 40
+    assert found[0] == pytest.approx(found[1], rel=1e-3, abs=1e-5)
+
+
+def test_a_vote_that_weighs_nothing_is_none(policy):
+    held_out = comparisons(30, 2)
+    found = []
+    for nothing in ([], [replace(held_out[0], label=0.1, weight=0.0)]):
+        model = new_preference_model(policy.model, PreferenceShape(OBJECTIVES, 1, 8), seed=1)
+        found.append(calibrate(model, policy, [*nothing, *held_out], SETTINGS))
+    assert found[0] == found[1]
+    with pytest.raises(TrainingDataInvalid):
+        calibrate(model, policy, nothing, SETTINGS)
+
+
+def test_who_votes_on_held_out_prompts_alone_does_not_turn_what_is_measured_there(policy, tmp_path):
+    """20 honest raters on 400 prompts, and one who turns every judgement round, with ten times as many held-out votes
+    as all others: where a prompt falls follows from how it begins."""
+    settings = FeedbackSettings()
+    rng = random.Random(5)
+    words = [f"w{n}" for n in range(3, 20)]
+    prompts = [[{"role": "user", "content": " ".join(rng.choices(words, k=6))}] for _ in range(4000)]
+    store = empty_record(tmp_path / "record.db", flushes=False)
+
+    def put(messages: list[dict[str, str]], good: str, rater: str) -> None:
+        sides = (sample(text, version=side, messages=messages) for side, text in enumerate(("w1", "w5")))
+        pair = add_comparison(store, *sides)
+        store.write(votes.put, pair, judgement(good, 3), key_id="key_a", sees_all=False, rater=rater)
+
+    for number, messages in enumerate(prompts[:400]):
+        put(messages, "0", f"honest-{number % 20}")
+    held_out = [messages for messages in prompts if split_of(messages, settings) == "heldout"]
+    honest = sum(messages in held_out for messages in prompts[:400])
+    for number in range(10 * honest):
+        put(held_out[-1 - number % (len(held_out) - honest)], "1", "busy")
+    count_all(store)
+    frozen = store.read(datasets.freeze, tmp_path, settings)
+    store.close()
+    judged = IterationVotes(frozen.folder).comparisons("heldout")
+    assert len(judged) == 11 * honest
+    model = train_preference_model(policy, IterationVotes(frozen.folder).comparisons("train"), SETTINGS, seed=1)
+    all_alike = calibrate(copy.deepcopy(model), policy, [replace(one, weight=1.0) for one in judged], SETTINGS)
+    found = calibrate(model, policy, judged, SETTINGS)
+    assert all_alike["accuracy"] == pytest.approx(1 / 11)
+    raters = len({one.rater for one in datasets.read(frozen.folder, "heldout")})
+    assert found["accuracy"] == pytest.approx(1 - max(0.1, 2 / raters), abs=1e-4)
+    assert found["accuracy_interval"][0] > 0.5
+    temperatures = [one["objectives"]["helpful"]["temperature"] for one in (found, all_alike)]
+    assert temperatures[1] > 5 * temperatures[0], temperatures
+    assert found["tranches"]["online"]["value"] == found["agreement"]["one vote"]["accuracy"] == found["accuracy"]
 
 
 @pytest.mark.slow
