@@ -132,7 +132,7 @@ def parse(text: str) -> Rule:
         )
     name, end = found["name"], None
     for suffix, at in ENDS.items():
-        if name not in NAMES and name.endswith(suffix):
+        if name.endswith(suffix):
             name, end = name.removesuffix(suffix), at
     if name not in NAMES and "." not in name:
         raise InvalidRequest(

@@ -24,10 +24,9 @@ def length_controlled_win_rate(
     count = len(wins_B)
     if count == 0:
         return {"value": None, "interval": None, "count": 0}
-    wins_B = wins_B.double()
     differences_B = (lengths_B - other_lengths_B).double()
     scale = differences_B.square().mean().sqrt().clamp(min=1e-9)
-    inputs_B_2 = torch.stack([torch.ones_like(wins_B), torch.tanh(differences_B / scale)], dim=1)
+    inputs_B_2 = torch.stack([torch.ones_like(differences_B), torch.tanh(differences_B / scale)], dim=1)
     prior_2_2 = torch.eye(2, dtype=torch.float64) / PRIOR_DEVIATION**2
     weights_2 = torch.zeros(2, dtype=torch.float64)
     for _ in range(MAX_STEPS):

@@ -93,12 +93,16 @@ def test_what_stops_a_promotion() -> None:
     nothing = gate.judge(["win_rate >= 0.5", "tax_drop <= 0.02"], {}, {})
     assert len(nothing.stopping) == 2, "votes alone promote nothing"
     assert gate.judge([], {}, {}).passes, "an operator may have no gate"
-    refused = gate.GateRefused("v3", gate.judge(["win_rate_lower >= 0.9"], figures, {}).stopping)
-    assert "win_rate_lower >= 0.9 (it is 0.52, interval 0.52 to 0.72)" in refused.message
+    failed = gate.judge(["win_rate_lower >= 0.9", "length_ratio <= 1"], figures, {})
+    assert not failed.passes and failed.as_json()["passes"] is False
+    refused = gate.GateRefused("v3", failed.stopping)
+    assert refused.message.startswith(
+        "v3 does not pass the gate: win_rate_lower >= 0.9 (it is 0.52, interval 0.52 to 0.72); "
+        "length_ratio <= 1 (it is 1.1). "
+    ), "of a figure without an interval there is none"
+    assert (refused.code, refused.param, refused.rules) == ("gate_refused", "force", failed.stopping)
     rule = refused.details()["rules"][0]
     assert (rule["verdict"], rule["value"], rule["interval"]) == ("fail", 0.52, [0.52, 0.72])
-    refused = gate.GateRefused("v3", gate.judge(["length_ratio <= 1"], figures, {}).stopping)
-    assert "length_ratio <= 1 (it is 1.1)" in refused.message, "a figure without an interval"
 
 
 def test_a_win_rate_by_a_model_says_that_its_interval_is_not_of_the_models_own_error() -> None:
@@ -126,9 +130,21 @@ def test_what_is_no_number_is_not_measured() -> None:
 def test_a_rule_sees_the_worst_case() -> None:
     live = {"live.win_rate": Figure(0.6, low=Figure(0.45, note="without the loudest"), high=Figure(0.7))}
     figures = figures_of({}, live)
-    high, low = gate.judge(["live_win_rate >= 0.5", "live_win_rate <= 0.65"], figures, {}).verdicts
-    assert (high.outcome, high.value, high.note) == ("fail", 0.45, "without the loudest")
-    assert (low.outcome, low.value) == ("fail", 0.7)
+    for rule, value in (("> 0.5", 0.45), (">= 0.5", 0.45), ("< 0.65", 0.7), ("<= 0.65", 0.7)):
+        (verdict,) = gate.judge([f"live_win_rate {rule}"], figures, {}).verdicts
+        assert (verdict.outcome, verdict.value) == ("fail", value), rule
+        assert verdict.note == ("without the loudest" if value == 0.45 else None)
+
+
+def test_a_rule_is_kept_without_the_space_around_it() -> None:
+    rule = gate.parse("  harm <= serving + 0.01\n")
+    assert rule == gate.Rule("harm <= serving + 0.01", "harm", None, "<=", 0.01, of_serving=True)
+
+
+def test_what_is_not_known_of_what_serves_is_said() -> None:
+    (verdict,) = gate.judge(["kl_nats_upper <= serving"], figures_of(EVIDENCE), {}).verdicts
+    expected = ("not_measured", 1.8, (1.2, 1.8), None, "not known of what serves")
+    assert (verdict.outcome, verdict.value, verdict.interval, verdict.bound, verdict.note) == expected
 
 
 def candidate(store: Store, evidence: dict) -> None:

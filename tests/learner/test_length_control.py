@@ -65,6 +65,22 @@ def test_without_a_difference_of_length_it_is_about_the_plain_win_rate():
     assert found["interval"][1] == pytest.approx(0.78, abs=0.02)
 
 
+@pytest.mark.parametrize("count", [1, 30, 1000])
+def test_of_replies_that_won_all_it_is_where_the_prior_holds_it(count):
+    """The chance p of a win, with a = logit(p), is where count (1 - p) = a / 2^2, and a's information is
+    count p (1 - p) + 1 / 2^2."""
+    same = torch.full((count,), 10)
+    found = length_controlled_win_rate(torch.ones(count), same, same, 0.95)
+    low, high = 0.0, 40.0
+    for _ in range(60):
+        a = (low + high) / 2
+        low, high = (a, high) if count / (1 + math.exp(a)) > a / 4 else (low, a)
+    p = 1 / (1 + math.exp(-a))
+    reach = 1.959964 / math.sqrt(count * p * (1 - p) + 1 / 4)
+    assert found["value"] == pytest.approx(p, abs=1e-9)
+    assert found["interval"] == pytest.approx([1 / (1 + math.exp(-a - side * reach)) for side in (-1, 1)], abs=1e-6)
+
+
 def test_wins_that_length_explains_altogether_have_an_answer():
     wins = torch.tensor([1.0, 1.0, 0.0, 0.0])
     found = length_controlled_win_rate(wins, torch.tensor([9, 8, 3, 2]), torch.tensor([5, 5, 5, 5]), 0.95)

@@ -20,6 +20,9 @@ def test_the_score_by_hand():
     found = fit(ordinary + mean, torch.zeros(0, 2), shrinkage=0.0)
     points = torch.tensor([[1.0, -1.0], [2.0, 0.0]], dtype=torch.float64) + mean
     assert found.score(points).tolist() == pytest.approx([(2 + 4 + 4) - (1 + 2), 8 - 4], rel=1e-4)
+    # Half way to the diagonal: covariance [[1, 1/4], [1/4, 1/2]], its inverse [[8/7, -4/7], [-4/7, 16/7]].
+    halfway = fit(ordinary + mean, torch.zeros(0, 2), shrinkage=0.5)
+    assert halfway.score(points).tolist() == pytest.approx([8 / 7 + 8 / 7 + 16 / 7 - 3, 32 / 7 - 4], rel=1e-4)
     # Towards the outliers' mean, (2, 0) away: direction S^-1 (2, 0) = (4, -4), half way 4; at both points 8.
     shown = fit(ordinary + mean, torch.tensor([[1.0, 0.0], [3.0, 0.0]]) + mean, shrinkage=0.0)
     assert shown.score(points).tolist() == pytest.approx([7 + 2 * (8 - 4), 4 + 2 * (8 - 4)], rel=1e-4)
@@ -32,6 +35,15 @@ def test_what_departs_where_ordinary_ones_do_not_vary_does_not_look_ordinary_by_
     strange = torch.tensor([[1.0, -1.0, 3.0], [1.0, -1.0, 3.2]], dtype=torch.float64)
     as_ever, departing = found.score(strange).tolist()
     assert departing == pytest.approx(as_ever, rel=1e-3) and as_ever > 10
+
+
+def test_a_coordinate_that_does_not_vary_is_given_a_millionth_of_what_they_vary_by_on_average():
+    # Variances 4 and 0: 2e-6 more in either. The outliers' mean is (0, 1e-3) away.
+    found = fit(torch.tensor([[2.0, 0.0], [-2.0, 0.0]]), torch.tensor([[0.0, 1e-3]]), shrinkage=0.0)
+    assert found.direction_D.tolist() == pytest.approx([0, 1e-3 / 2e-6])
+    # And a little where none varies.
+    alike = fit(torch.zeros(2, 2), torch.tensor([[0.0, 1e-3]]), shrinkage=0.0)
+    assert alike.direction_D.tolist() == pytest.approx([0, 1e-3 / 1e-8])
 
 
 def test_what_is_unusual_in_how_coordinates_go_together_scores_high():
@@ -89,3 +101,21 @@ def test_each_half_of_few_is_judged_by_the_discriminant_of_the_other():
     others = torch.tensor([[4.0], [-4.0], [5.0], [-3.0], [4.5], [-3.5]])
     assert held_out_auroc(ordinary, others, 0.1) == 0.0
     assert held_out_auroc(ordinary[:2], others[::2][:2], 0.1) == 1.0
+    # The first half's says right, where one of the second half's others lies; the second half's left, where none does.
+    ordinary, others = torch.tensor([[0.0], [0.0], [1.0], [1.0]]), torch.tensor([[4.0], [-4.0], [5.0], [4.0]])
+    assert held_out_auroc(ordinary, others, 0.1) == (0.5 + 0.0) / 2
+
+
+def test_both_discriminants_are_by_the_same_shrinkage():
+    generator = torch.Generator().manual_seed(4)
+    mixed = torch.randn(20, 20, generator=generator)
+    ordinary, others = (torch.randn(30, 20, generator=generator) @ mixed + at for at in (0.0, 0.5))
+    found = {}
+    for shrinkage in (0.01, 0.9):
+        found[shrinkage] = 0.0
+        for learnt, asked in ((0, 1), (1, 0)):
+            direction, _ = discriminant(ordinary[learnt::2], others[learnt::2], shrinkage)
+            seen = [of[asked::2].double() @ direction for of in (ordinary, others)]
+            found[shrinkage] += (auroc(*seen) or 0) / 2
+        assert held_out_auroc(ordinary, others, shrinkage) == pytest.approx(found[shrinkage])
+    assert found[0.01] != found[0.9]

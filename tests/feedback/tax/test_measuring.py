@@ -3,6 +3,7 @@ import math
 import pytest
 
 from feedback.figures import figures_of
+from feedback.tax.harness import HarnessFailed
 from feedback.tax.harness import compare as compare_harness
 from feedback.tax.measuring import compare
 
@@ -51,6 +52,18 @@ def test_what_got_better_is_a_negative_drop() -> None:
     assert compare({"sums": [0, 0]}, {"sums": [1, 1]})["drop"]["value"] == -1
 
 
+def test_how_sure_one_and_two_answers_are() -> None:
+    one, two = (compare({"x": [1, 0][:count]}, {"x": [1, 1][:count]})["tasks"]["x"] for count in (1, 2))
+    assert one["before"]["stderr"] == 0 and one["drop"]["stderr"] == pytest.approx(1.959964 / (1 + 1.959964**2))
+    # Deviation 1/2 of the two values about their mean, over one degree of freedom.
+    assert two["before"]["stderr"] == two["drop"]["stderr"] == 0.5
+
+
 def test_of_the_harness_only_what_both_were_asked_counts() -> None:
     found = compare_harness({"t": {0: 1.0, 1: 1.0, 2: 0.0}, "u": {0: 1.0}}, {"t": {0: 0.0, 1: 1.0}})
     assert found["tasks"].keys() == {"t"} and found["tasks"]["t"]["questions"] == 2 and found["drop"]["value"] == 0.5
+    parted = compare_harness({"t": {0: 1.0}, "u": {0: 1.0}}, {"t": {0: 1.0}, "u": {1: 1.0}})
+    assert parted["tasks"].keys() == {"t"}
+    for after in ({"u": {1: 1.0}}, {"v": {0: 1.0}}):
+        with pytest.raises(HarnessFailed, match="no scores of single questions"):
+            compare_harness({"u": {0: 1.0}}, after)
