@@ -125,7 +125,8 @@ def draw(session: Session, old_votes: int, since: float) -> Drawn:
                 old += 1
                 yield hashlib.blake2b(f"{since!r} {vote_id}".encode(), digest_size=8).digest(), vote_id
 
-    kept = [vote_id for _, vote_id in heapq.nsmallest(old_votes, olds())]
+    # Of no smallest one it would look at none, and find no recent ones.
+    kept = [vote_id for _, vote_id in heapq.nsmallest(max(1, old_votes), olds())][:old_votes]
     return Drawn(sorted(recent + kept), since, old, len(kept))
 
 

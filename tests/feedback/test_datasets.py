@@ -18,7 +18,7 @@ from feedback import datasets, examples, exporting, setting_apart
 from feedback.erasure import forget
 from feedback.errors import Conflict, NotFound
 from feedback.importing import import_file
-from feedback.schema import Comparison, DatasetVote
+from feedback.schema import Comparison, DatasetVote, Vote
 from feedback.settings import FeedbackSettings
 from feedback.store import Store, finding, iterations, raters, samples, votes
 from feedback.store.datasets import Counted
@@ -300,6 +300,41 @@ def test_old_votes_are_drawn_anew_for_each_iteration_and_new_ones_are_all_there(
     assert freeze(bounded, since=about["since"]).digest == second.digest
 
 
+def test_new_is_what_came_since_the_last_iteration_that_succeeded(store: Store, tmp_path: Path) -> None:
+    assert store.read(datasets.datasets.learnt_until) is None
+    for frozen_at, succeeds, expected in ((20.0, True, 20.0), (10.0, True, 10.0), (30.0, False, 10.0)):
+        store.write(votes.put, add_comparison(store), judgement(), **BOB)
+        count_all(store)
+        frozen = store.read(datasets.freeze, tmp_path, SETTINGS)
+        learn_from(store, replace(frozen, summary=frozen.summary | {"frozen_at": frozen_at}), tmp_path, succeeds)
+        assert store.read(datasets.datasets.learnt_until) == expected
+
+
+def test_of_old_votes_there_may_be_none_and_new_ones_are_there(store: Store, tmp_path: Path) -> None:
+    none = SETTINGS.model_copy(update={"old_votes": 0})
+    for _ in range(2):
+        store.write(votes.put, add_comparison(store), judgement(), **BOB)
+    count_all(store)
+    learn_from(store, store.read(datasets.freeze, tmp_path, none), tmp_path)
+    assert store.read(datasets.freeze, tmp_path, none).summary["examples"] == 0
+    everything = store.read(datasets.freeze, tmp_path, none, since=0.0)
+    assert (everything.summary["examples"], everything.summary["old_votes"]["since"]) == (2, 0.0)
+
+
+def test_votes_that_are_asked_for_in_parts_are_counted_together(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(7):
+        store.write(votes.put, add_comparison(store), judgement(), **BOB)
+    count_all(store)
+    ids = store.read(datasets.datasets.draw, 100, 0.0).ids
+    monkeypatch.setattr(datasets.datasets, "READ_BATCH", 3)
+    assert store.read(lambda session: [one.vote_id for one in datasets.datasets.counted(session, ids)]) == ids
+    digest = samples.prompt_digest(MESSAGES)
+    assert store.read(datasets.datasets.crowded, 6, ids) == store.read(datasets.datasets.crowded, 6) == {digest: 7}
+    assert store.read(datasets.datasets.crowded, 7, ids) == store.read(datasets.datasets.crowded, 7) == {}
+
+
 def test_votes_since_a_clock_was_turned_back_are_no_old_ones(store: Store, tmp_path: Path) -> None:
     bounded = SETTINGS.model_copy(update={"old_votes": 2})
 
@@ -318,11 +353,14 @@ def test_votes_since_a_clock_was_turned_back_are_no_old_ones(store: Store, tmp_p
     assert frozen.summary["old_votes"] == {"since": frozen.summary["old_votes"]["since"], "counted": 5, "drawn": 2}
 
 
-def learn_from(store: Store, frozen: datasets.Frozen, home: Path) -> None:
+def learn_from(store: Store, frozen: datasets.Frozen, home: Path, succeeds: bool = True) -> None:
     iteration = store.write(iterations.start, trigger="operator", seed=1, settings={})
     _, epoch = store.write(iterations.claim, iteration.id, "me", 60.0, 5)
     datasets.keep(store, iteration.id, epoch, frozen, home)
-    store.write(iterations.succeed, iteration.id, epoch, 1)
+    if succeeds:
+        store.write(iterations.succeed, iteration.id, epoch, 1)
+    else:
+        store.write(iterations.fail, iteration.id, epoch, "no more memory")
 
 
 def ids_of(frozen: datasets.Frozen) -> set[str]:
@@ -331,6 +369,30 @@ def ids_of(frozen: datasets.Frozen) -> set[str]:
 
 def newest_pair(store: Store) -> str:
     return store.read(lambda session: session.scalars(select(func.max(Comparison.id))).one())
+
+
+def test_what_is_drawn_are_counted_votes_in_order_and_old_ones_up_to_the_very_time(store: Store) -> None:
+    for number in range(8):
+        store.write(votes.put, add_comparison(store), judgement(), **(BOB | {"rater": f"r{number % 4}"}))
+    count_all(store)
+    ids = sorted(store.read(lambda session: session.scalars(select(Vote.id)).all()))
+
+    def at(vote_id: str, counted_at: float) -> None:
+        store.write(
+            lambda session: session.execute(update(Vote).values(counted_at=counted_at).where(Vote.id == vote_id))
+        )
+
+    # Later votes were counted first, as where a worker went away.
+    for place, vote_id in enumerate(ids):
+        at(vote_id, 100.0 - place)
+    draw = datasets.datasets.draw
+    drawn = store.read(draw, 100, 96.0)
+    assert (drawn.ids, drawn.since, drawn.old, drawn.kept) == (ids, 96.0, 4, 4)
+    few = store.read(draw, 1, 96.0)
+    assert few.ids == sorted(few.ids) and set(ids[:4]) < set(few.ids) and (few.old, few.kept) == (4, 1)
+    setting_apart.quarantine(store, store.read(raters.find, "key_a", "r3"), "they cheat")
+    without = store.read(draw, 100, 96.0)
+    assert (without.ids, without.old) == ([one for place, one in enumerate(ids) if place % 4 != 3], 3)
 
 
 def test_each_old_vote_is_as_likely_to_be_drawn(store: Store) -> None:
