@@ -207,6 +207,7 @@ class Generation:
             weights=None if seat.weights is None else version_name(seat.weights),
             trace=self._span.headers(),
             terse=body["stream"] and not self._chat.logprobs,
+            form_for=seat.key_id if self._chat.form is not None else None,
             model=SERVED_NAME if seat.version is None else seat.slot.name_of(seat.version),
         )
         status = await transfer.wait_for_status()

@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from feedback.errors import EngineUnavailable
-from serve.engine.door import WEIGHTS_HEADER
+from serve.engine.door import KEY_HEADER, WEIGHTS_HEADER
 from serve.engine.launcher_protocol import SERVED_NAME
 from serve.engine.terse_stream import TERSE_HEADER
 from serve.engine.transfer import EngineLost, Transfer, nothing
@@ -46,15 +46,19 @@ class EngineClient:
         model: str = SERVED_NAME,
         trace: Mapping[str, str] = EMPTY,
         terse: bool = False,
+        form_for: str | None = None,
     ) -> Transfer:
         """Begin a chat; `on_end` is called in any case. The engine refuses it when it does not hold `weights` (412) or
         has no adapter of the name `model` (404). A `terse` stream says of each token its id and log-probability only.
+        `form_for` is the key that asks for a reply of some form: keys take turns in having theirs looked at.
 
         Raises EngineLost when the engine cannot be reached.
         """
         headers = {"x-request-id": request_id, **trace} | ({} if weights is None else {WEIGHTS_HEADER: weights})
         if terse:
             headers[TERSE_HEADER] = "1"
+        if form_for is not None:
+            headers[KEY_HEADER] = form_for
         request = _request("POST", CHAT, {**body, "model": model}, headers)
         return await self._send(Transfer(request, on_progress, on_end))
 

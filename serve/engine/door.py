@@ -7,6 +7,7 @@ queued yet would wait through the change and then be answered by the new weights
 """
 
 import asyncio
+from contextvars import ContextVar
 
 from serve.asgi import App, Receive, Scope, Send, disconnected, header
 
@@ -16,6 +17,9 @@ WEIGHTS_HEADER = "x-tandem-weights"
 NAMING = "/update_weight_version"
 PAUSING = "/pause"
 OTHER_WEIGHTS = 412
+# On a chat whose reply is to have a form: the key that asks for it. It is known wherever that chat is dealt with.
+KEY_HEADER = "x-tandem-key"
+ASKED_BY: ContextVar[bytes] = ContextVar("asked_by", default=b"")
 
 
 class Door:
@@ -52,6 +56,7 @@ class Door:
             empty.cancel()
 
     async def _let_in(self, scope: Scope, receive: Receive, send: Send) -> None:
+        ASKED_BY.set(header(scope, KEY_HEADER) or b"")
         self._inside += 1
         self._empty.clear()
         try:

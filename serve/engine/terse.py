@@ -106,8 +106,9 @@ class Chats:
     def __init__(self, handler: Any) -> None:
         from starlette.requests import Request
         from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
+        from vllm.exceptions import VLLMClientError
 
-        self._chat_class, self._request_class = ChatCompletionRequest, Request
+        self._chat_class, self._request_class, self._refusal = ChatCompletionRequest, Request, VLLMClientError
         self._engine = handler.engine_client
         self._is_plain = _passes_text_on(handler.parser_cls)
         self._handler = copy.copy(handler)
@@ -125,10 +126,10 @@ class Chats:
             if not isinstance(asked, Asked):
                 return None
             collector = await self._engine.add_request(asked.request_id, asked.prompt, asked.params, **asked.others)
+        except (ValueError, self._refusal):
+            return None
         except Exception as error:  # noqa: BLE001 - vLLM's own route meets the same again, and says it
-            # What is refused is a ValueError.
-            if not isinstance(error, ValueError):
-                log.warning("a stream could not be told tersely: %s", type(error).__name__)
+            log.warning("a stream could not be told tersely: %s", type(error).__name__)
             return None
         state = self._engine.output_processor.request_states.get(collector.request_id)
         if state is not None and state.logprobs_processor.num_logprobs == 0:
