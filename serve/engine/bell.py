@@ -5,9 +5,12 @@ instead of at their next round. The kernel tells them of it: nobody looks at the
 import asyncio
 import ctypes
 import errno
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
+
+log = logging.getLogger(__name__)
 
 IN_MOVED_TO = 0x80
 EVENTS_BYTES = 1 << 16
@@ -22,11 +25,15 @@ class Bell:
         self._watch: int | None = None
 
     def ring(self) -> None:
-        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # Written anew: a file's own time goes by steps of some milliseconds.
-        aside = self._path.with_suffix(".new")
-        aside.touch(0o600)
-        aside.replace(self._path)
+        """Never raises: what is told of has happened, and the others look at the record within a second anyway."""
+        # Written anew: a file's own time goes by steps of some milliseconds. Each process has a name of its own for it.
+        aside = self._path.with_suffix(f".{os.getpid()}")
+        try:
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            aside.touch(0o600)
+            aside.replace(self._path)
+        except OSError as error:
+            log.warning("other processes of this home are not told of a change (%s)", error.strerror)
 
     def heard(self) -> bool:
         if self._watch is not None:

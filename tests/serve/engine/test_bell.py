@@ -1,7 +1,11 @@
 """What one process of a home changes the others hear of at once, without looking again and again."""
 
 import asyncio
+import subprocess
+import sys
 from pathlib import Path
+
+import pytest
 
 from serve.engine.bell import Bell
 
@@ -45,3 +49,22 @@ async def test_an_event_loop_is_woken_by_a_ring_and_by_nothing_else(tmp_path: Pa
 async def test_who_never_listened_opens_nothing_to_close(tmp_path: Path) -> None:
     Bell(tmp_path / "run").close()
     assert not (tmp_path / "run").exists()
+
+
+def test_what_was_changed_stands_even_where_the_others_cannot_be_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    here, there = Bell(tmp_path), Bell(tmp_path)
+    (tmp_path / "changed").mkdir()
+    there.heard()
+    here.ring()
+    assert not there.heard()
+    assert "not told" in caplog.text
+
+
+def test_many_ring_at_once(tmp_path: Path) -> None:
+    rings = "import pathlib, sys; from serve.engine.bell import Bell; bell = Bell(pathlib.Path(sys.argv[1]))\n"
+    rings += "for _ in range(500): bell.ring()"
+    ringing = [subprocess.Popen([sys.executable, "-c", rings, str(tmp_path)], stderr=subprocess.PIPE) for _ in range(2)]
+    assert [process.communicate()[1] for process in ringing] == [b"", b""]
+    assert [path.name for path in tmp_path.iterdir()] == ["changed"]
