@@ -25,6 +25,8 @@ CSRF_HEADER = "x-csrf-token"
 # These change nothing, so that a browser sent here from elsewhere does no harm by them.
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
+Find = Callable[[Session, str], keys.Good | None]
+
 
 @dataclass(frozen=True)
 class Caller:
@@ -51,7 +53,8 @@ class Keyring:
 
     def __init__(self, record: Record) -> None:
         self._record = record
-        self._known: dict[str, tuple[Caller, float]] = {}
+        # By how they are found, too: the secret of a sign-in is no key.
+        self._known: dict[tuple[Find, str], tuple[Caller, float]] = {}
 
     async def require(self, request: Request, role: str) -> Caller:
         """The caller. Raises NotAuthenticated, or NotAllowed when the key's role does not reach `role`."""
@@ -73,7 +76,8 @@ class Keyring:
 
     def forget(self, secret: str) -> None:
         """What this secret led to may have changed."""
-        self._known.pop(secret, None)
+        for find in (keys.find, sign_ins.find):
+            self._known.pop((find, secret), None)
 
     async def _caller(self, request: Request) -> Caller:
         authorization = request.headers.get("authorization")
@@ -88,11 +92,11 @@ class Keyring:
             raise NotAuthenticated("send an API key: `Authorization: Bearer <key>`")
         return await self.of_key(key.strip())
 
-    async def _find(self, secret: str, find: Callable[[Session, str], keys.Good | None]) -> Caller | None:
-        known = self._known.get(secret)
+    async def _find(self, secret: str, find: Find) -> Caller | None:
+        known = self._known.get((find, secret))
         if known is not None and time.monotonic() < known[1]:
             return known[0]
-        self._known.pop(secret, None)
+        self._known.pop((find, secret), None)
         # Counted from before the record looks: so it is not remembered beyond its end.
         asked_at = time.monotonic()
         good = await self._record.read(find, secret)
@@ -103,7 +107,7 @@ class Keyring:
         key = good.key
         caller = Caller(key.id, key.role, keys.own_limits(key))
         lasts_s = REMEMBERED_S if good.lasts_s is None else min(REMEMBERED_S, good.lasts_s)
-        self._known[secret] = (caller, asked_at + lasts_s)
+        self._known[find, secret] = (caller, asked_at + lasts_s)
         return caller
 
 

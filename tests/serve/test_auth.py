@@ -54,6 +54,16 @@ async def test_so_does_who_signed_in_with_it(record: Record, keyring: Keyring, c
     assert await keyring.of_sign_in(cookie) is None
 
 
+async def test_neither_stands_in_for_the_other_while_it_is_remembered(record: Record, keyring: Keyring) -> None:
+    key, secret = await record.write(keys.create, "vote")
+    cookie = await record.write(sign_ins.begin, key.id, LASTS_S)
+    await keyring.of_key(secret)
+    assert await keyring.of_sign_in(secret) is None
+    assert await keyring.of_sign_in(cookie) is not None
+    with pytest.raises(NotAuthenticated):
+        await keyring.of_key(cookie)
+
+
 async def test_a_caller_brings_the_limits_of_its_key(record: Record, keyring: Keyring) -> None:
     _, limited = await record.write(keys.create, "chat", tokens_per_minute=7)
     _, usual = await record.write(keys.create, "chat")
