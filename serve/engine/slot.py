@@ -74,14 +74,19 @@ class Slot:
             return False
         return True
 
-    def enter(self, replies: int) -> None:
+    def enter(self, replies: int, key_id: str) -> None:
         if self.in_flight == 0:
             self.progress_at = time.monotonic()
         self.in_flight += replies
+        self.of_key[key_id] += 1
         self._idle.clear()
 
-    def leave(self, replies: int) -> None:
+    def leave(self, replies: int, key_id: str) -> None:
         self.in_flight -= replies
+        self.of_key[key_id] -= 1
+        if not self.of_key[key_id]:
+            # Else every key that ever came would be kept.
+            del self.of_key[key_id]
         if self.in_flight == 0:
             self._idle.set()
 
@@ -100,8 +105,7 @@ class Seat:
         self.version_first: int | None = None
         self.version_last: int | None = None
         self._taken = True
-        slot.enter(size)
-        slot.of_key[key_id] += 1
+        slot.enter(size, key_id)
 
     def asked(self) -> None:
         """The engine begins a reply that will come as a whole: the work of the version that the slot holds now."""
@@ -123,7 +127,4 @@ class Seat:
         """Nothing more will come. Again changes nothing."""
         if self._taken:
             self._taken = False
-            self.slot.of_key[self.key_id] -= 1
-            # Also what is zero would be kept.
-            self.slot.of_key += Counter()
-            self.slot.leave(self.size)
+            self.slot.leave(self.size, self.key_id)
