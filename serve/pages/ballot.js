@@ -34,6 +34,7 @@ export class Ballot {
     Object.assign(this, { objective, texts, onCast, onSkip, onMark });
     this.chosen = null;
     this.over = false;
+    this.skipped = false;
     this.since = performance.now();
     const name = `degree-${++ballots}`;
     this.radios = DEGREES.map((degree, at) =>
@@ -205,7 +206,10 @@ export class Ballot {
   }
 
   skip() {
-    if (this.over || !this.onSkip) return;
+    if (!this.onSkip) return;
+    // Of a vote that is being stored: should it fail.
+    this.skipped = true;
+    if (this.over) return;
     this.over = true;
     this.onSkip();
   }

@@ -28,7 +28,8 @@ export function choice({ objective, pair, finished, comparison, optional, onChos
       } catch (error) {
         if (!(error instanceof Refused)) throw error;
         ballot.over = false;
-        ballot.say(`Not stored: ${error.message}. Try again.`);
+        if (ballot.skipped) ballot.skip();
+        else ballot.say(`Not stored: ${error.message}. Try again.`);
         return;
       }
       const { versions } = await get(`/v1/comparisons/${comparison}`).catch(forgiveRefusal);

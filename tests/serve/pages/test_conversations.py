@@ -322,6 +322,24 @@ def test_a_chat_that_is_deleted_while_its_vote_is_being_stored_does_not_come_aga
     assert chats(page) == []
 
 
+def test_a_chat_that_is_left_while_its_vote_fails_goes_on_with_the_first(quiet: Tandem, visitors: Visitors) -> None:
+    page = visitors.visit(quiet, role="vote")
+    served(page)
+    pair_comes(page)
+    held = held_back(page, "**/v1/comparisons/cmp_1/vote")
+    say(page, "A question")
+    expect(page.locator(".ballot")).to_be_focused()
+    page.keyboard.press("ArrowRight")
+    with page.expect_request("**/v1/comparisons/cmp_1/vote"):
+        page.keyboard.press("Enter")
+    page.get_by_role("button", name="New chat").click()
+    with page.expect_response("**/v1/comparisons/cmp_1/vote"):
+        held[0].fulfill(status=503, json={"detail": "away"})
+    let_it_settle(page)
+    assert [[turn["content"] for turn in chat["turns"]] for chat in chats(page)] == [["A question", "Reply 0"]]
+    visitors.forgive("503")
+
+
 def test_a_pair_waits_for_its_vote_while_the_chat_is_named_and_set(quiet: Tandem, visitors: Visitors) -> None:
     page = visitors.visit(quiet, role="vote")
     served(page)
