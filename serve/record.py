@@ -10,13 +10,18 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from feedback.errors import RecordUnavailable
 from feedback.store import Store, standing
 from feedback.store.standing import Standing
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+# What comes of a record that is away, or fails in its own ways. Its words may quote what was to be written.
+RECORD_ERRORS = (SQLAlchemyError, RecordUnavailable)
 
 THREADS = 8
 SEARCHES = 2

@@ -8,10 +8,9 @@ import logging
 import time
 from collections.abc import AsyncIterator
 
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from feedback.errors import Conflict, RecordUnavailable, TandemError
+from feedback.errors import Conflict, TandemError
 from feedback.schema import version_name
 from feedback.store import policies, traffic
 from feedback.store.traffic import Shares
@@ -23,7 +22,7 @@ from serve.engine.pool import Pool
 from serve.engine.presence import Presence
 from serve.engine.slot import Slot
 from serve.engine.supervision import Supervision
-from serve.record import Record
+from serve.record import RECORD_ERRORS, Record
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +77,7 @@ class Challengers:
             await self._flipping.have_held(policy)
             # Before the lease goes: a version that nobody set is not left in an engine.
             await self._set(shares, actor, reason)
-        with contextlib.suppress(SQLAlchemyError, RecordUnavailable):
+        with contextlib.suppress(*RECORD_ERRORS):
             await self._own.renew()
 
     async def _set(self, shares: Shares, actor: str, reason: str) -> None:
@@ -116,7 +115,7 @@ class Challengers:
         except Conflict:
             # Something else is being changed: at the next look.
             return
-        except (TandemError, SQLAlchemyError) as error:
+        except (TandemError, *RECORD_ERRORS) as error:
             self._not_before = time.monotonic() + AGAIN_S
             # A database's message may quote what was to be written.
             said = error.message if isinstance(error, TandemError) else type(error).__name__

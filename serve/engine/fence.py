@@ -7,10 +7,10 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator
 
-from feedback.errors import Conflict, LeaseLost, RecordUnavailable
+from feedback.errors import Conflict, LeaseLost
 from feedback.ids import new_id
 from feedback.store import leases
-from serve.record import Record
+from serve.record import RECORD_ERRORS, Record
 
 log = logging.getLogger(__name__)
 
@@ -58,18 +58,18 @@ class Fence:
     async def _let_go(self, epoch: int) -> None:
         try:
             await self._record.write(leases.release, self.name, epoch)
-        except RecordUnavailable as error:
+        except RECORD_ERRORS as error:
             # What was done under it is done, and it runs out by itself.
-            log.warning("the lease on %s was not given back: %s", self.name, error)
+            log.warning("the lease on %s was not given back (%s)", self.name, type(error).__name__)
 
     async def _renew(self, epoch: int) -> None:
         while True:
             await asyncio.sleep(RENEW_INTERVAL_S)
             try:
                 await self._record.write(leases.renew, self.name, epoch, TTL_S)
-            except RecordUnavailable as error:
+            except RECORD_ERRORS as error:
                 # It may be back before the lease has run out.
-                log.warning("the lease on %s was not renewed: %s", self.name, error)
+                log.warning("the lease on %s was not renewed (%s)", self.name, type(error).__name__)
             except LeaseLost as error:
                 log.warning("%s", error)
                 return

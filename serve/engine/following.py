@@ -7,9 +7,7 @@ import contextlib
 import logging
 import time
 
-from sqlalchemy.exc import SQLAlchemyError
-
-from feedback.errors import Conflict, RecordUnavailable, TandemError
+from feedback.errors import Conflict, TandemError
 from feedback.schema import version_name
 from feedback.store import policies, traffic
 from feedback.store.presence import Asked
@@ -23,7 +21,7 @@ from serve.engine.presence import Presence
 from serve.engine.starting import Starter
 from serve.engine.supervision import Supervision
 from serve.engine.swap import Promoter
-from serve.record import Record
+from serve.record import RECORD_ERRORS, Record
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +77,7 @@ class Following:
                     await self._follow_changes()
                     await self._note_when_versions_were_made()
                 answers = True
-            except (SQLAlchemyError, RecordUnavailable) as error:
+            except RECORD_ERRORS as error:
                 # Told once: while chats wait for it, it is asked twenty times a second.
                 if answers:
                     log.warning("the record does not answer (%s)", type(error).__name__)

@@ -7,10 +7,9 @@ import contextlib
 import logging
 from dataclasses import dataclass
 
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from feedback.errors import Conflict, RecordUnavailable, TandemError
+from feedback.errors import Conflict, TandemError
 from feedback.schema import version_name
 from feedback.store import policies, presence
 from feedback.store.presence import Asked
@@ -21,7 +20,7 @@ from serve.engine.policy_folders import PolicyFolder
 from serve.engine.pool import Pool
 from serve.engine.presence import Presence
 from serve.engine.supervision import Supervision
-from serve.record import Record
+from serve.record import RECORD_ERRORS, Record
 
 log = logging.getLogger(__name__)
 
@@ -106,7 +105,7 @@ class Participant:
         try:
             async with asyncio.timeout(DOUBT_S):
                 return await self._record.read(_stand)
-        except (TimeoutError, SQLAlchemyError, RecordUnavailable):
+        except (TimeoutError, *RECORD_ERRORS):
             if part.done == presence.STAGES[-1]:
                 self._own.lapse()
             return None
@@ -123,7 +122,7 @@ class Participant:
             log.warning("%s could not be prepared here: %s", version_name(part.asked.version), error)
             part.failed = True
         part.done = stage
-        with contextlib.suppress(SQLAlchemyError, RecordUnavailable):
+        with contextlib.suppress(*RECORD_ERRORS):
             await self._record.write(presence.answer, self._own.id, part.asked.epoch, stage, error)
 
     async def _load(self, part: Part, stage: str) -> None:
@@ -148,7 +147,7 @@ class Participant:
         else:
             self._flipping.flip(part.loaded)
             await self._flipping.spread(part.loaded.policy)
-        with contextlib.suppress(SQLAlchemyError, RecordUnavailable):
+        with contextlib.suppress(*RECORD_ERRORS):
             await self._own.renew()
         log.info("%s serves here too", version_name(part.asked.version))
 

@@ -9,17 +9,15 @@ import socket
 import time
 from pathlib import Path
 
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from feedback.errors import RecordUnavailable
 from feedback.ids import new_id
 from feedback.store import leases, presence
 from feedback.store.presence import Here
 from serve import background
 from serve.engine.life import Life
 from serve.engine.pool import Pool
-from serve.record import Record
+from serve.record import RECORD_ERRORS, Record
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +51,7 @@ class Presence:
             try:
                 await self.renew()
                 await self.end_leases_of_the_dead()
-            except (SQLAlchemyError, RecordUnavailable, OSError) as error:
+            except (*RECORD_ERRORS, OSError) as error:
                 # An OSError is of looking, as with too many files open: without this task nothing would serve for long.
                 log.warning("the leases of this process, or of the dead, are as they were (%s)", type(error).__name__)
 
@@ -94,7 +92,7 @@ class Presence:
 
     async def stop(self) -> None:
         """Nobody needs to wait for this process any more, even where it has not put back all that it had changed."""
-        with contextlib.suppress(SQLAlchemyError, RecordUnavailable):
+        with contextlib.suppress(*RECORD_ERRORS):
             async with self._one_at_a_time:
                 self.lapse()
                 await self._record.write(_let_others_in, self.id)

@@ -9,8 +9,6 @@ import contextlib
 import logging
 import time
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from feedback.errors import Conflict, EngineUnavailable, TandemError
 from feedback.schema import version_name
 from feedback.settings import EngineSettings
@@ -23,6 +21,7 @@ from serve.engine.slot import Slot
 from serve.engine.starting import PROOF_TIMEOUT_S, READY_INTERVAL_S, Starter, version_of
 from serve.engine.transfer import EngineLost
 from serve.metrics import Metrics
+from serve.record import RECORD_ERRORS
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +32,7 @@ LONGEST_BACKOFF_S = 30.0
 RESCUE_DRAIN_S = 5.0
 STANDSTILL_S = 0.25
 # What may go wrong with an engine, with a policy's folder or with the record, and be better the next time.
-FAILURES = (TandemError, OSError, SQLAlchemyError)
+FAILURES = (TandemError, OSError, *RECORD_ERRORS)
 
 
 class Supervision:

@@ -9,11 +9,10 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from feedback import gatekeeper
-from feedback.errors import Conflict, LeaseLost, RecordUnavailable, TandemError
+from feedback.errors import Conflict, LeaseLost, TandemError
 from feedback.gate import GateRefused
 from feedback.operating_settings import GateSettings
 from feedback.schema import version_name
@@ -24,7 +23,7 @@ from serve.engine.other_hosts import OtherHosts
 from serve.engine.pool import Pool
 from serve.engine.presence import Presence
 from serve.metrics import Metrics
-from serve.record import Record
+from serve.record import RECORD_ERRORS, Record
 
 log = logging.getLogger(__name__)
 
@@ -170,7 +169,7 @@ class Promoter:
             others = await self._commit(loaded, change, epoch)
         except BaseException as error:
             # It may be the record that failed, or the lease; the others notice that the lease has ended, too.
-            with contextlib.suppress(SQLAlchemyError, RecordUnavailable, LeaseLost):
+            with contextlib.suppress(*RECORD_ERRORS, LeaseLost):
                 await self._others.withdraw(epoch)
                 if isinstance(error, asyncio.CancelledError):
                     # Before the engine is put back: for that the process may not have the time.
@@ -181,7 +180,7 @@ class Promoter:
         await self._flipping.spread(policy)
         if not self._pool.is_open:
             # It serves by the record; should that be away by now, this process enters at its next look.
-            with contextlib.suppress(SQLAlchemyError, RecordUnavailable):
+            with contextlib.suppress(*RECORD_ERRORS):
                 await self._own.enter()
         return await self._others.wait_until_they_serve(version) if others else []
 

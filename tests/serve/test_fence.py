@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy.exc import DatabaseError
 
 from feedback.errors import Conflict, LeaseLost, RecordUnavailable
-from feedback.store import leases
+from feedback.store import Store, leases
 from serve.engine import fence
 from serve.engine.fence import TTL_S, Fence
 from serve.record import Record
@@ -33,25 +34,33 @@ async def test_one_at_a_time_and_the_loser_cannot_write(tmp_path: Path) -> None:
     record.close()
 
 
+AWAY = [RecordUnavailable("the database is not there"), DatabaseError("", None, Exception("it is malformed"))]
+
+
 class AwayForAMoment(Record):
     """The database cannot be reached for the first renewal."""
 
     renewals = 0
 
+    def __init__(self, store: Store, error: Exception) -> None:
+        super().__init__(store)
+        self.error = error
+
     async def write(self, operation: Any, *args: Any, **kwargs: Any) -> Any:
         if operation is leases.renew:
             self.renewals += 1
             if self.renewals == 1:
-                raise RecordUnavailable("the database is not there")
+                raise self.error
         return await super().write(operation, *args, **kwargs)
 
 
+@pytest.mark.parametrize("error", AWAY)
 async def test_a_lease_is_renewed_again_when_the_record_is_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     monkeypatch.setattr(fence, "RENEW_INTERVAL_S", 0.02)
     store = empty_record(tmp_path / "record.db")
-    record = AwayForAMoment(store)
+    record = AwayForAMoment(store, error)
     async with Fence(record, "api_1").held(), asyncio.timeout(30):
         while record.renewals < 3:
             await asyncio.sleep(0.01)
@@ -61,15 +70,20 @@ async def test_a_lease_is_renewed_again_when_the_record_is_back(
 class AwayAtTheEnd(Record):
     """The database goes away while the lease is held."""
 
+    def __init__(self, store: Store, error: Exception) -> None:
+        super().__init__(store)
+        self.error = error
+
     async def write(self, operation: Any, *args: Any, **kwargs: Any) -> Any:
         if operation is leases.release:
-            raise RecordUnavailable("the database is not there")
+            raise self.error
         return await super().write(operation, *args, **kwargs)
 
 
-async def test_what_was_done_under_a_lease_that_cannot_be_given_back_is_done(tmp_path: Path) -> None:
+@pytest.mark.parametrize("error", AWAY)
+async def test_what_was_done_under_a_lease_that_cannot_be_given_back_is_done(tmp_path: Path, error: Exception) -> None:
     store = empty_record(tmp_path / "record.db")
-    record = AwayAtTheEnd(store)
+    record = AwayAtTheEnd(store, error)
     async with Fence(record, "api_1").held():
         pass
     with pytest.raises(ValueError, match="its own"):
