@@ -1,8 +1,10 @@
 """Where the weights of a policy version are, and whether they may be served."""
 
 import asyncio
+import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import orjson
 
@@ -118,12 +120,24 @@ class PolicyFolders:
         path = policy.folder / "probe.json"
         try:
             items = orjson.loads(await asyncio.to_thread(path.read_bytes))["items"]
-            probes = [Probe(item["tokens"], item["prompt_length"], item["logprobs"]) for item in items]
+            probes = list(map(_probe, items))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise PolicyInvalid(f"{policy.folder.name}: probe.json cannot be read ({type(error).__name__})") from error
         if not probes:
             raise PolicyInvalid(f"{policy.folder.name}: probe.json holds no probe")
         return probes
+
+
+def _probe(item: dict[str, Any]) -> Probe:
+    """Raises ValueError, KeyError and TypeError for what is none."""
+    probe = Probe(item["tokens"], item["prompt_length"], item["logprobs"])
+    if len(probe.tokens) != probe.prompt_length + len(probe.logprobs) or not 0 < probe.prompt_length < len(
+        probe.tokens
+    ):
+        raise ValueError("not a log-probability for each token after the prompt")
+    if not all(isinstance(token, int) for token in probe.tokens) or not all(map(math.isfinite, probe.logprobs)):
+        raise ValueError("no tokens, or no log-probabilities")
+    return probe
 
 
 def _check_fits(policy: PolicyFolder, base: PolicyFolder, max_rank: int) -> None:

@@ -136,6 +136,9 @@ class Supervision:
         except FAILURES as error:
             log.warning("engine %d did not start: %s", slot.index, _said(error))
             return False
+        except Exception as error:  # noqa: BLE001 - it may be better the next time; without one nobody starts it
+            background.tell(f"engine {slot.index} did not start", error)
+            return False
         slot.suspected.clear()
         log.info("engine %d is ready with %s", slot.index, version_name(slot.wanted))
         slot.state = "doubted"

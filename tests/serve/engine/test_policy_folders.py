@@ -1,8 +1,10 @@
 """Where a version's weights are, also when what holds them is away or silent."""
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,7 +13,7 @@ from feedback.errors import PolicyInvalid, RecordUnavailable, StorageUnavailable
 from feedback.settings import ServeSettings, Settings, load_settings
 from feedback.store import policies
 from serve.engine import policy_folders
-from serve.engine.policy_folders import PolicyFolders
+from serve.engine.policy_folders import PolicyFolder, PolicyFolders, Probe
 from serve.record import Record
 from tests.deploy.homes import make_home, refuse_system_messages
 from tests.records import empty_record_of
@@ -83,3 +85,28 @@ async def test_a_version_whose_chats_could_not_begin_with_the_system_prompt_is_n
         await folders.of(1)
     assert (await PolicyFolders(Settings(home=tmp_path), record).of(1)).version == 1
     record.close()
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        {"tokens": [1, 2, 3], "prompt_length": 1},
+        {"tokens": [1, 2, 3], "prompt_length": 1, "logprobs": [-1.0]},
+        {"tokens": [1, 2, 3], "prompt_length": 0, "logprobs": [-1.0] * 3},
+        {"tokens": [1, 2, 3], "prompt_length": 4, "logprobs": []},
+        {"tokens": [1, 2, 3], "prompt_length": 1, "logprobs": ["-1", -1.0]},
+        {"tokens": [1, 2.5, 3], "prompt_length": 1, "logprobs": [-1.0, -1.0]},
+        {"tokens": "abc", "prompt_length": 1, "logprobs": [-1.0, -1.0]},
+        "no item",
+    ],
+)
+async def test_what_is_no_probe_speaks_against_its_version(
+    tmp_path: Path, settings: Settings, record: Record, item: Any
+) -> None:
+    good = {"tokens": [1, 2, 3], "prompt_length": 1, "logprobs": [-1, -2.5]}
+    folders, policy = PolicyFolders(settings, record), PolicyFolder(0, tmp_path, DIGEST)
+    (tmp_path / "probe.json").write_text(json.dumps({"items": [good]}))
+    assert await folders.probes(policy) == [Probe([1, 2, 3], 1, [-1, -2.5])]
+    (tmp_path / "probe.json").write_text(json.dumps({"items": [good, item]}))
+    with pytest.raises(PolicyInvalid, match="cannot be read"):
+        await folders.probes(policy)

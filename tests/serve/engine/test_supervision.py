@@ -155,3 +155,36 @@ async def test_an_engine_that_is_found_dead_as_well_takes_nothing_over_and_keeps
     fence: Any = SimpleNamespace(held=held)
     await Supervision(pool, nothing, loader, folders, fence, EngineSettings(), Metrics())._rescue(dead)
     assert (spare.state, spare.wanted, dead.wanted) == ("down", 0, 1)
+
+
+class Startable:
+    """An engine that starts at the second try; what the first meets, nobody has thought of."""
+
+    launcher: Any
+
+    def __init__(self) -> None:
+        self.tries = 0
+        self.launcher = SimpleNamespace(status=self._status)
+
+    async def start(self, slot: Any, version: int, *, adopt: bool) -> None:
+        self.tries += 1
+        if self.tries == 1:
+            raise KeyError("tensors")
+
+    async def _status(self) -> None:
+        return None
+
+
+async def test_a_failure_that_nobody_has_thought_of_does_not_end_the_watch(
+    engine: Engine, watch: Supervision, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervision, "FIRST_BACKOFF_S", 0.0)
+    slot, startable = watch._pool.slots[0], Startable()
+    slot.state, slot.wanted = "down", 0
+    watch._starter = startable  # type: ignore[assignment]
+    watching = asyncio.create_task(watch._keep_alive(slot))
+    while not watch._pool.holders(0) and not watching.done():
+        await asyncio.sleep(0)
+    assert (startable.tries, watch._pool.loaded()) == (2, [0])
+    watching.cancel()
+    await asyncio.wait([watching])
