@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from statistics import median
 from typing import Any
 
@@ -30,10 +30,6 @@ class Alone:
 
     def hurry(self) -> None:
         """Nothing is held back."""
-
-    def blocks(self) -> Iterable[list[tuple[int, Chunk]]]:
-        """What may be released now, and then what broke it off, if it was. Raises as `release`."""
-        return iter(self.release, [])
 
     def release(self) -> list[tuple[int, Chunk]]:
         """What has come, each chunk with the index of its choice. Raises EngineLost, EngineRefused, ReplyFailed."""
@@ -68,10 +64,6 @@ class InStep:
     def hurry(self) -> None:
         """Hold nothing of the longer one back any more: there is no time left for that."""
         self._gap_s = 0.0
-
-    def blocks(self) -> Iterable[list[tuple[int, Chunk]]]:
-        """One after the other, as long as each is taken before it is asked for the next. Raises as `release`."""
-        return iter(self.release, [])
 
     def release(self) -> list[tuple[int, Chunk]]:
         """The next block, each chunk with the index of its choice; empty while it is not whole, and at the end.

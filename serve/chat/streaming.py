@@ -135,7 +135,7 @@ class Events:
                     if self._unsent is not None:
                         self._stopped.set_result(None)
                     return
-            for released in self._steps.blocks():
+            for released in iter(self._steps.release, []):
                 chunks, ends = released, list[tuple[int, Chunk]]()
                 if all(one.reply.finish_reason and not one.pending for one in self._completion.generations):
                     # Two sides that end are not to differ in how they are cut.

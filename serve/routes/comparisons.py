@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict
 
-from feedback.schema import Sample, Vote, version_name
+from feedback.schema import Sample, version_name
 from feedback.store import checks, comparisons, raters
 from feedback.store.checks import Shares
 from feedback.store.comparisons import Pair
@@ -136,7 +136,7 @@ def _view(pair: Pair) -> ComparisonView:
         created=int(pair.comparison.created_at),
         messages=pair.samples[0].messages,
         choices=[Side(index=0, message=_message(pair.samples[0])), Side(index=1, message=_message(pair.samples[1]))],
-        votes=[view_vote(vote) for vote in pair.votes if _said(vote)],
+        votes=[view_vote(vote) for vote in pair.votes if vote.state != "retracted"],
         versions=[_version(sample) for sample in pair.samples] if pair.revealed else None,
     )
 
@@ -147,10 +147,6 @@ def _message(sample: Sample) -> dict[str, Any]:
 
 def _version(sample: Sample) -> str | None:
     return None if sample.version_first is None else version_name(sample.version_first)
-
-
-def _said(vote: Vote) -> bool:
-    return vote.state != "retracted"
 
 
 router.include_router(vote_router)

@@ -86,7 +86,7 @@ def test_neither_side_is_ahead_and_nothing_is_lost(
     steps, heard = InStep(*sides, count().__next__), ["", ""]  # type: ignore[arg-type]
     blocks: list[list[tuple[int, dict[str, Any]]]] = []
     while not steps.ended:
-        blocks += steps.blocks()
+        blocks += iter(steps.release, [])
     released, ended = [0, 0], (sum(left), sum(right))
     assert [["role" in chunk["delta"] for _, chunk in block] for block in blocks].count([True, True]) == 1
     for block in blocks:
@@ -128,7 +128,7 @@ def released_at(left: int, right: int, left_every_s: float, right_every_s: float
         lambda: clock[0],
     )
     while not steps.ended:
-        for block in steps.blocks():
+        for block in iter(steps.release, []):
             found += [(clock[0], index) for index, chunk in block for _ in chunk.get("token_ids") or ()]
         clock[0] += QUICK_S if steps.wait_s is None else min(QUICK_S, max(steps.wait_s, 1e-6))
     return found
