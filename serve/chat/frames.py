@@ -27,7 +27,7 @@ class Frames:
         self._usage_yet = b',"usage":null' if chat.include_usage else b""
         self._paired = chat.n == 2
         self._plain = not chat.logprobs and not chat.return_token_ids
-        self._may_call = self._plain and not self._paired and bool(chat.sampling.get("tools"))
+        self._may_call = not self._paired and bool(chat.sampling.get("tools"))
         # What says the role of a reply that may call a tool, held back until it is known whether it begins with that.
         self._opening: dict[str, Any] | None = None
         self.splices = self._plain and not self._paired and not self._may_call
@@ -40,10 +40,11 @@ class Frames:
         if self._may_call and "role" in delta:
             self._opening = choice
             return b""
-        if self._opening is None or not (delta or choice.get("finish_reason")):
+        says_nothing = not delta and not choice.get("finish_reason")
+        if self._opening is None or (says_nothing and self._plain):
             return self._chunk(index, choice)
         opening, self._opening = self._opening, None
-        if "tool_calls" in delta:
+        if says_nothing or "tool_calls" in delta:
             # As OpenAI begins it. Clients show even an empty text before a call.
             return self._chunk(index, {**choice, "delta": {"role": opening["delta"]["role"], **delta}})
         return self._chunk(index, opening) + self._chunk(index, choice)

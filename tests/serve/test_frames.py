@@ -99,16 +99,23 @@ def test_a_call_begins_with_empty_arguments(asked: dict[str, Any]) -> None:
     assert second == more
 
 
-def test_a_reply_that_begins_with_a_call_has_no_text_before_it() -> None:
+@pytest.mark.parametrize("asked", [{}, {"logprobs": True}, {"return_token_ids": True}])
+def test_a_reply_that_begins_with_a_call_has_no_text_before_it(asked: dict[str, Any]) -> None:
     opening = {"role": "assistant", "content": ""}
-    said = deltas(frames(tools=TOOLS), opening, {}, {"tool_calls": [CALL]})
+    said = deltas(frames(tools=TOOLS, **asked), opening, {"tool_calls": [CALL]})
     assert said[0].keys() == {"role", "tool_calls"} and said[1:] == [{}]
+    # A token of which nothing is seen yet comes for its number only, to who asked for that.
+    said = deltas(frames(tools=TOOLS, **asked), opening, {}, {"tool_calls": [CALL]})
+    assert [delta.keys() for delta in said if delta] == (
+        [{"role"}, {"tool_calls"}] if asked else [{"role", "tool_calls"}]
+    )
 
 
+@pytest.mark.parametrize("asked", [{}, {"logprobs": True}])
 @pytest.mark.parametrize(
     "rest", [[{"content": "a"}, {"tool_calls": [CALL]}], [{"content": "a"}], [{"reasoning": "a"}], []]
 )
-def test_a_reply_that_begins_otherwise_says_its_role_first(rest: list[dict[str, Any]]) -> None:
+def test_a_reply_that_begins_otherwise_says_its_role_first(asked: dict[str, Any], rest: list[dict[str, Any]]) -> None:
     opening = {"role": "assistant", "content": ""}
-    said = deltas(frames(tools=TOOLS), opening, *rest)
+    said = deltas(frames(tools=TOOLS, **asked), opening, *rest)
     assert said[0] == opening and len(said) == len(rest) + 2
