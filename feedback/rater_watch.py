@@ -54,7 +54,8 @@ def look(session: Session, settings: FeedbackSettings) -> Watched:
         return Watched({}, {})
     people = sorted({vote.rater_id for vote in seen})
     votes = _arrays(seen, people)
-    fitted = estimate(votes)
+    # Else a few who always take the left side, and agree in it, would have those who judge set apart.
+    fitted = estimate(votes, most_told=ABILITY_MEAN)
     agrees_V = fitted.without_own(votes)
     by_rater: dict[str, list[int]] = defaultdict(list)
     for row, vote in enumerate(seen):

@@ -42,11 +42,13 @@ class Votes:
 
 @dataclass(frozen=True)
 class Estimate:
-    """`ability_R` and `log_ease_P` as fitted; `log_odds_P` that reply 0 is the better one."""
+    """`ability_R` and `log_ease_P` as fitted; `log_odds_P` that reply 0 is the better one, of which no vote told more
+    than one of a rater of the ability `most_told`."""
 
     ability_R: Floats
     log_ease_P: Floats
     log_odds_P: Floats
+    most_told: float
 
     @property
     def reliability_R(self) -> Floats:
@@ -55,7 +57,7 @@ class Estimate:
 
     def without_own(self, votes: Votes) -> Floats:
         """[V] log odds that the vote is right, by what the other raters say of the pair; 0 where nobody else voted."""
-        own_by_rater_and_pair = _own_evidence(votes, self.ability_R, self.log_ease_P)
+        own_by_rater_and_pair = _own_evidence(votes, np.minimum(self.ability_R, self.most_told), self.log_ease_P)
         others_V = np.where(
             votes.known_P[votes.pair_V] != 0,
             self.log_odds_P[votes.pair_V],
@@ -64,8 +66,13 @@ class Estimate:
         return votes.side_V * others_V
 
 
-def estimate(votes: Votes) -> Estimate:
-    """Fit abilities and ease by expectation maximisation."""
+def estimate(votes: Votes, most_told: float = math.inf) -> Estimate:
+    """Fit abilities and ease by expectation maximisation.
+
+    With `most_told` no vote tells more of its pair than one of a rater of this ability. Raters who go by something
+    else, always the left side or the longer reply, agree among themselves better than those who judge: the model as it
+    is believes them, and takes the others for those who are wrong.
+    """
     ability_R = np.full(votes.raters, ABILITY_MEAN)
     log_ease_P = np.zeros(len(votes.known_P))
     log_odds_P = _log_odds(votes, ability_R, log_ease_P)
@@ -74,10 +81,10 @@ def estimate(votes: Votes) -> Estimate:
         right_V = _sigmoid(votes.side_V * log_odds_P[votes.pair_V])
         for _ in range(NEWTON_STEPS):
             ability_R, log_ease_P = _improve(votes, right_V, ability_R, log_ease_P)
-        log_odds_P = _log_odds(votes, ability_R, log_ease_P)
+        log_odds_P = _log_odds(votes, np.minimum(ability_R, most_told), log_ease_P)
         if np.abs(ability_R - before_R).max() < TOLERANCE:
             break
-    return Estimate(ability_R, log_ease_P, log_odds_P)
+    return Estimate(ability_R, log_ease_P, log_odds_P, most_told)
 
 
 def _improve(votes: Votes, right_V: Floats, ability_R: Floats, log_ease_P: Floats) -> tuple[Floats, Floats]:

@@ -1,7 +1,9 @@
 import math
+import random
 
 import pytest
 from sqlalchemy import event
+from sqlalchemy.orm import Session
 
 from feedback import setting_apart
 from feedback.rater_watch import look, outlier_evidence, watch
@@ -19,7 +21,7 @@ def names(store: Store, ids: set[str]) -> set[str]:
 
 
 def test_those_who_vote_against_the_truth_are_set_apart_and_nobody_else(store: Store) -> None:
-    cast(store, crowd(16, turned=4), pairs=240, votes_each=3)
+    cast(store, crowd(16, turned=4), pairs=400, votes_each=3)
     before = store.read(votes.count_by_state)["counted"]
     outliers = watch(store, SETTINGS)
     assert names(store, set(outliers)) == {f"turned-{n}" for n in range(4)}
@@ -27,6 +29,26 @@ def test_those_who_vote_against_the_truth_are_set_apart_and_nobody_else(store: S
     assert states["quarantined"] + states["counted"] == before
     assert states["quarantined"] == pytest.approx(before / 5, rel=0.35)
     assert watch(store, SETTINGS) == {}, "with them gone, the others stay"
+
+
+def test_those_who_agree_in_something_else_have_nobody_set_apart(store: Store) -> None:
+    """Four who always take the left side, and vote twice as often: among themselves they agree better than those
+    who judge."""
+    rng = random.Random(3)
+    judging, lefts = [f"ordinary-{n}" for n in range(16)], [f"left-{n}" for n in range(4)]
+    ids = [add_comparison(store) for _ in range(200)]
+
+    def put_all(session: Session) -> None:
+        for comparison_id in ids:
+            better = rng.choice("01")
+            for name in (*rng.sample(judging, 3), *rng.sample(lefts, rng.choice((1, 2)))):
+                wrong = {"0": "1", "1": "0"}[better]
+                said = "0" if name in lefts else rng.choices((better, wrong), (3, 1))[0]
+                votes.put(session, comparison_id, judgement(said), key_id="key_a", sees_all=False, rater=name)
+
+    store.write(put_all)
+    count_all(store)
+    assert not {name for name in names(store, set(watch(store, SETTINGS))) if name in judging}
 
 
 def test_a_rater_set_apart_is_not_counted_until_released(store: Store) -> None:
