@@ -19,7 +19,7 @@ import torch
 
 from feedback import datasets, rater_watch
 from feedback.sandbox import raters as crew
-from feedback.sandbox.raters import Judgement
+from feedback.sandbox.raters import Judgement, Preferred
 from feedback.sandbox.world import Prompt, training_prompts
 from feedback.store import Store, raters, votes
 from feedback.worker import count_all
@@ -47,8 +47,9 @@ CASES = [
 
 def spoilt(seen: Judgement, pair: tuple[str, str], how: str) -> Judgement:
     """A vote of one of the others, who saw the pair so."""
-    sides = {
-        "turned": {0: 1, 1: 0}.get(seen.preferred, seen.preferred),  # type: ignore[call-overload]
+    turned: dict[Preferred, Preferred] = {0: 1, 1: 0, "tie": "tie", "both_bad": "both_bad"}
+    sides: dict[str, Preferred] = {
+        "turned": turned[seen.preferred],
         "longer": 0 if len(pair[0]) > len(pair[1]) else 1,
         "left": 0,
     }
@@ -63,8 +64,8 @@ def cast(store: Store, prompts: list[Prompt], pairs: list[tuple[str, str]], case
         for number in other.sample(range(trial.PAIRS), case.votes // case.names):
             on.setdefault(number, []).append(f"other-{index}")
     for number, (prompt, pair) in enumerate(zip(prompts, pairs, strict=True)):
-        sides = (sample(text, version=side, messages=list(prompt.messages)) for side, text in enumerate(pair))
-        comparison_id = add_comparison(store, *sides)
+        first, second = (sample(text, version=side, messages=list(prompt.messages)) for side, text in enumerate(pair))
+        comparison_id = add_comparison(store, first, second)
         objective = crew.draw_objective(prompt, rng)
         said = [crew.vote(prompt, pair, objective, one, rng) for one in rng.sample(judging, trial.VOTES_EACH)]
         seen = (crew.vote(prompt, pair, objective, crew.Rater(name), other) for name in on.get(number, []))

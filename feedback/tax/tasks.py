@@ -65,12 +65,18 @@ def builtin_suite() -> list[Task]:
 
 def read_task(path: Path) -> Task:
     """A task from a local file. Raises InvalidRequest, naming the line that cannot be used."""
-    items = []
+    items: list[Item] = []
+    asked: dict[bytes, int] = {}
     try:
         with path.open("rb") as lines:
             for number, line in enumerate(lines, 1):
                 if line.strip():
-                    items.append(_parse(line, f"{path}, line {number}"))
+                    item = _parse(line, where := f"{path}, line {number}")
+                    first = asked.setdefault(orjson.dumps(item.messages), number)
+                    if first != number:
+                        # Asked twice it says no more, and the interval would be as if it did.
+                        raise InvalidRequest(f"{where}: line {first} asks the same")
+                    items.append(item)
     except OSError as error:
         raise InvalidRequest(f"{path} cannot be read: {error.strerror}") from error
     if not items:
@@ -96,6 +102,8 @@ class Line(BaseModel):
         if (self.prompt is None) == (self.messages is None):
             raise ValueError("give either 'prompt' or 'messages'")
         messages = self.messages or [{"role": "user", "content": self.prompt or ""}]
+        if not all({"role", "content"} <= message.keys() for message in messages):
+            raise ValueError("each of the 'messages' needs a 'role' and a 'content'")
         if self.choices is not None:
             if self.answer is None or self.answer >= len(self.choices):
                 raise ValueError("'answer' must be the number of one of the 'choices', counted from 0")

@@ -43,6 +43,8 @@ def test_a_task_from_a_file(tmp_path: Path) -> None:
         ('{"prompt": "x", "answers": ["a"], "traps": ["?"]}', "answers"),
         ('{"prompt": "x", "choices": ["a", "b"], "answer": 2}', "number of one"),
         ('{"prompt": "x", "answers": ["a"], "colour": 1}', "colour"),
+        ('{"messages": [{"role": "user"}], "choices": ["a", "b"], "answer": 0}', "'role' and a 'content'"),
+        ('{"prompt": "x", "answers": ["a"]}\n\n{"prompt": "x", "answers": ["b"]}', "line 3: line 1 asks the same"),
         ("", "no question"),
     ],
 )
