@@ -78,7 +78,8 @@ def hand_out(
     rng = rng or random.Random()
     # Whether a rater has judged hardly any pair or nearly all of them.
     plan_anew(session)
-    rater_id = raters.find_or_create(session, key_id, rater)
+    # Before the pairs, as wherever both are held.
+    rater_id = raters.find_or_create(session, key_id, rater, lock=raters.WHILE_VOTES_COME)
     wanted = _Wanted(_owners(key_id, sees_all), rater_id, objective, votes_wanted)
     ranked = _most_informative(session, wanted, limit + 1, None)
     places = min(limit, len(ranked))
@@ -130,7 +131,7 @@ def hand_on(
     handed out with another. Raises NotFound when there is no such comparison.
     """
     plan_anew(session)
-    rater_id = raters.find_or_create(session, key_id, rater)
+    rater_id = raters.find_or_create(session, key_id, rater, lock=raters.WHILE_VOTES_COME)
     wanted = _Wanted(_owners(key_id, sees_all), rater_id, objective, votes_wanted)
     ranked = _most_informative(session, wanted, limit + 1, _place_of(session, after, wanted))
     chosen = ranked[:limit]

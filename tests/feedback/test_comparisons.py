@@ -1,9 +1,12 @@
 import random
 from collections import Counter
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import event, text
+from sqlalchemy.orm import Session
 
 from feedback.errors import NotFound
 from feedback.store import Store, checks, comparisons, raters, samples, votes
@@ -50,6 +53,29 @@ def test_pages_hold_own_and_imported_pairs_in_one_order(store: Store) -> None:
         add_comparison(store)
     # Of the own ones another one follows, of the imported ones none.
     assert store.read(comparisons.list_all, **ANN, limit=1, after=made[4], order="asc")[1]
+
+
+@pytest.mark.parametrize("page", ["first", "later"])
+def test_who_waits_for_a_rater_to_be_handed_pairs_holds_none(store: Store, page: str) -> None:
+    if store.engine.dialect.name == "sqlite":
+        pytest.skip("SQLite has one writer at a time")
+    pairs = [add_comparison(store) for _ in range(3)]
+    store.write(raters.find_or_create, "key_a", "ann")
+    waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+
+    def erase(session: Session) -> Future[Any]:
+        """Holds a rater, then pairs."""
+        raters.find(session, "key_a", "ann", lock=raters.WHILE_ERASED)
+        handing = threads.submit(handed_in_order, store, **QUERY, limit=2, after=None if page == "first" else pairs[-1])
+        while not store.read(lambda other: other.scalar(text(waits))):
+            assert not handing.done()
+        held = session.scalars(text("SELECT id FROM comparisons FOR UPDATE SKIP LOCKED"))
+        assert sorted(held) == pairs
+        return handing
+
+    with ThreadPoolExecutor(1) as threads:
+        handed, _ = store.write(erase).result()
+    assert ids(handed) == (pairs[:0:-1] if page == "first" else pairs[1::-1])
 
 
 def test_twice_the_same_reply_asks_nobody_for_a_vote_and_takes_one(store: Store) -> None:
