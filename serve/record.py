@@ -25,6 +25,9 @@ RECORD_ERRORS = (SQLAlchemyError, RecordUnavailable)
 
 THREADS = 8
 SEARCHES = 2
+# A database that stands still, whose machine lives on, says nothing for ever. Nobody who asks waits longer for it; what
+# is written may be done all the same, so that is waited for.
+PATIENCE_S = 30.0
 
 
 class Record:
@@ -60,8 +63,8 @@ class Record:
         return await ended
 
     async def read(self, operation: Callable[Concatenate[Session, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """One consistent snapshot."""
-        return await self._run(partial(self.store.read, operation, *args, **kwargs))
+        """One consistent snapshot. Raises RecordUnavailable."""
+        return await self._ask(partial(self.store.read, operation, *args, **kwargs))
 
     async def search(self, operation: Callable[Concatenate[Session, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
         """`read` for what may go through the whole record: two at once, in turn, and nothing else waits for them."""
@@ -74,7 +77,7 @@ class Record:
 
     async def ping(self) -> None:
         """Raises when the database does not answer, or only reads."""
-        await self._run(self.store.ping)
+        await self._ask(self.store.ping)
 
     async def _write_all(self) -> None:
         while self._waiting:
@@ -93,6 +96,13 @@ class Record:
                     ended.set_result(write.result)
                 else:
                     ended.set_exception(write.error)
+
+    async def _ask(self, call: Callable[[], R]) -> R:
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                return await self._run(call)
+        except TimeoutError:
+            raise RecordUnavailable("the record's database does not answer; send the request again later") from None
 
     async def _run(self, call: Callable[[], R]) -> R:
         return await asyncio.get_running_loop().run_in_executor(self._threads, call)

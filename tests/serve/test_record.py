@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,8 +10,9 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from feedback.errors import RecordUnavailable
 from feedback.store import Store
-from serve.record import Record
+from serve.record import THREADS, Record
 
 
 @pytest.fixture
@@ -51,6 +53,18 @@ async def test_one_that_fails_takes_no_other_along(record: Record) -> None:
     assert [type(answer) for answer in answers] == [str, ValueError, str]
     assert said(record) == {"a", "c"}
     assert await record.write(say, "d", []) == "D"
+
+
+async def test_who_asks_a_database_that_stands_still_is_told(record: Record, monkeypatch: pytest.MonkeyPatch) -> None:
+    goes_on = threading.Event()
+    monkeypatch.setattr("serve.record.PATIENCE_S", 0.05)
+    asked = [record.read(lambda _: goes_on.wait()) for _ in range(THREADS)]
+    monkeypatch.setattr(record.store, "ping", goes_on.wait)
+    found = await asyncio.gather(*asked, record.ping(), return_exceptions=True)
+    assert [type(one) for one in found] == [RecordUnavailable] * (THREADS + 1)
+    monkeypatch.undo()
+    goes_on.set()
+    assert await record.read(lambda session: session.scalar(text("SELECT 1"))) == 1
 
 
 async def test_a_caller_that_leaves_takes_no_write_along(record: Record) -> None:
