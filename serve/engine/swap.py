@@ -94,6 +94,8 @@ class Promoter:
             previous = self._pool.serving
             if await self._serves(version):
                 return Outcome(version, version, changed=False, elapsed_s=0.0)
+            if change.kind == "rollback" and version != await self._record.read(policies.rollback_target):
+                raise Conflict("what serves was changed meanwhile; roll back again if that is to go, too")
             try:
                 overruled = await self._pass_gate(version, change)
                 behind = await self._make_serve(version, replace(change, overruled=overruled), epoch)

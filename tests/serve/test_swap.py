@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -14,7 +15,7 @@ import psutil
 import pytest
 
 from feedback.schema import Sample
-from feedback.store import policies
+from feedback.store import leases, policies
 from tests.serve.conftest import READY_TIMEOUT_S, Tandem, wait_until_ready
 from tests.serve.spoiling import spoiled_version
 from tests.serve.test_chat import chat, events
@@ -61,6 +62,21 @@ def test_promote_and_roll_back(tandem: Tandem) -> None:
         states = {policy["version"]: policy["state"] for policy in client.get("/v1/policies").json()["data"]}
     assert (history[-1]["outcome"], history[-1]["reason"]) == ("succeeded", "test")
     assert states["v0"] == "serving" and states["v1"] == "retired"
+
+
+def test_a_rollback_that_waited_takes_nothing_back_that_was_promoted_meanwhile(tandem: Tandem) -> None:
+    promote(tandem, "v1")
+    passing = tandem.store.write(leases.acquire, leases.ENGINES, "passing_change@elsewhere", 600.0)
+    with ThreadPoolExecutor(1) as threads, tandem.client() as client:
+        rolling = threads.submit(client.post, "/v1/policies/rollback", json={"reason": "worse"})
+        wait_for(lambda: tandem.gateway._changing.asking is not None, READY_TIMEOUT_S, "the rollback to wait")
+        change = {"kind": "promote", "reason": "better", "force": False, "actor": "test"}
+        tandem.store.write(policies.set_serving, 2, **change)
+        tandem.store.write(leases.release, leases.ENGINES, passing)
+        answer = rolling.result()
+    assert answer.status_code == 409 and "meanwhile" in answer.json()["detail"]
+    assert tandem.store.read(policies.serving).version == 2
+    wait_for(lambda: fingerprint(tandem) == "v2", READY_TIMEOUT_S, "what was promoted meanwhile")
 
 
 def test_the_new_weights_are_what_is_served(tandem: Tandem) -> None:
