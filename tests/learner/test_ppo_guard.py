@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from feedback.learning_settings import PPOSettings
+from learner.errors import CheckpointInvalid
 from learner.policy import Policy
 from learner.ppo import PPOEnd, PPOStep, train_ppo
 from learner.ppo.guard import Guard
@@ -70,6 +71,10 @@ def test_it_stops_when_the_watch_score_has_fallen_and_publishes_the_peak():
     assert end.steps == len(reports) < STEPS
     assert 0 < end.published_step <= end.steps - 3
     assert end.peak_watch_reward == max(report.watch_smoothed for report in reports)
+    smoothed = reports[0].watch_reward
+    for report in reports:
+        smoothed = 0.3 * smoothed + 0.7 * report.watch_reward
+        assert report.watch_smoothed == pytest.approx(smoothed, abs=1e-6)
     assert all(
         torch.equal(tensor, policy.model.state_dict()[name]) for name, tensor in after[end.published_step].items()
     )
@@ -112,6 +117,13 @@ def test_killed_before_or_after_the_peak_it_ends_where_the_unkilled_one_does(tmp
     assert resumed_end == end
     assert later == reports[states[killed_after].step :]
     assert equal(weights(resumed.model), weights(whole.model))
+
+
+def test_a_run_that_nobody_watched_is_not_gone_on_with_under_a_watch_and_the_other_way_round():
+    for watches in ((None, LikesOneWord), (LikesOneWord, None)):
+        _, _, _, states, _ = trained(guarded(steps=2), watches[0])
+        with pytest.raises(CheckpointInvalid, match="another guard"):
+            trained(guarded(steps=2), watches[1], resume=states[0])
 
 
 def test_the_guard_by_hand():

@@ -13,6 +13,7 @@ from learner.policy import Policy, load_policy
 from learner.starting_policy import WEIGHTS
 from learner.strange_prompts import (
     ODD,
+    Bounds,
     Prompts,
     digest,
     load_strange_prompts,
@@ -43,6 +44,9 @@ def prompts() -> Prompts:
 
 def test_it_tells_harmful_and_odd_prompts_from_ordinary_ones(start: Policy, tmp_path) -> None:
     gate, report = train_strange_prompts(start, prompts(), SETTINGS, 256)
+    half_way = len(start.model.model.layers) / 2
+    assert gate.bounds == Bounds(half_way, 256, report["threshold"])
+    assert report["held_out_harmful"] == len(prompts().held_out_harmful)
     assert report["auroc"]["harmful"] > 0.85
     assert report["auroc"]["harmful"] > report["auroc"]["harmful_without_examples"] + 0.05
     assert report["auroc"]["odd"] > 0.95
@@ -56,8 +60,9 @@ def test_it_tells_harmful_and_odd_prompts_from_ordinary_ones(start: Policy, tmp_
     assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".safetensors"}
     torch.testing.assert_close(load_strange_prompts(tmp_path).score(start, ODD), scores[:-1])
     (tmp_path / "strange_prompts.json").write_text("{}")
-    with pytest.raises(CheckpointInvalid, match="no gate"):
-        load_strange_prompts(tmp_path)
+    for folder in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(CheckpointInvalid, match="no gate"):
+            load_strange_prompts(folder)
 
 
 @pytest.mark.parametrize("name", ["strange_prompts.json", "strange_prompts.safetensors"])
@@ -77,9 +82,27 @@ def test_the_examples_are_spread_over_all_harmful_prompts(start: Policy) -> None
     same, _ = train_strange_prompts(start, replace(given, harmful=harmful[::10]), SETTINGS, 256)
     assert report["examples"] == len(harmful[::10]) == SETTINGS.examples
     torch.testing.assert_close(gate.outliers.direction_D, same.outliers.direction_D)
-    none, report = train_strange_prompts(start, given, SETTINGS.model_copy(update={"examples": 0}), 256)
-    assert report["examples"] == 0 and not none.outliers.direction_D.any()
-    assert report["auroc"]["harmful"] == report["auroc"]["harmful_without_examples"]
+    none, without = train_strange_prompts(start, given, SETTINGS.model_copy(update={"examples": 0}), 256)
+    assert without["examples"] == 0 and not none.outliers.direction_D.any()
+    for name in ("harmful", "odd"):
+        assert without["auroc"][name] == without["auroc"][f"{name}_without_examples"]
+        assert without["auroc"][name] == report["auroc"][f"{name}_without_examples"]
+    assert without["auroc"]["harmful"] != report["auroc"]["harmful"]
+    _, few = train_strange_prompts(start, replace(given, harmful=harmful[:3]), SETTINGS, 256)
+    assert few["examples"] == 3, "all there are"
+
+
+def test_a_state_is_the_mean_over_a_prompts_tokens_after_a_layer(start: Policy) -> None:
+    """Of each prompt alone, without padding."""
+    texts = ["What is 2 + 3?", "Hi", "What colour is grass?"]
+    for layer in range(len(start.model.model.layers) + 1):
+        alone = []
+        for text in texts:
+            tokens = torch.tensor([start.encode_chat([{"role": "user", "content": text}])])
+            with torch.no_grad():
+                hidden = start.model.base_model(input_ids=tokens, output_hidden_states=True).hidden_states
+            alone.append(hidden[layer][0].mean(dim=0))
+        torch.testing.assert_close(states(start, texts, layer, 256), torch.stack(alone), atol=1e-4, rtol=1e-4)
 
 
 def test_of_a_long_prompt_the_last_tokens_are_read(start: Policy) -> None:
