@@ -28,7 +28,7 @@ MOST_S = 20.0
 MOST_BYTES = 512 << 20
 MOST_WORDS_BYTES = 4096
 REMEMBERED = 4096
-EXIT_GOOD, EXIT_TOO_MUCH, EXIT_WRONG = 0, 1, 2
+EXIT_GOOD, EXIT_TOO_MUCH, EXIT_WRONG, EXIT_UNTRIED = range(4)
 
 # What of vLLM's `StructuredOutputsParams` is the form: beside it stands what vLLM notes while it looks at it.
 FORM = attrgetter("json", "regex", "choice", "grammar", "json_object", "structural_tag")
@@ -137,28 +137,39 @@ def install() -> None:
 
 
 def work_out_within_bounds(work_out: Callable[[], object]) -> Verdict | None:
-    """What becomes of a fork of this process that does it. None where the machine had no time for it."""
+    """What becomes of a fork of this process that does it. None where the machine had no time for it.
+
+    Raises OSError where none can be made, or none that is bounded: that says nothing of the form.
+    """
     words = mmap.mmap(-1, MOST_WORDS_BYTES)
     child = os.fork()
     if child == 0:
-        code = EXIT_TOO_MUCH
+        code = EXIT_UNTRIED
         try:
             _bound_this_process()
-            work_out()
-            code = EXIT_GOOD
-        except MemoryError:
-            pass
-        except BaseException as error:  # noqa: BLE001 - said by the parent to whoever asked
-            words.write(str(error).encode("utf-8", "replace")[:MOST_WORDS_BYTES])
-            code = EXIT_WRONG
+            code = EXIT_TOO_MUCH
+            code = _tried(work_out, words)
         finally:
             os._exit(code)
     _, status = os.waitpid(child, 0)
     if os.WIFSIGNALED(status):
         return None if os.WTERMSIG(status) == signal.SIGALRM else Verdict(is_within=False)
+    if os.WEXITSTATUS(status) == EXIT_UNTRIED:
+        raise OSError("a fork could not be bounded")
     if os.WEXITSTATUS(status) == EXIT_WRONG:
         return Verdict(is_within=True, wrong=words.read().rstrip(b"\0").decode(errors="replace"))
     return Verdict(is_within=os.WEXITSTATUS(status) == EXIT_GOOD)
+
+
+def _tried(work_out: Callable[[], object], words: mmap.mmap) -> int:
+    try:
+        work_out()
+    except MemoryError:
+        return EXIT_TOO_MUCH
+    except BaseException as error:  # noqa: BLE001 - said by the parent to whoever asked
+        words.write(str(error).encode("utf-8", "replace")[:MOST_WORDS_BYTES])
+        return EXIT_WRONG
+    return EXIT_GOOD
 
 
 def _name(form: object) -> bytes:
