@@ -167,6 +167,9 @@ class Supervision:
         except FAILURES as error:
             log.warning("engine %d could not take over %s: %s", spare.index, version_name(serving), _said(error))
             return
+        except Exception as error:  # noqa: BLE001 - the dead one is to be started all the same
+            background.tell(f"engine {spare.index} could not take over {version_name(serving)}", error)
+            return
         log.info("engine %d took over %s", spare.index, version_name(serving))
         dead.wanted = swapped
 

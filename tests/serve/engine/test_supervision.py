@@ -94,7 +94,7 @@ async def test_an_engine_that_answered_while_this_process_stood_still_lives(
 ) -> None:
     engine.hangs = True
     asking = asyncio.create_task(watch._lives(watch._pool.slots[0]))
-    while not engine.asked:
+    while not engine.asked and not asking.done():
         await asyncio.sleep(0)
     engine.hangs = False
     # As after SIGSTOP and SIGCONT, or on a machine that was paused.
@@ -132,8 +132,9 @@ async def test_one_that_cannot_be_reached_does_not_live(engine: Engine, watch: S
     assert not await watch._lives(watch._pool.slots[0])
 
 
+@pytest.mark.parametrize("error", [None, KeyError("what nobody has thought of")])
 async def test_an_engine_that_is_found_dead_as_well_takes_nothing_over_and_keeps_what_it_is_to_hold(
-    tmp_path: Path,
+    tmp_path: Path, error: Exception | None
 ) -> None:
     pool = Pool(tmp_path, 2, seats_per_slot=1, max_queued=1)
     spare, dead = pool.slots
@@ -147,6 +148,8 @@ async def test_an_engine_that_is_found_dead_as_well_takes_nothing_over_and_keeps
         yield
 
     async def found(_: object) -> PolicyFolder:
+        if error is not None:
+            raise error
         return policy
 
     folders: Any = SimpleNamespace(of=found, base_of=found)
