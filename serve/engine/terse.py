@@ -7,15 +7,18 @@ more of goes on to vLLM's own route, and so does every chat under a vLLM that th
 known here of vLLM's insides is in this file and `serve.engine.terse_steps`.
 """
 
+import asyncio
 import copy
 import logging
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
-from serve.asgi import App, Receive, Scope, Send, header, replay
+from serve.asgi import App, Receive, Scope, Send, disconnected, header, replay
 from serve.engine.client import CHAT
+from serve.engine.door import KEY_HEADER
 from serve.engine.terse_stream import TERSE_HEADER, Outbox, Stream
 
 log = logging.getLogger("tandem.engines")
@@ -70,7 +73,13 @@ class Terse:
             return
         self._chats = self._chats or Chats(scope["app"].state.openai_serving_chat)
         body = await _read(receive)
-        outputs = await self._chats.begin(scope, body)
+        beginning: Awaitable[Outputs | None] = self._chats.begin(scope, body)
+        if header(scope, KEY_HEADER) is not None:
+            # Its form may wait long for its turn, and who has left has none.
+            beginning = asyncio.ensure_future(beginning)
+            if await _left_before(beginning, receive):
+                return
+        outputs = await beginning
         if outputs is None:
             await self.app(scope, replay(body, receive), send)
         else:
@@ -170,6 +179,17 @@ def _passes_text_on(parser: Any) -> bool:
         and parser.reasoning_parser_cls is None
         and not parser.tool_parser_cls.engine_based_streaming
     )
+
+
+async def _left_before(work: "asyncio.Future[Any]", receive: Receive) -> bool:
+    """Whether the client has gone away before `work` is done, which is cancelled then."""
+    leaving = asyncio.ensure_future(disconnected(receive))
+    try:
+        await asyncio.wait({work, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        return not work.done()
+    finally:
+        work.cancel()
+        leaving.cancel()
 
 
 async def _read(receive: Receive) -> bytes:

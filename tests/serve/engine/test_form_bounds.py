@@ -13,8 +13,11 @@ from typing import Any
 import pytest
 
 from serve.engine import form_bounds
-from serve.engine.door import ASKED_BY
+from serve.engine.client import CHAT
+from serve.engine.door import ASKED_BY, KEY_HEADER
 from serve.engine.form_bounds import MOST_BYTES, MOST_WORDS_BYTES, Forms, Verdict, work_out_within_bounds
+from serve.engine.terse import Terse
+from serve.engine.terse_stream import TERSE_HEADER
 
 GOOD, TOO_MUCH = Verdict(is_within=True), Verdict(is_within=False)
 
@@ -128,6 +131,26 @@ async def test_keys_take_turns_and_who_has_left_has_none() -> None:
         await asyncio.gather(first, other, *flood, return_exceptions=True)
         # After the first of the flood it was the other key's turn.
         assert os.read(order, 10) == b"x1345"
+
+
+async def test_who_leaves_a_stream_before_it_has_begun_has_no_turn_either() -> None:
+    forms = Forms()
+    nothing: Any = None
+    with pipe() as (order, said), pipe() as (reading, writing):
+        first = asyncio.create_task(forms.find_out("first", lambda: os.read(reading, 1)))
+        terse = Terse(nothing)
+        terse._chats = SimpleNamespace(begin=lambda *_: forms.find_out("left", lambda: os.write(said, b"x")))  # type: ignore[assignment]
+        came = iter([{"type": "http.request"}, {"type": "http.disconnect"}])
+
+        async def receive() -> dict[str, Any]:
+            return next(came)
+
+        asked = {"type": "http", "path": CHAT, "headers": [(TERSE_HEADER.encode(), b"1"), (KEY_HEADER.encode(), b"a")]}
+        await terse(asked, receive, nothing)
+        assert not first.done()
+        os.write(writing, b".")
+        await forms.find_out("last", lambda: os.write(said, b"y"))
+        assert os.read(order, 10) == b"y"
 
 
 async def test_a_fork_that_cannot_be_made_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
