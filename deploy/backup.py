@@ -113,23 +113,36 @@ def restore(settings: Settings, path: Path) -> Contents:
     if is_held(home):
         raise Conflict(f"Tandem runs in {home}; `tandem down` ends it")
     _require_empty(home)
-    is_new = not home.exists()
-    home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    whole = False
+    is_new = False
     try:
+        is_new = _make(home)
         prepare_home(home)
         # No stack starts in it, and nobody else restores into it, meanwhile.
         with take_home(home):
             _require_empty(home)
-            contents = _restore(settings, path, home / ".restoring")
-            whole = True
+            try:
+                return _restore(settings, path, home / ".restoring")
+            except BaseException:
+                # While it is held: nobody else has begun in it.
+                if is_new:
+                    shutil.rmtree(home)
+                raise
     except OSError as error:
         # It does not say where a disk is full.
         raise Conflict(f"{error.filename or home} cannot be used: {error.strerror}") from error
     finally:
-        if is_new and not whole:
-            shutil.rmtree(home)
-    return contents
+        if is_new:
+            with contextlib.suppress(OSError):
+                home.rmdir()  # of a home in which nothing could be made
+
+
+def _make(home: Path) -> bool:
+    """Whether it is this process that made it."""
+    try:
+        home.mkdir(mode=0o700, parents=True)
+    except FileExistsError:
+        return False
+    return True
 
 
 def _require_empty(home: Path) -> None:

@@ -17,6 +17,7 @@ IGNORED_BY_GIT = """\
 /operator.key
 /record.db*
 /datasets/
+/imports/
 /iterations/
 /logs/
 /policies/

@@ -2,6 +2,7 @@
 machine that has not got them takes them (`feedback.object_storage`).
 """
 
+import functools
 from pathlib import Path
 
 from feedback import judges, manifest, object_storage
@@ -55,8 +56,22 @@ def folder_of(store: Store, settings: Settings, version: int) -> Path:
     others would be published in its turn. Raises NotFound, and as `bring`."""
     policy = store.read(policies.get, version)
     folder = bring(settings, policy.path, policy.digest)
-    manifest.verify_files(folder, policy.digest)
+    _verify_files(folder, policy.digest, tuple(map(_stamp, sorted(folder.rglob("*")))))
     return folder
+
+
+# Large weights take long, and an iteration asks for the same ones again and again.
+@functools.lru_cache
+def _verify_files(folder: Path, digest: str, _stamps: tuple[tuple[int, ...], ...]) -> None:
+    """As `manifest.verify_files`, once for as long as nobody writes to any of the files."""
+    manifest.verify_files(folder, digest)
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    """Another one when the file was written, or another one took its place: whoever writes can set its time, but not
+    that of its inode."""
+    of = path.lstat()
+    return of.st_dev, of.st_ino, of.st_size, of.st_ctime_ns
 
 
 def base_of(settings: Settings, digest: str) -> Base | None:

@@ -23,7 +23,7 @@ def get(session: Session) -> Shares:
 
 
 def put(session: Session, shares: Shares, *, actor: str = audit.AT_THE_MACHINE, reason: str = "") -> Shares:
-    """Set the shares. Raises NotFound when the challenger is not a policy version, Conflict when it serves."""
+    """Set the shares. Raises NotFound when the challenger is not a policy version."""
     # Nobody else sets them, nor what serves, at the same time.
     leases.lock(session, leases.ENGINES)
     if shares.challenger is not None:

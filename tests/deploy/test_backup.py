@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 import pytest
 from sqlalchemy import text
@@ -412,6 +413,25 @@ def test_nobody_else_begins_in_a_home_that_is_being_restored(
     restore(there, tmp_path / "b.tar")
     assert held and all(held)
     assert not is_held(there.home)
+
+
+def test_who_restores_at_the_same_time_removes_nothing(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Into a home that was not there when either looked."""
+    make_home(settings, versions=1).close()
+    backup(settings, tmp_path / "b.tar")
+    there = elsewhere(settings)
+
+    def other_is_quicker(home: Path) -> IO[str]:
+        monkeypatch.undo()
+        restore(there, tmp_path / "b.tar")
+        return take_home(home)
+
+    monkeypatch.setattr("deploy.backup.take_home", other_is_quicker)
+    with pytest.raises(Conflict, match=r"holds \w+ already"):
+        restore(there, tmp_path / "b.tar")
+    assert files_of(there.home, "policies") == files_of(settings.home, "policies")
 
 
 def test_a_record_of_a_newer_release_is_refused(settings: Settings, tmp_path: Path) -> None:

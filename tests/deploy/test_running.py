@@ -37,7 +37,8 @@ def test_a_home_has_one_supervisor_at_a_time(tmp_path: Path) -> None:
 def test_what_a_home_holds_is_not_taken_into_the_repository_it_stands_in(tmp_path: Path) -> None:
     home = tmp_path / "home"
     prepare_home(home)
-    for name in ("operator.key", "record.db", "record.db-wal", "policies/v0/model.safetensors", "redis/dump.rdb"):
+    weights, set_aside = "policies/v0/model.safetensors", "imports/hh.jsonl.0.jsonl"
+    for name in ("operator.key", "record.db", "record.db-wal", weights, set_aside, "redis/dump.rdb"):
         (home / name).parent.mkdir(parents=True, exist_ok=True)
         (home / name).touch()
     (home / "logs" / "api.log").touch()

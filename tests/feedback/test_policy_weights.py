@@ -12,7 +12,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import pytest
 
@@ -69,6 +69,34 @@ def test_what_was_changed_here_is_not_learnt_from(settings: Settings) -> None:
     with pytest.raises(PolicyInvalid, match=r"v0: model\.safetensors was changed"):
         policy_weights.folder_of(store, settings, 0)
     assert policy_weights.folder_of(store, settings, 1) == settings.home.resolve() / "policies" / "v1"
+    store.close()
+
+
+def test_weights_are_read_once_for_as_long_as_nobody_writes_to_them(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Large ones take long."""
+    store = make_home(settings, versions=2)
+    verify_files, read = manifest.verify_files, list[str]()
+
+    def verify(folder: Path, digest: str) -> dict[str, Any]:
+        read.append(folder.name)
+        return verify_files(folder, digest)
+
+    monkeypatch.setattr(manifest, "verify_files", verify)
+    for version in (0, 1, 0, 1):
+        policy_weights.folder_of(store, settings, version)
+    assert read == ["v0", "v1"]
+    file = settings.home / "policies" / "v0" / "model.safetensors"
+    said, content = file.stat(), file.read_bytes()
+    another = file.with_name("another")
+    another.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    os.utime(another, ns=(said.st_atime_ns, said.st_mtime_ns))
+    another.replace(file)
+    for _ in range(2):
+        with pytest.raises(PolicyInvalid, match=r"v0: model\.safetensors was changed"):
+            policy_weights.folder_of(store, settings, 0)
+    assert read == ["v0", "v1", "v0", "v0"]
     store.close()
 
 
