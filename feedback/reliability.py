@@ -57,7 +57,8 @@ class Estimate:
 
     def without_own(self, votes: Votes) -> Floats:
         """[V] log odds that the vote is right, by what the other raters say of the pair; 0 where nobody else voted."""
-        own_by_rater_and_pair = _own_evidence(votes, np.minimum(self.ability_R, self.most_told), self.log_ease_P)
+        told_R = np.clip(self.ability_R, -self.most_told, self.most_told)
+        own_by_rater_and_pair = _own_evidence(votes, told_R, self.log_ease_P)
         others_V = np.where(
             votes.known_P[votes.pair_V] != 0,
             self.log_odds_P[votes.pair_V],
@@ -69,7 +70,8 @@ class Estimate:
 def estimate(votes: Votes, most_told: float = math.inf) -> Estimate:
     """Fit abilities and ease by expectation maximisation.
 
-    With `most_told` no vote tells more of its pair than one of a rater of this ability. Raters who go by something
+    With `most_told` no vote tells more of its pair than one of a rater of this ability, nor more against what it says
+    where the rater votes against the truth. Raters who go by something
     else, always the left side or the longer reply, agree among themselves better than those who judge: the model as it
     is believes them, and takes the others for those who are wrong.
     """
@@ -81,7 +83,7 @@ def estimate(votes: Votes, most_told: float = math.inf) -> Estimate:
         right_V = _sigmoid(votes.side_V * log_odds_P[votes.pair_V])
         for _ in range(NEWTON_STEPS):
             ability_R, log_ease_P = _improve(votes, right_V, ability_R, log_ease_P)
-        log_odds_P = _log_odds(votes, np.minimum(ability_R, most_told), log_ease_P)
+        log_odds_P = _log_odds(votes, np.clip(ability_R, -most_told, most_told), log_ease_P)
         if np.abs(ability_R - before_R).max() < TOLERANCE:
             break
     return Estimate(ability_R, log_ease_P, log_odds_P, most_told)

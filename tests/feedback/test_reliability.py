@@ -112,3 +112,14 @@ def test_a_lone_rater_stays_what_the_prior_says() -> None:
     found = estimate(votes)
     assert found.reliability_R == pytest.approx([0.75], abs=0.03)
     assert (found.without_own(votes) == 0).all()
+
+
+@pytest.mark.parametrize("turned", [1, -1])
+def test_no_vote_tells_more_than_is_said(turned: int) -> None:
+    """Of a rater who is always right, or always wrong, by 40 answers that are known; alone on one more pair."""
+    known_P = np.append(np.ones(40, np.int64), 0)
+    votes = Votes(np.zeros(41, np.int64), np.arange(41), np.full(41, turned), known_P, 1)
+    found = estimate(votes, most_told=0.9)
+    assert turned * found.ability_R[0] > 1.5
+    assert found.log_odds_P[40] == pytest.approx(0.9 * math.exp(found.log_ease_P[40]))
+    assert found.without_own(votes)[40] == 0
