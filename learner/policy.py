@@ -76,7 +76,7 @@ def encode_chat(
     """
     if not tokenizer.chat_template:
         raise PolicyInvalid("the tokenizer has no chat template: add a chat_template.jinja to the policy folder")
-    said = [_with_calls_read({**message, "content": text_of(message)}) for message in messages]
+    said = [_as_engines_give_it(message) for message in messages]
     try:
         text = _render_texts_at_least(tokenizer, said, add_generation_prompt)
     except _Refused:
@@ -88,9 +88,10 @@ def encode_chat(
     return tokenizer.encode(text, add_special_tokens=False)
 
 
-def _with_calls_read(message: dict[str, Any]) -> dict[str, Any]:
-    """A message whose calls of tools have their arguments as an object, and not as its text: vLLM gives a template no
-    others."""
+def _as_engines_give_it(message: Message) -> dict[str, Any]:
+    """A message as vLLM gives it to a template: without what is null, as clients send fields that they do not use, and
+    with the arguments of calls of tools as an object, not as its text."""
+    message = {name: value for name, value in message.items() if value is not None} | {"content": text_of(message)}
     match message:
         case {"role": "assistant", "tool_calls": []}:
             return {name: value for name, value in message.items() if name != "tool_calls"}

@@ -114,6 +114,19 @@ def test_arguments_of_a_call_reach_the_template_as_an_engine_gives_them(policy):
         assert words(nothing) == [*called, *called[:3]]
 
 
+def test_what_clients_send_as_null_is_not_there(policy):
+    """As engines have it: templates ask by `in` whether there are calls, and break on calls that are none."""
+    policy.tokenizer.chat_template = (
+        "{%- for message in messages -%}{{- '<' + message.role + '> ' + message.content + ' ' -}}"
+        "{%- if 'tool_calls' in message -%}{{- message.tool_calls[0].function.name + ' ' -}}{%- endif -%}{%- endfor -%}"
+    )
+    call = {"type": "function", "id": "c", "function": {"name": "w3", "arguments": "{}"}}
+    nulls = dict.fromkeys(("name", "tool_calls", "function_call", "refusal"))
+    called = {"role": "assistant", "content": None, "refusal": None, "tool_calls": [call]}
+    said = policy.encode_chat([*HELLO, called, {"role": "assistant", "content": "w4", **nulls}])
+    assert policy.tokenizer.convert_ids_to_tokens(said)[3:] == ["<assistant>", "w3", "<assistant>", "w4"]
+
+
 @pytest.mark.parametrize(
     "odd",
     [{"tool_calls": calls} for calls in (5, [5], "w3", {"w3": 1}, [{"function": {"name": 3, "arguments": "{}"}}])]
