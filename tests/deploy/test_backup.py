@@ -429,7 +429,7 @@ def test_who_restores_at_the_same_time_removes_nothing(
         return take_home(home)
 
     monkeypatch.setattr("deploy.backup.take_home", other_is_quicker)
-    with pytest.raises(Conflict, match=r"holds \w+ already"):
+    with pytest.raises(Conflict, match=r"holds record\.db already"):
         restore(there, tmp_path / "b.tar")
     assert files_of(there.home, "policies") == files_of(settings.home, "policies")
 
