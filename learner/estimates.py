@@ -31,11 +31,11 @@ def share(values_B: Tensor, confidence: float, worth: float | None = None, weigh
     one that is higher moves neither end down. (Agresti and Coull 1998, where values are 0 or 1.)
     """
     count = len(values_B)
-    weights_B = torch.ones(count) if weights_B is None else weights_B
+    values_B = values_B.double()
+    weights_B = torch.ones_like(values_B) if weights_B is None else weights_B.to(values_B)
     if not weights_B.any():
         return {"value": None, "interval": None, "count": count}
-    shares_B = weights_B.double() / weights_B.double().sum()
-    mean, square = (float(shares_B @ of) for of in (values_B.double(), values_B.double().square()))
+    mean, square = (float(weights_B @ of / weights_B.sum()) for of in (values_B, values_B.square()))
     worth = count if worth is None else worth
     z = normal_quantile(confidence)
     seen = worth + z * z
