@@ -3,7 +3,6 @@
 import logging
 import os
 import shutil
-import tracemalloc
 from pathlib import Path
 
 import orjson
@@ -20,6 +19,7 @@ from feedback.settings import load_settings
 from feedback.store import Store, audit, erasure, iterations, leases, policies, raters, rehearsals, samples, votes
 from feedback.worker import count_all
 from tests.feedback.record import add_comparison, judgement, sample
+from tests.memory import traced
 
 SETTINGS = load_settings().feedback
 
@@ -128,12 +128,8 @@ def test_a_large_dataset_is_not_held_in_memory_to_take_lines_out(tmp_path: Path)
     lines = [orjson.dumps({"vote": f"vote_{number}", "reply": rest}) + b"\n" for number in range(5000)]
     (tmp_path / "votes.jsonl").write_bytes(b"".join(lines))
     (tmp_path / "summary.json").write_bytes(b"{}")
-    tracemalloc.start()
-    try:
-        assert datasets.forget(tmp_path, {"vote_0", "vote_4999"}) == 2
-        _, most = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
+    forgotten, most = traced(lambda: datasets.forget(tmp_path, {"vote_0", "vote_4999"}))
+    assert forgotten == 2
     assert most < (tmp_path / "votes.jsonl").stat().st_size / 10
     assert (tmp_path / "votes.jsonl").read_bytes() == b"".join(lines[1:-1])
 

@@ -4,7 +4,6 @@ import io
 import json
 import os
 import termios
-import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -20,6 +19,7 @@ from feedback.red_team import export_transcripts, import_transcripts
 from feedback.store import Store, votes
 from feedback.worker import count_all
 from tests.feedback.record import add_comparison, judgement, sample
+from tests.memory import traced
 
 
 def turns(*texts: str) -> str:
@@ -212,12 +212,7 @@ def test_a_line_that_has_no_end_is_not_read_to_it(
 def test_lines_that_are_set_aside_do_not_stay_in_memory(store: Store, tmp_path: Path) -> None:
     path = tmp_path / "helpful.jsonl"
     path.write_bytes((b"{" + b"x" * 10_000 + b"\n") * 2000)
-    tracemalloc.start()
-    try:
-        report = import_file(store, path, "hh", home=tmp_path)
-        _, most = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
+    report, most = traced(lambda: import_file(store, path, "hh", home=tmp_path))
     assert report.set_aside.count == 2000 and [line.number for line in report.set_aside.first] == list(range(1, 21))
     assert most < path.stat().st_size / 4
     assert report.set_aside.kept is not None and report.set_aside.kept.read_bytes().count(b"\n") == 2000
@@ -229,12 +224,7 @@ def test_long_records_do_not_gather_in_memory(store: Store, tmp_path: Path, monk
     path = tmp_path / "helpful.jsonl.gz"
     records = (hh(turns(f"{number}", "a" * 500_000), turns(f"{number}", "b")) for number in range(60))
     path.write_bytes(gzip.compress(b"\n".join(records), 1))
-    tracemalloc.start()
-    try:
-        report = import_file(store, path, "hh", home=tmp_path)
-        _, most = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
+    report, most = traced(lambda: import_file(store, path, "hh", home=tmp_path))
     assert (report.imported, report.set_aside.count) == (60, 0)
     assert most < 60 * 500_000 / 2
 

@@ -1,5 +1,4 @@
 import math
-import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +9,7 @@ from feedback.store import Store, votes
 from feedback.store.ratings import Tally
 from feedback.worker import count_all
 from tests.feedback.record import add_comparison, judgement, sample
+from tests.memory import traced
 
 
 def test_two_versions_have_the_closed_form() -> None:
@@ -191,10 +191,7 @@ def test_many_versions_take_no_more_memory_than_their_pairs() -> None:
         for cluster in range(64)
         for preferred in ("0", "1", "tie")
     ]
-    tracemalloc.start()
-    rated = ratings.rate(chain)
-    _, most = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
+    rated, most = traced(lambda: ratings.rate(chain))
     assert [rating.elo for rating in rated] == pytest.approx([0] * 400, abs=1e-6)
     # By cluster, each of six matrices alone would be 64 * 400 * 400 * 8 = 82 MB.
     assert most < 60e6

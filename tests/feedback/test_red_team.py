@@ -1,7 +1,6 @@
 import gzip
 import io
 import json
-import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ from feedback.formats import json_array
 from feedback.red_team import export_transcripts, import_transcripts
 from feedback.store import Store, votes
 from tests.feedback.record import add_comparison, judgement
+from tests.memory import traced
 
 ANN = {"key_id": "key_a", "sees_all": False, "rater": "ann"}
 GOOD = [
@@ -71,12 +71,8 @@ def test_a_large_file_is_not_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     path = tmp_path / "attacks.jsonl"
     path.write_text(text)
     del records, text
-    tracemalloc.start()
-    try:
-        assert import_transcripts(store, path, home=tmp_path).imported == 3000
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
+    report, peak = traced(lambda: import_transcripts(store, path, home=tmp_path))
+    assert report.imported == 3000
     # 18 MB; a batch is held as rows and as what is sent of them, and Python clears away what it likes when it likes.
     assert peak < path.stat().st_size / 3
     store.close()

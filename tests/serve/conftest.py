@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -219,6 +219,20 @@ def refusing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tandem]:
     """One without engines for all tests of a file that ask for what is refused, and change nothing."""
     with without_engines(tmp_path_factory.mktemp("refusing") / "home") as running:
         yield running
+
+
+@contextmanager
+def another_process(tandem: Tandem, **serve: Any) -> Iterator[Tandem]:
+    """A second API process on the same engines and record, with other settings of `serve`."""
+    settings = tandem.settings.serve.model_copy(update=serve)
+    server = ServerThread(tandem.settings.model_copy(update={"serve": settings}))
+    server.start()
+    try:
+        other = replace(tandem, url=server.url, app=server.app)
+        wait_until_ready(other)
+        yield other
+    finally:
+        server.stop()
 
 
 @contextmanager

@@ -16,7 +16,7 @@ import pytest
 from feedback.ids import new_id
 from feedback.schema import Comparison, Sample
 from feedback.store import Store
-from tests.serve.conftest import ServerThread, Tandem, wait_until_ready
+from tests.serve.conftest import ServerThread, Tandem, another_process, wait_until_ready
 
 pytestmark = pytest.mark.engine
 
@@ -254,22 +254,18 @@ def test_of_a_whole_reply_that_nobody_waited_for_the_record_has_what_was_written
 
 def test_the_system_prompt_begins_conversations_that_bring_none(tandem: Tandem) -> None:
     instructions = {"role": "system", "content": "Be brief."}
-    settings = tandem.settings.serve.model_copy(update={"system_prompt": instructions["content"]})
-    server = ServerThread(tandem.settings.model_copy(update={"serve": settings}))
-    server.start()
-    instructed = dataclasses.replace(tandem, url=server.url, app=server.app)
-    try:
-        wait_until_ready(instructed)
-        with instructed.client("chat") as client, tandem.client("chat") as plain:
-            said = client.post("/v1/chat/completions", json=chat(seed=3))
-            reply = said.json()["choices"][0]["message"]["content"]
-            went_on = [*MESSAGES, {"role": "assistant", "content": reply}, *MESSAGES]
-            further = client.post("/v1/chat/completions", json=chat(messages=went_on))
-            own = [{"role": "developer", "content": "Be kind."}, *MESSAGES]
-            unlike = client.post("/v1/chat/completions", json=chat(messages=own))
-            asked = plain.post("/v1/chat/completions", json=chat(seed=3, messages=[instructions, *MESSAGES])).json()
-    finally:
-        server.stop()
+    with (
+        another_process(tandem, system_prompt=instructions["content"]) as instructed,
+        instructed.client("chat") as client,
+        tandem.client("chat") as plain,
+    ):
+        said = client.post("/v1/chat/completions", json=chat(seed=3))
+        reply = said.json()["choices"][0]["message"]["content"]
+        went_on = [*MESSAGES, {"role": "assistant", "content": reply}, *MESSAGES]
+        further = client.post("/v1/chat/completions", json=chat(messages=went_on))
+        own = [{"role": "developer", "content": "Be kind."}, *MESSAGES]
+        unlike = client.post("/v1/chat/completions", json=chat(messages=own))
+        asked = plain.post("/v1/chat/completions", json=chat(seed=3, messages=[instructions, *MESSAGES])).json()
     assert (said.json()["choices"], said.json()["usage"]) == (asked["choices"], asked["usage"])
     rows = [sample_of(tandem.store, answer.headers["x-request-id"])[0] for answer in (said, further, unlike)]
     assert [row.messages for row in rows] == [[instructions, *MESSAGES], [instructions, *went_on], own]

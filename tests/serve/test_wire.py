@@ -1,7 +1,6 @@
 """What OpenAI and vLLM understand passes through: stops, log-probabilities, tools, structured outputs, retries."""
 
 import asyncio
-import dataclasses
 import json
 import uuid
 from typing import Any
@@ -10,7 +9,7 @@ import openai
 import pytest
 
 from feedback.schema import Comparison
-from tests.serve.conftest import STARTING_POLICY, ServerThread, Tandem, wait_until_ready
+from tests.serve.conftest import STARTING_POLICY, Tandem, another_process
 from tests.serve.test_chat import MESSAGES, allowed, chat, events, sample_of
 
 pytestmark = pytest.mark.engine
@@ -127,19 +126,12 @@ def test_a_named_tool_is_called(tandem: Tandem, stream: bool) -> None:
 
 
 def test_tools_that_a_policy_may_leave_alone_are_left_out_where_it_calls_none(tandem: Tandem) -> None:
-    serving = tandem.settings.serve.model_copy(update={"leave_out_tools": True})
-    server = ServerThread(tandem.settings.model_copy(update={"serve": serving}))
-    server.start()
-    without = dataclasses.replace(tandem, url=server.url, app=server.app)
-    try:
-        wait_until_ready(without)
+    with another_process(tandem, leave_out_tools=True) as without:
         offered = post(without, chat(tools=[TOOL], tool_choice="auto", parallel_tool_calls=False))
         some_of = {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": [TOOL]}}
         some = post(without, chat(tools=[TOOL], tool_choice=some_of))
         named = {"type": "function", "function": {"name": "add"}}
         demanded = post(without, chat(tools=[TOOL], tool_choice=named, max_tokens=120, logit_bias=NO_BLANKS))
-    finally:
-        server.stop()
     for answer in (offered, some):
         assert answer.json()["choices"][0]["message"]["content"] is not None, answer.text
         row = sample_of(tandem.store, answer.headers["x-request-id"])[0]
