@@ -52,10 +52,15 @@ def expected_calibration_error(
     >= 0.5) and labels with them, a half where neither side is; bins split [0.5, 1] evenly. Source: Naeini et al. 2015.
     """
     turned_C, weights_C = _of_the_predicted_side(margins_C, labels_C), _weights(weights_C, margins_C)
-    confidence_C = torch.sigmoid(margins_C.abs())
-    bin_C = ((confidence_C - 0.5) * 2 * bins).long().clamp(max=bins - 1)
+    confidence_C, bin_C = _in_bins(margins_C, bins)
     gaps = torch.zeros(bins).index_add(0, bin_C, weights_C * (confidence_C - turned_C).float())
     return float(gaps.abs().sum() / weights_C.sum())
+
+
+def _in_bins(margins_C: Tensor, bins: int) -> tuple[Tensor, Tensor]:
+    """The probability of each predicted side, from a half on, and the number of its bin."""
+    confidence_C = torch.sigmoid(margins_C.abs())
+    return confidence_C, ((confidence_C - 0.5) * 2 * bins).long().clamp(max=bins - 1)
 
 
 def _of_the_predicted_side(margins_C: Tensor, labels_C: Tensor) -> Tensor:
@@ -66,8 +71,8 @@ def calibration_noise(margins_C: Tensor, weights_C: Tensor | None = None, bins: 
     """The `expected_calibration_error` that a perfectly calibrated model would be found to have on so many votes, by
     their noise alone: sum over bins of sqrt(2 / pi * sum w^2 p (1 - p)), over the sum of weights w. (The mean of
     |x| for a normal x of variance v is sqrt(2 v / pi).) A smaller error than this cannot be told from none."""
-    confidence_C, weights_C = torch.sigmoid(margins_C.abs()), _weights(weights_C, margins_C)
-    bin_C = ((confidence_C - 0.5) * 2 * bins).long().clamp(max=bins - 1)
+    confidence_C, bin_C = _in_bins(margins_C, bins)
+    weights_C = _weights(weights_C, margins_C)
     variances = torch.zeros(bins).index_add(0, bin_C, weights_C.square() * (confidence_C * (1 - confidence_C)).float())
     return float((2 / math.pi * variances).sqrt().sum() / weights_C.sum())
 
@@ -78,8 +83,7 @@ def calibration_bins(
     """What `expected_calibration_error` sums up, bin by bin: mean predicted `confidence`, mean actual `accuracy` and
     the `count` of comparisons. Empty bins are left out."""
     turned_C, weights_C = _of_the_predicted_side(margins_C, labels_C), _weights(weights_C, margins_C)
-    confidence_C = torch.sigmoid(margins_C.abs())
-    bin_C = ((confidence_C - 0.5) * 2 * bins).long().clamp(max=bins - 1)
+    confidence_C, bin_C = _in_bins(margins_C, bins)
     return [
         {
             "confidence": float(weighted_mean(confidence_C[inside_C], weights_C[inside_C])),

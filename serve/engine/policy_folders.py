@@ -131,9 +131,8 @@ class PolicyFolders:
 def _probe(item: dict[str, Any]) -> Probe:
     """Raises ValueError, KeyError and TypeError for what is none."""
     probe = Probe(item["tokens"], item["prompt_length"], item["logprobs"])
-    if len(probe.tokens) != probe.prompt_length + len(probe.logprobs) or not 0 < probe.prompt_length < len(
-        probe.tokens
-    ):
+    told = len(probe.logprobs)
+    if probe.prompt_length < 1 or told < 1 or len(probe.tokens) != probe.prompt_length + told:
         raise ValueError("not a log-probability for each token after the prompt")
     if not all(isinstance(token, int) for token in probe.tokens) or not all(map(math.isfinite, probe.logprobs)):
         raise ValueError("no tokens, or no log-probabilities")
