@@ -60,6 +60,9 @@ class Metrics:
         self.promotions = Counter(
             "tandem_promotions", "Attempts to change what serves.", ["kind", "outcome"], registry=self.registry
         )
+        for kind in ("promote", "rollback"):
+            for outcome in ("succeeded", "failed"):
+                self.promotions.labels(kind, outcome)  # shown as 0: the first one is an increase
         self.swap_seconds = Histogram(
             "tandem_swap_seconds", "Time that a promotion took.", buckets=SWAP_BUCKETS_S, registry=self.registry
         )
@@ -87,5 +90,5 @@ class Metrics:
             registry=self.registry,
         )
         self.home_free_bytes = Gauge(
-            "tandem_home_free_bytes", "Bytes free where the home is, for this user.", registry=self.registry
+            "tandem_home_free_bytes", "Bytes free for this user where the home is, or its policies where that is less.", registry=self.registry
         )

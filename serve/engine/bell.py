@@ -7,6 +7,7 @@ import ctypes
 import errno
 import logging
 import os
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,8 +27,9 @@ class Bell:
 
     def ring(self) -> None:
         """Never raises: what is told of has happened, and the others look at the record within a second anyway."""
-        # Written anew: a file's own time goes by steps of some milliseconds. Each process has a name of its own for it.
-        aside = self._path.with_suffix(f".{os.getpid()}")
+        # Written anew: a file's own time goes by steps of some milliseconds. Each process has a name of its own for it;
+        # those of two containers may have the same number.
+        aside = self._path.with_suffix(f".{socket.gethostname()}.{os.getpid()}")
         try:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             aside.touch(0o600)

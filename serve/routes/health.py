@@ -60,6 +60,7 @@ async def _look(parts: Gateway) -> None:
         shown.engine_ready.labels(str(slot.index)).set(slot.state == "ready")
         shown.engine_version.labels(str(slot.index)).set(-1 if slot.version is None else slot.version)
         shown.engine_in_flight.labels(str(slot.index)).set(slot.in_flight)
+        shown.engine_restarts.labels(str(slot.index))  # shown as 0: the first one is an increase
     shown.queued.set(pool.admission.queued)
     depths = await parts.queue.ask(_depths)
     shown.queue_answers.set(depths is not None)
@@ -76,7 +77,9 @@ async def _look(parts: Gateway) -> None:
     shown.iteration_progress.clear()
     if iteration is not None:
         shown.iteration_progress.labels(iteration.stage or iteration.state).set(iteration.progress)
-    shown.home_free_bytes.set(shutil.disk_usage(parts.settings.home).free)
+    # With Helm what is shared stands on a disk of its own.
+    folders = [folder for folder in (parts.settings.home, parts.settings.policies_dir) if folder.exists()]
+    shown.home_free_bytes.set(min(shutil.disk_usage(folder).free for folder in folders))
 
 
 router.include_router(metrics_router)

@@ -38,9 +38,27 @@ def test_an_iteration_is_shown_in_its_stage_and_gone_when_it_has_ended(quiet: Ta
     assert not any("progress" in name for name in after)
 
 
-def test_the_free_disk_is_that_of_the_home(quiet: Tandem) -> None:
+def test_what_wakes_people_when_it_first_happens_is_shown_before(quiet: Tandem) -> None:
+    """Prometheus knows of an increase only from a value before it."""
+    before = shown(quiet)
+    assert before['tandem_promotions_total{kind="promote",outcome="failed"}'] == 0
+    assert before['tandem_engine_restarts_total{slot="0"}'] == 0
+    with quiet.client("operate") as client:
+        assert client.post("/v1/policies/rollback", json={"reason": "there is nothing else"}).is_error
+        assert client.post("/v1/policies/v7/promote", json={"reason": "it is not there"}).is_error
+    assert {name for name in shown(quiet) if "promotions" in name} == {name for name in before if "promotions" in name}
+
+
+def test_the_free_disk_is_that_of_the_home_or_of_what_is_shared(
+    quiet: Tandem, monkeypatch: pytest.MonkeyPatch
+) -> None:
     free = shutil.disk_usage(quiet.settings.home).free
     assert abs(shown(quiet)["tandem_home_free_bytes"] - free) < 0.2 * free
+    usage, policies_dir = shutil.disk_usage, quiet.settings.policies_dir
+    policies_dir.mkdir()
+    # As where a volume is mounted there.
+    monkeypatch.setattr(shutil, "disk_usage", lambda at: usage(at)._replace(free=5) if at == policies_dir else usage(at))
+    assert shown(quiet)["tandem_home_free_bytes"] == 5
 
 
 def test_the_queues_are_as_deep_as_there_are_tasks(quiet: Tandem, monkeypatch: pytest.MonkeyPatch) -> None:

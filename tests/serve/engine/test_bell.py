@@ -63,8 +63,12 @@ def test_what_was_changed_stands_even_where_the_others_cannot_be_told(
 
 
 def test_many_ring_at_once(tmp_path: Path) -> None:
-    rings = "import pathlib, sys; from serve.engine.bell import Bell; bell = Bell(pathlib.Path(sys.argv[1]))\n"
-    rings += "for _ in range(500): bell.ring()"
-    ringing = [subprocess.Popen([sys.executable, "-c", rings, str(tmp_path)], stderr=subprocess.PIPE) for _ in range(2)]
-    assert [process.communicate()[1] for process in ringing] == [b"", b""]
+    rings = "import os, pathlib, socket, sys; from serve.engine.bell import Bell\n"
+    rings += "os.getpid, socket.gethostname = lambda: int(sys.argv[2]), lambda: sys.argv[3]\n"
+    rings += "bell = Bell(pathlib.Path(sys.argv[1]))\nfor _ in range(500): bell.ring()"
+    who = (("7", "host"), ("8", "host"), ("8", "container"))
+    ringing = [
+        subprocess.Popen([sys.executable, "-c", rings, str(tmp_path), *one], stderr=subprocess.PIPE) for one in who
+    ]
+    assert [process.communicate()[1] for process in ringing] == [b""] * len(who)
     assert [path.name for path in tmp_path.iterdir()] == ["changed"]
