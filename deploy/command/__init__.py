@@ -4,6 +4,7 @@ A group's module imports what is heavy inside the command that needs it, so that
 """
 
 import errno
+import io
 import os
 import sys
 
@@ -31,6 +32,7 @@ from deploy.command import (
     stack,
     votes,
 )
+from deploy.command.options import Home
 from feedback.errors import TandemError
 
 # What a machine refuses, whatever the command was about to do: closed, read-only, full, or another kind of file.
@@ -44,13 +46,19 @@ REFUSALS = frozenset(
 # Plain help and one-line errors: readable in a terminal, in a log and in docs/commands.md alike.
 app = typer.Typer(
     name="tandem",
-    help="An assistant on your own machine that learns from its users' votes while it serves them.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
+
+
+@app.callback()
+def tandem(home: Home = None) -> None:
+    """An assistant on your own machine that learns from its users' votes while it serves them."""
+
+
 app.command()(stack.up)
 app.command()(stack.down)
 app.command()(stack.status)
@@ -80,6 +88,9 @@ def main() -> None:
     """The entry point: runs the command line and ends the process with its exit code."""
     # What it writes is people's chats and votes, or made from them: for whoever runs it alone.
     os.umask(0o077)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # What a terminal of another encoding lacks is written by its number, as stderr does.
+        sys.stdout.reconfigure(errors="backslashreplace")
     sys.exit(run())
 
 

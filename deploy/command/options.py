@@ -8,9 +8,21 @@ import typer
 from feedback.errors import InvalidRequest
 from feedback.objectives import OBJECTIVES
 
+
+
+def _or_said_before(context: typer.Context, home: Path | None) -> Path | None:
+    """Of `tandem --home DIR COMMAND` the commands hear, too."""
+    return home or context.find_root().params.get("home")
+
+
 Home = Annotated[
     Path | None,
-    typer.Option(metavar="DIR", help="Folder of all state; by default $TANDEM_HOME or ./.tandem.", show_default=False),
+    typer.Option(
+        metavar="DIR",
+        help="Folder of all state; by default $TANDEM_HOME or ./.tandem.",
+        show_default=False,
+        callback=_or_said_before,
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, for programs.")]
 Url = Annotated[

@@ -19,7 +19,8 @@ UNBOUNDED_WIDTH = 1000
 
 
 def print_json(data: Any) -> None:
-    said = json.dumps(data, ensure_ascii=False, indent=2 if sys.stdout.isatty() else None)
+    takes_all = sys.stdout.encoding.lower().startswith("utf")
+    said = json.dumps(data, ensure_ascii=not takes_all, indent=2 if sys.stdout.isatty() else None)
     # JSON escapes the control characters below the blank, and not those above the tilde, which steer a terminal too.
     print(re.sub("[\x7f-\x9f]", lambda found: f"\\u{ord(found[0]):04x}", said))
 

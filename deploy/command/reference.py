@@ -23,7 +23,7 @@ Data goes to stdout, everything else to stderr. An error is one line that says w
 
 | | |
 |---|---|
-| `--home DIR` | Folder of all state: record, policies, keys, logs. By default `$TANDEM_HOME`, else `./.tandem`. |
+| `--home DIR` | Folder of all state: record, policies, keys, logs. By default `$TANDEM_HOME`, else `./.tandem`. It may stand before the command, too. |
 | `--json` | Print JSON on stdout, for programs. |
 | `--url URL` | Address of the API. By default `$TANDEM_URL`, else what runs in the home. |
 | `--key KEY` | API key. By default `$TANDEM_KEY`, else the operator's key of the home. |

@@ -1,6 +1,7 @@
 """What holds for every command: quick help, errors as one line, pipes that end early."""
 
 import errno
+import json
 import os
 import sqlite3
 import subprocess
@@ -108,6 +109,25 @@ def test_a_home_or_a_policy_that_is_not_there_is_refused_before_anything_is_made
         assert started.exit_code == 1
         assert started.err == f"tandem: {tmp_path}/nosuch: no such folder\n"
     assert not home.exists()
+
+
+def test_the_home_may_stand_before_the_command_and_what_stands_after_it_holds(tandem: Tandem, tmp_path: Path) -> None:
+    for before, after, meant in (("a", None, "a"), ("a", "b", "b"), (None, "b", "b")):
+        first = () if before is None else ("--home", tmp_path / before)
+        last = () if after is None else ("--home", tmp_path / after)
+        for command in (("status",), ("keys", "list")):
+            assert f"{tmp_path / meant}" in tandem(*first, *command, *last).err
+
+
+def test_a_name_that_the_terminals_encoding_lacks_is_shown_all_the_same(tmp_path: Path) -> None:
+    name = "Łucja \N{ROCKET}"
+    variables = {"PYTHONIOENCODING": "latin-1", "TANDEM_HOME": str(tmp_path / "home")}
+    created = start("keys", "create", "--role", "chat", "--name", name, variables=variables)
+    assert created.communicate(timeout=120) and created.returncode == 0
+    table = start("keys", "list", variables=variables)
+    assert r"\u0141ucja \U0001f680" in table.communicate(timeout=120)[0] and table.returncode == 0
+    listed = start("keys", "list", "--json", variables=variables)
+    assert json.loads(listed.communicate(timeout=120)[0])[0]["name"] == name
 
 
 def test_a_start_without_a_record_that_can_be_used_ends_with_a_line(tmp_path: Path) -> None:
