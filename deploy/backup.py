@@ -80,25 +80,25 @@ def backup(settings: Settings, path: Path) -> Contents:
     """
     if path.exists():
         raise Conflict(f"{path} is there already; a backup overwrites nothing")
-    unfinished = path.with_name(path.name + ".part")
     try:
-        unfinished.unlink(missing_ok=True)
-        descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        # Beside the backup: `/tmp` is often memory, and the snapshot is as large as the record.
+        scratch = tempfile.TemporaryDirectory(prefix=".tandem-backup-", dir=path.parent)
     except OSError as error:
         raise Conflict(f"{path} cannot be written: {error.strerror}") from error
-    try:
-        with (
-            os.fdopen(descriptor, "wb") as file,
-            # Beside the backup: `/tmp` is often memory, and the snapshot is as large as the record.
-            tempfile.TemporaryDirectory(prefix=".tandem-backup-", dir=path.parent) as scratch,
-            tarfile.open(fileobj=file, mode="w") as tar,
-        ):
-            contents = _fill(tar, settings, Path(scratch))
-        with unfinished.open("rb") as written:
-            os.fsync(written.fileno())
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with scratch as folder:
+        unfinished = Path(folder) / "backup.tar"
+        try:
+            with (
+                os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT, 0o600), "wb") as file,
+                tarfile.open(fileobj=file, mode="w") as tar,
+            ):
+                contents = _fill(tar, settings, Path(folder))
+            with unfinished.open("rb") as written:
+                os.fsync(written.fileno())
+            unfinished.replace(path)
+        except OSError as error:
+            # It does not say where a disk is full.
+            raise Conflict(f"{error.filename or path} cannot be used: {error.strerror}") from error
     return contents
 
 

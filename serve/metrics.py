@@ -90,5 +90,7 @@ class Metrics:
             registry=self.registry,
         )
         self.home_free_bytes = Gauge(
-            "tandem_home_free_bytes", "Bytes free for this user where the home is, or its policies where that is less.", registry=self.registry
+            "tandem_home_free_bytes",
+            "Bytes free for this user where the home is, or its policies if fewer.",
+            registry=self.registry,
         )

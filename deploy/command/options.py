@@ -9,7 +9,6 @@ from feedback.errors import InvalidRequest
 from feedback.objectives import OBJECTIVES
 
 
-
 def _or_said_before(context: typer.Context, home: Path | None) -> Path | None:
     """Of `tandem --home DIR COMMAND` the commands hear, too."""
     return home or context.find_root().params.get("home")

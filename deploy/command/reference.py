@@ -19,11 +19,11 @@ Data goes to stdout, everything else to stderr. An error is one line that says w
 | 4 | Tandem does not run there |
 | 130 | interrupted by Ctrl-C |
 
-`NO_COLOR` is respected. These options mean the same wherever they stand:
+`NO_COLOR` is respected. These options mean the same wherever they stand, `--home` before the command, too:
 
 | | |
 |---|---|
-| `--home DIR` | Folder of all state: record, policies, keys, logs. By default `$TANDEM_HOME`, else `./.tandem`. It may stand before the command, too. |
+| `--home DIR` | Folder of all state: record, policies, keys, logs. By default `$TANDEM_HOME`, else `./.tandem`. |
 | `--json` | Print JSON on stdout, for programs. |
 | `--url URL` | Address of the API. By default `$TANDEM_URL`, else what runs in the home. |
 | `--key KEY` | API key. By default `$TANDEM_KEY`, else the operator's key of the home. |

@@ -12,12 +12,13 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import pytest
 from sqlalchemy import text
 
-from deploy.backup import BackupInvalid, backup, restore
+import deploy.backup
+from deploy.backup import BackupInvalid, Contents, backup, restore
 from deploy.running import is_held, prepare_home, take_home
 from feedback import judges, manifest
 from feedback.errors import Conflict, InvalidRequest, NotFound, RecordOfNewerRelease, TandemError
@@ -175,6 +176,48 @@ def test_where_a_backup_cannot_be_written_it_is_said_in_a_line(settings: Setting
     with pytest.raises(Conflict, match="cannot be written: No such file or directory"):
         backup(settings, tmp_path / "none" / "b.tar")
     store.close()
+
+
+def test_two_at_once_to_one_file_leave_a_whole_one(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_home(settings, versions=1).close()
+    filled, begun, fill = threading.Event(), threading.Event(), deploy.backup._fill
+
+    def slow_first(*given: Any) -> Contents:
+        contents = fill(*given)
+        filled.set()
+        assert begun.wait(60)
+        return contents
+
+    def slow_second(*given: Any) -> Contents:
+        begun.set()
+        first.join(60)
+        restore(elsewhere(settings), tmp_path / "b.tar")
+        return fill(*given)
+
+    monkeypatch.setattr(deploy.backup, "_fill", slow_first)
+    first = threading.Thread(target=backup, args=(settings, tmp_path / "b.tar"))
+    first.start()
+    assert filled.wait(60)
+    monkeypatch.setattr(deploy.backup, "_fill", slow_second)
+    backup(settings, tmp_path / "b.tar")
+    restore(elsewhere(settings, "again"), tmp_path / "b.tar")
+    assert {path.name for path in tmp_path.iterdir()} == {"home", "restored", "again", "b.tar"}
+
+
+def test_a_full_disk_is_named_and_nothing_is_left(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_home(settings, versions=1).close()
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(tarfile.TarFile, "addfile", full)
+    with pytest.raises(Conflict, match=r"b\.tar cannot be used: No space left on device"):
+        backup(settings, tmp_path / "b.tar")
+    assert [path.name for path in tmp_path.iterdir()] == ["home"]
 
 
 def test_a_small_tmp_does_not_matter(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

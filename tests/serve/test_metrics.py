@@ -49,15 +49,15 @@ def test_what_wakes_people_when_it_first_happens_is_shown_before(quiet: Tandem) 
     assert {name for name in shown(quiet) if "promotions" in name} == {name for name in before if "promotions" in name}
 
 
-def test_the_free_disk_is_that_of_the_home_or_of_what_is_shared(
-    quiet: Tandem, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_free_disk_is_that_of_the_home_or_of_what_is_shared(quiet: Tandem, monkeypatch: pytest.MonkeyPatch) -> None:
     free = shutil.disk_usage(quiet.settings.home).free
     assert abs(shown(quiet)["tandem_home_free_bytes"] - free) < 0.2 * free
     usage, policies_dir = shutil.disk_usage, quiet.settings.policies_dir
     policies_dir.mkdir()
     # As where a volume is mounted there.
-    monkeypatch.setattr(shutil, "disk_usage", lambda at: usage(at)._replace(free=5) if at == policies_dir else usage(at))
+    monkeypatch.setattr(
+        shutil, "disk_usage", lambda at: usage(at)._replace(free=5) if at == policies_dir else usage(at)
+    )
     assert shown(quiet)["tandem_home_free_bytes"] == 5
 
 
