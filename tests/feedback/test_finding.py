@@ -2,6 +2,7 @@
 
 import io
 import json
+from functools import partial
 
 import pytest
 from sqlalchemy import text
@@ -12,6 +13,7 @@ from feedback.exporting import export_votes
 from feedback.store import Store, comparisons, finding, votes
 from feedback.store.finding import Wanted
 from feedback.worker import count_all
+from tests.feedback.plans import plans_of
 from tests.feedback.record import add_comparison, judgement, sample
 
 PARTS = [{"role": "user", "content": [{"type": "text", "text": "Is 100% of_it done?"}]}]
@@ -133,6 +135,13 @@ def test_whatever_stands_in_a_conversation_is_found(store: Store, text: str) -> 
     assert len(found) == 1
 
 
+def test_what_stands_beside_a_nul_is_found(store: Store) -> None:
+    pair = add_comparison(store, sample(messages=[{"role": "user", "content": "so plain\0 \\u0000"}]))
+    store.write(votes.put, pair, judgement(), key_id="key_a", sees_all=False, rater="ann")
+    found, _ = store.read(finding.find, Wanted(text="plain"), limit=9)
+    assert len(found) == 1
+
+
 def test_a_page_of_what_most_pairs_say_is_found_without_looking_through_all_of_them(store: Store) -> None:
     if store.engine.dialect.name == "sqlite":
         pytest.skip("SQLite looks at one vote after the other")
@@ -168,3 +177,9 @@ def test_a_page_of_what_most_pairs_say_is_found_without_looking_through_all_of_t
     store.write(copy)
     store.write(lambda session: session.execute(text("ANALYZE")))
     assert store.read(reads) < 100
+
+
+@pytest.mark.parametrize("state", ["accepted", "quarantined", "retracted"])
+def test_the_few_votes_that_do_not_count_are_found_by_their_index(store: Store, state: str) -> None:
+    (plan,) = plans_of(store, partial(finding.find, wanted=Wanted(state=state), limit=9))
+    assert ("ix_votes_accepted" if state == "accepted" else "ix_votes_apart") in plan
