@@ -110,12 +110,14 @@ def compare(before: Scores, after: Scores) -> dict[str, Any]:
 def _read(folder: Path) -> Scores:
     (results_file,) = folder.rglob("results_*.json")
     results = orjson.loads(results_file.read_bytes())
+    run_at = results_file.stem.removeprefix("results_")
     scores: Scores = {}
     for name, better in results["higher_is_better"].items():
         metrics = [metric for metric, high in better.items() if high]
-        files = list(folder.rglob(f"samples_{name}_*.jsonl"))
-        if metrics and files:
-            lines = [orjson.loads(line) for line in files[0].read_bytes().splitlines()]
+        # By its whole name, as `mmlu` begins that of `mmlu_anatomy`. A group of tasks has no file of its own.
+        file = results_file.with_name(f"samples_{name}_{run_at}.jsonl")
+        if metrics and file.exists():
+            lines = [orjson.loads(line) for line in file.read_bytes().splitlines()]
             scores[name] = _scores(lines, metrics[0])
     return scores
 
