@@ -52,7 +52,7 @@ def count_accepted(session: Session, limit: int = COUNT_BATCH) -> int:
                 .values(state=state, counted_at=now(session) if state == "counted" else None)
                 .execution_options(synchronize_session=False)
             )
-    _change_counts(session, Counter(tallies.entry(row) for row in counted), +1)
+    _change_counts(session, [tallies.entry(row) for row in counted], +1)
     return len(claimed)
 
 
@@ -97,18 +97,18 @@ def uncount(session: Session, vote: Vote) -> None:
     uncount_all(session, Vote.id == vote.id)
 
 
-def _change_counts(session: Session, votes_of: Mapping[tallies.Entry, int], sign: int) -> None:
+def _change_counts(session: Session, votes: Collection[tallies.Entry], sign: int) -> None:
     """Add or take away votes, each of its comparison's count, of its rater's, whose row is held, and of its tally."""
-    if not votes_of:
+    if not votes:
         return
     by_comparison, by_rater = Counter[str](), Counter[str]()
-    for entry, votes in votes_of.items():
-        by_comparison[entry.comparison_id] += sign * votes
-        by_rater[entry.rater_id] += sign * votes
+    for vote in votes:
+        by_comparison[vote.comparison_id] += sign
+        by_rater[vote.rater_id] += sign
     hold_pairs(session, by_comparison)
     for model, counts in ((Rater, by_rater), (Comparison, by_comparison)):
         _add(session, model, counts)
-    tallies.change(session, ((entry, sign * votes) for entry, votes in votes_of.items()))
+    tallies.change(session, votes, sign)
 
 
 def hold_pairs(session: Session, ids: Iterable[str], *, votes_wait: bool = False) -> None:

@@ -1,7 +1,7 @@
 """Iterations in the record: started, claimed by a learner, advanced under its lease, ended; and their events."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -9,10 +9,7 @@ from sqlalchemy.orm import Session
 from feedback.errors import Conflict, Unknown
 from feedback.ids import new_id
 from feedback.schema import Dataset, DatasetVote, Iteration, IterationEvent, version_name
-from feedback.store import audit, bulk, insert, leases, now, page
-
-if TYPE_CHECKING:
-    from feedback.store.datasets import Learnt
+from feedback.store import audit, bulk, datasets, insert, leases, now, page
 
 ACTIVE = ("queued", "running")
 ENDED = ("succeeded", "failed", "cancelled")
@@ -166,7 +163,9 @@ def begin_dataset(
     )
 
 
-def add_to_dataset(session: Session, iteration_id: str, epoch: int, digest: str, votes: "Iterable[Learnt]") -> None:
+def add_to_dataset(
+    session: Session, iteration_id: str, epoch: int, digest: str, votes: Iterable[datasets.Learnt]
+) -> None:
     """Record votes that it holds; those that it is known to hold stay as they are. Raises LeaseLost."""
     _under_lease(session, iteration_id, epoch)
     rows = [{"dataset_digest": digest, **vote._asdict()} for vote in votes]
@@ -246,7 +245,7 @@ def last_began_at(session: Session) -> float | None:
     if newest is None:
         return None
     dataset = session.get(Dataset, newest.dataset_digest) if newest.dataset_digest else None
-    frozen_at = newest.created_at if dataset is None else dataset.created_at
+    frozen_at = newest.created_at if dataset is None else datasets.frozen_at(dataset)
     return max(newest.created_at, frozen_at if frozen_at <= at else 0.0)
 
 

@@ -5,6 +5,7 @@ locking": the epoch is the fencing token).
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -66,9 +67,8 @@ def renew(session: Session, name: str, epoch: int, ttl_s: float) -> None:
 
 def release(session: Session, name: str, epoch: int) -> None:
     """Let the next holder in at once. Nothing happens when the lease is lost already."""
-    lease = session.get(Lease, name)
-    if lease is not None and lease.epoch == epoch:
-        lease.expires_at = 0.0
+    with suppress(LeaseLost):
+        check(session, name, epoch).expires_at = 0.0
 
 
 def revoke(lease: Lease, epoch: int | None) -> None:

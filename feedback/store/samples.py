@@ -180,7 +180,7 @@ def of_request(
     found, more = page(session, statement, Sample.id, limit=limit, after=after, order="asc")
     ids = [sample.id for sample in found]
     sides: dict[str, str] = {}
-    # One side and then the other, as in `close`. Not on the condition that they repeat no pair: by that SQLite would
+    # One side and then the other, as in `pairs_of`. Not on the condition that they repeat no pair: by that SQLite would
     # look at every one that there is.
     for side in (Comparison.sample_0, Comparison.sample_1):
         pairs = session.scalars(select(Comparison).where(side.in_(ids)))

@@ -25,7 +25,7 @@ IS_COUNTED = Vote.state == literal_column("'counted'")
 IS_APART = Vote.state.in_((literal_column("'quarantined'"), literal_column("'retracted'")))
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class Entry:
     """What is counted of a vote together with others like it."""
 
@@ -65,24 +65,17 @@ COLUMNS = (
 )
 
 
-def of_votes(session: Session, which: Any) -> dict[Entry, int]:
+def of_votes(session: Session, which: Any) -> list[Entry]:
     """The votes that satisfy `which`."""
-    rows = session.execute(
-        select(*COLUMNS, func.count().label("votes"))
-        .join(Comparison, Comparison.id == Vote.comparison_id)
-        .where(which)
-        .group_by(*COLUMNS)
-    )
-    return {entry(row): row.votes for row in rows}
+    rows = session.execute(select(*COLUMNS).join(Comparison, Comparison.id == Vote.comparison_id).where(which))
+    return [entry(row) for row in rows]
 
 
-def change(session: Session, entries: Iterable[tuple[Entry, int]]) -> None:
-    """Add `votes` (which may be negative) to each entry's tally."""
+def change(session: Session, entries: Iterable[Entry], sign: int) -> None:
+    """Add each entry to its tally, or take it away."""
     changes: Counter[tuple[str, int, int, str, int]] = Counter()
-    for one, votes in entries:
-        changes[one.objective, one.version_0, one.version_1, one.preferred, cluster_of(one.rater_id)] += votes
-    if not changes:
-        return
+    for one in entries:
+        changes[one.objective, one.version_0, one.version_1, one.preferred, cluster_of(one.rater_id)] += sign
     statement = insert(session, Tally)
     # In order: see `feedback.store.counting`.
     session.connection().execute(

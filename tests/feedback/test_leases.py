@@ -1,6 +1,10 @@
 """Who lost a lease changes nothing any more, and frees it for nobody."""
 
+from concurrent.futures import Future, ThreadPoolExecutor
+
 import pytest
+from sqlalchemy import text
+from sqlalchemy.orm import Session
 
 from feedback.errors import LeaseLost
 from feedback.store import Store, leases
@@ -35,6 +39,26 @@ def test_who_lost_it_neither_renews_nor_frees_nor_acts(store: Store) -> None:
     assert done == [second]
     store.write(leases.release, NAME, second)
     assert not store.read(leases.held, NAME) and store.read(leases.holder, NAME) is None
+
+
+def test_who_frees_it_while_another_takes_it_frees_nothing(store: Store) -> None:
+    if store.engine.dialect.name == "sqlite":
+        pytest.skip("SQLite has one writer at a time")
+    first = store.write(leases.acquire, NAME, "one", -1.0)
+    waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+
+    def take(session: Session) -> tuple[int | None, Future[None]]:
+        second = leases.acquire(session, NAME, "other", 60.0)
+        session.flush()
+        freeing = threads.submit(store.write, leases.release, NAME, first)
+        while not store.read(lambda other: other.scalar(text(waits))):
+            assert not freeing.done()
+        return second, freeing
+
+    with ThreadPoolExecutor(1) as threads:
+        second, freeing = store.write(take)
+        freeing.result()
+    assert store.read(leases.held, NAME, second)
 
 
 def test_what_a_process_that_is_gone_held_is_free_and_nothing_else(store: Store) -> None:

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from feedback import ids
 from feedback.errors import Conflict, LeaseLost, NotFound, TandemError
 from feedback.schema import Dataset, DatasetVote, Iteration, Policy
-from feedback.store import Store, audit, datasets, iterations, leases, policies, traffic, votes
+from feedback.store import Store, audit, datasets, iterations, leases, now, policies, traffic, votes
 from feedback.store.policies import Provenance
 from feedback.store.traffic import Shares
 from tests.feedback.record import add_comparison, judgement
@@ -160,6 +160,15 @@ def test_the_newest_iteration_is_told_by_the_clock_of_the_record(store: Store, m
     frozen_at = store.read(lambda session: session.get_one(Dataset, "b").created_at)
     assert store.read(iterations.last_began_at) == max(second.created_at, frozen_at)
     assert store.read(datasets.learnt_until) == frozen_at
+
+
+def test_votes_that_were_counted_while_others_were_frozen_came_since_the_iteration_began(store: Store) -> None:
+    iteration = store.write(iterations.start, trigger="operator", seed=0, settings={})
+    _, epoch = store.write(iterations.claim, iteration.id, "me", 60.0, 5)
+    frozen = {"frozen_at": store.read(now)}
+    store.write(iterations.begin_dataset, iteration.id, epoch, digest="a", path="a", summary=frozen)
+    store.write(iterations.freeze, iteration.id, epoch, "a")
+    assert store.read(iterations.last_began_at) == frozen["frozen_at"]
 
 
 def test_what_is_set_at_once_for_the_first_time_is_one_row(store: Store) -> None:
