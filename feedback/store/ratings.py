@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, aliased
@@ -9,7 +10,7 @@ from sqlalchemy.orm import Session, aliased
 from feedback.schema import Comparison, Rater, Sample, Vote
 from feedback.schema import Tally as TallyRow
 from feedback.store import READ_BATCH
-from feedback.store.tallies import IS_COUNTED, cluster_of
+from feedback.store.tallies import IS_COUNTED
 
 DECIDES = ("0", "1", "tie")
 
@@ -46,9 +47,20 @@ def tallies(session: Session) -> Iterator[Tally]:
         yield Tally(row.objective, row.version_0, row.version_1, row.preferred, row.votes, row.cluster)
 
 
-def compared(session: Session) -> Iterator[tuple[Tally, tuple[int, int]]]:
-    """The votes of the tallies, one by one, with the characters of the replies on the left and on the right; but those
-    on pairs whose texts were erased."""
+class Compared(NamedTuple):
+    """A vote of the tallies, with the characters of the replies on the left and on the right."""
+
+    objective: str
+    left: int
+    right: int
+    preferred: str
+    rater_id: str
+    on_left: int
+    on_right: int
+
+
+def compared(session: Session) -> Iterator[Compared]:
+    """The votes of the tallies, but for those on pairs whose texts were erased."""
     left, right = aliased(Sample), aliased(Sample)
     rows = session.connection().execute(
         select(
@@ -76,5 +88,4 @@ def compared(session: Session) -> Iterator[tuple[Tally, tuple[int, int]]]:
         )
         .execution_options(yield_per=READ_BATCH)
     )
-    for objective, version_0, version_1, preferred, rater_id, on_left, on_right in rows:
-        yield Tally(objective, version_0, version_1, preferred, 1, cluster_of(rater_id)), (on_left, on_right)
+    yield from map(Compared._make, rows)

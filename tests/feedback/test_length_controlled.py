@@ -1,7 +1,7 @@
 """Ratings controlled for length: against a plain loop, on votes of raters who like long replies, and from a record."""
 
 import math
-from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from sqlalchemy import update
 from feedback import length_controlled, ratings
 from feedback.schema import Sample
 from feedback.store import Store, checks, raters, samples, votes
-from feedback.store.ratings import Tally
+from feedback.store.ratings import DECIDES, Tally
 from feedback.worker import count_all
 from tests.feedback.record import add_comparison, judgement, sample
 
@@ -20,6 +20,30 @@ KINDS = [
     (Tally("h", 1, 0, "tie", 4, 1), 0.0), (Tally("h", 2, 1, "0", 7, 2), 0.9), (Tally("h", 2, 1, "1", 6, 1), -0.4),
     (Tally("h", 0, 2, "1", 3, 3), 0.3),
 ]  # fmt: skip
+
+
+def fit(kinds: list[tuple[Tally, float]]) -> tuple[np.ndarray, np.ndarray]:
+    votes_T = np.array([tally.votes for tally, _ in kinds])
+    score_T = votes_T * [ratings.SCORE[tally.preferred] for tally, _ in kinds]
+    cluster_T, left_T, right_T = np.array([(tally.cluster, tally.left, tally.right) for tally, _ in kinds]).T
+    said = ratings.Said(cluster_T, left_T, right_T, score_T, votes_T)
+    count = int(max(left_T.max(), right_T.max())) + 1
+    return length_controlled.fit(said, length_controlled.design(said, np.array([d for _, d in kinds]), count))
+
+
+def rate(votes: list[tuple[Tally, tuple[int, int]]]) -> length_controlled.Controlled:
+    """Of single votes with the lengths of the replies that they compare."""
+    rows = [
+        (
+            vote.left,
+            vote.right,
+            DECIDES.index(vote.preferred),
+            vote.cluster,
+            length_controlled.relative_length(*lengths),
+        )
+        for vote, lengths in votes
+    ]
+    return length_controlled.rate(np.array(rows, dtype=int).reshape(-1, 5))
 
 
 def test_it_is_what_a_plain_loop_finds() -> None:
@@ -34,7 +58,7 @@ def test_it_is_what_a_plain_loop_finds() -> None:
         return total
 
     best = minimize(lost, np.zeros(5), method="BFGS", options={"gtol": 1e-9}).x
-    found, reach = length_controlled.fit(KINDS, [0, 1, 2])
+    found, reach = fit(KINDS)
     assert found == pytest.approx([0, best[1] - best[0], best[2] - best[0], best[3], best[4]], abs=1e-5)
     # The curvature by differences, and the sandwich of three clusters: the wider one, which is now this and now that.
     step, bent = 1e-3, np.zeros((5, 5))
@@ -61,7 +85,7 @@ def test_it_is_what_a_plain_loop_finds() -> None:
         # Student's t of two degrees of freedom.
         expected.append(max(1.959964 * by_curvature, 4.302653 * by_clusters))
     assert reach == pytest.approx(expected, rel=1e-3)
-    alone, reach = length_controlled.fit([(Tally("h", *_of(tally)), d) for tally, d in KINDS], [0, 1, 2])
+    alone, reach = fit([(replace(tally, cluster=0), d) for tally, d in KINDS])
     assert alone == pytest.approx(found)
     assert reach[4] == pytest.approx(1.959964 * math.sqrt(bread[4, 4]), rel=1e-3)
 
@@ -76,7 +100,7 @@ def test_votes_that_nearly_all_say_the_same_lead_nowhere_else() -> None:
             (2, 1, "1", 175, -0.01), (3, 1, "1", 2, 0.99),
         )
     ]  # fmt: skip
-    found, _ = length_controlled.fit(kinds, [0, 1, 2, 3])
+    found, _ = fit(kinds)
     # With a prior for each, strengths add up to 0 before the first is taken for 0.
     slopes = [*((found[:4].mean() - found[:4]) / 25), -found[4], -found[5] / 25]
     for tally, d in kinds:
@@ -87,26 +111,21 @@ def test_votes_that_nearly_all_say_the_same_lead_nowhere_else() -> None:
     assert slopes == pytest.approx([0] * 6, abs=1e-6)
 
 
-def _of(tally: Tally) -> tuple[int, int, str, int, int]:
-    return tally.left, tally.right, tally.preferred, tally.votes, 0
-
-
 def test_a_lead_that_is_length_alone_goes_and_one_that_is_not_stays() -> None:
     """v1 is as good as v0 and writes twice as much, v2 is better (log 2) and writes as much; length is worth 3 nats."""
     rng = np.random.default_rng(1)
     strength, mean_length = {0: 0.0, 1: 0.0, 2: math.log(2)}, {0: 100, 1: 200, 2: 100}
-    said: Counter[tuple[Tally, float]] = Counter()
+    said: list[tuple[Tally, tuple[int, int]]] = []
     for rater in range(60):
         for _ in range(100):
             left, right = (int(one) for one in rng.choice(3, 2, replace=False))
-            lengths = tuple(int(mean_length[one] * rng.uniform(0.5, 1.5)) for one in (left, right))
+            lengths = int(mean_length[left] * rng.uniform(0.5, 1.5)), int(mean_length[right] * rng.uniform(0.5, 1.5))
             d = (lengths[0] - lengths[1]) / sum(lengths)
             wins = rng.random() < 1 / (1 + math.exp(-(strength[left] - strength[right] + 3 * d)))
-            vote = Tally("h", left, right, "0" if wins else "1", 1, rater)
-            said[vote, length_controlled.relative_length(*lengths)] += 1
-    found = length_controlled.rate(said)
+            said.append((Tally("h", left, right, "0" if wins else "1", 1, rater), lengths))
+    found = rate(said)
     controlled = {rating.version: rating for rating in found.ratings}
-    plain = {rating.version: rating for rating in ratings.rate(vote for vote, _ in said.elements())}
+    plain = {rating.version: rating for rating in ratings.rate(vote for vote, _ in said)}
     assert plain[1].low > 50, "it leads by its length"
     assert controlled[1].low < 0 < controlled[1].high
     assert controlled[2].low < math.log(2) * ratings.ELO_PER_NAT < controlled[2].high
@@ -118,22 +137,22 @@ def test_a_lead_that_is_length_alone_goes_and_one_that_is_not_stays() -> None:
 
 
 def test_without_votes_there_is_nothing() -> None:
-    assert length_controlled.rate(Counter()) == length_controlled.Controlled([], None, None)
+    assert rate([]) == length_controlled.Controlled([], None, None)
     assert length_controlled.relative_length(0, 0) == 0
-    assert length_controlled.relative_length(5, 0) == 1
+    assert length_controlled.relative_length(5, 0) == 100
+    assert length_controlled.relative_length(1, 2) == -33
 
 
 def test_what_length_is_worth_is_unknown_where_it_cannot_be_told_from_what_versions_are_worth() -> None:
     def rated(*lengths: tuple[int, int]) -> length_controlled.Controlled:
         """Of versions 0 and 1, each now on the left and now on the right; `lengths` are theirs in turn."""
-        said: Counter[tuple[Tally, float]] = Counter()
+        said: list[tuple[Tally, tuple[int, int]]] = []
         for rater, (first, second) in enumerate(lengths * 10):
             preferred = "01"[rater % 3 == 0]
             shown = (0, 1, preferred, first, second), (1, 0, preferred, second, first)
             for left, right, better, on_left, on_right in shown:
-                vote = Tally("h", left, right, better, 1, rater % 4)
-                said[vote, length_controlled.relative_length(on_left, on_right)] += 1
-        return length_controlled.rate(said)
+                said.append((Tally("h", left, right, better, 1, rater % 4), (on_left, on_right)))
+        return rate(said)
 
     for same in ([(40, 40)], [(40, 20)], [(40, 40), (7, 7), (0, 0)], [(30, 10), (300, 100)]):
         found = rated(*same)
