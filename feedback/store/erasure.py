@@ -167,6 +167,7 @@ def erase(session: Session, rater_id: str, seen: Traces | None = None, *, actor:
     session.execute(delete(Transcript).where(Transcript.rater_id == rater_id))
     rater.name = _nameless(rater)
     rater.erased_at = now(session)
+    rater.reliability, rater.figures = None, None
     session.flush()
     if seen is None or seen.stamp != stamp(session):
         seen = _traces(session, rater)

@@ -4,9 +4,9 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import ColumnElement, case, func, select, update
+from sqlalchemy import ColumnElement, Table, bindparam, case, func, select, update
 from sqlalchemy.orm import Session
 
 from feedback.errors import NotFound, Unknown
@@ -186,13 +186,19 @@ def known(session: Session, rater_id: str, *, lock: dict[str, Any] | None = None
 
 
 def note(session: Session, figures: Mapping[str, dict[str, Any]]) -> None:
-    """Keep what is known of how raters vote; `figures` hold at least their `reliability`."""
-    rows = [
-        {"id": rater_id, "figures": found, "reliability": found["reliability"]}
-        for rater_id, found in sorted(figures.items())
-    ]
-    if rows:
-        session.execute(update(Rater), rows)
+    """Keep what is known of how raters vote, but for who was erased meanwhile; `figures` hold at least their
+    `reliability`."""
+    if figures:
+        table = cast(Table, Rater.__table__)
+        session.connection().execute(
+            update(table)
+            .where(table.c.id == bindparam("rater"), table.c.erased_at.is_(None))
+            .values(figures=bindparam("found"), reliability=bindparam("reliable")),
+            [
+                {"rater": rater_id, "found": found, "reliable": found["reliability"]}
+                for rater_id, found in sorted(figures.items())
+            ],
+        )
 
 
 def quarantine(session: Session, rater_id: str, reason: str, *, actor: str = audit.AT_THE_MACHINE) -> int:

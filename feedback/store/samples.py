@@ -109,8 +109,10 @@ def compare(
 
 ERASED: dict[str, Any] = {
     "status": "erased", "messages": [], "text": "", "message": None, "token_ids": None, "logprobs": None,
+    "sampling": {},
 }  # fmt: skip
-"""What an erased sample holds: the row stays, so that what was counted still adds up; its texts go."""
+"""What an erased sample holds: the row stays, so that what was counted still adds up; its texts go. What it was sampled
+with has texts too: tools, where to stop, the form of the answer."""
 
 
 def expired(session: Session, before: float, limit: int) -> list[str]:
@@ -140,11 +142,12 @@ def _expired(before: float) -> Select[str]:
 
 
 def close(session: Session, erased: Sequence[str]) -> None:
-    """Pairs with a side among the samples `erased` no longer want votes: there is nothing left to judge."""
+    """Pairs with a side among the samples `erased` no longer want votes, since there is nothing left to judge, nor say
+    what the file said that they came from."""
     session.execute(
         update(Comparison)
-        .where(among(Comparison.id, hold_pairs_of(session, erased)), Comparison.is_open.is_(True))
-        .values(is_open=False)
+        .where(among(Comparison.id, hold_pairs_of(session, erased)))
+        .values(is_open=False, origin=None)
         .execution_options(synchronize_session=False)
     )
 

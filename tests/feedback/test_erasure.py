@@ -14,7 +14,7 @@ from feedback import datasets
 from feedback.erasure import Erasures, forget
 from feedback.queue import make_celery
 from feedback.scheduler import Scheduler
-from feedback.schema import Policy, Rater
+from feedback.schema import Comparison, Policy, Rater
 from feedback.settings import load_settings
 from feedback.store import Store, audit, erasure, iterations, leases, policies, raters, rehearsals, samples, votes
 from feedback.worker import count_all
@@ -67,6 +67,26 @@ def test_who_is_erased_through_one_machine_goes_from_the_datasets_of_the_others(
     assert erasures.look() == 2 and raters_in(there) == []
     assert orjson.loads((there / "summary.json").read_bytes())["erased"] == 4
     assert store.read(raters.list_all) == [], "nobody lists who is erased"
+
+
+def test_nothing_that_was_asked_with_a_chat_or_known_of_who_votes_is_left(store: Store, tmp_path: Path) -> None:
+    tools = [{"type": "function", "function": {"name": "call_ann", "description": "Ann's number is 555"}}]
+    sides = [sample(text, user="ann", sampling={"tools": tools, "stop": ["Ann"]}) for text in "56"]
+    pair = samples.compare((sides[0], sides[1]), key_id="key_a", tranche="base")
+    pair.origin = {"line": "Ann's number is 555"}
+    store.write(samples.add_comparison, pair, (sides[0], sides[1]))
+    store.write(votes.put, pair.id, judgement(), key_id="key_a", sees_all=False, rater="ann")
+    ann = store.read(raters.find, "key_a", "ann")
+    figures = {ann: {"reliability": 0.5, "share_left": 1.0}}
+    store.write(raters.note, figures)
+    assert store.read(raters.get, ann).figures == figures[ann]
+    forget(store, tmp_path, ann)
+    # Somebody looked at the votes before.
+    store.write(raters.note, figures)
+    gone = store.read(raters.get, ann)
+    assert (gone.reliability, gone.figures) == (None, None)
+    assert [store.read(samples.get, side.id).sampling for side in sides] == [{}, {}]
+    assert store.read(lambda session: session.get_one(Comparison, pair.id)).origin is None
 
 
 def test_who_is_erased_while_a_dataset_is_frozen_does_not_stay_in_it(store: Store, tmp_path: Path) -> None:
