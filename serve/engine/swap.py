@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -16,7 +16,7 @@ from feedback.errors import Conflict, LeaseLost, TandemError
 from feedback.gate import GateRefused
 from feedback.operating_settings import GateSettings
 from feedback.schema import version_name
-from feedback.store import leases, policies, presence, traffic
+from feedback.store import audit, leases, policies, presence, traffic
 from serve.engine.changing import Changing
 from serve.engine.flipping import Flipping, Loaded
 from serve.engine.other_hosts import OtherHosts
@@ -36,8 +36,6 @@ class Change:
     reason: str
     force: bool
     actor: str
-    overruled: str | None = None
-    """What the gate said against it, where it was forced."""
 
     @property
     def asked(self) -> dict[str, Any]:
@@ -97,8 +95,9 @@ class Promoter:
             if change.kind == "rollback" and version != await self._record.read(policies.rollback_target):
                 raise Conflict("what serves was changed meanwhile; roll back again if that is to go, too")
             try:
-                overruled = await self._pass_gate(version, change)
-                behind = await self._make_serve(version, replace(change, overruled=overruled), epoch)
+                # Before anything is loaded. What speaks against it by the commit stops it then.
+                await self._record.read(_pass_gate, version, change, self._gate)
+                behind = await self._make_serve(version, change, epoch)
             except TandemError as error:
                 await self._keep_failure(version, change, error)
                 raise
@@ -129,30 +128,14 @@ class Promoter:
             try:
                 policy = await self._flipping.prepare(version)
                 loaded = await self._flipping.load(policy)
-                await self._check_it_serves(version)
+                if not await self._record.read(_serves_by_record, version):
+                    raise Conflict(f"{version_name(version)} does not serve any more")
             except BaseException:
                 await self._flipping.put_back(loaded)
                 raise
             self._flipping.flip(loaded)
             await self._flipping.spread(policy)
         log.info("%s serves here too", version_name(version))
-
-    async def _pass_gate(self, version: int, change: Change) -> str | None:
-        """What the gate says against a change that is forced, or None. Raises GateRefused for one that is not.
-
-        Going back is never stopped.
-        """
-        if change.kind == "rollback":
-            return None
-        stopping = (await self._record.read(gatekeeper.look, version, self._gate)).stopping
-        if stopping and not change.force:
-            raise GateRefused(version_name(version), stopping)
-        return "; ".join(verdict.said() for verdict in stopping) or None
-
-    async def _check_it_serves(self, version: int) -> None:
-        serving = await self._record.read(policies.serving)
-        if serving is None or serving.version != version:
-            raise Conflict(f"{version_name(version)} does not serve any more")
 
     async def _make_serve(self, version: int, change: Change, epoch: int) -> list[str]:
         """Here and on every other host. Returns the hosts that do not serve it though it was promoted."""
@@ -191,7 +174,7 @@ class Promoter:
         with self._metrics.swap_step_seconds.labels("commit").time():
             version = loaded.policy.version
             while True:
-                others = await self._record.write(_set_serving, version, change, epoch, self._own.id)
+                others = await self._record.write(_set_serving, version, change, epoch, self._own.id, self._gate)
                 if others is not None:
                     break
                 # Somebody has begun to serve since this process looked.
@@ -213,18 +196,55 @@ def _keep_failed(session: Session, version: int, change: Change, detail: str) ->
 def _keep_cut_off(session: Session, version: int, change: Change, epoch: int) -> None:
     """Unless it was made in the very moment of the end. Raises LeaseLost."""
     leases.check(session, leases.ENGINES, epoch)
-    serving = policies.serving(session)
-    if serving is None or serving.version != version:
+    if not _serves_by_record(session, version):
         _keep_failed(session, version, change, "the process that led it was ended before it was made")
 
 
-def _set_serving(session: Session, version: int, change: Change, epoch: int, leader: str) -> int | None:
-    """Returns on how many other processes it is to serve; None, and nothing is changed, when one is not prepared."""
+def _set_serving(
+    session: Session, version: int, change: Change, epoch: int, leader: str, gate: GateSettings
+) -> int | None:
+    """Returns on how many other processes it is to serve; None, and nothing is changed, when one is not prepared.
+
+    Raises LeaseLost, and as `_pass_gate`: votes came while it was loaded, and people changed their minds.
+    """
     leases.check(session, leases.ENGINES, epoch)
     said = presence.reported(session, leader, epoch, "load")
     if said.waiting or said.failed:
         return None
-    policies.set_serving(session, version, **change.asked, overruled=change.overruled)
-    traffic.end_challenge(session, version, actor=change.actor)
+    if not _serves_by_record(session, version):
+        overruled = _pass_gate(session, version, change, gate)
+        policies.set_serving(session, version, **change.asked, overruled=overruled)
+        traffic.end_challenge(session, version, actor=change.actor)
     presence.withdraw(session, epoch)
     return said.ready
+
+
+def _serves_by_record(session: Session, version: int) -> bool:
+    """So it may before it does here, where this process could not follow."""
+    serving = policies.serving(session)
+    return serving is not None and serving.version == version
+
+
+def _pass_gate(session: Session, version: int, change: Change, gate: GateSettings) -> str | None:
+    """What the gate says against a change that is forced, or None. Raises GateRefused for one that is not, Conflict for
+    one by a rule that had something else before it. Going back is never stopped, nor is what serves already.
+    """
+    if _serves_by_record(session, version):
+        return None
+    if change.actor == audit.RULE:
+        _check_rule(session, version, change)
+    if change.kind == "rollback":
+        return None
+    stopping = gatekeeper.look(session, version, gate).stopping
+    if stopping and not change.force:
+        raise GateRefused(version_name(version), stopping)
+    return "; ".join(verdict.said() for verdict in stopping) or None
+
+
+def _check_rule(session: Session, version: int, change: Change) -> None:
+    """A rule promotes what is tried, and takes back what a rule promoted. Raises Conflict when neither is so by now."""
+    serving = policies.serving(session)
+    last = None if serving is None else policies.last_promotion(session, serving.version)
+    promoted_by_rule = last is not None and last.actor == audit.RULE
+    if not (promoted_by_rule if change.kind == "rollback" else traffic.get(session).challenger == version):
+        raise Conflict("somebody changed meanwhile what the rule went by; it looks again")

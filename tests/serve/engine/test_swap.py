@@ -1,6 +1,9 @@
-"""A promotion that there is nothing to do for, and one that the end of its process cuts off."""
+"""A promotion that there is nothing to do for, one that the end of its process cuts off, and one that something speaks
+against by the time that it is loaded.
+"""
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -8,9 +11,11 @@ from typing import Any
 import pytest
 
 from feedback.errors import Conflict
+from feedback.gate import GateRefused
 from feedback.operating_settings import GateSettings
 from feedback.schema import Policy
-from feedback.store import leases, policies
+from feedback.store import audit, leases, policies, traffic
+from feedback.store.traffic import Shares
 from serve.engine.changing import Changing
 from serve.engine.pool import Pool
 from serve.engine.swap import Change, Promoter
@@ -81,8 +86,116 @@ async def test_one_that_is_cut_off_is_in_the_record_as_what_it_was(record: Recor
         assert "ended" in (attempts[0].detail or "")
 
 
-def candidate() -> Policy:
+def candidate(evidence: dict[str, Any] | None = None) -> Policy:
     return Policy(
         version=1, state="candidate", parent=0, path="policies/v1", digest="e" * 64, iteration_id="itr_1",
-        dataset_digest=None, settings={}, seed=0, evidence={}, created_at=1.0,
+        dataset_digest=None, settings={}, seed=0, evidence=evidence or {}, created_at=1.0,
     )  # fmt: skip
+
+
+BETTER = {"evaluation": {"win_rate": {"value": 0.6, "interval": [0.5, 0.7]}}}
+TAXED = {"drop": {"value": 0.5, "interval": [0.4, 0.6]}}
+BY_RULE = Change("promote", "every stage is passed", False, audit.RULE)
+
+
+class Loading:
+    """In the place of what drives engines: something happens while it loads."""
+
+    def __init__(self, meanwhile: Callable[[], object]) -> None:
+        self._meanwhile = meanwhile
+
+    async def prepare(self, version: int) -> Any:
+        return SimpleNamespace(version=version)
+
+    async def load(self, policy: Any) -> Any:
+        self._meanwhile()
+        return SimpleNamespace(policy=policy)
+
+    def flip(self, loaded: Any) -> None:
+        pass
+
+    async def nothing(self, _: Any) -> None:
+        pass
+
+    put_back = spread = nothing
+
+
+async def change_while(record: Record, folder: Path, change: Change, meanwhile: Callable[[], object]) -> None:
+    """Promote v1, or roll back, in a process where v0 serves."""
+    engines: Any = Loading(meanwhile)
+    own: Any = SimpleNamespace(others=0, id="api_1")
+    pool = Pool(folder, 1, seats_per_slot=4, max_queued=4)
+    pool.serving = 0
+    others: Any = SimpleNamespace(withdraw=engines.nothing)
+    changing = Changing(record, "api_1", 30.0)
+    promoter = Promoter(pool, engines, record, own, others, Metrics(), GateSettings(), changing)
+    await (promoter.rollback(change) if change.kind == "rollback" else promoter.promote(1, change))
+
+
+@pytest.fixture
+def tried(record: Record) -> Record:
+    """v1 passes the gate, and is tried by rule while v0 serves."""
+    record.store.write(policies.register_start, "policies/v0", "d" * 64, {})
+    record.store.write(lambda session: session.add(candidate(BETTER)))
+    record.store.write(traffic.put, Shares(1, 0.5, 0.5), actor=audit.RULE)
+    return record
+
+
+def serving(record: Record) -> int:
+    policy = record.store.read(policies.serving)
+    assert policy is not None
+    return policy.version
+
+
+def test_what_speaks_against_it_by_the_commit_stops_it(tried: Record, tmp_path: Path) -> None:
+    def measure() -> None:
+        tried.store.write(policies.add_evidence, 1, "tax", TAXED, actor="key_1")
+
+    with pytest.raises(GateRefused, match="tax_drop_lower"):
+        asyncio.run(change_while(tried, tmp_path, CHANGE, measure))
+    (attempt,) = tried.store.read(policies.promotions, 1)
+    assert (serving(tried), attempt.outcome) == (0, "failed")
+    assert "tax_drop_lower" in (attempt.detail or "")
+
+
+def test_who_forces_it_is_told_of_having_overruled_what_spoke_against_it_by_the_commit(
+    tried: Record, tmp_path: Path
+) -> None:
+    def measure() -> None:
+        tried.store.write(policies.add_evidence, 1, "tax", TAXED, actor="key_1")
+
+    asyncio.run(change_while(tried, tmp_path, Change("promote", "we know", True, "key_1"), measure))
+    (attempt,) = tried.store.read(policies.promotions, 1)
+    assert (serving(tried), attempt.outcome) == (1, "succeeded")
+    assert "tax_drop_lower" in (attempt.detail or "")
+
+
+def test_a_rule_promotes_nothing_whose_share_was_taken_away(tried: Record, tmp_path: Path) -> None:
+    with pytest.raises(Conflict, match="went by"):
+        asyncio.run(
+            change_while(tried, tmp_path, BY_RULE, lambda: tried.store.write(traffic.put, Shares(), actor="key_1"))
+        )
+    assert serving(tried) == 0
+    tried.store.write(traffic.put, Shares(1, 0.5, 0.5), actor=audit.RULE)
+    asyncio.run(change_while(tried, tmp_path, BY_RULE, lambda: None))
+    assert serving(tried) == 1
+
+
+@pytest.mark.parametrize("actor", ["key_1", audit.RULE])
+def test_a_rule_takes_back_only_what_a_rule_promoted(tried: Record, tmp_path: Path, actor: str) -> None:
+    tried.store.write(policies.set_serving, 1, kind="promote", reason="", force=False, actor=actor)
+    back = Change("rollback", "live votes turned", False, audit.RULE)
+    if actor == audit.RULE:
+        asyncio.run(change_while(tried, tmp_path, back, lambda: None))
+    else:
+        with pytest.raises(Conflict, match="went by"):
+            asyncio.run(change_while(tried, tmp_path, back, lambda: None))
+    assert serving(tried) == (0 if actor == audit.RULE else 1)
+
+
+def test_where_this_process_could_not_follow_it_is_loaded_and_the_record_stays(tried: Record, tmp_path: Path) -> None:
+    tried.store.write(policies.set_serving, 1, kind="promote", reason="", force=False, actor="key_1")
+    asyncio.run(change_while(tried, tmp_path, CHANGE, lambda: None))
+    assert serving(tried) == 1
+    assert tried.store.read(policies.rollback_target) == 0, "not what serves itself"
+    assert len(tried.store.read(policies.promotions, 1)) == 1
