@@ -14,12 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import httpx
 import pytest
 from sqlalchemy import select
 
 from feedback.schema import Promotion
+from feedback.settings import load_settings
+from feedback.store import iterations, keys
 from tests.postgres_server import BIN, PostgresServer
-from tests.serve.conftest import policy_folders  # noqa: F401
+from tests.serve.conftest import (
+    ServerThread,
+    policy_folders,  # noqa: F401
+)
 from tests.serve.test_hosts import fingerprint, hosts_with_engines, until
 from tests.serve.test_process import promote
 from tests.test_faults_votes import DRAINED_WITHIN_S, Home, voting
@@ -107,6 +113,47 @@ async def test_what_the_routes_say_while_postgres_is_gone(tmp_path: Path) -> Non
                 server.start()
                 async with session.put(f"/v1/comparisons/{home.comparisons[0]}/vote", json=vote) as taken:
                     assert taken.status == 200
+        home.store.close()
+
+
+def test_who_follows_an_iteration_misses_nothing_while_postgres_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serve.routes.iterations.LOOK_INTERVAL_S", 0.01)
+    with PostgresServer() as server:
+        home = Home(tmp_path, server.new_database())
+        _, secret = home.store.write(keys.create, "operate")
+        apis = [ServerThread(load_settings(home=home.folder, database_url=home.database_url)) for _ in range(2)]
+        for api in apis:
+            api.start()
+        one, other = (
+            httpx.Client(base_url=api.url, headers={"authorization": f"Bearer {secret}"}, timeout=120, trust_env=False)
+            for api in apis
+        )
+        iteration_id = one.post("/v1/iterations").json()["id"]
+        path = f"/v1/iterations/{iteration_id}/events"
+        claimed = home.store.write(iterations.claim, iteration_id, "test", 600.0, 3)
+        assert claimed is not None
+        with one.stream("GET", path) as following:
+            lines = following.iter_lines()
+            first = next(lines)
+            server.kill()
+            for _ in range(3):
+                # It was looked for more events, too.
+                assert one.get("/v1/iterations").status_code == 503
+            server.start()
+            until(lambda: one.get("/v1/iterations").status_code == 200, 60, "the record does not come back")
+            for step in range(250):
+                home.store.write(iterations.tell, iteration_id, claimed[1], "ppo_step", {"step": step})
+            home.store.write(iterations.fail, iteration_id, claimed[1], "on purpose")
+            heard = [first, *lines]
+        told = home.store.read(iterations.events_after, iteration_id, 0, 1000)
+        assert [line for line in heard if line.startswith("id:")] == [f"id: {event.seq}" for event in told]
+        # Through the other one, from where a client had come to.
+        rest = other.get(path, headers={"last-event-id": str(told[99].seq)}).text.splitlines()
+        assert rest == heard[4 * 100 :]
+        for api in apis:
+            api.stop()
         home.store.close()
 
 

@@ -5,10 +5,12 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Any, Literal
 
 import orjson
-from fastapi import APIRouter, Header, Query
+from fastapi import APIRouter, Header, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy.orm import Session
 from starlette.responses import Response, StreamingResponse
 
+from feedback.errors import NotAuthenticated, RecordUnavailable
 from feedback.schema import Iteration, IterationEvent, version_name
 from feedback.store import iterations
 from serve.auth import guarded
@@ -89,26 +91,33 @@ async def cancel_iteration(
 )
 async def follow_iteration(
     iteration_id: str,
+    request: Request,
     parts: Parts,
     last_event_id: Annotated[int | None, Header(ge=0, lt=2**31, description="Resume after this event.")] = None,
     after: Annotated[int, Query(ge=0, lt=2**31, description="The same, for who cannot set headers.")] = 0,
 ) -> Response:
     """Server-sent events of one, from the first or from `Last-Event-ID` on, until it has ended."""
     await parts.record.read(iterations.get, iteration_id)
-    events = _events(parts, iteration_id, last_event_id if last_event_id is not None else after)
+    events = _events(parts, request, iteration_id, last_event_id if last_event_id is not None else after)
     return StreamingResponse(events, media_type="text/event-stream", headers={"cache-control": "no-cache"})
 
 
-async def _events(parts: Gateway, iteration_id: str, seq: int) -> AsyncIterator[bytes]:
+async def _events(parts: Gateway, request: Request, iteration_id: str, seq: int) -> AsyncIterator[bytes]:
     quiet_s = 0.0
     while not parts.stopping.is_set():
-        # The state is read before the events: what an ended iteration said last is then among them.
-        iteration = await parts.record.read(iterations.get, iteration_id)
-        found = await parts.record.read(iterations.events_after, iteration_id, seq)
+        try:
+            # Who began may have been signed out since, or their key revoked.
+            await parts.keyring.require(request, "operate")
+            found, ended = await parts.record.read(_news, iteration_id, seq)
+        except NotAuthenticated:
+            return
+        except RecordUnavailable:
+            # It comes back. Who had the stream end now would ask again, be refused, and then a browser gives up.
+            found, ended = [], False
         for event in found:
             seq = event.seq
             yield _sse(event)
-        if not found and iteration.state in iterations.ENDED:
+        if ended:
             return
         quiet_s = 0.0 if found else quiet_s + LOOK_INTERVAL_S
         if quiet_s >= KEEP_ALIVE_INTERVAL_S:
@@ -116,6 +125,12 @@ async def _events(parts: Gateway, iteration_id: str, seq: int) -> AsyncIterator[
             yield b": still there\n\n"
         if not found:
             await _pause(parts.stopping)
+
+
+def _news(session: Session, iteration_id: str, seq: int) -> tuple[list[IterationEvent], bool]:
+    """The next events, and whether none is left and none will come."""
+    found = iterations.events_after(session, iteration_id, seq)
+    return found, not found and iterations.get(session, iteration_id).state in iterations.ENDED
 
 
 async def _pause(stopping: asyncio.Event) -> None:

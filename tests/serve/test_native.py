@@ -355,6 +355,18 @@ def test_an_iteration_is_started_once_and_followed(quiet: Tandem) -> None:
         assert client.get("/v1/iterations/itr_none/events").status_code == 404
 
 
+def test_who_loses_the_key_follows_no_further(quiet: Tandem) -> None:
+    key, secret = quiet.store.write(keys.create, "operate")
+    with quiet.client() as client:
+        path = f"/v1/iterations/{client.post('/v1/iterations').json()['id']}/events"
+        with client.stream("GET", path, headers={"authorization": f"Bearer {secret}"}) as events:
+            lines = events.iter_lines()
+            assert next(lines).startswith("id: ")
+            quiet.store.write(keys.revoke, key.id)
+            for line in lines:
+                assert line != ": still there", "it follows on"
+
+
 def end_iteration(quiet: Tandem, iteration_id: str) -> None:
     from feedback.store import iterations
 

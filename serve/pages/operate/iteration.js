@@ -107,6 +107,14 @@ export class IterationCard {
     this.frame();
     this.source = new EventSource(`/v1/iterations/${iteration.id}/events`);
     for (const kind of KINDS) this.source.addEventListener(kind, (event) => this.hear(kind, JSON.parse(event.data)));
+    this.source.onerror = () => this.source.readyState === EventSource.CLOSED && this.lose();
+  }
+
+  /** A browser that was refused does not ask again: whoever looks next follows what runs then. */
+  lose() {
+    this.leave();
+    this.id = null;
+    this.card.hidden = true;
   }
 
   frame() {

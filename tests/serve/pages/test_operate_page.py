@@ -287,6 +287,25 @@ def test_an_iteration_is_followed_live(quiet: Tandem, visitors: Visitors) -> Non
     expect(page.get_by_role("region", name="Iterations")).to_contain_text("succeeded")
 
 
+def test_an_iteration_is_followed_again_after_a_refusal(quiet: Tandem, visitors: Visitors) -> None:
+    page = visitors.visit(quiet, "/operate")
+    page.route("**/events", lambda route: route.fulfill(status=503, json={"detail": "the database is away"}))
+    with page.expect_response("**/events"):
+        page.get_by_role("button", name="Start an iteration").click()
+    card = page.get_by_role("region", name="The running iteration")
+    expect(card).to_be_hidden()
+    visitors.forgive("503")
+    page.unroute("**/events")
+    running = quiet.store.read(iterations.active)
+    assert running is not None
+    claimed = quiet.store.write(iterations.claim, running.id, "test", 600.0, 3)
+    assert claimed is not None
+    quiet.store.write(iterations.advance, running.id, claimed[1], stage="freeze", progress=0.0)
+    expect(card).to_contain_text("An iteration runs", timeout=15_000)
+    quiet.store.write(iterations.fail, running.id, claimed[1], "no counted vote to learn from")
+    expect(card).to_contain_text("The iteration failed")
+
+
 def test_an_iteration_that_fails_says_why(quiet: Tandem, visitors: Visitors) -> None:
     page = visitors.visit(quiet, "/operate")
     page.get_by_role("button", name="Start an iteration").click()
