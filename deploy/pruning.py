@@ -20,7 +20,8 @@ from feedback.schema import Iteration, Policy, version_name
 from feedback.settings import Settings
 from feedback.store import Store, datasets, iterations, leases, policies, traffic
 
-LEASE_TTL_S = 300.0
+# Renewed before each removal: one that is killed holds promotions up for no longer.
+LEASE_TTL_S = 60.0
 TRAINING_STATES = "*.state.safetensors*"
 
 
@@ -41,11 +42,13 @@ def prune(store: Store, settings: Settings, *, dry_run: bool = False) -> Pruned:
     """Remove what the settings in `[retention]` do not keep.
 
     Raises Conflict while a promotion is under way; the other way round, promotions wait until this has ended. Raises
-    StorageUnavailable, having removed nothing.
+    StorageUnavailable, having removed nothing; LeaseLost where this stood still for so long that nobody waits for it
+    any more, and then what is left stays.
     """
     storage = storage_of(settings)
     # API processes change engines under this lease: what one is about to load must not go meanwhile.
-    epoch = store.write(leases.acquire, leases.ENGINES, f"prune:{socket.gethostname()}:{os.getpid()}", LEASE_TTL_S)
+    holder = f"{leases.PASSING}_prune:{socket.gethostname()}:{os.getpid()}"
+    epoch = store.write(leases.acquire, leases.ENGINES, holder, LEASE_TTL_S)
     if epoch is None:
         raise Conflict("what the engines hold is being changed; prune again when that has ended")
     try:
@@ -54,8 +57,10 @@ def prune(store: Store, settings: Settings, *, dry_run: bool = False) -> Pruned:
         if not dry_run:
             for digest in (*doomed.stored.values(), *doomed.stored_judges.values()):
                 assert storage is not None
+                store.write(leases.renew, leases.ENGINES, epoch, LEASE_TTL_S)
                 storage.remove(digest)
             for path in (*doomed.paths, *_leftovers(settings.home)):
+                store.write(leases.renew, leases.ENGINES, epoch, LEASE_TTL_S)
                 _remove(path)
     finally:
         store.write(leases.release, leases.ENGINES, epoch)

@@ -17,6 +17,9 @@ from feedback.store import insert, now
 LEARNER = "learner"
 SCHEDULER = "scheduler"
 ENGINES = "engines"
+PASSING = "passing"
+"""How the name of a holder begins for whom others wait, in place of being refused."""
+
 IMPORTS = "imports"
 """Held by nobody, but locked while a batch is taken in: two imports of one file take turns, and each finds what the
 other has brought."""

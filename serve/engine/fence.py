@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 TTL_S = 20.0
 RENEW_INTERVAL_S = 5.0
-ASKED, PASSING = "asked", "passing"
+ASKED = "asked"
 PASSING_INTERVAL_S = 0.1
 
 
@@ -33,7 +33,7 @@ class Fence:
         self._record = record
         self.name = name
         self._in_passing = in_passing
-        self._holder = f"{new_id(PASSING if in_passing else ASKED)}@{process_id}"
+        self._holder = f"{new_id(leases.PASSING if in_passing else ASKED)}@{process_id}"
 
     @contextlib.asynccontextmanager
     async def held(self) -> AsyncIterator[int]:
@@ -44,7 +44,7 @@ class Fence:
         epoch = await self._record.write(leases.acquire, self.name, self._holder, TTL_S)
         while epoch is None:
             holder = await self._record.read(leases.holder, self.name)
-            if self._in_passing or (holder is not None and not holder.startswith(PASSING)):
+            if self._in_passing or (holder is not None and not holder.startswith(leases.PASSING)):
                 raise Conflict("another process is changing what the engines hold; wait until it has ended")
             await asyncio.sleep(PASSING_INTERVAL_S)
             epoch = await self._record.write(leases.acquire, self.name, self._holder, TTL_S)

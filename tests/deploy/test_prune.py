@@ -1,5 +1,6 @@
 """Retention: what is not kept goes, what is in use never does."""
 
+import asyncio
 import json
 import os
 import subprocess
@@ -10,11 +11,13 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from deploy.pruning import prune
-from feedback.errors import Conflict
+from feedback.errors import Conflict, LeaseLost
 from feedback.schema import Dataset, DatasetVote, Vote
 from feedback.settings import RetentionSettings, Settings, load_settings
 from feedback.store import Store, iterations, leases, policies, traffic
 from feedback.store.traffic import Shares
+from serve.engine.fence import Fence
+from serve.record import Record
 from tests.deploy.command_line import in_process
 from tests.deploy.homes import lease, make_home, promote
 
@@ -180,6 +183,50 @@ def test_not_while_the_engines_are_being_changed(settings: Settings) -> None:
     prune(store, settings)
     assert lease(store, "engines") is not None, "the lease is handed back"
     store.close()
+
+
+def test_what_a_promotion_may_load_by_now_is_not_removed(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it stood still in the midst of it until its lease had run out."""
+    store = make_home(settings, versions=5)
+    removed = list[Path]()
+
+    def remove_and_stand_still(path: Path) -> None:
+        removed.append(path)
+        store.write(lambda session: setattr(leases.lock(session, leases.ENGINES), "expires_at", 0.0))
+        assert lease(store, "engines") is not None
+
+    monkeypatch.setattr("deploy.pruning._remove", remove_and_stand_still)
+    with pytest.raises(LeaseLost):
+        prune(store, settings)
+    assert len(removed) == 1
+    assert store.read(leases.held, leases.ENGINES), "what another holds is not handed back"
+    store.close()
+
+
+async def test_a_promotion_waits_for_it(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = make_home(settings, versions=5)
+    record = Record(store)
+    promoting = list[asyncio.Task[int]]()
+
+    async def promote_meanwhile() -> int:
+        async with Fence(record, "api_1").held() as epoch:
+            return epoch
+
+    async def ask() -> None:
+        promoting.append(asyncio.create_task(promote_meanwhile()))
+        await asyncio.wait(promoting, timeout=0.1)
+        assert not promoting[0].done()
+
+    loop = asyncio.get_running_loop()
+
+    def remove(_: Path) -> None:
+        if not promoting:
+            asyncio.run_coroutine_threadsafe(ask(), loop).result(60)
+
+    monkeypatch.setattr("deploy.pruning._remove", remove)
+    await asyncio.to_thread(prune, store, settings)
+    assert await promoting[0] > 0
+    record.close()
 
 
 def test_what_a_killed_pruning_left_goes(settings: Settings) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from feedback.store import leases
-from serve.engine.fence import PASSING
 from tests.postgres_server import BIN
 from tests.serve.test_hosts import Hosts, fingerprint, hosts_with_engines, models, until
 from tests.serve.test_process import Process, promote
@@ -88,7 +87,7 @@ def test_a_promotion_waits_until_a_host_has_loaded_it_and_is_not_refused(hosts: 
     for asked, version in ((first, "v1"), (second, "v0")):
         put(first, "v2", 0.0)
         deadline = time.monotonic() + LOADING_S
-        while not (hosts.store.read(leases.holder, leases.ENGINES) or "").startswith(PASSING):
+        while not (hosts.store.read(leases.holder, leases.ENGINES) or "").startswith(leases.PASSING):
             assert time.monotonic() < deadline, "no other host loaded it"
         answer = promote(asked, version)
         assert (answer.status_code, answer.json().get("behind")) == (200, []), answer.text
