@@ -122,7 +122,7 @@ def prepare_home(home: Path) -> None:
     Raises Conflict when the path is too long for a unix socket, or cannot be written.
     """
     run = home / "run"
-    longest = len(os.fsencode(run / "engines.sock"))
+    longest = len(os.fsencode(run / "engine-0.sock"))
     if longest > 107:
         raise Conflict(f"the path of the home is too long for unix sockets by {longest - 107} bytes: {home}")
     try:

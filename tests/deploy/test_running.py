@@ -1,4 +1,6 @@
+import os
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +19,9 @@ from deploy.running import (
     write_state,
 )
 from feedback.errors import Conflict
+from feedback.scoring import scorer_socket
+from feedback.settings import load_settings
+from serve.engine.launcher_protocol import COMMAND_SOCKET, engine_socket
 
 STATE = StackState(1234, "ready", "http://127.0.0.1:1", 5.0, [ProcessState("api", "running", 7, 1, -9)])
 
@@ -117,6 +122,18 @@ def test_the_folder_of_the_sockets_is_closed_to_others(tmp_path: Path) -> None:
     prepare_home(tmp_path)
     assert (tmp_path / "run").stat().st_mode & 0o777 == 0o700
     assert (tmp_path / "logs").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_path_is_taken_as_long_as_every_socket_fits(tmp_path: Path) -> None:
+    room = 107 - len(os.fsencode(tmp_path / "run" / "engine-0.sock")) - 1
+    longest, too_long = tmp_path / ("d" * room), tmp_path / ("d" * (room + 1))
+    prepare_home(longest)
+    run_dir = load_settings(home=longest).run_dir
+    for path in (engine_socket(run_dir, 7), run_dir / COMMAND_SOCKET, scorer_socket(run_dir), run_dir / "redis.sock"):
+        with socket.socket(socket.AF_UNIX) as one:
+            one.bind(str(path))
+    with pytest.raises(Conflict, match="by 1 bytes"):
+        prepare_home(too_long)
 
 
 def test_a_home_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
