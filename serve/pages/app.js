@@ -80,7 +80,8 @@ async function show({ first = false, ended = false } = {}) {
   main.className = `page-${page.name.toLowerCase()}`;
   leave = module.show(main, { session, go, ...page.parameters(location.pathname) }) ?? (() => {});
   if (!first) {
-    main.focus({ preventScroll: true });
+    // Where a message can be written at once, the page has seen to it.
+    if (!main.contains(document.activeElement)) main.focus({ preventScroll: true });
     window.scrollTo(0, 0);
     announce(page.name);
   }

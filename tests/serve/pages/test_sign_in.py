@@ -28,6 +28,19 @@ def test_sign_in_with_a_key_and_out(quiet: Tandem, visitors: Visitors) -> None:
     expect(page.get_by_label("Your key")).to_be_visible()
 
 
+def test_who_has_signed_in_or_comes_from_another_page_writes_at_once(quiet: Tandem, visitors: Visitors) -> None:
+    page = visitors.visit(quiet, "/", role=None)
+    page.get_by_label("Your key").fill(quiet.secrets["operate"])
+    page.keyboard.press("Enter")
+    expect(page.get_by_label("Message")).to_be_focused()
+    links = page.get_by_role("navigation").get_by_role("link")
+    links.filter(has_text="Operate").click()
+    expect(page.get_by_role("heading", name="Operate")).to_be_visible()
+    expect(page.get_by_role("main")).to_be_focused()
+    links.filter(has_text="Chat").click()
+    expect(page.get_by_label("Message")).to_be_focused()
+
+
 def test_a_role_sees_its_pages_only(quiet: Tandem, visitors: Visitors) -> None:
     for role, seen in (("chat", ["Chat"]), ("vote", ["Chat", "Vote"]), ("operate", ["Chat", "Vote", "Operate"])):
         page = visitors.visit(quiet, "/", role=role)
