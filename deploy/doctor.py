@@ -9,6 +9,7 @@ import stat
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
@@ -57,6 +58,7 @@ def examine(settings: Settings) -> list[Finding]:
         _redis,
         _record,
         _audit,
+        _rules,
         _weights,
         _storage,
         _collector,
@@ -225,6 +227,19 @@ def _audit(settings: Settings) -> Iterator[Finding]:
         else:
             found = f"broken at entry {checked.broken_at}: {checked.problem}"
             yield Finding("wrong", "audit", found, "somebody wrote into the database past Tandem; see who can")
+
+
+def _rules(settings: Settings) -> Iterator[Finding]:
+    """Whether an API process goes by the rules that stand here: it may run elsewhere, or since before they did."""
+    from feedback.store import audit
+
+    for name, rules in (("gate", settings.gate), ("automatic", settings.automatic)):
+        for noted in _read(settings, partial(audit.newest, action=f"settings.{name}")):
+            if noted is not None and noted.data == rules.model_dump(mode="json"):
+                yield Finding("ok", name, "as the API process that started last has it")
+            elif noted is not None:
+                advice = f"have [{name}] say the same on all machines, and start again what runs with another"
+                yield Finding("note", name, "the API process that started last has other settings", advice)
 
 
 def _weights(settings: Settings) -> Iterator[Finding]:

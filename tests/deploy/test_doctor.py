@@ -9,7 +9,7 @@ import pytest
 from deploy import doctor
 from deploy.doctor import Finding, examine
 from deploy.running import ProcessState, StackState, prepare_home, take_home, write_state
-from feedback.operating_settings import TracingSettings
+from feedback.operating_settings import GateSettings, TracingSettings
 from feedback.settings import ServeSettings, Settings
 from feedback.store import audit
 from tests.deploy.command_line import in_process
@@ -135,6 +135,18 @@ def test_a_record_that_cannot_be_used_is_found(settings: Settings) -> None:
     record.write_text("no database at all")
     said = found(settings, "record")
     assert (said.verdict, said.found, said.advice) == ("wrong", "file is not a database", "restore a backup")
+
+
+def test_rules_that_another_process_does_not_go_by_are_found(settings: Settings) -> None:
+    store = make_home(settings, versions=1)
+    assert not [finding for finding in examine(settings) if finding.what in ("gate", "automatic")]
+    for name, section in (("gate", settings.gate), ("automatic", settings.automatic)):
+        store.write(audit.note_settings, name, section.model_dump(mode="json"))
+        assert found(settings, name).verdict == "ok"
+    store.close()
+    here = settings.model_copy(update={"gate": GateSettings(rules=["win_rate_lower >= 0.5"])})
+    assert found(here, "gate").verdict == "note" and found(here, "gate").advice
+    assert found(here, "automatic").verdict == "ok"
 
 
 def test_an_audit_that_was_changed_is_found(settings: Settings) -> None:
