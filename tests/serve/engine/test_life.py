@@ -108,3 +108,4 @@ def test_one_that_starts_is_not_taken_for_gone(tmp_path: Path) -> None:
     finally:
         all_started.set()
         other.join()
+        own.end()

@@ -40,6 +40,7 @@ class Asked:
 
     def __init__(self, folder: Path, record: Record) -> None:
         self.asked: list[str] = []
+        self.writers: list[asyncio.StreamWriter] = []
         self.slot = Slot(0, folder / "engine-0.sock")
         folders: Any = Folders()
         adapters: Any = None
@@ -49,6 +50,7 @@ class Asked:
 
     async def engine(self, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.asked.append("the engine")
+        self.writers.append(writer)
         writer.write(HOLDS_V1)
 
     async def launcher(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -72,6 +74,8 @@ async def asked(record: Record, tmp_path: Path) -> AsyncIterator[Asked]:
         await asyncio.start_unix_server(asked.launcher, tmp_path / COMMAND_SOCKET),
     ):
         yield asked
+        for writer in asked.writers:
+            writer.close()
     for life in asked.lives:
         life.end()
 
