@@ -1,6 +1,6 @@
 """Prompts to make pairs for, one a line, as text or as JSON. Preference pairs give their prompts."""
 
-from feedback.formats import Message, SetAside, check_messages, hh, load, refuse_nul
+from feedback.formats import Message, SetAside, check_messages, hh, load, refuse_nul, trl
 
 
 def parse_text(line: bytes) -> list[Message]:
@@ -17,7 +17,7 @@ def parse_json(line: bytes) -> list[Message]:
     """A conversation that ends with what somebody asks. Raises SetAside.
 
     `"text"`, `{"prompt": "text"}`, `{"prompt": [messages]}` (TRL's), `{"messages": [messages]}`,
-    `{"input": {"messages": [messages]}}` (OpenAI's) or a pair of transcripts (HH-RLHF's).
+    `{"input": {"messages": [messages]}}` (OpenAI's), or a pair of transcripts (HH-RLHF's) or of conversations (TRL's).
     """
     record = load(line)
     if isinstance(record, str):
@@ -32,7 +32,8 @@ def parse_json(line: bytes) -> list[Message]:
         if name in record:
             return _asked(check_messages(record[name], name))
     if "chosen" in record:
-        return _asked(hh.parse(line).messages)
+        parse_pair = trl.parse if isinstance(record["chosen"], list) else hh.parse
+        return _asked(parse_pair(line).messages)
     raise SetAside("there is no prompt: it has none of `prompt`, `messages`, `input` and `chosen`")
 
 

@@ -24,7 +24,8 @@ def parse(line: bytes) -> Replies:
     if "replies" in record:
         return _listed(prompts.parse_json(line), record["replies"], record.get("ended"))
     # Each by a field that those before it do not have.
-    formats = {"preferred_output": openai.parse, "prompt": trl.parse, "chosen": hh.parse}
+    without_prompt = trl.parse if isinstance(record.get("chosen"), list) else hh.parse
+    formats = {"preferred_output": openai.parse, "prompt": trl.parse, "chosen": without_prompt}
     for name, parse_pair in formats.items():
         if name in record:
             pair = parse_pair(line)

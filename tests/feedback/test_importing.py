@@ -13,6 +13,7 @@ import pytest
 from feedback import importing
 from feedback.errors import InvalidRequest
 from feedback.exporting import export_votes
+from feedback.formats import SetAside, prompts, replies, trl
 from feedback.formats import hh as hh_format
 from feedback.importing import import_file, objective_of, tranche_of
 from feedback.red_team import export_transcripts, import_transcripts
@@ -102,6 +103,55 @@ def test_the_other_formats_come_back_too(store: Store, tmp_path: Path, name: str
     out = io.BytesIO()
     export_votes(store, out, name)
     assert json.loads(out.getvalue()) == record
+
+
+ASKED, ANSWERED = {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello."}
+
+
+@pytest.mark.parametrize(
+    ("record", "prompt"),
+    [
+        ({"prompt": "Hi", "chosen": "a", "rejected": "b"}, [ASKED]),
+        ({"prompt": [ASKED, ANSWERED, ASKED], "chosen": "a", "rejected": "b"}, [ASKED, ANSWERED, ASKED]),
+        (
+            {
+                "chosen": [ASKED, ANSWERED, ASKED, {"role": "assistant", "content": "a"}],
+                "rejected": [ASKED, ANSWERED, ASKED, {"role": "assistant", "content": "b"}],
+            },
+            [ASKED, ANSWERED, ASKED],
+        ),
+    ],
+)
+def test_trls_texts_and_conversations_without_a_prompt_are_the_same_pairs(
+    store: Store, tmp_path: Path, record: dict, prompt: list
+) -> None:
+    path, line = tmp_path / "pairs.jsonl", json.dumps(record).encode()
+    path.write_bytes(line)
+    assert import_file(store, path, "trl", home=tmp_path, objective="helpful").imported == 1
+    out = io.BytesIO()
+    export_votes(store, out, "trl")
+    sides = {name: [{"role": "assistant", "content": text}] for name, text in (("chosen", "a"), ("rejected", "b"))}
+    assert json.loads(out.getvalue()) == {"prompt": prompt, **sides}
+    scored = replies.parse(line)
+    assert (scored.messages, scored.texts, scored.is_pair) == (prompt, ["a", "b"], True)
+    assert prompts.parse_json(line) == prompt
+
+
+@pytest.mark.parametrize(
+    ("record", "reason"),
+    [
+        ({"chosen": [ASKED, ANSWERED], "rejected": [ANSWERED]}, "the same conversation"),
+        ({"chosen": [ANSWERED], "rejected": [ANSWERED]}, "prompt is not a list"),
+        ({"chosen": [], "rejected": []}, "prompt is not a list"),
+        ({"prompt": [ASKED], "chosen": [ASKED, ANSWERED], "rejected": [ASKED, ANSWERED]}, "not one assistant message"),
+        ({"prompt": "Hi", "chosen": " ", "rejected": "b"}, "the chosen reply is empty"),
+        ({"prompt": 5, "chosen": "a", "rejected": "b"}, "prompt is not a list"),
+        ({"chosen": "a", "rejected": "b"}, "prompt is not a list"),
+    ],
+)
+def test_what_is_no_pair_of_trls_is_set_aside(record: dict, reason: str) -> None:
+    with pytest.raises(SetAside, match=reason):
+        trl.parse(json.dumps(record).encode())
 
 
 def test_a_record_that_is_nested_too_deeply_is_set_aside_alone(store: Store, tmp_path: Path) -> None:
