@@ -19,7 +19,6 @@ from feedback.store import live_votes as votes_between
 from feedback.store.traffic import Shares
 
 CONFIDENCE = 0.95
-GIVEN_UP = "automatic.give_up"
 LEASE = "automatic"
 
 Do = Literal["stage", "promote", "rollback", "give_up", "clear"]
@@ -63,8 +62,7 @@ def decide(at: Standing, settings: AutomaticSettings) -> Step | None:
         if challenger == at.serving:
             return Step("clear", challenger, "it serves")
         return _of_challenger(at, challenger, settings)
-    has_share = challenger is not None and (at.shares.chat_share > 0 or at.shares.comparison_share > 0)
-    if has_share or at.candidate is None:
+    if at.shares.any or at.candidate is None:
         return None
     share = settings.shares[0]
     return Step("stage", at.candidate, f"it passes the gate; stage 1 of {len(settings.shares)}", share)
@@ -115,12 +113,11 @@ def stand(session: Session, gate: GateSettings) -> Standing | None:
     previous = None if promotion is None else promotion.previous
     challenger_votes, challenger_rate = _live(session, shares.challenger, serving.version)
     serving_votes, serving_rate = _live(session, serving.version, previous)
-    last_set = audit.newest(session, "traffic.set")
     return Standing(
         serving=serving.version,
         candidate=_candidate(session, serving, gate),
         shares=shares,
-        shares_by_rule=last_set is not None and last_set.actor == audit.RULE,
+        shares_by_rule=traffic.set_by_rule(session),
         challenger_passes=shares.challenger is None or gatekeeper.look(session, shares.challenger, gate).passes,
         challenger_votes=challenger_votes,
         challenger_rate=challenger_rate,
@@ -135,7 +132,7 @@ def _candidate(session: Session, serving: Policy, gate: GateSettings) -> int | N
     for policy in reversed(policies.list_all(session)):
         if policy.version <= serving.version:
             return None
-        if policy.state == "candidate" and not audit.told(session, GIVEN_UP, policy.version):
+        if policy.state == "candidate" and not audit.told(session, audit.GIVEN_UP, policy.version):
             return policy.version if gatekeeper.look(session, policy.version, gate).passes else None
     return None
 

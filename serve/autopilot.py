@@ -105,4 +105,4 @@ class Autopilot:
 
 
 def _note_given_up(session: Session, step: Step) -> None:
-    audit.add(session, audit.RULE, automatic.GIVEN_UP, version_name(step.version), step.reason)
+    audit.add(session, audit.RULE, audit.GIVEN_UP, version_name(step.version), step.reason)

@@ -19,6 +19,8 @@ CHAIN_LOCK = 7_246_332
 # Whoever works on the record itself, by the command line.
 AT_THE_MACHINE = "command line"
 LEARNER, SCHEDULER, RULE = "learner", "scheduler", "rule"
+# A candidate that no rule tries again.
+GIVEN_UP = "automatic.give_up"
 
 
 def add(session: Session, actor: str, action: str, subject: str = "", reason: str = "", **data: Any) -> AuditEntry:

@@ -16,18 +16,35 @@ class Shares:
     chat_share: float = 0.0
     comparison_share: float = 0.0
 
+    @property
+    def any(self) -> bool:
+        """Whether anything is given to a challenger."""
+        return self.challenger is not None and (self.chat_share > 0 or self.comparison_share > 0)
+
 
 def get(session: Session) -> Shares:
     row = session.get(Traffic, 1)
     return Shares() if row is None else Shares(row.challenger, row.chat_share, row.comparison_share)
 
 
+def set_by_rule(session: Session) -> bool:
+    """Whether a rule set the shares as they are."""
+    last = audit.newest(session, "traffic.set")
+    return last is not None and last.actor == audit.RULE
+
+
 def put(session: Session, shares: Shares, *, actor: str = audit.AT_THE_MACHINE, reason: str = "") -> Shares:
-    """Set the shares. Raises NotFound when the challenger is not a policy version."""
+    """Set the shares. A candidate that a rule tries, and a person takes its share from, is not tried by rule again.
+
+    Raises NotFound when the challenger is not a policy version.
+    """
     # Nobody else sets them, nor what serves, at the same time.
     leases.lock(session, leases.ENGINES)
     if shares.challenger is not None:
         policies.get(session, shares.challenger)
+    tried = get(session).challenger if actor != audit.RULE and not shares.any and set_by_rule(session) else None
+    if tried is not None and policies.get(session, tried).state == "candidate":
+        audit.add(session, actor, audit.GIVEN_UP, version_name(tried), reason or "its share was taken away")
     session.merge(
         Traffic(
             id=1,

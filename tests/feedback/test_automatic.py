@@ -3,7 +3,6 @@ from dataclasses import replace
 import pytest
 from pydantic import ValidationError
 
-from feedback import automatic
 from feedback.automatic import Standing, Step, decide, stand
 from feedback.figures import Figure
 from feedback.operating_settings import AutomaticSettings, GateSettings
@@ -86,7 +85,7 @@ def test_the_next_candidate_is_newer_than_what_serves_and_was_never_promoted(sto
     for challenger, passes in ((3, False), (2, True)):
         store.write(traffic.put, Shares(challenger, 0.1, 0.5))
         assert store.read(stand, gate).challenger_passes == passes
-    store.write(audit.add, audit.RULE, automatic.GIVEN_UP, "v3")
+    store.write(audit.add, audit.RULE, audit.GIVEN_UP, "v3")
     assert store.read(stand, gate).candidate == 2
     store.write(policies.set_serving, 2, kind="promote", reason="", force=False, actor="key_1")
     standing = store.read(stand, gate)
@@ -101,7 +100,7 @@ def test_where_things_stand_in_a_record(store: Store) -> None:
     assert store.read(stand, gate) is None
     publish(store, 0.2, 0.7)
     assert store.read(stand, gate).candidate == 2
-    store.write(audit.add, audit.RULE, automatic.GIVEN_UP, "v2")
+    store.write(audit.add, audit.RULE, audit.GIVEN_UP, "v2")
     assert store.read(stand, gate).candidate is None, "v2 was given up, and v1 does not pass the gate"
 
     store.write(traffic.put, Shares(2, 0.1, 0.5), actor="key_1")
@@ -121,3 +120,29 @@ def test_where_things_stand_in_a_record(store: Store) -> None:
     assert step == Step("rollback", 2, "live votes turned against it: live win rate 0.00 (0.00 to 0.13)")
     store.write(policies.set_serving, 0, kind="rollback", reason="", force=False, actor=audit.RULE)
     assert not store.read(stand, gate).promoted_by_rule
+
+
+@pytest.mark.parametrize("taken", [Shares(), Shares(1)])
+def test_what_a_person_takes_the_share_from_is_not_tried_again(store: Store, taken: Shares) -> None:
+    gate = GateSettings()
+    publish(store, 0.7)
+    store.write(traffic.put, Shares(1, 0.1, 0.5), actor="key_1")
+    store.write(traffic.put, Shares(), actor="key_1")
+    assert store.read(stand, gate).candidate == 1, "it was the person's own"
+    store.write(traffic.put, Shares(1, 0.1, 0.5), actor=audit.RULE)
+    store.write(traffic.put, Shares(1, 0.5, 0.5), actor="key_1")
+    store.write(traffic.put, Shares(1, 0.1, 0.5), actor=audit.RULE)
+    assert store.read(stand, gate).candidate == 1
+    store.write(traffic.put, taken, actor="key_1")
+    standing = store.read(stand, gate)
+    assert standing.candidate is None and decide(standing, SETTINGS) is None
+    entries, _ = store.read(audit.list_page, limit=2, after=None, order="desc")
+    assert (entries[1].actor, entries[1].action, entries[1].subject) == ("key_1", audit.GIVEN_UP, "v1")
+
+
+def test_what_a_person_promotes_was_not_given_up(store: Store) -> None:
+    publish(store, 0.7)
+    store.write(traffic.put, Shares(1, 0.1, 0.5), actor=audit.RULE)
+    store.write(policies.set_serving, 1, kind="promote", reason="", force=False, actor="key_1")
+    store.write(traffic.end_challenge, 1, actor="key_1")
+    assert not store.read(audit.told, audit.GIVEN_UP, 1)
