@@ -42,8 +42,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Make the environment from the lock.")
     parser.add_argument("--venv", type=Path, default=ROOT / ".venv")
     options = parser.parse_args()
+    guarding = REQUIREMENTS / "product.in"
     try:
-        with (REQUIREMENTS / "product.in").open() as guard:
+        # NFS locks only what is open for writing; whoever cannot write here changes nothing.
+        with guarding.open("r+" if os.access(guarding, os.W_OK) else "r") as guard:
             fcntl.flock(guard, fcntl.LOCK_EX)  # two makes at once: the second finds the work done
             ensure_environment(options.venv.resolve(), chosen_device())
     except BootstrapError as problem:
@@ -64,7 +66,7 @@ def ensure_environment(venv: Path, device: str) -> None:
         "lock": locked_digest(device),
         "root": str(ROOT),
     }
-    found = json.loads(stamp.read_text()) if stamp.exists() else None
+    found = read_stamp(stamp)
     if found == wanted:
         return
     require_tools(device)
@@ -81,6 +83,15 @@ def ensure_environment(venv: Path, device: str) -> None:
     unfinished.write_text(json.dumps(wanted, indent=2) + "\n")
     unfinished.replace(stamp)
     say(f"environment ready in {time.monotonic() - started:.0f} s ({venv}, {device})")
+
+
+def read_stamp(stamp: Path) -> dict[str, str] | None:
+    """What an environment was made from; None for one not finished, or of which a power failure left nothing."""
+    try:
+        said: dict[str, str] = json.loads(stamp.read_text())
+    except (FileNotFoundError, ValueError):
+        return None
+    return said
 
 
 def chosen_device() -> str:

@@ -1,6 +1,5 @@
 """What is wrong on a machine or in a home, and what to do about it. Looks, and changes nothing."""
 
-import json
 import os
 import re
 import shutil
@@ -14,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
-from deploy.bootstrap import OLDEST_PYTHON, REQUIREMENTS, chosen_device, find_compiler, locked_digest
+from deploy.bootstrap import OLDEST_PYTHON, REQUIREMENTS, chosen_device, find_compiler, locked_digest, read_stamp
 from deploy.redis_server import RedisMissing, find_redis_server
 from deploy.running import is_held, read_state
 from feedback.errors import RecordUnavailable
@@ -99,11 +98,10 @@ def _compiler(_: Settings) -> Iterator[Finding]:
 
 
 def _environment(_: Settings) -> Iterator[Finding]:
-    stamp = Path(sys.prefix) / "tandem-lock.json"
-    if not stamp.exists():
+    made = read_stamp(Path(sys.prefix) / "tandem-lock.json")
+    if made is None:
         yield Finding("note", "environment", f"{sys.prefix} was not made by `make`", "run `make env`")
         return
-    made = json.loads(stamp.read_text())
     device = chosen_device()
     if made["device"] != device:
         found = f"made for {made['device']}, this machine is for {device}"

@@ -91,11 +91,13 @@ def user(prompt: str) -> dict[str, str]:
 
 def talk(conversation: Conversation, pair_share: float) -> None:
     """A conversation with a person, until the input ends."""
-    import readline  # noqa: F401  (gives `input` its editing and history)
+    from contextlib import suppress
 
     from deploy.command.api import NotRunning
     from deploy.command.output import say
 
+    with suppress(ImportError):  # a Python that was built without it
+        import readline  # noqa: F401  (gives `input` its editing and history)
     say(f"Ctrl-D ends, Ctrl-C stops a reply, {NEW_CONVERSATION} begins a new conversation.")
     while True:
         try:

@@ -121,6 +121,17 @@ def test_an_interrupted_one_is_made_from_nothing(
     assert json.loads((tmp_path / "tandem-lock.json").read_text())["lock"] == "changed"
 
 
+@pytest.mark.parametrize("left", [b"", b"\0" * 200])
+def test_one_whose_page_a_power_failure_emptied_is_made_from_nothing(
+    tmp_path: Path, steps: list[list[str]], left: bytes
+) -> None:
+    bootstrap.ensure_environment(tmp_path, "cpu")
+    (tmp_path / "tandem-lock.json").write_bytes(left)
+    steps.clear()
+    bootstrap.ensure_environment(tmp_path, "cpu")
+    assert makes_anew(steps)
+
+
 @pytest.mark.parametrize(
     ("answer", "asked"), [("No matching distribution found for torch", True), ("disk full", False)]
 )
