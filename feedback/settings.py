@@ -255,6 +255,12 @@ class FeedbackSettings(Section):
             raise ValueError("the probabilities are from 0.5 to 1, none smaller than the one before")
         return labels
 
+    @model_validator(mode="after")
+    def _leaves_some_to_train_on(self) -> Self:
+        if self.heldout_share + self.watch_share >= 1:
+            raise ValueError("heldout_share and watch_share must leave some conversations to train on")
+        return self
+
 
 class LoopSettings(Section):
     """When an iteration starts by itself."""

@@ -79,6 +79,7 @@ def test_settings_are_frozen() -> None:
             "serve.allowed_origins: 'https://app.example.com/' is",
         ),
         ("[feedback]\nstrength_labels = [0.9, 0.8, 0.7, 0.6]", "feedback.strength_labels: the probabilities"),
+        ("[feedback]\nheldout_share = 0.6\nwatch_share = 0.4", "feedback: heldout_share and watch_share must"),
         ("[engine]\nslots = 'none'", "engine.slots"),
         ("[learner.ppo]\nepisodes_per_step = 100", "learner.ppo.*multiple of episodes_per_minibatch"),
         ("[learner.ppo]\nadvantage = 'rloo'", "learner.ppo.*replies_per_prompt"),
