@@ -18,6 +18,7 @@ from feedback.schema import Comparison, Policy, Rater
 from feedback.settings import load_settings
 from feedback.store import Store, audit, erasure, iterations, leases, policies, raters, rehearsals, samples, votes
 from feedback.worker import count_all
+from tests.feedback.plans import plans_of
 from tests.feedback.record import add_comparison, judgement, sample
 from tests.memory import traced
 
@@ -87,6 +88,13 @@ def test_nothing_that_was_asked_with_a_chat_or_known_of_who_votes_is_left(store:
     assert (gone.reliability, gone.figures) == (None, None)
     assert [store.read(samples.get, side.id).sampling for side in sides] == [{}, {}]
     assert store.read(lambda session: session.get_one(Comparison, pair.id)).origin is None
+
+
+def test_where_somebody_is_is_found_by_indexes(store: Store, frozen: datasets.Frozen) -> None:
+    ann = store.read(raters.find, "key_a", "ann")
+    in_datasets, *_ = plans_of(store, lambda session: erasure.traces(session, ann))
+    for index in ("ix_comparisons_sample_0", "ix_comparisons_sample_1", "ix_votes_rater_id_id"):
+        assert index in in_datasets
 
 
 def test_who_is_erased_while_a_dataset_is_frozen_does_not_stay_in_it(store: Store, tmp_path: Path) -> None:
