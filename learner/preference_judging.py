@@ -83,7 +83,16 @@ def score_comparisons(
     settings: PreferenceSettings,
 ) -> HeldOut:
     """Scores of both replies of each comparison."""
-    raw_C_2_E_O, encoded = member_scores(model, start, comparisons, settings)
+    return _aggregated(model, *member_scores(model, start, comparisons, settings), comparisons)
+
+
+def _aggregated(
+    model: PreferenceModel,
+    raw_C_2_E_O: Tensor,
+    encoded: list[EncodedComparison],
+    comparisons: Sequence[VotedComparison],
+) -> HeldOut:
+    """Of raw scores by member those of the model as it stands."""
     scores_C_2_O = model.aggregate(raw_C_2_E_O.flatten(0, 1)).unflatten(0, (len(encoded), 2)).cpu()
     lengths = torch.tensor([[len(reply) for reply in one.replies] for one in encoded])
     return HeldOut(scores_C_2_O, lengths, encoded, list(comparisons))
@@ -136,23 +145,24 @@ def calibrate(
     `length_correlation_pairs` before length was controlled.
     """
     held_out = [one for one in held_out if one.weight > 0]
+    raw_C_2_E_O, encoded = member_scores(model, start, held_out, settings)
     if model.shape.pessimism:
-        raw_C_2_E_O, encoded = member_scores(model, start, held_out, settings)
         model.member_center_E_O.copy_(weighted_mean(raw_C_2_E_O.mean(dim=1), _weights(encoded)))
-    scored = score_comparisons(model, start, held_out, settings)
+    scored = _aggregated(model, raw_C_2_E_O, encoded, held_out)
     uncontrolled = {name: _votes(scored, model, name) for name in model.shape.columns}
     if settings.length_control == "residual":
-        _take_out_length(model, uncontrolled)
-        scored = score_comparisons(model, start, held_out, settings)
+        slopes_O = _take_out_length(model, uncontrolled)
+        raw_C_2_E_O = raw_C_2_E_O - scored.lengths_C_2[..., None, None].to(model.device) * slopes_O
+        scored = _aggregated(model, raw_C_2_E_O, encoded, held_out)
     before = {name: _votes(scored, model, name) for name in model.shape.columns}
-    near = temperature_of_softening(torch.tensor([one.label for one in scored.encoded]), _weights(scored.encoded))
+    near = temperature_of_softening(torch.tensor([one.label for one in encoded]), _weights(encoded))
     calibrated = {
         name: cross_fitted(votes.margins_C, votes.outcomes_C, near / float(own), votes.weights_C)
         for (name, votes), own in zip(before.items(), model.temperature_O, strict=True)
     }
     _scale(model, scored, before, near)
 
-    result = report(model, score_comparisons(model, start, held_out, settings), confidence)
+    result = report(model, _aggregated(model, raw_C_2_E_O, encoded, held_out), confidence)
     for name, votes in before.items():
         if len(votes.margins_C):
             figures = result["overall"] if name == OVERALL else result["objectives"][name]
@@ -171,11 +181,12 @@ def calibrate(
     return result
 
 
-def _take_out_length(model: PreferenceModel, by_column: dict[str, Votes]) -> None:
-    slopes_O = torch.tensor(
-        [length_slope(votes.margins_C, votes.longer_by_C, votes.weights_C) for votes in by_column.values()]
-    )
-    model.length_slope_O.add_(slopes_O.to(model.device) * model.temperature_O)
+def _take_out_length(model: PreferenceModel, by_column: dict[str, Votes]) -> Tensor:
+    """Answers what is taken out of a raw score for each token from now on, beyond what was, [O]."""
+    slopes = [length_slope(votes.margins_C, votes.longer_by_C, votes.weights_C) for votes in by_column.values()]
+    slopes_O = torch.tensor(slopes).to(model.device) * model.temperature_O
+    model.length_slope_O.add_(slopes_O)
+    return slopes_O
 
 
 def _scale(model: PreferenceModel, scored: HeldOut, by_column: dict[str, Votes], near: float) -> None:
