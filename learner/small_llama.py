@@ -39,18 +39,7 @@ def fits(trunk: Any, rows: int = 1, width: int = 1) -> bool:
         and (config.attention_dropout == 0 or not trunk.training)
     )
     scores = rows * config.num_attention_heads * width * width
-    return bool(plain and scores <= ATTENTION_LIMIT and _is_as_the_library_made_it(trunk))
-
-
-def _is_as_the_library_made_it(trunk: LlamaModel) -> bool:
-    """Whether every product is a plain layer's: adapters put others in their place, which have a weight too."""
-    return all(
-        type(product) is nn.Linear
-        for layer in trunk.layers
-        for part in (layer.self_attn, layer.mlp)
-        for product in part._modules.values()
-        if product is not layer.mlp.act_fn
-    )
+    return bool(plain and scores <= ATTENTION_LIMIT)
 
 
 def _is_plain(layer: Any) -> bool:
