@@ -55,7 +55,7 @@ def lacks(
     learner: LearnerSettings,
 ) -> str | None:
     """What speaks against a watch model: too few votes, none under an objective that the reward weighs, by itself or in
-    the overall score, or none to judge it by."""
+    the overall score, none that its own overall score could learn from, or none to judge it by."""
     ppo, in_overall = learner.ppo, learner.preference.objective_weights
     if len(watched) < ppo.watch_min_votes:
         return f"{len(watched)} votes to watch by, {ppo.watch_min_votes} wanted (feedback.watch_share)"
@@ -66,6 +66,8 @@ def lacks(
     unwatched = weights & set(objectives_of(train)).difference(objectives)
     if unwatched:
         return f"no vote to watch by under {', '.join(sorted(unwatched))}"
+    if not any(in_overall.get(name) for name in objectives):
+        return f"no weight in learner.preference.objective_weights for {' or '.join(objectives)}, all to watch by"
     if not any(one.objective in objectives for one in held_out):
         return f"no held-out vote under {' or '.join(objectives)} to judge it by"
     return None

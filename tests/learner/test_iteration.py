@@ -299,6 +299,8 @@ def test_a_watch_model_needs_votes_under_all_that_the_reward_weighs_and_some_to_
     assert "harmless" in str(lacking(helpful, both, {"harmless": 1.0}))
     assert lacking(helpful, both, {"helpful": 1.0}) is None
     assert lacking(helpful, both, {"overall": 1.0}, objective_weights={"helpful": 1.0}) is None
+    unlearnt = lacking(helpful, both, {"helpful": 1.0}, objective_weights={"harmless": 1.0})
+    assert unlearnt == "no weight in learner.preference.objective_weights for helpful, all to watch by"
     assert "1 votes" in str(lacking(both[:1], both, {"overall": 1.0}))
     # Ties alone are as none.
     ties = votes("harmless", label=0.5)
