@@ -108,10 +108,12 @@ def pieces(encoded: Sequence[EncodedComparison]) -> list[list[int]]:
     return cut
 
 
-def fingerprint_of(encoded: Sequence[EncodedComparison], settings: BaseModel, seed: int) -> str:
-    """What a training run on votes is known by: its comparisons, settings and seed."""
+def fingerprint_of(
+    encoded: Sequence[EncodedComparison], settings: BaseModel, seed: int, rehearse_on: Sequence[list[int]] = ()
+) -> str:
+    """What a training run on votes is known by: its comparisons, settings and seed, and the prompts it rehearses."""
     digest = hashlib.sha256(f"{settings.model_dump_json()} {seed}".encode())
-    for one in encoded:
+    for one in (*encoded, *rehearse_on):
         digest.update(repr(one).encode())
     return digest.hexdigest()
 

@@ -98,19 +98,22 @@ def train_dpo(
     modules: dict[str, nn.Module] = {"policy": model}
     optimizers: dict[str, torch.optim.Optimizer] = {"policy": optimizer}
     rehearsal, trained = _new_rehearsal(policy, reference, rehearse_on, settings, seed), Trained(model, ALONE)
-    fingerprint = fingerprint_of(encoded, settings, seed)
+    fingerprint = fingerprint_of(encoded, settings, seed, rehearse_on)
     if resume is not None:
         if resume.fingerprint != fingerprint:
-            raise CheckpointInvalid("the checkpoint belongs to other comparisons, settings or another seed")
+            raise CheckpointInvalid("the checkpoint belongs to other comparisons, prompts, settings or another seed")
         restore(resume.tensors, modules, optimizers)
     steps = settings.epochs * math.ceil(len(encoded) / settings.comparisons_per_batch)
     with matmul_precision(settings.matmul_precision, model):
+        reference_C_2 = _all_reply_logprobs(reference, encoded)
         for step in range(0 if resume is None else resume.step, steps):
-            chosen = [encoded[at] for at in batch_of(step, len(encoded), settings.comparisons_per_batch, seed)]
+            chosen = batch_of(step, len(encoded), settings.comparisons_per_batch, seed)
             set_learning_rates(optimizer, step, steps, settings.warmup_share)
             rehearsed = None
-            with rounded_once(model, reference):
-                sums = _accumulate(model, reference, chosen, shares_O, settings.beta)
+            with rounded_once(model, None if rehearsal is None else rehearsal.start_head):
+                sums = _accumulate(
+                    model, [encoded[at] for at in chosen], reference_C_2[chosen], shares_O, settings.beta
+                )
                 if rehearsal is not None:
                     drawn = torch.Generator().manual_seed(seed * 1_000_003 + step)
                     rehearsed = float(rehearsal.add_gradients(trained, drawn))
@@ -149,8 +152,8 @@ def _new_rehearsal(
 
 def _accumulate(
     model: PreTrainedModel,
-    reference: PreTrainedModel,
     chosen: Sequence[EncodedComparison],
+    reference_C_2: Tensor,
     shares_O: Tensor,
     beta: float,
 ) -> tuple[float, float, float, float, float]:
@@ -160,16 +163,14 @@ def _accumulate(
     figures: list[Tensor] = []
     for piece in pieces(chosen):
         batch = ComparisonBatch.pad([chosen[at] for at in piece], model.device)
-        with torch.no_grad():
-            reference_C_2 = _reply_logprobs(reference, batch)
         logprobs_C_2 = _reply_logprobs(model, batch)
-        margins_C = dpo_margins(logprobs_C_2, reference_C_2, beta)
+        margins_C = dpo_margins(logprobs_C_2, reference_C_2[piece], beta)
         weights_C = batch.weights_C * shares_O.to(model.device)[batch.objectives_C]
         piece_loss = preference_loss(margins_C, batch.labels_C, weights_C) / max(weight, 1e-6)
         piece_loss.backward()
         with torch.no_grad():
             side_C = (batch.labels_C - 0.5).sign()
-            first_C, second_C = (logprobs_C_2 - reference_C_2).unbind(dim=1)
+            first_C, second_C = (logprobs_C_2 - reference_C_2[piece]).unbind(dim=1)
             of_comparisons = [
                 (margins_C.sign() * side_C + 1) / 2,
                 margins_C * side_C,
@@ -181,6 +182,19 @@ def _accumulate(
     # Fetched all at once.
     loss, right, margin, preferred, other = torch.stack(figures).sum(dim=0).tolist()
     return loss, right / untied, margin / untied, preferred / untied, other / untied
+
+
+@torch.no_grad()
+def _all_reply_logprobs(model: PreTrainedModel, encoded: Sequence[EncodedComparison]) -> Tensor:
+    """`_reply_logprobs` of more comparisons than go through one pass, [C, 2]: once, however many passes learn from
+    them."""
+    logprobs_C_2 = torch.zeros(len(encoded), 2, device=model.device)
+    with rounded_once(model):
+        for piece in pieces(encoded):
+            logprobs_C_2[piece] = _reply_logprobs(
+                model, ComparisonBatch.pad([encoded[at] for at in piece], model.device)
+            )
+    return logprobs_C_2
 
 
 def _reply_logprobs(model: PreTrainedModel, batch: ComparisonBatch) -> Tensor:

@@ -12,7 +12,7 @@ from benchmarks.learning_in_the_sandbox import gold_figures, simulate_votes
 from feedback.learning_settings import DPOSettings
 from feedback.sandbox.world import find
 from learner.comparisons import ComparisonBatch, EncodedComparison, encode_comparison
-from learner.dpo import _accumulate, _new_rehearsal, _reply_logprobs, train_dpo
+from learner.dpo import _accumulate, _all_reply_logprobs, _new_rehearsal, _reply_logprobs, train_dpo
 from learner.errors import CheckpointInvalid, TrainingDataInvalid, TrainingDiverged
 from learner.language_model import reply_logprobs
 from learner.losses import dpo_margins, preference_loss
@@ -57,7 +57,7 @@ def test_what_a_step_says_by_hand(policy, monkeypatch, at_a_time):
     votes = [EncodedComparison([5, 6], ([8, END], [9, 10, END]), 0, 0.9, 1.0),
              EncodedComparison([7], ([11, END], [12, END]), 1, 0.2, 3.0),
              EncodedComparison([5], ([13], [14, END]), 0, 0.5, 2.0)]  # fmt: skip
-    found = _accumulate(policy.model, reference, votes, torch.tensor(shares), beta)
+    found = _accumulate(policy.model, votes, _all_reply_logprobs(reference, votes), torch.tensor(shares), beta)
     assert found[1] == 0.5, "one is right and one wrong, so that each counts"
 
     def gain(one: EncodedComparison, side: int) -> torch.Tensor:
@@ -91,7 +91,8 @@ def test_a_step_of_one_vote_and_one_of_ties_alone(policy):
     one = EncodedComparison([5, 6], ([8, END], [9, 10, END]), 0, 0.9, 1.0)
     steps = [one], [replace(one, label=0.1)], [one, replace(one, label=0.5)], [replace(one, label=0.5)]
     alone, turned, beside_a_tie, ties = (
-        _accumulate(policy.model, random_llama(seed=1), votes, torch.ones(2), 0.5)[1:] for votes in steps
+        _accumulate(policy.model, votes, _all_reply_logprobs(random_llama(seed=1), votes), torch.ones(2), 0.5)[1:]
+        for votes in steps
     )
     accuracy, margin, preferred, other = alone
     assert turned == pytest.approx((1 - accuracy, -margin, other, preferred), rel=1e-5)
@@ -209,8 +210,10 @@ def test_a_run_cut_short_and_resumed_ends_where_the_whole_one_does(policy, tmp_p
     state = TrainingState.load(tmp_path / "state")
     train_dpo(policy, reference, comparisons(40, 1), held, seed=1, rehearse_on=asked, resume=state)
     assert all(torch.equal(a, b) for a, b in zip(weights(whole.model), weights(policy.model), strict=True))
-    with pytest.raises(CheckpointInvalid, match="another seed"):
-        train_dpo(policy, reference, comparisons(40, 1), held, seed=2, resume=state)
+    # Whose chat is rehearsed no more was erased since, say.
+    for seed, prompts in ((2, asked), (1, asked[1:])):
+        with pytest.raises(CheckpointInvalid, match="prompts, settings or another seed"):
+            train_dpo(policy, reference, comparisons(40, 1), held, seed=seed, rehearse_on=prompts, resume=state)
     with pytest.raises(TrainingDataInvalid, match="no comparison"):
         train_dpo(policy, reference, [], SETTINGS, seed=1)
 
