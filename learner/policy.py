@@ -288,16 +288,17 @@ def _require_safetensors(folder: Path) -> None:
 
 
 def _end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
-    """The end tokens that tokenizer and generation configuration name, the one that the chat template writes after a
-    reply first: with some models the tokenizer's own is not that but the end of a document."""
+    """The end tokens that tokenizer and generation configuration name and the model has, the one that the chat template
+    writes after a reply first: with some models the tokenizer's own is not that but the end of a document."""
     configured = model.generation_config.eos_token_id if model.generation_config else None
     candidates = [
         tokenizer.eos_token_id,
         *(configured if isinstance(configured, list) else [configured]),
     ]
-    ends = tuple(dict.fromkeys(token for token in candidates if token is not None))
+    words = range(model.config.get_text_config().vocab_size)
+    ends = tuple(dict.fromkeys(token for token in candidates if token in words))
     if not ends:
-        raise PolicyInvalid("neither the tokenizer nor the generation configuration names an end token")
+        raise PolicyInvalid("neither the tokenizer nor the generation configuration names an end token of the model's")
     return tuple(sorted(ends, key=lambda token: token != _written_after_a_reply(tokenizer, ends)))
 
 

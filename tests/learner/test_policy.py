@@ -155,6 +155,18 @@ def test_the_end_of_a_written_reply_is_the_chat_templates(policy, tmp_path, turn
     assert set(loaded.end_ids) == {END, 0}
 
 
+def test_an_end_that_the_model_has_no_word_for_ends_nothing(policy, tmp_path):
+    """A written reply that is given it could not be read."""
+    policy.model.generation_config.eos_token_id = [999, END, -1]
+    save_policy(policy, tmp_path)
+    assert load_policy(tmp_path, "cpu").end_ids == (END,)
+    config = tmp_path / "tokenizer_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"eos_token": None}))
+    (tmp_path / "generation_config.json").write_text('{"eos_token_id": 999}')
+    with pytest.raises(PolicyInvalid, match="names an end token of the model"):
+        load_policy(tmp_path, "cpu")
+
+
 def test_a_tied_policy_is_written_untied_and_stays_tied_in_memory(tmp_path):
     tied = Policy(random_llama(tied=True), word_tokenizer(), (END,))
     save_policy(tied, tmp_path)
