@@ -4,7 +4,7 @@ import json
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,9 @@ PROBE_MESSAGES: tuple[tuple[Message, ...], ...] = (
 PROBE_REPLY_TOKENS = 16
 PLAIN_ROLES = ("system", "user", "assistant")
 """Of other roles a template may know nothing."""
+GIVEN_BY_ENGINES = ("role", "name", "tool_calls", "tool_call_id", "reasoning")
+"""What of a message, beside its content, vLLM gives to a template."""
+GREETING = "Hello"
 PICKLED_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
@@ -89,9 +92,12 @@ def encode_chat(
 
 
 def _as_engines_give_it(message: Message) -> dict[str, Any]:
-    """A message as vLLM gives it to a template: without what is null, as clients send fields that they do not use, and
-    with the arguments of calls of tools as an object, not as its text."""
-    message = {name: value for name, value in message.items() if value is not None} | {"content": text_of(message)}
+    """A message as vLLM gives it to a template: of what is not null, the fields that it knows, reasoning by both of its
+    names, and the arguments of calls of tools as an object, not as its text."""
+    given = {name: message[name] for name in GIVEN_BY_ENGINES if message.get(name) is not None}
+    message = {**given, "content": text_of(message)}
+    if "reasoning" in given:
+        message["reasoning_content"] = given["reasoning"]
     match message:
         case {"role": "assistant", "tool_calls": []}:
             return {name: value for name, value in message.items() if name != "tool_calls"}
@@ -133,6 +139,29 @@ class _Refused(Exception):
 
 def _render(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, Any]], add_generation_prompt: bool) -> str:
     """Raises _Refused, and PolicyInvalid for a template that is broken."""
+    if _goes_through_parts(tokenizer, tokenizer.chat_template):
+        messages = [
+            one if one["role"] == "tool" else {**one, "content": [{"type": "text", "text": one["content"]}]}
+            for one in messages
+        ]
+    return _filled_in(tokenizer, messages, add_generation_prompt)
+
+
+@lru_cache(maxsize=8)
+def _goes_through_parts(tokenizer: PreTrainedTokenizerBase, template: str) -> bool:
+    """Whether the template says nothing of a text, but what the parts of a message say: so engines give it those."""
+
+    def says(content: str | list[dict[str, str]]) -> bool:
+        try:
+            return GREETING in _filled_in(tokenizer, [{"role": "user", "content": content}], True)
+        except (PolicyInvalid, _Refused):
+            return False
+
+    return not says(GREETING) and says([{"type": "text", "text": GREETING}])
+
+
+def _filled_in(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, Any]], add_generation_prompt: bool) -> str:
+    """The template with just these. Raises as `_render` does."""
     try:
         text: str = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=add_generation_prompt)
     except (TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:

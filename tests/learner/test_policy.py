@@ -127,6 +127,34 @@ def test_what_clients_send_as_null_is_not_there(policy):
     assert policy.tokenizer.convert_ids_to_tokens(said)[3:] == ["<assistant>", "w3", "<assistant>", "w4"]
 
 
+def test_what_engines_leave_out_of_a_message_the_template_does_not_see(policy):
+    """Of reasoning they know one name, and give it by two."""
+    policy.tokenizer.chat_template = (
+        "{%- for message in messages -%}{%- for name, value in message | items -%}{%- if name != 'role' -%}"
+        "{{- value + ' ' -}}{%- endif -%}{%- endfor -%}{%- endfor -%}"
+    )
+
+    def seen(**fields):
+        said = policy.encode_chat([*HELLO, {"role": "assistant", "content": "w3", **fields}])
+        return sorted(policy.tokenizer.convert_ids_to_tokens(said))
+
+    assert seen(reasoning_content="w4", thinking="w5", prefix="w6") == seen()
+    assert seen(reasoning="w4", name="w5") == sorted([*seen(), "w4", "w4", "w5"])
+
+
+@pytest.mark.parametrize("broken_on_text", [False, True])
+def test_a_template_that_goes_through_parts_is_given_them(policy, broken_on_text):
+    """As engines do. It would be silent of what a text says, a letter of which has no text."""
+    plain = policy.encode_chat(HELLO)
+    words = "{{- part.text + ' ' -}}" if broken_on_text else "{{- (part.text or '') + ' ' -}}"
+    policy.tokenizer.chat_template = (
+        "{%- for message in messages -%}{{- '<' + message.role + '> ' -}}{%- for part in message.content -%}"
+        + words
+        + "{%- endfor -%}{%- endfor -%}{%- if add_generation_prompt -%}{{- '<assistant>' -}}{%- endif -%}"
+    )
+    assert policy.encode_chat(HELLO) == plain
+
+
 @pytest.mark.parametrize(
     "odd",
     [{"tool_calls": calls} for calls in (5, [5], "w3", {"w3": 1}, [{"function": {"name": 3, "arguments": "{}"}}])]
