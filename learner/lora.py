@@ -75,7 +75,8 @@ def save_adapter(model: PreTrainedModel, folder: Path) -> None:
         "r": layers[0][1].r[ADAPTER],
         "lora_alpha": layers[0][1].lora_alpha[ADAPTER],
         "lora_dropout": 0.0,
-        "target_modules": sorted({name.rpartition(".")[2] for name, _ in layers}),
+        # In full: the last parts alone would name layers that have no adapter, where `targets` named some of a kind.
+        "target_modules": sorted(name for name, _ in layers),
         "bias": "none",
         "inference_mode": True,
         "base_model_name_or_path": None,

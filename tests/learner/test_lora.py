@@ -83,8 +83,15 @@ def test_merged_weights_are_the_same_policy_under_the_plain_names(targets):
     assert torch.equal(logprobs(start), start_before)
 
 
-def test_what_is_written_is_what_engines_take_and_can_be_read_again(tmp_path):
-    start, model = adapted(LoRASettings(rank=4, alpha=8, targets=["q_proj", "v_proj"]))
+@pytest.mark.parametrize(
+    ("targets", "on"),
+    [
+        (["q_proj", "v_proj"], [f"model.layers.{layer}.self_attn.{part}_proj" for layer in (0, 1) for part in "qv"]),
+        (["0.mlp.up_proj"], ["model.layers.0.mlp.up_proj"]),
+    ],
+)
+def test_what_is_written_is_what_engines_take_and_can_be_read_again(tmp_path, targets, on):
+    start, model = adapted(LoRASettings(rank=4, alpha=8, targets=targets))
     save_adapter(model, tmp_path)
     (tmp_path / "probe.json").write_text("{}")
     manifest.write(tmp_path, base=("v0", "0" * 64))
@@ -92,7 +99,7 @@ def test_what_is_written_is_what_engines_take_and_can_be_read_again(tmp_path):
     adapters.check_fits(tmp_path, manifest.read(tmp_path)["tensors"], base_tensors, max_rank=8)
     read = load_adapter(copy_sharing_frozen(start), tmp_path)
     assert torch.equal(logprobs(read), logprobs(model))
-    assert json.loads((tmp_path / "adapter_config.json").read_text())["target_modules"] == ["q_proj", "v_proj"]
+    assert json.loads((tmp_path / "adapter_config.json").read_text())["target_modules"] == on
 
 
 def test_an_adapter_that_is_not_finite_is_not_written(tmp_path):
