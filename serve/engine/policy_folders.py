@@ -134,7 +134,8 @@ def _probe(item: dict[str, Any]) -> Probe:
     told = len(probe.logprobs)
     if probe.prompt_length < 1 or told < 1 or len(probe.tokens) != probe.prompt_length + told:
         raise ValueError("not a log-probability for each token after the prompt")
-    if not all(isinstance(token, int) for token in probe.tokens) or not all(map(math.isfinite, probe.logprobs)):
+    counted = (probe.prompt_length, *probe.tokens)
+    if not all(isinstance(number, int) for number in counted) or not all(map(math.isfinite, probe.logprobs)):
         raise ValueError("no tokens, or no log-probabilities")
     return probe
 

@@ -97,6 +97,7 @@ async def test_a_version_whose_chats_could_not_begin_with_the_system_prompt_is_n
         {"tokens": [1, 2, 3], "prompt_length": 4, "logprobs": []},
         {"tokens": [1, 2, 3], "prompt_length": 1, "logprobs": ["-1", -1.0]},
         {"tokens": [1, 2.5, 3], "prompt_length": 1, "logprobs": [-1.0, -1.0]},
+        {"tokens": [1, 2, 3], "prompt_length": 1.0, "logprobs": [-1.0, -1.0]},
         {"tokens": "abc", "prompt_length": 1, "logprobs": [-1.0, -1.0]},
         "no item",
     ],
