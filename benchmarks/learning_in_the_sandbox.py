@@ -37,7 +37,7 @@ from learner.ppo import PPOStep, train_ppo
 from learner.preference_judging import calibrate
 from learner.preference_model import PreferenceModel
 from learner.preference_training import train_preference_model
-from learner.prompts import TrainingPrompt
+from learner.prompts import HARMLESS, HELPFUL, TrainingPrompt
 from learner.rehearsal_prompts import Chosen, UnvotedPrompt, choose
 from learner.sampler import TorchSampler
 from learner.sequences import Episodes
@@ -189,9 +189,14 @@ def prompts_to_learn_on(
     """What an iteration practises on, and what it rehearses."""
     practised, others = (voted_prompts((one.messages, one.objective) for one in part) for part in (train, watched))
     test = HarmTest.learn(start, practised + others, settings, model, seed=seed)
-    pool = test.training_prompts(practised)
-    voted = pool + test.training_prompts(others)
-    return pool, choose(test, voted, unvoted_prompts(chats, seed), settings.rehearsal_replies, seed=seed)
+    pool, watched_too = (
+        [
+            TrainingPrompt(one.messages, HARMLESS if harmful else HELPFUL)
+            for one, harmful in zip(part, test.harmful(part), strict=True)
+        ]
+        for part in (practised, others)
+    )
+    return pool, choose(test, pool + watched_too, unvoted_prompts(chats, seed), settings.rehearsal_replies, seed=seed)
 
 
 def split(voted: list[VotedComparison], watch_share: float) -> tuple[list[VotedComparison], ...]:

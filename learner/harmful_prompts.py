@@ -20,7 +20,7 @@ from feedback.store.samples import prompt_digest
 from learner.outliers import discriminant, held_out_auroc
 from learner.policy import Message, Policy
 from learner.preference_model import PreferenceModel
-from learner.prompts import HARMLESS, HELPFUL, TrainingPrompt
+from learner.prompts import HARMLESS, HELPFUL
 from learner.rounded_weights import rounded_once
 from learner.sampler import TorchSampler
 from learner.strange_prompts import middle_layer, said_last, states
@@ -157,11 +157,6 @@ class HarmTest:
             harmful_N[undecided_N] = self._states_of(undecided) @ self._direction_D > self._halfway
         found: list[bool] = harmful_N.tolist()
         return found
-
-    def training_prompts(self, voted: Sequence[VotedPrompt]) -> list[TrainingPrompt]:
-        """Under harmless those that ask for harm."""
-        kinds = zip(voted, self.harmful(voted), strict=True)
-        return [TrainingPrompt(one.messages, HARMLESS if harmful else HELPFUL) for one, harmful in kinds]
 
     def harmless(self, asked: Asked) -> list[Tokens]:
         """The keys of those that do not look as if they asked for harm."""

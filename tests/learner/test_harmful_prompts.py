@@ -115,7 +115,6 @@ def test_undecided_prompts_are_told_by_what_votes_say_of_others(start):
     assert test.told_by == "votes"
     right = [harmful(one) == found for one, found in zip(voted, test.harmful(voted), strict=True)]
     assert all(right[:80]) and sum(right[80:]) >= 36
-    assert [one.objective == "harmless" for one in test.training_prompts(voted)] == test.harmful(voted)
 
 
 def test_where_hardly_anybody_judged_harm_only_those_prompts_are_taken_for_harmful(start):
