@@ -3,7 +3,7 @@
 N vectors of width D that are known to be ordinary; K that are known not to be.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -33,6 +33,10 @@ class Outliers:
         full_N = torch.einsum("nd,de,ne->n", away_N_D, self.precision_D_D, away_N_D)
         diagonal_N = (away_N_D.square() * self.inverse_variance_D).sum(dim=1)
         return full_N - diagonal_N + 2 * (away_N_D @ self.direction_D - self.halfway)
+
+    def unshown(self) -> "Outliers":
+        """The same had no outlier been known."""
+        return replace(self, direction_D=torch.zeros_like(self.mean_D), halfway=torch.zeros_like(self.halfway))
 
 
 def fit(ordinary_N_D: Tensor, outliers_K_D: Tensor, shrinkage: float) -> Outliers:

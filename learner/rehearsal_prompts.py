@@ -42,9 +42,9 @@ def choose(
     The report counts what is rehearsed (`prompts`, of which `from_chats`) and what was left out as `harmful`, and says
     what that was `told_by` (see `HarmTest`).
     """
-    harmful = {test.encode(one.messages) for one in voted if one.objective == HARMLESS}
-    others = {test.encode(one.messages): one.messages for one in voted}
-    others = {tokens: messages for tokens, messages in others.items() if tokens not in harmful}
+    encoded = [(test.encode(one.messages), one) for one in voted]
+    harmful = {tokens for tokens, one in encoded if one.objective == HARMLESS}
+    others = {tokens: one.messages for tokens, one in encoded if tokens not in harmful}
     chats = {test.encode(one.messages): one for one in unvoted}
     chats = {tokens: one for tokens, one in chats.items() if tokens not in harmful and tokens not in others}
     asked = {tokens: one.messages for tokens, one in chats.items()}

@@ -127,19 +127,19 @@ def train_strange_prompts(
     def seen(texts: Sequence[str]) -> Tensor:
         return states(start, texts, layer, max_tokens).double()
 
-    ordinary_N_D = seen(prompts.ordinary)
-    outliers = fit(ordinary_N_D, seen(shown), settings.shrinkage)
-    alone = fit(ordinary_N_D, seen([]), settings.shrinkage)
+    outliers = fit(seen(prompts.ordinary), seen(shown), settings.shrinkage)
     held_out = {
         "ordinary": seen(prompts.held_out_ordinary), "harmful": seen(prompts.held_out_harmful), "odd": seen(ODD),
     }  # fmt: skip
-    scores = {name: outliers.score(states_N_D) for name, states_N_D in held_out.items()}
+    scores, scores_alone = (
+        {name: by.score(states_N_D) for name, states_N_D in held_out.items()} for by in (outliers, outliers.unshown())
+    )
     # Not between two of them: of fewer than 1 / refused_share that would refuse one.
     threshold = float(torch.quantile(scores["ordinary"], 1 - settings.refused_share, interpolation="higher"))
     found: dict[str, float | None] = {}
     for name in ("harmful", "odd"):
         found[name] = auroc(scores["ordinary"], scores[name])
-        found[f"{name}_without_examples"] = auroc(alone.score(held_out["ordinary"]), alone.score(held_out[name]))
+        found[f"{name}_without_examples"] = auroc(scores_alone["ordinary"], scores_alone[name])
     gate = StrangePrompts(outliers, Bounds(layer, max_tokens, threshold))
     refused = {name: float((of_N > threshold).double().mean()) if len(of_N) else None for name, of_N in scores.items()}
     # A new prompt is as likely to be the highest of all as any of those held out.

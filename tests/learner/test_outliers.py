@@ -26,6 +26,7 @@ def test_the_score_by_hand():
     # Towards the outliers' mean, (2, 0) away: direction S^-1 (2, 0) = (4, -4), half way 4; at both points 8.
     shown = fit(ordinary + mean, torch.tensor([[1.0, 0.0], [3.0, 0.0]]) + mean, shrinkage=0.0)
     assert shown.score(points).tolist() == pytest.approx([7 + 2 * (8 - 4), 4 + 2 * (8 - 4)], rel=1e-4)
+    assert torch.equal(shown.unshown().score(points), found.score(points))
 
 
 def test_what_departs_where_ordinary_ones_do_not_vary_does_not_look_ordinary_by_it():
