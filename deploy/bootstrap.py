@@ -161,7 +161,8 @@ def install_cpu_torch(python: str) -> None:
     first = subprocess.run([*pip, *wanted], stderr=subprocess.PIPE, text=True, check=False)
     if first.returncode == 0:
         return
-    if "No matching distribution" not in first.stderr:
+    # The latter is what pip says where it is set up with a constraint for torch.
+    if not any(said in first.stderr for said in ("No matching distribution", "ResolutionImpossible")):
         raise BootstrapError(f"pip could not install torch:\n{first.stderr.strip()}")
     say(f"not among pip's sources; asking {PYTORCH_CPU_INDEX}")
     try:

@@ -277,7 +277,7 @@ def free_port(host: str, port: int) -> int:
             if error.errno in (errno.EACCES, errno.EADDRNOTAVAIL) or isinstance(error, socket.gaierror):
                 raise Conflict(f"cannot listen on {host}:{port}: {error.strerror}") from error
             raise PortInUse(
-                f"port {port} of {host} is in use; choose another with --port, or 0 for a free one"
+                f"port {port} of {host} is in use; choose another with --port or TANDEM_SERVE__PORT; 0 takes a free one"
             ) from error
         return int(probe.getsockname()[1])
 

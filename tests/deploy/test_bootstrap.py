@@ -133,14 +133,19 @@ def test_one_whose_page_a_power_failure_emptied_is_made_from_nothing(
 
 
 @pytest.mark.parametrize(
-    ("answer", "asked"), [("No matching distribution found for torch", True), ("disk full", False)]
+    ("answer", "asked"),
+    [
+        ("No matching distribution found for torch", True),
+        ("ResolutionImpossible: for help visit its pages", True),
+        ("disk full", False),
+    ],
 )
 def test_pytorchs_index_is_asked_only_when_pip_has_no_cpu_build(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str, asked: bool
 ) -> None:
     later: list[list[str]] = []
     monkeypatch.setattr(bootstrap, "run", later.append)
-    pip = executable(tmp_path / "python", f"echo 'ERROR: {answer}' >&2; exit 1")
+    pip = executable(tmp_path / "python", f'echo "ERROR: {answer}" >&2; exit 1')
     if asked:
         bootstrap.install_cpu_torch(str(pip))
         assert bootstrap.PYTORCH_CPU_INDEX in later[0]
