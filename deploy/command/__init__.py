@@ -33,7 +33,7 @@ from deploy.command import (
     votes,
 )
 from deploy.command.options import Home
-from feedback.errors import TandemError
+from feedback.errors import InvalidRequest, TandemError
 
 # What a machine refuses, whatever the command was about to do: closed, read-only, full, or another kind of file.
 REFUSALS = frozenset(
@@ -103,6 +103,12 @@ def run(arguments: list[str] | None = None) -> int:
     except TandemError as error:
         print(f"tandem: {' '.join(error.message.split())}", file=sys.stderr)
         return _flushed(error.exit_code)
+    except UnicodeEncodeError as error:
+        # What a command line says in bytes that are no UTF-8 has become halves of pairs.
+        if not "\ud800" <= error.object[error.start] <= "\udfff":
+            raise
+        print("tandem: what was typed is not UTF-8", file=sys.stderr)
+        return _flushed(InvalidRequest.exit_code)
     except OSError as error:
         if error.errno not in REFUSALS:
             raise

@@ -1,6 +1,7 @@
 """`tandem keys` on the record of a home that nothing runs in."""
 
 import json
+import os
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -146,3 +147,9 @@ def test_a_broken_record_is_one_line(tandem: Tandem, tmp_path: Path) -> None:
     assert ran.exit_code == 1
     assert ran.err.startswith("tandem: the record cannot be used: ")
     assert ran.err.count("\n") == 1
+
+
+def test_what_is_typed_in_bytes_that_are_no_text_is_refused_with_a_line(tandem: Tandem, tmp_path: Path) -> None:
+    ran = tandem("keys", "create", "--role", "chat", "--name", os.fsdecode(b"Ann\xff"), "--home", tmp_path)
+    assert (ran.exit_code, ran.err.splitlines()[-1]) == (2, "tandem: what was typed is not UTF-8")
+    assert json.loads(tandem("keys", "list", "--json", "--home", tmp_path).out) == []
