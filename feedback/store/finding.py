@@ -11,6 +11,8 @@ from feedback.schema import Comparison, Sample, Vote
 from feedback.store import counting, page, tallies
 
 FEW = {"accepted": tallies.IS_ACCEPTED, "quarantined": tallies.IS_APART, "retracted": tallies.IS_APART}
+# As JSON holds it, of which Postgres makes no text and SQLite one that ends there, and what stands in for it.
+NUL_IN_JSON = "\\u0000", "\\ufffd"
 
 
 @dataclass(frozen=True)
@@ -88,31 +90,37 @@ def _says(session: Session, text: str) -> ColumnElement[bool]:
     text = text.replace("\0", "\ufffd")
     pair, reply = aliased(Comparison), aliased(Sample)
     message, content = _content_of_messages(session, reply)
-    in_conversation: ColumnElement[bool] = select(message).where(content.icontains(text, autoescape=True)).exists()
+
+    def holds(said: Any, wanted: str = text) -> ColumnElement[bool]:
+        if session.get_bind().dialect.name == "postgresql":
+            found: ColumnElement[bool] = said.icontains(wanted, autoescape=True)
+            return found
+        # Its LIKE ends at a NUL.
+        return func.instr(func.lower(said), func.lower(wanted)) > 0
+
+    in_conversation: ColumnElement[bool] = select(message).where(holds(content, text.replace(*NUL_IN_JSON))).exists()
     if text.isascii() and orjson.dumps(text)[1:-1] == text.encode():
         # JSON writes it as it is: what holds it is looked for before it is taken apart, which takes as long again.
-        in_conversation = cast(reply.messages, Text).icontains(text, autoescape=True) & in_conversation
+        in_conversation = holds(cast(reply.messages, Text)) & in_conversation
     in_pair = (
         select(pair.id)
         .join(reply, or_(reply.id == pair.sample_0, reply.id == pair.sample_1))
-        .where(pair.id == Vote.comparison_id, reply.text.icontains(text, autoescape=True) | in_conversation)
+        .where(pair.id == Vote.comparison_id, holds(reply.text) | in_conversation)
         # Not as what exists: Postgres would look through all pairs first, for a page that the newest of them fill.
         .limit(1)
         .scalar_subquery()
         .is_not(None)
     )
-    said = (column.icontains(text, autoescape=True) for column in (Vote.reason, Vote.ideal))
-    return or_(*said, in_pair)
+    return or_(holds(Vote.reason), holds(Vote.ideal), in_pair)
 
 
 def _content_of_messages(session: Session, reply: Any) -> tuple[Any, ColumnElement[str]]:
     """The messages that a reply answers, one a row, and what each says: text, or a list of parts as JSON."""
+    held = func.replace(cast(reply.messages, Text), *NUL_IN_JSON)
     if session.get_bind().dialect.name == "postgresql":
-        # JSON holds a NUL escaped, which no text made of it can.
-        held = func.replace(cast(reply.messages, Text), "\\u0000", "\\ufffd")
         message = func.json_array_elements(cast(held, JSON)).table_valued(column("value", JSON)).c.value
         return message, func.json_extract_path_text(message, "content", type_=String())
-    message = func.json_each(reply.messages).table_valued("value").c.value
+    message = func.json_each(held).table_valued("value").c.value
     return message, func.json_extract(message, "$.content", type_=String())
 
 

@@ -136,10 +136,12 @@ def test_whatever_stands_in_a_conversation_is_found(store: Store, text: str) -> 
 
 
 def test_what_stands_beside_a_nul_is_found(store: Store) -> None:
-    pair = add_comparison(store, sample(messages=[{"role": "user", "content": "so plain\0 \\u0000"}]))
+    said = [{"role": "user", "content": "so plain\0 \\u0000 it IS"}]
+    pair = add_comparison(store, sample("as\0 said", messages=said))
     store.write(votes.put, pair, judgement(), key_id="key_a", sees_all=False, rater="ann")
-    found, _ = store.read(finding.find, Wanted(text="plain"), limit=9)
-    assert len(found) == 1
+    for one in ("plain", "it is", "As", "said", "\\u0000"):
+        found, _ = store.read(finding.find, Wanted(text=one), limit=9)
+        assert len(found) == 1, one
 
 
 def test_a_page_of_what_most_pairs_say_is_found_without_looking_through_all_of_them(store: Store) -> None:
