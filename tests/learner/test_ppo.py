@@ -320,11 +320,21 @@ def test_replies_are_scored_by_how_likely_the_preference_models_start_finds_them
     start = random_llama()
     shape = PreferenceShape(("helpful",), 1, 8, start_logprob_feature=True)
     model = new_preference_model(random_llama(9) if of_its_own else start, shape, seed=1)
-    torch.nn.init.ones_(model.likelihood_E_F_O)
+    # Another trunk, another deviation, counting from elsewhere.
+    watch = new_preference_model(model.start, shape, seed=2)
+    with torch.no_grad():
+        watch.trunk.layers[0].mlp.up_proj.weight.mul_(2)
+    watch.scale_O.fill_(3.0)
+    watch.anchor_O.fill_(0.5)
+    for one in (model, watch):
+        torch.nn.init.ones_(one.likelihood_E_F_O)
     settings = SETTINGS.model_copy(update={"temperature": temperature})
     policy = Policy(copy.deepcopy(start), word_tokenizer(), (END,))
-    rollout = rollout_of(PPO(policy, start, model, PROMPTS, settings, seed=1))
+    rollout = rollout_of(PPO(policy, start, model, PROMPTS, settings, seed=1, watch=watch))
     torch.testing.assert_close(rollout.scores_B_O, model.score(rollout.episodes), atol=1e-5, rtol=1e-5)
+    unfinished_B = ~rollout.samples.finished_B
+    watched_B = (watch.score(rollout.episodes)[:, 0] - 0.5) / 3 - settings.missing_end_penalty * unfinished_B
+    torch.testing.assert_close(rollout.watch_reward_B, watched_B, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("critic", ["preference_states", "preference_model", "policy"])
