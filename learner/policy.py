@@ -139,7 +139,8 @@ class _Refused(Exception):
 
 def _render(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, Any]], add_generation_prompt: bool) -> str:
     """Raises _Refused, and PolicyInvalid for a template that is broken."""
-    if _goes_through_parts(tokenizer, tokenizer.chat_template):
+    # Some tokenizers hold several by their names.
+    if _goes_through_parts(tokenizer, str(tokenizer.chat_template)):
         messages = [
             one if one["role"] == "tool" else {**one, "content": [{"type": "text", "text": one["content"]}]}
             for one in messages

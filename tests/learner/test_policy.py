@@ -155,6 +155,15 @@ def test_a_template_that_goes_through_parts_is_given_them(policy, broken_on_text
     assert policy.encode_chat(HELLO) == plain
 
 
+def test_of_several_templates_a_chat_is_encoded_in_the_default_one(policy):
+    plain = policy.encode_chat(HELLO)
+    policy.tokenizer.chat_template = {"tool_use": "another", "default": policy.tokenizer.chat_template}
+    assert policy.encode_chat(HELLO) == plain
+    del policy.tokenizer.chat_template["default"]
+    with pytest.raises(PolicyInvalid, match="multiple chat templates"):
+        policy.encode_chat(HELLO)
+
+
 @pytest.mark.parametrize(
     "odd",
     [{"tool_calls": calls} for calls in (5, [5], "w3", {"w3": 1}, [{"function": {"name": 3, "arguments": "{}"}}])]
