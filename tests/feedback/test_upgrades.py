@@ -12,7 +12,9 @@ from sqlalchemy.types import JSON, Boolean, Float, Integer
 
 from feedback import migrations
 from feedback.migrations import downgrade, upgrade
+from feedback.schema import Comparison, Rater, Sample
 from feedback.store import Store, checks, raters, tallies, votes
+from tests.feedback.record import add_comparison, sample
 
 # What the code of the second schema left; the first one lacks `sign_ins` alone.
 LEFT = Path(__file__).parents[1] / "homes" / "schema-0002" / "record.sql"
@@ -77,6 +79,32 @@ def test_every_row_stays_what_it_was(store: Store, tmp_path: Path) -> None:
     counted = sum(vote["state"] == "counted" for vote in known["votes"])
     assert store.read(tallies.counted) == store.read(votes.count_by_state)["counted"] == counted
     assert sum(rater.votes_counted for rater, _ in store.read(raters.list_all)) == counted
+
+
+def test_of_who_was_erased_before_nothing_is_left(store: Store) -> None:
+    said, line, votes_like = {"stop": ["a word"]}, {"line": "a line"}, {"reliability": 0.7}
+
+    def leave(session: Session, pair: str, name: str, erased_at: float | None) -> None:
+        """As the schema before did."""
+        session.get_one(Comparison, pair).origin = line
+        rater = Rater(id=name, key_id="key_a", name=name, created_at=1.0, erased_at=erased_at)
+        rater.figures, rater.reliability = votes_like, 0.7
+        session.add(rater)
+
+    for name, status, erased_at in (("kept", "complete", None), ("gone", "erased", 1.0)):
+        pair = add_comparison(store, sample(id=name, sampling=said, status=status), sample(sampling=said))
+        store.write(leave, pair, name, erased_at)
+    downgrade(store.engine, "0010")
+    upgrade(store.engine)
+
+    def there(session: Session, name: str) -> list[Any]:
+        pair = session.scalars(select(Comparison).where(Comparison.sample_0 == name)).one()
+        rater = session.get_one(Rater, name)
+        samples = (session.get_one(Sample, one).sampling for one in (pair.sample_0, pair.sample_1))
+        return [*samples, pair.origin, rater.figures, rater.reliability]
+
+    assert store.read(there, "kept") == [said, said, line, votes_like, 0.7]
+    assert store.read(there, "gone") == [{}, said, None, None, None]
 
 
 def test_chats_do_not_wait_for_an_upgrade_that_waits_for_who_reads(store: Store) -> None:
