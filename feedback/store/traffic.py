@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
+from feedback.errors import Conflict
 from feedback.schema import Traffic, version_name
 from feedback.store import audit, leases, now, policies
 
@@ -36,13 +37,19 @@ def set_by_rule(session: Session) -> bool:
 def put(session: Session, shares: Shares, *, actor: str = audit.AT_THE_MACHINE, reason: str = "") -> Shares:
     """Set the shares. A candidate that a rule tries, and a person takes its share from, is not tried by rule again.
 
-    Raises NotFound when the challenger is not a policy version.
+    Raises NotFound when the challenger is not a policy version; Conflict for a rule where a person has set a challenger
+    by now, or taken the share from the one that it tries.
     """
     # Nobody else sets them, nor what serves, at the same time.
     leases.lock(session, leases.ENGINES)
     if shares.challenger is not None:
         policies.get(session, shares.challenger)
-    tried = get(session).challenger if actor != audit.RULE and not shares.any and set_by_rule(session) else None
+    before, by_rule = get(session), set_by_rule(session)
+    if actor == audit.RULE and not by_rule:
+        given_up = shares.challenger is not None and audit.told(session, audit.GIVEN_UP, shares.challenger)
+        if before.any or given_up:
+            raise Conflict("somebody changed meanwhile what the rule went by; it looks again")
+    tried = before.challenger if actor != audit.RULE and by_rule and not shares.any else None
     if tried is not None and policies.get(session, tried).state == "candidate":
         audit.add(session, actor, audit.GIVEN_UP, version_name(tried), reason or "its share was taken away")
     session.merge(

@@ -242,9 +242,10 @@ def _pass_gate(session: Session, version: int, change: Change, gate: GateSetting
 
 
 def _check_rule(session: Session, version: int, change: Change) -> None:
-    """A rule promotes what is tried, and takes back what a rule promoted. Raises Conflict when neither is so by now."""
+    """A rule promotes what it tries, and takes back what a rule promoted. Raises Conflict when neither is so by now."""
     serving = policies.serving(session)
     last = None if serving is None else policies.last_promotion(session, serving.version)
     promoted_by_rule = last is not None and last.actor == audit.RULE
-    if not (promoted_by_rule if change.kind == "rollback" else traffic.get(session).challenger == version):
+    tried_by_rule = traffic.set_by_rule(session) and traffic.get(session).challenger == version
+    if not (promoted_by_rule if change.kind == "rollback" else tried_by_rule):
         raise Conflict("somebody changed meanwhile what the rule went by; it looks again")

@@ -4,6 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from feedback.automatic import Standing, Step, decide, stand
+from feedback.errors import Conflict
 from feedback.figures import Figure
 from feedback.operating_settings import AutomaticSettings, GateSettings
 from feedback.store import Store, audit, leases, policies, traffic
@@ -100,11 +101,10 @@ def test_where_things_stand_in_a_record(store: Store) -> None:
     assert store.read(stand, gate) is None
     publish(store, 0.2, 0.7)
     assert store.read(stand, gate).candidate == 2
-    store.write(audit.add, audit.RULE, audit.GIVEN_UP, "v2")
-    assert store.read(stand, gate).candidate is None, "v2 was given up, and v1 does not pass the gate"
 
     store.write(traffic.put, Shares(2, 0.1, 0.5), actor="key_1")
     assert not store.read(stand, gate).shares_by_rule
+    store.write(traffic.put, Shares(), actor="key_1")
     store.write(traffic.put, Shares(2, 0.1, 0.5), actor=audit.RULE)
     for rater in range(25):
         vote_between(store, winner=0, loser=2, rater=f"r{rater}")
@@ -112,6 +112,8 @@ def test_where_things_stand_in_a_record(store: Store) -> None:
     trying_v2 = store.read(stand, gate)
     assert trying_v2.shares_by_rule and trying_v2.challenger_votes == 25 and trying_v2.challenger_rate.value == 0
     assert decide(trying_v2, SETTINGS).do == "give_up"
+    store.write(audit.add, audit.RULE, audit.GIVEN_UP, "v2")
+    assert store.read(stand, gate).candidate is None, "v2 was given up, and v1 does not pass the gate"
 
     store.write(policies.set_serving, 2, kind="promote", reason="", force=False, actor=audit.RULE)
     serving_v2 = store.read(stand, gate)
@@ -127,17 +129,26 @@ def test_what_a_person_takes_the_share_from_is_not_tried_again(store: Store, tak
     gate = GateSettings()
     publish(store, 0.7)
     store.write(traffic.put, Shares(1, 0.1, 0.5), actor="key_1")
+    with pytest.raises(Conflict, match="went by"):
+        # Decided before the person set it.
+        store.write(traffic.put, Shares(1, 0.5, 0.5), actor=audit.RULE)
     store.write(traffic.put, Shares(), actor="key_1")
     assert store.read(stand, gate).candidate == 1, "it was the person's own"
     store.write(traffic.put, Shares(1, 0.1, 0.5), actor=audit.RULE)
     store.write(traffic.put, Shares(1, 0.5, 0.5), actor="key_1")
+    store.write(traffic.put, Shares(), actor="key_1")
     store.write(traffic.put, Shares(1, 0.1, 0.5), actor=audit.RULE)
+    store.write(traffic.put, Shares(1, 0.5, 0.5), actor=audit.RULE)
     assert store.read(stand, gate).candidate == 1
     store.write(traffic.put, taken, actor="key_1")
     standing = store.read(stand, gate)
     assert standing.candidate is None and decide(standing, SETTINGS) is None
     entries, _ = store.read(audit.list_page, limit=2, after=None, order="desc")
     assert (entries[1].actor, entries[1].action, entries[1].subject) == ("key_1", audit.GIVEN_UP, "v1")
+    with pytest.raises(Conflict, match="went by"):
+        # A stage that was decided before, and waited for the engines.
+        store.write(traffic.put, Shares(1, 0.5, 0.5), actor=audit.RULE)
+    assert not store.read(traffic.get).any
 
 
 def test_what_a_person_promotes_was_not_given_up(store: Store) -> None:

@@ -170,13 +170,16 @@ def test_who_forces_it_is_told_of_having_overruled_what_spoke_against_it_by_the_
     assert "tax_drop_lower" in (attempt.detail or "")
 
 
-def test_a_rule_promotes_nothing_whose_share_was_taken_away(tried: Record, tmp_path: Path) -> None:
+@pytest.mark.parametrize("changed", [Shares(), Shares(1), Shares(1, 0.2, 0.5)])
+def test_a_rule_promotes_nothing_whose_share_a_person_changed(tried: Record, tmp_path: Path, changed: Shares) -> None:
     with pytest.raises(Conflict, match="went by"):
         asyncio.run(
-            change_while(tried, tmp_path, BY_RULE, lambda: tried.store.write(traffic.put, Shares(), actor="key_1"))
+            change_while(tried, tmp_path, BY_RULE, lambda: tried.store.write(traffic.put, changed, actor="key_1"))
         )
     assert serving(tried) == 0
-    tried.store.write(traffic.put, Shares(1, 0.5, 0.5), actor=audit.RULE)
+
+
+def test_a_rule_promotes_what_it_tries(tried: Record, tmp_path: Path) -> None:
     asyncio.run(change_while(tried, tmp_path, BY_RULE, lambda: None))
     assert serving(tried) == 1
 
