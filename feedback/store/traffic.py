@@ -52,6 +52,10 @@ def put(session: Session, shares: Shares, *, actor: str = audit.AT_THE_MACHINE, 
     tried = before.challenger if actor != audit.RULE and by_rule and not shares.any else None
     if tried is not None and policies.get(session, tried).state == "candidate":
         audit.add(session, actor, audit.GIVEN_UP, version_name(tried), reason or "its share was taken away")
+    return _set(session, shares, actor, reason)
+
+
+def _set(session: Session, shares: Shares, actor: str, reason: str) -> Shares:
     session.merge(
         Traffic(
             id=1,
@@ -74,6 +78,7 @@ def put(session: Session, shares: Shares, *, actor: str = audit.AT_THE_MACHINE, 
 
 
 def end_challenge(session: Session, version: int, *, actor: str) -> None:
-    """A challenger that serves is none any more: should it be rolled back, it must not get its share again."""
+    """A challenger that serves is none any more: should it be rolled back, it must not get its share again. Whoever set
+    it: a rule goes back to a version, too, that a person tries."""
     if get(session).challenger == version:
-        put(session, Shares(), actor=actor, reason="it serves")
+        _set(session, Shares(), actor, "it serves")

@@ -187,6 +187,8 @@ def test_a_rule_promotes_what_it_tries(tried: Record, tmp_path: Path) -> None:
 @pytest.mark.parametrize("actor", ["key_1", audit.RULE])
 def test_a_rule_takes_back_only_what_a_rule_promoted(tried: Record, tmp_path: Path, actor: str) -> None:
     tried.store.write(policies.set_serving, 1, kind="promote", reason="", force=False, actor=actor)
+    # A person compares the two.
+    tried.store.write(traffic.put, Shares(0, 0.1, 0.5), actor="key_1")
     back = Change("rollback", "live votes turned", False, audit.RULE)
     if actor == audit.RULE:
         asyncio.run(change_while(tried, tmp_path, back, lambda: None))
@@ -194,6 +196,7 @@ def test_a_rule_takes_back_only_what_a_rule_promoted(tried: Record, tmp_path: Pa
         with pytest.raises(Conflict, match="went by"):
             asyncio.run(change_while(tried, tmp_path, back, lambda: None))
     assert serving(tried) == (0 if actor == audit.RULE else 1)
+    assert tried.store.read(traffic.get) == (Shares() if actor == audit.RULE else Shares(0, 0.1, 0.5))
 
 
 def test_where_this_process_could_not_follow_it_is_loaded_and_the_record_stays(tried: Record, tmp_path: Path) -> None:
