@@ -98,7 +98,7 @@ def backup(settings: Settings, path: Path) -> Contents:
             unfinished.replace(path)
         except OSError as error:
             # It does not say where a disk is full.
-            raise Conflict(f"{error.filename or path} cannot be used: {error.strerror}") from error
+            raise Conflict(f"{error.filename or path} cannot be used: {error.strerror or error}") from error
     return contents
 
 
