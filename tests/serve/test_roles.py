@@ -84,7 +84,9 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
 
 
 def test_the_matrix_has_every_route_that_is_served(tmp_path: Path) -> None:
-    assert served(create_app(load_settings(home=tmp_path)).routes) == MATRIX.keys()
+    app = create_app(load_settings(home=tmp_path))
+    app.state.gateway.presence.life.end()
+    assert served(app.routes) == MATRIX.keys()
     assert len(GUARDED) > 20
     assert set(MATRIX.values()) == {*ROLES, NOBODY}
 
@@ -169,5 +171,7 @@ async def test_who_leaves_within_the_body_of_a_sign_in_gets_no_answer(tmp_path: 
 
     headers = [(b"content-type", b"application/json")]
     scope = {"type": "http", "method": "POST", "path": "/v1/session", "headers": headers, "query_string": b""}
-    await create_app(load_settings(home=tmp_path))(scope, receive, send)
+    app = create_app(load_settings(home=tmp_path))
+    await app(scope, receive, send)
+    app.state.gateway.presence.life.end()
     assert sent == []

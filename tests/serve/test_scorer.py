@@ -1,6 +1,7 @@
 """What is made of a scorer's answers, also of one that is not there, says nonsense or nothing; the test plays it."""
 
 import asyncio
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -37,11 +38,11 @@ def playing(folder: Path, answer: bytes | None, asked: list[Any]) -> Any:
     """A scorer that answers so; None: never."""
 
     async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        asked.append(json.loads(await reader.readline()))
-        if answer is None:
-            await reader.read()
-        writer.write(answer or b"")
-        writer.close()
+        with contextlib.closing(writer):
+            asked.append(json.loads(await reader.readline()))
+            if answer is None:
+                await reader.read()
+            writer.write(answer or b"")
 
     return asyncio.start_unix_server(converse, scorer_socket(folder))
 
