@@ -47,7 +47,7 @@ class Changing:
                         await holding.enter_async_context(self._lock)
                 except TimeoutError:
                     raise EngineUnavailable(
-                        "the engines are still being brought back to what they held; try again shortly"
+                        "the engines are being brought back to what they held, or weights pruned; try again shortly"
                     ) from None
                 yield epoch
         finally:
