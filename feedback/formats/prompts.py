@@ -1,6 +1,9 @@
 """Prompts to make pairs for, one a line, as text or as JSON. Preference pairs give their prompts."""
 
-from feedback.formats import Message, SetAside, check_messages, hh, load, refuse_nul, trl
+from collections.abc import Callable
+from typing import Any
+
+from feedback.formats import Message, Preference, SetAside, check_messages, hh, load, refuse_nul, trl
 
 
 def parse_text(line: bytes) -> list[Message]:
@@ -32,9 +35,13 @@ def parse_json(line: bytes) -> list[Message]:
         if name in record:
             return _asked(check_messages(record[name], name))
     if "chosen" in record:
-        parse_pair = trl.parse if isinstance(record["chosen"], list) else hh.parse
-        return _asked(parse_pair(line).messages)
+        return _asked(pair_without_prompt(record)(line).messages)
     raise SetAside("there is no prompt: it has none of `prompt`, `messages`, `input` and `chosen`")
+
+
+def pair_without_prompt(record: dict[str, Any]) -> Callable[[bytes], Preference]:
+    """What parses a pair that has no `prompt`: HH-RLHF's are transcripts, TRL's lists of messages."""
+    return trl.parse if isinstance(record["chosen"], list) else hh.parse
 
 
 def _asked(messages: list[Message]) -> list[Message]:

@@ -4,7 +4,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from feedback.formats import Message, SetAside, hh, load_object, openai, prompts, trl
+from feedback.formats import Message, SetAside, load_object, openai, prompts, trl
 from feedback.messages import text_of
 
 
@@ -24,13 +24,15 @@ def parse(line: bytes) -> Replies:
     if "replies" in record:
         return _listed(prompts.parse_json(line), record["replies"], record.get("ended"))
     # Each by a field that those before it do not have.
-    without_prompt = trl.parse if isinstance(record.get("chosen"), list) else hh.parse
-    formats = {"preferred_output": openai.parse, "prompt": trl.parse, "chosen": without_prompt}
-    for name, parse_pair in formats.items():
-        if name in record:
-            pair = parse_pair(line)
-            return Replies(pair.messages, [text_of(pair.chosen), text_of(pair.rejected)], is_pair=True)
-    raise SetAside("it has neither `replies` nor a preference pair")
+    if "preferred_output" in record:
+        pair = openai.parse(line)
+    elif "prompt" in record:
+        pair = trl.parse(line)
+    elif "chosen" in record:
+        pair = prompts.pair_without_prompt(record)(line)
+    else:
+        raise SetAside("it has neither `replies` nor a preference pair")
+    return Replies(pair.messages, [text_of(pair.chosen), text_of(pair.rejected)], is_pair=True)
 
 
 def _listed(messages: list[Message], texts: Any, ended: Any) -> Replies:

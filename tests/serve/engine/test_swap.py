@@ -147,12 +147,13 @@ def serving(record: Record) -> int:
     return policy.version
 
 
-def test_what_speaks_against_it_by_the_commit_stops_it(tried: Record, tmp_path: Path) -> None:
-    def measure() -> None:
-        tried.store.write(policies.add_evidence, 1, "tax", TAXED, actor="key_1")
+def measure_tax(record: Record) -> None:
+    record.store.write(policies.add_evidence, 1, "tax", TAXED, actor="key_1")
 
+
+def test_what_speaks_against_it_by_the_commit_stops_it(tried: Record, tmp_path: Path) -> None:
     with pytest.raises(GateRefused, match="tax_drop_lower"):
-        asyncio.run(change_while(tried, tmp_path, CHANGE, measure))
+        asyncio.run(change_while(tried, tmp_path, CHANGE, lambda: measure_tax(tried)))
     (attempt,) = tried.store.read(policies.promotions, 1)
     assert (serving(tried), attempt.outcome) == (0, "failed")
     assert "tax_drop_lower" in (attempt.detail or "")
@@ -161,10 +162,7 @@ def test_what_speaks_against_it_by_the_commit_stops_it(tried: Record, tmp_path: 
 def test_who_forces_it_is_told_of_having_overruled_what_spoke_against_it_by_the_commit(
     tried: Record, tmp_path: Path
 ) -> None:
-    def measure() -> None:
-        tried.store.write(policies.add_evidence, 1, "tax", TAXED, actor="key_1")
-
-    asyncio.run(change_while(tried, tmp_path, Change("promote", "we know", True, "key_1"), measure))
+    asyncio.run(change_while(tried, tmp_path, Change("promote", "we know", True, "key_1"), lambda: measure_tax(tried)))
     (attempt,) = tried.store.read(policies.promotions, 1)
     assert (serving(tried), attempt.outcome) == (1, "succeeded")
     assert "tax_drop_lower" in (attempt.detail or "")
