@@ -472,6 +472,18 @@ class Settings(BaseSettings):
             raise ValueError("not a URL; a folder is file:///path")
         return url
 
+    @model_validator(mode="after")
+    def _replies_are_judged_as_long_as_they_are_written(self) -> Self:
+        # Not in `learner`, which is read again as it was saved: what was made with such settings is still served.
+        longest = self.learner.preference.max_reply_tokens
+        for name in ("ppo", "evaluation"):
+            if getattr(self.learner, name).max_new_tokens > longest:
+                raise ValueError(
+                    f"learner.{name}.max_new_tokens is above learner.preference.max_reply_tokens ({longest}): "
+                    "the preference model would score replies longer than any it learnt from; raise the latter"
+                )
+        return self
+
     @property
     def record_url(self) -> str:
         """The database's URL, the default filled in."""
