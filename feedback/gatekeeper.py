@@ -32,6 +32,11 @@ def look(session: Session, version: int, settings: GateSettings) -> Judgement:
     )
 
 
+def stamp(session: Session, version: int) -> object:
+    """Another one whenever the gate may say something else of `version`: found without reading its votes."""
+    return policies.stamp(session), votes_between.tallied(session, version)
+
+
 def check(session: Session, version: int, settings: GateSettings) -> None:
     """Raises GateRefused with the rules that speak against promoting `version`, NotFound."""
     stopping = look(session, version, settings).stopping

@@ -1,5 +1,7 @@
 """The counted votes that compare two given versions, by rater, read from the record."""
 
+from typing import Any
+
 from sqlalchemy import and_, func, or_, select
 from sqlalchemy.orm import Session
 
@@ -35,6 +37,14 @@ def between(session: Session, version: int, other: int) -> list[RaterTally]:
         own = counts.setdefault((rater_id, objective), {"won": 0, "tied": 0, "lost": 0})
         own[outcome] += votes
     return [RaterTally(rater_id, objective, **own) for (rater_id, objective), own in sorted(counts.items())]
+
+
+def tallied(session: Session, version: int) -> frozenset[tuple[Any, ...]]:
+    """Another one whenever `between` may say something else of `version`, but for a vote in whose place another rater's
+    came that says the same, and for who is set apart: the votes of all pairs are in the tallies, which are few."""
+    columns = Tally.objective, Tally.version_0, Tally.version_1, Tally.preferred, Tally.cluster, Tally.votes
+    rows = session.execute(select(*columns).where(or_(Tally.version_0 == version, Tally.version_1 == version)))
+    return frozenset(tuple(row) for row in rows)
 
 
 def _any(session: Session, version: int, other: int) -> bool:

@@ -9,6 +9,13 @@ from feedback.schema import Traffic, version_name
 from feedback.store import audit, leases, now, policies
 
 
+class RuleOvertaken(Conflict):
+    """Somebody changed meanwhile what a rule went by."""
+
+    def __init__(self) -> None:
+        super().__init__("somebody changed meanwhile what the rule went by; it looks again")
+
+
 @dataclass(frozen=True)
 class Shares:
     """Shares run from 0 to 1; with no challenger they have no effect."""
@@ -37,8 +44,8 @@ def set_by_rule(session: Session) -> bool:
 def put(session: Session, shares: Shares, *, actor: str = audit.AT_THE_MACHINE, reason: str = "") -> Shares:
     """Set the shares. A candidate that a rule tries, and a person takes its share from, is not tried by rule again.
 
-    Raises NotFound when the challenger is not a policy version; Conflict for a rule where a person has set a challenger
-    by now, or taken the share from the one that it tries.
+    Raises NotFound when the challenger is not a policy version; RuleOvertaken where a person has set a challenger by
+    now, or taken the share from the one that a rule tries.
     """
     # Nobody else sets them, nor what serves, at the same time.
     leases.lock(session, leases.ENGINES)
@@ -48,7 +55,7 @@ def put(session: Session, shares: Shares, *, actor: str = audit.AT_THE_MACHINE, 
     if actor == audit.RULE and not by_rule:
         given_up = shares.challenger is not None and audit.told(session, audit.GIVEN_UP, shares.challenger)
         if before.any or given_up:
-            raise Conflict("somebody changed meanwhile what the rule went by; it looks again")
+            raise RuleOvertaken
     tried = before.challenger if actor != audit.RULE and by_rule and not shares.any else None
     if tried is not None and policies.get(session, tried).state == "candidate":
         audit.add(session, actor, audit.GIVEN_UP, version_name(tried), reason or "its share was taken away")

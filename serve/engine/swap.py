@@ -44,6 +44,16 @@ class Change:
 
 
 @dataclass(frozen=True)
+class Answer:
+    """What the gate says of a change while `stamp` is the same: whether the version serves already, and what a change
+    that is forced overrules."""
+
+    stamp: object
+    serves: bool = False
+    overruled: str | None = None
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What serves now, and what served before."""
 
@@ -96,8 +106,11 @@ class Promoter:
                 raise Conflict("what serves was changed meanwhile; roll back again if that is to go, too")
             try:
                 # Before anything is loaded. What speaks against it by the commit stops it then.
-                await self._record.read(_pass_gate, version, change, self._gate)
+                await self._record.read(_ask_gate, version, change, self._gate)
                 behind = await self._make_serve(version, change, epoch)
+            except traffic.RuleOvertaken:
+                # Nothing failed, and nothing speaks against the version.
+                raise
             except TandemError as error:
                 await self._keep_failure(version, change, error)
                 raise
@@ -174,7 +187,11 @@ class Promoter:
         with self._metrics.swap_step_seconds.labels("commit").time():
             version = loaded.policy.version
             while True:
-                others = await self._record.write(_set_serving, version, change, epoch, self._own.id, self._gate)
+                # Many votes take long to read, and nobody else writes to SQLite during the commit.
+                answer = await self._record.read(_ask_gate, version, change, self._gate)
+                others = await self._record.write(
+                    _set_serving, version, change, epoch, self._own.id, self._gate, answer
+                )
                 if others is not None:
                     break
                 # Somebody has begun to serve since this process looked.
@@ -201,19 +218,20 @@ def _keep_cut_off(session: Session, version: int, change: Change, epoch: int) ->
 
 
 def _set_serving(
-    session: Session, version: int, change: Change, epoch: int, leader: str, gate: GateSettings
+    session: Session, version: int, change: Change, epoch: int, leader: str, gate: GateSettings, answer: Answer
 ) -> int | None:
     """Returns on how many other processes it is to serve; None, and nothing is changed, when one is not prepared.
 
-    Raises LeaseLost, and as `_pass_gate`: votes came while it was loaded, and people changed their minds.
+    `answer` is the gate's, asked just before. Raises LeaseLost, and as `_ask_gate` where that does not hold any more.
     """
     leases.check(session, leases.ENGINES, epoch)
     said = presence.reported(session, leader, epoch, "load")
     if said.waiting or said.failed:
         return None
-    if not _serves_by_record(session, version):
-        overruled = _pass_gate(session, version, change, gate)
-        policies.set_serving(session, version, **change.asked, overruled=overruled)
+    if answer.stamp != gatekeeper.stamp(session, version):
+        answer = _ask_gate(session, version, change, gate)
+    if not answer.serves:
+        policies.set_serving(session, version, **change.asked, overruled=answer.overruled)
         traffic.end_challenge(session, version, actor=change.actor)
     presence.withdraw(session, epoch)
     return said.ready
@@ -225,27 +243,28 @@ def _serves_by_record(session: Session, version: int) -> bool:
     return serving is not None and serving.version == version
 
 
-def _pass_gate(session: Session, version: int, change: Change, gate: GateSettings) -> str | None:
-    """What the gate says against a change that is forced, or None. Raises GateRefused for one that is not, Conflict for
-    one by a rule that had something else before it. Going back is never stopped, nor is what serves already.
+def _ask_gate(session: Session, version: int, change: Change, gate: GateSettings) -> Answer:
+    """Raises GateRefused for a change that is not forced, RuleOvertaken for one by a rule that had something else
+    before it. Going back is never stopped, nor is what serves already.
     """
+    stamp = gatekeeper.stamp(session, version)
     if _serves_by_record(session, version):
-        return None
+        return Answer(stamp, serves=True)
     if change.actor == audit.RULE:
         _check_rule(session, version, change)
     if change.kind == "rollback":
-        return None
+        return Answer(stamp)
     stopping = gatekeeper.look(session, version, gate).stopping
     if stopping and not change.force:
         raise GateRefused(version_name(version), stopping)
-    return "; ".join(verdict.said() for verdict in stopping) or None
+    return Answer(stamp, overruled="; ".join(verdict.said() for verdict in stopping) or None)
 
 
 def _check_rule(session: Session, version: int, change: Change) -> None:
-    """A rule promotes what it tries, and takes back what a rule promoted. Raises Conflict when neither is so by now."""
+    """A rule promotes what it tries, takes back what a rule promoted. Raises RuleOvertaken when neither is so now."""
     serving = policies.serving(session)
     last = None if serving is None else policies.last_promotion(session, serving.version)
     promoted_by_rule = last is not None and last.actor == audit.RULE
     tried_by_rule = traffic.set_by_rule(session) and traffic.get(session).challenger == version
     if not (promoted_by_rule if change.kind == "rollback" else tried_by_rule):
-        raise Conflict("somebody changed meanwhile what the rule went by; it looks again")
+        raise traffic.RuleOvertaken

@@ -3,24 +3,27 @@ against by the time that it is loaded.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from sqlalchemy import event
 
 from feedback.errors import Conflict
 from feedback.gate import GateRefused
 from feedback.operating_settings import GateSettings
 from feedback.schema import Policy
-from feedback.store import audit, leases, policies, traffic
+from feedback.store import audit, counting, leases, policies, raters, traffic
 from feedback.store.traffic import Shares
 from serve.engine.changing import Changing
 from serve.engine.pool import Pool
 from serve.engine.swap import Change, Promoter
 from serve.metrics import Metrics
 from serve.record import Record
+from tests.feedback.live import vote_between
 
 CHANGE = Change("promote", "test", False, "admin")
 
@@ -120,7 +123,9 @@ class Loading:
     put_back = spread = nothing
 
 
-async def change_while(record: Record, folder: Path, change: Change, meanwhile: Callable[[], object]) -> None:
+async def change_while(
+    record: Record, folder: Path, change: Change, meanwhile: Callable[[], object], metrics: Metrics | None = None
+) -> None:
     """Promote v1, or roll back, in a process where v0 serves."""
     engines: Any = Loading(meanwhile)
     own: Any = SimpleNamespace(others=0, id="api_1")
@@ -128,7 +133,7 @@ async def change_while(record: Record, folder: Path, change: Change, meanwhile: 
     pool.serving = 0
     others: Any = SimpleNamespace(withdraw=engines.nothing)
     changing = Changing(record, "api_1", 30.0)
-    promoter = Promoter(pool, engines, record, own, others, Metrics(), GateSettings(), changing)
+    promoter = Promoter(pool, engines, record, own, others, metrics or Metrics(), GateSettings(), changing)
     await (promoter.rollback(change) if change.kind == "rollback" else promoter.promote(1, change))
 
 
@@ -159,6 +164,42 @@ def test_what_speaks_against_it_by_the_commit_stops_it(tried: Record, tmp_path: 
     assert "tax_drop_lower" in (attempt.detail or "")
 
 
+@pytest.mark.parametrize("changes", [None, "a vote", "a rater", "the evidence"])
+def test_its_votes_are_read_before_the_commit_and_within_it_only_where_something_changed(
+    tried: Record, tmp_path: Path, changes: str | None
+) -> None:
+    def vote() -> None:
+        vote_between(tried.store, winner=0, loser=1, rater="bob")
+        tried.store.write(counting.count_accepted)
+
+    vote()
+    bob = tried.store.read(raters.find_person, "key_a", "bob")
+    at_last = {
+        "a vote": vote,
+        "a rater": lambda: tried.store.write(raters.quarantine, bob, "noise"),
+        "the evidence": lambda: measure_tax(tried),
+    }
+    write, within = tried.write, list[str]()
+
+    def note(connection: Any, _cursor: object, statement: str, *_: object) -> None:
+        if "JOIN raters" in statement and connection.get_execution_options().get("tandem_writes"):
+            within.append(statement)
+
+    async def change_and_write(operation: Any, *args: Any) -> Any:
+        if operation.__name__ == "_set_serving":
+            at_last.get(changes or "", lambda: None)()
+            within.clear()
+        return await write(operation, *args)
+
+    tried.write = change_and_write  # type: ignore[method-assign]
+    event.listen(tried.store.engine, "before_cursor_execute", note)
+    refused = pytest.raises(GateRefused) if changes == "the evidence" else contextlib.nullcontext()
+    with refused:
+        asyncio.run(change_while(tried, tmp_path, CHANGE, lambda: None))
+    assert len(within) == (0 if changes is None else 1)
+    assert serving(tried) == (0 if changes == "the evidence" else 1)
+
+
 def test_who_forces_it_is_told_of_having_overruled_what_spoke_against_it_by_the_commit(
     tried: Record, tmp_path: Path
 ) -> None:
@@ -170,11 +211,17 @@ def test_who_forces_it_is_told_of_having_overruled_what_spoke_against_it_by_the_
 
 @pytest.mark.parametrize("changed", [Shares(), Shares(1), Shares(1, 0.2, 0.5)])
 def test_a_rule_promotes_nothing_whose_share_a_person_changed(tried: Record, tmp_path: Path, changed: Shares) -> None:
+    metrics = Metrics()
+
+    def change() -> None:
+        tried.store.write(traffic.put, changed, actor="key_1")
+
     with pytest.raises(Conflict, match="went by"):
-        asyncio.run(
-            change_while(tried, tmp_path, BY_RULE, lambda: tried.store.write(traffic.put, changed, actor="key_1"))
-        )
+        asyncio.run(change_while(tried, tmp_path, BY_RULE, change, metrics))
     assert serving(tried) == 0
+    # An operator is told of promotions that failed.
+    assert metrics.registry.get_sample_value("tandem_promotions_total", {"kind": "promote", "outcome": "failed"}) == 0
+    assert tried.store.read(policies.promotions, 1) == []
 
 
 def test_a_rule_promotes_what_it_tries(tried: Record, tmp_path: Path) -> None:
