@@ -103,6 +103,12 @@ class PolicyInvalid(TandemError):
     status = 422
 
 
+class PickledWeightsRefused(PolicyInvalid):
+    """A model folder whose weights are pickled: loading them could run code."""
+
+    code = "pickled_weights_refused"
+
+
 class LeaseLost(TandemError):
     """Another process holds the lease by now: this one must stop without writing."""
 

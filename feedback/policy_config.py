@@ -4,10 +4,11 @@ from pathlib import Path
 
 import orjson
 
-from feedback.errors import PolicyInvalid
+from feedback.errors import PickledWeightsRefused, PolicyInvalid
 
 # Under which names a configuration says how many positions a model has: the usual one, and GPT-2's.
 POSITIONS = ("max_position_embeddings", "n_positions")
+PICKLED_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
 def named_folder(policy: str) -> Path | None:
@@ -18,6 +19,27 @@ def named_folder(policy: str) -> Path | None:
     if policy.startswith((".", "/", "~")) or policy.count("/") > 1:
         raise PolicyInvalid(f"{policy}: no such folder", param="policy")
     return None
+
+
+def require_one(policy: str) -> None:
+    """What can be seen of a starting policy without loading it, or asking a hub. Raises PolicyInvalid."""
+    if policy != "builtin" and (folder := named_folder(policy)) is not None:
+        require_safetensors(folder)
+        positions(folder)
+
+
+def require_safetensors(folder: Path) -> None:
+    """Raises PolicyInvalid for a folder without, PickledWeightsRefused where it has others."""
+    if not folder.is_dir():
+        raise PolicyInvalid(f"{folder}: no such policy folder")
+    if any(folder.glob("*.safetensors")):
+        return
+    pickled = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLED_SUFFIXES)
+    if pickled:
+        raise PickledWeightsRefused(
+            f"{folder}: only pickled weights ({', '.join(pickled[:3])}); convert them to safetensors first"
+        )
+    raise PolicyInvalid(f"{folder}: no .safetensors file")
 
 
 def positions(folder: Path) -> int | None:

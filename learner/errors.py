@@ -3,12 +3,6 @@
 from feedback.errors import InvalidRequest, PolicyInvalid, TandemError
 
 
-class PickledWeightsRefused(PolicyInvalid):
-    """A model folder whose weights are pickled: loading them could run code."""
-
-    code = "pickled_weights_refused"
-
-
 class CodeRefused(PolicyInvalid):
     """A model folder that cannot be loaded without running code that comes with it."""
 

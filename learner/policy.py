@@ -16,7 +16,8 @@ from transformers.utils import logging as transformers_logging
 
 from feedback.errors import PolicyInvalid
 from feedback.messages import text_of
-from learner.errors import CodeRefused, PickledWeightsRefused
+from feedback.policy_config import require_safetensors
+from learner.errors import CodeRefused
 from learner.fused_norms import fuse_norms
 from learner.language_model import require_plain_head
 
@@ -39,7 +40,6 @@ PLAIN_ROLES = ("system", "user", "assistant")
 GIVEN_BY_ENGINES = ("role", "name", "tool_calls", "tool_call_id", "reasoning")
 """What of a message, beside its content, vLLM gives to a template."""
 GREETING = "Hello"
-PICKLED_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
 @dataclass(frozen=True)
@@ -204,7 +204,7 @@ def load_policy(folder: Path | str, device: str | None = None, dtype: torch.dtyp
     `CodeRefused`, or `PolicyInvalid` where a file or tensor is missing or the tokenizer has no end token.
     """
     folder = Path(folder)
-    _require_safetensors(folder)
+    require_safetensors(folder)
     transformers_logging.disable_progress_bar()
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -302,19 +302,6 @@ def _require_finite(model: PreTrainedModel) -> None:
     bad = [name for name, tensor in model.state_dict().items() if not torch.isfinite(tensor).all()]
     if bad:
         raise PolicyInvalid(f"weights not finite: {', '.join(bad[:5])}")
-
-
-def _require_safetensors(folder: Path) -> None:
-    if not folder.is_dir():
-        raise PolicyInvalid(f"{folder}: no such policy folder")
-    if any(folder.glob("*.safetensors")):
-        return
-    pickled = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLED_SUFFIXES)
-    if pickled:
-        raise PickledWeightsRefused(
-            f"{folder}: only pickled weights ({', '.join(pickled[:3])}); convert them to safetensors first"
-        )
-    raise PolicyInvalid(f"{folder}: no .safetensors file")
 
 
 def _end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:

@@ -42,11 +42,11 @@ def up(home: Home = None, port: Port = None, policy: Policy = None, detach: Deta
 
     Ends with the address and where the key is. Ctrl-C takes everything down again.
     """
-    from feedback.policy_config import named_folder
+    from feedback.policy_config import require_one
 
     settings = settings_for(home, port, policy)
     if settings.has_no_record:
-        named_folder(settings.policy)  # before a home is made for it; one that is there has a policy
+        require_one(settings.policy)  # before a home is made for it; one that is there has a policy
     if detach:
         start_detached(settings)
         return

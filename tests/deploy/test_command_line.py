@@ -104,10 +104,19 @@ def test_a_home_or_a_policy_that_is_not_there_is_refused_before_anything_is_made
     home = tmp_path / "typo"
     upgraded = tandem("db", "upgrade", "--home", home)
     assert upgraded.exit_code == 3 and f"there is no record in {home} yet" in upgraded.err
-    for detach in ([], ["--detach"]):
-        started = tandem("up", "--home", home, "--policy", tmp_path / "nosuch", "--port", 0, *detach)
-        assert started.exit_code == 1
-        assert started.err == f"tandem: {tmp_path}/nosuch: no such folder\n"
+    for name in ("empty", "weights"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "weights" / "model.safetensors").touch()
+    for policy, said in (
+        ("nosuch", "no such folder"),
+        ("empty", "no .safetensors file"),
+    ):
+        for detach in ([], ["--detach"]):
+            started = tandem("up", "--home", home, "--policy", tmp_path / policy, "--port", 0, *detach)
+            assert started.exit_code == 1
+            assert started.err == f"tandem: {tmp_path}/{policy}: {said}\n"
+    unread = tandem("up", "--home", home, "--policy", tmp_path / "weights", "--port", 0)
+    assert unread.exit_code == 1 and f"{tmp_path}/weights/config.json cannot be read" in unread.err
     assert not home.exists()
 
 

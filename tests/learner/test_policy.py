@@ -9,8 +9,8 @@ from safetensors.torch import load_file, save_file
 from tokenizers import normalizers
 
 from feedback import manifest
-from feedback.errors import PolicyInvalid
-from learner.errors import CodeRefused, PickledWeightsRefused
+from feedback.errors import PickledWeightsRefused, PolicyInvalid
+from learner.errors import CodeRefused
 from learner.policy import Policy, _tell_of_turns, load_policy, probe, save_policy
 from tests.learner.conftest import END, random_llama, word_tokenizer
 
