@@ -14,6 +14,7 @@ import psutil
 
 from feedback.settings import load_settings
 from feedback.store import Store
+from tests.clients import client_of
 from tests.ports import free_port
 
 ROOT = Path(__file__).parents[1]
@@ -41,8 +42,7 @@ class Stack:
         return os.environ | {"TANDEM_HOME": str(self.home), "TANDEM_URL": self.url, "TANDEM_KEY": self.key}
 
     def client(self) -> httpx.Client:
-        headers = {"Authorization": f"Bearer {self.key}"}
-        return httpx.Client(base_url=self.url, headers=headers, timeout=300, trust_env=False)
+        return client_of(self.url, self.key, timeout=300)
 
     def store(self) -> Store:
         return Store(load_settings(home=self.home).record_url)
@@ -99,10 +99,11 @@ def running_stack(home: Path, port: int | None = None, **env: str) -> Iterator[S
 
 def ready(url: str, process: subprocess.Popen[bytes], log: Path) -> bool:
     assert process.poll() is None, f"tandem up ended with {process.returncode}:\n{log.read_text()[-3000:]}"
-    try:
-        return httpx.get(f"{url}/readyz", timeout=5, trust_env=False).status_code == 200
-    except httpx.TransportError:
-        return False
+    with client_of(url, timeout=5) as asking:
+        try:
+            return asking.get("/readyz").status_code == 200
+        except httpx.TransportError:
+            return False
 
 
 def alive(process: psutil.Process) -> bool:

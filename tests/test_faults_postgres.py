@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-import httpx
 import pytest
 from sqlalchemy import select
 
 from feedback.schema import Promotion
 from feedback.settings import load_settings
 from feedback.store import iterations, keys
+from tests.clients import client_of
 from tests.postgres_server import BIN, PostgresServer
 from tests.serve.conftest import (
     ServerThread,
@@ -126,10 +126,7 @@ def test_who_follows_an_iteration_misses_nothing_while_postgres_is_gone(
         apis = [ServerThread(load_settings(home=home.folder, database_url=home.database_url)) for _ in range(2)]
         for api in apis:
             api.start()
-        one, other = (
-            httpx.Client(base_url=api.url, headers={"authorization": f"Bearer {secret}"}, timeout=120, trust_env=False)
-            for api in apis
-        )
+        one, other = (client_of(api.url, secret) for api in apis)
         iteration_id = one.post("/v1/iterations").json()["id"]
         path = f"/v1/iterations/{iteration_id}/events"
         claimed = home.store.write(iterations.claim, iteration_id, "test", 600.0, 3)

@@ -12,6 +12,7 @@ import httpx
 
 from deploy.running import StackState, prepare_home, take_home, write_state
 from feedback.lifeline import tied
+from tests.clients import client_of
 from tests.deploy.command_line import ROOT
 from tests.ports import free_port
 
@@ -51,11 +52,12 @@ def running_at(home: Path, url: str) -> Iterator[None]:
 
 def wait_until_alive(url: str, process: "subprocess.Popen[bytes]") -> None:
     deadline = time.monotonic() + START_TIMEOUT_S
-    while True:
-        assert process.poll() is None, "the API process ended while starting"
-        try:
-            httpx.get(f"{url}/healthz", trust_env=False).raise_for_status()
-            return
-        except httpx.TransportError:
-            assert time.monotonic() < deadline, "the API process did not come up"
-            time.sleep(0.1)
+    with client_of(url) as asking:
+        while True:
+            assert process.poll() is None, "the API process ended while starting"
+            try:
+                asking.get("/healthz").raise_for_status()
+                return
+            except httpx.TransportError:
+                assert time.monotonic() < deadline, "the API process did not come up"
+                time.sleep(0.1)

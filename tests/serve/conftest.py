@@ -26,6 +26,7 @@ from feedback.store.policies import Provenance
 from serve.app import create_app
 from serve.connection import Connection
 from serve.record import Record
+from tests.clients import client_of
 from tests.records import empty_record
 
 ROOT = Path(__file__).parents[2]
@@ -48,8 +49,7 @@ class Tandem:
     app: Any
 
     def client(self, role: str = "operate", **options: Any) -> httpx.Client:
-        headers = {"authorization": f"Bearer {self.secrets[role]}"} | options.pop("headers", {})
-        return httpx.Client(base_url=self.url, headers=headers, timeout=120, trust_env=False, **options)
+        return client_of(self.url, self.secrets[role], **options)
 
     @property
     def gateway(self) -> Any:
@@ -236,8 +236,8 @@ def another_process(tandem: Tandem, **serve: Any) -> Iterator[Tandem]:
 
 
 @contextmanager
-def without_engines(home: Path) -> Iterator[Tandem]:
-    settings = load_settings(home=home)
+def without_engines(home: Path, **changed: Any) -> Iterator[Tandem]:
+    settings = load_settings(home=home, **changed)
     home.mkdir()
     store = empty_record(home / "record.db")
     secrets = {role: store.write(keys.create, role)[1] for role in ("chat", "vote", "operate")}

@@ -16,6 +16,7 @@ import pytest
 from feedback.ids import new_id
 from feedback.schema import Comparison, Sample
 from feedback.store import Store
+from tests.clients import client_of_engine
 from tests.serve.conftest import ServerThread, Tandem, another_process, wait_until_ready
 
 pytestmark = pytest.mark.engine
@@ -193,9 +194,9 @@ def engines_say(tandem: Tandem, name: str) -> float:
     """The sum over the engines of one of vLLM's own metrics."""
     found = 0.0
     for slot in tandem.gateway.pool.slots:
-        with httpx.Client(transport=httpx.HTTPTransport(uds=str(slot.client.socket))) as client:
-            text = client.get("http://engine/metrics").text
-        found += sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith(f"vllm:{name}{{"))
+        with client_of_engine(slot.client.socket) as client:
+            lines = client.get("/metrics").text.splitlines()
+        found += sum(float(line.split()[-1]) for line in lines if line.startswith(f"vllm:{name}{{"))
     return found
 
 
@@ -402,7 +403,9 @@ def test_malformed_json_is_refused_in_openais_form(tandem: Tandem) -> None:
 async def test_a_request_id_used_twice_at_once_harms_nobody(tandem: Tandem) -> None:
     headers = {"authorization": f"Bearer {tandem.secrets['chat']}", "x-request-id": "twice"}
     body = chat(max_tokens=40, ignore_eos=True)
-    async with httpx.AsyncClient(base_url=tandem.url, headers=headers, timeout=60, trust_env=False) as client:
+    async with httpx.AsyncClient(
+        base_url=tandem.url, headers=headers, timeout=60, verify=False, trust_env=False
+    ) as client:
         answers = await asyncio.gather(*[client.post("/v1/chat/completions", json=body) for _ in range(4)])
     assert [answer.status_code for answer in answers] == [200] * 4
     assert {answer.headers["x-request-id"] for answer in answers} == {"twice"}

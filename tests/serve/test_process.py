@@ -26,6 +26,7 @@ from learner.policy import load_policy, save_policy
 from serve.engine.client import EngineClient
 from serve.engine.launcher_protocol import engine_socket
 from serve.engine.swap import Change
+from tests.clients import client_of
 from tests.ports import free_port
 from tests.serve.conftest import ROOT, STARTING_POLICY, LauncherProcess, ServerThread, make_home
 from tests.serve.spoiling import add_candidate, spoiled_version
@@ -58,8 +59,7 @@ class Process:
             )
 
     def client(self) -> httpx.Client:
-        headers = {"authorization": f"Bearer {self.secret}"}
-        return httpx.Client(base_url=f"http://127.0.0.1:{self.port}", headers=headers, timeout=120, trust_env=False)
+        return client_of(f"http://127.0.0.1:{self.port}", self.secret)
 
     def wait_until_ready(self, timeout_s: float) -> float:
         began = time.monotonic()
@@ -255,8 +255,8 @@ def test_a_promotion_that_is_cancelled_leaves_the_only_engine_with_what_it_held(
         while slot.state != "ready" or not gateway.pool.is_open:
             time.sleep(0.1)
         asyncio.run_coroutine_threadsafe(cancel_in_the_midst(), gateway._tasks[0].get_loop()).result(60)
-        with httpx.Client(headers={"authorization": f"Bearer {process.secret}"}, trust_env=False, timeout=60) as client:
-            said = client.post(f"{server.url}/v1/chat/completions", json=chat()).json()
+        with client_of(server.url, process.secret) as asking:
+            said = asking.post("/v1/chat/completions", json=chat()).json()
         assert said["system_fingerprint"] == "v0" and slot.state == "ready"
         assert not store.read(leases.held, leases.ENGINES)
     finally:

@@ -16,8 +16,8 @@ from pydantic import BaseModel
 
 from feedback.schema import Sample
 from serve.chat.rate_limits import RateLimits
-from serve.engine.launcher_protocol import engine_socket
 from tests.serve.conftest import Tandem
+from tests.serve.test_chat import engines_say, engines_write_nothing
 from tests.serve.test_swap import engine_pid
 from tests.serve.test_wire import NO_BLANKS, TOOL, comparisons
 
@@ -52,17 +52,6 @@ def wait_for_sample(tandem: Tandem, user: str) -> Sample:
         time.sleep(0.05)
     (row,) = rows
     return row
-
-
-def running(tandem: Tandem) -> float:
-    """How many chats the engines themselves say they write."""
-    found = 0.0
-    for slot in range(2):
-        transport = httpx.HTTPTransport(uds=str(engine_socket(tandem.settings.run_dir, slot)))
-        with httpx.Client(transport=transport, base_url="http://engine") as client:
-            lines = client.get("/metrics").text.splitlines()
-        found += sum(float(line.split()[-1]) for line in lines if line.startswith("vllm:num_requests_running"))
-    return found
 
 
 def test_it_parses_a_structured_output(sdk: openai.OpenAI) -> None:
@@ -206,7 +195,7 @@ async def test_who_closes_stops_the_engine(tandem: Tandem, stream: bool) -> None
             await chunks.close()
         else:
             task = asyncio.ensure_future(asked)
-            while not await asyncio.to_thread(running, tandem):
+            while not await asyncio.to_thread(engines_say, tandem, "num_requests_running"):
                 assert not task.done()
                 await asyncio.sleep(0.01)
             task.cancel()
@@ -214,9 +203,7 @@ async def test_who_closes_stops_the_engine(tandem: Tandem, stream: bool) -> None
     row = await asyncio.to_thread(wait_for_sample, tandem, user)
     assert row.status == "cancelled" and row.version_first is not None
     # Not to its end, which it would come to much sooner.
-    async with asyncio.timeout(60):
-        while await asyncio.to_thread(running, tandem):
-            await asyncio.sleep(0.05)
+    await asyncio.to_thread(engines_write_nothing, tandem)
     assert len(row.token_ids or []) < 450
 
 
