@@ -8,6 +8,7 @@ import pytest
 
 from serve.chat.request import KNOWN_FIELDS
 from tests.serve.conftest import Tandem
+from tests.serve.test_roles import GUARDED, MATRIX
 
 SCHEMATHESIS = Path(sys.executable).with_name("schemathesis")
 
@@ -16,14 +17,15 @@ def test_every_operation_tells_its_key_and_its_errors(quiet: Tandem) -> None:
     with quiet.client() as client:
         document = client.get("/openapi.json").json()
     assert document["components"]["securitySchemes"]["key"]["scheme"] == "bearer"
-    open_to_all = {"/healthz", "/readyz", "/v1/session"}
+    routes = {f"{method.upper()} {path}" for path, operations in document["paths"].items() for method in operations}
+    assert routes == MATRIX.keys()
     for path, operations in document["paths"].items():
-        for operation in operations.values():
+        for method, operation in operations.items():
             assert operation["description"]
             (media_type,) = operation["responses"]["default"]["content"]
             openai_route = path.startswith(("/v1/chat", "/v1/models"))
             assert media_type == ("application/json" if openai_route else "application/problem+json")
-            assert (operation.get("security") == [{"key": []}]) == (path not in open_to_all)
+            assert (operation.get("security") == [{"key": []}]) == (f"{method.upper()} {path}" in GUARDED)
 
 
 def test_every_field_of_a_chat_that_is_taken_is_told_of(quiet: Tandem) -> None:
