@@ -82,8 +82,16 @@ def engines_process(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 @pytest.fixture
 async def engines(engines_process: Engines, policy_folders: Path) -> AsyncIterator[Engines]:
-    """With v0 in slot 0, started anew."""
-    await engines_process.start(0, policy_folders / "v0")
+    """With v0 in slot 0: changed to it as the first test holds to be as good as started with it."""
+    try:
+        unfit = await engines_process.changed.stage(policy_folders / "v0", TIMEOUT_S)
+    except EngineLost:
+        unfit = "it does not run"
+    if unfit:
+        await engines_process.start(0, policy_folders / "v0")
+    else:
+        await engines_process.changed.drain(None, TIMEOUT_S)
+        assert await engines_process.changed.commit(TIMEOUT_S)
     yield engines_process
 
 
@@ -101,13 +109,13 @@ async def written(client: EngineClient) -> Any:
 async def test_what_was_staged_is_as_in_an_engine_started_with_it(engines: Engines, policy_folders: Path) -> None:
     """To the bit, with the same prompt cached by another version before."""
     seen = []
-    for version in ("v1", "v2", "v0", "v1"):
+    for version in ("v1", "v2", "v0"):
         await engines.change(policy_folders / version)
         await engines.start(1, policy_folders / version)
-        found = await written(engines.changed)
-        assert found == await written(engines.fresh)
-        seen.append(found)
-    assert seen[0] == seen[3] and seen[0] != seen[1] and seen[0] != seen[2]
+        seen.append(await written(engines.changed))
+        assert seen[-1] == await written(engines.fresh)
+    await engines.change(policy_folders / "v1")
+    assert await written(engines.changed) == seen[0] and seen[0] not in seen[1:]
 
 
 async def test_the_engines_process_groups_share_a_thread(engines: Engines) -> None:
