@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import socket
+import sqlite3
 import stat
 import sys
 from collections.abc import Callable, Iterator
@@ -30,6 +31,7 @@ T = TypeVar("T")
 HELD_CLOSED = ("run", "operator.key", "record.db", "datasets", "iterations", "policies", "logs")
 DISK_WANTED_BYTES = 5 << 30
 MEMORY_PER_SLOT_BYTES = 1 << 30
+WRITABLE = "have it belong to whom Tandem runs as, on a disk that can be written to"
 
 
 @dataclass(frozen=True)
@@ -188,6 +190,10 @@ def _record(settings: Settings) -> Iterator[Finding]:
     if settings.has_no_record:
         yield _no_record(settings, "not there")
         return
+    held_back = None if settings.database_url else _held_back(settings.home / "record.db")
+    if held_back is not None:
+        yield Finding("wrong", "record", f"{held_back} cannot be written", WRITABLE)
+        return
     store = Store(settings.record_url)
     try:
         with store.engine.connect() as connection:
@@ -195,7 +201,8 @@ def _record(settings: Settings) -> Iterator[Finding]:
             is_empty = not inspect(connection).has_table("keys")
     except DatabaseError as error:
         reason = str(error.orig).strip().splitlines()[0]
-        advice = "start the database, or correct database_url" if settings.database_url else "restore a backup"
+        code = getattr(error.orig, "sqlite_errorcode", None)
+        advice = "start the database, or correct database_url" if code is None else _advice_on_file(code)
         yield Finding("wrong", "record", reason, advice)
     except (RecordOfNewerRelease, RecordUnavailable) as error:
         found, _, advice = error.message.partition(": ")
@@ -204,6 +211,24 @@ def _record(settings: Settings) -> Iterator[Finding]:
         yield _no_record(settings, "without tables") if is_empty else Finding("ok", "record", "answers")
     finally:
         store.close()
+
+
+def _held_back(record: Path) -> Path | None:
+    """Which of a record's files this user cannot read and write: one may be of somebody who looked into it."""
+    files = (record, record.with_name("record.db-wal"), record.with_name("record.db-shm"), record.parent)
+    return next((file for file in files if file.exists() and not os.access(file, os.R_OK | os.W_OK)), None)
+
+
+def _advice_on_file(code: int) -> str:
+    """By SQLite's error. Only a damaged file wants another in its place: its votes may be the newest there are."""
+    match code & 0xFF:
+        case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
+            return "restore a backup into a new --home"
+        case sqlite3.SQLITE_FULL | sqlite3.SQLITE_IOERR:
+            return "free room on its disk; where there is some, see what the system's log says of the disk"
+        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+            return "end what holds the file: another program may have it open"
+    return "see who may read and write the file, and what the system's log says of its disk"
 
 
 def _no_record(settings: Settings, found: str) -> Finding:
@@ -332,7 +357,7 @@ def _home(settings: Settings) -> Iterator[Finding]:
         yield Finding("wrong", "home", f"{home} is no folder", "choose another --home")
         return
     if not os.access(home, os.W_OK | os.X_OK):
-        yield Finding("wrong", "home", f"{home} cannot be written", "change its owner, or choose another --home")
+        yield Finding("wrong", "home", f"{home} cannot be written", f"{WRITABLE}, or choose another --home")
         return
     within = HELD_CLOSED if _is_open(home) else HELD_CLOSED[:2]
     open_to_others = [home / name for name in within if (home / name).exists() and _is_open(home / name)]

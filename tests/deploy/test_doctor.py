@@ -1,6 +1,9 @@
+import contextlib
 import json
+import os
 import socket
 import sqlite3
+import subprocess
 import sys
 from pathlib import Path
 
@@ -134,7 +137,37 @@ def test_a_record_that_cannot_be_used_is_found(settings: Settings) -> None:
     assert said.verdict == "wrong" and "newer release (schema 9999" in said.found and "backup" in (said.advice or "")
     record.write_text("no database at all")
     said = found(settings, "record")
-    assert (said.verdict, said.found, said.advice) == ("wrong", "file is not a database", "restore a backup")
+    advice = "restore a backup into a new --home"
+    assert (said.verdict, said.found, said.advice) == ("wrong", "file is not a database", advice)
+
+
+@pytest.mark.parametrize("name", ["record.db", "record.db-wal"])
+def test_a_record_that_is_only_closed_to_us_wants_no_backup(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Root may write whatever there is, so the system's answer to another user is put in."""
+    make_home(settings, versions=1).close()
+    held = settings.home / name
+    held.touch()
+    monkeypatch.setattr(os, "access", lambda path, _: Path(path) != held)
+    said = found(settings, "record")
+    assert (said.verdict, said.found) == ("wrong", f"{held} cannot be written")
+    assert said.advice is not None and "belong to whom Tandem runs as" in said.advice
+
+
+def test_a_record_on_a_full_disk_wants_no_backup(settings: Settings) -> None:
+    settings.home.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", settings.home], check=False).returncode:
+        pytest.skip("no disk can be mounted here")
+    try:
+        make_home(settings, versions=1).close()
+        with contextlib.suppress(OSError), (settings.home / "filler").open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(512))
+        said = found(settings, "record")
+    finally:
+        subprocess.run(["umount", "--lazy", settings.home], check=True)
+    assert said.verdict == "wrong" and said.advice is not None and said.advice.startswith("free room on its disk")
 
 
 def test_rules_that_another_process_does_not_go_by_are_found(settings: Settings) -> None:
