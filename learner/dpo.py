@@ -67,6 +67,7 @@ class DPOStep:
 
 
 OnDPOStep = Callable[[DPOStep, Callable[[], TrainingState]], None]
+OnReference = Callable[[int, int], None]
 
 
 def train_dpo(
@@ -78,14 +79,16 @@ def train_dpo(
     seed: int,
     objectives: Sequence[str] = OBJECTIVES,
     rehearse_on: Sequence[list[int]] = (),
+    on_reference: OnReference | None = None,
     on_step: OnDPOStep | None = None,
     resume: TrainingState | None = None,
 ) -> None:
     """Train `policy` in place; `reference` is the frozen policy that it began from. `rehearse_on` are the prompts, as
     token ids, on which it is held to it: such as ask for no harm.
 
-    `on_step` is called after each step, with a function that gives the state to resume from: a resumed run ends where
-    an uninterrupted one does. Raises `TrainingDataInvalid`, `TrainingDiverged`, `CheckpointInvalid`.
+    `on_reference` is called while the reference goes over the comparisons, which comes first, with how many of how many
+    it has seen; `on_step` after each step, with a function that gives the state to resume from: a resumed run ends
+    where an uninterrupted one does. Raises `TrainingDataInvalid`, `TrainingDiverged`, `CheckpointInvalid`.
     """
     encoded = encode_comparisons([one for one in comparisons if one.weight > 0], policy, objectives, settings)
     if not encoded:
@@ -105,7 +108,7 @@ def train_dpo(
         restore(resume.tensors, modules, optimizers)
     steps = settings.epochs * math.ceil(len(encoded) / settings.comparisons_per_batch)
     with matmul_precision(settings.matmul_precision, model):
-        reference_C_2 = _all_reply_logprobs(reference, encoded)
+        reference_C_2 = _all_reply_logprobs(reference, encoded, on_reference)
         for step in range(0 if resume is None else resume.step, steps):
             chosen = batch_of(step, len(encoded), settings.comparisons_per_batch, seed)
             set_learning_rates(optimizer, step, steps, settings.warmup_share)
@@ -185,15 +188,21 @@ def _accumulate(
 
 
 @torch.no_grad()
-def _all_reply_logprobs(model: PreTrainedModel, encoded: Sequence[EncodedComparison]) -> Tensor:
+def _all_reply_logprobs(
+    model: PreTrainedModel, encoded: Sequence[EncodedComparison], on_piece: OnReference | None = None
+) -> Tensor:
     """`_reply_logprobs` of more comparisons than go through one pass, [C, 2]: once, however many passes learn from
     them."""
     logprobs_C_2 = torch.zeros(len(encoded), 2, device=model.device)
+    seen = 0
     with rounded_once(model):
         for piece in pieces(encoded):
             logprobs_C_2[piece] = _reply_logprobs(
                 model, ComparisonBatch.pad([encoded[at] for at in piece], model.device)
             )
+            seen += len(piece)
+            if on_piece is not None:
+                on_piece(seen, len(encoded))
     return logprobs_C_2
 
 

@@ -57,16 +57,25 @@ class Progress:
     def preference_step(self, name: str, done: PreferenceStep) -> None:
         """A step of the preference or the watch model. There are many and each is short: every half second is told."""
         self.tracking.step(name, done)
-        if done.step == done.steps or time.monotonic() - self._written_at >= WRITE_EVERY_S:
+        if self._is_due(done.step, done.steps):
             self._advance("preference", done.step / done.steps)
             self.tell(f"{name}_step", asdict(done))
 
     def training_step(self, trainer: Literal["ppo", "dpo"], done: PPOStep | DPOStep) -> None:
         """Every step of PPO, which takes seconds; those of DPO are as many and short as the preference model's."""
         self.tracking.step(trainer, done)
-        if trainer == "ppo" or done.step == done.steps or time.monotonic() - self._written_at >= WRITE_EVERY_S:
+        if trainer == "ppo" or self._is_due(done.step, done.steps):
             self._advance(trainer, done.step / done.steps)
             self.tell(f"{trainer}_step", asdict(done))
+
+    def reference_step(self, step: int, steps: int) -> None:
+        """So many of the comparisons has DPO's reference model gone over, before the first step."""
+        if self._is_due(step, steps):
+            self._written_at = time.monotonic()
+            self.tell("reference_step", {"step": step, "steps": steps})
+
+    def _is_due(self, step: int, steps: int) -> bool:
+        return step == steps or time.monotonic() - self._written_at >= WRITE_EVERY_S
 
     def _advance(self, stage: str, share: float) -> None:
         self._written_at = time.monotonic()

@@ -11,7 +11,7 @@ from feedback.errors import TandemError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from rich.progress import Progress, TaskID
+    from rich.progress import Progress
 
     from deploy.command.api import Api, Event
 
@@ -94,12 +94,12 @@ def follow(api: "Api", iteration_id: str) -> dict[str, Any]:
     last_id: str | None = None
     failing_since: float | None = None
     with progress_bar() as bar:
-        task = bar.add_task("waiting for the learner", total=1.0)
+        bar.add_task("waiting for the learner", total=None)
         while True:
             try:
                 for event in events_after(api, iteration_id, last_id):
                     last_id = event.id or last_id
-                    show(event, bar, task)
+                    show(event, bar)
                 iteration: dict[str, Any] = api.get(f"/v1/iterations/{iteration_id}")
                 if iteration["state"] in ENDED:
                     return iteration
@@ -118,14 +118,17 @@ def events_after(api: "Api", iteration_id: str, last_id: str | None) -> "Iterato
     return api.events("GET", f"/v1/iterations/{iteration_id}/events", headers=headers)
 
 
-def show(event: "Event", bar: "Progress", task: "TaskID") -> None:
+def show(event: "Event", bar: "Progress") -> None:
     """Move the bar, and say what is worth a line."""
     from deploy.command.output import say
 
     if event.kind == "stage":
-        bar.update(task, description=event.data["stage"], completed=0.0)
+        # Anew: what the stage before took tells nothing of how long this one will, or that it has steps.
+        for row in bar.task_ids:
+            bar.remove_task(row)
+        bar.add_task(event.data["stage"], total=None)
     elif "step" in event.data and "steps" in event.data:
-        bar.update(task, completed=event.data["step"] / event.data["steps"])
+        bar.update(bar.task_ids[-1], completed=event.data["step"], total=event.data["steps"])
     line = told(event.kind, event.data)
     if line is not None:
         say(line)
@@ -133,7 +136,7 @@ def show(event: "Event", bar: "Progress", task: "TaskID") -> None:
 
 def told(kind: str, data: dict[str, Any]) -> str | None:
     """An event as a line: its plain figures after its kind. None for what only moves the bar or is said at the end."""
-    if kind in ENDED or kind in ("preference_step", "dpo_step"):
+    if kind in ENDED or (kind.endswith("_step") and kind != "ppo_step"):
         return None
     if kind == "stage":
         return str(data["stage"])

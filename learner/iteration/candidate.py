@@ -103,6 +103,7 @@ def _train_dpo(
             seed=this.seed,
             objectives=objectives,
             rehearse_on=rehearse_on,
+            on_reference=this.progress.reference_step,
             on_step=checkpoint.after(on_step),
             resume=state,
         )

@@ -2,6 +2,7 @@
 written into the record by the test.
 """
 
+import contextlib
 import io
 import json
 import signal
@@ -12,7 +13,11 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
+from rich.console import Console
+from rich.progress import Progress
 
+from deploy.command.api import Event
+from deploy.command.learn import show
 from feedback.store import Store, iterations, keys, policies, raters, votes
 from tests.deploy.api_process import api_process, running_at
 from tests.deploy.command_line import Tandem, in_process, start
@@ -133,6 +138,22 @@ def test_learn_follows_to_a_candidate(tandem: Tandem, store: Store) -> None:
     assert ran.exit_code == 0
     assert ran.out.startswith("v1 is a candidate; ")
     assert "ppo_step: step 1, reward 0.25, kl_nats 0.125" in ran.err
+
+
+def test_each_stage_has_a_bar_of_its_own_and_short_steps_only_move_it() -> None:
+    """A time that is left by the steps of the stage before says nothing; evaluation has none at all."""
+    said = io.StringIO()
+    with Progress(console=Console(file=said)) as bar, contextlib.redirect_stderr(said):
+        for kind, data in (
+            ("stage", {"stage": "preference"}),
+            ("preference_step", {"step": 3, "steps": 4, "loss": 0.5}),
+            ("watch_step", {"step": 1, "steps": 2, "loss": 0.5}),
+        ):
+            show(Event(kind, data, None), bar)
+        assert [(row.description, row.completed, row.total) for row in bar.tasks] == [("preference", 1, 2)]
+        show(Event("stage", {"stage": "evaluate"}, None), bar)
+        assert [(row.description, row.completed, row.total) for row in bar.tasks] == [("evaluate", 0, None)]
+    assert "watch_step" not in said.getvalue() and "loss" not in said.getvalue()
 
 
 def test_learn_ends_with_1_when_the_iteration_fails(tandem: Tandem, store: Store) -> None:

@@ -352,6 +352,8 @@ def test_the_other_trainer_after_ranked_pairs(tmp_path: Path) -> None:
         assert [event.data["stage"] for event in events if event.kind == "stage"] == [
             "freeze", "preference", "dpo", "evaluate", "publish",
         ]  # fmt: skip
+        *_, reference = (event.data for event in events if event.kind == "reference_step")
+        assert reference["step"] == reference["steps"] > 0
         assert [event for event in events if event.kind == "dpo_step"]
         assert [event for event in events if event.kind == "pretraining"]
         assert list((folder / "tensorboard").glob("events.*"))

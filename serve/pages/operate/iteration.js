@@ -25,6 +25,7 @@ const KINDS = [
   "watch_step",
   "watch",
   "ppo_step",
+  "reference_step",
   "dpo_step",
   "guard",
   "evaluation",
@@ -163,6 +164,10 @@ export class IterationCard {
     if (kind === "watch_step") this.facts.preference = `watch model, step ${data.step} of ${data.steps}`;
     if (kind === "watch") this.facts.preference = watched(data);
     if (kind === "ppo_step") this.hearStep(data);
+    if (kind === "reference_step") {
+      Object.assign(this, { stage: "ppo", share: data.step / data.steps });
+      this.facts.ppo = `the reference model, ${data.step} of ${data.steps} comparisons`;
+    }
     if (kind === "dpo_step") {
       Object.assign(this, { stage: "ppo", share: data.step / data.steps });
       this.facts.ppo = `DPO step ${data.step} of ${data.steps}, loss ${figure(data.loss)}`;
