@@ -23,7 +23,8 @@ from feedback.sandbox.world import held_out_prompts
 from feedback.settings import load_settings
 from learner.iteration.versions import load_version
 from learner.policy import Policy
-from tests.stack import Stack, running_stack, wait_for
+from tests.stack import Stack, running_stack
+from tests.waiting import wait_for
 
 PER_PROMPT = 8
 LEARNT_WITHIN_S = 3600.0

@@ -3,8 +3,7 @@
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from feedback.settings import load_settings
 from feedback.store import Store
 from tests.clients import client_of
 from tests.ports import free_port
+from tests.waiting import wait_for
 
 ROOT = Path(__file__).parents[1]
 READY_TIMEOUT_S = 300
@@ -81,7 +81,7 @@ def running_stack(home: Path, port: int | None = None, **env: str) -> Iterator[S
     stack = None
     try:
         url = f"http://127.0.0.1:{port}"
-        wait_for(lambda: ready(url, process, log), READY_TIMEOUT_S, "the stack to be ready")
+        wait_for(lambda: ready(url, process, log), READY_TIMEOUT_S, "the stack to be ready", pause_s=0.2)
         stack = Stack(home, url, (home / "operator.key").read_text().strip(), process)
         children = stack.children()
         yield stack
@@ -111,11 +111,3 @@ def alive(process: psutil.Process) -> bool:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
-
-
-def wait_for(condition: Callable[[], bool], timeout_s: float, what: str) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"waited {timeout_s:.0f} s for {what}")
-        time.sleep(0.2)

@@ -3,7 +3,7 @@
 import copy
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -22,6 +22,7 @@ from tests.serve.test_chat import chat
 from tests.test_faults_votes import Home, voting
 from tests.vote_ledger import Ledger, balance
 from tests.vote_stack import WORKER
+from tests.waiting import wait_for
 
 pytestmark = [
     pytest.mark.faults,
@@ -41,15 +42,6 @@ def wired(tmp_path: Path) -> Iterator[Network]:
         pytest.skip(reason)
     with network(tmp_path) as wired:
         yield wired
-
-
-def until(reached: Callable[[], bool], timeout_s: float, what: str) -> float:
-    """Returns the seconds that it took."""
-    began = time.monotonic()
-    while not reached():
-        assert time.monotonic() - began < timeout_s, what
-        time.sleep(0.1)
-    return time.monotonic() - began
 
 
 def answers(host: Host, path: str, status: int) -> bool:
@@ -73,21 +65,21 @@ def test_a_host_that_is_cut_off_loses_no_vote_and_holds_nobody_up(wired: Network
     second = wired.hosts[1]
     start_counting(wired)
     for host in wired.hosts:
-        until(lambda host=host: answers(host, "/healthz", 200), 180, "an API process did not come up")  # type: ignore[misc]
+        wait_for(lambda host=host: answers(host, "/healthz", 200), 180, "the API processes")  # type: ignore[misc]
     urls = [f"http://{host.address}:{API_PORT}" for host in wired.hosts]
     # Voters at each host, over the same pairs; each ledger speaks of its own votes.
     there, others = Ledger(), copy.copy(home)
     others.voters_are = "other"
     with voting(home, urls[0], ledger, seed=1), voting(others, urls[1], there, seed=2):
-        until(lambda: min(ledger.acknowledged, there.acknowledged) > 50, 60, "no votes were taken")
+        wait_for(lambda: min(ledger.acknowledged, there.acknowledged) > 50, 60, "votes to be taken")
         second.cut()
         before = ledger.acknowledged
-        until(lambda: ledger.acknowledged > before + 100, 60, "the other host was held up")
-        told_s = until(lambda: len(there.refused) > 0, 60, "who votes at the host that was cut off is not told")
-        until(lambda: home.uncounted() < 100, 60, "votes were not counted any more")
+        wait_for(lambda: ledger.acknowledged > before + 100, 60, "votes at the other host")
+        told_s = wait_for(lambda: len(there.refused) > 0, 60, "who votes at the host that was cut off to be told")
+        wait_for(lambda: home.uncounted() < 100, 60, "votes to be counted")
         second.mend()
         after = there.acknowledged
-        back_s = until(lambda: there.acknowledged > after + 20, 60, "the host did not come back")
+        back_s = wait_for(lambda: there.acknowledged > after + 20, 60, "the host to come back")
     home.drain()
     whole = Ledger(entries=ledger.entries | there.entries)
     found = balance(home.store, whole)
@@ -114,12 +106,12 @@ def test_a_learner_that_is_cut_off_is_replaced_and_publishes_nothing(wired: Netw
     def state() -> iterations.Iteration:
         return store.read(iterations.get, iteration.id)
 
-    until(lambda: state().stage == "ppo" and state().progress > 0, 240, "the iteration did not begin")
+    wait_for(lambda: state().stage == "ppo" and state().progress > 0, 240, "PPO")
     victim = next(host for host in wired.hosts if host.runs(holder(store)))
     epoch = store.read(lambda session: session.get(Lease, leases.LEARNER).epoch)
     victim.cut()
-    taken_s = until(lambda: not victim.runs(holder(store)), 120, "nobody took over")
-    until(lambda: state().state not in iterations.ACTIVE, 300, "the iteration did not end")
+    taken_s = wait_for(lambda: not victim.runs(holder(store)), 120, "another to take over")
+    wait_for(lambda: state().state not in iterations.ACTIVE, 300, "the iteration to end")
     victim.mend()
     # Time enough for what was cut off to say its word.
     time.sleep(10)
@@ -148,7 +140,7 @@ def test_a_host_that_is_cut_off_gives_nobody_the_old_version_after_a_promotion(
         wired.start(host, home, "-m", "serve.engine.launcher", TANDEM_ENGINE__SLOTS="1")
         wired.start(host, home, "-m", "serve", TANDEM_ENGINE__SLOTS="1")
     for host in wired.hosts:
-        until(lambda host=host: answers(host, "/readyz", 200), 300, "the engines did not come up")  # type: ignore[misc]
+        wait_for(lambda host=host: answers(host, "/readyz", 200), 300, "the engines")  # type: ignore[misc]
     headers = {"authorization": f"Bearer {secrets['operate']}"}
 
     def ask(host: Host, path: str, body: dict[str, object]) -> httpx.Response:
@@ -177,7 +169,7 @@ def test_a_host_that_is_cut_off_gives_nobody_the_old_version_after_a_promotion(
         seen.add(fingerprint(second))
         return "v2" in seen
 
-    back_s = until(has_caught_up, 60, "it did not catch up")
+    back_s = wait_for(has_caught_up, 60, "it to catch up")
     assert seen <= {"503", "v2"}
     print({"together_s": round(together_s, 1), "left_out_s": round(left_out_s, 1), "back_s": round(back_s, 1)})
     store.close()

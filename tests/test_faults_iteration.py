@@ -14,6 +14,7 @@ from feedback.store import Store, iterations
 from tests.learner.iterations import LEASE_TTL_S, QUICK, start, voted_home
 from tests.postgres_server import BIN, PostgresServer
 from tests.vote_stack import WORKER, VoteStack
+from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
 
@@ -29,13 +30,6 @@ class LearningStack(VoteStack):
         self.commands["learner"] = LEARNER
 
 
-def until(reached: Callable[[], bool], timeout_s: float, what: str) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not reached():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.05)
-
-
 def run_while(store: Store, iteration_id: str, strike: Callable[[], None]) -> iterations.Iteration:
     """Strike once in each of `STAGES`. Returns the row when the iteration has ended."""
 
@@ -43,9 +37,9 @@ def run_while(store: Store, iteration_id: str, strike: Callable[[], None]) -> it
         return store.read(iterations.get, iteration_id)
 
     for stage in STAGES:
-        until(lambda stage=stage: row().stage in STAGES[STAGES.index(stage) :], 300, f"it does not come to {stage}")  # type: ignore[misc]
+        wait_for(lambda stage=stage: row().stage in STAGES[STAGES.index(stage) :], 300, stage)  # type: ignore[misc]
         strike()
-    until(lambda: row().state not in iterations.ACTIVE, 300, "it does not end")
+    wait_for(lambda: row().state not in iterations.ACTIVE, 300, "its end")
     return row()
 
 
@@ -61,7 +55,7 @@ def test_redis_loses_everything_and_the_iteration_goes_on(tmp_path: Path) -> Non
         # What has just been asked for is lost before the worker hears of it.
         stack.kill("learner")
         iteration = start(store, settings)
-        until(lambda: bool(redis.keys("learner*")), 60, "the worker is not told")
+        wait_for(lambda: redis.keys("learner*"), 60, "a message to the worker")
         redis.flushall()
         stack.start("learner")
 

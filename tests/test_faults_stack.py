@@ -24,9 +24,10 @@ from feedback.schema import Policy, Promotion
 from feedback.store import Store, iterations, keys, policies, votes
 from tests.people import People
 from tests.ports import free_port
-from tests.stack import Stack, running_stack, wait_for
+from tests.stack import Stack, running_stack
 from tests.test_loop import spoil
 from tests.vote_ledger import balance
+from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.faults, pytest.mark.engine, pytest.mark.timeout(1200)]
 

@@ -17,7 +17,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from tests.feedback.conftest import postgres  # noqa: F401
 from tests.feedback.record import add_comparison
 from tests.vote_ledger import PATIENCE_S, Balance, Ledger, Voter, balance
 from tests.vote_stack import VoteStack
+from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
 
@@ -171,7 +172,7 @@ def test_without_redis_votes_are_answered_all_the_same(tmp_path: Path, state: st
     with VoteStack(home.folder) as stack:
         stack.wait_until_it_answers()
         with voting(home, stack.url, ledger, 1, pause_s=0.05):
-            wait_until(lambda: ledger.acknowledged > 50, "votes to be taken")
+            wait_for(lambda: ledger.acknowledged > 50, PATIENCE_S, "votes to be taken")
             redis = stack.processes["redis"]
             if state == "dead":
                 stack.kill("redis")
@@ -179,7 +180,7 @@ def test_without_redis_votes_are_answered_all_the_same(tmp_path: Path, state: st
                 redis.send_signal(signal.SIGSTOP)
             try:
                 before = len(ledger.seconds)
-                wait_until(lambda: len(ledger.seconds) > before + 400, "votes to be taken without Redis")
+                wait_for(lambda: len(ledger.seconds) > before + 400, PATIENCE_S, "votes to be taken without Redis")
                 without = ledger.seconds[before:]
             finally:
                 redis.send_signal(signal.SIGCONT)
@@ -253,7 +254,7 @@ def test_a_disk_that_is_full_for_all_processes_loses_no_vote(small_disk: Path) -
     with VoteStack(home.folder) as stack:
         stack.wait_until_it_answers()
         with voting(home, stack.url, ledger, 5):
-            wait_until(lambda: ledger.acknowledged > 100, "votes to be taken")
+            wait_for(lambda: ledger.acknowledged > 100, PATIENCE_S, "votes to be taken")
             with filler.open("wb", buffering=0) as file:
 
                 def full() -> bool:
@@ -263,21 +264,14 @@ def test_a_disk_that_is_full_for_all_processes_loses_no_vote(small_disk: Path) -
                             file.write(bytes(512))
                     return ledger.unsure > 100
 
-                wait_until(full, "votes to be refused")
+                wait_for(full, PATIENCE_S, "votes to be refused")
             filler.unlink()
             acknowledged = ledger.acknowledged
-            wait_until(lambda: ledger.acknowledged > acknowledged + 100, "votes to be taken again")
+            wait_for(lambda: ledger.acknowledged > acknowledged + 100, PATIENCE_S, "votes to be taken again")
         home.drain()
         found = balance(home.store, ledger)
     assert set(ledger.refused) == {(503, "application/problem+json", "record_unavailable")}
     assert found.even, found
-
-
-def wait_until(reached: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not reached():
-        assert time.monotonic() < deadline, f"waited too long for {what}"
-        time.sleep(0.05)
 
 
 def test_a_client_killed_with_the_api_between_commit_and_answer_finds_one_vote(tmp_path: Path) -> None:

@@ -21,7 +21,8 @@ from feedback.sandbox.world import held_out_prompts
 from feedback.store import iterations, policies, votes
 from learner.policy import load_policy
 from learner.preference_model import load_preference_model
-from tests.stack import Stack, running_stack, wait_for
+from tests.stack import Stack, running_stack
+from tests.waiting import wait_for
 
 VOTES = 600
 CHATTERS = 4

@@ -12,7 +12,8 @@ from feedback.migrations import downgrade
 from feedback.schema import Vote, VoteRevision
 from feedback.settings import load_settings
 from feedback.store import Store, raters, votes
-from tests.stack import running_stack, wait_for
+from tests.stack import running_stack
+from tests.waiting import wait_for
 
 LEFT = Path(__file__).parent / "homes" / "schema-0002"
 WEIGHTS = Path(__file__).parents[1] / "learner" / "starting_policy" / "weights"

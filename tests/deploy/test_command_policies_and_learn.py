@@ -7,7 +7,6 @@ import io
 import json
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -24,6 +23,7 @@ from tests.deploy.command_line import Tandem, in_process, start
 from tests.deploy.homes import add_version
 from tests.feedback.record import add_comparison, judgement, sample
 from tests.records import empty_record
+from tests.waiting import wait_for
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +100,7 @@ def test_the_votes_of_a_version_and_what_one_of_them_changed(tandem: Tandem, sto
 
 
 def test_promoting_what_serves_changes_nothing(tandem: Tandem) -> None:
-    wait_until(lambda: tandem("policies", "promote", "v0").exit_code == 0)
+    wait_for(lambda: tandem("policies", "promote", "v0").exit_code == 0, 60, "the promotion")
     assert tandem("policies", "promote", "v0").out == "v0 serves already\n"
     assert json.loads(tandem("policies", "promote", "v0", "--json").out)["changed"] is False
 
@@ -197,7 +197,7 @@ def test_ctrl_c_stops_only_the_following(home: Path, store: Store) -> None:
     process = start("learn", "--home", home)
     assert process.stderr is not None
     assert process.stderr.readline().startswith("iteration ")
-    wait_until(lambda: "queued" in process.stderr.readline())  # type: ignore[union-attr]
+    wait_for(lambda: "queued" in process.stderr.readline(), 60, "the first event")  # type: ignore[union-attr]
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 130
@@ -224,7 +224,7 @@ class learner:  # noqa: N801
         assert not self._thread.is_alive()
 
     def _work(self) -> None:
-        wait_until(lambda: self._store.read(iterations.active) is not None)
+        wait_for(lambda: self._store.read(iterations.active) is not None, 60, "an iteration")
         iteration = self._store.read(iterations.active)
         assert iteration is not None
         claimed = self._store.write(iterations.claim, iteration.id, "test", 60.0, max_attempts=5)
@@ -245,13 +245,6 @@ def fail(store: Store, iteration_id: str, epoch: int) -> None:
 
 def be_cancelled(store: Store, iteration_id: str, epoch: int) -> None:
     store.write(iterations.cancel, iteration_id, "", "test")
-
-
-def wait_until(condition: Callable[[], bool], timeout_s: float = 60.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come about in time"
-        time.sleep(0.05)
 
 
 def test_a_version_is_shown_with_what_the_gate_says_and_what_can_be_done(

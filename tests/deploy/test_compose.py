@@ -16,7 +16,7 @@ from feedback.lifeline import tied
 from feedback.queue import COUNT_VOTES, make_celery, send
 from feedback.settings import load_settings
 from tests.ports import free_port
-from tests.stack import wait_for
+from tests.waiting import wait_for
 
 
 def variables(folder: Path) -> dict[str, str]:

@@ -1,7 +1,5 @@
 import contextlib
 import subprocess
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,6 +8,7 @@ import redis
 from deploy.redis_server import RedisMissing, find_redis_server, redis_command
 from deploy.running import prepare_home
 from feedback.lifeline import tied
+from tests.waiting import wait_for
 
 
 def test_a_server_on_the_path_comes_before_the_shipped_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,7 +33,7 @@ def test_it_listens_on_its_socket_alone_and_keeps_what_it_was_told(tmp_path: Pat
     for expected in (None, b"hint"):
         process = subprocess.Popen(tied(redis_command(find_redis_server(), tmp_path)), stdout=subprocess.DEVNULL)
         client = redis.Redis(unix_socket_path=str(tmp_path / "run" / "redis.sock"))
-        wait_until(lambda client=client: _answers(client))
+        wait_for(lambda client=client: _answers(client), 60, "Redis")
         assert client.config_get("port")["port"] == "0"
         assert client.config_get("maxmemory-policy")["maxmemory-policy"] == "noeviction"
         assert client.config_get("appendfsync")["appendfsync"] == "everysec"
@@ -50,7 +49,7 @@ def test_what_somebody_was_answered_does_not_stay_in_its_log(tmp_path: Path) -> 
     prepare_home(tmp_path)
     process = subprocess.Popen(tied(redis_command(find_redis_server(), tmp_path)), stdout=subprocess.DEVNULL)
     client = redis.Redis(unix_socket_path=str(tmp_path / "run" / "redis.sock"))
-    wait_until(lambda: _answers(client))
+    wait_for(lambda: _answers(client), 60, "Redis")
     client.set("answer", "what somebody was told", px=1)
 
     def log() -> bytes:
@@ -61,20 +60,13 @@ def test_what_somebody_was_answered_does_not_stay_in_its_log(tmp_path: Path) -> 
                 found += path.read_bytes() if path.is_file() else b""
         return found
 
-    wait_until(lambda: b"somebody was told" in log())
+    wait_for(lambda: b"somebody was told" in log(), 60, "the log to hold it")
     for _ in range(300):
         client.set("hint", 4096 * "x")
-    wait_until(lambda: b"somebody was told" not in log())
+    wait_for(lambda: b"somebody was told" not in log(), 60, "the log to be written anew")
     client.close()
     process.terminate()
     process.wait(60)
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    until = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.05)
 
 
 def _answers(client: "redis.Redis") -> bool:

@@ -10,8 +10,7 @@ import stat
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from feedback.settings import Settings
 from feedback.temporary_folder import PREFIX
 from tests.deploy.command_line import ROOT, start
 from tests.ports import free_port
+from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 
@@ -73,13 +73,6 @@ def state_of(home: Path) -> StackState:
     state = read_state(home)
     assert state is not None
     return state
-
-
-def until(reached: Callable[[], object], timeout_s: float = 120.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not reached():
-        assert time.monotonic() < deadline, "it did not come to that"
-        time.sleep(0.2)
 
 
 def chat(home: Path) -> httpx.Response:
@@ -160,7 +153,7 @@ def test_what_is_killed_comes_back(home: Path, name: str) -> None:
     killed = pid()
     assert killed is not None
     os.kill(killed, signal.SIGKILL)
-    until(lambda: pid() not in (None, killed))
+    wait_for(lambda: pid() not in (None, killed), 120, f"another {name}")
 
     def serves() -> bool:
         try:
@@ -168,16 +161,16 @@ def test_what_is_killed_comes_back(home: Path, name: str) -> None:
         except httpx.TransportError:
             return False
 
-    until(serves)
+    wait_for(serves, 120, "a chat to be answered")
 
 
 @pytest.mark.slow
 def test_a_log_that_grew_too_large_is_set_aside_while_its_process_runs(home: Path) -> None:
     log, aside = home / "logs" / "api.log", home / "logs" / "api.log.1"
     os.truncate(log, Settings().log_bytes + 1)
-    until(lambda: aside.exists() and log.stat().st_size < aside.stat().st_size)
+    wait_for(lambda: aside.exists() and log.stat().st_size < aside.stat().st_size, 120, "the log to be set aside")
     assert chat(home).status_code == 200
-    until(lambda: "POST /v1/chat/completions" in log.read_text())
+    wait_for(lambda: "POST /v1/chat/completions" in log.read_text(), 120, "the chat to be logged")
 
 
 def test_nothing_outlives_a_kill_and_the_next_start_takes_down_in_order(home: Path, temporary: Path) -> None:

@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import termios
-import time
 from pathlib import Path
 
 import pytest
@@ -25,6 +24,7 @@ from feedback.settings import ServeSettings, Settings
 from feedback.store import keys, now
 from tests.deploy.homes import make_home, refuse_system_messages
 from tests.records import empty_record
+from tests.waiting import wait_for
 
 
 def test_a_port_in_use_is_said_so() -> None:
@@ -182,24 +182,18 @@ def test_a_terminal_that_goes_ends_it_in_order_unless_it_was_told_to_stay(tmp_pa
     )
     os.close(its)
     try:
-        wait_for(up, process)
+        wait_for(up.exists, 60, "it to come up", by=process)
         os.close(controlling)
         if nohup:
             caught = re.search(r"SigCgt:\s*(\w+)", Path(f"/proc/{process.pid}/status").read_text())
             assert caught is not None and not int(caught[1], 16) & 1 << signal.SIGHUP - 1
             process.send_signal(signal.SIGTERM)
-        wait_for(asked, process)
+        wait_for(asked.exists, 60, "it to be asked to end", by=process)
         may_end.touch()
         assert process.wait(timeout=60) == 0
     finally:
         process.kill()
         process.wait()
-
-
-def wait_for(file: Path, process: "subprocess.Popen[bytes]") -> None:
-    while not file.exists():
-        assert process.poll() is None, "it ended"
-        time.sleep(0.02)
 
 
 def test_the_operators_key_is_made_once_and_read_by_its_owner_alone(tmp_path: Path) -> None:
@@ -225,8 +219,7 @@ def test_an_expired_operators_key_is_replaced_by_the_next_start(tmp_path: Path) 
     store = empty_record(tmp_path / "record.db")
     _, secret = store.write(keys.create, "operate", expires_at=store.read(now) + 0.2)
     (tmp_path / "operator.key").write_text(secret + "\n")
-    while keys.state(store.read(keys.list_all)[0], store.read(now)) == "active":
-        time.sleep(0.05)
+    wait_for(lambda: keys.state(store.read(keys.list_all)[0], store.read(now)) != "active", 60, "the key to expire")
     renewed = ensure_operator_key(store, tmp_path).read_text().strip()
     assert renewed != secret
     assert store.read(keys.find, renewed) is not None

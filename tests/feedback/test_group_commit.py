@@ -2,8 +2,6 @@
 
 import sqlite3
 import threading
-import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,6 +11,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from feedback.store import Store
+from tests.waiting import wait_for
 
 
 @pytest.fixture
@@ -29,13 +28,6 @@ def say(session: Session, word: str, commits: list[int]) -> str:
     if word.startswith("no"):
         raise ValueError(word)
     return word.upper()
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
 
 
 def said(store: Store) -> set[str]:
@@ -60,9 +52,9 @@ def all_at_once(store: Store, words: list[str]) -> tuple[list[object], list[int]
     with ThreadPoolExecutor(len(words)) as threads:
         first = threads.submit(write, words[0])
         # It has taken its turn and waits for the lock; the others come while it does.
-        wait_until(lambda: gathered._turn.locked() and not gathered._waiting)
+        wait_for(lambda: gathered._turn.locked() and not gathered._waiting, 60, "the first", pause_s=0.001)
         rest = [threads.submit(write, word) for word in words[1:]]
-        wait_until(lambda: len(gathered._waiting) == len(rest))
+        wait_for(lambda: len(gathered._waiting) == len(rest), 60, "the others", pause_s=0.001)
         holding.execute("ROLLBACK")
         answers = [future.result() for future in (first, *rest)]
     holding.close()

@@ -25,6 +25,7 @@ from feedback.store import policies
 from tests.deploy.command_line import in_process
 from tests.deploy.homes import make_home, promote
 from tests.ports import free_port
+from tests.waiting import wait_for
 
 TOOLS = Path(sys.prefix) / "deployment"
 
@@ -365,10 +366,7 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             [sys.executable, "-m", "moto.server", "-p", str(port)], env=environment, stdout=log, stderr=log
         )
     try:
-        deadline = time.monotonic() + 60
-        while not made_bucket(f"http://127.0.0.1:{port}/bucket"):
-            assert server.poll() is None and time.monotonic() < deadline
-            time.sleep(0.2)
+        wait_for(lambda: made_bucket(f"http://127.0.0.1:{port}/bucket"), 60, "the bucket", by=server, pause_s=0.2)
         yield f"s3://bucket/some/prefix?endpoint_override=127.0.0.1:{port}&scheme=http&region=us-east-1"
     finally:
         server.kill()

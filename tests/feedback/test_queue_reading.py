@@ -4,7 +4,6 @@ import base64
 import json
 import os
 import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from feedback.store import Store, votes
 from tests.feedback.record import add_comparison, judgement
 from tests.serve.redis_server import redis_server
 from tests.vote_stack import ROOT, WORKER
+from tests.waiting import wait_for
 
 PATIENCE_S = 120.0
 
@@ -70,10 +70,11 @@ def test_a_message_that_is_none_is_dropped(tmp_path: Path, monkeypatch: pytest.M
             celery = make_celery(settings)
             assert send(celery, COUNT_VOTES)
             celery.close()
-            deadline = time.monotonic() + PATIENCE_S
-            while redis.llen(VOTES) or store.read(votes.count_by_state).get("counted") != 1:
-                assert worker.poll() is None and time.monotonic() < deadline, log.read_text()[-3000:]
-                time.sleep(0.1)
+
+            def all_read() -> bool:
+                return not redis.llen(VOTES) and store.read(votes.count_by_state).get("counted") == 1
+
+            wait_for(all_read, PATIENCE_S, "the queue to be read", by=worker)
             redis.close()
         finally:
             worker.terminate()

@@ -21,6 +21,7 @@ from feedback.settings import LoopSettings, Settings, load_settings
 from feedback.store import Store, comparisons, counting, erasure, iterations, leases, raters, samples, votes
 from tests.feedback.crowd import cast, crowd
 from tests.feedback.record import add_comparison, judgement, sample
+from tests.waiting import wait_for
 
 EVERYBODY = {"key_id": "", "sees_all": True, "rater": "", "limit": 10, "after": None, "order": "desc"}
 LOOP = LoopSettings(votes_per_iteration=100, min_votes=20, interval_s=3600)
@@ -297,7 +298,7 @@ def test_the_process_ends_with_its_parent(settings: Settings) -> None:
     parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=env)
     assert parent.stdout is not None
     scheduler = int(parent.stdout.readline())
-    wait_until(lambda: Store(settings.record_url).read(leases.held, leases.SCHEDULER))
+    wait_for(lambda: Store(settings.record_url).read(leases.held, leases.SCHEDULER), 120, "its lease")
     parent.kill()
     parent.wait()
 
@@ -307,11 +308,4 @@ def test_the_process_ends_with_its_parent(settings: Settings) -> None:
         except psutil.NoSuchProcess:
             return True
 
-    wait_until(has_ended)
-
-
-def wait_until(condition, timeout_s: float = 120) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    wait_for(has_ended, 120, "its end")

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from feedback.settings import Settings
 from feedback.store import Store, iterations, leases, policies
 from learner.training_state import TrainingState
 from tests.learner.iterations import LEASE_TTL_S, learner, quick_settings, start, voted_home
+from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
 
@@ -41,7 +42,7 @@ def test_killed_and_resumed_ends_where_the_unkilled_one_does(store: Store, setti
         iteration = start(store, settings)
         process = learner(settings, iteration)
         if kill:
-            wait_until(lambda i=iteration: store.read(iterations.get, i.id).stage == "preference", process)
+            wait_for_stage("preference", store, iteration, process)
             process.kill()
             process.wait()
             process = learner(settings, iteration)
@@ -66,7 +67,7 @@ def test_whoever_is_asked_to_end_has_not_died(store: Store, settings: Settings) 
     iteration = start(store, settings)
     for begun in (1, 2, 3):
         process = learner(settings, iteration)
-        wait_until(lambda begun=begun: times_at_work(store, iteration) == begun, process)
+        wait_for(lambda begun=begun: times_at_work(store, iteration) == begun, 120, "it to begin", by=process)
         process.terminate()
         assert process.wait(timeout=60) == 0
         # Nobody waits for its lease to run out.
@@ -79,11 +80,11 @@ def test_whoever_is_asked_to_end_has_not_died(store: Store, settings: Settings) 
 def test_a_zombie_ends_and_publishes_nothing(store: Store, settings: Settings) -> None:
     iteration = start(store, settings)
     zombie = learner(settings, iteration)
-    wait_until(lambda: store.read(iterations.get, iteration.id).stage == "ppo", zombie)
+    wait_for_stage("ppo", store, iteration, zombie)
     zombie.send_signal(signal.SIGSTOP)
     time.sleep(LEASE_TTL_S * 1.5)
     heir = learner(settings, iteration)
-    wait_until(lambda: store.read(iterations.get, iteration.id).attempts == 2, heir)
+    wait_for(lambda: store.read(iterations.get, iteration.id).attempts == 2, 120, "another attempt", by=heir)
     zombie.send_signal(signal.SIGCONT)
     assert zombie.wait(timeout=240) != 0
     assert heir.wait(timeout=200) == 0
@@ -94,7 +95,7 @@ def test_a_zombie_ends_and_publishes_nothing(store: Store, settings: Settings) -
 def test_a_cancelled_one_ends_soon_and_publishes_nothing(store: Store, settings: Settings) -> None:
     iteration = start(store, settings)
     process = learner(settings, iteration)
-    wait_until(lambda: store.read(iterations.get, iteration.id).stage == "ppo", process)
+    wait_for_stage("ppo", store, iteration, process)
     if sys.platform == "linux":  # What people wait for goes first.
         assert os.getpriority(os.PRIO_PROCESS, process.pid) >= settings.learner.niceness == 10
     store.write(iterations.cancel, iteration.id, "wrong settings", "key_a")
@@ -144,7 +145,7 @@ def test_losses_that_are_no_numbers_end_the_iteration_and_publish_nothing(store:
 def test_a_full_disk_ends_the_iteration_and_publishes_nothing(store: Store, settings: Settings) -> None:
     iteration = start(store, settings)
     process = learner(settings, iteration)
-    wait_until(lambda: store.read(iterations.get, iteration.id).stage == "preference", process)
+    wait_for_stage("preference", store, iteration, process)
     # Files may not grow past a size that the record has room in and weights do not: writes fail as on a full disk.
     resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (1_500_000, resource.RLIM_INFINITY))
     assert process.wait(timeout=200) != 0
@@ -182,18 +183,14 @@ def test_a_disk_that_is_full_at_publishing_publishes_nothing(
     assert store.read(iterations.get, again.id).candidate == 1
 
 
-def wait_until(condition: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 120
-    while not condition():
-        assert process.poll() is None, f"the learner ended early with {process.returncode}"
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+def wait_for_stage(stage: str, store: Store, iteration: Iteration, process: subprocess.Popen[bytes]) -> None:
+    wait_for(lambda: store.read(iterations.get, iteration.id).stage == stage, 120, stage, by=process)
 
 
 def kill_in_ppo(store: Store, iteration: Iteration, process: subprocess.Popen[bytes]) -> None:
     """When a checkpoint of its first step is there; returns when the lease of the killed one has run out."""
     steps = lambda: [event.data["step"] for event in events(store, iteration) if event.kind == "ppo_step"]  # noqa: E731
-    wait_until(lambda: 2 in steps(), process)
+    wait_for(lambda: 2 in steps(), 120, "its second step", by=process)
     process.kill()
     process.wait()
     time.sleep(LEASE_TTL_S)

@@ -23,8 +23,8 @@ from learner.prepare import prepare
 from learner.processes import ALONE
 from tests.learner.iterations import LEASE_TTL_S, learner, start
 from tests.learner.sandbox_votes import cast_votes
-from tests.learner.test_iteration_faults import wait_until
 from tests.records import empty_record_of
+from tests.waiting import wait_for
 
 LORA = {"rank": 4, "alpha": 8, "targets": ["q_proj", "v_proj", "down_proj"]}
 SHORT = {"steps": 2, "episodes_per_step": 32, "episodes_per_minibatch": 16, "learning_rate": 3e-3}
@@ -107,7 +107,7 @@ def test_two_processes_killed_at_a_random_step_end_where_the_unkilled_do(
         iteration = start(store, settings)
         process = learner(settings, iteration)
         if kill:
-            wait_until(lambda i=iteration: killed_after in steps_done(store, i), process)
+            wait_for(lambda i=iteration: killed_after in steps_done(store, i), 120, "that step", by=process)
             process.kill()
             process.wait()
             time.sleep(LEASE_TTL_S)

@@ -18,9 +18,9 @@ from feedback.settings import Settings, load_settings
 from feedback.store import Store, iterations
 from learner.node import number_of
 from tests.learner.iterations import LEASE_TTL_S, environment, learner, start
-from tests.learner.test_iteration_faults import wait_until
 from tests.learner.test_iteration_sizes import home, steps_done
 from tests.ports import free_port
+from tests.waiting import wait_for
 
 PPO = {"steps": 3, "episodes_per_step": 32, "episodes_per_minibatch": 16, "learning_rate": 3e-3}
 
@@ -44,7 +44,7 @@ def test_two_machines_make_what_one_makes_also_when_one_of_them_was_gone(
     with further_machine(settings) as machine:
         iteration = start(store, settings)
         process = learner(settings, iteration)
-        wait_until(lambda: 1 in steps_done(store, iteration), process)
+        wait_for(lambda: 1 in steps_done(store, iteration), 120, "its first step", by=process)
         trainer_on(machine).kill()
         assert process.wait(timeout=120) != 0
         assert store.read(iterations.get, iteration.id).state == "running", "it can be gone on with"
@@ -67,7 +67,7 @@ def test_a_further_machine_ends_what_it_does_when_the_first_one_is_gone_without_
     with further_machine(settings) as machine:
         iteration = start(store, settings)
         process = learner(settings, iteration)
-        wait_until(lambda: 1 in steps_done(store, iteration), process)
+        wait_for(lambda: 1 in steps_done(store, iteration), 120, "its first step", by=process)
         trainer = trainer_on(machine)
         # Stopped, it answers as little as one behind a cut cable: connections stand, and nothing comes.
         stopped = [process.pid, *(child.pid for child in psutil.Process(process.pid).children(recursive=True))]

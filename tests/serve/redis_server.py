@@ -9,7 +9,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from deploy.redis_server import find_redis_server, redis_command
-from tests.stack import wait_for
+from tests.waiting import wait_for
 
 
 def answers(socket: Path) -> bool:

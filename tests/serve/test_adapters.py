@@ -23,7 +23,7 @@ from tests.serve.adapters import add_adapters, add_spoiled
 from tests.serve.conftest import READY_TIMEOUT_S, LauncherProcess, make_home
 from tests.serve.test_chat import chat, sample_of
 from tests.serve.test_process import Process, engine_pid, promote
-from tests.stack import wait_for
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.engine
 

@@ -19,7 +19,7 @@ from feedback.store import leases, policies
 from tests.serve.conftest import READY_TIMEOUT_S, Tandem, wait_until_ready
 from tests.serve.spoiling import spoiled_version
 from tests.serve.test_chat import chat, events
-from tests.stack import wait_for
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.engine
 

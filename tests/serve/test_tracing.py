@@ -13,8 +13,8 @@ from tests.feedback.record import add_comparison
 from tests.serve.conftest import Tandem
 from tests.serve.redis_server import redis_server
 from tests.serve.test_chat import chat
-from tests.stack import wait_for
 from tests.trace_collector import PARENT, TRACE, Collector, Seen, collecting
+from tests.waiting import wait_for
 
 SECRET = "marzipan"
 STANDARD = {
