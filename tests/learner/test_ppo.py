@@ -18,6 +18,7 @@ from learner.ppo import rollout as rollout_module
 from learner.preference_model import PreferenceShape, new_preference_model
 from learner.prompts import PromptPool, TrainingPrompt
 from learner.sampler import Samples, TorchSampler
+from learner.sequences import Episodes
 from learner.training_state import TrainingState
 from tests.learner.conftest import END, WORDS, random_llama, word_tokenizer
 
@@ -355,20 +356,24 @@ def test_a_sampler_that_takes_itself_for_the_trainer_is_checked():
     checked_B = torch.arange(32) % 8 == 0
 
     def shifted(nats, rows_B):
-        return replace(samples, logprobs_B_R=samples.logprobs_B_R - nats * (mask_B_R & rows_B[:, None]))
+        """Up and down by turns, as rounding would: the differences add up to next to nothing."""
+        by_R = torch.where(torch.arange(mask_B_R.shape[1]) % 2 == 0, nats, -nats)
+        return replace(samples, logprobs_B_R=samples.logprobs_B_R - by_R * (mask_B_R & rows_B[:, None]))
 
     assert ppo.rollouts.evaluate(shifted(0.05, checked_B)).mismatch_nats == pytest.approx(0.05, abs=1e-4)
     assert ppo.rollouts.evaluate(shifted(0.05, ~checked_B)).mismatch_nats < 1e-5
-    with pytest.raises(TrainingDiverged, match="nats a token"):
-        ppo.rollouts.evaluate(shifted(0.5, checked_B))
+    checks_all = replace(ppo.rollouts, settings=ppo.settings.model_copy(update={"checked_replies": 32}))
+    mean = 0.05 * float((mask_B_R & checked_B[:, None]).sum() / mask_B_R.sum())
+    assert checks_all.evaluate(shifted(0.05, checked_B)).mismatch_nats == pytest.approx(mean, abs=1e-4)
+    for nats in (0.5, torch.nan):
+        with pytest.raises(TrainingDiverged, match="nats a token"):
+            ppo.rollouts.evaluate(shifted(nats, checked_B))
 
 
 def test_the_pad_token_is_an_ordinary_token():
     """Replies that hold token 0, with which rows are padded too, count whole."""
     ppo = trainer()
     prompts = [[5, 6], [7]]
-    from learner.sequences import Episodes
-
     episodes = Episodes.pad(prompts, [[0, 0, END], [0, 8, 9, 0, END]])
     with torch.no_grad():
         logprobs_N = reply_logprobs(ppo.model, episodes)
@@ -425,7 +430,8 @@ def test_the_start_is_never_trained():
 def test_scores_that_are_not_finite_stop_the_run():
     start = random_llama()
     scorer = LikesOneWord(start)
-    scorer.score = lambda episodes, *known: torch.full((len(episodes), 1), torch.nan)
+    # Of one reply, to which no other score is added.
+    scorer.score = lambda episodes, *known: torch.where(torch.arange(len(episodes))[:, None] == 3, torch.inf, 0.0)
     with pytest.raises(TrainingDiverged, match="preference model's scores"):
         trainer(scorer=scorer).step()
     with pytest.raises(TrainingDiverged, match="watch model's scores"):

@@ -112,6 +112,14 @@ def test_minibatches_share_the_mean_over_the_tokens_of_the_step():
         torch.testing.assert_close(sum(part[index] for part in parts) / 4, expected, atol=1e-5, rtol=1e-3)
 
 
+def test_each_pass_goes_through_all_replies_in_an_order_of_its_own():
+    updater = with_settings(epochs=2, episodes_per_minibatch=8).updater
+    first, again, other = (torch.cat([*updater._minibatches(32, seed)]).view(2, 32).tolist() for seed in (0, 0, 64))
+    assert first == again
+    assert [sorted(order) for order in first] == 2 * [[*range(32)]]
+    assert len({*map(tuple, first + other)}) == 4
+
+
 def test_the_adaptive_controller_follows_the_measured_kl():
     ppo = with_settings(kl_controller="adaptive", kl_target_nats=0.01, kl_horizon_episodes=320, steps=3)
     reports = [ppo.step() for _ in range(3)]
@@ -157,6 +165,9 @@ def test_a_critic_on_the_preference_models_states_learns_from_those_of_the_rollo
     totals = ppo.updater.update(rollout, torch.zeros_like(values_N), returns_N, seed=3)
     assert totals.per_token("value_loss") == pytest.approx(float((values_N - returns_N).square().mean()) / 2, rel=1e-4)
     assert totals.per_token("policy_loss") == 0.0
+    # The ratio is to the policy that sampled, which the first step moved away from the start.
+    assert rollout.kl_nats > 0.01
+    assert totals.per_token("update_kl") == pytest.approx(0.0, abs=1e-6)
     assert (totals.updates, totals.tokens) == (1, len(values_N))
 
 
