@@ -57,6 +57,7 @@ def found(store: Store, cast: dict[str, str], **wanted: object) -> set[str]:
         ({"text": "2 PLUS"}, {"left", "right", "tie"}),
         ({"text": '"right"'}, {"right"}),
         ({"text": "\u00e4hm"}, {"harmless"}),
+        ({"text": "IT, \u00c4HM"}, {"harmless"}),
         ({"text": "no."}, {"harmless"}),
         ({"text": "100% of_it"}, {"harmless"}),
         ({"text": "100%done"}, set()),
@@ -123,15 +124,21 @@ def test_what_is_found_is_what_is_exported(store: Store, cast: dict[str, str]) -
     assert export_votes(store, out, "trl", Wanted(preferred="tie")).left_out == {"preferred is tie": 1}
 
 
+STANDING = ["plain", 'a "quote"', "back\\slash", "two\nlines", "caf\u00e9", "100%_", "a/b", "\x7f", "\ufffd", "parts"]
+# Of some letters the lower case is two, or has another upper case: as they stand they are found all the same.
+ODD = ["\u0130stanbul", "STRA\u1e9eE", "\u03c3\u03bf\u03c6\u03cc\u03c2", "5 \u212a"]
+
+
 @pytest.mark.parametrize(
-    "text", ["plain", 'a "quote"', "back\\slash", "two\nlines", "caf\u00e9", "100%_", "a/b", "\x7f", "parts"]
+    ("text", "wanted"),
+    [*((text, text) for text in STANDING + ODD), ("caf\u00e9", "CAF\u00c9"), ("CAF\u00c9", "caf\u00e9")],
 )
-def test_whatever_stands_in_a_conversation_is_found(store: Store, text: str) -> None:
+def test_whatever_stands_in_a_conversation_is_found(store: Store, text: str, wanted: str) -> None:
     said = [{"type": "text", "text": f"so {text} it is"}] if text == "parts" else f"so {text} it is"
     for content in (said, "something else"):
         pair = add_comparison(store, sample(messages=[{"role": "user", "content": content}]))
         store.write(votes.put, pair, judgement(), key_id="key_a", sees_all=False, rater="ann")
-    found, _ = store.read(finding.find, Wanted(text=text), limit=9)
+    found, _ = store.read(finding.find, Wanted(text=wanted), limit=9)
     assert len(found) == 1
 
 
@@ -139,9 +146,11 @@ def test_what_stands_beside_a_nul_is_found(store: Store) -> None:
     said = [{"role": "user", "content": "so plain\0 \\u0000 it IS"}]
     pair = add_comparison(store, sample("as\0 said", messages=said))
     store.write(votes.put, pair, judgement(), key_id="key_a", sees_all=False, rater="ann")
-    for one in ("plain", "it is", "As", "said", "\\u0000"):
+    for one in ("plain", "it is", "As", "said", "\0", "u0000", "\\u0000"):
         found, _ = store.read(finding.find, Wanted(text=one), limit=9)
         assert len(found) == 1, one
+    for one in ("\\\\u", "ufffd", "u005c"):
+        assert store.read(finding.find, Wanted(text=one), limit=9) == ([], False), one
 
 
 def test_a_page_of_what_most_pairs_say_is_found_without_looking_through_all_of_them(store: Store) -> None:
