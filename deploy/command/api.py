@@ -131,11 +131,15 @@ def not_running(home: Path | None, url: str | None = None) -> NotRunning:
 def open_api(home: Path | None = None, url: str | None = None, key: str | None = None) -> Api:
     """The API of a home, or the one at `url`. The home's own key is sent to this machine alone.
 
-    Raises NotRunning, or with `url` InvalidRequest, when there is no key to call it with.
+    A `home` that is named is meant, whatever TANDEM_URL, and the TANDEM_KEY for that, say of another. Raises
+    NotRunning, or with `url` InvalidRequest, when there is no key to call it with.
     """
+    elsewhere = os.environ.get("TANDEM_URL")
+    is_of_another = home is not None and url is None and elsewhere is not None
     home = home_of(home)
-    url = url or os.environ.get("TANDEM_URL")
-    key = key or os.environ.get("TANDEM_KEY")
+    if not is_of_another:
+        url = url or elsewhere
+        key = key or os.environ.get("TANDEM_KEY")
     if key is None and (url is None or _is_here(url, home)):
         key = operator_key(home)
     if key is None:

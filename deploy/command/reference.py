@@ -27,6 +27,8 @@ Data goes to stdout, everything else to stderr. An error is one line that says w
 | `--json` | Print JSON on stdout, for programs. |
 | `--url URL` | Address of the API. By default `$TANDEM_URL`, else what runs in the home. |
 | `--key KEY` | API key. By default `$TANDEM_KEY`, else the operator's key of the home. |
+
+Where `--home` is given, `$TANDEM_URL`, and a `$TANDEM_KEY` beside it, are passed over: they may be of another home.
 """
 EVERYWHERE = ("--home", "--json", "--url", "--key")
 UNSAID = ("--help", "-h")

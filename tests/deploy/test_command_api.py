@@ -46,8 +46,11 @@ def test_key_and_address_come_from_option_then_environment_then_home(
 ) -> None:
     assert open_api(home).key == "tdm_operator"
     monkeypatch.setenv("TANDEM_KEY", "tdm_environment")
+    assert (open_api(home).url, open_api(home).key) == (address_of(home), "tdm_environment")
     monkeypatch.setenv("TANDEM_URL", "http://environment/")
-    assert (open_api(home).url, open_api(home).key) == ("http://environment", "tdm_environment")
+    assert (open_api().url, open_api().key) == ("http://environment", "tdm_environment")
+    # The home that was named, not the one that somebody exported the address and the key of.
+    assert (open_api(home).url, open_api(home).key) == (address_of(home), "tdm_operator")
     # With the version, as OpenAI's clients are given it, or without.
     for url in ("http://given", "http://given/v1", "http://given/v1/"):
         given = open_api(home, url, "tdm_given")
