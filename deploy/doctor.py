@@ -391,9 +391,10 @@ def _stack(settings: Settings) -> Iterator[Finding]:
         if _listening(path):
             yield Finding("ok", f"engine {slot}", "answers")
         else:
-            yield Finding(
-                "note", f"engine {slot}", "does not answer", f"see {settings.home / 'logs' / f'engine-{slot}.log'}"
-            )
+            log = settings.home / "logs" / f"engine-{slot}.log"
+            # It was never started where the launcher runs since before engine.slots was changed: who asked knows.
+            advice = f"see {log if log.exists() else log.with_name('api.log')}"
+            yield Finding("note", f"engine {slot}", "does not answer", advice)
 
 
 def _port(settings: Settings) -> Iterator[Finding]:

@@ -155,7 +155,10 @@ class Launcher:
 
     def _slot(self, number: object) -> Slot:
         if not isinstance(number, int) or not 0 <= number < len(self.slots):
-            raise InvalidRequest(f"no slot {number!r}; there are {len(self.slots)}", param="slot")
+            there_are = f"there are {len(self.slots)} by the launcher's engine.slots"
+            raise InvalidRequest(
+                f"no slot {number!r}; {there_are}: start all of the stack with one number", param="slot"
+            )
         return self.slots[number]
 
     def _answer(self, connection: Connection, slots: list[Slot]) -> None:
