@@ -61,7 +61,12 @@ class Loop:
         with self.stack.client() as client:
             iteration = client.post("/v1/iterations", json={}).raise_for_status().json()
             path = f"/v1/iterations/{iteration['id']}"
-            wait_for(lambda: client.get(path).json()["state"] not in ("queued", "running"), LEARNT_WITHIN_S, "learning")
+            wait_for(
+                lambda: client.get(path).json()["state"] not in ("queued", "running"),
+                LEARNT_WITHIN_S,
+                "learning",
+                pause_s=0.2,
+            )
             iteration = client.get(path).json()
             learnt_s = time.monotonic() - began
             name = iteration["candidate"]

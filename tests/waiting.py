@@ -12,7 +12,7 @@ def wait_for(
     what: str,
     *,
     by: "subprocess.Popen[Any] | None" = None,
-    pause_s: float = 0.02,
+    pause_s: float = 0.05,
 ) -> float:
     """Returns the seconds that it took. `by` is the process that brings it about: once that has ended, nothing will."""
     began = time.monotonic()
