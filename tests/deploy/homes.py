@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
-from feedback import judges, manifest
+from feedback import adapters, judges, manifest
 from feedback.settings import Settings
 from feedback.store import Store, iterations, leases, policies, votes
 from feedback.store.policies import Provenance
@@ -63,10 +63,18 @@ def refuse_system_messages(settings: Settings, version: int) -> None:
     (folder / "chat_template.jinja").write_text(
         "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}{{ messages[0].content }}"
     )
-    digest = manifest.write(folder)
     store = Store(settings.record_url)
-    store.write(lambda session: setattr(policies.get(session, version), "digest", digest))
+    _publish_again(store, version, manifest.write(folder))
     store.close()
+
+
+def stand_on(store: Store, settings: Settings, version: int, base: int) -> None:
+    """The version is published as an adapter on another: its digest is that of the folder by then."""
+    folder = settings.policies_dir / f"v{version}"
+    (folder / adapters.CONFIG).write_text("{}")
+    (folder / "model.safetensors").rename(folder / "adapter_model.safetensors")
+    digest = manifest.write(folder, base=(f"v{base}", store.read(policies.get, base).digest))
+    _publish_again(store, version, digest)
 
 
 def promote(store: Store, version: int, kind: str = "promote") -> None:
@@ -75,6 +83,10 @@ def promote(store: Store, version: int, kind: str = "promote") -> None:
 
 def lease(store: Store, name: str) -> int | None:
     return store.write(leases.acquire, name, "somebody", 60.0)
+
+
+def _publish_again(store: Store, version: int, digest: str) -> None:
+    store.write(lambda session: setattr(policies.get(session, version), "digest", digest))
 
 
 def _weights(folder: Path, value: int) -> str:

@@ -19,7 +19,7 @@ from feedback.store.traffic import Shares
 from serve.engine.fence import Fence
 from serve.record import Record
 from tests.deploy.command_line import in_process
-from tests.deploy.homes import lease, make_home, promote
+from tests.deploy.homes import lease, make_home, promote, stand_on
 
 
 @pytest.fixture
@@ -83,6 +83,17 @@ def test_the_challenger_stays(settings: Settings) -> None:
     store.write(traffic.put, Shares(1, 0.1, 0.5))
     prune(store, settings)
     assert weights(settings) == {"v0", "v1", "v3"}
+    store.close()
+
+
+def test_what_an_adapter_that_stays_stands_on_stays(settings: Settings) -> None:
+    store = make_home(settings, versions=6)
+    for adapter, base in ((3, 1), (4, 2)):
+        stand_on(store, settings, adapter, base)
+    promote(store, 4)
+    prune(store, settings)
+    assert weights(settings) == {"v0", "v2", "v4", "v5"}
+    assert folders_by_version(store, settings) == {2, 4, 5}
     store.close()
 
 

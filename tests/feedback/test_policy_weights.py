@@ -23,7 +23,7 @@ from feedback.errors import PolicyInvalid, SettingsInvalid, StorageUnavailable
 from feedback.settings import RetentionSettings, Settings, load_settings
 from feedback.store import policies
 from tests.deploy.command_line import in_process
-from tests.deploy.homes import make_home, promote
+from tests.deploy.homes import make_home, promote, stand_on
 from tests.ports import free_port
 from tests.waiting import wait_for
 
@@ -243,20 +243,21 @@ def test_judges_of_earlier_releases_stay_where_they_were_made(settings: Settings
 
 def test_pruning_keeps_there_what_it_keeps_here(settings: Settings) -> None:
     settings = settings.model_copy(update={"retention": RetentionSettings(versions=1, iterations=1)})
-    store = make_home(settings, versions=5)
-    promote(store, 2)
+    store = make_home(settings, versions=6)
+    stand_on(store, settings, 3, 1)
+    promote(store, 3)
     policy_weights.upload(store, settings)
-    # Not even here: what serves, the way back, v0 and the newest stay, wherever they are.
+    # Not even here: what serves with its base, the way back, v0 and the newest stay, wherever they are.
     other = other_machine(settings).model_copy(update={"retention": settings.retention})
     other.home.mkdir()
-    rows = {version: store.read(policies.get, version) for version in range(5)}
+    rows = {version: store.read(policies.get, version) for version in range(6)}
     would = prune(store, other, dry_run=True)
-    assert would.versions == ["v3", "v1"]
-    assert sorted(would.iterations) == sorted(str(rows[version].iteration_id) for version in (3, 1))
-    assert len(stored(settings)) == 5 + 4
+    assert would.versions == ["v4", "v2"]
+    assert sorted(would.iterations) == sorted(str(rows[version].iteration_id) for version in (4, 2))
+    assert len(stored(settings)) == 6 + 5
     assert prune(store, other) == would
-    left = {rows[version].digest for version in (0, 2, 4)} | {judges.digest_of(rows[version]) for version in (2, 4)}
-    assert stored(settings) == left
+    left = {judges.digest_of(rows[version]) for version in (1, 3, 5)}
+    assert stored(settings) == left | {rows[version].digest for version in (0, 1, 3, 5)}
     assert prune(store, other).versions == prune(store, other).iterations == []
     store.close()
 
