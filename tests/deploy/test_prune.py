@@ -240,12 +240,21 @@ async def test_a_promotion_waits_for_it(settings: Settings, monkeypatch: pytest.
     record.close()
 
 
-def test_what_a_killed_pruning_left_goes(settings: Settings) -> None:
-    store = make_home(settings, versions=2)
-    left = settings.home / "policies" / ".v9.removed"
-    left.mkdir()
+def test_a_killed_pruning_leaves_half_of_nothing_and_what_it_left_goes(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = make_home(settings, versions=3)
+
+    def killed(path: Path) -> None:
+        (path / "config.json").unlink()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("shutil.rmtree", killed)
+        prune(store, settings)
+    assert weights(settings) == {"v0", ".v1.removed", "v2"}
     prune(store, settings)
-    assert not left.exists()
+    assert weights(settings) == {"v0", "v2"}
     store.close()
 
 
