@@ -109,10 +109,12 @@ def test_the_same_seed_gives_the_same_run():
     for seed in (1, 1, 2):
         ppo = trainer(seed=seed)
         reports = [ppo.step(), ppo.step()]
-        runs.append((reports, weights(ppo.model)))
-    assert runs[0][0] == runs[1][0]
-    assert equal(runs[0][1], runs[1][1])
-    assert not equal(runs[0][1], runs[2][1])
+        runs.append((reports, ppo.prompts.draw(0, 8), weights(ppo.model)))
+    (reports, prompts, ends), again, other = runs
+    assert (reports, prompts) == again[:2]
+    assert equal(ends, again[2])
+    assert prompts != other[1]
+    assert not equal(ends, other[2])
 
 
 @pytest.mark.parametrize(
@@ -142,18 +144,19 @@ def test_a_run_cut_short_and_resumed_ends_where_the_whole_one_does(tmp_path, cha
         trainer(settings, seed=9).restore(TrainingState.load(tmp_path / "state"))
 
 
-def test_a_run_is_not_gone_on_with_on_other_prompts(tmp_path):
-    """Some of which were erased since, say: what was drawn of them is in the weights."""
+def test_a_run_is_not_gone_on_with_on_other_prompts_or_by_other_settings():
+    """Some prompts were erased since, say: what was drawn of them is in the weights."""
 
-    def run(prompts=PROMPTS, rehearse_on=()):
+    def run(prompts=PROMPTS, rehearse_on=(), settings=SETTINGS):
         start = random_llama()
         policy = Policy(copy.deepcopy(start), word_tokenizer(), (END,))
-        return PPO(policy, start, LikesOneWord(start), prompts, SETTINGS, seed=1, rehearse_on=rehearse_on)
+        return PPO(policy, start, LikesOneWord(start), prompts, settings, seed=1, rehearse_on=rehearse_on)
 
     state = run().state()
     run().restore(state)
-    for other in (run(PROMPTS[1:]), run(rehearse_on=[[6, 7]])):
-        with pytest.raises(CheckpointInvalid, match="other prompts"):
+    others = {"prompts": PROMPTS[1:]}, {"rehearse_on": [[6, 7]]}, {"settings": SETTINGS.model_copy(update={"steps": 3})}
+    for other in (run(**changed) for changed in others):
+        with pytest.raises(CheckpointInvalid, match="other prompts, other settings"):
             other.restore(state)
 
 
@@ -504,3 +507,5 @@ def test_long_prompts_lose_their_oldest_tokens():
     policy = Policy(random_llama(), word_tokenizer(), (END,))
     drawn = PromptPool([long], policy, harmless_share=0.3, max_tokens=3, seed=1).draw(0, 1)
     assert policy.tokenizer.convert_ids_to_tokens(drawn[0]) == ["w3", "w4", "<assistant>"]
+    shorter = trainer(SETTINGS.model_copy(update={"max_prompt_tokens": 2})).prompts.draw(0, 8)
+    assert {len(prompt) for prompt in shorter} == {2}

@@ -67,6 +67,8 @@ def test_each_step_moves_the_multiplier_by_the_violation():
     ppo = trainer(harmless_floor=0.0, multiplier_start=1.0)
     first, second = ended(ppo, 2)
     assert first.multiplier == 1.0
+    # What is told is the reward itself, not what the bound leaves of it.
+    assert first.reward == trainer(harmless_floor=0.0, multiplier_start=0.0).step().reward
     assert second.multiplier == pytest.approx(max(0.0, 1.0 + first.bound_cost))
     assert ppo.bound.multiplier == pytest.approx(max(0.0, second.multiplier + second.bound_cost))
 

@@ -2,7 +2,8 @@
 
 import statistics
 from dataclasses import replace
-from itertools import pairwise
+from itertools import pairwise, product
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -46,6 +47,21 @@ def test_returns_are_the_reward_less_the_kl_still_to_come():
         kls = kl_N[at : at + length].tolist()
         expected += [reward - 0.25 * sum(kls[step:]) for step in range(length)]
         at += length
+    torch.testing.assert_close(returns_N, torch.tensor(expected), atol=1e-5, rtol=1e-5)
+
+
+def test_discount_and_lambda_are_those_of_the_settings():
+    """Of a critic that foresees 1 everywhere."""
+    ppo = with_settings(discount=0.9, gae_lambda=0.5)
+    rollout = rollout_of(ppo)
+    rollout = replace(rollout, values_N=torch.ones_like(rollout.values_N))
+    _, returns_N = estimate_advantages(rollout, ppo.settings, 0.0)
+    expected = []
+    for reward, length in zip(rollout.reward_B.tolist(), rollout.episodes.reply_lengths_B.tolist(), strict=True):
+        advantages = [reward - 1]
+        while len(advantages) < length:
+            advantages.insert(0, 0.9 - 1 + 0.9 * 0.5 * advantages[0])
+        expected += [advantage + 1 for advantage in advantages]
     torch.testing.assert_close(returns_N, torch.tensor(expected), atol=1e-5, rtol=1e-5)
 
 
@@ -110,6 +126,20 @@ def test_minibatches_share_the_mean_over_the_tokens_of_the_step():
     assert len(parts) == 4
     for index, expected in enumerate(once):
         torch.testing.assert_close(sum(part[index] for part in parts) / 4, expected, atol=1e-5, rtol=1e-3)
+
+
+def test_no_two_steps_of_any_runs_draw_by_the_same_numbers():
+    """Each has 64 seeds of its own, for its replies, its passes and what it rehearses."""
+    ppo, seeds = with_settings(), []
+    for ppo.seed, ppo.steps_done in product(range(3), range(3)):
+        seeds.append(ppo.step_seed())
+    assert min(later - sooner for sooner, later in pairwise(sorted(seeds))) >= 64
+    used = []
+    draw, update = ppo.rollouts.draw, ppo.updater.update
+    ppo.rollouts = SimpleNamespace(draw=lambda *given: used.append(given[-1]) or draw(*given))
+    ppo.updater.update = lambda *given: used.append(given[-1]) or update(*given)
+    ppo.step()
+    assert used == 2 * [seeds[-1]]
 
 
 def test_each_pass_goes_through_all_replies_in_an_order_of_its_own():
