@@ -157,7 +157,7 @@ class Launcher:
         if not isinstance(number, int) or not 0 <= number < len(self.slots):
             there_are = f"there are {len(self.slots)} by the launcher's engine.slots"
             raise InvalidRequest(
-                f"no slot {number!r}; {there_are}: start all of the stack with one number", param="slot"
+                f"no slot {number!r}; {there_are}: have one number in all and start anew", param="slot"
             )
         return self.slots[number]
 
