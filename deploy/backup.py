@@ -111,7 +111,7 @@ def restore(settings: Settings, path: Path) -> Contents:
     """
     home = settings.home
     if is_held(home):
-        raise Conflict(f"Tandem runs in {home}; `tandem down` ends it")
+        raise Conflict(f"{home} is in use: `tandem down` ends a stack, another restore ends by itself")
     _require_empty(home)
     is_new = False
     try:
@@ -123,8 +123,8 @@ def restore(settings: Settings, path: Path) -> Contents:
             try:
                 return _restore(settings, path, home / ".restoring")
             except BaseException:
-                # While it is held: nobody else has begun in it.
-                if is_new:
+                # While it is held: no stack has begun in it. An API process by itself asks nobody.
+                if is_new and not _taken(home):
                     shutil.rmtree(home)
                 raise
     except OSError as error:
@@ -145,9 +145,12 @@ def _make(home: Path) -> bool:
     return True
 
 
+def _taken(home: Path) -> list[str]:
+    return [name for name in (SQLITE_RECORD, *FOLDERS) if (home / name).exists()]
+
+
 def _require_empty(home: Path) -> None:
-    taken = [name for name in (SQLITE_RECORD, *FOLDERS) if (home / name).exists()]
-    if taken:
+    if taken := _taken(home):
         raise Conflict(f"{home} holds {taken[0]} already; restore into a new --home")
 
 
@@ -158,6 +161,8 @@ def _restore(settings: Settings, path: Path, unpacked: Path) -> Contents:
     placed: list[Path] = []
     try:
         contents = _unpack(path, unpacked)
+        # That may have taken long.
+        _require_empty(settings.home)
         _put_record(settings, unpacked, contents)
         _check_policies(settings, unpacked, contents)
         # The record last: a kill leaves none that names what is not there.

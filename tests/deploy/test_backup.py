@@ -29,6 +29,7 @@ from tests.deploy.command_line import in_process
 from tests.deploy.homes import add_version, lease, make_home, promote, put_vote
 from tests.feedback.conftest import postgres  # noqa: F401
 from tests.postgres_server import PostgresServer
+from tests.records import empty_record
 
 
 @pytest.fixture
@@ -414,7 +415,7 @@ def test_nothing_is_overwritten(settings: Settings, tmp_path: Path) -> None:
         restore(settings, tmp_path / "b.tar")
     there = elsewhere(settings)
     prepare_home(there.home)
-    with take_home(there.home), pytest.raises(Conflict, match="Tandem runs"):
+    with take_home(there.home), pytest.raises(Conflict, match="is in use: `tandem down`"):
         restore(there, tmp_path / "b.tar")
 
 
@@ -456,6 +457,26 @@ def test_nobody_else_begins_in_a_home_that_is_being_restored(
     restore(there, tmp_path / "b.tar")
     assert held and all(held)
     assert not is_held(there.home)
+
+
+def test_a_record_that_an_api_process_begins_meanwhile_stays_and_is_said(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that runs by itself, as in a container, holds no home."""
+    make_home(settings, versions=1).close()
+    backup(settings, tmp_path / "b.tar")
+    there = elsewhere(settings)
+
+    def begun_meanwhile(path: Path, to: Path) -> Contents:
+        contents = unpack(path, to)
+        empty_record(there.home / "record.db").close()
+        return contents
+
+    unpack = deploy.backup._unpack
+    monkeypatch.setattr(deploy.backup, "_unpack", begun_meanwhile)
+    with pytest.raises(Conflict, match=r"holds record\.db already"):
+        restore(there, tmp_path / "b.tar")
+    assert (there.home / "record.db").exists() and not (there.home / ".restoring").exists()
 
 
 def test_who_restores_at_the_same_time_removes_nothing(
