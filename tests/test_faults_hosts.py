@@ -17,8 +17,8 @@ from tests.learner.iterations import QUICK, start
 from tests.learner.sandbox_votes import cast_votes
 from tests.postgres_server import BIN
 from tests.separate_hosts import API_PORT, Host, Network, network, why_not
+from tests.serve.chats import chat
 from tests.serve.conftest import make_home, policy_folders  # noqa: F401
-from tests.serve.test_chat import chat
 from tests.test_faults_votes import Home, voting
 from tests.vote_ledger import Ledger, balance
 from tests.vote_stack import WORKER

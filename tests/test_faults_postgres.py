@@ -22,15 +22,17 @@ from feedback.settings import load_settings
 from feedback.store import iterations, keys
 from tests.clients import client_of
 from tests.postgres_server import BIN, PostgresServer
+from tests.serve.api_process import promote
+from tests.serve.chats import fingerprint
 from tests.serve.conftest import (
     ServerThread,
     policy_folders,  # noqa: F401
 )
-from tests.serve.test_hosts import fingerprint, hosts_with_engines, until
-from tests.serve.test_process import promote
+from tests.serve.test_hosts import hosts_with_engines
 from tests.test_faults_votes import DRAINED_WITHIN_S, Home, voting
 from tests.vote_ledger import Balance, Ledger, balance
 from tests.vote_stack import VoteStack
+from tests.waiting import wait_for
 
 pytestmark = [
     pytest.mark.faults,
@@ -139,7 +141,7 @@ def test_who_follows_an_iteration_misses_nothing_while_postgres_is_gone(
                 # It was looked for more events, too.
                 assert one.get("/v1/iterations").status_code == 503
             server.start()
-            until(lambda: one.get("/v1/iterations").status_code == 200, 60, "the record does not come back")
+            wait_for(lambda: one.get("/v1/iterations").status_code == 200, 60, "the record to come back")
             for step in range(250):
                 home.store.write(iterations.tell, iteration_id, claimed[1], "ppo_step", {"step": step})
             home.store.write(iterations.fail, iteration_id, claimed[1], "on purpose")
@@ -176,13 +178,11 @@ def test_postgres_is_killed_in_the_midst_of_promotions_and_engines_follow_the_re
             outcomes[f"{answer.status_code} v{serving} of {wanted}"] += 1
             # What was not answered with success may have been made all the same; the other way round it may not.
             assert serving in (before, 1 - before) and (answer.status_code != 200 or f"v{serving}" == wanted)
-            until(
-                lambda serving=serving: fingerprint(process) == f"v{serving}", 120, "engines do not follow the record"
-            )
-            until(
+            wait_for(lambda serving=serving: fingerprint(process) == f"v{serving}", 120, "engines to follow the record")
+            wait_for(
                 lambda wanted=wanted: promote(process, wanted).status_code == 200,
                 120,
-                "it is not promoted when asked again",
+                "it to be promoted",
             )
             assert fingerprint(process) == wanted and f"v{hosts.recorded()}" == wanted
         made = hosts.store.read(

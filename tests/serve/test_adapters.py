@@ -4,7 +4,6 @@ exactly one of them.
 
 import os
 import signal
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,9 +19,9 @@ from feedback.schema import Policy
 from feedback.settings import load_settings
 from feedback.store import Store
 from tests.serve.adapters import add_adapters, add_spoiled
+from tests.serve.api_process import Process, engine_pid, promote
+from tests.serve.chats import chat, chatting
 from tests.serve.conftest import READY_TIMEOUT_S, LauncherProcess, make_home
-from tests.serve.test_chat import chat, sample_of
-from tests.serve.test_process import Process, engine_pid, promote
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.engine
@@ -78,33 +77,14 @@ def models(process: Process) -> set[str]:
 
 
 def test_an_adapter_is_promoted_beside_what_serves(process: Process, store: Store) -> None:
-    stopping, failures, ids = threading.Event(), list[str](), list[str]()
-
-    def chat_on() -> None:
-        with process.client() as client:
-            while not stopping.is_set():
-                answer = client.post("/v1/chat/completions", json=chat(max_tokens=24, ignore_eos=True))
-                ids.append(answer.headers["x-request-id"])
-                if answer.status_code != 200:
-                    failures.append(answer.text)
-
     pid = engine_pid(process)
-    threads = [threading.Thread(target=chat_on) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    try:
+    with chatting(process, people=4) as chats:
         for version in ("v3", "v4", "v0", "v3"):
             answer = promote(process, version)
             assert (answer.status_code, answer.json().get("version")) == (200, version), answer.text
             assert write(process).json()["system_fingerprint"] == version
-    finally:
-        stopping.set()
-        for thread in threads:
-            thread.join()
-    assert failures == [] and engine_pid(process) == pid
-    rows = [row for request_id in ids for row in sample_of(store, request_id)]
-    assert len(rows) == len(ids) and all(row.version_first == row.version_last for row in rows)
-    assert {0, 3, 4} >= {row.version_first for row in rows} > {0} or {row.version_first for row in rows} >= {3, 4}
+    assert chats.failures == [] and engine_pid(process) == pid
+    assert {0, 3, 4} >= chats.versions(store) > {0}
 
 
 def test_several_at_once_and_each_reply_on_exactly_one(process: Process) -> None:

@@ -2,10 +2,6 @@
 
 import asyncio
 import hashlib
-import os
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,9 +15,11 @@ from learner.preference_model import PreferenceShape, new_preference_model, save
 from serve.chat.rate_limits import RateLimits
 from serve.record import Record
 from serve.scorer import Scorer
-from tests.serve.conftest import READY_TIMEOUT_S, ROOT, STARTING_POLICY, Tandem
-from tests.serve.test_chat import chat, events, leave_in_the_middle, sample_of
-from tests.serve.test_swap import promote
+from tests.serve.api_process import promote
+from tests.serve.chats import chat, events, sample_of, text_of
+from tests.serve.conftest import READY_TIMEOUT_S, STARTING_POLICY, Tandem
+from tests.serve.running_scorer import running_scorer
+from tests.serve.test_chat import leave_in_the_middle
 
 pytestmark = pytest.mark.engine
 
@@ -31,9 +29,6 @@ K, SEED = 4, 40
 @pytest.fixture(scope="module")
 def judged(tandem: Tandem) -> Iterator[Tandem]:
     """v1 serves, its iteration has left a preference model, and the scorer runs."""
-    environment = os.environ | {
-        "TANDEM_HOME": str(tandem.settings.home), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)
-    }  # fmt: skip
     folder = tandem.settings.home / "iterations" / "itr_1" / "preference"
     folder.parent.mkdir(parents=True)
     start = load_policy(STARTING_POLICY, "cpu")
@@ -47,18 +42,11 @@ def judged(tandem: Tandem) -> Iterator[Tandem]:
         policy.evidence = policy.evidence | {"preference": preference}
 
     tandem.store.write(note)
-    scorer = subprocess.Popen([sys.executable, "-m", "learner.scorer"], cwd=ROOT, env=environment)
-    deadline = time.monotonic() + 300
-    while not scorer_socket(tandem.settings.run_dir).exists():
-        assert scorer.poll() is None and time.monotonic() < deadline
-        time.sleep(0.1)
-    promote(tandem, "v0")
-    assert promote(tandem, "v1").status_code == 200
-    yield tandem
-    promote(tandem, "v0")
-    if scorer.poll() is None:
-        scorer.terminate()
-    scorer.wait(timeout=60)
+    with running_scorer(tandem.settings):
+        promote(tandem, "v0")
+        assert promote(tandem, "v1").status_code == 200
+        yield tandem
+        promote(tandem, "v0")
 
 
 def scores(tandem: Tandem, replies: list[str], ended: list[bool]) -> list[float]:
@@ -99,14 +87,12 @@ def test_the_reply_that_is_liked_best_is_given_and_recorded_as_such(judged: Tand
     assert answer.status_code == 200, answer.text
     if stream:
         *chunks, last = events(answer.text)
-        said = "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks)
         assert chunks[0]["choices"][0]["delta"] == {"role": "assistant", "content": ""}
         assert [bool(chunk["choices"][0]["finish_reason"]) for chunk in chunks].count(True) == 1
         usage, fingerprints = last["usage"], {chunk["system_fingerprint"] for chunk in chunks}
     else:
-        said = answer.json()["choices"][0]["message"]["content"]
         usage, fingerprints = answer.json()["usage"], {answer.json()["system_fingerprint"]}
-    assert (said, fingerprints) == (text, {"v1"})
+    assert (text_of(answer), fingerprints) == (text, {"v1"})
     (row,) = sample_of(judged.store, answer.headers["x-request-id"])
     assert row.text == text and row.seed == seed and (row.version_first, row.version_last) == (1, 1)
     assert row.sampling == {"max_tokens": 16, "best_of": K, "best_of_by": "itr_1"}

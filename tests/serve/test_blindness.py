@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from feedback.schema import Comparison, Sample
+from tests.serve.api_process import promote
 from tests.serve.conftest import Tandem
-from tests.serve.test_swap import promote
 
 pytestmark = pytest.mark.engine
 

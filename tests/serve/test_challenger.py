@@ -8,9 +8,9 @@ import pytest
 from feedback.schema import Comparison
 from feedback.store import keys
 from serve.chat.completions import conversation_number
+from tests.serve.api_process import promote
+from tests.serve.chats import chat
 from tests.serve.conftest import Tandem
-from tests.serve.test_chat import chat
-from tests.serve.test_swap import promote
 
 pytestmark = pytest.mark.engine
 

@@ -10,8 +10,10 @@ import pytest
 
 from feedback.store import leases
 from tests.postgres_server import BIN
-from tests.serve.test_hosts import Hosts, fingerprint, hosts_with_engines, models, until
-from tests.serve.test_process import Process, promote
+from tests.serve.api_process import Process, promote
+from tests.serve.chats import fingerprint
+from tests.serve.test_hosts import Hosts, hosts_with_engines, models
+from tests.waiting import wait_for
 
 pytestmark = [
     pytest.mark.engine,
@@ -43,7 +45,7 @@ def put(process: Process, challenger: str | None, share: float = 1.0) -> None:
             assert answers[-1].status_code in (200, 503), answers[-1].text
             return bool(answers[-1].status_code == 200)
 
-        until(is_set, LOADING_S, "it could not be set")
+        wait_for(is_set, LOADING_S, "it to be set")
     assert answers[-1].json()["challenger"] == challenger
 
 
@@ -55,31 +57,31 @@ def holders(process: Process) -> list[bool]:
 
 def test_it_is_loaded_on_all_hosts_with_an_engine_to_spare_and_leaves_them_again(hosts: Hosts) -> None:
     first, second, small = hosts.processes
-    until(lambda: len(holders(first)) == 3, 60, "not all hosts serve")
+    wait_for(lambda: len(holders(first)) == 3, 60, "all hosts to serve")
     put(first, "v1")
     assert fingerprint(first) == "v1", "who was asked has it when it answers"
-    until(lambda: fingerprint(second) == "v1", LOADING_S, "the other host did not load it")
-    until(lambda: holders(second) == holders(small) == [False, True, True], 10, "it is not told who holds it")
+    wait_for(lambda: fingerprint(second) == "v1", LOADING_S, "the other host to load it")
+    wait_for(lambda: holders(second) == holders(small) == [False, True, True], 10, "it to be told who holds it")
     assert fingerprint(small) == "v0", "where there is no engine to spare its share goes to what serves"
-    until(lambda: "there is one engine only" in small.log, 60, "the small host does not say why")
+    wait_for(lambda: "there is one engine only" in small.log, 60, "the small host to say why")
 
     put(second, None)
-    until(lambda: models(first) == models(second) == ["tandem", "tandem@v0"], LOADING_S, "it was not given back")
+    wait_for(lambda: models(first) == models(second) == ["tandem", "tandem@v0"], LOADING_S, "it to be given back")
     assert hosts.fingerprints() == ["v0"] * 3
 
 
 def test_a_host_that_was_away_when_it_was_set_has_it_when_it_is_back(hosts: Hosts) -> None:
     first, second, _ = hosts.processes
     put(first, "v1")
-    until(lambda: fingerprint(second) == "v1", LOADING_S, "the other host did not load it")
+    wait_for(lambda: fingerprint(second) == "v1", LOADING_S, "the other host to load it")
     second.process.kill()
     second.process.wait()
     put(first, "v2")
     second.start()
     second.wait_until_ready(120)
-    until(lambda: fingerprint(second) == "v2", LOADING_S, "it keeps what was set before")
+    wait_for(lambda: fingerprint(second) == "v2", LOADING_S, "it to load what was set meanwhile")
     put(first, None)
-    until(lambda: models(second) == ["tandem", "tandem@v0"], LOADING_S, "it was not given back")
+    wait_for(lambda: models(second) == ["tandem", "tandem@v0"], LOADING_S, "it to be given back")
 
 
 def test_a_promotion_waits_until_a_host_has_loaded_it_and_is_not_refused(hosts: Hosts) -> None:
@@ -91,6 +93,6 @@ def test_a_promotion_waits_until_a_host_has_loaded_it_and_is_not_refused(hosts: 
             assert time.monotonic() < deadline, "no other host loaded it"
         answer = promote(asked, version)
         assert (answer.status_code, answer.json().get("behind")) == (200, []), answer.text
-        until(lambda: holders(first) == [False, True, True], LOADING_S, "the promotion took the challenger's engine")
+        wait_for(lambda: holders(first) == [False, True, True], LOADING_S, "the challenger to have its engines")
         put(first, None)
-        until(lambda: "tandem@v2" not in models(first) + models(second), LOADING_S, "it was not given back")
+        wait_for(lambda: "tandem@v2" not in models(first) + models(second), LOADING_S, "it to be given back")

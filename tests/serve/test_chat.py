@@ -3,7 +3,6 @@
 import asyncio
 import dataclasses
 import json
-import re
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -15,32 +14,11 @@ import pytest
 
 from feedback.ids import new_id
 from feedback.schema import Comparison, Sample
-from feedback.store import Store
 from tests.clients import client_of_engine
+from tests.serve.chats import MESSAGES, chat, events, sample_of, text_of
 from tests.serve.conftest import ServerThread, Tandem, another_process, wait_until_ready
 
 pytestmark = pytest.mark.engine
-
-MESSAGES = [{"role": "user", "content": "What is 2 plus 3?"}]
-
-
-def chat(**fields: Any) -> dict[str, Any]:
-    return {"model": "tandem", "messages": MESSAGES, "max_tokens": 16} | fields
-
-
-def sample_of(store: Store, request_id: str) -> list[Sample]:
-    def find(session: Any) -> list[Sample]:
-        return session.query(Sample).filter(Sample.request_id == request_id).order_by(Sample.id).all()
-
-    return store.read(find)
-
-
-def events(text: str) -> list[dict[str, Any]]:
-    """The chunks of a stream; it must be nothing but `data: ` lines with empty lines between, and end with [DONE]."""
-    blocks = text.split("\n\n")
-    assert blocks[-1] == "" and blocks[-2] == "data: [DONE]"
-    assert all(re.fullmatch(r"data: [^\n]+", block) for block in blocks[:-1])
-    return [json.loads(block[6:]) for block in blocks[:-2]]
 
 
 def test_one_reply_is_openais_object_and_recorded(tandem: Tandem) -> None:
@@ -82,10 +60,8 @@ def test_whom_a_reply_is_for_is_recorded_by_either_name(
 
 def test_the_same_seed_gives_the_same_reply_streamed_or_not(tandem: Tandem) -> None:
     with tandem.client("chat") as client:
-        whole = client.post("/v1/chat/completions", json=chat(seed=11)).json()
-        streamed = events(client.post("/v1/chat/completions", json=chat(seed=11, stream=True)).text)
-    text = "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in streamed)
-    assert text == whole["choices"][0]["message"]["content"] != ""
+        said = [client.post("/v1/chat/completions", json=chat(seed=11, stream=stream)) for stream in (False, True)]
+    assert text_of(said[0]) == text_of(said[1]) != ""
 
 
 def test_a_stream_to_the_letter(tandem: Tandem) -> None:

@@ -13,9 +13,9 @@ import pytest
 
 from feedback.settings import load_settings
 from feedback.store import Store, policies
+from tests.serve.api_process import Process
+from tests.serve.chats import chat
 from tests.serve.conftest import LauncherProcess, make_home
-from tests.serve.test_chat import chat
-from tests.serve.test_process import Process
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow, pytest.mark.timeout(900)]
 

@@ -22,10 +22,11 @@ from feedback.schema import ApiProcess, Sample
 from feedback.settings import load_settings
 from feedback.store import Store, policies, presence
 from tests.postgres_server import BIN, PostgresServer
+from tests.serve.api_process import Process, engine_pid, promote
+from tests.serve.chats import chat, fingerprint
 from tests.serve.conftest import LauncherProcess, make_home
 from tests.serve.spoiling import spoiled_version
-from tests.serve.test_chat import chat
-from tests.serve.test_process import Process, engine_pid, promote
+from tests.waiting import wait_for
 
 pytestmark = [
     pytest.mark.engine,
@@ -49,7 +50,7 @@ class Hosts:
 
     def serve(self, version: str) -> None:
         """An engine that failed a moment ago may have to come back first."""
-        until(lambda: promote(self.processes[0], version).status_code == 200, 60, f"{version} did not come to serve")
+        wait_for(lambda: promote(self.processes[0], version).status_code == 200, 60, f"{version} to serve")
         assert self.fingerprints() == [version, version]
 
     def recorded(self) -> int | None:
@@ -101,19 +102,6 @@ def hosts(running: Hosts) -> Hosts:
         process.wait_until_ready(120)
     running.serve("v0")
     return running
-
-
-def until(reached: object, timeout_s: float, what: str) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not reached():  # type: ignore[operator]
-        assert time.monotonic() < deadline, what
-        time.sleep(0.05)
-
-
-def fingerprint(process: Process) -> str:
-    with process.client() as client:
-        answer = client.post("/v1/chat/completions", json=chat(max_tokens=2))
-        return str(answer.json().get("system_fingerprint", answer.text))
 
 
 @dataclass
@@ -172,10 +160,10 @@ def test_a_promotion_is_one_for_the_clients_of_all_hosts(hosts: Hosts) -> None:
     before = "v0"
     for number, version in enumerate(("v1", "v2", "v1", "v0")):
         with chatting(hosts.processes) as chats:
-            until(lambda chats=chats: len(chats.seen) > 12, 60, "nobody chats")  # type: ignore[misc]
+            wait_for(lambda chats=chats: len(chats.seen) > 12, 60, "chats")  # type: ignore[misc]
             answer = promote(hosts.processes[number % 2], version)
             answered = time.monotonic()
-            until(lambda: len([1 for asked, *_ in chats.seen if asked > answered]) > 12, 60, "nobody chats")  # noqa: B023
+            wait_for(lambda: len([1 for asked, *_ in chats.seen if asked > answered]) > 12, 60, "chats")  # noqa: B023
         assert (answer.status_code, answer.json()["behind"]) == (200, []), answer.text
         assert chats.asked_after(answered) == {version}
         assert chats.failures == []
@@ -202,7 +190,7 @@ def test_where_one_host_cannot_load_it_nothing_changes_anywhere(hosts: Hosts) ->
         assert answer.status_code in (422, 503), answer.text
         assert chats.failures == [] and chats.asked_after(0) == {"v0"}
     assert hosts.recorded() == 0
-    until(lambda: models(leader) == held, 10, "the engine that was prepared was not put back")
+    wait_for(lambda: models(leader) == held, 10, "the engine that was prepared to be put back")
     with leader.client() as client:
         attempts = client.get(f"/v1/policies/v{version}").json()["promotions"]
     assert [attempt["outcome"] for attempt in attempts] == ["failed", "failed"]
@@ -245,7 +233,7 @@ def test_a_host_that_is_away_is_left_out_and_gives_nobody_the_old_version_afterw
         else:
             other.process.wait()
             other.start()
-        until(lambda: len(chats.seen) > 12, 120, "it did not come back")
+        wait_for(lambda: len(chats.seen) > 12, 120, "it to come back")
     assert chats.asked_after(0) == {"v1"}
     hosts.serve("v2")
 
@@ -264,7 +252,7 @@ def test_a_host_that_stops_when_it_is_prepared_never_gives_the_old_version_after
     assert (answers[0].status_code, answers[0].json()["behind"]) == (200, []), answers[0].text
     with chatting([other]) as chats:
         other.process.send_signal(signal.SIGCONT)
-        until(lambda: len(chats.seen) > 12, 60, "it did not come back")
+        wait_for(lambda: len(chats.seen) > 12, 60, "it to come back")
     assert chats.asked_after(0) == {"v1"}
 
 
@@ -282,7 +270,7 @@ def test_who_leads_is_killed_before_the_promotion_is_made(hosts: Hosts) -> None:
     engine.suspend()
     try:
         asking.start()
-        until(lambda: hosts.store.read(presence.asked_for) is not None, 60, "it was not asked to prepare")
+        wait_for(lambda: hosts.store.read(presence.asked_for) is not None, 60, "it to be asked to prepare")
         time.sleep(1)
         os.kill(leader.process.pid, signal.SIGKILL)
         leader.process.wait()
@@ -291,11 +279,11 @@ def test_who_leads_is_killed_before_the_promotion_is_made(hosts: Hosts) -> None:
     asking.join()
     assert failed == [] and hosts.recorded() == 0
     # The leader's lease runs out, and what was prepared is put back.
-    until(lambda: fingerprint(other) == "v0", 60, "the other host does not serve any more")
+    wait_for(lambda: fingerprint(other) == "v0", 60, "the other host to serve")
     leader.start()
     leader.wait_until_ready(60)
     assert hosts.fingerprints() == ["v0", "v0"]
-    until(lambda: promote(leader, "v1").status_code == 200, 60, "it could not be promoted again")
+    wait_for(lambda: promote(leader, "v1").status_code == 200, 60, "it to be promoted")
     assert hosts.fingerprints() == ["v1", "v1"]
 
 
@@ -309,14 +297,14 @@ def test_the_record_goes_away_before_the_promotion_is_made(hosts: Hosts) -> None
     engine.suspend()
     asking.start()
     try:
-        until(lambda: models(leader) == [], 60, "the only engine is not held")
+        wait_for(lambda: models(leader) == [], 60, "the only engine to be held")
         hosts.server.kill()
         asking.join()
     finally:
         engine.resume()
         hosts.server.start()
     assert answers[0].status_code == 503, answers[0].text
-    until(lambda: hosts.fingerprints() == ["v0", "v0"], 60, "the old version does not serve any more")
+    wait_for(lambda: hosts.fingerprints() == ["v0", "v0"], 60, "the old version to serve")
     assert engine_pid(leader) == before and hosts.recorded() == 0
     hosts.serve("v1")
 

@@ -8,9 +8,9 @@ import pytest
 
 from feedback.queue import COUNT_VOTES, RUN_ITERATION, make_celery, send
 from feedback.store import iterations
+from tests.serve.chats import chat
 from tests.serve.conftest import Tandem
 from tests.serve.redis_server import redis_server
-from tests.serve.test_chat import chat
 
 
 def shown(quiet: Tandem) -> dict[str, float]:

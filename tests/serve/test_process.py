@@ -1,86 +1,34 @@
 """The API process as one, over a single engine: changing weights in place, draining, coming back after a kill."""
 
 import asyncio
-import json
-import os
 import signal
-import socket
-import subprocess
-import sys
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
 from transformers import AutoConfig, LlamaForCausalLM
 
 from feedback import manifest
 from feedback.schema import Sample
-from feedback.settings import Settings, load_settings
+from feedback.settings import load_settings
 from feedback.store import Store, leases, policies
 from learner.policy import load_policy, save_policy
 from serve.engine.client import EngineClient
 from serve.engine.launcher_protocol import engine_socket
 from serve.engine.swap import Change
 from tests.clients import client_of
-from tests.ports import free_port
-from tests.serve.conftest import ROOT, STARTING_POLICY, LauncherProcess, ServerThread, make_home
+from tests.serve.api_process import Process, engine_pid, promote
+from tests.serve.chats import chat, chatting
+from tests.serve.conftest import STARTING_POLICY, LauncherProcess, ServerThread, make_home
 from tests.serve.spoiling import add_candidate, spoiled_version
-from tests.serve.test_chat import chat
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.engine
 
 # More than any machine takes where nobody is waited for.
 DRAIN_TIMEOUT_S = 240
-
-
-class Process:
-    """`python -m serve` on a home."""
-
-    def __init__(self, settings: Settings, secret: str, slots: int = 1, **variables: str) -> None:
-        self.settings = settings
-        self.secret = secret
-        self.variables = {"TANDEM_ENGINE__SLOTS": str(slots)} | variables
-        self.port = free_port()
-        self.start()
-
-    def start(self) -> None:
-        environment = os.environ | {
-            "TANDEM_HOME": str(self.settings.home), "TANDEM_SERVE__PORT": str(self.port), "PYTHONPATH": str(ROOT),
-        }  # fmt: skip
-        environment |= self.variables
-        with (self.settings.home / "serve.log").open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "serve"], cwd=ROOT, env=environment, stdout=log, stderr=log
-            )
-
-    def client(self) -> httpx.Client:
-        return client_of(f"http://127.0.0.1:{self.port}", self.secret)
-
-    def wait_until_ready(self, timeout_s: float) -> float:
-        began = time.monotonic()
-        with self.client() as client:
-            while time.monotonic() < began + timeout_s:
-                try:
-                    if client.get("/readyz").status_code == 200:
-                        return time.monotonic() - began
-                except httpx.TransportError:
-                    pass
-                time.sleep(0.1)
-        raise TimeoutError("not ready")
-
-    def end(self) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait()
-
-    @property
-    def log(self) -> str:
-        return (self.settings.home / "serve.log").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -115,18 +63,6 @@ def store(store_and_process: tuple[Store, Process, LauncherProcess]) -> Store:
     return store_and_process[0]
 
 
-def promote(process: Process, version: str) -> httpx.Response:
-    with process.client() as client:
-        return client.post(f"/v1/policies/{version}/promote", json={"reason": "test"})
-
-
-def engine_pid(process: Process) -> int:
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.connect(str(process.settings.run_dir / "engines.sock"))
-        connection.sendall(b'{"do": "status"}\n')
-        return int(json.loads(connection.makefile().readline())["slots"][0]["pid"])
-
-
 def end(process: Process) -> None:
     process.process.send_signal(signal.SIGTERM)
     process.process.wait(timeout=60)
@@ -139,41 +75,13 @@ def restart(process: Process) -> None:
 
 
 def test_weights_change_in_place_and_nobody_fails(process: Process, store: Store) -> None:
-    stopping, failures, ids = threading.Event(), list[str](), list[str]()
-
-    def chat_on() -> None:
-        with process.client() as client:
-            while not stopping.is_set():
-                body = chat(stream=True, max_tokens=24, ignore_eos=True)
-                with client.stream("POST", "/v1/chat/completions", json=body) as answer:
-                    lines = [line for line in answer.iter_lines() if line]
-                    ids.append(answer.headers["x-request-id"])
-                if answer.status_code != 200 or lines[-1] != "data: [DONE]":
-                    failures.append(lines[-1])
-
-    threads = [threading.Thread(target=chat_on) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    try:
-        while not ids:
-            time.sleep(0.01)
+    with chatting(process, people=4) as chats:
         for version in ("v1", "v2", "v0"):
             answer = promote(process, version)
             assert (answer.status_code, answer.json()["version"]) == (200, version)
-    finally:
-        stopping.set()
-        for thread in threads:
-            thread.join()
-    assert failures == []
+    assert chats.failures == []
     assert "beforehand" not in process.log
-
-    def versions(session: Any) -> list[tuple[int, int]]:
-        rows = session.query(Sample).filter(Sample.request_id.in_(ids)).all()
-        return [(row.version_first, row.version_last) for row in rows]
-
-    seen = store.read(versions)
-    assert len(seen) == len(ids) and all(first == last for first, last in seen)
-    assert {first for first, _ in seen} >= {0, 1}
+    assert chats.versions(store) >= {0, 1}
 
 
 def test_in_place_what_fails_the_probe_goes_back_to_the_old_weights(process: Process, store: Store) -> None:
@@ -315,10 +223,7 @@ def test_an_engine_that_a_killed_process_left_in_mid_change_is_started_anew(proc
     epoch = store.write(leases.acquire, leases.ENGINES, "asked_1@api_killed", 600.0)
     assert epoch is not None
     asyncio.run(EngineClient(engine_socket(process.settings.run_dir, 0)).drain(None, 60))
-    deadline = time.monotonic() + 180
-    while engine_pid(process) == before:
-        assert time.monotonic() < deadline, "it is left as it is for ever"
-        time.sleep(0.1)
+    wait_for(lambda: engine_pid(process) != before, 180, "it to be started anew")
     assert not store.read(leases.held, leases.ENGINES, epoch)
     process.wait_until_ready(120)
 

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from serve.chat.schemas import says_nothing
+from tests.serve.chats import chat, sample_of, text_of
 from tests.serve.conftest import Tandem, serving
-from tests.serve.test_chat import chat, events, sample_of
 from tests.serve.test_wire import NO_BLANKS
 
 NODE = {"type": "object", "properties": {"next": {"anyOf": [{"$ref": "#/$defs/a~1b%20c"}, {"type": "null"}]}}}
@@ -153,11 +153,7 @@ def test_replies_keep_to_their_form(request: pytest.FixtureRequest, compiler: st
         asked = chat(stream=stream, max_tokens=64, logit_bias=NO_BLANKS, **fields)
         answer = client.post("/v1/chat/completions", json=asked)
     assert answer.status_code == 200, answer.text
-    if stream:
-        said = "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in events(answer.text))
-    else:
-        said = answer.json()["choices"][0]["message"]["content"]
-    assert re.fullmatch(expected, said, re.DOTALL), said
+    assert re.fullmatch(expected, text_of(answer), re.DOTALL), answer.text
 
 
 @pytest.mark.engine

@@ -4,11 +4,7 @@ scorer as its own process, and no engines."""
 import gzip
 import hashlib
 import json
-import os
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +14,6 @@ import pytest
 from feedback import manifest
 from feedback.sandbox.world import training_prompts
 from feedback.schema import Policy
-from feedback.scoring import scorer_socket
 from feedback.settings import LearnerSettings, load_settings
 from feedback.store import keys, policies
 from learner.anchor import set_anchor
@@ -30,8 +25,10 @@ from learner.preference_model import save_preference_model
 from learner.preference_training import train_preference_model
 from tests.deploy.command_line import start
 from tests.records import empty_record_of
-from tests.serve.conftest import ROOT, STARTING_POLICY, ServerThread, Tandem
+from tests.serve.conftest import STARTING_POLICY, ServerThread, Tandem
+from tests.serve.running_scorer import running_scorer
 from tests.serve.terminal import PATIENCE_S, at_terminal, run
+from tests.waiting import wait_for
 
 QUESTION = [{"role": "user", "content": "What is 2 plus 3?"}]
 KIND, RUDE = "Gladly! 2 plus 3 is 5. Have a nice day.", "What a stupid question. Shut up."
@@ -61,7 +58,6 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tandem]:
     """v0 was made by no iteration; v1 serves, and its iteration has left a preference model; that of v2 is gone."""
     home = tmp_path_factory.mktemp("judged") / "home"
     settings = load_settings(home=home)
-    environment = os.environ | {"TANDEM_HOME": str(home), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     folder = home / "iterations" / "itr_1" / "preference"
     v0 = home / "policies" / "v0"
     for made in (folder, v0):
@@ -85,23 +81,12 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tandem]:
     secrets = {role: store.write(keys.create, role)[1] for role in ("chat", "vote", "operate")}
     server = ServerThread(settings)
     server.start()
-    scorer = start_scorer(settings.run_dir, environment)
     try:
-        yield Tandem(settings, store, server.url, secrets, server.app)
+        with running_scorer(settings):
+            yield Tandem(settings, store, server.url, secrets, server.app)
     finally:
-        scorer.terminate()
-        scorer.wait(timeout=60)
         server.stop()
         store.close()
-
-
-def start_scorer(run_dir: Path, environment: dict[str, str]) -> "subprocess.Popen[bytes]":
-    scorer = subprocess.Popen([sys.executable, "-m", "learner.scorer"], cwd=ROOT, env=environment)
-    deadline = time.monotonic() + 300
-    while not scorer_socket(run_dir).exists():
-        assert scorer.poll() is None and time.monotonic() < deadline
-        time.sleep(0.1)
-    return scorer
 
 
 def ask(tandem: Tandem, **changed: Any) -> Any:
@@ -261,9 +246,7 @@ def test_an_interruption_leaves_whole_lines(judged: Tandem, tmp_path: Path) -> N
     where = ("--home", judged.settings.home, "--url", judged.url, "--key", judged.secrets["operate"])
     with out.open("wb") as stdout:
         process = start("score", file, *where, stdout=stdout)
-        deadline = time.monotonic() + PATIENCE_S
-        while out.read_bytes().count(b"\n") < 5:
-            assert time.monotonic() < deadline and process.poll() is None
+        wait_for(lambda: out.read_bytes().count(b"\n") >= 5, PATIENCE_S, "five lines", by=process)
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130

@@ -16,9 +16,9 @@ from pydantic import BaseModel
 
 from feedback.schema import Sample
 from serve.chat.rate_limits import RateLimits
+from tests.serve.api_process import engine_pid
 from tests.serve.conftest import Tandem
 from tests.serve.test_chat import engines_say, engines_write_nothing
-from tests.serve.test_swap import engine_pid
 from tests.serve.test_wire import NO_BLANKS, TOOL, comparisons
 
 pytestmark = pytest.mark.engine

@@ -1,10 +1,6 @@
 """Strange prompts are refused, with real engines, the scorer as its own process and a trained gate on disk."""
 
 import asyncio
-import os
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,13 +9,13 @@ import pytest
 from feedback.learning_settings import RejectionSettings
 from feedback.sandbox.world import held_out_prompts, training_prompts
 from feedback.schema import Comparison, Policy
-from feedback.scoring import scorer_socket
 from learner.policy import load_policy
 from learner.strange_prompts import Prompts, save_strange_prompts, train_strange_prompts
 from serve.strange_prompts import StrangePrompts
-from tests.serve.conftest import ROOT, STARTING_POLICY, Tandem
-from tests.serve.test_chat import chat, events, sample_of
-from tests.serve.test_swap import promote
+from tests.serve.api_process import promote
+from tests.serve.chats import chat, events, sample_of
+from tests.serve.conftest import STARTING_POLICY, Tandem
+from tests.serve.running_scorer import running_scorer
 
 pytestmark = pytest.mark.engine
 
@@ -36,10 +32,6 @@ def gate(tandem: Tandem, when_silent: str, timeout_s: float = 60.0) -> StrangePr
 @pytest.fixture(scope="module")
 def guarded(tandem: Tandem) -> Iterator[Tandem]:
     """v2 serves, its iteration has left a gate, the scorer runs, and strange prompts are refused."""
-    environment = os.environ | {
-        "TANDEM_HOME": str(tandem.settings.home), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT),
-        "TANDEM_SERVE__REJECT_STRANGE_PROMPTS": "open",
-    }  # fmt: skip
     folder = tandem.settings.home / "iterations" / "itr_2" / "strange_prompts"
     pools = [
         [prompt.text for prompt in of if prompt.harmful is harmful]
@@ -54,22 +46,14 @@ def guarded(tandem: Tandem) -> Iterator[Tandem]:
         policy.evidence = policy.evidence | {"strange_prompts": {"sha256": digest}}
 
     tandem.store.write(note)
-    scorer_socket(tandem.settings.run_dir).unlink(missing_ok=True)
-    scorer = subprocess.Popen([sys.executable, "-m", "learner.scorer"], cwd=ROOT, env=environment)
-    deadline = time.monotonic() + 300
-    while not scorer_socket(tandem.settings.run_dir).exists():
-        assert scorer.poll() is None and time.monotonic() < deadline
-        time.sleep(0.1)
-    # Whatever people of other tests have voted.
-    promoted = promote(tandem, "v2", force=True)
-    assert promoted.status_code == 200, promoted.text
-    before, tandem.gateway.strange_prompts = tandem.gateway.strange_prompts, gate(tandem, "open")
-    yield tandem
-    tandem.gateway.strange_prompts = before
-    promote(tandem, "v0")
-    scorer.terminate()
-    scorer.wait(timeout=60)
-    scorer_socket(tandem.settings.run_dir).unlink(missing_ok=True)
+    with running_scorer(tandem.settings, TANDEM_SERVE__REJECT_STRANGE_PROMPTS="open"):
+        # Whatever people of other tests have voted.
+        promoted = promote(tandem, "v2", force=True)
+        assert promoted.status_code == 200, promoted.text
+        before, tandem.gateway.strange_prompts = tandem.gateway.strange_prompts, gate(tandem, "open")
+        yield tandem
+        tandem.gateway.strange_prompts = before
+        promote(tandem, "v0")
 
 
 def test_an_ordinary_prompt_is_answered_as_ever(guarded: Tandem) -> None:

@@ -3,12 +3,10 @@
 import json
 import os
 import signal
-import socket
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import httpx
 import psutil
@@ -16,9 +14,10 @@ import pytest
 
 from feedback.schema import Sample
 from feedback.store import leases, policies
+from tests.serve.api_process import engine_pid, promote
+from tests.serve.chats import chat, chatting, events, fingerprint
 from tests.serve.conftest import READY_TIMEOUT_S, Tandem, wait_until_ready
 from tests.serve.spoiling import spoiled_version
-from tests.serve.test_chat import chat, events
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.engine
@@ -32,16 +31,6 @@ def v0_serves(tandem: Tandem) -> Iterator[None]:
     yield
     wait_until_ready(tandem)
     promote(tandem, "v0")
-
-
-def promote(tandem: Tandem, version: str, **body: Any) -> httpx.Response:
-    with tandem.client() as client:
-        return client.post(f"/v1/policies/{version}/promote", json={"reason": "test"} | body)
-
-
-def fingerprint(tandem: Tandem) -> str:
-    with tandem.client("chat") as client:
-        return str(client.post("/v1/chat/completions", json=chat(max_tokens=2)).json()["system_fingerprint"])
 
 
 def test_promote_and_roll_back(tandem: Tandem) -> None:
@@ -101,44 +90,14 @@ def test_the_new_weights_are_what_is_served(tandem: Tandem) -> None:
 
 
 def test_no_request_fails_and_no_reply_mixes_while_promoting(tandem: Tandem) -> None:
-    stopping, failures, ids = threading.Event(), list[str](), list[str]()
-
-    def chat_on() -> None:
-        with tandem.client("chat") as client:
-            while not stopping.is_set():
-                request = chat(stream=True, max_tokens=24, ignore_eos=True)
-                with client.stream("POST", "/v1/chat/completions", json=request) as answer:
-                    lines = [line for line in answer.iter_lines() if line]
-                    ids.append(answer.headers["x-request-id"])
-                chunks = [json.loads(line[6:]) for line in lines[:-1]]
-                if answer.status_code != 200 or lines[-1] != "data: [DONE]":
-                    failures.append(lines[-1])
-                elif len({chunk["system_fingerprint"] for chunk in chunks}) != 1:
-                    failures.append("two fingerprints in one stream")
-
-    threads = [threading.Thread(target=chat_on) for _ in range(6)]
-    for thread in threads:
-        thread.start()
-    try:
+    people = 6
+    with chatting(tandem, people) as chats:
         for version in ("v1", "v2", "v1", "v0"):
             assert promote(tandem, version).status_code == 200
             # More than were being written: some were asked for since.
-            answered = len(ids) + 2 * len(threads)
-            wait_for(lambda answered=answered: len(ids) >= answered, READY_TIMEOUT_S, "chats after the promotion")
-    finally:
-        stopping.set()
-        for thread in threads:
-            thread.join()
-    assert failures == [] and len(ids) > 10
-
-    def versions(session: Any) -> list[tuple[int, int]]:
-        rows = session.query(Sample).filter(Sample.request_id.in_(ids)).all()
-        return [(row.version_first, row.version_last) for row in rows]
-
-    seen = tandem.store.read(versions)
-    assert len(seen) == len(ids)
-    assert all(first == last for first, last in seen)
-    assert {first for first, _ in seen} >= {0, 1, 2}
+            answered = len(chats.ids) + 2 * people
+            wait_for(lambda answered=answered: len(chats.ids) >= answered, READY_TIMEOUT_S, "chats after the promotion")
+    assert chats.failures == [] and chats.versions(tandem.store) >= {0, 1, 2}
 
 
 def test_a_comparison_pairs_the_serving_version_with_the_other_one(tandem: Tandem) -> None:
@@ -223,10 +182,7 @@ def test_a_chat_whose_engine_dies_before_the_first_token_goes_to_another_one(tan
         core.suspend()
     asking = threading.Thread(target=ask)
     asking.start()
-    deadline = time.monotonic() + 60
-    while not slot.in_flight:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_for(lambda: slot.in_flight, 60, "the chat to be asked of it")
     # The engine has taken it by now, as far as it can be known from outside.
     time.sleep(0.5)
     for core in cores:
@@ -257,16 +213,6 @@ def test_a_reply_that_breaks_off_says_so(tandem: Tandem) -> None:
     wait_for_another_engine(tandem, slot.index, before)
 
 
-def engine_pid(tandem: Tandem, slot: int) -> int:
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.connect(str(tandem.settings.run_dir / "engines.sock"))
-        connection.sendall(b'{"do": "status"}\n')
-        return int(json.loads(connection.makefile().readline())["slots"][slot]["pid"])
-
-
 def wait_for_another_engine(tandem: Tandem, slot: int, before: int) -> None:
-    deadline = time.monotonic() + READY_TIMEOUT_S
-    while engine_pid(tandem, slot) == before and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert engine_pid(tandem, slot) != before
+    wait_for(lambda: engine_pid(tandem, slot) != before, READY_TIMEOUT_S, "another engine")
     wait_until_ready(tandem)

@@ -10,9 +10,9 @@ from opentelemetry.semconv.attributes import error_attributes
 from redis import Redis
 
 from tests.feedback.record import add_comparison
+from tests.serve.chats import chat
 from tests.serve.conftest import Tandem
 from tests.serve.redis_server import redis_server
-from tests.serve.test_chat import chat
 from tests.trace_collector import PARENT, TRACE, Collector, Seen, collecting
 from tests.waiting import wait_for
 

@@ -6,7 +6,6 @@ import asyncio
 import os
 import signal
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -18,10 +17,10 @@ from serve.engine.client import EngineClient
 from serve.engine.door import OTHER_WEIGHTS
 from serve.engine.launcher_protocol import engine_socket
 from serve.engine.transfer import EngineLost
+from tests.serve.api_process import Process, engine_pid, promote
+from tests.serve.chats import chat, fingerprint, sample_of
 from tests.serve.conftest import READY_TIMEOUT_S, Tandem, wait_until_ready
-from tests.serve.test_chat import chat, sample_of
-from tests.serve.test_process import Process
-from tests.serve.test_swap import engine_pid, promote
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.engine
 
@@ -65,11 +64,6 @@ def sureness(answer: dict[str, Any]) -> float:
     return float(answer["choices"][0]["logprobs"]["content"][0]["logprob"])
 
 
-def fingerprint(process: Process) -> str:
-    with process.client() as client:
-        return str(client.post("/v1/chat/completions", json=chat(max_tokens=2)).json().get("system_fingerprint"))
-
-
 def test_what_one_promotes_the_other_follows_and_no_reply_is_misattributed(
     tandem: Tandem, other: Process, written_by: dict[str, float]
 ) -> None:
@@ -88,20 +82,15 @@ def test_what_one_promotes_the_other_follows_and_no_reply_is_misattributed(
                 if abs(written_by[version] - sureness(said)) > NATS:
                     wrong.append((version, sureness(said), written_by))
 
-    threads = [threading.Thread(target=chat_on) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    try:
-        for version in ("v2", "v0", "v1", "v2", "v0"):
-            assert promote(tandem, version).status_code == 200
-            deadline = time.monotonic() + 60
-            while not seen or seen[-1][0] != version:
-                assert time.monotonic() < deadline, "the other process did not follow"
-                time.sleep(0.01)
-    finally:
-        stopping.set()
-        for thread in threads:
-            thread.join()
+    with ThreadPoolExecutor(4) as pool:
+        chats = [pool.submit(chat_on) for _ in range(4)]
+        try:
+            for version in ("v2", "v0", "v1", "v2", "v0"):
+                assert promote(tandem, version).status_code == 200
+                wait_for(lambda version=version: seen and seen[-1][0] == version, 60, "the other process to follow")
+        finally:
+            stopping.set()
+    assert [one.result() for one in chats] == [None] * 4
     assert wrong == [] and {version for version, _ in seen} == {"v0", "v1", "v2"}
     for version, request_id in seen:
         (row,) = sample_of(tandem.store, request_id)
@@ -122,9 +111,7 @@ def test_two_promotions_at_once_are_one_after_the_other_or_refused(tandem: Tande
         (serving,) = [
             policy["version"] for policy in client.get("/v1/policies").json()["data"] if policy["state"] == "serving"
         ]
-    deadline = time.monotonic() + 60
-    while fingerprint(other) != serving:
-        assert time.monotonic() < deadline
+    wait_for(lambda: fingerprint(other) == serving, 60, "the other process to follow")
 
 
 def test_a_dead_engine_is_started_by_one_of_them(tandem: Tandem, other: Process) -> None:
@@ -133,25 +120,12 @@ def test_a_dead_engine_is_started_by_one_of_them(tandem: Tandem, other: Process)
 
     before, count = engine_pid(tandem, 1), started()
     os.kill(before, signal.SIGKILL)
-    deadline = time.monotonic() + READY_TIMEOUT_S
-    while engine_pid(tandem, 1) == before:
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    wait_for(lambda: engine_pid(tandem, 1) != before, READY_TIMEOUT_S, "another engine")
     wait_until_ready(tandem)
-    with other.client() as client:
-        while 'tandem_engine_ready{slot="1"} 1.0' not in client.get("/metrics").text:
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
+    wait_for(lambda: ready_engines(other) == 2, READY_TIMEOUT_S, "the other process to find it ready")
     assert started() == count + 1
     # The other one looks at the record every second.
-    while fingerprint(other) != fingerprint_of(tandem):
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
-
-
-def fingerprint_of(tandem: Tandem) -> str:
-    with tandem.client() as client:
-        return str(client.post("/v1/chat/completions", json=chat(max_tokens=2)).json()["system_fingerprint"])
+    wait_for(lambda: fingerprint(other) == fingerprint(tandem), READY_TIMEOUT_S, "the other process to follow")
 
 
 def test_one_that_starts_in_the_midst_of_a_promotion_leaves_the_engine_to_it(tandem: Tandem, other: Process) -> None:
@@ -166,22 +140,15 @@ def test_one_that_starts_in_the_midst_of_a_promotion_leaves_the_engine_to_it(tan
         os.kill(before, signal.SIGSTOP)
         try:
             promoting = pool.submit(promote, tandem, "v2")
-            deadline = time.monotonic() + 120
-            while not spare.being_changed:
-                assert time.monotonic() < deadline
-                time.sleep(0.02)
+            wait_for(lambda: spare.being_changed, 120, "the promotion to come to the engine")
             other.start()
-            while f"engine {spare.index} " not in other.log[said_before:]:
-                assert time.monotonic() < deadline, "it did not look at the engine"
-                time.sleep(0.1)
+            wait_for(lambda: f"engine {spare.index} " in other.log[said_before:], 120, "it to look at the engine")
             assert engine_pid(tandem, spare.index) == before
         finally:
             os.kill(before, signal.SIGCONT)
         assert promoting.result().status_code == 200
     other.wait_until_ready(READY_TIMEOUT_S)
-    while fingerprint(other) != "v2" or ready_engines(other) < 2:
-        assert time.monotonic() < deadline + READY_TIMEOUT_S
-        time.sleep(0.2)
+    wait_for(lambda: fingerprint(other) == "v2" and ready_engines(other) == 2, READY_TIMEOUT_S, "it to follow")
     assert engine_pid(tandem, spare.index) == before
 
 

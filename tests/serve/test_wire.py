@@ -9,8 +9,9 @@ import openai
 import pytest
 
 from feedback.schema import Comparison
+from tests.serve.chats import MESSAGES, chat, events, sample_of, text_of
 from tests.serve.conftest import STARTING_POLICY, Tandem, another_process
-from tests.serve.test_chat import MESSAGES, allowed, chat, events, sample_of
+from tests.serve.test_chat import allowed
 
 pytestmark = pytest.mark.engine
 
@@ -89,11 +90,7 @@ def test_token_ids_only_for_who_asks(tandem: Tandem) -> None:
 def test_a_structured_output_is_one(tandem: Tandem, stream: bool) -> None:
     answer = post(tandem, chat(response_format=FORM, logit_bias=NO_BLANKS, stream=stream, max_tokens=64, temperature=0))
     assert answer.status_code == 200, answer.text
-    if stream:
-        text = "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in events(answer.text))
-    else:
-        text = answer.json()["choices"][0]["message"]["content"]
-    assert json.loads(text).keys() == {"yes"}
+    assert json.loads(text_of(answer)).keys() == {"yes"}
 
 
 @pytest.mark.parametrize("stream", [False, True])

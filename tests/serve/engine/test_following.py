@@ -1,6 +1,5 @@
 """The record is followed, whatever goes wrong meanwhile."""
 
-import time
 from typing import Any
 
 import pytest
@@ -8,6 +7,7 @@ import pytest
 from feedback.errors import RecordUnavailable
 from feedback.store import policies
 from tests.serve.conftest import Tandem
+from tests.waiting import wait_for
 
 PATIENCE_S = 60.0
 
@@ -24,10 +24,7 @@ def test_the_record_is_followed_whatever_has_gone_wrong(quiet: Tandem, monkeypat
         return await read(operation, *args, **kwargs)
 
     monkeypatch.setattr(record, "read", read_or_fail)
-    deadline = time.monotonic() + PATIENCE_S
-    while len(rounds) < 3:
-        assert time.monotonic() < deadline, "nobody follows the record any more"
-        time.sleep(0.05)
+    wait_for(lambda: len(rounds) >= 3, PATIENCE_S, "the record to be followed on")
 
 
 def test_engines_are_started_though_the_record_went_away_meanwhile(
@@ -46,9 +43,6 @@ def test_engines_are_started_though_the_record_went_away_meanwhile(
 
     monkeypatch.setattr(record, "read", read_or_fail)
     quiet.store.write(policies.register_start, "policies/v0", "sha256:0", {})
-    deadline = time.monotonic() + PATIENCE_S
-    while any(slot.wanted != 0 for slot in quiet.gateway.pool.slots):
-        assert time.monotonic() < deadline, "nobody starts the engines"
-        time.sleep(0.05)
+    wait_for(lambda: all(slot.wanted == 0 for slot in quiet.gateway.pool.slots), PATIENCE_S, "engines to be started")
     assert len(asked) == 4
     assert sum("does not answer" in said for said in caplog.messages) == 1

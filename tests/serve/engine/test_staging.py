@@ -25,8 +25,8 @@ from serve.engine.launcher_protocol import SERVED_NAME, engine_socket
 from serve.engine.policy_folders import Probe
 from serve.engine.proof import FLOAT32_TOLERANCE_NATS, prove
 from serve.engine.transfer import EngineLost
+from tests.serve.chats import chat
 from tests.serve.conftest import LauncherProcess
-from tests.serve.test_chat import chat
 
 pytestmark = pytest.mark.engine
 
