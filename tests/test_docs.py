@@ -4,6 +4,7 @@ import re
 import subprocess
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -30,11 +31,22 @@ def test_a_setting_that_takes_any_number_of_values_is_not_said_to_take_two() -> 
     assert settings_reference.annotation_said(tuple[float, float, float]) == "3 of float"
 
 
-def test_the_example_of_the_settings_page_can_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (example,) = re.findall(r"```toml\n(.*?)```", settings_reference.INTRODUCTION, re.DOTALL)
+@pytest.mark.parametrize(
+    "page", [page for page in DOCS.glob("*.md") if "```toml" in page.read_text()], ids=lambda page: page.name
+)
+def test_the_examples_of_settings_can_be_used(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("tandem.toml").write_text(example)
-    assert Settings().learner.ppo.steps == tomllib.loads(example)["learner"]["ppo"]["steps"]
+    for example in re.findall(r"```toml\n(.*?)```", page.read_text(), re.DOTALL):
+        Path("tandem.toml").write_text(example)
+        assert said_in(Settings().model_dump(), tomllib.loads(example))
+
+
+def said_in(settings: dict[str, Any], example: dict[str, Any]) -> bool:
+    """Whether what the example sets is set."""
+    return all(
+        said_in(settings[name], value) if isinstance(value, dict) else settings[name] == value
+        for name, value in example.items()
+    )
 
 
 def test_every_route_is_documented(tmp_path: Path) -> None:
