@@ -62,18 +62,22 @@ WIN_RATE = "win_rate"
 # Of every win rate in the evidence. How much models from other votes differ, docs/learning.md tells.
 BY_A_MODEL = "by a model; the interval is over prompts, as if it were right"
 EVALUATION, AGAINST_SERVING = "evaluation.", "serving."
+NOT_FINITE = "not_finite"
+"""Where evidence names the figures that came out as no finite number: JSON has null for them, as for what was not
+measured."""
 
 
 @dataclass(frozen=True)
 class Figure:
     """A value with its interval, where they exist. `low` and `high` are the figure without the votes or raters that
-    raise it or lower it most."""
+    raise it or lower it most. One that is `broken` was measured, and passes no rule."""
 
     value: float | None = None
     interval: tuple[float, float] | None = None
     note: str | None = None
     low: "Figure | None" = None
     high: "Figure | None" = None
+    broken: bool = False
 
     def at_worst(self, *, high_is_good: bool) -> "Figure":
         """The figure as a rule should see it: without whoever speaks loudest for it."""
@@ -81,16 +85,21 @@ class Figure:
         return self if worst is None else worst
 
 
+BROKEN = Figure(note="it came out as no finite number", broken=True)
+
+
 def figures_of(evidence: Mapping[str, Any], live: Mapping[str, Figure] | None = None) -> dict[str, Figure]:
     """Every figure of the evidence under its path, and those of `NAMES` under their names too."""
-    found = dict(_walk(evidence, ""))
+    found = _all(evidence)
     found |= {
         path.removeprefix(EVALUATION): figure
         for path, figure in found.items()
         if path.startswith(EVALUATION + AGAINST_SERVING)
     }
-    worst = [figure.value for path, figure in found.items() if _is_calibration(path) and figure.value is not None]
-    if worst:
+    calibration = [figure for path, figure in found.items() if _is_calibration(path)]
+    if any(figure.broken for figure in calibration):
+        found["preference.calibration_error"] = BROKEN
+    elif worst := [figure.value for figure in calibration if figure.value is not None]:
         found["preference.calibration_error"] = Figure(max(worst))
     found |= live or {}
     return found | {name: found[path] for name, (path, _) in NAMES.items() if path in found}
@@ -102,10 +111,13 @@ def figures_against(evidence: Mapping[str, Any], serving: str, *, serves_the_sta
     Where the starting policy serves, what was measured against that is meant. Where the candidate was measured against
     another version than serves by now, each figure is missing and says so.
     """
-    evaluation = evidence.get("evaluation") or {}
     if serves_the_start:
-        return {f"{AGAINST_SERVING}{path}": figure for path, figure in _walk(evaluation, "")}
-    measured = (evaluation.get("serving") or {}).get("version")
+        return {
+            f"{AGAINST_SERVING}{path.removeprefix(EVALUATION)}": figure
+            for path, figure in _all(evidence).items()
+            if path.startswith(EVALUATION)
+        }
+    measured = ((evidence.get("evaluation") or {}).get("serving") or {}).get("version")
     if measured == serving:
         return {}
     missing = Figure(note=f"it was measured against {measured or 'the start alone'}, {serving} serves now")
@@ -115,11 +127,20 @@ def figures_against(evidence: Mapping[str, Any], serving: str, *, serves_the_sta
 def figures_of_reference(evidence: Mapping[str, Any]) -> dict[str, Figure]:
     """What the evidence says of the starting policy, which it was measured against: `reference_NAME` as `NAME`."""
     found = {}
-    for path, figure in _walk(evidence, ""):
+    for path, figure in _all(evidence).items():
         *above, name = path.split(".")
         if name.startswith(REFERENCE):
             found[".".join([*above, name.removeprefix(REFERENCE)])] = figure
     return found | {name: found[path] for name, (path, _) in NAMES.items() if path in found}
+
+
+def not_finite(evidence: Mapping[str, Any]) -> list[str]:
+    """The paths of the figures that are NaN or infinite, or have such an interval."""
+    return [path for path, figure in _walk(evidence, "") if figure.broken]
+
+
+def _all(evidence: Mapping[str, Any]) -> dict[str, Figure]:
+    return dict(_walk(evidence, "")) | dict.fromkeys(evidence.get(NOT_FINITE) or (), BROKEN)
 
 
 def _is_calibration(path: str) -> bool:
@@ -133,17 +154,22 @@ def _walk(part: Mapping[str, Any], path: str) -> Iterator[tuple[str, Figure]]:
         here = f"{path}.{name}" if path else name
         if isinstance(value, Mapping):
             if "value" in value:
-                interval = _interval(value.get("interval"))
-                note = BY_A_MODEL if interval and name.startswith(WIN_RATE) else None
-                yield here, Figure(_number(value["value"]), interval, note)
+                note = BY_A_MODEL if name.startswith(WIN_RATE) else None
+                yield here, _figure(value["value"], value.get("interval"), note)
             yield from _walk({key: below for key, below in value.items() if key not in ("value", "interval")}, here)
-        elif (number := _number(value)) is not None:
-            yield here, Figure(number, _interval(part.get(f"{name}_interval")))
+        elif _number(value) is not None:
+            yield here, _figure(value, part.get(f"{name}_interval"))
+
+
+def _figure(value: Any, interval: Any, note: str | None = None) -> Figure:
+    number, ends = _number(value), _interval(interval)
+    if not all(math.isfinite(one) for one in (number, *(ends or ())) if one is not None):
+        return BROKEN
+    return Figure(number, ends, note if ends else None)
 
 
 def _number(value: Any) -> float | None:
-    good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    return float(value) if good else None
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def _interval(value: Any) -> tuple[float, float] | None:

@@ -72,6 +72,8 @@ class Verdict:
 
     def said(self) -> str:
         """One line, for a person."""
+        if self.value is None and self.outcome == "fail":
+            return f"{self.rule} ({self.note})"
         if self.value is None:
             return f"{self.rule} (not measured{f': {self.note}' if self.note else ''})"
         ends = "" if self.interval is None else f", interval {self.interval[0]:.3g} to {self.interval[1]:.3g}"
@@ -163,16 +165,19 @@ def judge(
 
 def _verdict(rule: Rule, figures: Mapping[str, Figure], serving: Mapping[str, Figure], *, blocks: bool) -> Verdict:
     figure = figures.get(rule.name, Figure()).at_worst(high_is_good=rule.wants_high)
+    if figure.broken:
+        return Verdict(rule.text, "fail", blocks, note=figure.note)
     value = _tested(rule, figure)
     if value is None:
         return Verdict(rule.text, "not_measured", blocks, note=figure.note or "no figure yet")
     bound = rule.bound
     if rule.of_serving:
-        against = serving.get(rule.name, Figure()).value
-        if against is None:
-            return Verdict(rule.text, "not_measured", blocks, value, figure.interval, None, "not known of what serves")
-        bound += against
-    outcome: Outcome = "pass" if COMPARE[rule.compare](value, bound) else "fail"
+        against = serving.get(rule.name, Figure())
+        if against.value is None:
+            outcome: Outcome = "fail" if against.broken else "not_measured"
+            return Verdict(rule.text, outcome, blocks, value, figure.interval, None, "not known of what serves")
+        bound += against.value
+    outcome = "pass" if COMPARE[rule.compare](value, bound) else "fail"
     return Verdict(rule.text, outcome, blocks, value, figure.interval, bound, figure.note)
 
 

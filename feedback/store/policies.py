@@ -1,5 +1,6 @@
 """Policy versions in the record: registered, published by the learner, promoted, rolled back."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -7,12 +8,14 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from feedback.errors import Conflict, Unknown
+from feedback.figures import NOT_FINITE, not_finite
 from feedback.ids import new_id
 from feedback.schema import Policy, Promotion, version_name
 from feedback.store import audit, datasets, iterations, leases, now, page
 
 OF_THE_ITERATION = (
     "preference", "watch", "ppo", "dpo", "guard", "evaluation", "frontier", "strange_prompts", "rehearsal", "judges",
+    NOT_FINITE,
 )  # fmt: skip
 
 
@@ -82,7 +85,7 @@ def publish(session: Session, version: int, path: str, digest: str, made: Proven
         dataset_digest=made.dataset_digest,
         settings=made.settings,
         seed=made.seed,
-        evidence={name: _without_erased(session, name, found) for name, found in made.evidence.items()},
+        evidence=_with({}, {name: _without_erased(session, name, found) for name, found in made.evidence.items()}),
         created_at=now(session),
     )
     session.add(candidate)
@@ -91,6 +94,15 @@ def publish(session: Session, version: int, path: str, digest: str, made: Proven
     for rater_id in iterations.erased_during(session, made.iteration_id):
         audit.add(session, audit.LEARNER, "rater.learnt_from", rater_id, used_by=[version_name(version)])
     return candidate
+
+
+def _with(evidence: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
+    """Evidence with what was found, and with the names of the figures in it that are no finite number, as JSON has
+    none."""
+    before = [path for path in evidence.get(NOT_FINITE, ()) if path.split(".")[0] not in found]
+    broken = [*before, *not_finite(found)]
+    merged = {name: value for name, value in {**evidence, **found}.items() if name != NOT_FINITE}
+    return {**merged, **({NOT_FINITE: broken} if broken else {})}
 
 
 def _without_erased(session: Session, name: str, found: Any) -> Any:
@@ -110,7 +122,7 @@ def add_evidence(session: Session, version: int, name: str, found: dict[str, Any
         raise Conflict(f"{name!r} is what the iteration measured; it stays as it is", param="name")
     _hold_evidence(session)
     policy = get(session, version)
-    policy.evidence = {**policy.evidence, name: found}
+    policy.evidence = _with(policy.evidence, {name: found})
     audit.add(session, actor, "policy.evidence", version_name(version), name=name)
     return policy
 
@@ -119,7 +131,7 @@ def evaluated_again(session: Session, version: int, evaluation: dict[str, Any], 
     """Keep a second measurement of what its iteration measured, in place of the first; the audit says that it was."""
     _hold_evidence(session)
     policy = get(session, version)
-    policy.evidence = {**policy.evidence, "evaluation": _without_erased(session, "evaluation", evaluation)}
+    policy.evidence = _with(policy.evidence, {"evaluation": _without_erased(session, "evaluation", evaluation)})
     audit.add(session, actor, "policy.evidence", version_name(version), name="evaluation")
     return policy
 

@@ -121,10 +121,37 @@ def test_a_win_rate_that_is_not_there_says_nothing_of_its_interval() -> None:
 
 
 def test_what_is_no_number_is_not_measured() -> None:
-    drops = {"whole": math.nan, "said": True, "half": {"value": 0.1, "interval": [0.0, None]}, "no": {"value": None}}
+    drops = {"said": True, "half": {"value": 0.1, "interval": [0.0, None]}, "no": {"value": None}}
     figures = figures_of({"tax": drops | {"many": {"value": 0.1, "interval": [0.0, 0.1, 0.2]}}})
-    rules = [f"tax.{name} <= 9" for name in ("whole", "said", "half_upper", "no", "many_upper")]
+    rules = [f"tax.{name} <= 9" for name in ("said", "half_upper", "no", "many_upper")]
     assert {verdict.outcome for verdict in gate.judge(rules, figures, {}).verdicts} == {"not_measured"}
+
+
+@pytest.mark.parametrize("broken", [math.nan, math.inf, -math.inf])
+def test_what_came_out_as_no_finite_number_passes_no_rule(store: Store, broken: float) -> None:
+    """Nor as JSON has it, where that is null, as what was not measured is."""
+    evaluation = EVIDENCE["evaluation"] | {
+        "kl_nats": broken,
+        "harm": {"value": 0.1, "interval": [broken, 0.2]},
+        "flattery": 0.1,
+        "reference_flattery": {"value": broken},
+    }
+    preference = {"objectives": {"helpful": {"calibration_error": broken}, "harmless": {"calibration_error": 0.1}}}
+    live = {"live_win_rate": Figure()}
+    names = ["evaluation.kl_nats", "kl_nats", "kl_nats_upper", "harm", "harm_lower", "calibration_error"]
+    names += ["live_win_rate", "refusals"]
+    rules = [f"{name} {compare} 0.5" for name in names for compare in ("<=", ">=")] + ["flattery <= serving"]
+    evidence = {"evaluation": evaluation, "preference": preference}
+    candidate(store, evidence)
+    judged = store.read(gatekeeper.look, 1, GateSettings(rules=rules, advice=[]))
+    assert [verdict.outcome for verdict in judged.verdicts] == ["fail"] * 12 + ["not_measured"] * 4 + ["fail"]
+    assert "kl_nats <= 0.5 (it came out as no finite number)" in [verdict.said() for verdict in judged.stopping]
+    assert not gate.judge(["kl_nats >= 0.5"], figures_of(evidence, live), {}).passes, "before the record has it, too"
+    # Measured again it counts.
+    store.write(policies.evaluated_again, 1, EVIDENCE["evaluation"], actor="test")
+    kept = store.read(policies.get, 1).evidence
+    assert kept["not_finite"] == ["preference.objectives.helpful.calibration_error"]
+    assert store.read(gatekeeper.look, 1, GateSettings(rules=["kl_nats <= 9"], advice=[])).passes
 
 
 def test_a_rule_sees_the_worst_case() -> None:
