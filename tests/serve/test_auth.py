@@ -54,6 +54,21 @@ async def test_so_does_who_signed_in_with_it(record: Record, keyring: Keyring, c
     assert await keyring.of_sign_in(cookie) is None
 
 
+async def test_a_revoked_key_is_refused_within_a_second(
+    record: Record, keyring: Keyring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr(auth, "time", clock)
+    key, secret = await record.write(keys.create, "vote")
+    cookie = await record.write(sign_ins.begin, key.id, LASTS_S)
+    assert (await keyring.of_key(secret)).key_id == key.id and await keyring.of_sign_in(cookie) is not None
+    await record.write(keys.revoke, key.id)
+    clock.at += 1.0
+    assert await keyring.of_sign_in(cookie) is None
+    with pytest.raises(NotAuthenticated, match="revoked"):
+        await keyring.of_key(secret)
+
+
 async def test_neither_stands_in_for_the_other_while_it_is_remembered(record: Record, keyring: Keyring) -> None:
     key, secret = await record.write(keys.create, "vote")
     cookie = await record.write(sign_ins.begin, key.id, LASTS_S)

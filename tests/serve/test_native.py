@@ -13,6 +13,7 @@ from feedback.store import counting, keys, samples
 from serve.record import SEARCHES
 from tests.feedback.record import add_comparison, sample
 from tests.serve.conftest import Tandem
+from tests.waiting import wait_for
 
 
 @pytest.mark.parametrize(
@@ -116,16 +117,6 @@ def test_alive_but_not_ready_without_engines(quiet: Tandem) -> None:
             assert ask("/healthz").status_code == 200
             assert ask("/readyz").status_code == 503
         assert client.head("/healthz").content == b""
-
-
-def test_a_revoked_key_is_refused_within_moments(quiet: Tandem) -> None:
-    key, secret = quiet.store.write(keys.create, "vote")
-    headers = {"authorization": f"Bearer {secret}"}
-    with quiet.client() as client:
-        assert client.get("/v1/ratings", headers=headers).status_code == 200
-        quiet.store.write(keys.revoke, key.id)
-        time.sleep(1.1)
-        assert client.get("/v1/ratings", headers=headers).status_code == 401
 
 
 def test_a_vote_from_put_to_retraction(quiet: Tandem) -> None:
@@ -416,9 +407,7 @@ def test_whoever_looks_for_a_text_keeps_nobody_from_voting(quiet: Tandem) -> Non
             asked = {"whose": "all", "text": "nowhere"}
             searches = [pool.submit(client.get, "/v1/votes", params=asked) for _ in range(12)]
             try:
-                deadline = time.monotonic() + 60
-                while len(looked_for) < SEARCHES and time.monotonic() < deadline:
-                    time.sleep(0.01)
+                wait_for(lambda: len(looked_for) >= SEARCHES, 60, "as many searches as there are threads for")
                 vote = {"objective": "helpful", "preferred": 0, "strength": 2}
                 assert client.put(f"/v1/comparisons/{comparison_id}/vote", json=vote).status_code == 200
                 assert len(looked_for) == SEARCHES

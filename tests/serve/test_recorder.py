@@ -48,7 +48,11 @@ async def test_what_breaks_one_reply_is_raised_to_who_waits_for_it(record: Recor
     assert isinstance(answers[2], SQLAlchemyError)
     kept = record.store.read(lambda session: [row.text for row in session.query(Sample).order_by(Sample.text)])
     assert kept == ["5", "8"]
-    await recorder.add([sample("9")])
+    async with asyncio.timeout(30):
+        # By itself, too.
+        with pytest.raises(TypeError):
+            await recorder.add([broken])
+        await recorder.add([sample("9")])
     await recorder.stop()
 
 
@@ -97,6 +101,16 @@ async def test_what_is_kept_when_the_process_ends_is_tried_once_more(
         await recorder.stop()
     assert recorded(record) == [("back: True", "cancelled")]
     assert "replies to 1 chats are lost" in caplog.text
+
+
+async def test_the_end_waits_for_what_was_handed_in(record: Record) -> None:
+    await Recorder(record).stop()
+    recorder = Recorder(record)
+    handed_in = asyncio.create_task(recorder.add([sample("in time")]))
+    await asyncio.sleep(0)
+    await recorder.stop()
+    assert recorded(record) == [("in time", "complete")]
+    await handed_in
 
 
 async def test_what_the_record_has_taken_all_the_same_is_not_written_twice(

@@ -10,8 +10,9 @@ from feedback.worker import count_all
 from tests.feedback.live import vote_between
 from tests.feedback.record import add_comparison, judgement, sample
 from tests.serve.conftest import Tandem
-from tests.serve.pages.conftest import IN_CHROMIUM, Visitors
+from tests.serve.pages.conftest import IN_CHROMIUM, Visitors, held_back
 from tests.serve.pages.evidence import STEPS, add_versions, evaluation, learn_from, ppo_step, preference
+from tests.waiting import wait_for
 
 pytestmark = IN_CHROMIUM
 
@@ -62,8 +63,7 @@ def test_versions_sort_and_lead_to_their_evidence(quiet: Tandem, visitors: Visit
     expect(page.get_by_role("region", name="Evaluation")).to_contain_text("81\u202f% (71–\u206091)")
     plot = page.get_by_role("img", name="Reward against distance")
     expect(plot).to_be_visible()
-    page.wait_for_timeout(500)
-    assert drawn(page), "the plots are empty"
+    wait_for(lambda: drawn(page), 20, "the plots to be drawn")
     page.get_by_text(f"All {STEPS} steps").click()
     assert column(page, "PPO steps", 1) == [str(step) for step in range(1, STEPS + 1)]
     page.go_back()
@@ -137,8 +137,7 @@ def test_the_evidence_of_every_judge_is_there(quiet: Tandem, visitors: Visitors)
     expect(page.get_by_role("region", name="judges")).to_have_count(0)
     for plot in ("Win rates against v0", "Win rates against v1", "Frontier", "Calibration of the watch model"):
         expect(page.get_by_role("img", name=plot)).to_be_visible()
-    page.wait_for_timeout(500)
-    assert drawn(page), "the plots are empty"
+    wait_for(lambda: drawn(page), 20, "the plots to be drawn")
 
 
 def test_the_votes_of_a_version_are_listed_page_by_page(quiet: Tandem, visitors: Visitors) -> None:
@@ -170,12 +169,7 @@ def test_votes_are_found_by_what_stands_in_them_and_those_that_contradict_each_o
     page = visitors.visit(quiet, "/operate")
     section = page.get_by_role("region", name="Votes")
     rows = section.get_by_role("table", name="Votes").locator("tbody tr")
-    asked: list[Route] = []
-
-    def hold(route: Route) -> None:
-        asked.append(route)
-
-    page.route("**/v1/votes?*", hold)
+    asked = held_back(page, "**/v1/votes?*")
     section.get_by_role("button", name="Find").click()
     expect(section.get_by_role("button", name="Find")).to_be_disabled()
     asked.pop().continue_()
@@ -244,11 +238,14 @@ def test_the_alignment_tax_has_a_table(quiet: Tandem, visitors: Visitors) -> Non
 
 
 def drawn(page: Page) -> bool:
-    """Whether every canvas has something on it."""
+    """Whether there are canvases, each with something on it."""
     return bool(
         page.evaluate(
-            """() => [...document.querySelectorAll('canvas')].every((canvas) =>
-            canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.some((value) => value > 0))"""
+            """() => {
+            const filled = (canvas) => canvas.getContext("2d")
+              .getImageData(0, 0, canvas.width, canvas.height).data.some((value) => value > 0);
+            const found = [...document.querySelectorAll("canvas")];
+            return found.length && found.every(filled) }"""
         )
     )
 
