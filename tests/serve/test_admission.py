@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from feedback.errors import EngineUnavailable
+from feedback.store.traffic import Shares
+from serve.chat.completions import conversation_number
 from serve.engine import admission
 from serve.engine.admission import Admission
 from serve.engine.pool import Pool
@@ -245,6 +247,17 @@ async def test_who_takes_what_serves_instead_is_not_held_up_by_who_waits_for_tha
     patient.cancel()
 
 
+async def test_who_waits_for_a_version_that_goes_is_told_at_once(pool: Pool) -> None:
+    for _ in range(2):
+        await pool.seat(0, "a")
+    waiting = asyncio.create_task(pool.seat(0, "a"))
+    await settled()
+    pool.slots[1].version = pool.slots[1].wanted = 2
+    pool.admission.serve_waiting()
+    await settled()
+    assert waiting.done() and isinstance(waiting.exception(), EngineUnavailable) and pool.admission.queued == 0
+
+
 async def test_a_queue_full_of_those_who_want_one_engine_refuses_nobody_who_wants_another(pool: Pool) -> None:
     for _ in range(2):
         await pool.seat(0, "a")
@@ -278,8 +291,6 @@ async def test_a_comparisons_other_side_falls_back_to_what_serves(pool: Pool) ->
 
 
 def test_a_challenger_gets_its_share_of_conversations_and_keeps_them(pool: Pool) -> None:
-    from feedback.store.traffic import Shares
-
     pool.shares = Shares(challenger=0, chat_share=0.3, comparison_share=1.0)
     assert pool.version_for_chat(None, 0.29) == 0 and pool.version_for_chat(None, 0.3) is None
     assert set(pool.versions_for_comparison(None)) == {None, 0}
@@ -291,8 +302,6 @@ def test_a_challenger_gets_its_share_of_conversations_and_keeps_them(pool: Pool)
 
 
 def test_a_version_that_was_never_promoted_is_shown_by_chance_as_the_challenger_only(pool: Pool) -> None:
-    from feedback.store.traffic import Shares
-
     pool.candidates = frozenset({0})
     assert {pool.versions_for_comparison(None) for _ in range(40)} == {(None, None)}
     pool.shares = Shares(challenger=0, comparison_share=1.0)
@@ -300,8 +309,6 @@ def test_a_version_that_was_never_promoted_is_shown_by_chance_as_the_challenger_
 
 
 def test_conversations_spread_evenly_and_stay() -> None:
-    from serve.chat.completions import conversation_number
-
     def messages(opening: int, *later: str) -> list[dict[str, str]]:
         turns = [{"role": "user", "content": f"question {opening}"}]
         return turns + [{"role": role, "content": role} for role in later]
