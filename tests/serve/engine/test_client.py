@@ -16,17 +16,22 @@ HEAD = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 
 @contextlib.asynccontextmanager
 async def engine(path: Path, answer: Answer) -> AsyncIterator[EngineClient]:
+    answering: list[asyncio.Task[None] | None] = []
+
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        with contextlib.suppress(ConnectionError):
+        answering.append(asyncio.current_task())
+        with contextlib.closing(writer), contextlib.suppress(ConnectionError):
+            await reader.readuntil(b"\r\n\r\n")
             await answer(writer)
-            writer.close()
 
     server = await asyncio.start_unix_server(serve, path)
     try:
         yield EngineClient(path)
     finally:
         server.close()
+        for task in filter(None, answering):
+            task.cancel()
+        await asyncio.gather(*filter(None, answering), return_exceptions=True)
 
 
 def chunk(content: bytes) -> bytes:
