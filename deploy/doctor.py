@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 from deploy.bootstrap import OLDEST_PYTHON, REQUIREMENTS, chosen_device, find_compiler, locked_digest, read_stamp
 from deploy.redis_server import RedisMissing, find_redis_server
-from deploy.running import is_held, read_state
+from deploy.running import RECORD_ELSEWHERE, is_held, read_state
 from feedback.errors import RecordUnavailable
 from feedback.settings import Settings
 
@@ -237,6 +237,8 @@ def _no_record(settings: Settings, found: str) -> Finding:
         return Finding(
             "wrong", "record", f"{found}, but there are policies in the home", "restore a backup into a new --home"
         )
+    if is_held(settings.home):
+        return Finding("wrong", "record", f"{found}, but Tandem runs here", RECORD_ELSEWHERE)
     return Finding("note", "record", f"{found} yet", "`tandem up` makes it")
 
 

@@ -11,6 +11,8 @@ from typing import IO, Literal
 from feedback.errors import Conflict
 
 LOCK_PATIENCE_S = 1.0
+RECORD_ELSEWHERE = "wait for its start, or set TANDEM_DATABASE_URL as it is where it was started"
+"""What to do about a home without a record in which a stack runs."""
 # A home may stand in somebody's repository. `tandem.toml` and what else is theirs is not named.
 IGNORED_BY_GIT = """\
 # Keys, what people wrote, and weights.

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deploy.command.output import say
+from deploy.running import RECORD_ELSEWHERE, is_held
 from feedback.errors import NotFound, RecordUnavailable
 
 if TYPE_CHECKING:
@@ -18,7 +19,8 @@ def open_record(home: Path | None, *, must_exist: bool = False) -> Iterator[tupl
     """The store, with its schema up to date, and the settings. Where there is no record yet one is made, and said so:
     the home may be mistyped.
 
-    Raises RecordUnavailable; NotFound when there is no record yet and it `must_exist`.
+    Raises RecordUnavailable; NotFound when there is no record yet and it `must_exist`, or where Tandem runs, by one
+    that only its own environment names.
     """
     from sqlalchemy.exc import DatabaseError
 
@@ -29,6 +31,8 @@ def open_record(home: Path | None, *, must_exist: bool = False) -> Iterator[tupl
     is_new = settings.has_no_record
     if must_exist and is_new:
         raise NotFound(f"there is no record in {settings.home} yet; name another --home, or start with `tandem up`")
+    if is_new and is_held(settings.home):
+        raise NotFound(f"there is no record in {settings.home}, and Tandem runs there: {RECORD_ELSEWHERE}")
     try:
         store = Store(settings.record_url)
     except FileExistsError as error:

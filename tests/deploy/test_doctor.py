@@ -99,6 +99,19 @@ def test_a_record_that_does_not_answer_is_found(settings: Settings) -> None:
     assert said.verdict == "wrong" and "refused" in said.found and said.advice
 
 
+def test_a_stack_on_a_record_that_only_its_own_environment_names_is_found(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Beside it a command would make a record, and a key in it that is good nowhere."""
+    monkeypatch.delenv("TANDEM_DATABASE_URL", raising=False)
+    prepare_home(settings.home)
+    with take_home(settings.home):
+        assert found(settings, "record").found == "not there, but Tandem runs here"
+        refused = in_process(capfd)("keys", "create", "--role", "chat", "--home", settings.home)
+    assert (refused.exit_code, refused.out) == (3, "") and "TANDEM_DATABASE_URL" in refused.err
+    assert not (settings.home / "record.db").exists()
+
+
 def test_a_database_that_cannot_hold_every_text_is_found(
     settings: Settings,
     monkeypatch: pytest.MonkeyPatch,
@@ -203,7 +216,8 @@ def test_what_this_user_may_not_look_at_is_found_and_the_rest_is_looked_at(setti
     settings.home.mkdir(mode=0o700)
     # As a folder of somebody else is to anybody but root.
     (settings.home / "run").symlink_to("run")
-    assert {finding.what for finding in examine(settings) if finding.verdict == "wrong"} == {"memory", "stack", "port"}
+    wrong = {finding.what for finding in examine(settings) if finding.verdict == "wrong"}
+    assert wrong == {"memory", "record", "stack", "port"}
     assert str(settings.home / "run") in found(settings, "stack").found
     assert found(settings, "home").verdict == "ok"
 
