@@ -58,7 +58,7 @@ docs: env ## write the pages that are made from the code: commands and settings
 	@$(BIN)/python -m deploy.command.reference > docs/commands.md
 	@$(BIN)/python -m feedback.settings_reference > docs/settings.md
 
-bench: env ## measure
+bench: env ## list what can be measured, each by a command of its own
 	@$(BIN)/python -m benchmarks
 
 policy: env ## train the built-in starting policy anew

@@ -8,7 +8,7 @@ def main() -> None:
     for path in sorted(Path(__file__).parent.glob("*.py")):
         if "def main(" in path.read_text() and path.name != "__main__.py":
             said = (ast.get_docstring(ast.parse(path.read_text())) or "").partition("\n")[0]
-            print(f"python -m benchmarks.{path.stem:<28} {said}")
+            print(f".venv/bin/python -m benchmarks.{path.stem:<28} {said}")
 
 
 if __name__ == "__main__":
