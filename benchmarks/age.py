@@ -18,12 +18,13 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
-from benchmarks.record import count_all, fill
+from benchmarks.record import fill
 from feedback import datasets
 from feedback.learning_settings import PPOSettings, PreferenceSettings
 from feedback.objectives import OVERALL
 from feedback.settings import FeedbackSettings
 from feedback.store import Store
+from feedback.worker import count_all
 from learner.hardware import prepare_training
 from learner.iteration.examples import Votes
 from learner.policy import load_policy

@@ -23,14 +23,17 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import litellm_proxy
-from benchmarks.gateway_load import Load, Target, free_port, idle, load, wait_for
+from benchmarks.gateway_load import Load, Target, idle, load, wait_for
 from benchmarks.policies import STARTING_POLICY, write_policies
 from feedback import manifest
 from feedback.settings import load_settings
 from feedback.store import Store, keys, policies
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[1]
 READY_TIMEOUT_S = 300.0
+# Between two tokens of the stand-in.
+GAP_MS = 2.0
 RECORDED = {"logprobs": True, "top_logprobs": 0, "return_token_ids": True}
 CHAT = {"messages": [{"role": "user", "content": "How do I bake bread?"}]}
 
@@ -71,7 +74,7 @@ def python(log: Path, environment: dict[str, str], *arguments: str) -> "subproce
 
 
 @contextlib.contextmanager
-def upstream(home: Path, secret: str, kind: str, tokens: int, gap_ms: float, port: int) -> Iterator[dict[str, Target]]:
+def upstream(home: Path, secret: str, kind: str, tokens: int, port: int) -> Iterator[dict[str, Target]]:
     """Everything that is measured, by name, and the upstream itself, which listens on `port` too, under its own."""
     api_port, relay_port = free_port(), free_port()
     environment = {
@@ -81,7 +84,7 @@ def upstream(home: Path, secret: str, kind: str, tokens: int, gap_ms: float, por
     socket = home / "run" / "engine-0.sock"
     with contextlib.ExitStack() as stack:
         if kind == "mock":
-            arguments = ["-m", "benchmarks.mock_engine", str(home), str(tokens), str(gap_ms), str(port)]
+            arguments = ["-m", "benchmarks.mock_engine", str(home), str(tokens), str(GAP_MS), str(port)]
             engine = vllm = stack.enter_context(running(python(home / "log", environment, *arguments)))
         else:
             engine = stack.enter_context(running(python(home / "log", environment, "-m", "serve.engine.launcher")))
@@ -136,8 +139,7 @@ def measure(targets: dict[str, Target], kind: str, way: str, streams: int, reque
     load(target, whole, 4, 40)
     load(target, stream, 4, 8)
     done = load(target, whole, streams, requests), load(target, stream, streams, requests)
-    sys.stdout.write(json.dumps(figures(kind, way, streams, requests, *done)) + "\n")
-    sys.stdout.flush()
+    print(json.dumps(figures(kind, way, streams, requests, *done)), flush=True)
 
 
 def main() -> None:
@@ -147,20 +149,19 @@ def main() -> None:
     arguments.add_argument("--streams", type=int, nargs="+", default=[1, 8, 64])
     arguments.add_argument("--requests", type=int, default=200)
     arguments.add_argument("--tokens", type=int, default=200)
-    arguments.add_argument("--gap-ms", type=float, default=2.0)
     arguments.add_argument("--turns", type=int, default=1, help="so many figures for each way, in turns")
     arguments.add_argument("--large", action="store_true", help="a policy of 28M parameters in the engine")
     arguments.add_argument("--idle-s", type=float, default=0.0, help="watch Tandem's process do nothing first")
     given = arguments.parse_args()
     if "litellm" in given.ways:
-        sys.stdout.write(json.dumps({"litellm": litellm_proxy.prepare()}) + "\n")
+        print(json.dumps({"litellm": litellm_proxy.prepare()}), flush=True)
     for kind in given.upstream:
         with tempfile.TemporaryDirectory() as folder:
             home = Path(folder) / "home"
             secret = make_home(home, mock=kind == "mock", large=given.large)
             port = free_port()
             with (
-                upstream(home, secret, kind, given.tokens, given.gap_ms, port) as targets,
+                upstream(home, secret, kind, given.tokens, port) as targets,
                 contextlib.ExitStack() as stack,
             ):
                 if "litellm" in given.ways:
@@ -176,8 +177,7 @@ def main() -> None:
                 if given.idle_s:
                     cpu_ms, woken = idle(targets["tandem"], given.idle_s)
                     said = {"upstream": kind, "idle_cpu_ms_per_s": round(cpu_ms, 2), "woken_per_s": round(woken, 1)}
-                    sys.stdout.write(json.dumps(said) + "\n")
-                    sys.stdout.flush()
+                    print(json.dumps(said), flush=True)
                 for streams in given.streams:
                     for way in given.turns * given.ways:
                         measure(targets, kind, way, streams, max(given.requests, 2 * streams), given.tokens)

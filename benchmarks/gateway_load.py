@@ -3,7 +3,6 @@
 import asyncio
 import os
 import re
-import socket
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,14 +99,6 @@ def load(target: Target, body: dict[str, Any], streams: int, requests: int) -> L
     chunks, tokens = asyncio.run(_load(target, body, streams, requests))
     wall_s = time.perf_counter() - began
     return Load(chunks, tokens, wall_s, cpu_s(target.pids) - before, cpu_s(target.engine) - engine_before)
-
-
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def wait_for(url: str, path: str, key: str, timeout_s: float, socket: Path | None = None) -> None:

@@ -47,6 +47,8 @@ from learner.vllm_sampler import VLLMSampler
 
 TRL = "1.12.0"
 MAX_NEW_TOKENS = 48
+PEER_ROWS = 256
+"""Rollouts that the peer draws and scores at once."""
 
 
 @dataclass(frozen=True)
@@ -242,7 +244,6 @@ def main() -> None:
     parser.add_argument(
         "--matmul", choices=ways, default="bf16", help="oneDNN's switch in the peer, or autocast to bf16"
     )
-    parser.add_argument("--rows", type=int, default=256, help="rollouts the peer draws and scores at once")
     given = parser.parse_args()
     python = environment.prepare(TRL)
     given.folder.mkdir(parents=True, exist_ok=True)
@@ -250,7 +251,7 @@ def main() -> None:
     settings = PPOSettings(**({"steps": 4, "max_new_tokens": MAX_NEW_TOKENS, "rehearsal_weight": 0.0} | given.ppo))
     task = make_task(start, given.votes, given.folder / given.policy, given.device)
     attention = given.attention or ("sdpa" if given.device == "cuda" else "eager")
-    how = {"attention": attention, "matmul": given.matmul, "rows": min(given.rows, settings.episodes_per_step)}
+    how = {"attention": attention, "matmul": given.matmul, "rows": min(PEER_ROWS, settings.episodes_per_step)}
     episodes = settings.steps * settings.episodes_per_step
     speeds: dict[str, list[float]] = {"tandem": [], "trl": []}
     more_reward: list[float] = []

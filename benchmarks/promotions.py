@@ -9,12 +9,8 @@ import argparse
 import asyncio
 import gc
 import json
-import os
 import re
-import shutil
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from dataclasses import dataclass, field
@@ -24,15 +20,15 @@ import aiohttp
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from benchmarks.gateway_load import free_port
+from benchmarks.gateway import python, running
 from benchmarks.policies import write_policies
 from feedback import manifest
 from feedback.schema import Sample
 from feedback.settings import load_settings
 from feedback.store import Store, keys, leases, policies
 from feedback.store.policies import Provenance
+from tests.ports import free_port
 
-ROOT = Path(__file__).parents[1]
 PORT = free_port()
 URL = f"http://127.0.0.1:{PORT}"
 BODY = {
@@ -151,32 +147,20 @@ def quantile(values: list[float], share: float) -> float:
     return ordered[min(int(share * len(ordered)), len(ordered) - 1)]
 
 
-def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--promotions", type=int, default=50)
-    arguments.add_argument("--clients", type=int, default=16)
-    arguments.add_argument("--slots", type=int, default=2)
-    arguments.add_argument("--large", action="store_true", help="a policy of 28M parameters")
-    given = arguments.parse_args()
-    folder = Path(tempfile.mkdtemp())
+def tell(given: argparse.Namespace, folder: Path) -> None:
     home = folder / "home"
     store, secret = make_home(home, large=given.large)
-    environment = os.environ | {
+    environment = {
         "TANDEM_HOME": str(home), "TANDEM_SERVE__PORT": str(PORT), "TANDEM_ENGINE__SLOTS": str(given.slots),
         "TANDEM_LOG_LEVEL": "WARNING", "OMP_NUM_THREADS": "1",
     }  # fmt: skip
-    with (folder / "log").open("wb") as log:
-        processes = [
-            subprocess.Popen([sys.executable, "-m", module], cwd=ROOT, env=environment, stdout=log, stderr=log)
-            for module in ("serve.engine.launcher", "serve")
-        ]
-    try:
+    log = folder / "log"
+    with (
+        running(python(log, environment, "-m", "serve.engine.launcher")),
+        running(python(log, environment, "-m", "serve")),
+    ):
         gc.disable()  # What it searches for garbage meanwhile all streams seem to wait for.
         seen, flips = asyncio.run(run(secret, given.promotions, given.clients, given.slots))
-    finally:
-        for process in reversed(processes):
-            process.terminate()
-            process.wait(timeout=60)
     during = [gap for at, gap in seen.gaps if any(began <= at <= began + took + 0.2 for began, took in flips)]
     outside = [gap for at, gap in seen.gaps if not any(began <= at <= began + took + 0.2 for began, took in flips)]
     median = statistics.median(gap for _, gap in seen.gaps)
@@ -206,7 +190,17 @@ def main() -> None:
     for failure in seen.failures[:5]:
         print(failure)
     store.close()
-    shutil.rmtree(folder)
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--promotions", type=int, default=50)
+    arguments.add_argument("--clients", type=int, default=16)
+    arguments.add_argument("--slots", type=int, default=2)
+    arguments.add_argument("--large", action="store_true", help="a policy of 28M parameters")
+    given = arguments.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        tell(given, Path(folder))
 
 
 if __name__ == "__main__":

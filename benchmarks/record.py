@@ -23,7 +23,8 @@ from feedback import datasets, rater_watch, ratings
 from feedback.importing import import_file
 from feedback.schema import Comparison, Rater, Sample, Vote
 from feedback.settings import FeedbackSettings
-from feedback.store import Store, comparisons, counting, raters, samples, votes
+from feedback.store import Store, comparisons, raters, samples, votes
+from feedback.worker import count_all
 from tests.postgres_server import PostgresServer
 
 RATERS = 200
@@ -90,13 +91,6 @@ def _fill_batch(session: Any, numbers: range, rng: random.Random) -> None:
             )  # fmt: skip
     for table, values in rows.items():
         session.execute(insert(table), values)
-
-
-def count_all(store: Store) -> int:
-    counted = 0
-    while batch := store.write(counting.count_accepted):
-        counted += batch
-    return counted
 
 
 def page(work: Callable[[], Any]) -> float:

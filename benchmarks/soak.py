@@ -24,9 +24,10 @@ import httpx
 import psutil
 from sqlalchemy import func, select
 
+from benchmarks.votes import drain
 from deploy.running import read_state
 from feedback.schema import Base, Iteration, Promotion
-from feedback.store import Store, keys, policies, votes
+from feedback.store import Store, keys, policies
 from tests.people import People
 from tests.stack import Stack, running_stack
 from tests.vote_ledger import balance
@@ -49,7 +50,6 @@ FELT_BY_CHATS = {"api", "engine", "engines", "stop engine"}
 FELT_FOR_S = 120.0
 CALM_SHARE = 0.5
 SAMPLE_INTERVAL_S = 10.0
-DRAINED_WITHIN_S = 60.0
 PARTS = ("api", "votes", "learner", "scheduler", "scorer", "redis", "engines")
 
 
@@ -189,15 +189,6 @@ def _command(process: psutil.Process) -> str:
     with contextlib.suppress(psutil.Error):
         return " ".join(process.cmdline())
     return ""
-
-
-def drain(store: Store) -> float:
-    began = time.monotonic()
-    while store.read(votes.count_by_state).get("accepted"):
-        if time.monotonic() - began > DRAINED_WITHIN_S:
-            break
-        time.sleep(0.2)
-    return time.monotonic() - began
 
 
 def tell(soak: Soak, drained_s: float) -> bool:
