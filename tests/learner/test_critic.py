@@ -43,3 +43,12 @@ def test_neither_trunk_learns_from_it():
     ppo.step()
     assert equal(before[0], weights(ppo.preference_model))
     assert not equal(before[1], weights(ppo.critic))
+
+
+def test_its_first_weights_hang_on_its_seed_alone():
+    trunk = random_llama().model
+    torch.manual_seed(5)
+    first, again, other = (weights(PreferenceCritic(trunk, seed)) for seed in (1, 1, 2))
+    torch.manual_seed(6)
+    assert equal(first, again) and equal(first, weights(PreferenceCritic(trunk, 1)))
+    assert not equal(first, other)

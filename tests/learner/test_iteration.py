@@ -133,25 +133,17 @@ def check_measured_again(store: Store, settings: Settings, first: dict[str, Any]
         measure_again(store, settings, 1)
 
 
-def test_too_few_votes_fail_with_what_to_do(settings: Settings) -> None:
+def test_without_votes_or_by_settings_that_can_no_longer_be_had_it_fails_with_what_to_do(settings: Settings) -> None:
     store = empty_record_of(settings)
     prepare(store, settings)
-    iteration = start(store, settings)
-    assert learner(settings, iteration).wait(timeout=500) != 0
-    ended = store.read(iterations.get, iteration.id)
-    assert ended.state == "failed"
-    assert "no counted vote to learn from" in ended.error
-
-
-def test_settings_that_can_no_longer_be_had_fail_by_name(settings: Settings) -> None:
-    store = empty_record_of(settings)
-    prepare(store, settings)
-    saved = settings.learner.model_dump(mode="json") | {"trainer": "reinforce"}
-    iteration = store.write(iterations.start_next, trigger="operator", learner=saved, reason="of another release")
-    with pytest.raises(TandemError, match=r"learner\.trainer"):
-        run(store, settings, iteration.id)
-    ended = store.read(iterations.get, iteration.id)
-    assert ended.state == "failed" and "learner.trainer" in ended.error
+    learner = settings.learner.model_dump(mode="json")
+    for saved, said in ((learner, "no counted vote to learn from"), (learner | {"trainer": "x"}, "learner.trainer")):
+        iteration = store.write(iterations.start_next, trigger="operator", learner=saved, reason="of another release")
+        with pytest.raises(TandemError, match=said):
+            run(store, settings, iteration.id)
+        ended = store.read(iterations.get, iteration.id)
+        assert ended.state == "failed" and said in ended.error
+    store.close()
 
 
 def _check_watch(settings: Settings, evidence: dict) -> None:
