@@ -4,45 +4,23 @@ import os
 import re
 import shutil
 import socket
-import sqlite3
 import stat
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar
 
+from deploy import record_looks
 from deploy.bootstrap import OLDEST_PYTHON, REQUIREMENTS, chosen_device, find_compiler, locked_digest, read_stamp
+from deploy.finding import WRITABLE, Finding
 from deploy.redis_server import RedisMissing, find_redis_server
-from deploy.running import RECORD_ELSEWHERE, is_held, read_state
-from feedback.errors import RecordUnavailable
+from deploy.running import is_held, read_state
 from feedback.settings import Settings
-
-if TYPE_CHECKING:
-    from sqlalchemy.orm import Session
-
-    from feedback.schema import Policy
-
-T = TypeVar("T")
 
 # The first two whatever the home's own mode is.
 HELD_CLOSED = ("run", "operator.key", "record.db", "datasets", "iterations", "policies", "logs")
 DISK_WANTED_BYTES = 5 << 30
 MEMORY_PER_SLOT_BYTES = 1 << 30
-WRITABLE = "have it belong to whom Tandem runs as, on a disk that can be written to"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at."""
-
-    verdict: Literal["ok", "note", "wrong"]
-    what: str
-    found: str
-    advice: str | None = None
-
 
 Look = Callable[[Settings], Iterator[Finding]]
 
@@ -57,10 +35,10 @@ def examine(settings: Settings) -> list[Finding]:
         _disk,
         _memory,
         _redis,
-        _record,
-        _audit,
-        _rules,
-        _weights,
+        record_looks.record,
+        record_looks.audit,
+        record_looks.rules,
+        record_looks.weights,
         _storage,
         _collector,
         _home,
@@ -177,145 +155,6 @@ def _redis(settings: Settings) -> Iterator[Finding]:
         yield Finding("ok", "redis", str(find_redis_server()))
     except RedisMissing as missing:
         yield Finding("wrong", "redis", "none", missing.message)
-
-
-def _record(settings: Settings) -> Iterator[Finding]:
-    from sqlalchemy import inspect
-    from sqlalchemy.exc import DatabaseError
-
-    from feedback.errors import RecordOfNewerRelease
-    from feedback.migrations import check_release
-    from feedback.store import Store
-
-    if settings.has_no_record:
-        yield _no_record(settings, "not there")
-        return
-    held_back = None if settings.database_url else _held_back(settings.home / "record.db")
-    if held_back is not None:
-        yield Finding("wrong", "record", f"{held_back} cannot be written", WRITABLE)
-        return
-    store = Store(settings.record_url)
-    try:
-        with store.engine.connect() as connection:
-            check_release(connection)
-            is_empty = not inspect(connection).has_table("keys")
-    except DatabaseError as error:
-        reason = str(error.orig).strip().splitlines()[0]
-        code = getattr(error.orig, "sqlite_errorcode", None)
-        advice = "start the database, or correct database_url" if code is None else _advice_on_file(code)
-        yield Finding("wrong", "record", reason, advice)
-    except (RecordOfNewerRelease, RecordUnavailable) as error:
-        found, _, advice = error.message.partition(": ")
-        yield Finding("wrong", "record", found, advice)
-    else:
-        yield _no_record(settings, "without tables") if is_empty else Finding("ok", "record", "answers")
-    finally:
-        store.close()
-
-
-def _held_back(record: Path) -> Path | None:
-    """Which of a record's files this user cannot read and write: one may be of somebody who looked into it."""
-    files = (record, record.with_name("record.db-wal"), record.with_name("record.db-shm"), record.parent)
-    return next((file for file in files if file.exists() and not os.access(file, os.R_OK | os.W_OK)), None)
-
-
-def _advice_on_file(code: int) -> str:
-    """By SQLite's error. Only a damaged file wants another in its place: its votes may be the newest there are."""
-    match code & 0xFF:
-        case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
-            return "restore a backup into a new --home"
-        case sqlite3.SQLITE_FULL | sqlite3.SQLITE_IOERR:
-            return "free room on its disk; where there is some, see what the system's log says of the disk"
-        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
-            return "end what holds the file: another program may have it open"
-    return "see who may read and write the file, and what the system's log says of its disk"
-
-
-def _no_record(settings: Settings, found: str) -> Finding:
-    """What a start would take for a new home, and make anew, may have lost its record."""
-    if any(settings.policies_dir.glob("*")):
-        return Finding(
-            "wrong", "record", f"{found}, but there are policies in the home", "restore a backup into a new --home"
-        )
-    if is_held(settings.home):
-        return Finding("wrong", "record", f"{found}, but Tandem runs here", RECORD_ELSEWHERE)
-    return Finding("note", "record", f"{found} yet", "`tandem up` makes it")
-
-
-def _audit(settings: Settings) -> Iterator[Finding]:
-    """Whether its chain holds. Where the record does not answer there is nothing to look at."""
-    from feedback.store import audit
-
-    for checked in _read(settings, audit.verify):
-        if checked.broken_at is None:
-            yield Finding("ok", "audit", f"{checked.entries} entries, intact")
-        else:
-            found = f"broken at entry {checked.broken_at}: {checked.problem}"
-            yield Finding("wrong", "audit", found, "somebody wrote into the database past Tandem; see who can")
-
-
-def _rules(settings: Settings) -> Iterator[Finding]:
-    """Whether an API process goes by the rules that stand here: it may run elsewhere, or since before they did."""
-    from feedback.store import audit
-
-    for name, rules in (("gate", settings.gate), ("automatic", settings.automatic)):
-        for noted in _read(settings, partial(audit.newest, action=f"settings.{name}")):
-            if noted is not None and noted.data == rules.model_dump(mode="json"):
-                yield Finding("ok", name, "as the API process that started last has it")
-            elif noted is not None:
-                advice = f"have [{name}] say the same on all machines, and start again what runs with another"
-                yield Finding("note", name, "the API process that started last has other settings", advice)
-
-
-def _weights(settings: Settings) -> Iterator[Finding]:
-    """Whether what serves is here, or to be had, as it was published."""
-    from feedback.store import policies
-
-    for serving in _read(settings, policies.serving):
-        if serving is None:
-            yield Finding("note", "weights", "no version serves yet", "`tandem up` makes v0")
-        else:
-            yield _weights_of(settings, serving)
-
-
-def _weights_of(settings: Settings, serving: "Policy") -> Finding:
-    from feedback import chat_template, manifest
-    from feedback.errors import PolicyInvalid
-    from feedback.schema import version_name
-
-    name, folder = version_name(serving.version), settings.home / serving.path
-    if not folder.is_dir() and settings.policies_url is not None:
-        return Finding("note", "weights", f"{name} is in the object storage", "it is brought here by the next start")
-    try:
-        manifest.verify(folder, serving.digest)
-    except PolicyInvalid as error:
-        advice = f"restore {folder} from a backup, or `tandem policies rollback`"
-        return Finding("wrong", "weights", error.message, advice)
-    try:
-        chat_template.check_takes_system_prompt(folder, name, settings)
-    except PolicyInvalid as error:
-        advice = "unset it, or give engine.extra_args a --chat-template that takes system messages"
-        return Finding("wrong", "weights", error.message, advice)
-    return Finding("ok", "weights", f"{name} is what was published")
-
-
-def _read(settings: Settings, operation: Callable[["Session"], T]) -> Iterator[T]:
-    """What is read of the record; nothing where there is none yet, or it does not answer, which `_record` says."""
-    from sqlalchemy.exc import DatabaseError
-
-    from feedback.store import Store
-
-    if settings.has_no_record:
-        return
-    store = Store(settings.record_url)
-    try:
-        found = store.read(operation)
-    except (RecordUnavailable, DatabaseError):
-        # Or its tables are of another release, which the next start brings up to date.
-        return
-    finally:
-        store.close()
-    yield found
 
 
 def _storage(settings: Settings) -> Iterator[Finding]:

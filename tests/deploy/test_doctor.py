@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from deploy import doctor
-from deploy.doctor import Finding, examine
+from deploy.doctor import examine
+from deploy.finding import Finding
 from deploy.running import ProcessState, StackState, prepare_home, take_home, write_state
 from feedback.operating_settings import GateSettings, TracingSettings
 from feedback.settings import ServeSettings, Settings
