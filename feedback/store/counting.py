@@ -62,6 +62,11 @@ def _set_apart_among(session: Session, rater_ids: Collection[str]) -> set[str]:
     return {row.id for row in rows if row.quarantined_at is not None}
 
 
+def hold_raters(session: Session, ids: Iterable[str]) -> None:
+    """Hold these raters' rows: their votes are about to change."""
+    session.execute(_in_turn(Rater, sorted(ids)))
+
+
 def set_apart(session: Session, which: ColumnElement[bool]) -> None:
     """Take those of these votes, whose rater's row is held, that may count out of what counts."""
     uncount_all(session, which)

@@ -33,6 +33,8 @@ from feedback.schema import (
 from feedback.store import audit, counting, iterations, leases, now, parts, policies, raters, samples
 from feedback.store.among import among
 
+WORDLESS: dict[str, Any] = {"reason": None, "ideal": None}
+
 _IS_ACTIVE = Iteration.state.in_(iterations.ACTIVE)
 
 
@@ -56,15 +58,18 @@ class Traces:
 
 @dataclass(frozen=True)
 class Rest:
-    """What is still there of a person: the ids of their votes, and of the replies to their chats."""
+    """What is still there of a person: the ids of their votes, of the replies to their chats, and of the votes in which
+    others say something about these."""
 
     votes: list[str]
     chats: list[str]
+    others: list[str]
 
     def parts(self) -> Iterator["Rest"]:
-        """Each of votes or of chats: pairs are held in one order within either."""
-        yield from (Rest(votes, []) for votes in parts.cut(self.votes))
-        yield from (Rest([], chats) for chats in parts.cut(self.chats))
+        """Each of one kind: pairs, or raters, are held in one order within it."""
+        yield from (Rest(votes, [], []) for votes in parts.cut(self.votes))
+        yield from (Rest([], chats, []) for chats in parts.cut(self.chats))
+        yield from (Rest([], [], others) for others in parts.cut(self.others))
 
 
 def traces(session: Session, rater_id: str) -> Traces:
@@ -74,14 +79,7 @@ def traces(session: Session, rater_id: str) -> Traces:
 
 def _traces(session: Session, rater: Rater) -> Traces:
     own_samples = _own_samples(rater)
-    # Each by its index: asked for as one or the other, Postgres looks through all such votes once for every vote.
-    theirs = union(
-        select(Vote.id).where(Vote.rater_id == rater.id),
-        *(
-            select(Vote.id).join(Comparison, Comparison.id == Vote.comparison_id).where(side.in_(own_samples))
-            for side in (Comparison.sample_0, Comparison.sample_1)
-        ),
-    )
+    theirs = union(select(Vote.id).where(Vote.rater_id == rater.id), *_on_own_chats(rater))
     rows = session.execute(
         select(DatasetVote.dataset_digest, Dataset.path, DatasetVote.vote_id)
         .join(Dataset, Dataset.digest == DatasetVote.dataset_digest)
@@ -121,13 +119,17 @@ def rest(session: Session, rater_id: str) -> Rest:
         ),
     )
     chats = select(Sample.id).where(samples.are_of(rater.key_id, rater.name))
-    return Rest(list(session.scalars(votes)), list(session.scalars(chats)))
+    said = Vote.reason.is_not(None) | Vote.ideal.is_not(None)
+    before = VoteRevision.reason.is_not(None) | VoteRevision.ideal.is_not(None)
+    said_before = select(VoteRevision.vote_id).where(VoteRevision.vote_id == Vote.id, before).exists()
+    others = union(*(on.where(Vote.rater_id != rater_id, said | said_before) for on in _on_own_chats(rater)))
+    return Rest(*(list(session.scalars(ids)) for ids in (votes, chats, others)))
 
 
 def take(session: Session, rater_id: str, part: Rest) -> None:
     """Take a part out: votes are taken back and lose their words, chats stay as rows without texts and without the name
     a client gave, which may itself say who it was. So what was counted still adds up; a pair that lost a side is in no
-    later dataset.
+    later dataset. Votes of others on it stay, without reasons and rewritten replies, which may quote it.
 
     Raises NotFound.
     """
@@ -135,7 +137,13 @@ def take(session: Session, rater_id: str, part: Rest) -> None:
     if part.chats:
         samples.close(session, part.chats)
         texts = samples.ERASED | {"user": _nameless(rater), "request_id": None}
-        _set(session, Sample, part.chats, texts)
+        _set(session, Sample.id, part.chats, texts)
+    if part.others:
+        counting.hold_raters(
+            session, session.scalars(select(Vote.rater_id).where(among(Vote.id, part.others)).distinct())
+        )
+        _set(session, Vote.id, part.others, WORDLESS)
+        _set(session, VoteRevision.vote_id, part.others, WORDLESS)
     if part.votes:
         counting.uncount_all(session, among(Vote.id, part.votes))
         session.execute(
@@ -143,11 +151,11 @@ def take(session: Session, rater_id: str, part: Rest) -> None:
             .where(among(VoteRevision.vote_id, part.votes))
             .execution_options(synchronize_session=False)
         )
-        _set(session, Vote, part.votes, {"state": "retracted", "counted_at": None, "reason": None, "ideal": None})
+        _set(session, Vote.id, part.votes, WORDLESS | {"state": "retracted", "counted_at": None})
 
 
-def _set(session: Session, model: type[Sample] | type[Vote], ids: list[str], values: dict[str, Any]) -> None:
-    statement = update(model).where(among(model.id, ids)).values(values)
+def _set(session: Session, column: Any, ids: list[str], values: dict[str, Any]) -> None:
+    statement = update(column.class_).where(among(column, ids)).values(values)
     session.execute(statement.execution_options(synchronize_session=False))
 
 
@@ -184,6 +192,13 @@ def erase(session: Session, rater_id: str, seen: Traces | None = None, *, actor:
 
 def count_erased(session: Session) -> int:
     return session.execute(select(func.count()).where(Rater.erased_at.is_not(None))).scalar_one()
+
+
+def _on_own_chats(rater: Rater) -> list[Select[str]]:
+    """The ids of the votes on pairs with a reply to this person's chats on the one side, and on the other. Each by its
+    index: asked for as one or the other, Postgres looks through all such votes once for every vote."""
+    on_pairs, own = select(Vote.id).join(Comparison, Comparison.id == Vote.comparison_id), _own_samples(rater)
+    return [on_pairs.where(side.in_(own)) for side in (Comparison.sample_0, Comparison.sample_1)]
 
 
 def _own_samples(rater: Rater) -> Select[str]:

@@ -109,10 +109,11 @@ def compare(
 
 ERASED: dict[str, Any] = {
     "status": "erased", "messages": [], "text": "", "message": None, "token_ids": None, "logprobs": None,
-    "sampling": {},
+    "sampling": {}, "prompt_digest": Sample.id,
 }  # fmt: skip
 """What an erased sample holds: the row stays, so that what was counted still adds up; its texts go. What it was sampled
-with has texts too: tools, where to stop, the form of the answer."""
+with has texts too: tools, where to stop, the form of the answer. By its digest, who guesses a prompt could see that
+somebody asked it: the row's own id takes its place, here and in pairs."""
 
 
 def expired(session: Session, before: float, limit: int) -> list[str]:
@@ -147,7 +148,7 @@ def close(session: Session, erased: Sequence[str]) -> None:
     session.execute(
         update(Comparison)
         .where(among(Comparison.id, hold_pairs_of(session, erased)))
-        .values(is_open=False, origin=None)
+        .values(is_open=False, origin=None, prompt_digest=Comparison.id)
         .execution_options(synchronize_session=False)
     )
 

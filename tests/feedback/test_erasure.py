@@ -4,6 +4,7 @@ import logging
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -14,7 +15,7 @@ from feedback import datasets
 from feedback.erasure import Erasures, forget
 from feedback.queue import make_celery
 from feedback.scheduler import Scheduler
-from feedback.schema import Comparison, Policy, Rater
+from feedback.schema import Comparison, Policy, Rater, Sample, Vote, VoteRevision
 from feedback.settings import load_settings
 from feedback.store import Store, audit, erasure, iterations, leases, policies, raters, rehearsals, samples, votes
 from feedback.worker import count_all
@@ -88,6 +89,34 @@ def test_nothing_that_was_asked_with_a_chat_or_known_of_who_votes_is_left(store:
     assert (gone.reliability, gone.figures) == (None, None)
     assert [store.read(samples.get, side.id).sampling for side in sides] == [{}, {}]
     assert store.read(lambda session: session.get_one(Comparison, pair.id)).origin is None
+
+
+def test_what_was_asked_cannot_be_guessed_nor_read_in_what_others_said_of_it(store: Store, tmp_path: Path) -> None:
+    bob = {"key_id": "key_a", "sees_all": False, "rater": "bob"}
+    pairs = {}
+    for user in ("ann", "bob"):
+        asked = [{"role": "user", "content": f"I am {user}"}]
+        pair = add_comparison(store, *(sample(text, user=user, messages=asked) for text in "56"))
+        for said in (judgement("0", reason=f"{user} says so"), judgement("1", 3, ideal=f"You are {user}")):
+            vote = store.write(votes.put, pair, said, **bob)
+        pairs[user] = pair, vote.id
+    count_all(store)
+
+    def of(session: Session, user: str) -> tuple[Any, ...]:
+        pair = session.get_one(Comparison, pairs[user][0])
+        vote, before = session.get_one(Vote, pairs[user][1]), session.get_one(VoteRevision, (pairs[user][1], 1))
+        digests = {
+            pair.prompt_digest,
+            *(session.get_one(Sample, one).prompt_digest for one in (pair.sample_0, pair.sample_1)),
+        }
+        is_asked = samples.prompt_digest([{"role": "user", "content": f"I am {user}"}]) in digests
+        return is_asked, vote.state, vote.preferred, vote.strength, vote.ideal, before.reason
+
+    kept = store.read(of, "bob")
+    assert kept == (True, "counted", "1", 3, "You are bob", "bob says so")
+    forget(store, tmp_path, store.write(raters.find_person, "key_a", "ann"))
+    assert store.read(of, "ann") == (False, "counted", "1", 3, None, None)
+    assert store.read(of, "bob") == kept
 
 
 def test_where_somebody_is_is_found_by_indexes(store: Store, frozen: datasets.Frozen) -> None:

@@ -12,7 +12,7 @@ from sqlalchemy.types import JSON, Boolean, Float, Integer
 
 from feedback import migrations
 from feedback.migrations import downgrade, upgrade
-from feedback.schema import Comparison, Rater, Sample
+from feedback.schema import Comparison, Rater, Sample, Vote, VoteRevision
 from feedback.store import Store, checks, raters, tallies, votes
 from tests.feedback.record import add_comparison, sample
 
@@ -90,6 +90,12 @@ def test_of_who_was_erased_before_nothing_is_left(store: Store) -> None:
         rater = Rater(id=name, key_id="key_a", name=name, created_at=1.0, erased_at=erased_at)
         rater.figures, rater.reliability = votes_like, 0.7
         session.add(rater)
+        session.flush()
+        said = {"preferred": "0", "reason": "quoted", "ideal": "quoted", "created_at": 1.0}
+        of_pair = {"id": pair, "comparison_id": pair, "rater_id": name, "objective": "helpful"}
+        session.add(Vote(**of_pair, **said, state="counted", revision=2, updated_at=1.0))
+        session.flush()
+        session.add(VoteRevision(vote_id=pair, revision=1, **said))
 
     for name, status, erased_at in (("kept", "complete", None), ("gone", "erased", 1.0)):
         pair = add_comparison(store, sample(id=name, sampling=said, status=status), sample(sampling=said))
@@ -100,11 +106,14 @@ def test_of_who_was_erased_before_nothing_is_left(store: Store) -> None:
     def there(session: Session, name: str) -> list[Any]:
         pair = session.scalars(select(Comparison).where(Comparison.sample_0 == name)).one()
         rater = session.get_one(Rater, name)
-        samples = (session.get_one(Sample, one).sampling for one in (pair.sample_0, pair.sample_1))
-        return [*samples, pair.origin, rater.figures, rater.reliability]
+        one, other = (session.get_one(Sample, one) for one in (pair.sample_0, pair.sample_1))
+        votes = session.get_one(Vote, pair.id), session.get_one(VoteRevision, (pair.id, 1))
+        by_digest = [one.prompt_digest == one.id, other.prompt_digest == other.id, pair.prompt_digest == pair.id]
+        words = [word for vote in votes for word in (vote.reason, vote.ideal)]
+        return [one.sampling, other.sampling, pair.origin, rater.figures, rater.reliability, by_digest, words]
 
-    assert store.read(there, "kept") == [said, said, line, votes_like, 0.7]
-    assert store.read(there, "gone") == [{}, said, None, None, None]
+    assert store.read(there, "kept") == [said, said, line, votes_like, 0.7, [False] * 3, ["quoted"] * 4]
+    assert store.read(there, "gone") == [{}, said, None, None, None, [True, False, True], [None] * 4]
 
 
 def test_chats_do_not_wait_for_an_upgrade_that_waits_for_who_reads(store: Store) -> None:
