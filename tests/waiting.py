@@ -1,5 +1,6 @@
-"""Waiting in a test for what another process or thread brings about."""
+"""Waiting in a test for what another process, thread or task brings about."""
 
+import asyncio
 import subprocess
 import time
 from collections.abc import Callable
@@ -21,3 +22,10 @@ def wait_for(
         assert time.monotonic() - began < timeout_s, f"waited {timeout_s:.0f} s for {what}"
         time.sleep(pause_s)
     return time.monotonic() - began
+
+
+async def until(condition: Callable[[], object], timeout_s: float = 60.0) -> None:
+    """While the tasks of this loop go on."""
+    async with asyncio.timeout(timeout_s):
+        while not condition():
+            await asyncio.sleep(0.01)

@@ -1,6 +1,5 @@
 """Processes are kept running and ended; small programs stand where the stack's own would."""
 
-import asyncio
 import os
 import signal
 import sys
@@ -14,6 +13,7 @@ import pytest
 from deploy import processes
 from deploy.processes import Program, Supervised, tandem_programs
 from feedback.settings import Settings
+from tests.waiting import until
 
 SLEEPS = "import time; print('up', flush=True); time.sleep(600)"
 STUBBORN = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); " + SLEEPS
@@ -27,12 +27,6 @@ def supervised(tmp_path: Path) -> Callable[..., Supervised]:
         return Supervised(program, lambda: None)
 
     return make
-
-
-async def until(reached: Callable[[], object], timeout_s: float = 60) -> None:
-    async with asyncio.timeout(timeout_s):
-        while not reached():
-            await asyncio.sleep(0.02)
 
 
 def said(process: Supervised) -> str:

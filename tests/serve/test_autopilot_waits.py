@@ -20,6 +20,7 @@ from feedback.store import audit
 from feedback.store.traffic import Shares
 from serve.autopilot import Autopilot
 from serve.record import Record
+from tests.waiting import until
 
 
 class Fails:
@@ -74,8 +75,6 @@ async def test_it_looks_again_whatever_has_gone_wrong(record: Record, monkeypatc
 
     monkeypatch.setattr(autopilot, "look", look)
     running = asyncio.create_task(autopilot.run())
-    async with asyncio.timeout(30):
-        while len(looks) < 2 and not running.done():
-            await asyncio.sleep(0.01)
-    assert len(looks) > 1
+    await until(lambda: len(looks) > 1 or running.done())
+    assert not running.done()
     running.cancel()

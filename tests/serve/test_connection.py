@@ -10,6 +10,7 @@ import uvicorn
 from serve import connection
 from serve.asgi import Receive, Scope, Send
 from serve.connection import LARGEST_HEAD_BYTES, Connection
+from tests.waiting import until
 
 PATIENCE_S = 30.0
 # More than a socket takes that nobody reads from.
@@ -78,9 +79,7 @@ def made() -> list[Counting]:
 
 
 async def until_all_arrived(made: list[Counting], count: int) -> None:
-    async with asyncio.timeout(PATIENCE_S):
-        while not made or made[0].arrived < count:
-            await asyncio.sleep(0.01)
+    await until(lambda: made and made[0].arrived >= count)
 
 
 @pytest.fixture
@@ -170,10 +169,11 @@ async def test_what_is_no_request_does_not_get_into_the_answer_before_it(connect
     assert b"HTTP/" not in await rest_of(reader)
 
 
-async def test_the_end_of_a_body_is_no_head(connect: Connect) -> None:
+async def test_the_end_of_a_body_is_no_head(connect: Connect, made: list[Counting]) -> None:
     reader, writer = await connect()
-    writer.write(HEAD + b"connection: close\r\ncontent-length: %d\r\n\r\nz" % (LARGEST_HEAD_BYTES + 2))
-    await asyncio.sleep(0.1)
+    begun = HEAD + b"connection: close\r\ncontent-length: %d\r\n\r\nz" % (LARGEST_HEAD_BYTES + 2)
+    writer.write(begun)
+    await until_all_arrived(made, len(begun))
     writer.write(b"z" * (LARGEST_HEAD_BYTES + 1))
     assert b"%d bytes;end" % (LARGEST_HEAD_BYTES + 2) in (await rest_of(reader)).replace(b"\r\n3\r\n", b"")
 
@@ -266,9 +266,8 @@ async def test_a_body_that_waited_for_an_answer_before_it_has_all_its_time(
     writer.write(HEAD.replace(b"/ ", b"/waits ") + b"content-length: 2\r\n\r\nzz")
     await reader.readuntil(b"2 bytes;")
     writer.write(HEAD + b"content-length: 3\r\n\r\nz")
-    async with asyncio.timeout(PATIENCE_S):
-        while made[0]._slowest is None:
-            await asyncio.sleep(0.01)
+    await until(lambda: made[0]._slowest is not None)
+    assert made[0]._slowest is not None
     since = made[0]._slowest.when()
     app.goes_on.set()
     await reader.readuntil(b"end")
@@ -302,9 +301,7 @@ async def test_who_takes_nothing_is_gone(connect: Connect, app: App, monkeypatch
 async def test_who_takes_it_later_is_not(connect: Connect, made: list[Counting]) -> None:
     reader, writer = await connect()
     writer.write(HEAD.replace(b"/ ", b"/large ") + b"connection: close\r\ncontent-length: 0\r\n\r\n")
-    async with asyncio.timeout(PATIENCE_S):
-        while not made or made[0]._untaken is None:
-            await asyncio.sleep(0.01)
+    await until(lambda: made and made[0]._untaken is not None)
     assert len(await rest_of(reader)) > LARGE_BYTES
     assert made[0]._untaken is None
 

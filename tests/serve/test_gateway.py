@@ -6,8 +6,7 @@ from pathlib import Path
 from feedback.settings import load_settings
 from feedback.store import Store, leases
 from serve.gateway import Gateway
-
-PATIENCE_S = 60.0
+from tests.waiting import until
 
 
 async def test_the_end_waits_until_what_was_to_be_promoted_is_put_back(tmp_path: Path) -> None:
@@ -24,9 +23,7 @@ async def test_the_end_waits_until_what_was_to_be_promoted_is_put_back(tmp_path:
                 put_back.append("put back")
 
     promoting = asyncio.create_task(promote())
-    async with asyncio.timeout(PATIENCE_S):
-        while not gateway._changing.busy:
-            await asyncio.sleep(0.01)
+    await until(lambda: gateway._changing.busy)
     # As the server does when the drain has taken too long.
     promoting.cancel()
     await gateway.stop()

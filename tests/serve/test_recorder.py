@@ -17,6 +17,7 @@ from serve import recorder as recorder_module
 from serve.record import Record
 from serve.recorder import Recorder
 from tests.feedback.record import sample
+from tests.waiting import until
 
 
 @contextmanager
@@ -70,9 +71,7 @@ async def test_what_ends_while_the_record_is_away_is_recorded_when_it_is_back(
             return_exceptions=True,
         )
         assert [type(answer) for answer in answers] == [RecordUnavailable] * 3
-    async with asyncio.timeout(30):
-        while len(recorded(record)) < 4:
-            await asyncio.sleep(0.01)
+    await until(lambda: len(recorded(record)) == 4)
     # Whoever waited for them was told that they failed.
     assert sorted(recorded(record)) == [
         ("cancelled", "cancelled"), ("left", "failed"), ("right", "failed"), ("whole", "failed"),
@@ -81,9 +80,7 @@ async def test_what_ends_while_the_record_is_away_is_recorded_when_it_is_back(
     await recorder.add([sample("later")])
     with away(record), pytest.raises(RecordUnavailable):
         await recorder.add([sample("once more")])
-    async with asyncio.timeout(30):
-        while len(recorded(record)) < 6:
-            await asyncio.sleep(0.01)
+    await until(lambda: len(recorded(record)) == 6)
     await recorder.stop()
 
 

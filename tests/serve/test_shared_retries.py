@@ -13,6 +13,7 @@ from serve.chat import retries, shared_retries
 from serve.chat.retries import Attempt, KeyReused, Retries, attempt_of
 from serve.chat.shared_retries import SharedRetries
 from tests.serve.redis_server import redis_server
+from tests.waiting import until
 
 FIRST = Attempt("key_1 key a", "digest", named=True, repeated=False)
 
@@ -98,17 +99,13 @@ async def test_a_key_is_free_again_when_whoever_was_answering_is_gone(
     assert await one.begin_anywhere(FIRST) is None
     nearly_over = round(500 * shared_retries.PENDING_S)
     redis.pexpire(key, nearly_over)
-    async with asyncio.timeout(30):
-        while redis.pttl(key) <= nearly_over:
-            await asyncio.sleep(0.01)
+    await until(lambda: redis.pttl(key) > nearly_over)
     with pytest.raises(Conflict):
         await other.begin_anywhere(FIRST)
     # As if it were killed: it says no more.
     await one.stop()
     redis.pexpire(key, 1)
-    async with asyncio.timeout(30):
-        while redis.exists(key):
-            await asyncio.sleep(0.01)
+    await until(lambda: not redis.exists(key))
     assert await other.begin_anywhere(FIRST) is None
     other.keep(FIRST, b"{}", "application/json")
     await other.stop()

@@ -8,6 +8,7 @@ from feedback.errors import Conflict, EngineUnavailable
 from feedback.store import leases
 from serve.engine.changing import Changing
 from serve.record import Record
+from tests.waiting import until
 
 PATIENCE_S = 30.0
 
@@ -19,12 +20,6 @@ async def ask(changing: Changing, done: list[str]) -> None:
 
 def is_leased(record: Record) -> bool:
     return record.store.read(leases.held, leases.ENGINES)
-
-
-async def until_it_is_leased(record: Record) -> None:
-    async with asyncio.timeout(PATIENCE_S):
-        while not is_leased(record):
-            await asyncio.sleep(0.01)
 
 
 async def test_one_at_a_time_is_asked_for_here_or_through_another_process(record: Record) -> None:
@@ -64,7 +59,7 @@ async def test_who_takes_part_in_a_change_that_is_under_way_refuses_and_afterwar
                 await ask(changing, done)
         # It was not made; what this process has prepared is still to be put back.
         waiting = asyncio.create_task(ask(changing, done))
-        await until_it_is_leased(record)
+        await until(lambda: is_leased(record))
         await asyncio.sleep(0)
         done.append("put back")
     await waiting

@@ -1,6 +1,5 @@
 """Two API processes never change what the engines hold at once."""
 
-import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from serve.engine import fence
 from serve.engine.fence import TTL_S, Fence
 from serve.record import Record
 from tests.records import empty_record
+from tests.waiting import until
 
 
 async def test_one_at_a_time_and_the_loser_cannot_write(tmp_path: Path) -> None:
@@ -61,9 +61,8 @@ async def test_a_lease_is_renewed_again_when_the_record_is_back(
     monkeypatch.setattr(fence, "RENEW_INTERVAL_S", 0.02)
     store = empty_record(tmp_path / "record.db")
     record = AwayForAMoment(store, error)
-    async with Fence(record, "api_1").held(), asyncio.timeout(30):
-        while record.renewals < 3:
-            await asyncio.sleep(0.01)
+    async with Fence(record, "api_1").held():
+        await until(lambda: record.renewals >= 3)
     record.close()
 
 

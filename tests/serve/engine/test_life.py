@@ -18,12 +18,14 @@ from serve.engine.life import Life
 from serve.engine.pool import Pool
 from serve.engine.presence import Presence
 from serve.record import Record
+from tests.waiting import until
 
 ROOT = Path(__file__).parents[3]
 LIVES = """
 import sys, time
 from pathlib import Path
 from serve.engine.life import Life
+from tests.waiting import until
 life = Life(Path(sys.argv[1]), sys.argv[2])
 print("lives", flush=True)
 time.sleep(600)
@@ -70,9 +72,7 @@ async def test_who_looks_ends_the_leases_of_those_that_are_gone(
     else:
         monkeypatch.setattr(serve.engine.presence, "RENEW_INTERVAL_S", 0.05)
         looking = asyncio.create_task(own.run())
-        async with asyncio.timeout(60):
-            while (tmp_path / "run" / "api" / "api_killed").exists():
-                await asyncio.sleep(0.02)
+        await until(lambda: not (tmp_path / "run" / "api" / "api_killed").exists())
         looking.cancel()
     assert record.store.read(leases.holder, "api_killed") is None
     assert record.store.read(leases.holder, "api_lives") == "asked_1@api_lives"
