@@ -147,6 +147,7 @@ def test_the_openai_sdk_understands_all_of_it(tandem: Tandem) -> None:
 def test_a_version_can_be_asked_for(tandem: Tandem) -> None:
     with tandem.client("chat") as client:
         loaded = [model["id"] for model in client.get("/v1/models").json()["data"] if "@" in model["id"]]
+        assert loaded
         for name in loaded:
             said = client.post("/v1/chat/completions", json=chat(model=name)).json()
             assert (said["model"], f"tandem@{said['system_fingerprint']}") == (name, name)

@@ -168,6 +168,7 @@ def test_what_cannot_be_asked_is_refused(refusing: Tandem, changed: dict[str, An
 def test_nothing_of_the_texts_is_kept(judged: Tandem, capfd: pytest.CaptureFixture[str]) -> None:
     assert ask(judged, replies=["quetzalcoatl " + KIND]).status_code == 200
     assert "quetzalcoatl" not in "".join(capfd.readouterr())
+    assert (judged.settings.home / "scorer.log").stat().st_size
     for file in judged.settings.home.rglob("*"):
         assert not file.is_file() or b"quetzalcoatl" not in file.read_bytes(), file
 
