@@ -46,11 +46,18 @@ def run_stack(settings: Settings, announcer: Announcer) -> bool:
     """Run the stack of `settings.home` in this process until SIGINT, SIGTERM or its terminal goes; whether it was ready
     by then.
 
-    Raises HomeInUse, PortInUse, StartFailed, PolicyInvalid, RedisMissing; nothing is left running then.
+    Raises Conflict where the home has lost its record, HomeInUse, PortInUse, StartFailed, PolicyInvalid, RedisMissing;
+    nothing is left running then.
     """
     os.umask(0o077)
     prepare_home(settings.home)
     with take_home(settings.home):
+        if settings.has_no_record and any(settings.policies_dir.glob("*")):
+            # Lost, or a restore was killed: a new one would have nobody look for the votes.
+            raise Conflict(
+                f"{settings.home} holds policies and no record: restore a backup into a new --home, or move "
+                f"{settings.policies_dir} away to begin anew"
+            )
         port = free_port(settings.serve.host, settings.serve.port)
         return asyncio.run(Stack(settings, port, announcer).run())
 

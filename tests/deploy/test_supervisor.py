@@ -74,6 +74,16 @@ def test_a_system_prompt_that_what_serves_does_not_take_is_refused(tmp_path: Pat
     assert not is_held(tmp_path)
 
 
+def test_a_home_that_lost_its_record_is_not_begun_anew(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path, serve=ServeSettings(port=0))
+    make_home(settings, versions=1).close()
+    for file in tmp_path.glob("record.db*"):
+        file.unlink()
+    with pytest.raises(Conflict, match="holds policies and no record: restore a backup"):
+        run_stack(settings, Announcer())
+    assert not is_held(tmp_path) and not (tmp_path / "record.db").exists()
+
+
 def test_a_state_that_cannot_be_written_down_ends_nothing_and_is_told_once(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
