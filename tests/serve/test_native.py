@@ -1,16 +1,20 @@
 """The native routes over HTTP, without engines: keys, forms of error, comparisons, votes, iterations, traffic."""
 
+import asyncio
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from sqlalchemy import Engine, event
 
+from feedback.errors import RecordUnavailable
 from feedback.schema import IMPORTED
 from feedback.store import counting, keys, samples
 from serve.record import SEARCHES
+from serve.routes import iterations as routes
 from tests.feedback.record import add_comparison, sample
 from tests.serve.conftest import Tandem
 from tests.waiting import wait_for
@@ -281,6 +285,30 @@ def test_who_loses_the_key_follows_no_further(quiet: Tandem) -> None:
             quiet.store.write(keys.revoke, key.id)
             for line in lines:
                 assert line != ": still there", "it follows on"
+
+
+async def test_who_follows_while_the_record_stands_still_hears_that_somebody_is_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looks = list[int]()
+
+    async def stand_still(*_: Any) -> None:
+        looks.append(1)
+        await asyncio.sleep(0.05)
+        raise RecordUnavailable("it does not answer")
+
+    async def let_in(*_: Any) -> None:
+        pass
+
+    monkeypatch.setattr(routes, "KEEP_ALIVE_INTERVAL_S", 0.02)
+    monkeypatch.setattr(routes, "LOOK_INTERVAL_S", 0.001)
+    parts: Any = SimpleNamespace(
+        stopping=asyncio.Event(), keyring=SimpleNamespace(require=let_in), record=SimpleNamespace(read=stand_still)
+    )
+    events = routes._events(parts, cast(Any, None), "itr_1", 0)
+    assert await anext(events) == b": still there\n\n"
+    await events.aclose()
+    assert len(looks) == 1
 
 
 def end_iteration(quiet: Tandem, iteration_id: str) -> None:
