@@ -60,7 +60,22 @@ def trying(share: float, votes: int, rate: Figure, **more: object) -> Standing:
 def test_what_comes_next(at: Standing, step: tuple | None) -> None:
     found = decide(at, SETTINGS)
     assert (None if found is None else (found.do, found.version, found.share)) == step
-    assert found is None or found.reason
+
+
+@pytest.mark.parametrize(
+    ("at", "reason"),
+    [
+        (replace(NOTHING, candidate=1), "it passes the gate; stage 1 of 2"),
+        (trying(0.1, 50, GOOD), "50 live votes, live win rate 0.60 (0.52 to 0.68); stage 2 of 2"),
+        (trying(0.5, 100, GOOD), "every stage is passed: 100 live votes, live win rate 0.60 (0.52 to 0.68)"),
+        (trying(0.1, 30, Figure(0.25)), "live votes turned against it: live win rate 0.25"),
+        (trying(0.1, 30, Figure(0.25, note="of one rater")), "turned against it: live win rate 0.25 of one rater"),
+        (trying(0.1, 5, GOOD, challenger_passes=False), "it no longer passes the gate"),
+    ],
+)
+def test_a_step_says_what_it_rests_on(at: Standing, reason: str) -> None:
+    step = decide(at, SETTINGS)
+    assert step is not None and step.reason.endswith(reason)
 
 
 @pytest.mark.parametrize("shares", [[], [0.0], [0.5, 0.1], [0.1, 0.1], [0.5, 1.5]])
