@@ -14,12 +14,15 @@ from tests.feedback.crowd import Voter, cast, crowd
 from tests.feedback.record import add_comparison, judgement
 
 SETTINGS = FeedbackSettings()
+# A thousand votes are looked at, whatever the database: with fewer the other tests ask each.
+BY_THEIR_NUMBERS = pytest.mark.parametrize("store", ["sqlite"], indirect=True)
 
 
 def names(store: Store, ids: set[str]) -> set[str]:
     return {rater.name for rater, _ in store.read(raters.list_all) if rater.id in ids}
 
 
+@BY_THEIR_NUMBERS
 def test_those_who_vote_against_the_truth_are_set_apart_and_nobody_else(store: Store) -> None:
     cast(store, crowd(16, turned=4), pairs=400, votes_each=3)
     before = store.read(votes.count_by_state)["counted"]
@@ -31,7 +34,8 @@ def test_those_who_vote_against_the_truth_are_set_apart_and_nobody_else(store: S
     assert watch(store, SETTINGS) == {}, "with them gone, the others stay"
 
 
-def test_those_who_agree_in_something_else_have_nobody_set_apart(store: Store) -> None:
+@BY_THEIR_NUMBERS
+def test_those_who_agree_in_something_else_have_nobody_set_apart_who_judges(store: Store) -> None:
     """Four who always take the left side, and vote twice as often: among themselves they agree better than those
     who judge."""
     rng = random.Random(3)
