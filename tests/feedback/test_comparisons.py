@@ -13,6 +13,7 @@ from feedback.store import Store, checks, comparisons, raters, samples, votes
 from feedback.store.comparisons import hand_out
 from feedback.worker import count_all
 from tests.feedback.record import MESSAGES, add_comparison, handed_in_order, judgement, sample
+from tests.records import empty_record
 
 ANN = {"key_id": "key_a", "sees_all": False, "rater": "ann"}
 QUERY = ANN | {"objective": "helpful", "votes_wanted": 2}
@@ -196,8 +197,7 @@ def test_a_conversation_knows_the_sample_it_goes_on_with(store: Store) -> None:
 
 
 def test_a_page_of_all_pairs_is_read_from_an_index_and_not_sorted(tmp_path: Path) -> None:
-    store = Store(f"sqlite:///{tmp_path / 'record.db'}")
-    store.migrate()
+    store = empty_record(tmp_path / "record.db")
     add_comparison(store)
     plans: list[str] = []
 

@@ -10,6 +10,7 @@ from feedback.schema import Base, Comparison, Tally
 from feedback.store import Store, checks, iterations, keys, votes
 from feedback.worker import count_all
 from tests.feedback.record import add_comparison, judgement
+from tests.records import empty_record
 
 ANN = {"key_id": "key_a", "sees_all": False, "rater": "ann"}
 
@@ -38,8 +39,7 @@ def everything(store: Store) -> dict[str, list[tuple[object, ...]]]:
 
 
 def test_a_record_moves_there_and_back(store: Store, tmp_path: Path) -> None:
-    origin, back = (Store(f"sqlite:///{tmp_path / name}.db") for name in ("origin", "back"))
-    origin.migrate()
+    origin, back = empty_record(tmp_path / "origin.db"), Store(f"sqlite:///{tmp_path / 'back.db'}")
     fill(origin)
     filled = everything(origin)
     told: dict[str, int] = {}
@@ -62,8 +62,7 @@ def test_a_record_moves_there_and_back(store: Store, tmp_path: Path) -> None:
 
 
 def test_nothing_is_copied_over_what_is_there(store: Store, tmp_path: Path) -> None:
-    origin = Store(f"sqlite:///{tmp_path / 'origin.db'}")
-    origin.migrate()
+    origin = empty_record(tmp_path / "origin.db")
     fill(origin)
     store.write(keys.create, "chat")
     with pytest.raises(Conflict, match="holds rows"):
@@ -85,8 +84,7 @@ def test_migrations_go_down_and_up_on_data(store: Store) -> None:
 
 
 def test_a_repeat_whose_clock_was_behind_is_copied_after_its_original(store: Store, tmp_path: Path) -> None:
-    origin = Store(f"sqlite:///{tmp_path / 'origin.db'}")
-    origin.migrate()
+    origin = empty_record(tmp_path / "origin.db")
     repeat = origin.write(checks.repeat_of, add_comparison(origin)).id
     origin.write(lambda session: session.execute(update(Comparison).where(Comparison.id == repeat).values(id="cmp_0")))
     copy(origin, store)

@@ -15,6 +15,7 @@ from feedback.store import Store, checks, live_votes, raters, votes
 from feedback.worker import count_all
 from tests.feedback.live import vote_between
 from tests.feedback.record import add_comparison, judgement, sample
+from tests.records import empty_record
 
 TALLIES = st.lists(
     st.builds(
@@ -190,8 +191,7 @@ def test_few_raters_who_each_have_a_leaning_seldom_say_that_it_wins() -> None:
 
 
 def test_votes_between_two_versions_are_found_without_reading_all(tmp_path: Path) -> None:
-    store = Store(f"sqlite:///{tmp_path / 'record.db'}")
-    store.migrate()
+    store = empty_record(tmp_path / "record.db")
     vote_between(store, winner=1, loser=0, rater="ann")
     count_all(store)
     plans: list[str] = []

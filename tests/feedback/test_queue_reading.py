@@ -12,8 +12,9 @@ from redis import Redis
 
 from feedback.queue import COUNT_VOTES, VOTES, make_celery, send
 from feedback.settings import load_settings
-from feedback.store import Store, votes
+from feedback.store import votes
 from tests.feedback.record import add_comparison, judgement
+from tests.records import empty_record_of
 from tests.serve.redis_server import redis_server
 from tests.vote_stack import ROOT, WORKER
 from tests.waiting import wait_for
@@ -56,8 +57,7 @@ def test_a_message_that_is_none_is_dropped(tmp_path: Path, monkeypatch: pytest.M
     home = tmp_path / "home"
     with redis_server(home) as (url, _):
         settings = load_settings(home=home, redis_url=url)
-        store = Store(settings.record_url)
-        store.migrate()
+        store = empty_record_of(settings)
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("TANDEM_", "REDIS_"))}
         environment |= {"TANDEM_HOME": str(home), "TANDEM_REDIS_URL": url, "PYTHONPATH": str(ROOT)}
         log = tmp_path / "worker.log"

@@ -33,6 +33,7 @@ from feedback.store import (
 )
 from feedback.worker import count_all
 from tests.feedback.record import add_comparison, judgement, sample
+from tests.records import empty_record
 
 ANN = {"key_id": "key_a", "sees_all": False, "rater": "ann"}
 
@@ -356,8 +357,7 @@ def test_the_pairs_of_erased_chats_are_closed_without_reading_all_pairs(store: S
 
 
 def test_nothing_that_somebody_wrote_nor_their_name_stays_in_the_files_of_the_record(tmp_path: Path) -> None:
-    store = Store(f"sqlite:///{tmp_path / 'record.db'}")
-    store.migrate()
+    store = empty_record(tmp_path / "record.db")
     chat = [{"role": "user", "content": "the secret of carol@here"}]
     sides = (sample(text, user="carol@here", request_id="carol@here-1", messages=chat) for text in ("carol@here", "b"))
     pair = add_comparison(store, *sides)
@@ -382,8 +382,7 @@ def test_nothing_that_somebody_wrote_nor_their_name_stays_in_the_files_of_the_re
 
 def test_who_is_erased_is_erased_though_the_log_cannot_be_carried_over(tmp_path: Path) -> None:
     """As on a full disk: nothing behind the first megabyte of a file can be written."""
-    store = Store(f"sqlite:///{tmp_path / 'record.db'}")
-    store.migrate()
+    store = empty_record(tmp_path / "record.db")
     store.write(samples.add, [sample("x" * (2 << 20))])
     store.write(samples.add, [sample("a secret of hers " * 1000, user="ann")])
     assert store.forget_log()

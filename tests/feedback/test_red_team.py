@@ -14,6 +14,7 @@ from feedback.red_team import export_transcripts, import_transcripts
 from feedback.store import Store, votes
 from tests.feedback.record import add_comparison, judgement
 from tests.memory import traced
+from tests.records import empty_record
 
 ANN = {"key_id": "key_a", "sees_all": False, "rater": "ann"}
 GOOD = [
@@ -64,8 +65,7 @@ def test_success_is_told_of_attacks_alone(store: Store) -> None:
 @pytest.mark.parametrize("shape", ["lines", "array"])
 def test_a_large_file_is_not_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shape: str) -> None:
     monkeypatch.setattr(importing, "BATCH", 100)
-    store = Store(f"sqlite:///{tmp_path / 'record.db'}")
-    store.migrate()
+    store = empty_record(tmp_path / "record.db")
     records = [json.dumps(GOOD[0] | {"task_description": f"{n} " + "w" * 6000}) for n in range(3000)]
     text = "\n".join(records) if shape == "lines" else "[" + ",".join(records) + "]"
     path = tmp_path / "attacks.jsonl"

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,6 +22,7 @@ from feedback.settings import LoopSettings, Settings, load_settings
 from feedback.store import Store, comparisons, counting, erasure, iterations, leases, raters, samples, votes
 from tests.feedback.crowd import cast, crowd
 from tests.feedback.record import add_comparison, judgement, sample
+from tests.records import empty_record_of
 from tests.waiting import wait_for
 
 EVERYBODY = {"key_id": "", "sees_all": True, "rater": "", "limit": 10, "after": None, "order": "desc"}
@@ -47,8 +49,15 @@ def settings(tmp_path: Path) -> Settings:
     """A home whose Redis does not exist: what is sent is lost, and that must not matter."""
     loop = {"votes_per_iteration": 3, "min_votes": 1}
     settings = load_settings(home=tmp_path, loop=loop, redis_url=f"redis+socket://{tmp_path}/no.sock")
-    Store(settings.record_url).migrate()
+    empty_record_of(settings).close()
     return settings
+
+
+@pytest.fixture
+def store(settings: Settings) -> Iterator[Store]:
+    store = Store(settings.record_url)
+    yield store
+    store.close()
 
 
 def test_what_only_sends_gives_up_at_once_where_redis_is_not_there(tmp_path: Path) -> None:
@@ -89,8 +98,7 @@ def put_votes(store: Store, count: int) -> None:
         store.write(votes.put, add_comparison(store), judgement(), key_id="key_a", sees_all=False, rater="ann")
 
 
-def test_an_iteration_starts_by_count_once_and_not_again_after_it_failed(settings: Settings) -> None:
-    store = Store(settings.record_url)
+def test_an_iteration_starts_by_count_once_and_not_again_after_it_failed(store: Store, settings: Settings) -> None:
     scheduler = Scheduler(settings, store, make_sender(settings))
     put_votes(store, 3)
     scheduler.look()
@@ -112,9 +120,8 @@ def test_an_iteration_starts_by_count_once_and_not_again_after_it_failed(setting
 
 
 def test_an_iteration_that_an_operator_starts_meanwhile_is_the_one(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
+    store: Store, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = Store(settings.record_url)
     scheduler = Scheduler(settings, store, make_sender(settings))
 
     def somebody_is_quicker(*_: object) -> str:
@@ -125,7 +132,6 @@ def test_an_iteration_that_an_operator_starts_meanwhile_is_the_one(
     scheduler.look()
     assert store.read(iterations.active).trigger == "operator"
     assert len(store.read(iterations.list_all)) == 1
-    store.close()
 
 
 def turn_back(store: Store, seconds: float) -> None:
@@ -137,8 +143,7 @@ def turn_back(store: Store, seconds: float) -> None:
 
 
 @pytest.mark.usefixtures("unsent")
-def test_iterations_go_on_when_a_clock_that_was_ahead_is_put_right(settings: Settings) -> None:
-    store = Store(settings.record_url)
+def test_iterations_go_on_when_a_clock_that_was_ahead_is_put_right(store: Store, settings: Settings) -> None:
     scheduler = Scheduler(settings, store, make_sender(settings))
     begun = []
     for _ in range(2):
@@ -153,8 +158,7 @@ def test_iterations_go_on_when_a_clock_that_was_ahead_is_put_right(settings: Set
     assert begun[0].id != begun[1].id
 
 
-def test_only_the_holder_of_the_lease_acts(settings: Settings) -> None:
-    store = Store(settings.record_url)
+def test_only_the_holder_of_the_lease_acts(store: Store, settings: Settings) -> None:
     store.write(leases.acquire, leases.SCHEDULER, "somebody else", 60.0)
     put_votes(store, 3)
     store.write(counting.count_accepted)
@@ -163,10 +167,10 @@ def test_only_the_holder_of_the_lease_acts(settings: Settings) -> None:
 
 
 def test_an_iteration_that_nobody_claims_is_handed_on_less_and_less_often(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
+    store: Store, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each hint starts a learner, and one that the record refuses the claim ends again."""
-    store, clock, sent_at = Store(settings.record_url), [0], list[int]()
+    clock, sent_at = [0], list[int]()
     scheduler = Scheduler(settings, store, make_sender(settings))
     monkeypatch.setattr("feedback.scheduler.send", lambda *_: sent_at.append(clock[0]) is None)
     # Of its module alone: others in this process have servers that wait by the clock.
@@ -193,7 +197,6 @@ def test_an_iteration_that_nobody_claims_is_handed_on_less_and_less_often(
     assert claimed is not None
     store.write(leases.release, leases.LEARNER, claimed[1])
     assert waits()[:2] == [ttl, 2 * ttl]
-    store.close()
 
 
 def test_without_redis_hints_cost_the_caller_nothing(settings: Settings) -> None:
@@ -207,8 +210,9 @@ def test_without_redis_hints_cost_the_caller_nothing(settings: Settings) -> None
     hints.stop()
 
 
-def test_chats_are_erased_when_they_have_been_kept_for_long_enough_unless_voted_on(settings: Settings) -> None:
-    store = Store(settings.record_url)
+def test_chats_are_erased_when_they_have_been_kept_for_long_enough_unless_voted_on(
+    store: Store, settings: Settings
+) -> None:
     keeping = settings.model_copy(update={"feedback": settings.feedback.model_copy(update={"retention_days": 30.0})})
     old, young = sample("old"), sample("young", created_at=time.time() - 29 * 86_400)
     store.write(samples.add, [old, young])
@@ -223,9 +227,8 @@ def test_chats_are_erased_when_they_have_been_kept_for_long_enough_unless_voted_
 
 @pytest.mark.usefixtures("unsent")
 def test_of_more_old_chats_than_are_erased_at_once_the_others_go_at_the_next_look(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
+    store: Store, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = Store(settings.record_url)
     keeping = settings.model_copy(update={"feedback": settings.feedback.model_copy(update={"retention_days": 30.0})})
     monkeypatch.setattr("feedback.scheduler.EXPIRED_AT_ONCE", 2)
     old = [sample(f"old {n}") for n in range(3)]
@@ -238,8 +241,7 @@ def test_of_more_old_chats_than_are_erased_at_once_the_others_go_at_the_next_loo
     assert left == [1, 0]
 
 
-def test_no_vote_waits_while_old_chats_are_looked_for(settings: Settings) -> None:
-    store = Store(settings.record_url)
+def test_no_vote_waits_while_old_chats_are_looked_for(store: Store, settings: Settings) -> None:
     keeping = settings.model_copy(update={"feedback": settings.feedback.model_copy(update={"retention_days": 30.0})})
     store.write(samples.add, [sample("young", created_at=time.time())])
     looking = Scheduler(keeping, Store(settings.record_url), make_sender(settings))
@@ -253,8 +255,7 @@ def test_no_vote_waits_while_old_chats_are_looked_for(settings: Settings) -> Non
 
 
 @pytest.mark.usefixtures("unsent")
-def test_raters_are_watched_as_votes_come_in(settings: Settings) -> None:
-    store = Store(settings.record_url)
+def test_raters_are_watched_as_votes_come_in(store: Store, settings: Settings) -> None:
     scheduler = Scheduler(settings, store, make_sender(settings))
     cast(store, crowd(10, turned=2), pairs=140, votes_each=3)
     scheduler.look()
@@ -262,8 +263,7 @@ def test_raters_are_watched_as_votes_come_in(settings: Settings) -> None:
 
 
 @pytest.mark.usefixtures("unsent")
-def test_raters_are_watched_on_when_many_votes_have_gone(settings: Settings) -> None:
-    store = Store(settings.record_url)
+def test_raters_are_watched_on_when_many_votes_have_gone(store: Store, settings: Settings) -> None:
     scheduler = Scheduler(settings, store, make_sender(settings))
     put_votes(store, 400)
     store.write(counting.count_accepted)
@@ -275,9 +275,8 @@ def test_raters_are_watched_on_when_many_votes_have_gone(settings: Settings) -> 
 
 
 def test_a_clock_turned_back_stops_neither_the_sweeper_nor_a_lease(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
+    store: Store, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = Store(settings.record_url)
     put_votes(store, 3)
     store.write(leases.acquire, leases.SCHEDULER, "who died", 60.0)
     sent: list[str] = []
@@ -287,7 +286,7 @@ def test_a_clock_turned_back_stops_neither_the_sweeper_nor_a_lease(
     assert sent == ["feedback.count_votes"]
 
 
-def test_the_process_ends_with_its_parent(settings: Settings) -> None:
+def test_the_process_ends_with_its_parent(store: Store, settings: Settings) -> None:
     """A scheduler started by a process that is killed ends too."""
     code = (
         "import subprocess, sys, time\n"
@@ -298,7 +297,7 @@ def test_the_process_ends_with_its_parent(settings: Settings) -> None:
     parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=env)
     assert parent.stdout is not None
     scheduler = int(parent.stdout.readline())
-    wait_for(lambda: Store(settings.record_url).read(leases.held, leases.SCHEDULER), 120, "its lease")
+    wait_for(lambda: store.read(leases.held, leases.SCHEDULER), 120, "its lease")
     parent.kill()
     parent.wait()
 

@@ -35,8 +35,10 @@ def with_three_versions(store: Store) -> None:
     store.write(add)
 
 
-def test_without_anything(store: Store) -> None:
+def test_without_anything_and_with_the_start_alone(store: Store) -> None:
     assert standing.read(store) == Standing(Shares(), frozenset(), None, None)
+    store.write(policies.register_start, "policies/v0", "digest_0", {})
+    assert standing.read(store) == Standing(Shares(), frozenset(), 0, None)
 
 
 def test_what_was_set_is_read(store: Store) -> None:

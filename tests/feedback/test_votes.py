@@ -10,6 +10,7 @@ from feedback.errors import Conflict, NotFound
 from feedback.store import Store, comparisons, counting, erasure, raters, votes
 from feedback.worker import count_all
 from tests.feedback.record import add_comparison, judgement, sample
+from tests.records import empty_record
 
 ME = {"key_id": "key_a", "sees_all": False, "rater": "ann"}
 
@@ -237,8 +238,7 @@ def test_counts_by_state_and_age(store: Store, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_backlog_is_counted_from_an_index_and_not_sorted_anew_for_each_batch(tmp_path: Path) -> None:
-    store = Store(f"sqlite:///{tmp_path / 'record.db'}")
-    store.migrate()
+    store = empty_record(tmp_path / "record.db")
     plans: list[str] = []
 
     def explain(connection: object, _cursor: object, statement: str, parameters: object, *_: object) -> None:

@@ -17,6 +17,7 @@ from learner.iteration.versions import load
 from learner.prepare import prepare
 from learner.processes import ALONE
 from tests.feedback.record import add_comparison, judgement, sample
+from tests.records import empty_record_of
 
 PROMPTS = 40
 
@@ -34,9 +35,8 @@ def run_of(tmp_path: Path) -> Iterator[Callable[..., Run]]:
         }
         feedback = {"heldout_share": 0.2, "watch_share": 0.4, "quarantine_outliers": False}
         settings = load_settings(home=tmp_path, learner=learner, feedback=feedback)
-        store = Store(settings.record_url)
+        store = empty_record_of(settings)
         stores.append(store)
-        store.migrate()
         prepare(store, settings)
         for number in range(PROMPTS):
             prompt = [{"role": "user", "content": f"What is {number} plus 3?"}]
