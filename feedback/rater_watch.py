@@ -90,11 +90,11 @@ def outlier_evidence(agrees_V: Any, log_ease_V: Any, probability: float) -> floa
     ordinary_V = likelihood(ABILITY_MEAN)
     highest = 0.0
     for accuracy in OUTLIERS:
-        total = 0.0
-        for ratio in np.log(likelihood(math.log(accuracy / (1 - accuracy))) / ordinary_V):
-            total = max(total + float(ratio), math.log(probability))
-            # Two kinds of outliers are looked for, so each has half of the probability.
-            highest = max(highest, total - math.log(len(OUTLIERS)))
+        sum_V = np.cumsum(np.log(likelihood(math.log(accuracy / (1 - accuracy))) / ordinary_V))
+        # Each time that the sum would fall below the lowest that is allowed, all after it is as much higher.
+        total_V = sum_V + np.maximum(0, math.log(probability) - np.minimum.accumulate(sum_V))
+        # Two kinds of outliers are looked for, so each has half of the probability.
+        highest = max(highest, float(total_V.max(initial=0.0)) - math.log(len(OUTLIERS)))
     return highest
 
 
@@ -103,8 +103,8 @@ def _arrays(seen: list[Seen], people: list[str]) -> Votes:
     rater_index = {rater_id: index for index, rater_id in enumerate(people)}
     pair_index: dict[tuple[str, str], int] = {}
     known: list[int] = []
-    rows = []
-    for vote in seen:
+    rater_V, pair_V, side_V = (np.empty(len(seen), dtype=np.int64) for _ in range(3))
+    for row, vote in enumerate(seen):
         # A repeat shows the sides of its original the other way round.
         turn = -1 if vote.is_repeat else 1
         pair = pair_index.setdefault((vote.pair, vote.objective), len(pair_index))
@@ -112,8 +112,7 @@ def _arrays(seen: list[Seen], people: list[str]) -> Votes:
             known.append(0)
         if vote.answer is not None:
             known[pair] = turn * SIDE[vote.answer]
-        rows.append((rater_index[vote.rater_id], pair, turn * SIDE[vote.preferred]))
-    rater_V, pair_V, side_V = np.array(rows, dtype=np.int64).T
+        rater_V[row], pair_V[row], side_V[row] = rater_index[vote.rater_id], pair, turn * SIDE[vote.preferred]
     return Votes(rater_V, pair_V, side_V, np.array(known, dtype=np.int64), len(people))
 
 

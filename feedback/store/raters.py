@@ -110,7 +110,8 @@ class Seen:
 
 def seen(session: Session) -> Iterator[Seen]:
     """All counted votes that decide for a side, oldest first, of raters released from quarantine the later ones."""
-    rows = session.execute(
+    # By the connection: the session's own way to a row costs as much as all else that is done with it.
+    rows = session.connection().execute(
         select(
             Vote.rater_id,
             Vote.comparison_id,
@@ -139,7 +140,7 @@ def seen(session: Session) -> Iterator[Seen]:
         # The same few texts in each row: of a million votes each would be held as often.
         yield Seen(
             sys.intern(rater_id),
-            pair,
+            sys.intern(pair),
             repeat_of is not None,
             sys.intern(objective),
             sys.intern(preferred),

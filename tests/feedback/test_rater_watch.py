@@ -135,6 +135,9 @@ def test_the_evidence_is_that_of_the_likelihood_ratio() -> None:
     # Never below the floor, so that ten thousand good votes do not hide a turn.
     turned = outlier_evidence([40.0] * 10_000 + [-40.0] * 20, [0.0] * 10_020, 0.001)
     assert turned == pytest.approx(math.log(0.001) + 20 * math.log(3) - math.log(2))
+    # Nor does what they were before a turn that they took back.
+    twice = outlier_evidence(([40.0] * 1000 + [-40.0] * 9) * 2, [0.0] * 2018, 0.001)
+    assert twice == pytest.approx(math.log(0.001) + 9 * math.log(3) - math.log(2))
 
 
 def test_ordinary_raters_are_hardly_ever_taken_for_outliers() -> None:
