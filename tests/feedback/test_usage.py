@@ -59,15 +59,15 @@ def test_each_key_and_day_by_hand(store: Store) -> None:
     add_comparison(store, key_id="import")
     # Nobody asked for a pair that is shown again.
     store.write(checks.repeat_of, pair)
-    store.write(votes.put, pair, judgement(), key_id=one, sees_all=False, rater="")
-    store.write(votes.put, pair, judgement("1"), key_id=one, sees_all=False, rater="bob")
+    for key_id, rater in ((one, ""), (one, "ann"), (one, "bob"), (other, "")):
+        store.write(votes.put, pair, judgement(), key_id=key_id, sees_all=True, rater=rater)
     store.write(votes.retract, pair, None, key_id=one, sees_all=False, rater="bob")
 
     days, more = store.read(usage.list_page, limit=3)
     today = datetime.fromtimestamp(begins, UTC).date()
     assert [day.date for day in days] == [today, today - timedelta(1), today - timedelta(2)] and more
     assert [[(used.key.id, said(used)) for used in day.used] for day in days] == [
-        [(one, (1, 3, 2, 1, 1))],
+        [(one, (1, 3, 2, 1, 2)), (other, (0, 0, 0, 0, 1))],
         [(one, (2, 17, 31, 0, 0))],
         [(other, (1, 100, 200, 0, 0))],
     ]
@@ -78,10 +78,10 @@ def test_each_key_and_day_by_hand(store: Store) -> None:
     forward, more = store.read(usage.list_page, limit=2, order="asc", after=oldest.date, key_id=one)
     assert more and [[said(used) for used in day.used] for day in forward] == [[], [(2, 17, 31, 0, 0)]]
     since = store.read(usage.since, begins - 1, one)
-    assert [[said(used) for used in day.used] for day in since] == [[(2, 17, 31, 0, 0)], [(1, 3, 2, 1, 1)]]
+    assert [[said(used) for used in day.used] for day in since] == [[(2, 17, 31, 0, 0)], [(1, 3, 2, 1, 2)]]
     assert told(since)[1][1][0] == {
         "key_id": one, "prefix": store.read(keys.known, one).prefix, "name": "one",
-        "chats": 1, "prompt_tokens": 3, "reply_tokens": 2, "comparisons": 1, "votes": 1,
+        "chats": 1, "prompt_tokens": 3, "reply_tokens": 2, "comparisons": 1, "votes": 2,
     }  # fmt: skip
 
 
