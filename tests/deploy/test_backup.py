@@ -5,11 +5,11 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import sqlite3
 import tarfile
 import tempfile
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
@@ -24,12 +24,13 @@ from feedback import judges, manifest
 from feedback.errors import Conflict, InvalidRequest, NotFound, RecordOfNewerRelease, TandemError
 from feedback.schema import Base
 from feedback.settings import Settings, load_settings
-from feedback.store import Store, keys, policies
+from feedback.store import Store, iterations, keys, policies
 from tests.deploy.command_line import in_process
 from tests.deploy.homes import add_version, lease, make_home, promote, put_vote
 from tests.feedback.conftest import postgres  # noqa: F401
 from tests.postgres_server import PostgresServer
 from tests.records import empty_record
+from tests.waiting import wait_for
 
 
 @pytest.fixture
@@ -102,8 +103,7 @@ def test_a_backup_under_writes_is_one_moment_and_every_version_in_it_has_its_wei
     writer = threading.Thread(target=write)
     writer.start()
     try:
-        while len(written) < 5:
-            time.sleep(0.01)
+        wait_for(lambda: len(written) >= 5, 60, "five votes")
         acknowledged = list(written)
         backup(settings, tmp_path / "b.tar")
     finally:
@@ -120,8 +120,6 @@ def test_a_backup_under_writes_is_one_moment_and_every_version_in_it_has_its_wei
 
 
 def test_an_iteration_in_progress_is_left_out(settings: Settings, tmp_path: Path) -> None:
-    from feedback.store import iterations
-
     store = make_home(settings, versions=1)
     going = store.write(iterations.start, trigger="operator", seed=1, settings={})
     folder = settings.home / "iterations" / going.id
@@ -133,8 +131,6 @@ def test_an_iteration_in_progress_is_left_out(settings: Settings, tmp_path: Path
 
 
 def test_pruned_weights_are_named_and_missed_ones_refused(settings: Settings, tmp_path: Path) -> None:
-    import shutil
-
     store = make_home(settings, versions=3)
     shutil.rmtree(settings.home / "policies" / "v1")
     written = backup(settings, tmp_path / "b.tar")
@@ -284,8 +280,6 @@ def test_what_was_tampered_with_is_refused_and_leaves_nothing(settings: Settings
 
 def test_weights_that_are_not_those_of_the_record_are_refused(settings: Settings, tmp_path: Path) -> None:
     """Even when whoever changed them wrote a fitting list of digests."""
-    import hashlib
-
     make_home(settings, versions=1).close()
     backup(settings, tmp_path / "b.tar")
     name_of_weights = "policies/v0/model.safetensors"

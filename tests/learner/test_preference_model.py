@@ -8,6 +8,7 @@ import torch
 
 from learner.comparisons import ComparisonBatch, EncodedComparison
 from learner.errors import CheckpointInvalid
+from learner.language_model import reply_logprobs
 from learner.number_format import forward_passes
 from learner.preference_model import (
     PreferenceModel,
@@ -108,8 +109,6 @@ def test_the_mean_readout_is_the_mean_over_reply_tokens():
 
 @torch.no_grad()
 def test_known_logprobs_of_the_start_spare_a_pass_and_change_nothing():
-    from learner.language_model import reply_logprobs
-
     model, episodes = model_of(), side(1)
     known_N = reply_logprobs(model.start, episodes)
     torch.testing.assert_close(model.score(episodes, known_N), model.score(episodes))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -91,16 +91,12 @@ def test_a_home_keeps_the_policy_that_it_started_from(tmp_path: Path, caplog: py
 
 
 def without_a_tensor(folder: Path) -> None:
-    from safetensors.torch import save_file
-
     tensors = load_file(folder / "model.safetensors")
     del tensors["model.norm.weight"]
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
 
 
 def with_a_nan(folder: Path) -> None:
-    from safetensors.torch import save_file
-
     tensors = load_file(folder / "model.safetensors")
     tensors["model.norm.weight"][3] = float("nan")
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
