@@ -5,12 +5,15 @@ HOME's engine slots, and PORT for peers; each reply has TOKENS tokens, GAP_MS ap
 """
 
 import asyncio
+import contextlib
 import json
 import sys
 from pathlib import Path
 from typing import Any
 
 import orjson
+
+from serve.engine.handover import RECEIVER, TAKEN, Client, handover_socket
 
 WORDS = ["The", " quick", " brown", " fox", " jumps", " over", " the", " lazy", " dog", "."]
 
@@ -48,7 +51,8 @@ class MockEngine:
         length = lengths[0] if lengths else 0
         body = orjson.loads(await reader.readexactly(length)) if length else {}
         if path == "/v1/chat/completions" and body.get("stream"):
-            await self.stream(writer, bool(body.get("logprobs")))
+            asked_by = [line[14:].decode() for line in head.split(b"\r\n") if line.startswith(b"x-request-id: ")]
+            await self.stream(writer, bool(body.get("logprobs")), asked_by[0] if asked_by else "")
         else:
             content = orjson.dumps(self.answer(path, body))
             writer.write(
@@ -76,7 +80,10 @@ class MockEngine:
             return {**head, "choices": [choice], "usage": usage}
         return {"success": True}
 
-    async def stream(self, writer: asyncio.StreamWriter, logprobs: bool) -> None:
+    async def stream(self, writer: asyncio.StreamWriter, logprobs: bool, reply_id: str) -> None:
+        chat = Chat(writer)
+        if reply_id:
+            RECEIVER.writers[reply_id] = chat
         writer.write(
             b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"
         )
@@ -90,13 +97,49 @@ class MockEngine:
                 choice["logprobs"] = {"content": [entry]}
             if at == self.tokens - 1:
                 choice |= {"finish_reason": "stop", "stop_reason": None}
-            writer.write(_event({**head, "choices": [choice]}))
+            chat.write(choice["delta"]["content"], _data({**head, "choices": [choice]}), is_last=at == self.tokens - 1)
             if self.gap_s:
                 await asyncio.sleep(self.gap_s)
         usage = {"prompt_tokens": 10, "completion_tokens": self.tokens, "total_tokens": 10 + self.tokens}
         writer.write(_event({**head, "choices": [], "usage": usage}))
         writer.write(_chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n")
         await writer.drain()
+        RECEIVER.writers.pop(reply_id, None)
+
+
+class Chat:
+    """A stream to whoever asked, and to the client itself once that was handed over (`serve.engine.handover`)."""
+
+    def __init__(self, writer: asyncio.StreamWriter) -> None:
+        self._writer = writer
+        self._client: Client | None = None
+        self._waits = False
+        self._texts: list[str] = []
+        self._events: list[bytes] = []
+
+    def hand_over(self, client: Client) -> None:
+        self._client, self._waits = client, True
+        self._writer.write(_chunk(TAKEN))
+
+    def go_on(self, *, go: bool) -> None:
+        assert go, "the client is too slow for a measurement"
+        self._waits = False
+
+    def write(self, text: str, event: bytes, *, is_last: bool) -> None:
+        if self._client is None:
+            self._writer.write(_chunk(event))
+            return
+        self._texts.append(text)
+        self._events.append(event)
+        if self._waits and not is_last:
+            return
+        if is_last:
+            self._writer.write(b"".join(map(_chunk, self._events if self._waits else [event])))
+            self._client.close()
+        else:
+            assert self._client.write(self._texts, self._events) is None, "the client is too slow for a measurement"
+        self._texts.clear()
+        self._events.clear()
 
 
 async def launch(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -114,7 +157,11 @@ def _choice(delta: dict[str, str], token: int | None = None) -> dict[str, Any]:
 
 
 def _event(said: dict[str, Any]) -> bytes:
-    return _chunk(b"data: " + orjson.dumps(said) + b"\n\n")
+    return _chunk(_data(said))
+
+
+def _data(said: dict[str, Any]) -> bytes:
+    return b"data: " + orjson.dumps(said) + b"\n\n"
 
 
 def _chunk(content: bytes) -> bytes:
@@ -127,10 +174,12 @@ async def main() -> None:
     run_dir.mkdir(parents=True, exist_ok=True)
     # Held here: a server that nobody holds is closed.
     servers: list[asyncio.AbstractServer] = []
+    stack = contextlib.ExitStack()
     for slot in range(2):
         engine, path = MockEngine(home, tokens, gap_s), run_dir / f"engine-{slot}.sock"
         path.unlink(missing_ok=True)
         servers.append(await asyncio.start_unix_server(engine.serve, path))
+        stack.enter_context(RECEIVER.listening(handover_socket(path)))
     path = run_dir / "engines.sock"
     path.unlink(missing_ok=True)
     servers.append(await asyncio.start_unix_server(launch, path))

@@ -17,6 +17,8 @@ LARGEST_HEAD_BYTES = 65_536
 SLOWEST_REQUEST_S = 60.0
 # Who takes nothing for so long is gone: its reply is recorded, and what was kept for it is free again.
 TAKES_NOTHING_S = 300.0
+# For a client to see the end of a connection and close it.
+ENDS_WITHIN_S = 1.0
 # Of the files that the process may have open. Engines that it has none left to reach it would take for dead.
 SHARE_OF_FILES = 0.75
 
@@ -34,6 +36,7 @@ class Connection(HttpToolsProtocol):
         self._reads_body = False
         # The last answer is sent, and what was asked has not come as a whole.
         self._lingers = False
+        self._is_over = False
         self._slowest: asyncio.TimerHandle | None = None
         self._untaken: asyncio.TimerHandle | None = None
         if len(self.connections) > most_connections():
@@ -46,7 +49,22 @@ class Connection(HttpToolsProtocol):
         self.resume_writing()
         super().connection_lost(exc)
 
+    @property
+    def to_hand_over(self) -> asyncio.Transport | None:
+        """The connection, when what is answered now goes out in chunks, as they are; else None."""
+        is_plain = self.transport.get_extra_info("sslcontext") is None
+        return self.transport if is_plain and self.cycle.chunked_encoding else None
+
+    def end(self) -> None:
+        """Say that nothing more comes. Others may have the connection open, too: closed here alone it would stay so."""
+        self._is_over = True
+        if self.transport.can_write_eof() and not self.transport.is_closing():
+            self.transport.write_eof()
+            self.loop.call_later(ENDS_WITHIN_S, self.transport.close)
+
     def data_received(self, data: bytes) -> None:
+        if self._is_over:
+            return
         parts = self._parts
         self._read(data)
         if self.transport.is_closing():
@@ -64,6 +82,7 @@ class Connection(HttpToolsProtocol):
         self._parts += 1
         self._reads_body = True
         super().on_headers_complete()
+        self.cycle.scope.setdefault("state", {})["connection"] = self
         if self.parser.get_http_version() == "1.0":
             self.cycle.send = _without_chunks(self.cycle)  # type: ignore[assignment,method-assign]
         if not self.cycle.keep_alive:

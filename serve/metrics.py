@@ -30,6 +30,11 @@ class Metrics:
         self.tokens = Counter(
             "tandem_chat_tokens", "Tokens read (prompt) and written (completion).", ["kind"], registry=self.registry
         )
+        self.handed_over = Counter(
+            "tandem_chat_streams_handed_over",
+            "Streams whose text went from the engine to the client by itself.",
+            registry=self.registry,
+        )
         self.replies = Counter("tandem_chat_replies", "Replies by how they ended.", ["status"], registry=self.registry)
         self.retries = Counter(
             "tandem_engine_failovers", "Chats sent to another engine before their first token.", registry=self.registry

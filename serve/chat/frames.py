@@ -33,6 +33,8 @@ class Frames:
         self.splices = self._plain and not self._paired and not self._may_call
         self._plain_head = [self._head + b',"choices":[{"index":%d,"delta":{"content":' % index for index in range(2)]
         self._plain_end = b'},"logprobs":null,"finish_reason":null}]' + self._usage_yet + self._tail + b"}\n\n"
+        # What a chunk of choice 0 is that brings nothing but text.
+        self.around_text = self._plain_head[0], self._plain_end
 
     def chunk(self, index: int, choice: dict[str, Any]) -> bytes:
         """One choice of an engine's chunk, as choice `index` of ours; empty when it says nothing to this client."""

@@ -14,6 +14,7 @@ from serve.chat import chat_span, engine_errors
 from serve.chat.reply import ENDED_EARLY, Reply
 from serve.chat.request import ChatRequest
 from serve.engine.door import OTHER_WEIGHTS
+from serve.engine.handover import HANDOVER, Handover
 from serve.engine.launcher_protocol import SERVED_NAME
 from serve.engine.pool import Pool
 from serve.engine.slot import Seat
@@ -42,6 +43,7 @@ class Generation:
         self._version = version
         self._transfer: Transfer | None = None
         self._unread: list[bytes] = []
+        self._handover: Handover | None = None
         self._span = tracing.NOTHING
         # What an engine has said in mid-stream of its failure.
         self._error: dict[str, Any] | None = None
@@ -86,7 +88,9 @@ class Generation:
 
     @property
     def reply(self) -> Reply:
-        """What has come so far."""
+        """What has come so far, to the client alone among it."""
+        if self._handover is not None:
+            self._unread += self._handover.take_events()
         if self._unread:
             events = orjson.loads(b"[" + b",".join(self._unread) + b"]")
             self._unread.clear()
@@ -125,7 +129,7 @@ class Generation:
         transfer = self._transfer
         if transfer is None or transfer.ended or self.pending:
             return b""
-        events = transfer.take_events()
+        events = self._arrived(transfer)
         made = b""
         for event in events:
             ours = splice(event)
@@ -138,6 +142,18 @@ class Generation:
             _ = self.reply
         return made
 
+    def hand_over(self, transport: asyncio.Transport, head: bytes, end: bytes) -> Handover | None:
+        """Have the engine write text to the client behind `transport` by itself, in chunks that begin and end so. From
+        then on `take_spliced` brings what the engine leaves to this process. None where it cannot be.
+        """
+        seat, transfer = self._reply.seat, self._transfer
+        if self._handover is None and seat is not None and transfer is not None and not transfer.ended:
+            handover = seat.slot.client.handover(self._reply.id, transport)
+            if handover.offer(head, end):
+                self._handover = handover
+                seat.slot.handovers.add(handover)
+        return self._handover
+
     def follow(self, on_news: Callable[[], None]) -> None:
         """Have `on_news` called whenever there may be something to take, from now on."""
         if self._transfer is not None:
@@ -148,9 +164,13 @@ class Generation:
         if self._transfer is not None:
             self._transfer.close()
             # What waits for a client that takes nothing was written all the same.
-            self._take(self._transfer.take_events())
+            self._take(self._arrived(self._transfer))
         if self.reply.seat is not None:
             self._pool.release(self.reply.seat)
+            if self._handover is not None:
+                self.reply.seat.slot.handovers.discard(self._handover)
+        if self._handover is not None:
+            self._unread += self._handover.close()
         chat_span.close(self._span, self.reply)
 
     async def _begin_on(self, seat: Seat, body: dict[str, Any]) -> None:
@@ -226,7 +246,7 @@ class Generation:
         transfer = self._transfer
         assert transfer is not None
         self.is_whole = transfer.ended
-        self._take(transfer.take_events())
+        self._take(self._arrived(transfer))
         if (self._error is not None or transfer.lost) and not self.pending:
             self._check_error()
             raise EngineLost("the engine broke off in the middle of the reply")
@@ -234,6 +254,17 @@ class Generation:
     def _check_error(self) -> None:
         if self._error is not None:
             engine_errors.check(self._error, self._chat.form)
+
+    def _arrived(self, transfer: Transfer) -> list[bytes]:
+        events = transfer.take_events()
+        if self._handover is None:
+            return events
+        for event in events:
+            if event.startswith(HANDOVER):
+                # What went to the client by itself is older than all that comes here from now on.
+                _ = self.reply
+                self._handover.hear(event)
+        return [event for event in events if not event.startswith(HANDOVER)]
 
     def _take(self, events: list[bytes]) -> None:
         for event in events:

@@ -13,14 +13,19 @@ from feedback.errors import TandemError
 from serve.asgi import begin
 from serve.chat.completions import Completion, ReplyTimedOut
 from serve.chat.frames import DONE, Frames, error_event
+from serve.chat.generation import Generation
 from serve.chat.reply import CANCELLED, COMPLETE, FAILED
 from serve.chat.retries import Attempt
 from serve.chat.stepping import Alone, Chunk, InStep
+from serve.connection import Connection
+from serve.engine.handover import Handover
 from serve.engine.transfer import EngineLost
 from serve.errors import Stopping, Unexpected
 from serve.gateway import Gateway
 from serve.rendering import openai_error
 
+# The first blocks come by this process. A handover costs it about as much as they do.
+FIRST_HANDOVER = 4
 EVENT_STREAM = "text/event-stream"
 
 
@@ -44,7 +49,9 @@ class EventStream(Response):
         gone.add_done_callback(lambda _: completion.cancel())
         timeout_s = self._gateway.settings.serve.request_timeout_s
         deadline = asyncio.get_running_loop().call_later(timeout_s, completion.expire)
-        events = Events(completion, scope["state"]["send"], keep=self._attempt.named)
+        connection: Connection | None = scope["state"].get("connection")
+        events = Events(completion, scope["state"]["send"], connection, keep=self._attempt.named)
+        is_whole = False
         try:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             is_whole = await events.send_all()
@@ -55,16 +62,22 @@ class EventStream(Response):
             deadline.cancel()
             gone.cancel()
             completion.stop()
+            if connection is not None and events.is_handed_over:
+                self._gateway.metrics.handed_over.inc()
+                if not is_whole:
+                    # The engine may still be about to write.
+                    connection.end()
             self._gateway.retries.drop(self._attempt)
             await asyncio.shield(completion.record(CANCELLED))
 
 
 class Events:
     """The events of one stream: sent as they come, but what says that it has ended only once the replies are in the
-    record. With `keep` they are `kept`, too.
+    record. With `keep` they are `kept`, too. Of one reply, plain text soon goes from its engine over the `connection`
+    by itself (`serve.engine.handover`), where that can be handed over.
     """
 
-    def __init__(self, completion: Completion, send: Send, *, keep: bool) -> None:
+    def __init__(self, completion: Completion, send: Send, connection: Connection | None = None, *, keep: bool) -> None:
         generations = completion.generations
         self.kept: list[bytes] = []
         self._keep = keep
@@ -73,6 +86,9 @@ class Events:
         self._frames = Frames(completion.chat, completion.head(), completion.tail())
         self._steps = Alone(generations[0]) if len(generations) == 1 else InStep(generations[0], generations[1])
         self._alone = generations[0] if self._frames.splices else None
+        self._connection = None if keep else connection
+        self._handover: Handover | None = None
+        self._hand_over_at, self._blocks = FIRST_HANDOVER, 0
         # What ends the replies, kept back until they are recorded.
         self._held = b""
         # For what is held back for its time.
@@ -80,6 +96,11 @@ class Events:
         # What is left to do of sending an event that the client is too slow for.
         self._unsent: Awaitable[None] | None = None
         self._stopped: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    @property
+    def is_handed_over(self) -> bool:
+        """Others may write, or have written, to the client."""
+        return self._handover is not None and self._handover.is_on
 
     async def send_all(self) -> bool:
         """True when everything was sent; False when the client is gone, or was told what the reply failed for."""
@@ -128,13 +149,8 @@ class Events:
         if self._stopped.done():
             return
         try:
-            if self._alone is not None:
-                spliced = self._alone.take_spliced(self._frames.splice)
-                if spliced:
-                    self._unsent = begin(self._send(self._message(spliced)))
-                    if self._unsent is not None:
-                        self._stopped.set_result(None)
-                    return
+            if self._alone is not None and self._splice(self._alone):
+                return
             for released in iter(self._steps.release, []):
                 chunks, ends = released, list[tuple[int, Chunk]]()
                 if all(one.reply.finish_reason and not one.pending for one in self._completion.generations):
@@ -154,6 +170,26 @@ class Events:
                 self._timer = asyncio.get_running_loop().call_later(self._steps.wait_s, self._go_on)
         except Exception as error:  # noqa: BLE001 - raised where it is waited for, not into the event loop
             self._stopped.set_exception(error)
+
+    def _splice(self, generation: Generation) -> bool:
+        """False when what has come is not text alone: nothing was sent of it."""
+        spliced = generation.take_spliced(self._frames.splice)
+        if spliced:
+            self._unsent = begin(self._send(self._message(spliced)))
+            if self._unsent is not None:
+                self._stopped.set_result(None)
+            elif self._connection is not None and self._handover is None:
+                self._hand_over(generation, self._connection)
+        return bool(spliced)
+
+    def _hand_over(self, generation: Generation, connection: Connection) -> None:
+        """At some block; when the engine is too busy for it, at a later one."""
+        self._blocks += 1
+        if self._blocks == self._hand_over_at:
+            self._hand_over_at *= 2
+            transport = connection.to_hand_over
+            if transport is not None:
+                self._handover = generation.hand_over(transport, *self._frames.around_text)
 
     def _go_on(self) -> None:
         """With what was held back, unless nobody waits for it any more: a pair that is there in time does not fail by

@@ -13,6 +13,7 @@ import orjson
 
 from feedback.errors import EngineUnavailable
 from serve.engine.door import KEY_HEADER, WEIGHTS_HEADER
+from serve.engine.handover import Handover, handover_socket
 from serve.engine.launcher_protocol import SERVED_NAME
 from serve.engine.terse_stream import TERSE_HEADER
 from serve.engine.transfer import EngineLost, Transfer, nothing
@@ -34,6 +35,10 @@ class EngineClient:
 
     def __init__(self, socket: Path) -> None:
         self.socket = socket
+
+    def handover(self, reply_id: str, transport: asyncio.Transport) -> Handover:
+        """Of the client behind `transport`, to be offered to the engine that writes this reply."""
+        return Handover(handover_socket(self.socket), reply_id, transport)
 
     async def chat(
         self,

@@ -20,6 +20,7 @@ from feedback import seeded_prompts
 from feedback.errors import SettingsInvalid
 from feedback.policy_config import positions
 from feedback.settings import EngineSettings
+from serve.engine.handover import RECEIVER, handover_socket
 from serve.engine.launcher_protocol import SERVED_NAME
 
 if TYPE_CHECKING:
@@ -219,7 +220,8 @@ async def _serve(parsed: Namespace) -> None:
     address, listener = setup_server(parsed, reuse_port=False)
     # The engine is forked from here: it must not keep the door open after this process has ended.
     os.register_at_fork(after_in_child=listener.close)
-    await run_server_worker(address, listener, parsed)
+    with RECEIVER.listening(handover_socket(Path(parsed.uds))):
+        await run_server_worker(address, listener, parsed)
 
 
 def fork_the_engine() -> None:

@@ -9,6 +9,7 @@ from typing import Literal
 
 from feedback.schema import version_name
 from serve.engine.client import EngineClient
+from serve.engine.handover import Handover
 from serve.engine.launcher_protocol import SERVED_NAME
 
 # down: no engine, or one that is being started. ready: takes chats. doubted: takes none until it was looked at.
@@ -37,6 +38,8 @@ class Slot:
         self.progress_at = time.monotonic()
         self._wrote_at = -math.inf
         self.server_pid: int | None = None
+        # Of the chats whose text does not come by here.
+        self.handovers: set[Handover] = set()
         self.suspected = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -59,6 +62,8 @@ class Slot:
 
     def has_written_within(self, interval_s: float) -> bool:
         """True when the engine, of which nobody doubts anything, is writing and something of it has come so lately."""
+        if sum([handover.has_grown() for handover in self.handovers]):
+            self.wrote()
         return self.state == "ready" and self.in_flight > 0 and time.monotonic() - self._wrote_at < interval_s
 
     def wrote(self) -> None:

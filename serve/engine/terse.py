@@ -19,6 +19,7 @@ import orjson
 from serve.asgi import App, Receive, Scope, Send, disconnected, header, replay
 from serve.engine.client import CHAT
 from serve.engine.door import KEY_HEADER
+from serve.engine.handover import RECEIVER
 from serve.engine.terse_stream import TERSE_HEADER, Outbox, Stream
 
 log = logging.getLogger("tandem.engines")
@@ -83,7 +84,8 @@ class Terse:
         if outputs is None:
             await self.app(scope, replay(body, receive), send)
         else:
-            await self._chats.write(outputs, receive, send)
+            reply_id = (header(scope, "x-request-id") or b"").decode("latin-1")
+            await self._chats.write(outputs, reply_id, receive, send)
 
 
 @dataclass(frozen=True)
@@ -146,9 +148,10 @@ class Chats:
             state.logprobs_processor = Numbers()
         return Outputs(collector, self._handler.get_chat_request_role(chat))
 
-    async def write(self, outputs: "Outputs", receive: Receive, send: Send) -> None:
+    async def write(self, outputs: "Outputs", reply_id: str, receive: Receive, send: Send) -> None:
         """Returns when everything was sent, or the client is gone: the engine has stopped then."""
         stream = Stream(outputs.role, self._outbox, send)
+        RECEIVER.writers[reply_id] = stream
         try:
             await stream.begin()
             first = outputs.collector.get_nowait()
@@ -158,6 +161,7 @@ class Chats:
                 stream.put(first)
             await stream.finish(receive)
         finally:
+            RECEIVER.writers.pop(reply_id, None)
             if not stream.is_whole:
                 await self._engine.abort(outputs.collector.request_id, internal=True)
 

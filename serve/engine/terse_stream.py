@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 
 from serve.asgi import Message, Receive, Send, begin, disconnected
+from serve.engine import handover
 
 log = logging.getLogger("tandem.engines")
 
@@ -62,6 +63,11 @@ class Stream:
         # What is left to do of sending what the client is too slow for.
         self._unsent: Awaitable[None] | None = None
         self._stopped: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        # Once it was handed over, and what is to go there: texts, and the events that say the same.
+        self._client: handover.Client | None = None
+        self._may_write = False
+        self._texts: list[str] = []
+        self._copies: list[bytes] = []
 
     async def begin(self) -> None:
         await self._send(START)
@@ -82,13 +88,37 @@ class Stream:
                 self.flush()
         finally:
             gone.cancel()
+            self._keep_no_client()
+
+    def hand_over(self, client: handover.Client) -> None:
+        """What follows is for `client`, as soon as `go_on` says so."""
+        if self._client is not None or self._last or self._stopped.done():
+            client.close()
+            return
+        self._client = client
+        self._unsent_bytes += handover.TAKEN
+        self._outbox.add(self)
+
+    def go_on(self, *, go: bool) -> None:
+        """All that was sent before is on its way to the client; or it has to come the same way, without `go`."""
+        if self._client is None:
+            return
+        self._may_write = go
+        if not go:
+            self._take_back(b"".join(self._copies))
+        self._outbox.add(self)
 
     def put(self, output: Any) -> None:
         """Take one of vLLM's outputs, or what it failed with. Never raises: vLLM's own loop calls it."""
         if self._last:
             return
         try:
-            self._unsent_bytes += self._events(output)
+            events = self._events(output)
+            if self._client is not None and not self._last and events:
+                self._texts.append(output.outputs[0].text)
+                self._copies.append(events)
+            else:
+                self._unsent_bytes += events
         except Exception as error:  # noqa: BLE001 - the client is told that it broke off
             log.warning("a stream broke off: %s", type(error).__name__)
             self._unsent_bytes += BROKE_OFF
@@ -97,6 +127,8 @@ class Stream:
 
     def flush(self) -> None:
         """Send what there is, as far as the client takes it."""
+        if self._client is not None:
+            self._flush_to_client(self._client)
         if self._unsent is not None or self._stopped.done() or not self._unsent_bytes:
             return
         message = {"type": "http.response.body", "body": self._unsent_bytes, "more_body": not self._last}
@@ -108,6 +140,35 @@ class Stream:
             return
         if self._last or self._unsent is not None:
             self._stop()
+
+    def _flush_to_client(self, client: handover.Client) -> None:
+        if self._may_write and self._texts:
+            try:
+                rest = client.write(self._texts, self._copies)
+            except OSError:
+                # Whoever handed it over has given the reply up, or there is no memory.
+                self._take_back(handover.ended(b"") + b"".join(self._copies))
+            else:
+                self._texts.clear()
+                self._copies.clear()
+                if rest is not None:
+                    self._take_back(handover.ended(rest))
+        elif self._last:
+            self._take_back(b"".join(self._copies))
+        if self._last:
+            self._keep_no_client()
+
+    def _take_back(self, first: bytes) -> None:
+        """From now on all comes the usual way: before what is there already, `first`."""
+        self._unsent_bytes = first + self._unsent_bytes
+        self._texts.clear()
+        self._copies.clear()
+        self._keep_no_client()
+
+    def _keep_no_client(self) -> None:
+        if self._client is not None:
+            self._client.close()
+            self._client = None
 
     def _events(self, output: Any) -> bytes:
         if isinstance(output, Exception):

@@ -1,0 +1,204 @@
+"""Both ends of a handover, with a real connection between them and the client: nothing lost, doubled or overtaken, and
+the record has all of it, however fast the client is and whenever the reply ends.
+"""
+
+import asyncio
+import math
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import SimpleNamespace
+
+import orjson
+import pytest
+
+from serve.asgi import Message
+from serve.chat.streaming import FIRST_HANDOVER, Events
+from serve.engine.handover import Receiver, handover_socket
+from serve.engine.slot import Seat, Slot
+from serve.engine.terse_stream import Outbox, Stream
+from tests.serve.engine.test_terse_stream import WORDS, output
+from tests.serve.test_streaming import Completion
+
+
+class Conversation:
+    """A client's connection, the stream of its answer in the process that took the request, and the engine's end."""
+
+    def __init__(self, folder: Path, transport: asyncio.Transport, client: socket.socket) -> None:
+        self.receiver, self.transport, self.client = Receiver(), transport, client
+        self.completion = Completion()
+        self.generation = self.completion.generations[0]
+        self.slot = Slot(0, folder / "engine-0.sock")
+        self.slot.state = "ready"
+        self.generation._pool = SimpleNamespace(release=Seat.release)  # type: ignore[assignment]
+        self.generation._reply.seat = Seat(self.slot)
+        self.stream = Stream("assistant", Outbox(), self.send_to_gateway)
+        self.receiver.writers[self.generation.reply.id] = self.stream
+        connection = SimpleNamespace(to_hand_over=transport)
+        self.events = Events(self.completion, self.send_to_client, connection, keep=False)  # type: ignore[arg-type]
+        self.received = b""
+        self.written = 0
+
+    async def send_to_gateway(self, message: Message) -> None:
+        body = message.get("body", b"")
+        if body:
+            self.completion.engine.data_received(b"%x\r\n%b\r\n" % (len(body), body))
+        if message["type"] == "http.response.body" and not message["more_body"]:
+            self.completion.engine.data_received(b"0\r\n\r\n")
+
+    async def send_to_client(self, message: Message) -> None:
+        body = message["body"]
+        self.transport.write(b"%x\r\n%b\r\n" % (len(body), body))
+
+    async def write(self, count: int, *, end: bool = False) -> None:
+        """The engine writes so many words more."""
+        for _ in range(count):
+            is_last = end and self.written == len(WORDS) - 1
+            self.stream.put(output(self.written, "length" if is_last else None, logprob=-self.written / 8))
+            self.written += 1
+            await turn()
+
+    def take(self) -> None:
+        """The client takes what there is."""
+        try:
+            while arrived := self.client.recv(1 << 16):
+                self.received += arrived
+        except BlockingIOError:
+            pass
+
+    @property
+    def text(self) -> str:
+        """Of the client, whose chunks must all be whole."""
+        text, left = "", self.received
+        while left:
+            length, _, left = left.partition(b"\r\n")
+            chunk, left = left[: int(length, 16)], left[int(length, 16) :]
+            assert left.startswith(b"\r\n") and len(chunk) == int(length, 16)
+            left = left[2:]
+            for event in chunk.split(b"\n\n")[:-1]:
+                if b'"delta"' in event:
+                    text += orjson.loads(event[6:])["choices"][0]["delta"].get("content", "")
+        return text
+
+
+async def turn() -> None:
+    """Everything that can go on without new events goes on."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+@asynccontextmanager
+async def conversation(folder: Path, *, buffer_bytes: int = 1 << 20) -> AsyncIterator[Conversation]:
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer_bytes)
+        client.connect(listener.getsockname())
+        client.setblocking(False)
+        ours, _ = listener.accept()
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer_bytes)
+        transport, _ = await asyncio.get_running_loop().create_connection(asyncio.Protocol, sock=ours)
+        one = Conversation(folder, transport, client)
+        try:
+            with one.receiver.listening(handover_socket(one.slot.client.socket)):
+                yield one
+        finally:
+            transport.close()
+            await turn()
+
+
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+@pytest.mark.parametrize("buffer_bytes", [1 << 20, 1024], ids=["quick client", "slow client"])
+@pytest.mark.parametrize("first", [1, 5, len(WORDS) - 1], ids=["one word before", "five before", "all but one before"])
+async def test_all_arrives_once_and_in_order_and_is_in_the_record(
+    tmp_path: Path, buffer_bytes: int, first: int
+) -> None:
+    before = open_files()
+    async with conversation(tmp_path, buffer_bytes=buffer_bytes) as one:
+        sending = asyncio.create_task(one.events.send_all())
+        await one.write(first)
+        for _ in range(len(WORDS) - first):
+            await one.write(1, end=True)
+            if buffer_bytes > 1024 or one.written % 8 == 0:
+                one.take()
+        async with asyncio.timeout(60):
+            while not sending.done() or one.transport.get_write_buffer_size():
+                await asyncio.sleep(0.01)
+                one.take()
+        one.take()
+        assert await sending is True
+        reply = one.generation.reply
+        assert one.text == reply.text == "".join(WORDS)
+        assert reply.token_ids == list(range(len(WORDS)))
+        assert reply._logprobs == [-number / 8 for number in range(len(WORDS))]
+        assert one.events.is_handed_over
+        one.completion.generations[0].stop()
+        assert not one.slot.handovers
+    assert open_files() == before
+
+
+async def test_a_reply_that_ends_before_the_engine_may_write_comes_the_usual_way(tmp_path: Path) -> None:
+    async with conversation(tmp_path) as one:
+        sending = asyncio.create_task(one.events.send_all())
+        await one.write(FIRST_HANDOVER)
+        # Within one turn of the loop: nobody has answered.
+        while one.written < len(WORDS):
+            is_last = one.written == len(WORDS) - 1
+            one.stream.put(output(one.written, "length" if is_last else None))
+            one.written += 1
+        async with asyncio.timeout(60):
+            assert await sending is True
+        one.take()
+        assert one.text == one.generation.reply.text == "".join(WORDS)
+        assert one.generation.reply.token_ids == list(range(len(WORDS)))
+
+
+async def test_where_no_engine_listens_nothing_changes(tmp_path: Path) -> None:
+    async with conversation(tmp_path) as one:
+        handover_socket(one.slot.client.socket).unlink()
+        before = open_files()
+        sending = asyncio.create_task(one.events.send_all())
+        await one.write(len(WORDS), end=True)
+        assert await sending is True and not one.events.is_handed_over
+        one.take()
+        assert one.text == "".join(WORDS) and open_files() == before
+
+
+async def test_of_a_client_that_has_left_the_record_has_what_was_written(tmp_path: Path) -> None:
+    async with conversation(tmp_path) as one:
+        sending = asyncio.create_task(one.events.send_all())
+        await one.write(20)
+        assert one.events.is_handed_over and not one.generation._unread
+        one.client.close()
+        await one.write(10)
+        one.completion.cancelled = True
+        one.generation.stop()
+        assert await sending is False
+        assert one.generation.reply.token_ids == list(range(30))
+        assert one.generation.reply.text == "".join(WORDS[:30])
+
+
+async def test_an_engine_that_is_killed_leaves_what_it_wrote_to_the_record(tmp_path: Path) -> None:
+    async with conversation(tmp_path) as one:
+        sending = asyncio.create_task(one.events.send_all())
+        await one.write(30)
+        one.completion.engine.connection_lost(None)
+        assert await sending is False and one.completion.recorded == ["failed"]
+        one.take()
+        assert one.text == one.generation.reply.text == "".join(WORDS[:30])
+        assert b"engine_unavailable" in one.received
+
+
+async def test_what_an_engine_writes_to_a_client_shows_that_it_lives(tmp_path: Path) -> None:
+    async with conversation(tmp_path) as one:
+        sending = asyncio.create_task(one.events.send_all())
+        await one.write(20)
+        assert one.slot.has_written_within(60)
+        one.slot._wrote_at = -math.inf
+        assert not one.slot.has_written_within(60)
+        await one.write(1)
+        assert one.slot.has_written_within(60)
+        one.generation.stop()
+        assert await sending is False
