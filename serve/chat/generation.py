@@ -142,14 +142,16 @@ class Generation:
             _ = self.reply
         return made
 
-    def hand_over(self, transport: asyncio.Transport, head: bytes, end: bytes) -> Handover | None:
-        """Have the engine write text to the client behind `transport` by itself, in chunks that begin and end so. From
+    def hand_over(
+        self, transport: asyncio.Transport, is_busy: Callable[[], bool], around_text: tuple[bytes, bytes]
+    ) -> Handover | None:
+        """Have the engine write to the client behind `transport` by itself, chunks of text that begin and end so. From
         then on `take_spliced` brings what the engine leaves to this process. None where it cannot be.
         """
         seat, transfer = self._reply.seat, self._transfer
         if self._handover is None and seat is not None and transfer is not None and not transfer.ended:
-            handover = seat.slot.client.handover(self._reply.id, transport)
-            if handover.offer(head, end):
+            handover = seat.slot.client.handover(self._reply.id, transport, is_busy)
+            if handover.offer(*around_text):
                 self._handover = handover
                 seat.slot.handovers.add(handover)
         return self._handover

@@ -189,7 +189,9 @@ class Events:
             self._hand_over_at *= 2
             transport = connection.to_hand_over
             if transport is not None:
-                self._handover = generation.hand_over(transport, *self._frames.around_text)
+                self._handover = generation.hand_over(
+                    transport, lambda: self._unsent is not None, self._frames.around_text
+                )
 
     def _go_on(self) -> None:
         """With what was held back, unless nobody waits for it any more: a pair that is there in time does not fail by

@@ -36,9 +36,9 @@ class EngineClient:
     def __init__(self, socket: Path) -> None:
         self.socket = socket
 
-    def handover(self, reply_id: str, transport: asyncio.Transport) -> Handover:
+    def handover(self, reply_id: str, transport: asyncio.Transport, is_busy: Callable[[], bool]) -> Handover:
         """Of the client behind `transport`, to be offered to the engine that writes this reply."""
-        return Handover(handover_socket(self.socket), reply_id, transport)
+        return Handover(handover_socket(self.socket), reply_id, transport, is_busy)
 
     async def chat(
         self,

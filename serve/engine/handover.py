@@ -22,7 +22,7 @@ import contextlib
 import fcntl
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -124,10 +124,12 @@ def ended(rest: bytes) -> bytes:
 
 
 class Handover:
-    """One client's connection, offered to the engine that writes its reply and listens at `path`."""
+    """One client's connection, offered to the engine that writes its reply and listens at `path`. It `is_busy` while
+    something waits to be written to it.
+    """
 
-    def __init__(self, path: Path, reply_id: str, transport: asyncio.Transport) -> None:
-        self._path, self._id, self._transport = str(path), reply_id, transport
+    def __init__(self, path: Path, reply_id: str, transport: asyncio.Transport, is_busy: Callable[[], bool]) -> None:
+        self._path, self._id, self._transport, self._is_busy = str(path), reply_id, transport, is_busy
         self._copies: int | None = None
         self._read_bytes = self._seen_bytes = 0
         # The engine may write to the client.
@@ -188,7 +190,7 @@ class Handover:
         asyncio.get_running_loop().call_soon(self._answer, turns)
 
     def _answer(self, turns: int) -> None:
-        is_out = not self._transport.get_write_buffer_size()
+        is_out = not self._is_busy() and not self._transport.get_write_buffer_size()
         if not is_out and turns > 1:
             self._answer_soon(turns - 1)
         elif self._copies is not None:
