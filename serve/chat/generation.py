@@ -163,16 +163,15 @@ class Generation:
 
     def stop(self) -> None:
         """Have the engine give up. At the end, or again, this changes nothing."""
+        if self._handover is not None:
+            self._unread += self._handover.close()
         if self._transfer is not None:
             self._transfer.close()
             # What waits for a client that takes nothing was written all the same.
             self._take(self._arrived(self._transfer))
         if self.reply.seat is not None:
             self._pool.release(self.reply.seat)
-            if self._handover is not None:
-                self.reply.seat.slot.handovers.discard(self._handover)
-        if self._handover is not None:
-            self._unread += self._handover.close()
+            self.reply.seat.slot.handovers.discard(self._handover)
         chat_span.close(self._span, self.reply)
 
     async def _begin_on(self, seat: Seat, body: dict[str, Any]) -> None:

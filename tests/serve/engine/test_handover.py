@@ -4,7 +4,9 @@ the record has all of it, however fast the client is and whenever the reply ends
 
 import asyncio
 import math
+import os
 import socket
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,10 +17,11 @@ import pytest
 
 from serve.asgi import Message
 from serve.chat.streaming import FIRST_HANDOVER, Events
-from serve.engine.handover import Receiver, handover_socket
+from serve.engine.handover import Client, Handover, Receiver, handover_socket
 from serve.engine.slot import Seat, Slot
 from serve.engine.terse_stream import Outbox, Stream
 from tests.serve.engine.test_terse_stream import WORDS, output
+from tests.serve.engine.test_terse_stream import Connection as Asker
 from tests.serve.test_streaming import Completion
 
 
@@ -35,8 +38,8 @@ class Conversation:
         self.generation._reply.seat = Seat(self.slot)
         self.stream = Stream("assistant", Outbox(), self.send_to_gateway)
         self.receiver.writers[self.generation.reply.id] = self.stream
-        connection = SimpleNamespace(to_hand_over=transport)
-        self.events = Events(self.completion, self.send_to_client, connection, keep=False)  # type: ignore[arg-type]
+        self.connection = SimpleNamespace(to_hand_over=transport)
+        self.events = Events(self.completion, self.send_to_client, self.connection, keep=False)  # type: ignore[arg-type]
         self.received = b""
         self.written = 0
 
@@ -139,20 +142,123 @@ async def test_all_arrives_once_and_in_order_and_is_in_the_record(
     assert open_files() == before
 
 
-async def test_a_reply_that_ends_before_the_engine_may_write_comes_the_usual_way(tmp_path: Path) -> None:
+async def test_a_reply_that_ends_before_the_engine_may_write_comes_the_usual_way() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs, tempfile.TemporaryFile() as copies:
+        connection = Asker()
+        stream = Stream("assistant", Outbox(), connection.send)
+        client = Client(os.dup(ours.fileno()), os.dup(copies.fileno()), "", "")
+        stream.put(output(0))
+        await turn()
+        stream.hand_over(client)
+        await turn()
+        stream.put(output(1))
+        await turn()
+        stream.put(output(2, "length"))
+        async with asyncio.timeout(60):
+            await stream.finish(connection.receive)
+        said = [chunk["choices"][0] for chunk in connection.events if isinstance(chunk, dict) and chunk.get("choices")]
+        assert "".join(choice["delta"]["content"] for choice in said) == "".join(WORDS[:3])
+        assert said[-1]["finish_reason"] == "length" and not copies.read()
+        theirs.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            theirs.recv(1)
+
+
+async def test_who_leaves_takes_the_connection_along() -> None:
+    ours, theirs = socket.socketpair()
+    with theirs, tempfile.TemporaryFile() as copies:
+        connection, before = Asker(), open_files()
+        stream = Stream("assistant", Outbox(), connection.send)
+        finishing = asyncio.ensure_future(stream.finish(connection.receive))
+        stream.hand_over(Client(ours.detach(), os.dup(copies.fileno()), "", ""))
+        await turn()
+        connection.left.set()
+        async with asyncio.timeout(60):
+            await finishing
+        theirs.setblocking(False)
+        assert theirs.recv(1) == b"" and open_files() == before - 1
+
+
+@pytest.mark.parametrize("is_busy", [False, True])
+@pytest.mark.parametrize("is_out", [True, False])
+async def test_it_is_handed_over_only_when_nothing_waits_to_be_written(
+    tmp_path: Path, is_busy: bool, is_out: bool
+) -> None:
+    told: list[bool] = []
+
+    class Engine:
+        def hand_over(self, client: Client) -> None:
+            client.close()
+
+        def go_on(self, *, go: bool) -> None:
+            told.append(go)
+
+    async with conversation(tmp_path, buffer_bytes=1024) as one:
+        one.receiver.writers["smp_1"] = Engine()
+        path = handover_socket(one.slot.client.socket)
+        handover = Handover(path, "smp_1", one.transport, lambda: is_busy)
+        assert handover.offer(b"", b"")
+        if not is_out:
+            one.transport.write(bytes(1 << 20))
+        handover.hear(b'{"handover":"taken"}')
+        await turn()
+        assert told == [is_out and not is_busy] == [handover.is_on]
+        handover.close()
+        one.transport.abort()
+
+
+async def test_what_comes_after_it_was_kept_is_not_held_back(tmp_path: Path) -> None:
+    async with conversation(tmp_path, buffer_bytes=1024) as one:
+        # Of which a few are more than the client takes.
+        one.completion.head = lambda: {"id": "x" * 3000}  # type: ignore[method-assign]
+        one.events = Events(one.completion, one.send_to_client, one.connection, keep=False)  # type: ignore[arg-type]
+        sending = asyncio.create_task(one.events.send_all())
+        await one.write(1 + FIRST_HANDOVER)
+        assert one.generation._handover is not None and one.transport.get_write_buffer_size()
+        await one.write(10)
+        assert not one.events.is_handed_over
+        while one.transport.get_write_buffer_size():
+            one.take()
+            await turn()
+        one.take()
+        assert one.text == "".join(WORDS[: one.written])
+        one.generation.stop()
+        assert await sending is False
+
+
+async def test_what_a_client_does_not_take_comes_before_the_end(tmp_path: Path) -> None:
+    async with conversation(tmp_path, buffer_bytes=1024) as one:
+        one.completion.head = lambda: {"id": "x" * 600}  # type: ignore[method-assign]
+        one.events = Events(one.completion, one.send_to_client, one.connection, keep=False)  # type: ignore[arg-type]
+        sending = asyncio.create_task(one.events.send_all())
+        for _ in range(1 + FIRST_HANDOVER):
+            await one.write(1)
+            one.take()
+        assert one.events.is_handed_over
+        # In one step of the engine.
+        for number in range(one.written, len(WORDS)):
+            one.stream.put(output(number, "length" if number == len(WORDS) - 1 else None))
+        async with asyncio.timeout(60):
+            while not sending.done() or one.transport.get_write_buffer_size():
+                await turn()
+                one.take()
+        one.take()
+        assert await sending is True
+        assert one.text == one.generation.reply.text == "".join(WORDS)
+        assert one.received.index(b'"finish_reason":"length"') > one.received.index(WORDS[-2].encode())
+
+
+async def test_what_is_given_up_gets_nothing_more_from_an_engine_that_goes_on(tmp_path: Path) -> None:
     async with conversation(tmp_path) as one:
         sending = asyncio.create_task(one.events.send_all())
-        await one.write(FIRST_HANDOVER)
-        # Within one turn of the loop: nobody has answered.
-        while one.written < len(WORDS):
-            is_last = one.written == len(WORDS) - 1
-            one.stream.put(output(one.written, "length" if is_last else None))
-            one.written += 1
-        async with asyncio.timeout(60):
-            assert await sending is True
+        await one.write(20)
+        assert one.events.is_handed_over
+        one.generation.stop()
+        await one.write(10)
+        assert await sending is False
         one.take()
-        assert one.text == one.generation.reply.text == "".join(WORDS)
-        assert one.generation.reply.token_ids == list(range(len(WORDS)))
+        assert one.text == one.generation.reply.text == "".join(WORDS[:20])
 
 
 async def test_where_no_engine_listens_nothing_changes(tmp_path: Path) -> None:
@@ -164,6 +270,32 @@ async def test_where_no_engine_listens_nothing_changes(tmp_path: Path) -> None:
         assert await sending is True and not one.events.is_handed_over
         one.take()
         assert one.text == "".join(WORDS) and open_files() == before
+
+
+async def test_an_engine_that_is_too_busy_is_asked_again(tmp_path: Path) -> None:
+    async with conversation(tmp_path) as one:
+        path = handover_socket(one.slot.client.socket)
+        away = path.rename(tmp_path / "away")
+        sending = asyncio.create_task(one.events.send_all())
+        # The first word comes with the role, which is no block of text.
+        await one.write(1 + FIRST_HANDOVER)
+        away.rename(path)
+        await one.write(FIRST_HANDOVER - 1)
+        assert not one.events.is_handed_over
+        await one.write(1)
+        assert one.events.is_handed_over
+        one.generation.stop()
+        assert await sending is False
+
+
+async def test_what_is_for_no_stream_is_not_kept_open(tmp_path: Path) -> None:
+    async with conversation(tmp_path) as one:
+        before = open_files()
+        handover = Handover(handover_socket(one.slot.client.socket), "smp_1", one.transport, lambda: False)
+        assert handover.offer(b"", b"")
+        await turn()
+        handover.close()
+        assert open_files() == before
 
 
 async def test_of_a_client_that_has_left_the_record_has_what_was_written(tmp_path: Path) -> None:
