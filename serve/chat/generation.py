@@ -268,6 +268,8 @@ class Generation:
         return [event for event in events if not event.startswith(HANDOVER)]
 
     def _take(self, events: list[bytes]) -> None:
+        # What is unread is older.
+        _ = self.reply
         for event in events:
             if event != b"[DONE]":
                 self.pending.extend(self._absorb(orjson.loads(event)))
@@ -279,13 +281,13 @@ class Generation:
             return []
         usage = chunk.get("usage")
         if usage:
-            self.reply.absorb_usage(usage)
+            self._reply.absorb_usage(usage)
         choices: list[dict[str, Any]] = chunk["choices"]
         for choice in choices:
             if choice.get("finish_reason") == ENDED_EARLY:
                 self._error = {"message": "the engine ended the reply"}
                 return []
-            self.reply.absorb_delta(choice)
+            self._reply.absorb_delta(choice)
         return choices
 
     def _take_whole(self, answer: dict[str, Any]) -> None:

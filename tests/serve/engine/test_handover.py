@@ -312,6 +312,32 @@ async def test_of_a_client_that_has_left_the_record_has_what_was_written(tmp_pat
         assert one.generation.reply.text == "".join(WORDS[:30])
 
 
+async def test_what_an_engine_writes_while_the_record_is_read_comes_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with conversation(tmp_path) as one:
+        sending = asyncio.create_task(one.events.send_all())
+        await one.write(20)
+        handover = one.generation._handover
+        assert handover is not None and one.events.is_handed_over
+        take_events = handover.take_events
+
+        def take_while_it_writes() -> list[bytes]:
+            events = take_events()
+            if one.written < 30:
+                one.stream.put(output(one.written))
+                one.stream.flush()
+                one.written += 1
+            return events
+
+        monkeypatch.setattr(handover, "take_events", take_while_it_writes)
+        while one.written < 30:
+            _ = one.generation.reply
+        assert one.generation.reply.token_ids == list(range(30))
+        one.generation.stop()
+        assert await sending is False
+
+
 async def test_an_engine_that_is_killed_leaves_what_it_wrote_to_the_record(tmp_path: Path) -> None:
     async with conversation(tmp_path) as one:
         sending = asyncio.create_task(one.events.send_all())
