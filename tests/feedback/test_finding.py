@@ -142,6 +142,25 @@ def test_whatever_stands_in_a_conversation_is_found(store: Store, text: str, wan
     assert len(found) == 1
 
 
+# Each letter of an alphabet, which are more than SQLite takes functions within functions, and all that has a meaning in
+# a pattern.
+RUSSIAN = "".join(map(chr, range(ord("\u0430"), ord("\u044f") + 1)))
+STRANGE = r"^[\u00e9]$ *.* {2}? (a|b)+ \d #-~ ]^" + "\n\u00e9"
+
+
+@pytest.mark.parametrize("wanted", [RUSSIAN, STRANGE, f"{RUSSIAN} {STRANGE}" * 10])
+def test_many_letters_beyond_ascii_are_found_and_nothing_in_a_text_is_a_pattern(store: Store, wanted: str) -> None:
+    for said in (wanted.upper(), wanted.replace("\u0430", "\u0431").replace("*", "**")):
+        asked = [{"role": "user", "content": f"So\0 {said} it is"}]
+        pair = add_comparison(store, sample(messages=asked))
+        for rater, reason in (("ann", None), ("bob", f"because\0 {said}")):
+            vote = {"key_id": "key_a", "sees_all": False, "rater": rater}
+            store.write(votes.put, pair, judgement(reason=reason), **vote)
+    for one in (wanted, wanted.upper()):
+        assert len(store.read(finding.find, Wanted(text=one), limit=9)[0]) == 2
+        assert len(store.read(finding.find, Wanted(text=f"because\0 {one}"), limit=9)[0]) == 1
+
+
 def test_what_stands_beside_a_nul_is_found(store: Store) -> None:
     said = [{"role": "user", "content": "so plain\0 \\u0000 it IS"}]
     pair = add_comparison(store, sample("as\0 said", messages=said))
