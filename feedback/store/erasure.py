@@ -133,15 +133,15 @@ def take(session: Session, rater_id: str, part: Rest) -> None:
 
     Raises NotFound.
     """
-    rater = raters.known(session, rater_id, lock=raters.WHILE_VOTES_CHANGE)
+    others = select(Vote.rater_id).where(among(Vote.id, part.others)).distinct()
+    # All in one order, as whoever counts votes holds them.
+    counting.hold_raters(session, {rater_id, *session.scalars(others)})
+    rater = raters.known(session, rater_id)
     if part.chats:
         samples.close(session, part.chats)
         texts = samples.ERASED | {"user": _nameless(rater), "request_id": None}
         _set(session, Sample.id, part.chats, texts)
     if part.others:
-        counting.hold_raters(
-            session, session.scalars(select(Vote.rater_id).where(among(Vote.id, part.others)).distinct())
-        )
         _set(session, Vote.id, part.others, WORDLESS)
         _set(session, VoteRevision.vote_id, part.others, WORDLESS)
     if part.votes:

@@ -302,6 +302,28 @@ def test_nobody_waits_for_somebody_who_waits_for_them(
     assert store.read(tallies.counted) == 0
 
 
+def test_who_takes_what_others_said_of_chats_holds_raters_in_the_order_in_which_votes_are_counted(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("feedback.store.RETRIES", 1)
+    pair = add_comparison(store, *(sample(text, user="ann") for text in "56"))
+    said = store.write(votes.put, pair, judgement(reason="Ann asks"), key_id="key_a", sees_all=False, rater="bob")
+    bob, ann = said.rater_id, store.write(raters.find_person, "key_a", "ann")
+    assert bob < ann
+
+    with ThreadPoolExecutor(1) as pool:
+
+        def count_both(session: Session) -> Future[None]:
+            counting.hold_raters(session, [bob])
+            taking = pool.submit(store.write, erasure.take, ann, erasure.Rest([], [], [said.id]))
+            wait([taking], timeout=0.5)
+            counting.hold_raters(session, [ann])
+            return taking
+
+        store.write(count_both).result(timeout=120)
+    assert store.read(votes.get, said.id, key_id="", sees_all=True).reason is None
+
+
 def test_a_rater_who_is_made_and_erased_by_others_meanwhile_is_made_again(store: Store) -> None:
     if store.engine.dialect.name == "sqlite":
         pytest.skip("SQLite has one writer at a time")
