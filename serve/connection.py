@@ -4,7 +4,9 @@ chunks, and reset a connection while its last request still comes: its client ma
 """
 
 import asyncio
+import contextlib
 import resource
+import socket
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
@@ -37,6 +39,8 @@ class Connection(HttpToolsProtocol):
         # The last answer is sent, and what was asked has not come as a whole.
         self._lingers = False
         self._is_over = False
+        # Others may have it open, too.
+        self._is_shared = False
         self._slowest: asyncio.TimerHandle | None = None
         self._untaken: asyncio.TimerHandle | None = None
         if len(self.connections) > most_connections():
@@ -45,19 +49,29 @@ class Connection(HttpToolsProtocol):
             self._expect_request()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self._is_shared:
+            self._end_for_all()
         self._expect_nothing()
         self.resume_writing()
         super().connection_lost(exc)
 
-    @property
     def to_hand_over(self) -> asyncio.Transport | None:
-        """The connection, when what is answered now goes out in chunks, as they are; else None."""
-        is_plain = self.transport.get_extra_info("sslcontext") is None
-        return self.transport if is_plain and self.cycle.chunked_encoding else None
+        """The connection, when what is answered now goes out in chunks, as they are; else None. From then on others may
+        have it open, too.
+        """
+        if self.transport.get_extra_info("sslcontext") is not None or not self.cycle.chunked_encoding:
+            return None
+        self._is_shared = True
+        return self.transport
+
+    def take_no_more(self) -> None:
+        """What is answered now is the last: what was asked behind it, or is asked yet, is not begun."""
+        self._is_over = True
+        self.pipeline.clear()
 
     def end(self) -> None:
-        """Say that nothing more comes. Others may have the connection open, too: closed here alone it would stay so."""
-        self._is_over = True
+        """Say that nothing more comes, and close."""
+        self.take_no_more()
         if self.transport.can_write_eof() and not self.transport.is_closing():
             self.transport.write_eof()
             self.loop.call_later(ENDS_WITHIN_S, self.transport.close)
@@ -118,6 +132,12 @@ class Connection(HttpToolsProtocol):
             self._untaken.cancel()
             self._untaken = None
         super().resume_writing()
+
+    def _end_for_all(self) -> None:
+        """Closed here alone, the client would wait for as long as an engine that hangs has it open."""
+        ours = self.transport.get_extra_info("socket")
+        with contextlib.suppress(OSError), socket.fromfd(ours.fileno(), ours.family, ours.type) as shared:
+            shared.shutdown(socket.SHUT_RDWR)
 
     def _lingering(self, cycle: RequestResponseCycle) -> Send:
         """`cycle.send` for the last answer of a connection, which goes on until the request has come as a whole."""

@@ -55,6 +55,8 @@ class EventStream(Response):
         try:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             is_whole = await events.send_all()
+            if connection is not None and events.is_handed_over and not is_whole:
+                connection.take_no_more()
             await send({"type": "http.response.body", "body": b"", "more_body": False})
             if self._attempt.named and is_whole:
                 self._gateway.retries.keep(self._attempt, b"".join(events.kept), EVENT_STREAM)
@@ -187,7 +189,7 @@ class Events:
         self._blocks += 1
         if self._blocks == self._hand_over_at:
             self._hand_over_at *= 2
-            transport = connection.to_hand_over
+            transport = connection.to_hand_over()
             if transport is not None:
                 self._handover = generation.hand_over(
                     transport, lambda: self._unsent is not None, self._frames.around_text

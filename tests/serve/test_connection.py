@@ -1,7 +1,9 @@
 """What a client may send, and may leave unsent or untaken, before its connection ends."""
 
 import asyncio
+import os
 import resource
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
@@ -167,6 +169,17 @@ async def test_what_is_no_request_does_not_get_into_the_answer_before_it(connect
     await reader.readuntil(b"2 bytes;")
     writer.write(b"no request\r\n\r\n")
     assert b"HTTP/" not in await rest_of(reader)
+
+
+async def test_whoever_else_has_it_open_a_client_sees_its_end(connect: Connect, made: list[Counting]) -> None:
+    reader, writer = await connect()
+    writer.write(HEAD.replace(b"/ ", b"/waits ") + b"content-length: 0\r\n\r\n")
+    await reader.readuntil(b"0 bytes;")
+    handed_over = made[0].to_hand_over()
+    assert handed_over is not None
+    with socket.socket(fileno=os.dup(handed_over.get_extra_info("socket").fileno())):
+        writer.write(b"\0\r\n\r\n")
+        assert b"end" not in await rest_of(reader)
 
 
 async def test_the_end_of_a_body_is_no_head(connect: Connect, made: list[Counting]) -> None:

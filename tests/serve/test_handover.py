@@ -61,14 +61,19 @@ def test_what_asks_for_more_than_text_comes_the_usual_way(tandem: Tandem, fields
     assert text_of(events(answer.text)) and handed_over(tandem) == before
 
 
-def ask(tandem: Tandem, request_id: str, protocol: str = "HTTP/1.1") -> socket.socket:
-    """A connection on which a long reply has been asked for."""
+def request(tandem: Tandem, request_id: str, protocol: str = "HTTP/1.1") -> bytes:
+    """For a long reply."""
     body = json.dumps(LONG | {"stream": True}).encode()
     head = f"POST /v1/chat/completions {protocol}\r\nhost: tandem\r\nx-request-id: {request_id}\r\n"
     head += f"authorization: Bearer {tandem.secrets['chat']}\r\ncontent-length: {len(body)}\r\n\r\n"
+    return head.encode() + body
+
+
+def ask(tandem: Tandem, request: bytes) -> socket.socket:
+    """A connection on which that has been asked for."""
     address = httpx.URL(tandem.url)
     connection = socket.create_connection((address.host, address.port or 0), timeout=60)
-    connection.sendall(head.encode() + body)
+    connection.sendall(request)
     return connection
 
 
@@ -81,7 +86,7 @@ def read_to_the_end(connection: socket.socket) -> bytes:
 
 def test_a_client_of_http_1_0_gets_no_chunks(tandem: Tandem) -> None:
     before, request_id = handed_over(tandem), new_id("req")
-    with ask(tandem, request_id, "HTTP/1.0") as connection:
+    with ask(tandem, request(tandem, request_id, "HTTP/1.0")) as connection:
         _, _, body = read_to_the_end(connection).partition(b"\r\n\r\n")
     (row,) = sample_of(tandem.store, request_id)
     assert text_of(events(body.decode())) == row.text and handed_over(tandem) == before
@@ -98,16 +103,18 @@ def stopped(pid: int) -> Iterator[None]:
 
 @pytest.mark.parametrize("hangs", [False, True], ids=["writes on", "hangs"])
 def test_a_reply_that_takes_too_long_ends_the_connection_whoever_has_it_open(tandem: Tandem, hangs: bool) -> None:
-    request_id = new_id("req")
+    request_id, next_id = new_id("req"), new_id("req")
     with another_process(tandem, request_timeout_s=0.5) as hasty:
         before = handed_over(hasty)
         slots = hasty.gateway.pool.slots
-        with ask(hasty, request_id) as connection, contextlib.ExitStack() as stack:
+        with ask(hasty, request(tandem, request_id)) as connection, contextlib.ExitStack() as stack:
             deadline = time.monotonic() + 60
             while not (writing := [slot for slot in slots for one in list(slot.handovers) if one.is_on]):
                 assert time.monotonic() < deadline
             if hangs:
                 stack.enter_context(stopped(writing[0].server_pid))
+            # It waits for its turn, which does not come.
+            connection.sendall(request(tandem, next_id))
             received = read_to_the_end(connection)
         assert handed_over(hasty) == before + 1
     _, _, chunked = received.partition(b"\r\n\r\n")
@@ -116,4 +123,4 @@ def test_a_reply_that_takes_too_long_ends_the_connection_whoever_has_it_open(tan
     assert said[-1]["error"]["code"] == "timeout"
     (row,) = sample_of(tandem.store, request_id)
     assert row.status == "failed" and 0 < len(row.token_ids or []) < 400
-    assert text_of(said) == row.text
+    assert text_of(said) == row.text and not sample_of(tandem.store, next_id)

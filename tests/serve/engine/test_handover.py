@@ -38,7 +38,7 @@ class Conversation:
         self.generation._reply.seat = Seat(self.slot)
         self.stream = Stream("assistant", Outbox(), self.send_to_gateway)
         self.receiver.writers[self.generation.reply.id] = self.stream
-        self.connection = SimpleNamespace(to_hand_over=transport)
+        self.connection = SimpleNamespace(to_hand_over=lambda: transport)
         self.events = Events(self.completion, self.send_to_client, self.connection, keep=False)  # type: ignore[arg-type]
         self.received = b""
         self.written = 0
