@@ -23,6 +23,7 @@ from serve.engine.terse_stream import Outbox, Stream
 from tests.serve.engine.test_terse_stream import WORDS, output
 from tests.serve.engine.test_terse_stream import Connection as Asker
 from tests.serve.test_streaming import Completion
+from tests.waiting import until
 
 
 class Conversation:
@@ -180,22 +181,27 @@ async def test_who_leaves_takes_the_connection_along() -> None:
         assert theirs.recv(1) == b"" and open_files() == before - 1
 
 
+class Told:
+    """In the place of an engine's stream: what was answered to it."""
+
+    def __init__(self) -> None:
+        self.told: list[bool] = []
+
+    def hand_over(self, client: Client) -> None:
+        client.close()
+
+    def go_on(self, *, go: bool) -> None:
+        self.told.append(go)
+
+
 @pytest.mark.parametrize("is_busy", [False, True])
 @pytest.mark.parametrize("is_out", [True, False])
 async def test_it_is_handed_over_only_when_nothing_waits_to_be_written(
     tmp_path: Path, is_busy: bool, is_out: bool
 ) -> None:
-    told: list[bool] = []
-
-    class Engine:
-        def hand_over(self, client: Client) -> None:
-            client.close()
-
-        def go_on(self, *, go: bool) -> None:
-            told.append(go)
-
+    engine = Told()
     async with conversation(tmp_path, buffer_bytes=1024) as one:
-        one.receiver.writers["smp_1"] = Engine()
+        one.receiver.writers["smp_1"] = engine
         path = handover_socket(one.slot.client.socket)
         handover = Handover(path, "smp_1", one.transport, lambda: is_busy)
         assert handover.offer(b"", b"")
@@ -203,9 +209,27 @@ async def test_it_is_handed_over_only_when_nothing_waits_to_be_written(
             one.transport.write(bytes(1 << 20))
         handover.hear(b'{"handover":"taken"}')
         await turn()
-        assert told == [is_out and not is_busy] == [handover.is_on]
+        assert engine.told == [is_out and not is_busy] == [handover.is_on]
         handover.close()
         one.transport.abort()
+
+
+async def test_what_goes_out_within_a_few_turns_is_waited_for_and_an_engine_too_busy_to_hear_it_told_again(
+    tmp_path: Path,
+) -> None:
+    async with conversation(tmp_path) as one:
+        engine = one.receiver.writers["smp_1"] = Told()
+        path, waits = handover_socket(one.slot.client.socket), iter([True, True])
+        handover = Handover(path, "smp_1", one.transport, lambda: next(waits, False))
+        assert handover.offer(b"", b"")
+        away = path.rename(tmp_path / "away")
+        handover.hear(b'{"handover":"taken"}')
+        await turn()
+        assert not engine.told
+        away.rename(path)
+        await until(lambda: engine.told)
+        assert engine.told == [True]
+        handover.close()
 
 
 async def test_what_comes_after_it_was_kept_is_not_held_back(tmp_path: Path) -> None:
