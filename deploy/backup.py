@@ -26,7 +26,7 @@ from typing import IO, Any
 from sqlalchemy import URL, inspect, make_url
 from sqlalchemy.exc import DatabaseError
 
-from deploy.running import is_held, prepare_home, take_home
+from deploy.running import RESTORING, is_held, prepare_home, take_home
 from feedback import judges, manifest, policy_weights
 from feedback.addresses import sqlite_url
 from feedback.errors import Conflict, InvalidRequest, NotFound, PolicyInvalid, RecordUnavailable, TandemError
@@ -121,7 +121,7 @@ def restore(settings: Settings, path: Path) -> Contents:
         with take_home(home):
             _require_empty(home)
             try:
-                return _restore(settings, path, home / ".restoring")
+                return _restore(settings, path, home / RESTORING)
             except BaseException:
                 # While it is held: no stack has begun in it. An API process by itself asks nobody.
                 if is_new and not _taken(home):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from deploy.finding import WRITABLE, Finding
-from deploy.running import RECORD_ELSEWHERE, is_held
+from deploy.running import RECORD_ELSEWHERE, is_held, left_in
 from feedback.errors import RecordUnavailable
 from feedback.settings import Settings
 
@@ -74,12 +74,10 @@ def _advice_on_file(code: int) -> str:
 
 def _no_record(settings: Settings, found: str) -> Finding:
     """What a start would take for a new home, and make anew, may have lost its record."""
-    if any(settings.policies_dir.glob("*")):
-        return Finding(
-            "wrong", "record", f"{found}, but there are policies in the home", "restore a backup into a new --home"
-        )
     if is_held(settings.home):
         return Finding("wrong", "record", f"{found}, but Tandem runs here", RECORD_ELSEWHERE)
+    if left := left_in(settings.home):
+        return Finding("wrong", "record", f"{found}, but the home holds {left}", "restore a backup into a new --home")
     return Finding("note", "record", f"{found} yet", "`tandem up` makes it")
 
 

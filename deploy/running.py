@@ -13,6 +13,8 @@ from feedback.errors import Conflict
 LOCK_PATIENCE_S = 1.0
 RECORD_ELSEWHERE = "wait for its start, or set TANDEM_DATABASE_URL as it is where it was started"
 """What to do about a home without a record in which a stack runs."""
+RESTORING = ".restoring"
+"""Where in a home a backup is unpacked. What is there of one that was killed stays."""
 # A home may stand in somebody's repository. `tandem.toml` and what else is theirs is not named.
 IGNORED_BY_GIT = """\
 # Keys, what people wrote, and weights.
@@ -24,6 +26,7 @@ IGNORED_BY_GIT = """\
 /logs/
 /policies/
 /redis/
+/.restoring/
 /run/
 """
 
@@ -138,6 +141,13 @@ def prepare_home(home: Path) -> None:
         raise Conflict(f"the home {home} cannot be used: {error.filename} is no folder") from error
     except OSError as error:
         raise Conflict(f"the home {home} cannot be used: {error.strerror}") from error
+
+
+def left_in(home: Path) -> str | None:
+    """What is there in a home without a record that had one, or in which a restore was killed. None in a new one."""
+    if any(home.glob("policies/v[0-9]*")):
+        return "policies"
+    return RESTORING if (home / RESTORING).exists() else None
 
 
 def _lock_path(home: Path) -> Path:

@@ -106,6 +106,7 @@ def test_a_stack_on_a_record_that_only_its_own_environment_names_is_found(
     """Beside it a command would make a record, and a key in it that is good nowhere."""
     monkeypatch.delenv("TANDEM_DATABASE_URL", raising=False)
     prepare_home(settings.home)
+    (settings.policies_dir / "v0").mkdir(parents=True)
     with take_home(settings.home):
         assert found(settings, "record").found == "not there, but Tandem runs here"
         refused = in_process(capfd)("keys", "create", "--role", "chat", "--home", settings.home)
@@ -139,7 +140,7 @@ def test_a_record_that_was_lost_is_no_new_one(settings: Settings) -> None:
             file.unlink()
         lose()
         lost = found(settings, "record")
-        assert (lost.verdict, lost.found) == ("wrong", f"{said}, but there are policies in the home")
+        assert (lost.verdict, lost.found) == ("wrong", f"{said}, but the home holds policies")
 
 
 def test_a_record_that_cannot_be_used_is_found(settings: Settings) -> None:

@@ -13,6 +13,7 @@ from deploy.running import (
     StackState,
     forget_state,
     is_held,
+    left_in,
     prepare_home,
     read_state,
     take_home,
@@ -38,12 +39,28 @@ def test_a_home_has_one_supervisor_at_a_time(tmp_path: Path) -> None:
     take_home(tmp_path).close()
 
 
+def test_what_somebody_put_beside_the_versions_is_not_left_of_another_home(tmp_path: Path) -> None:
+    (tmp_path / "policies" / "my-model").mkdir(parents=True)
+    (tmp_path / "policies" / ".keep").touch()
+    assert left_in(tmp_path) is None
+    (tmp_path / "policies" / "v0").mkdir()
+    assert left_in(tmp_path) == "policies"
+
+
 @pytest.mark.skipif(shutil.which("git") is None, reason="no git on this machine")
 def test_what_a_home_holds_is_not_taken_into_the_repository_it_stands_in(tmp_path: Path) -> None:
     home = tmp_path / "home"
     prepare_home(home)
     weights, set_aside = "policies/v0/model.safetensors", "imports/hh.jsonl.0.jsonl"
-    for name in ("operator.key", "record.db", "record.db-wal", weights, set_aside, "redis/dump.rdb"):
+    for name in (
+        "operator.key",
+        "record.db",
+        "record.db-wal",
+        ".restoring/record.db",
+        weights,
+        set_aside,
+        "redis/dump.rdb",
+    ):
         (home / name).parent.mkdir(parents=True, exist_ok=True)
         (home / name).touch()
     (home / "logs" / "api.log").touch()

@@ -79,7 +79,10 @@ def test_a_home_that_lost_its_record_is_not_begun_anew(tmp_path: Path) -> None:
     make_home(settings, versions=1).close()
     for file in tmp_path.glob("record.db*"):
         file.unlink()
-    with pytest.raises(Conflict, match="holds policies and no record: restore a backup"):
+    with pytest.raises(Conflict, match="holds policies and no record: set TANDEM_DATABASE_URL"):
+        run_stack(settings, Announcer())
+    (tmp_path / "policies").rename(tmp_path / ".restoring")
+    with pytest.raises(Conflict, match=r"holds \.restoring and no record"):
         run_stack(settings, Announcer())
     assert not is_held(tmp_path) and not (tmp_path / "record.db").exists()
 
