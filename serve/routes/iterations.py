@@ -120,14 +120,14 @@ async def _events(parts: Gateway, request: Request, iteration_id: str, seq: int)
             yield _sse(event)
         if ended:
             return
-        # By the clock: a database that stands still has each look take half a minute.
-        is_quiet = time.monotonic() - said_at >= KEEP_ALIVE_INTERVAL_S
-        if is_quiet and not found:
-            yield b": still there\n\n"
-        if is_quiet or found:
+        if found:
             said_at = time.monotonic()
-        if not found:
-            await _pause(parts.stopping)
+            continue
+        # By the clock: a database that stands still has each look take half a minute.
+        if time.monotonic() - said_at >= KEEP_ALIVE_INTERVAL_S:
+            yield b": still there\n\n"
+            said_at = time.monotonic()
+        await _pause(parts.stopping)
 
 
 def _news(session: Session, iteration_id: str, seq: int) -> tuple[list[IterationEvent], bool]:
