@@ -166,6 +166,19 @@ async def test_a_reply_that_ends_before_the_engine_may_write_comes_the_usual_way
             theirs.recv(1)
 
 
+async def test_a_reply_that_has_ended_takes_no_connection() -> None:
+    ours, theirs = socket.socketpair()
+    with theirs, tempfile.TemporaryFile() as copies:
+        connection, before = Asker(), open_files()
+        stream = Stream("assistant", Outbox(), connection.send)
+        stream.put(output(0, "length"))
+        stream.hand_over(Client(ours.detach(), os.dup(copies.fileno()), "", ""))
+        assert open_files() == before - 1
+        async with asyncio.timeout(60):
+            await stream.finish(connection.receive)
+        assert not any(isinstance(event, dict) and "handover" in event for event in connection.events)
+
+
 async def test_who_leaves_takes_the_connection_along() -> None:
     ours, theirs = socket.socketpair()
     with theirs, tempfile.TemporaryFile() as copies:
@@ -271,6 +284,48 @@ async def test_what_a_client_does_not_take_comes_before_the_end(tmp_path: Path) 
         assert await sending is True
         assert one.text == one.generation.reply.text == "".join(WORDS)
         assert one.received.index(b'"finish_reason":"length"') > one.received.index(WORDS[-2].encode())
+
+
+async def test_what_comes_the_usual_way_again_stands_after_what_went_straight(tmp_path: Path) -> None:
+    async with conversation(tmp_path, buffer_bytes=1024) as one:
+        one.completion.head = lambda: {"id": "x" * 600}  # type: ignore[method-assign]
+        one.events = Events(one.completion, one.send_to_client, one.connection, keep=False)  # type: ignore[arg-type]
+        sending = asyncio.create_task(one.events.send_all())
+        for _ in range(1 + FIRST_HANDOVER):
+            await one.write(1)
+            one.take()
+        assert one.events.is_handed_over
+        engine, late = one.completion.engine, list[bytes]()
+        hear, engine.data_received = engine.data_received, late.append  # type: ignore[method-assign]
+        # In one step of the engine, and more than the client takes of one.
+        for _ in range(20):
+            one.stream.put(output(one.written))
+            one.written += 1
+        await turn()
+        assert one.stream._client is None
+        await one.write(5)
+        # What says so comes together with more.
+        hear(b"".join(late))
+        engine.data_received = hear  # type: ignore[method-assign]
+        while one.transport.get_write_buffer_size():
+            await turn()
+            one.take()
+        await one.write(5)
+        assert one.generation.reply.token_ids == list(range(one.written))
+        newest = orjson.dumps(WORDS[one.written - 1])
+        await until(lambda: one.take() or (one.received.endswith(b"\r\n") and newest in one.received[-200:]))
+        assert one.text == "".join(WORDS[: one.written])
+        one.generation.stop()
+        assert await sending is False
+
+
+async def test_what_is_kept_for_who_asks_again_comes_by_this_process(tmp_path: Path) -> None:
+    async with conversation(tmp_path) as one:
+        one.events = Events(one.completion, one.send_to_client, one.connection, keep=True)  # type: ignore[arg-type]
+        sending = asyncio.create_task(one.events.send_all())
+        await one.write(len(WORDS), end=True)
+        assert await sending is True and not one.events.is_handed_over
+        assert all(orjson.dumps(word) in b"".join(one.events.kept) for word in WORDS)
 
 
 async def test_what_is_given_up_gets_nothing_more_from_an_engine_that_goes_on(tmp_path: Path) -> None:
