@@ -28,6 +28,8 @@ from typing import Any, Protocol
 
 import orjson
 
+from serve.engine.transfer import data_of
+
 HANDOVER = b'{"handover":'
 TAKEN = b'data: {"handover":"taken"}\n\n'
 LARGEST_OFFER_BYTES = 1 << 16
@@ -164,7 +166,7 @@ class Handover:
             return []
         block, end, _ = os.pread(self._copies, unread, self._read_bytes).rpartition(b"\n\n")
         self._read_bytes += len(block + end)
-        return [line[6:] for line in block.split(b"\n") if line.startswith(b"data: ")]
+        return data_of(block)
 
     def has_grown(self) -> bool:
         """Whether the engine has written something since this was asked last."""

@@ -29,6 +29,12 @@ class OtherWeights(EngineLost):
     """The engine does not hold, or not any more, what the chat was routed for."""
 
 
+def data_of(block: bytes) -> list[bytes]:
+    """Of whole server-sent events."""
+    # A line at a time: a single byte is found much faster than two.
+    return [line[6:] for line in block.split(b"\n") if line.startswith(b"data: ")]
+
+
 def nothing() -> None:
     """For who does not want to be told."""
 
@@ -90,8 +96,7 @@ class Transfer(asyncio.Protocol):
         if not block.endswith(b"\n\n"):
             block, _, rest = block.rpartition(b"\n\n")
             self._pieces.append(rest)
-        # A line at a time: a single byte is found much faster than two.
-        return [line[6:] for line in block.split(b"\n") if line.startswith(b"data: ")]
+        return data_of(block)
 
     def close(self) -> None:
         """Stop the request: the engine gives up on a reply that nobody reads."""

@@ -29,7 +29,9 @@ from tests.waiting import until
 class Conversation:
     """A client's connection, the stream of its answer in the process that took the request, and the engine's end."""
 
-    def __init__(self, folder: Path, transport: asyncio.Transport, client: socket.socket) -> None:
+    def __init__(
+        self, folder: Path, transport: asyncio.Transport, client: socket.socket, head_bytes: int, keep: bool
+    ) -> None:
         self.receiver, self.transport, self.client = Receiver(), transport, client
         self.completion = Completion()
         self.generation = self.completion.generations[0]
@@ -39,8 +41,10 @@ class Conversation:
         self.generation._reply.seat = Seat(self.slot)
         self.stream = Stream("assistant", Outbox(), self.send_to_gateway)
         self.receiver.writers[self.generation.reply.id] = self.stream
-        self.connection = SimpleNamespace(to_hand_over=lambda: transport)
-        self.events = Events(self.completion, self.send_to_client, self.connection, keep=False)  # type: ignore[arg-type]
+        if head_bytes:
+            self.completion.head = lambda: {"id": "x" * head_bytes}  # type: ignore[method-assign]
+        connection = SimpleNamespace(to_hand_over=lambda: transport)
+        self.events = Events(self.completion, self.send_to_client, connection, keep=keep)  # type: ignore[arg-type]
         self.received = b""
         self.written = 0
 
@@ -62,6 +66,14 @@ class Conversation:
             self.stream.put(output(self.written, "length" if is_last else None, logprob=-self.written / 8))
             self.written += 1
             await turn()
+
+    async def hand_over(self) -> None:
+        """The engine writes until it may write to the client, who takes all of it."""
+        # The first word comes with the role, which is no block of text.
+        for _ in range(1 + FIRST_HANDOVER):
+            await self.write(1)
+            self.take()
+        assert self.events.is_handed_over
 
     def take(self) -> None:
         """The client takes what there is."""
@@ -93,7 +105,10 @@ async def turn() -> None:
 
 
 @asynccontextmanager
-async def conversation(folder: Path, *, buffer_bytes: int = 1 << 20) -> AsyncIterator[Conversation]:
+async def conversation(
+    folder: Path, *, buffer_bytes: int = 1 << 20, head_bytes: int = 0, keep: bool = False
+) -> AsyncIterator[Conversation]:
+    """`head_bytes` are what each chunk has before its text, about; with `keep` the answer is kept."""
     with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket() as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer_bytes)
         client.connect(listener.getsockname())
@@ -101,7 +116,7 @@ async def conversation(folder: Path, *, buffer_bytes: int = 1 << 20) -> AsyncIte
         ours, _ = listener.accept()
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer_bytes)
         transport, _ = await asyncio.get_running_loop().create_connection(asyncio.Protocol, sock=ours)
-        one = Conversation(folder, transport, client)
+        one = Conversation(folder, transport, client, head_bytes, keep)
         try:
             with one.receiver.listening(handover_socket(one.slot.client.socket)):
                 yield one
@@ -246,10 +261,8 @@ async def test_what_goes_out_within_a_few_turns_is_waited_for_and_an_engine_too_
 
 
 async def test_what_comes_after_it_was_kept_is_not_held_back(tmp_path: Path) -> None:
-    async with conversation(tmp_path, buffer_bytes=1024) as one:
-        # Of which a few are more than the client takes.
-        one.completion.head = lambda: {"id": "x" * 3000}  # type: ignore[method-assign]
-        one.events = Events(one.completion, one.send_to_client, one.connection, keep=False)  # type: ignore[arg-type]
+    # Of such chunks a few are more than the client takes.
+    async with conversation(tmp_path, buffer_bytes=1024, head_bytes=3000) as one:
         sending = asyncio.create_task(one.events.send_all())
         await one.write(1 + FIRST_HANDOVER)
         assert one.generation._handover is not None and one.transport.get_write_buffer_size()
@@ -265,14 +278,9 @@ async def test_what_comes_after_it_was_kept_is_not_held_back(tmp_path: Path) -> 
 
 
 async def test_what_a_client_does_not_take_comes_before_the_end(tmp_path: Path) -> None:
-    async with conversation(tmp_path, buffer_bytes=1024) as one:
-        one.completion.head = lambda: {"id": "x" * 600}  # type: ignore[method-assign]
-        one.events = Events(one.completion, one.send_to_client, one.connection, keep=False)  # type: ignore[arg-type]
+    async with conversation(tmp_path, buffer_bytes=1024, head_bytes=600) as one:
         sending = asyncio.create_task(one.events.send_all())
-        for _ in range(1 + FIRST_HANDOVER):
-            await one.write(1)
-            one.take()
-        assert one.events.is_handed_over
+        await one.hand_over()
         # In one step of the engine.
         for number in range(one.written, len(WORDS)):
             one.stream.put(output(number, "length" if number == len(WORDS) - 1 else None))
@@ -287,14 +295,9 @@ async def test_what_a_client_does_not_take_comes_before_the_end(tmp_path: Path) 
 
 
 async def test_what_comes_the_usual_way_again_stands_after_what_went_straight(tmp_path: Path) -> None:
-    async with conversation(tmp_path, buffer_bytes=1024) as one:
-        one.completion.head = lambda: {"id": "x" * 600}  # type: ignore[method-assign]
-        one.events = Events(one.completion, one.send_to_client, one.connection, keep=False)  # type: ignore[arg-type]
+    async with conversation(tmp_path, buffer_bytes=1024, head_bytes=600) as one:
         sending = asyncio.create_task(one.events.send_all())
-        for _ in range(1 + FIRST_HANDOVER):
-            await one.write(1)
-            one.take()
-        assert one.events.is_handed_over
+        await one.hand_over()
         engine, late = one.completion.engine, list[bytes]()
         hear, engine.data_received = engine.data_received, late.append  # type: ignore[method-assign]
         # In one step of the engine, and more than the client takes of one.
@@ -320,8 +323,7 @@ async def test_what_comes_the_usual_way_again_stands_after_what_went_straight(tm
 
 
 async def test_what_is_kept_for_who_asks_again_comes_by_this_process(tmp_path: Path) -> None:
-    async with conversation(tmp_path) as one:
-        one.events = Events(one.completion, one.send_to_client, one.connection, keep=True)  # type: ignore[arg-type]
+    async with conversation(tmp_path, keep=True) as one:
         sending = asyncio.create_task(one.events.send_all())
         await one.write(len(WORDS), end=True)
         assert await sending is True and not one.events.is_handed_over
