@@ -1,4 +1,4 @@
-"""Backup and restore: everything of a home that cannot be made again, in one file, taken while Tandem runs.
+"""Backup: everything of a home that cannot be made again, in one file, taken while Tandem runs.
 
 A backup is a plain tar: the record first, as one consistent snapshot (SQLite's backup API, or `pg_dump`), then the
 policies, frozen datasets and ended iterations that the record knows, and `backup.json` last, with each file's SHA-256.
@@ -16,24 +16,19 @@ import subprocess
 import tarfile
 import tempfile
 import time
-import tomllib
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from pathlib import Path
+from typing import IO
 
-from sqlalchemy import URL, inspect, make_url
-from sqlalchemy.exc import DatabaseError
+from sqlalchemy import URL, make_url
 
-from deploy.running import RESTORING, is_held, prepare_home, take_home
 from feedback import judges, manifest, policy_weights
 from feedback.addresses import sqlite_url
-from feedback.errors import Conflict, InvalidRequest, NotFound, PolicyInvalid, RecordUnavailable, TandemError
-from feedback.migrations import check_release
+from feedback.errors import Conflict, NotFound, PolicyInvalid, RecordUnavailable, TandemError
 from feedback.object_storage import Storage, storage_of
-from feedback.schema import Policy, version_name
-from feedback.section import NONE
+from feedback.schema import Iteration, Policy, version_name
 from feedback.settings import Settings
 from feedback.store import Store, iterations, policies
 
@@ -43,7 +38,10 @@ SQLITE_RECORD, POSTGRES_RECORD, SETTINGS_FILE = "record.db", "record.dump", "tan
 FOLDERS = ("policies", "datasets", "iterations")
 TRAINING_STATE = ".state.safetensors"
 JUDGING = (*judges.PARTS, manifest.MANIFEST)
-TWO_OF_A_NAME = (FileExistsError, NotADirectoryError, IsADirectoryError)
+PAGES_AT_ONCE, BLOCK_BYTES = 4096, 1 << 20
+"""Between two of which somebody may interrupt it."""
+OnProgress = Callable[[str, int, int | None], None]
+"""Told what is being done, how much of it is done, and of how much, where that is known."""
 
 
 class BackupInvalid(TandemError):
@@ -71,13 +69,20 @@ class Contents:
     """SHA-256 by name."""
 
 
-def backup(settings: Settings, path: Path) -> Contents:
+def quietly(_stage: str, _done: int, _of: int | None) -> None:
+    """Nobody is told."""
+
+
+def backup(settings: Settings, path: Path, on_progress: OnProgress = quietly) -> Contents:
     """Write a backup of `settings.home` to `path`, readable by its owner alone; all of it or nothing.
 
     Weights and judges that are in object storage only are brought into the home first; those that are damaged are left
     out and named. Raises NotFound where there is no record yet, Conflict when the file is there already or cannot be
-    written, BackupInvalid when a file goes while it is read, StorageUnavailable, TandemError when `pg_dump` fails.
+    written, as where its disk has no room for it, BackupInvalid when a file goes while it is read, StorageUnavailable,
+    TandemError when `pg_dump` fails.
     """
+    if settings.has_no_record:
+        raise NotFound(f"there is no record in {settings.home} yet: nothing to back up; name another --home")
     if path.exists():
         raise Conflict(f"{path} is there already; a backup overwrites nothing")
     try:
@@ -90,9 +95,9 @@ def backup(settings: Settings, path: Path) -> Contents:
         try:
             with (
                 os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT, 0o600), "wb") as file,
-                tarfile.open(fileobj=file, mode="w") as tar,
+                tarfile.open(fileobj=file, mode="w", copybufsize=BLOCK_BYTES) as tar,  # type: ignore[call-overload]
             ):
-                contents = _fill(tar, settings, Path(folder))
+                contents = _fill(tar, settings, Path(folder), on_progress)
             with unfinished.open("rb") as written:
                 os.fsync(written.fileno())
             unfinished.replace(path)
@@ -102,129 +107,71 @@ def backup(settings: Settings, path: Path) -> Contents:
     return contents
 
 
-def restore(settings: Settings, path: Path) -> Contents:
-    """Make the home of `settings`, which must hold nothing yet, from a backup. Every digest is checked first.
+class _Stage:
+    """How far one stage of the work is."""
 
-    Raises BackupInvalid, PolicyInvalid for weights that are not those of the record, RecordOfNewerRelease, Conflict for
-    a home or a database that is in use or holds something, InvalidRequest when the backup is of another kind of
-    database.
-    """
-    home = settings.home
-    if is_held(home):
-        raise Conflict(f"{home} is in use: `tandem down` ends a stack, another restore ends by itself")
-    _require_empty(home)
-    is_new = False
-    try:
-        is_new = _make(home)
-        prepare_home(home)
-        # No stack starts in it, and nobody else restores into it, meanwhile.
-        with take_home(home):
-            _require_empty(home)
-            try:
-                return _restore(settings, path, home / RESTORING)
-            except BaseException:
-                # While it is held: no stack has begun in it. An API process by itself asks nobody.
-                if is_new and not _taken(home):
-                    shutil.rmtree(home)
-                raise
-    except OSError as error:
-        # It does not say where a disk is full.
-        raise Conflict(f"{error.filename or home} cannot be used: {error.strerror}") from error
-    finally:
-        if is_new:
-            with contextlib.suppress(OSError):
-                home.rmdir()  # of a home in which nothing could be made
+    def __init__(self, on_progress: OnProgress, name: str, of: int) -> None:
+        self.done = 0
+        self._on_progress, self._name, self._of = on_progress, name, of
+
+    def advance(self, by: int) -> None:
+        self.done += by
+        # What is brought from object storage nobody had counted.
+        self._on_progress(self._name, self.done, max(self._of, self.done))
 
 
-def _make(home: Path) -> bool:
-    """Whether it is this process that made it."""
-    try:
-        home.mkdir(mode=0o700, parents=True)
-    except FileExistsError:
-        return False
-    return True
-
-
-def _taken(home: Path) -> list[str]:
-    return [name for name in (SQLITE_RECORD, *FOLDERS) if (home / name).exists()]
-
-
-def _require_empty(home: Path) -> None:
-    if taken := _taken(home):
-        raise Conflict(f"{home} holds {taken[0]} already; restore into a new --home")
-
-
-def _restore(settings: Settings, path: Path, unpacked: Path) -> Contents:
-    """All of it or nothing, also where somebody interrupts it."""
-    shutil.rmtree(unpacked, ignore_errors=True)
-    unpacked.mkdir(mode=0o700)
-    placed: list[Path] = []
-    try:
-        contents = _unpack(path, unpacked)
-        # That may have taken long.
-        _require_empty(settings.home)
-        _put_record(settings, unpacked, contents)
-        _check_policies(settings, unpacked, contents)
-        # The record last: a kill leaves none that names what is not there.
-        for name in (*FOLDERS, SETTINGS_FILE, SQLITE_RECORD):
-            # What was set on this machine stays.
-            if (unpacked / name).exists() and not (settings.home / name).exists():
-                (unpacked / name).chmod(0o700 if name in FOLDERS else 0o600)
-                placed.append(settings.home / name)
-                (unpacked / name).rename(settings.home / name)
-    except BaseException:
-        for each in placed:
-            if each.exists():
-                each.rename(unpacked / each.name)
-        raise
-    finally:
-        shutil.rmtree(unpacked)
-    return contents
-
-
-def names_another_record(settings: Settings) -> bool:
-    """Whether the `tandem.toml` of a restored home says another database than the record went into: that of the home
-    that was backed up, where the new one was given by the environment."""
-    path = settings.home / SETTINGS_FILE
-    said = tomllib.loads(path.read_text()) if path.exists() else {}
-    return said.get("database_url", NONE) not in (NONE, settings.database_url)
-
-
-def _fill(tar: tarfile.TarFile, settings: Settings, scratch: Path) -> Contents:
+def _fill(tar: tarfile.TarFile, settings: Settings, scratch: Path, on_progress: OnProgress) -> Contents:
     url = make_url(settings.record_url)
     sqlite = url.get_backend_name() == "sqlite"
     contents = Contents(SQLITE_RECORD if sqlite else POSTGRES_RECORD, created_at=time.time())
     snapshot = scratch / contents.record
     if sqlite:
-        _snapshot_sqlite(Path(url.database or ""), snapshot)
+        _snapshot_sqlite(Path(url.database or ""), snapshot, on_progress)
     else:
-        _snapshot_postgres(url, snapshot)
-    _add(tar, contents, snapshot, contents.record)
+        _snapshot_postgres(url, snapshot, on_progress)
     # Read from the snapshot itself where that can be opened; else from what is at least as new.
     store = Store(sqlite_url(snapshot) if sqlite else settings.record_url)
     try:
-        for folder, left_out in _folders(store, settings, contents):
-            _add_folder(tar, contents, settings.home, folder, left_out)
+        published, begun = store.read(policies.list_all), store.read(iterations.list_all)
     finally:
         store.close()
+    weights = sum(_size(settings.home / policy.path) for policy in published)
+    others = sum(map(_size, _datasets_and_reports(settings.home, begun)))
+    size = snapshot.stat().st_size
+    require_room(scratch, max(size, weights + others))
+    stage = _Stage(on_progress, "writing the backup", size + 2 * weights + others)
+    _add(tar, contents, snapshot, contents.record, stage)
+    snapshot.unlink()
+    for folder, left_out in _folders(settings, published, begun, contents, stage):
+        _add_folder(tar, contents, settings.home, folder, left_out, stage)
     if (settings.home / SETTINGS_FILE).exists():
-        _add(tar, contents, settings.home / SETTINGS_FILE, SETTINGS_FILE)
+        _add(tar, contents, settings.home / SETTINGS_FILE, SETTINGS_FILE, stage)
     listing = scratch / CONTENTS
     listing.write_text(json.dumps(asdict(contents), indent=1))
     tar.add(listing, CONTENTS)
     return contents
 
 
-def _folders(store: Store, settings: Settings, contents: Contents) -> Iterator[tuple[Path, Collection[str]]]:
+def require_room(folder: Path, wanted: int) -> None:
+    """Before a disk is filled that Tandem may write to as well. Raises Conflict."""
+    free = shutil.disk_usage(folder).free
+    if free < wanted:
+        raise Conflict(f"{folder.parent.resolve()} has {free >> 20} MiB free, {wanted >> 20} MiB are needed")
+
+
+def _folders(
+    settings: Settings, published: Sequence[Policy], begun: Sequence[Iteration], contents: Contents, stage: _Stage
+) -> Iterator[tuple[Path, Collection[str]]]:
     """What is backed up, each with the names in it that are left out."""
     home, storage = settings.home, storage_of(settings)
     without_judges: set[Path] = set()
-    for policy in store.read(policies.list_all):
+    for policy in published:
         name = version_name(policy.version)
         if _is_whole(partial(_find_judges, settings, storage, policy)) is False:
             contents.damaged_judges.append(name)
             without_judges.add(judges.here(settings, policy))
         whole = _is_whole(partial(_find_weights, settings, storage, policy))
+        stage.advance(_size(home / policy.path))
         if whole:
             contents.versions.append(name)
             yield home / policy.path, ()
@@ -232,13 +179,17 @@ def _folders(store: Store, settings: Settings, contents: Contents) -> Iterator[t
             contents.without_weights.append(name)
             if whole is False:
                 contents.damaged.append(name)
-    begun = store.read(iterations.list_all)
+    for folder in _datasets_and_reports(home, begun):
+        yield folder, JUDGING if folder in without_judges else ()
+
+
+def _datasets_and_reports(home: Path, begun: Sequence[Iteration]) -> list[Path]:
     datasets = {iteration.dataset_digest for iteration in begun if iteration.dataset_digest}
     # One that goes on is begun anew from its dataset where it is restored.
     ended = [iteration.id for iteration in begun if iteration.state not in iterations.ACTIVE]
     wanted = [home / "datasets" / digest for digest in sorted(datasets)]
     wanted += [home / "iterations" / iteration_id for iteration_id in ended]
-    yield from ((folder, JUDGING if folder in without_judges else ()) for folder in wanted if folder.is_dir())
+    return [folder for folder in wanted if folder.is_dir()]
 
 
 def _is_whole(verify: Callable[[], bool]) -> bool | None:
@@ -273,24 +224,33 @@ def _is_stored(storage: Storage | None, digest: str) -> bool:
     return storage is not None and storage.manifest(digest) is not None
 
 
-def _snapshot_sqlite(path: Path, to: Path) -> None:
-    if not path.exists():
-        raise NotFound(f"there is no record at {path} yet: nothing to back up; name another --home")
+def _snapshot_sqlite(path: Path, to: Path, on_progress: OnProgress) -> None:
+    # Once more in the backup, before the snapshot goes.
+    require_room(to.parent, 2 * path.stat().st_size)
     try:
         with (
             contextlib.closing(sqlite3.connect(path, timeout=30)) as source,
             contextlib.closing(sqlite3.connect(to)) as target,
         ):
-            source.backup(target)
+            # What is read within a transaction is of one moment; without it each write would begin the copy anew.
+            source.execute("BEGIN")
+            source.execute("SELECT 1 FROM sqlite_schema").fetchall()
+            source.backup(
+                target,
+                pages=PAGES_AT_ONCE,
+                progress=lambda _, left, of: on_progress("copying the record", of - left, of),
+            )
     except sqlite3.Error as error:
         raise RecordUnavailable(f"the record {path} cannot be copied: {error}") from error
 
 
-def _snapshot_postgres(url: URL, to: Path) -> None:
-    _run_postgres("pg_dump", url, "--format", "custom", "--no-owner", "--no-privileges", "--file", str(to))
+def _snapshot_postgres(url: URL, to: Path, on_progress: OnProgress) -> None:
+    on_progress("copying the record", 0, None)
+    run_postgres("pg_dump", url, "--format", "custom", "--no-owner", "--no-privileges", "--file", str(to))
+    on_progress("copying the record", 1, 1)
 
 
-def _run_postgres(program: str, url: URL, *arguments: str) -> None:
+def run_postgres(program: str, url: URL, *arguments: str) -> None:
     """The password goes by the environment: other users of the machine see command lines."""
     if shutil.which(program) is None:
         raise TandemError(f"{program} is not installed (Debian: apt install postgresql-client)")
@@ -311,23 +271,33 @@ def _run_postgres(program: str, url: URL, *arguments: str) -> None:
         raise TandemError(f"{program} failed: {lines[0]}")
 
 
-def _add_folder(tar: tarfile.TarFile, contents: Contents, home: Path, folder: Path, left_out: Collection[str]) -> None:
+def _add_folder(
+    tar: tarfile.TarFile, contents: Contents, home: Path, folder: Path, left_out: Collection[str], stage: _Stage
+) -> None:
     if not folder.resolve().is_relative_to(home.resolve()):
         raise BackupInvalid(f"{folder} is not inside {home}; it is not backed up from here")
-    for path in sorted(folder.rglob("*")):
-        is_wanted = not path.name.endswith(TRAINING_STATE) and path.relative_to(folder).parts[0] not in left_out
-        if is_wanted and path.is_file() and not path.is_symlink():
-            _add(tar, contents, path, path.relative_to(home).as_posix())
+    for path in _files(folder):
+        if path.relative_to(folder).parts[0] not in left_out:
+            _add(tar, contents, path, path.relative_to(home).as_posix(), stage)
     if not folder.is_dir():
         raise _changed(folder.relative_to(home).as_posix())
 
 
-def _add(tar: tarfile.TarFile, contents: Contents, path: Path, name: str) -> None:
+def _files(folder: Path) -> list[Path]:
+    found = (path for path in sorted(folder.rglob("*")) if not path.name.endswith(TRAINING_STATE))
+    return [path for path in found if path.is_file() and not path.is_symlink()]
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in _files(folder))
+
+
+def _add(tar: tarfile.TarFile, contents: Contents, path: Path, name: str, stage: _Stage) -> None:
     try:
         with path.open("rb") as file:
             member = tarfile.TarInfo(name)
             member.size, member.mode = os.fstat(file.fileno()).st_size, 0o600
-            reader = Digesting(file)
+            reader = Digesting(file, stage)
             tar.addfile(member, reader)  # type: ignore[arg-type]
     except OSError as error:
         if isinstance(error, FileNotFoundError) or "unexpected end" in str(error):
@@ -343,102 +313,12 @@ def _changed(name: str) -> BackupInvalid:
 class Digesting:
     """A file whose digest is that of the very bytes that were read from it."""
 
-    def __init__(self, file: IO[bytes]) -> None:
+    def __init__(self, file: IO[bytes], stage: _Stage) -> None:
         self.digest = hashlib.sha256()
-        self._file = file
+        self._file, self._stage = file, stage
 
     def read(self, size: int) -> bytes:
         block = self._file.read(size)
         self.digest.update(block)
+        self._stage.advance(len(block))
         return block
-
-
-def _unpack(path: Path, to: Path) -> Contents:
-    """Every member is a plain file below a known name; nothing else in an archive is obeyed. One with holes is none: a
-    few bytes of it would fill the disk."""
-    digests: dict[str, str] = {}
-    said: dict[str, Any] = {}
-    try:
-        with tarfile.open(path, mode="r:") as tar:
-            for member in tar:
-                is_plain = member.isreg() and not member.issparse()
-                source = tar.extractfile(member) if is_plain and _is_ours(member.name) else None
-                if source is None:
-                    raise BackupInvalid(f"{path}: {member.name!r} does not belong into a backup")
-                if member.name == CONTENTS:
-                    said = json.loads(source.read())
-                else:
-                    digests[member.name] = _write(source, to / member.name)
-        contents = Contents(**said)
-        listed = dict(contents.files)
-        if not all(isinstance(name, str) for name in (*listed, *contents.versions, *contents.without_weights)):
-            raise TypeError("its contents are not named by texts")
-    except FileNotFoundError:
-        raise InvalidRequest(f"no such file: {path}") from None
-    except (tarfile.TarError, ValueError, TypeError, EOFError, RecursionError, *TWO_OF_A_NAME) as error:
-        raise BackupInvalid(f"{path} is not a whole backup: {error}") from error
-    if contents.form != FORM:
-        raise BackupInvalid(f"{path} is of form {contents.form}; this release reads form {FORM}")
-    for name in sorted(listed.keys() | digests.keys()):
-        if listed.get(name) != digests.get(name):
-            raise BackupInvalid(f"{path}: {name} is not what was backed up")
-    return contents
-
-
-def _is_ours(name: str) -> bool:
-    parts = PurePosixPath(name).parts
-    if ".." in parts or name.startswith("/"):
-        return False
-    single = (SQLITE_RECORD, POSTGRES_RECORD, SETTINGS_FILE, CONTENTS)
-    return name in single or (len(parts) > 1 and parts[0] in FOLDERS)
-
-
-def _write(source: Any, path: Path) -> str:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    digest = hashlib.sha256()
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        while block := source.read(1 << 20):
-            digest.update(block)
-            file.write(block)
-        file.flush()
-        os.fsync(file.fileno())
-    return digest.hexdigest()
-
-
-def _put_record(settings: Settings, unpacked: Path, contents: Contents) -> None:
-    """A dump goes into the database of `settings`, in one transaction; a file stays until it is moved."""
-    sqlite = settings.database_url is None
-    if sqlite != (contents.record == SQLITE_RECORD):
-        kind = "SQLite: unset database_url" if contents.record == SQLITE_RECORD else "Postgres: set database_url"
-        raise InvalidRequest(f"this backup's record is of {kind} to restore it (`tandem db copy` moves it afterwards)")
-    if sqlite:
-        return
-    store = Store(settings.record_url)
-    try:
-        if inspect(store.engine).get_table_names():
-            raise Conflict("the database holds tables already; restore into an empty one")
-    finally:
-        store.close()
-    dump = str(unpacked / POSTGRES_RECORD)
-    # Fails, changing nothing, where somebody else makes a table meanwhile.
-    options = ("--no-owner", "--no-privileges", "--exit-on-error", "--single-transaction")
-    _run_postgres("pg_restore", make_url(settings.record_url), *options, dump)
-
-
-def _check_policies(settings: Settings, unpacked: Path, contents: Contents) -> None:
-    sqlite = contents.record == SQLITE_RECORD
-    store = Store(sqlite_url(unpacked / SQLITE_RECORD) if sqlite else settings.record_url)
-    try:
-        with store.engine.connect() as connection:
-            check_release(connection)
-        rows = store.read(policies.list_all)
-    except DatabaseError as error:
-        raise BackupInvalid(f"the backup's {contents.record} is no record of Tandem's: {error.orig}") from error
-    finally:
-        store.close()
-    for policy in rows:
-        name = version_name(policy.version)
-        if name in contents.versions:
-            manifest.verify(unpacked / policy.path, policy.digest)
-        elif name not in contents.without_weights:
-            raise PolicyInvalid(f"the weights of {name} are not in the backup")

@@ -21,7 +21,6 @@ T = TypeVar("T")
 
 
 def record(settings: Settings) -> Iterator[Finding]:
-    from sqlalchemy import inspect
     from sqlalchemy.exc import DatabaseError
 
     from feedback.errors import RecordOfNewerRelease
@@ -39,7 +38,7 @@ def record(settings: Settings) -> Iterator[Finding]:
     try:
         with store.engine.connect() as connection:
             check_release(connection)
-            is_empty = not inspect(connection).has_table("keys")
+        is_blank = store.is_blank()
     except DatabaseError as error:
         reason = str(error.orig).strip().splitlines()[0]
         code = getattr(error.orig, "sqlite_errorcode", None)
@@ -49,7 +48,7 @@ def record(settings: Settings) -> Iterator[Finding]:
         found, _, advice = error.message.partition(": ")
         yield Finding("wrong", "record", found, advice)
     else:
-        yield _no_record(settings, "without tables") if is_empty else Finding("ok", "record", "answers")
+        yield _no_record(settings, "without tables") if is_blank else Finding("ok", "record", "answers")
     finally:
         store.close()
 

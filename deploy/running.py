@@ -6,9 +6,12 @@ import os
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, TYPE_CHECKING, Literal
 
 from feedback.errors import Conflict
+
+if TYPE_CHECKING:
+    from feedback.settings import Settings
 
 LOCK_PATIENCE_S = 1.0
 RECORD_ELSEWHERE = "wait for its start, or set TANDEM_DATABASE_URL as it is where it was started"
@@ -148,6 +151,34 @@ def left_in(home: Path) -> str | None:
     if any(home.glob("policies/v[0-9]*")):
         return "policies"
     return RESTORING if (home / RESTORING).exists() else None
+
+
+def require_record(settings: "Settings") -> None:
+    """Raises Conflict where a home has lost its record, of which a new one would have nobody look for the votes;
+    RecordUnavailable."""
+    left = left_in(settings.home)
+    if left is None:
+        return
+    if settings.has_no_record:
+        found = "no record"
+    elif _is_blank(settings):
+        found = "a record without tables"
+    else:
+        return
+    raise Conflict(
+        f"{settings.home} holds {left} and {found}: set TANDEM_DATABASE_URL where the record is elsewhere, restore a "
+        f"backup into a new --home, or move {settings.home / left} away to begin anew"
+    )
+
+
+def _is_blank(settings: "Settings") -> bool:
+    from feedback.store import Store
+
+    store = Store(settings.record_url)
+    try:
+        return store.is_blank()
+    finally:
+        store.close()
 
 
 def _lock_path(home: Path) -> Path:

@@ -15,7 +15,7 @@ from typing import Literal
 from deploy.announcer import Announcer
 from deploy.operator_key import ensure_operator_key
 from deploy.processes import Supervised, redis_program, tandem_programs
-from deploy.running import StackState, forget_state, left_in, prepare_home, take_home, write_state
+from deploy.running import StackState, forget_state, prepare_home, require_record, take_home, write_state
 from feedback import chat_template, log_files
 from feedback.addresses import called, http_url
 from feedback.errors import Conflict, NotFound, PolicyInvalid, SettingsInvalid, TandemError
@@ -46,18 +46,13 @@ def run_stack(settings: Settings, announcer: Announcer) -> bool:
     """Run the stack of `settings.home` in this process until SIGINT, SIGTERM or its terminal goes; whether it was ready
     by then.
 
-    Raises Conflict where the home has lost its record, HomeInUse, PortInUse, StartFailed, PolicyInvalid, RedisMissing;
-    nothing is left running then.
+    Raises Conflict where the home has lost its record, RecordUnavailable, HomeInUse, PortInUse, StartFailed,
+    PolicyInvalid, RedisMissing; nothing is left running then.
     """
     os.umask(0o077)
     prepare_home(settings.home)
     with take_home(settings.home):
-        if settings.has_no_record and (left := left_in(settings.home)):
-            # A new one would have nobody look for the votes.
-            raise Conflict(
-                f"{settings.home} holds {left} and no record: set TANDEM_DATABASE_URL where that is elsewhere, restore "
-                f"a backup into a new --home, or move {settings.home / left} away to begin anew"
-            )
+        require_record(settings)
         port = free_port(settings.serve.host, settings.serve.port)
         return asyncio.run(Stack(settings, port, announcer).run())
 

@@ -22,11 +22,12 @@ def backup(
     judges that are damaged are left out, and it ends with an error that names their versions.
     """
     from deploy.backup import backup as write_backup
-    from deploy.command.output import print_json, say
+    from deploy.command.output import follow_stages, print_json, progress_bar, say
     from feedback.errors import PolicyInvalid
     from feedback.settings import load_settings
 
-    contents = write_backup(load_settings(home=home), file)
+    with progress_bar() as bar:
+        contents = write_backup(load_settings(home=home), file, follow_stages(bar))
     if json:
         print_json(described(file, contents))
     else:
@@ -48,15 +49,16 @@ def restore(
     """Make a new home from a backup, every file checked against its digest. What is there already is refused."""
     from sqlalchemy.exc import DatabaseError
 
-    from deploy.backup import names_another_record
-    from deploy.backup import restore as read_backup
-    from deploy.command.output import print_json, say
+    from deploy.command.output import follow_stages, print_json, progress_bar, say
+    from deploy.restoring import names_another_record
+    from deploy.restoring import restore as read_backup
     from feedback.errors import RecordUnavailable
     from feedback.settings import load_settings
 
     settings = load_settings(home=home)
     try:
-        contents = read_backup(settings, file)
+        with progress_bar() as bar:
+            contents = read_backup(settings, file, follow_stages(bar))
     except DatabaseError as error:
         raise RecordUnavailable(f"the restored record cannot be read: {error.orig}") from error
     if json:

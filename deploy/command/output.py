@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rich.console import Console
-    from rich.progress import Progress
+    from rich.progress import Progress, TaskID
 
     from feedback.importing import Aside
 
@@ -82,6 +82,19 @@ def follow_file(bar: "Progress", file: "Path") -> Callable[[int], None]:
     """A row of a bar for a file; what is returned is told how many of its bytes have been read."""
     row = bar.add_task(file.name, total=file.stat().st_size if file.is_file() else None)
     return lambda read_bytes: bar.update(row, completed=read_bytes)
+
+
+def follow_stages(bar: "Progress") -> Callable[[str, int, int | None], None]:
+    """A row of a bar for each stage of some work; what is returned is told which, how much of it is done, and of how
+    much, where that is known."""
+    rows: dict[str, TaskID] = {}
+
+    def show(stage: str, done: int, of: int | None) -> None:
+        if stage not in rows:
+            rows[stage] = bar.add_task(stage, total=None)
+        bar.update(rows[stage], completed=done, total=of)
+
+    return show
 
 
 def clean(value: object) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deploy.command.output import say
-from deploy.running import RECORD_ELSEWHERE, is_held
+from deploy.running import RECORD_ELSEWHERE, is_held, require_record
 from feedback.errors import NotFound, RecordUnavailable
 
 if TYPE_CHECKING:
@@ -19,8 +19,8 @@ def open_record(home: Path | None, *, must_exist: bool = False) -> Iterator[tupl
     """The store, with its schema up to date, and the settings. Where there is no record yet one is made, and said so:
     the home may be mistyped.
 
-    Raises RecordUnavailable; NotFound when there is no record yet and it `must_exist`, or where Tandem runs, by one
-    that only its own environment names.
+    Raises RecordUnavailable; Conflict where the home has lost its record; NotFound when there is no record yet and it
+    `must_exist`, or where Tandem runs, by one that only its own environment names.
     """
     from sqlalchemy.exc import DatabaseError
 
@@ -40,6 +40,7 @@ def open_record(home: Path | None, *, must_exist: bool = False) -> Iterator[tupl
     except OSError as error:
         raise RecordUnavailable(f"the home {settings.home} cannot be used: {error.strerror}") from error
     try:
+        require_record(settings)
         store.migrate()
         if is_new:
             say(f"There was no record in {settings.home}: a new one is made.")

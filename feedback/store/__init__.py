@@ -24,6 +24,7 @@ from sqlalchemy import (
     Engine,
     create_engine,
     event,
+    inspect,
     literal,
     literal_column,
     make_url,
@@ -196,6 +197,13 @@ class Store:
 
         try:
             upgrade(self.engine)
+        except DatabaseError as error:
+            raise RecordUnavailable(f"the record cannot be used: {error.orig}") from error
+
+    def is_blank(self) -> bool:
+        """Whether there are no tables yet. Raises RecordUnavailable as `migrate` does."""
+        try:
+            return not inspect(self.engine).has_table("keys")
         except DatabaseError as error:
             raise RecordUnavailable(f"the record cannot be used: {error.orig}") from error
 

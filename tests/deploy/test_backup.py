@@ -6,7 +6,10 @@ import io
 import json
 import os
 import shutil
+import signal
 import sqlite3
+import subprocess
+import sys
 import tarfile
 import tempfile
 import threading
@@ -18,8 +21,11 @@ import pytest
 from sqlalchemy import text
 
 import deploy.backup
-from deploy.backup import BackupInvalid, Contents, backup, restore
-from deploy.running import is_held, prepare_home, take_home
+import deploy.restoring
+from deploy import record_looks
+from deploy.backup import BackupInvalid, Contents, backup
+from deploy.restoring import restore
+from deploy.running import is_held, prepare_home, require_record, take_home
 from feedback import judges, manifest
 from feedback.errors import Conflict, InvalidRequest, NotFound, RecordOfNewerRelease, TandemError
 from feedback.schema import Base
@@ -117,6 +123,88 @@ def test_a_backup_under_writes_is_one_moment_and_every_version_in_it_has_its_wei
         found = {vote_id for (vote_id,) in record.execute("SELECT id FROM votes")}
     assert set(acknowledged) <= found
     store.close()
+
+
+def test_a_record_that_is_copied_in_many_steps_is_of_one_moment_whatever_is_written_meanwhile(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And no write has the copy begin anew."""
+    monkeypatch.setattr(deploy.backup, "PAGES_AT_ONCE", 1)
+    store = make_home(settings, versions=1)
+    steps: list[int] = []
+
+    def write(stage: str, done: int, _of: int | None) -> None:
+        if stage == "copying the record":
+            steps.append(done)
+            if len(steps) <= 5:
+                put_vote(store)
+
+    backup(settings, tmp_path / "b.tar", write)
+    assert steps == list(range(1, len(steps) + 1)) and len(steps) > 5
+    restore(elsewhere(settings), tmp_path / "b.tar")
+    with sqlite3.connect(elsewhere(settings).home / "record.db") as record:
+        assert record.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        assert record.execute("SELECT count(*) FROM votes").fetchone() == (2,)
+    store.close()
+
+
+def test_it_is_told_what_is_done_and_how_much_of_it(settings: Settings, tmp_path: Path) -> None:
+    make_home(settings, versions=2).close()
+    told: dict[str, list[tuple[int, int]]] = {}
+
+    def tell(stage: str, done: int, of: int | None) -> None:
+        assert of is not None
+        told.setdefault(stage, []).append((done, of))
+
+    backup(settings, tmp_path / "b.tar", tell)
+    restore(elsewhere(settings), tmp_path / "b.tar", tell)
+    assert list(told) == ["copying the record", "writing the backup", "unpacking", "checking the weights"]
+    for stage, steps in told.items():
+        assert steps == sorted(steps) and len({of for _, of in steps}) == 1, stage
+        done, of = steps[-1]
+        # Behind the last file a tar ends with zeros.
+        assert done == of or (stage == "unpacking" and done > of / 2)
+
+
+@pytest.mark.parametrize("at", ["copying the record", "writing the backup", "unpacking", "checking the weights"])
+def test_wherever_it_is_interrupted_nothing_is_left(settings: Settings, tmp_path: Path, at: str) -> None:
+    make_home(settings, versions=2).close()
+
+    def interrupt(stage: str, _done: int, _of: int | None) -> None:
+        if stage == at:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        backup(settings, tmp_path / "b.tar", interrupt)
+        restore(elsewhere(settings), tmp_path / "b.tar", interrupt)
+    assert {path.name for path in tmp_path.iterdir()} <= {"home", "b.tar"}
+
+
+def test_a_disk_without_room_for_it_is_not_filled(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_home(settings, versions=2).close()
+    (settings.home / "policies" / "v1" / "more.bin").write_bytes(bytes(8 << 20))
+    usage, record = shutil.disk_usage(tmp_path), (settings.home / "record.db").stat().st_size
+    begun: set[str] = set()
+
+    def refused(free: int) -> str:
+        begun.clear()
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=free))
+        with pytest.raises(Conflict) as raised:
+            backup(settings, tmp_path / "b.tar", lambda stage, _done, _of: begun.add(stage))
+        assert [path.name for path in tmp_path.iterdir()] == ["home"]
+        return raised.value.message
+
+    assert refused(2 * record - 1).startswith(f"{tmp_path} has 0 MiB free") and not begun
+    assert refused(2 * record) == f"{tmp_path} has 0 MiB free, 8 MiB are needed" and begun == {"copying the record"}
+    monkeypatch.undo()
+    (settings.home / "policies" / "v1" / "more.bin").unlink()
+    backup(settings, tmp_path / "b.tar")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1))
+    with pytest.raises(Conflict, match="has 0 MiB free"):
+        restore(elsewhere(settings), tmp_path / "b.tar")
+    assert not elsewhere(settings).home.exists()
 
 
 def test_an_iteration_in_progress_is_left_out(settings: Settings, tmp_path: Path) -> None:
@@ -461,13 +549,13 @@ def test_a_record_that_an_api_process_begins_meanwhile_stays_and_is_said(
     backup(settings, tmp_path / "b.tar")
     there = elsewhere(settings)
 
-    def begun_meanwhile(path: Path, to: Path) -> Contents:
-        contents = unpack(path, to)
+    def begun_meanwhile(*given: Any) -> Contents:
+        contents = unpack(*given)
         empty_record(there.home / "record.db").close()
         return contents
 
-    unpack = deploy.backup._unpack
-    monkeypatch.setattr(deploy.backup, "_unpack", begun_meanwhile)
+    unpack = deploy.restoring._unpack
+    monkeypatch.setattr(deploy.restoring, "_unpack", begun_meanwhile)
     with pytest.raises(Conflict, match=r"holds record\.db already"):
         restore(there, tmp_path / "b.tar")
     assert (there.home / "record.db").exists() and not (there.home / ".restoring").exists()
@@ -486,7 +574,7 @@ def test_who_restores_at_the_same_time_removes_nothing(
         restore(there, tmp_path / "b.tar")
         return take_home(home)
 
-    monkeypatch.setattr("deploy.backup.take_home", other_is_quicker)
+    monkeypatch.setattr("deploy.restoring.take_home", other_is_quicker)
     with pytest.raises(Conflict, match=r"holds record\.db already"):
         restore(there, tmp_path / "b.tar")
     assert files_of(there.home, "policies") == files_of(settings.home, "policies")
@@ -551,6 +639,47 @@ def test_a_postgres_record_comes_back_the_same(
     assert rows_of(restored) == before
     store.close()
     restored.close()
+
+
+@pytest.mark.parametrize("loaded", [False, True])
+def test_a_restore_to_postgres_that_is_killed_leaves_all_of_a_home_or_one_that_is_refused(
+    settings: Settings,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    postgres: PostgresServer,  # noqa: F811
+    loaded: bool,
+) -> None:
+    """When it had loaded the record, and when it was about to."""
+    here = settings.model_copy(update={"database_url": postgres.new_database()})
+    make_home(here, versions=2).close()
+    backup(here, tmp_path / "b.tar")
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    load = f'{shutil.which("pg_restore")} "$@"' if loaded else "true"
+    (programs / "pg_restore").write_text(f"#!/bin/sh\n{load}; kill -9 $PPID\n")
+    (programs / "pg_restore").chmod(0o700)
+    there = elsewhere(settings).model_copy(update={"database_url": postgres.new_database()})
+    monkeypatch.setenv("TANDEM_DATABASE_URL", str(there.database_url))
+    killed = subprocess.run(
+        [sys.executable, "-m", "deploy.command", "restore", tmp_path / "b.tar", "--home", there.home],
+        check=False,
+        env=os.environ | {"PATH": f"{programs}:{os.environ['PATH']}"},
+    )
+    assert killed.returncode == -signal.SIGKILL
+    said = next(finding for finding in record_looks.record(there))
+    if loaded:
+        require_record(there)
+        assert said.verdict == "ok"
+        assert files_of(there.home, "policies", "datasets") == files_of(here.home, "policies", "datasets")
+        return
+    assert (said.verdict, said.found) == ("wrong", "without tables, but the home holds policies")
+    refused = in_process(capfd)("keys", "list", "--home", there.home)
+    assert "holds policies and a record without tables" in refused.err
+    # Nothing is in the database yet, so that it takes the next.
+    shutil.rmtree(there.home)
+    restore(there, tmp_path / "b.tar")
+    require_record(there)
 
 
 def test_a_restored_home_that_names_the_record_it_came_from_is_told_of(

@@ -22,6 +22,7 @@ from deploy.supervisor import PortInUse, Stack, StartFailed, free_port, is_ready
 from feedback.errors import Conflict, PolicyInvalid
 from feedback.settings import ServeSettings, Settings
 from feedback.store import keys, now
+from tests.deploy.command_line import in_process
 from tests.deploy.homes import make_home, refuse_system_messages
 from tests.records import empty_record
 from tests.waiting import wait_for
@@ -85,6 +86,22 @@ def test_a_home_that_lost_its_record_is_not_begun_anew(tmp_path: Path) -> None:
     with pytest.raises(Conflict, match=r"holds \.restoring and no record"):
         run_stack(settings, Announcer())
     assert not is_held(tmp_path) and not (tmp_path / "record.db").exists()
+
+
+def test_a_home_whose_record_was_emptied_is_not_begun_anew(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    settings = Settings(home=tmp_path, serve=ServeSettings(port=0))
+    make_home(settings, versions=1).close()
+    for file in tmp_path.glob("record.db*"):
+        file.unlink()
+    (tmp_path / "record.db").touch()
+    with pytest.raises(Conflict, match="holds policies and a record without tables: set TANDEM_DATABASE_URL"):
+        run_stack(settings, Announcer())
+    # Nor by a command that would make one, which the next start would take for the home's own.
+    for lose in (lambda: None, (tmp_path / "record.db").unlink):
+        lose()
+        refused = in_process(capfd)("keys", "create", "--role", "chat", "--home", tmp_path)
+        assert refused.exit_code != 0 and f"{tmp_path} holds policies and " in refused.err
+    assert not (tmp_path / "record.db").exists()
 
 
 def test_a_state_that_cannot_be_written_down_ends_nothing_and_is_told_once(

@@ -16,8 +16,9 @@ from typing import IO, Any
 
 import pytest
 
-from deploy.backup import backup, restore
+from deploy.backup import backup
 from deploy.pruning import prune
+from deploy.restoring import restore
 from feedback import judges, manifest, object_storage, policy_weights
 from feedback.errors import PolicyInvalid, SettingsInvalid, StorageUnavailable
 from feedback.settings import RetentionSettings, Settings, load_settings
