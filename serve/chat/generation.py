@@ -187,7 +187,8 @@ class Generation:
             transfer = await self._send(seat, body)
             content = await transfer.wait_for_end()
         except asyncio.CancelledError:
-            await self._end_early(seat)
+            # In a task of its own: in a cancelled one, timeouts of Python 3.11.2 (Debian 12) raise CancelledError.
+            await asyncio.create_task(self._end_early(seat))
             raise
         answer = _finished(content)
         self._take_whole(answer)
