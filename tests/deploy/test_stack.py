@@ -4,6 +4,7 @@ left."""
 import json
 import os
 import re
+import shlex
 import signal
 import socket
 import stat
@@ -51,7 +52,8 @@ def home(tmp_path_factory: pytest.TempPathFactory, temporary: Path) -> Iterator[
     home = tmp_path_factory.mktemp("stack") / ".tandem"
     tandem = home.parent / ".venv" / "bin" / "tandem"
     tandem.parent.mkdir(parents=True)
-    tandem.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -m deploy.command "$@"\n')
+    python = f"PYTHONPATH={shlex.quote(str(ROOT))} exec {shlex.quote(sys.executable)}"
+    tandem.write_text(f'#!/bin/sh\n{python} -m deploy.command "$@"\n')
     tandem.chmod(0o755)
     started = run("up", "--home", home, "--port", free_port(), "--detach", **QUICK, TMPDIR=str(temporary))
     assert started.returncode == 0, started.stderr
