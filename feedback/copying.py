@@ -11,11 +11,15 @@ from feedback.store import Store
 BATCH = 1000
 
 
-def copy(source: Store, target: Store, on_table: Callable[[str, int], None] = lambda _name, _rows: None) -> int:
+OnProgress = Callable[[str, int, int | None], None]
+
+
+def copy(source: Store, target: Store, on_progress: OnProgress = lambda _table, _done, _of: None) -> int:
     """Copy every row into `target`, which is migrated first and must hold none. Returns how many rows.
 
     Both sides are one transaction each: the copy is a consistent snapshot, and is there as a whole or not at all.
-    `on_table` is told each table and its rows. Raises Conflict when the target holds rows.
+    `on_progress` is told each table, how many of its rows are copied, and of how many. Raises Conflict when the target
+    holds rows.
     """
     target.migrate()
     with (
@@ -32,24 +36,24 @@ def copy(source: Store, target: Store, on_table: Callable[[str, int], None] = la
                 raise Conflict(f"the target's table {table.name} holds rows; copy into an empty database")
         copied = 0
         for table in tables:
-            rows = _copy_table(reading, writing, table)
-            on_table(table.name, rows)
-            copied += rows
+            copied += _copy_table(reading, writing, table, on_progress)
         _go_on_counting(writing)
     return copied
 
 
-def _copy_table(reading: Connection, writing: Connection, table: Table) -> int:
+def _copy_table(reading: Connection, writing: Connection, table: Table, on_progress: OnProgress) -> int:
     # What refers to its own table, as a comparison that repeats another one, goes last: it may have the earlier id of
     # the two, where a clock went back or another machine's is behind.
     own = {key.parent for key in table.foreign_keys if key.column.table is table}
     last = [column.is_not(None) for column in sorted(own, key=lambda column: column.name)]
     statement = select(table).order_by(*last, *table.primary_key.columns)
-    rows = 0
+    rows, of = 0, _rows(reading, table)
+    on_progress(table.name, rows, of)
     result = reading.execution_options(stream_results=True).execute(statement)
     for batch in result.mappings().partitions(BATCH):
         writing.execute(insert(table), [dict(row) for row in batch])
         rows += len(batch)
+        on_progress(table.name, rows, of)
     written = _rows(writing, table)
     if written != rows:
         raise Conflict(f"{rows} rows of {table.name} were read and {written} written; nothing was copied")

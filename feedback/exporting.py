@@ -1,13 +1,14 @@
 """Export of votes as preference pairs. A format that cannot say a thing leaves it out, and the report says so."""
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from feedback.examples import original_of, says_more
 from feedback.formats import Preference, SetAside, named
 from feedback.messages import turns
-from feedback.store import Store, imports
+from feedback.store import READ_BATCH, Store, imports, votes
 from feedback.store.finding import Wanted
 
 ALL = Wanted()
@@ -22,16 +23,28 @@ class Report:
 
 
 def export_votes(
-    store: Store, out: BinaryIO, format_name: str, wanted: Wanted = ALL, *, system_messages: bool = True
+    store: Store,
+    out: BinaryIO,
+    format_name: str,
+    wanted: Wanted = ALL,
+    *,
+    system_messages: bool = True,
+    on_progress: Callable[[int, int | None], None] = lambda _done, _of: None,
 ) -> Report:
     """Write every vote that is looked for and counts as a line. A rewritten reply makes a second pair: rewritten >
-    original. Without `system_messages` the conversations lack what instructed the assistant."""
+    original. Without `system_messages` the conversations lack what instructed the assistant. `on_progress` is told how
+    many votes were gone through, and of how many where none is sought."""
     file_format = named(format_name)
     written, left_out = 0, Counter[str]()
 
     def write_all(session: Any) -> None:
         nonlocal written
-        for judged in imports.judged(session, wanted):
+        counts = votes.count_by_state(session)
+        of = counts.get("accepted", 0) + counts.get("counted", 0) if wanted == ALL else None
+        on_progress(0, of)
+        for done, judged in enumerate(imports.judged(session, wanted), start=1):
+            if done % READ_BATCH == 0:
+                on_progress(done, of)
             pairs = preferences(judged, format_name, system_messages=system_messages)
             if not pairs:
                 left_out[f"preferred is {judged.vote.preferred}"] += 1

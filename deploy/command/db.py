@@ -32,7 +32,7 @@ def copy(
     """
     from sqlalchemy.exc import DatabaseError
 
-    from deploy.command.output import print_json, say
+    from deploy.command.output import follow_stages, print_json, progress_bar, say
     from deploy.command.record import open_record
     from deploy.running import is_held
     from feedback.addresses import check_database
@@ -50,7 +50,15 @@ def copy(
             raise Conflict(f"Tandem runs in {settings.home}: votes cast now would be missing; `tandem down` first")
         target = Store(to)
         try:
-            copied = copy_record(store, target, rows.__setitem__)
+            with progress_bar() as bar:
+                show = follow_stages(bar)
+
+                def tell(table: str, done: int, of: int | None) -> None:
+                    rows[table] = done
+                    if of:
+                        show(table, done, of)
+
+                copied = copy_record(store, target, tell)
         except DatabaseError as error:
             raise RecordUnavailable(f"the record cannot be copied: {error.orig}") from error
         finally:

@@ -118,7 +118,9 @@ def export(
     account goes to stdout, so the pairs need a FILE. No line says under which objective its vote was: --objective
     writes those of one.
     """
-    from deploy.command.output import print_json, say
+    from functools import partial
+
+    from deploy.command.output import follow_stages, print_json, progress_bar, say
     from deploy.command.record import open_record
     from feedback.exporting import export_votes
     from feedback.red_team import export_transcripts
@@ -142,11 +144,18 @@ def export(
         raise InvalidRequest("red-team transcripts are conversations, not votes: they are written out all together")
     if json and file == "-":
         raise InvalidRequest("with --json name a FILE for the pairs; stdout is taken by the account of them")
-    with open_record(home, must_exist=True) as (store, _), opened_for_pairs(file) as out:
+    with (
+        open_record(home, must_exist=True) as (store, _),
+        opened_for_pairs(file) as out,
+        progress_bar(shown=file != "-") as bar,
+    ):
         if format_name == RED_TEAM:
             report = export_transcripts(store, out, system_messages=not without_system)
         else:
-            report = export_votes(store, out, format_name, wanted, system_messages=not without_system)
+            on_progress = partial(follow_stages(bar), "votes")
+            report = export_votes(
+                store, out, format_name, wanted, system_messages=not without_system, on_progress=on_progress
+            )
     if json:
         print_json({"written": report.written, "left_out": report.left_out})
         return

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from feedback import importing
+from feedback import exporting, importing
 from feedback.errors import InvalidRequest
 from feedback.exporting import export_votes
 from feedback.formats import SetAside, prompts, replies, trl
@@ -52,7 +52,9 @@ BAD = {
 
 
 @pytest.mark.parametrize("compressed", [True, False])
-def test_hh_comes_back_byte_for_byte_and_is_imported_once(store: Store, tmp_path: Path, compressed: bool) -> None:
+def test_hh_comes_back_byte_for_byte_and_is_imported_once(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compressed: bool
+) -> None:
     path = tmp_path / "harmless-base-test.jsonl"
     lines = [GOOD[0], *BAD.values(), *GOOD[1:]]
     content = b"\n".join(lines) + b"\n"
@@ -70,7 +72,10 @@ def test_hh_comes_back_byte_for_byte_and_is_imported_once(store: Store, tmp_path
 
     assert count_all(store) == 4
     out = io.BytesIO()
-    assert export_votes(store, out, "hh").written == 4
+    monkeypatch.setattr(exporting, "READ_BATCH", 2)
+    told: list[tuple[int, int | None]] = []
+    assert export_votes(store, out, "hh", on_progress=lambda done, of: told.append((done, of))).written == 4
+    assert told == [(0, 4), (2, 4), (4, 4)]
     assert out.getvalue() == b"\n".join(GOOD) + b"\n"
 
 

@@ -18,6 +18,9 @@ def test_a_reply_has_at_most_half_of_the_positions_and_the_prompt_the_rest(tmp_p
     learner = fitted(tmp_path)
     assert (learner.preference.max_prompt_tokens, learner.preference.max_reply_tokens) == (256, 256)
     assert (learner.ppo.max_prompt_tokens, learner.ppo.max_new_tokens) == (384, 128)
+    # What the preference model reads is as long as what evaluation has written.
+    longest = fitted(tmp_path, evaluation={"max_new_tokens": 512}).evaluation.max_new_tokens
+    assert longest <= learner.preference.max_reply_tokens
     short = {"max_prompt_tokens": 10, "max_new_tokens": 20}
     assert fitted(tmp_path, ppo=short).ppo == LearnerSettings.model_validate({"ppo": short}).ppo
 
