@@ -176,6 +176,17 @@ def test_only_votes_that_count_and_compare_the_two_are_taken(store: Store) -> No
     assert store.read(live_votes.between, 1, 1) == []
 
 
+def test_the_tallies_of_a_version_are_those_of_its_votes_on_either_side(store: Store) -> None:
+    found = [store.read(live_votes.tallied, 1)]
+    for versions in ((1, 0), (0, 1), (2, 0)):
+        pair = add_comparison(store, *(sample("one", version) for version in versions))
+        store.write(votes.put, pair, judgement(), key_id="key_a", sees_all=False, rater="ann")
+        count_all(store)
+        found.append(store.read(live_votes.tallied, 1))
+    assert len(set(found[:3])) == 3
+    assert found[3] == found[2], "a vote that compares others"
+
+
 def test_few_raters_who_each_have_a_leaning_seldom_say_that_it_wins() -> None:
     """Two to ten raters, each with a preference of their own, between versions that are equally good."""
     rng = np.random.default_rng(0)
@@ -204,4 +215,6 @@ def test_votes_between_two_versions_are_found_without_reading_all(tmp_path: Path
     event.listen(store.engine, "before_cursor_execute", explain)
     assert [tally.won for tally in store.read(live_votes.between, 1, 0)] == [1]
     assert plans and not [step for step in plans if step.startswith("SCAN")]
+    plans.clear()
+    assert store.read(live_votes.between, 1, 2) == [] and not plans, "no vote is looked for where none was tallied"
     store.close()
