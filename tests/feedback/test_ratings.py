@@ -132,8 +132,9 @@ def test_the_fit_is_the_maximum_of_the_posterior_and_the_deviation_its_curvature
 
 
 def test_from_the_record(store: Store) -> None:
-    for preferred in ("1", "1", "0", "tie", "both_bad"):
-        store.write(votes.put, add_comparison(store), judgement(preferred), key_id="key_a", sees_all=False, rater="a")
+    pairs = [add_comparison(store) for _ in range(4)] + [add_comparison(store, sample(version=1), sample())]
+    for comparison_id, preferred in zip(pairs, ("1", "1", "0", "both_bad", "tie"), strict=True):
+        store.write(votes.put, comparison_id, judgement(preferred), key_id="key_a", sees_all=False, rater="a")
     unseen = [add_comparison(store, sample(version_last=2)), add_comparison(store, sample(version=1))]
     for comparison_id in unseen:
         store.write(votes.put, comparison_id, judgement("0"), key_id="key_a", sees_all=False, rater="a")
