@@ -250,6 +250,11 @@ def test_votes_that_are_being_counted_when_their_rater_is_erased_count_nowhere(s
     assert store.read(votes.count_by_state) == {"retracted": 3}
 
 
+def test_who_votes_by_one_name_under_two_keys_is_two_raters(store: Store) -> None:
+    made = [store.write(raters.find_or_create, key_id, "ann") for key_id in ("key_a", "key_b")]
+    assert made[0] != made[1] and made == [store.read(raters.find, key_id, "ann") for key_id in ("key_a", "key_b")]
+
+
 def test_a_vote_that_comes_while_its_rater_is_set_apart_is_set_apart_too(store: Store) -> None:
     store.write(votes.put, add_comparison(store), judgement(), **ANN)
     ann, another = store.read(raters.find, "key_a", "ann"), add_comparison(store)
