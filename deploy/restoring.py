@@ -39,6 +39,8 @@ from feedback.section import NONE
 from feedback.settings import Settings
 from feedback.store import Store, policies
 
+SQLITE_LOG = f"{SQLITE_RECORD}-wal"
+"""What is in it SQLite writes into whatever record it finds beside it."""
 TWO_OF_A_NAME = (FileExistsError, NotADirectoryError, IsADirectoryError)
 
 
@@ -86,7 +88,7 @@ def _make(home: Path) -> bool:
 
 
 def _taken(home: Path) -> list[str]:
-    return [name for name in (SQLITE_RECORD, *FOLDERS) if (home / name).exists()]
+    return [name for name in (SQLITE_RECORD, SQLITE_LOG, *FOLDERS) if (home / name).exists()]
 
 
 def _require_empty(home: Path) -> None:

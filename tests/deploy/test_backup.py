@@ -501,6 +501,21 @@ def test_nothing_is_overwritten(settings: Settings, tmp_path: Path) -> None:
         restore(there, tmp_path / "b.tar")
 
 
+def test_what_a_lost_record_had_in_its_log_is_not_read_into_the_restored_one(
+    settings: Settings, tmp_path: Path
+) -> None:
+    store = make_home(settings, versions=1)
+    backup(settings, tmp_path / "b.tar")
+    put_vote(store)
+    there = elsewhere(settings)
+    there.home.mkdir()
+    shutil.copy(settings.home / "record.db-wal", there.home)
+    with pytest.raises(Conflict, match=r"holds record\.db-wal already"):
+        restore(there, tmp_path / "b.tar")
+    assert not (there.home / "record.db").exists()
+    store.close()
+
+
 @pytest.mark.parametrize("at", ["policies", "iterations", "record.db"])
 def test_a_restore_that_is_interrupted_can_be_begun_again(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str
