@@ -157,6 +157,8 @@ def _unpack(path: Path, to: Path, on_progress: OnProgress) -> Contents:
                     digests[member.name] = _write(
                         source, to / member.name, lambda: on_progress("unpacking", file.tell(), of)
                     )
+        # Behind the last file a tar ends with zeros.
+        on_progress("unpacking", of, of)
         contents = Contents(**said)
         listed = dict(contents.files)
         if not all(isinstance(name, str) for name in (*listed, *contents.versions, *contents.without_weights)):

@@ -33,7 +33,7 @@ def export_votes(
 ) -> Report:
     """Write every vote that is looked for and counts as a line. A rewritten reply makes a second pair: rewritten >
     original. Without `system_messages` the conversations lack what instructed the assistant. `on_progress` is told how
-    many votes were gone through, and of how many where none is sought."""
+    many votes were gone through, and of how many where none is sought, and at the end of as many."""
     file_format = named(format_name)
     written, left_out = 0, Counter[str]()
 
@@ -42,6 +42,7 @@ def export_votes(
         counts = votes.count_by_state(session)
         of = counts.get("accepted", 0) + counts.get("counted", 0) if wanted == ALL else None
         on_progress(0, of)
+        done = 0
         for done, judged in enumerate(imports.judged(session, wanted), start=1):
             if done % READ_BATCH == 0:
                 on_progress(done, of)
@@ -59,6 +60,8 @@ def export_votes(
                 else:
                     out.write(line + b"\n")
                     written += 1
+        # Of those that count some may be checks, or of texts that were erased.
+        on_progress(done, done)
 
     store.read(write_all)
     return Report(written, dict(left_out))
