@@ -23,10 +23,12 @@ from pathlib import Path
 from typing import IO
 
 from sqlalchemy import URL, make_url
+from sqlalchemy.exc import DatabaseError
 
 from feedback import judges, manifest, policy_weights
 from feedback.addresses import sqlite_url
 from feedback.errors import Conflict, NotFound, PolicyInvalid, RecordUnavailable, TandemError
+from feedback.lifeline import tied
 from feedback.object_storage import Storage, storage_of
 from feedback.schema import Iteration, Policy, version_name
 from feedback.settings import Settings
@@ -78,8 +80,8 @@ def backup(settings: Settings, path: Path, on_progress: OnProgress = quietly) ->
 
     Weights and judges that are in object storage only are brought into the home first; those that are damaged are left
     out and named. Raises NotFound where there is no record yet, Conflict when the file is there already or cannot be
-    written, as where its disk has no room for it, BackupInvalid when a file goes while it is read, StorageUnavailable,
-    TandemError when `pg_dump` fails.
+    written, as where its disk has no room for it, BackupInvalid when a file goes while it is read, RecordUnavailable,
+    StorageUnavailable, TandemError when `pg_dump` fails.
     """
     if settings.has_no_record:
         raise NotFound(f"there is no record in {settings.home} yet: nothing to back up; name another --home")
@@ -133,6 +135,9 @@ def _fill(tar: tarfile.TarFile, settings: Settings, scratch: Path, on_progress: 
     store = Store(sqlite_url(snapshot) if sqlite else settings.record_url)
     try:
         published, begun = store.read(policies.list_all), store.read(iterations.list_all)
+    except DatabaseError as error:
+        # Without tables, or with those of another release.
+        raise RecordUnavailable(f"the record cannot be read: {error.orig}; see `tandem doctor`") from error
     finally:
         store.close()
     weights = sum(_size(settings.home / policy.path) for policy in published)
@@ -260,7 +265,8 @@ def run_postgres(program: str, url: URL, *arguments: str) -> None:
     password = url.password or url.query.get("password")
     environment = os.environ | ({"PGPASSWORD": str(password)} if password else {})
     done = subprocess.run(
-        [program, *arguments, "--dbname", address.render_as_string(hide_password=False)],
+        # One that went on would have a record loaded beside no weights, when the home is removed after a kill.
+        tied([program, *arguments, "--dbname", address.render_as_string(hide_password=False)]),
         env=environment,
         capture_output=True,
         text=True,

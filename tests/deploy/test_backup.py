@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import os
+import shlex
 import shutil
 import signal
 import sqlite3
@@ -31,7 +32,7 @@ from feedback.errors import Conflict, InvalidRequest, NotFound, RecordOfNewerRel
 from feedback.schema import Base
 from feedback.settings import Settings, load_settings
 from feedback.store import Store, iterations, keys, policies
-from tests.deploy.command_line import in_process
+from tests.deploy.command_line import in_process, start
 from tests.deploy.homes import add_version, lease, make_home, promote, put_vote
 from tests.feedback.conftest import postgres  # noqa: F401
 from tests.postgres_server import PostgresServer
@@ -609,6 +610,29 @@ def test_no_record_no_backup(settings: Settings, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(InvalidRequest, match="no such file"):
         restore(settings, tmp_path / "b.tar")
+
+
+def test_a_record_without_tables_is_not_backed_up_and_that_is_said_in_a_line(
+    settings: Settings, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    settings.home.mkdir()
+    (settings.home / "record.db").touch()
+    said = in_process(capfd)("backup", tmp_path / "b.tar", "--home", settings.home)
+    assert (said.exit_code != 0, said.err.count("\n")) == (True, 1)
+    assert "the record cannot be read: no such table: policies; see `tandem doctor`" in said.err
+    assert [path.name for path in tmp_path.iterdir()] == ["home"]
+
+
+def test_what_a_backup_that_is_killed_had_begun_ends_with_it(settings: Settings, tmp_path: Path) -> None:
+    """A dump that goes on, or a record that is still loaded when its home has been removed."""
+    program, begun = tmp_path / "pg_dump", tmp_path / "begun"
+    program.write_text(f"#!/bin/sh\necho $$ > {shlex.quote(str(begun))}\nkill -9 $PPID\nexec sleep 60\n")
+    program.chmod(0o700)
+    variables = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "TANDEM_DATABASE_URL": "postgresql+psycopg://u@nowhere/d"}
+    killed = start("backup", tmp_path / "b.tar", "--home", settings.home, variables=variables)
+    assert killed.wait(60) == -signal.SIGKILL
+    killed.communicate()
+    wait_for(lambda: not Path("/proc", begun.read_text().strip()).exists(), 10, "the end of pg_dump")
 
 
 @pytest.mark.parametrize("url", ["u:secret@nowhere/d", "u@nowhere/d?password=secret&sslmode=require"])
