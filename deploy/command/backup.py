@@ -1,5 +1,9 @@
 """`tandem backup` and `tandem restore`: a home in one file, and back."""
 
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,7 +30,7 @@ def backup(
     from feedback.errors import PolicyInvalid
     from feedback.settings import load_settings
 
-    with progress_bar() as bar:
+    with undone_when_ended(), progress_bar() as bar:
         contents = write_backup(load_settings(home=home), file, follow_stages(bar))
     if json:
         print_json(described(file, contents))
@@ -57,7 +61,7 @@ def restore(
 
     settings = load_settings(home=home)
     try:
-        with progress_bar() as bar:
+        with undone_when_ended(), progress_bar() as bar:
             contents = read_backup(settings, file, follow_stages(bar))
     except DatabaseError as error:
         raise RecordUnavailable(f"the restored record cannot be read: {error.orig}") from error
@@ -68,6 +72,31 @@ def restore(
     if names_another_record(settings):
         toml = settings.home / "tandem.toml"
         say(f"Correct database_url in {toml} before `tandem up`: it names another record than this one.")
+
+
+@contextmanager
+def undone_when_ended() -> Iterator[None]:
+    """Have who is asked to end, or whose terminal goes, undo what was begun, as Ctrl-C does."""
+    # With `nohup` it stays when the terminal goes.
+    before = {
+        number: handler
+        for number in (signal.SIGTERM, signal.SIGHUP)
+        if (handler := signal.getsignal(number)) != signal.SIG_IGN
+    }
+
+    def end(asked: int, _frame: object) -> None:
+        # Once: what is undone is not to be cut short.
+        for number in before:
+            signal.signal(number, signal.SIG_IGN)
+        sys.exit(128 + asked)
+
+    for number in before:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def described(file: Path, contents: "Contents") -> dict[str, Any]:

@@ -45,7 +45,7 @@ def start(*arguments: object, variables: Mapping[str, str] = {}, **options: obje
         [sys.executable, "-m", "deploy.command", *map(str, arguments)],
         text=True,
         env=environment | {"PYTHONPATH": str(ROOT), **variables},
-        # Whoever runs the tests in the background has SIGINT ignored, and that is inherited.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
+        # Whoever runs the tests in the background, or with `nohup`, has these ignored, and that is inherited.
+        preexec_fn=lambda: [signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGHUP)],  # noqa: PLW1509
         **(pipes | options),  # type: ignore[call-overload]
     )

@@ -635,6 +635,27 @@ def test_what_a_backup_that_is_killed_had_begun_ends_with_it(settings: Settings,
     wait_for(lambda: not Path("/proc", begun.read_text().strip()).exists(), 10, "the end of pg_dump")
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_who_is_asked_to_end_leaves_nothing(settings: Settings, tmp_path: Path, number: signal.Signals) -> None:
+    program, there = tmp_path / "pg_dump", elsewhere(settings).home
+    program.write_text("#!/bin/sh\nexec sleep 60\n")
+    program.chmod(0o700)
+    os.mkfifo(tmp_path / "endless.tar")
+    begun = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "TANDEM_DATABASE_URL": "postgresql+psycopg://u@nowhere/d"}
+    backing = start("backup", tmp_path / "b.tar", "--home", settings.home, variables=begun)
+    restoring = start("restore", tmp_path / "endless.tar", "--home", there)
+    try:
+        for process, sign in ((backing, ".tandem-backup-*/backup.tar"), (restoring, "restored/.restoring")):
+            wait_for(lambda sign=sign: any(tmp_path.glob(sign)), 60, sign)  # type: ignore[misc]
+            process.send_signal(number)
+            process.communicate(timeout=60)
+            assert process.returncode == 128 + number
+    finally:
+        backing.kill()
+        restoring.kill()
+    assert {path.name for path in tmp_path.iterdir()} <= {"home", "pg_dump", "endless.tar"}
+
+
 @pytest.mark.parametrize("url", ["u:secret@nowhere/d", "u@nowhere/d?password=secret&sslmode=require"])
 def test_a_password_stands_on_no_command_line(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str
