@@ -5,6 +5,7 @@ import contextlib
 import errno
 import http.client
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -15,7 +16,7 @@ from typing import Literal
 from deploy.announcer import Announcer
 from deploy.operator_key import ensure_operator_key
 from deploy.processes import Supervised, redis_program, tandem_programs
-from deploy.running import StackState, forget_state, prepare_home, require_record, take_home, write_state
+from deploy.running import RESTORING, StackState, forget_state, prepare_home, require_record, take_home, write_state
 from feedback import chat_template, log_files
 from feedback.addresses import called, http_url
 from feedback.errors import Conflict, NotFound, PolicyInvalid, SettingsInvalid, TandemError
@@ -53,6 +54,8 @@ def run_stack(settings: Settings, announcer: Announcer) -> bool:
     prepare_home(settings.home)
     with take_home(settings.home):
         require_record(settings)
+        # Of a restore that was killed when all of it was there.
+        shutil.rmtree(settings.home / RESTORING, ignore_errors=True)
         port = free_port(settings.serve.host, settings.serve.port)
         return asyncio.run(Stack(settings, port, announcer).run())
 

@@ -88,6 +88,14 @@ def test_a_home_that_lost_its_record_is_not_begun_anew(tmp_path: Path) -> None:
     assert not is_held(tmp_path) and not (tmp_path / "record.db").exists()
 
 
+def test_what_a_restore_left_that_was_killed_at_its_end_goes_with_the_next_start(tmp_path: Path) -> None:
+    make_home(Settings(home=tmp_path), versions=1).close()
+    (tmp_path / ".restoring" / "datasets").mkdir(parents=True)
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(PortInUse):
+        run_stack(Settings(home=tmp_path, serve=ServeSettings(port=taken.getsockname()[1])), Announcer())
+    assert not (tmp_path / ".restoring").exists() and (tmp_path / "policies" / "v0").is_dir()
+
+
 def test_a_home_whose_record_was_emptied_is_not_begun_anew(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     settings = Settings(home=tmp_path, serve=ServeSettings(port=0))
     make_home(settings, versions=1).close()
