@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from deploy.finding import WRITABLE, Finding
-from deploy.running import RECORD_ELSEWHERE, is_held, left_in
+from deploy.running import NOT_COPIED, RECORD_ELSEWHERE, is_held, is_not_copied, left_in
 from feedback.errors import RecordUnavailable
 from feedback.settings import Settings
 
@@ -76,7 +76,8 @@ def _no_record(settings: Settings, found: str) -> Finding:
     if is_held(settings.home):
         return Finding("wrong", "record", f"{found}, but Tandem runs here", RECORD_ELSEWHERE)
     if left := left_in(settings.home):
-        return Finding("wrong", "record", f"{found}, but the home holds {left}", "restore a backup into a new --home")
+        advice = NOT_COPIED if is_not_copied(settings) else "restore a backup into a new --home"
+        return Finding("wrong", "record", f"{found}, but the home holds {left}", advice)
     return Finding("note", "record", f"{found} yet", "`tandem up` makes it")
 
 

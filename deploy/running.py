@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 LOCK_PATIENCE_S = 1.0
 RECORD_ELSEWHERE = "wait for its start, or set TANDEM_DATABASE_URL as it is where it was started"
 """What to do about a home without a record in which a stack runs."""
+NOT_COPIED = "unset database_url, and have `tandem db copy` bring record.db into that database first"
 RESTORING = ".restoring"
 """Where in a home a backup is unpacked. What is there of one that was killed stays."""
 # A home may stand in somebody's repository. `tandem.toml` and what else is theirs is not named.
@@ -165,10 +166,16 @@ def require_record(settings: "Settings") -> None:
         found = "a record without tables"
     else:
         return
-    raise Conflict(
-        f"{settings.home} holds {left} and {found}: set TANDEM_DATABASE_URL where the record is elsewhere, restore a "
-        f"backup into a new --home, or move {settings.home / left} away to begin anew"
+    advice = (
+        "set TANDEM_DATABASE_URL where the record is elsewhere, restore a backup into a new --home, or move "
+        f"{settings.home / left} away to begin anew"
     )
+    raise Conflict(f"{settings.home} holds {left} and {found}: {NOT_COPIED if is_not_copied(settings) else advice}")
+
+
+def is_not_copied(settings: "Settings") -> bool:
+    """Whether the record of a home is in its own file still, where another database is named that lacks it."""
+    return settings.database_url is not None and (settings.home / "record.db").exists()
 
 
 def _is_blank(settings: "Settings") -> bool:

@@ -779,3 +779,21 @@ def test_by_the_command(settings: Settings, tmp_path: Path, capfd: pytest.Captur
     listed = tandem("restore", tmp_path / "absent.tar", "--home", tmp_path / "newer")
     assert (listed.exit_code, "no such file" in listed.err) == (2, True)
     store.close()
+
+
+def test_a_home_whose_record_was_not_copied_into_the_postgres_that_it_names_is_told_to(
+    settings: Settings,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    postgres: PostgresServer,  # noqa: F811
+) -> None:
+    make_home(settings, versions=1).close()
+    url, tandem = postgres.new_database(), in_process(capfd)
+    named = settings.model_copy(update={"database_url": url})
+    advice = "unset database_url, and have `tandem db copy` bring record.db into that database first"
+    monkeypatch.setenv("TANDEM_DATABASE_URL", url)
+    assert f"and a record without tables: {advice}" in tandem("db", "upgrade", "--home", settings.home).err
+    assert [finding.advice for finding in record_looks.record(named)] == [advice]
+    monkeypatch.delenv("TANDEM_DATABASE_URL")
+    assert tandem("db", "copy", "--to", url, "--home", settings.home).exit_code == 0
+    require_record(named)
