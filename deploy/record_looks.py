@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from deploy.finding import WRITABLE, Finding
-from deploy.running import NOT_COPIED, RECORD_ELSEWHERE, is_held, is_not_copied, left_in
+from deploy.running import RECORD_ELSEWHERE, is_held
 from feedback.errors import RecordUnavailable
+from feedback.lost_record import NOT_COPIED, is_not_copied, left_in
 from feedback.settings import Settings
 
 if TYPE_CHECKING:

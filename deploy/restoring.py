@@ -29,10 +29,11 @@ from deploy.backup import (
     require_room,
     run_postgres,
 )
-from deploy.running import RESTORING, is_held, prepare_home, take_home
+from deploy.running import is_held, prepare_home, take_home
 from feedback import manifest
 from feedback.addresses import sqlite_url
 from feedback.errors import Conflict, InvalidRequest, PolicyInvalid
+from feedback.lost_record import RESTORING
 from feedback.migrations import check_release
 from feedback.schema import version_name
 from feedback.section import NONE

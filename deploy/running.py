@@ -6,19 +6,13 @@ import os
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Literal
+from typing import IO, Literal
 
 from feedback.errors import Conflict
-
-if TYPE_CHECKING:
-    from feedback.settings import Settings
 
 LOCK_PATIENCE_S = 1.0
 RECORD_ELSEWHERE = "wait for its start, or set TANDEM_DATABASE_URL as it is where it was started"
 """What to do about a home without a record in which a stack runs."""
-NOT_COPIED = "unset database_url, and have `tandem db copy` bring record.db into that database first"
-RESTORING = ".restoring"
-"""Where in a home a backup is unpacked. What is there of one that was killed stays."""
 # A home may stand in somebody's repository. `tandem.toml` and what else is theirs is not named.
 IGNORED_BY_GIT = """\
 # Keys, what people wrote, and weights.
@@ -145,47 +139,6 @@ def prepare_home(home: Path) -> None:
         raise Conflict(f"the home {home} cannot be used: {error.filename} is no folder") from error
     except OSError as error:
         raise Conflict(f"the home {home} cannot be used: {error.strerror}") from error
-
-
-def left_in(home: Path) -> str | None:
-    """What is there in a home without a record that had one, or in which a restore was killed. None in a new one."""
-    if any(home.glob("policies/v[0-9]*")):
-        return "policies"
-    return RESTORING if (home / RESTORING).exists() else None
-
-
-def require_record(settings: "Settings") -> None:
-    """Raises Conflict where a home has lost its record, of which a new one would have nobody look for the votes;
-    RecordUnavailable."""
-    left = left_in(settings.home)
-    if left is None:
-        return
-    if settings.has_no_record:
-        found = "no record"
-    elif _is_blank(settings):
-        found = "a record without tables"
-    else:
-        return
-    advice = (
-        "set TANDEM_DATABASE_URL where the record is elsewhere, restore a backup into a new --home, or move "
-        f"{settings.home / left} away to begin anew"
-    )
-    raise Conflict(f"{settings.home} holds {left} and {found}: {NOT_COPIED if is_not_copied(settings) else advice}")
-
-
-def is_not_copied(settings: "Settings") -> bool:
-    """Whether the record of a home is in its own file still, where another database is named that lacks it."""
-    return settings.database_url is not None and (settings.home / "record.db").exists()
-
-
-def _is_blank(settings: "Settings") -> bool:
-    from feedback.store import Store
-
-    store = Store(settings.record_url)
-    try:
-        return store.is_blank()
-    finally:
-        store.close()
 
 
 def _lock_path(home: Path) -> Path:

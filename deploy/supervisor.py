@@ -16,11 +16,12 @@ from typing import Literal
 from deploy.announcer import Announcer
 from deploy.operator_key import ensure_operator_key
 from deploy.processes import Supervised, redis_program, tandem_programs
-from deploy.running import RESTORING, StackState, forget_state, prepare_home, require_record, take_home, write_state
+from deploy.running import StackState, forget_state, prepare_home, take_home, write_state
 from feedback import chat_template, log_files
 from feedback.addresses import called, http_url
 from feedback.errors import Conflict, NotFound, PolicyInvalid, SettingsInvalid, TandemError
 from feedback.lifeline import tied
+from feedback.lost_record import RESTORING, require_record
 from feedback.schema import version_name
 from feedback.settings import Settings
 from feedback.store import Store, policies

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 from feedback import logs, object_storage
 from feedback.errors import NotFound, PolicyInvalid, TandemError
 from feedback.lifeline import die_with_parent
+from feedback.lost_record import require_record
 from feedback.policy_config import named_folder
 from feedback.schema import version_name
 from feedback.settings import Settings, load_settings
@@ -111,6 +112,7 @@ def main() -> int:
     try:
         settings = load_settings()
         logs.configure(settings)
+        require_record(settings)
         store = Store(settings.record_url)
         store.migrate()
         prepare(store, settings)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deploy.command.output import say
-from deploy.running import RECORD_ELSEWHERE, is_held, require_record
+from deploy.running import RECORD_ELSEWHERE, is_held
 from feedback.errors import NotFound, RecordUnavailable
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ def open_record(home: Path | None, *, must_exist: bool = False) -> Iterator[tupl
     """
     from sqlalchemy.exc import DatabaseError
 
+    from feedback.lost_record import require_record
     from feedback.settings import load_settings
     from feedback.store import Store
 

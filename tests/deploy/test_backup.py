@@ -26,9 +26,10 @@ import deploy.restoring
 from deploy import record_looks
 from deploy.backup import BackupInvalid, Contents, backup
 from deploy.restoring import restore
-from deploy.running import is_held, prepare_home, require_record, take_home
+from deploy.running import is_held, prepare_home, take_home
 from feedback import judges, manifest
 from feedback.errors import Conflict, InvalidRequest, NotFound, RecordOfNewerRelease, TandemError
+from feedback.lost_record import require_record
 from feedback.schema import Base
 from feedback.settings import Settings, load_settings
 from feedback.store import Store, iterations, keys, policies

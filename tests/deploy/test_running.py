@@ -13,7 +13,6 @@ from deploy.running import (
     StackState,
     forget_state,
     is_held,
-    left_in,
     prepare_home,
     read_state,
     take_home,
@@ -37,14 +36,6 @@ def test_a_home_has_one_supervisor_at_a_time(tmp_path: Path) -> None:
             take_home(tmp_path)
     assert not is_held(tmp_path)
     take_home(tmp_path).close()
-
-
-def test_what_somebody_put_beside_the_versions_is_not_left_of_another_home(tmp_path: Path) -> None:
-    (tmp_path / "policies" / "my-model").mkdir(parents=True)
-    (tmp_path / "policies" / ".keep").touch()
-    assert left_in(tmp_path) is None
-    (tmp_path / "policies" / "v0").mkdir()
-    assert left_in(tmp_path) == "policies"
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="no git on this machine")

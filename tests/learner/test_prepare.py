@@ -1,3 +1,4 @@
+import os
 import shutil
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from transformers import (
 )
 
 from feedback import manifest
-from feedback.errors import PolicyInvalid
+from feedback.errors import Conflict, PolicyInvalid
 from feedback.settings import load_settings
 from feedback.store import Store, policies
 from learner.policy import load_policy
@@ -154,3 +155,14 @@ def test_the_command_says_it_in_one_line(tmp_path: Path) -> None:
     )
     assert done.returncode != 0
     assert done.stderr.strip().splitlines()[-1] == "tandem: ./nowhere: no such folder"
+
+
+def test_a_home_that_lost_its_record_gets_no_new_one(tmp_path: Path) -> None:
+    (tmp_path / "policies" / "v0").mkdir(parents=True)
+    environment = os.environ | {"TANDEM_HOME": str(tmp_path)}
+    refused = subprocess.run(
+        [sys.executable, "-m", "learner.prepare"], env=environment, stderr=subprocess.PIPE, text=True, check=False
+    )
+    assert refused.returncode == Conflict.exit_code
+    assert "holds policies and no record" in refused.stderr
+    assert not (tmp_path / "record.db").exists()
