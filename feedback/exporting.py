@@ -33,7 +33,10 @@ def export_votes(
 ) -> Report:
     """Write every vote that is looked for and counts as a line. A rewritten reply makes a second pair: rewritten >
     original. Without `system_messages` the conversations lack what instructed the assistant. `on_progress` is told how
-    many votes were gone through, and of how many where none is sought, and at the end of as many."""
+    many votes were gone through, and of how many where none is sought, and at the end of as many.
+
+    Raises RecordUnavailable, with a part of them written.
+    """
     file_format = named(format_name)
     written, left_out = 0, Counter[str]()
 
@@ -63,7 +66,7 @@ def export_votes(
         # Of those that count some may be checks, or of texts that were erased.
         on_progress(done, done)
 
-    store.read(write_all)
+    store.read_through(write_all)
     return Report(written, dict(left_out))
 
 

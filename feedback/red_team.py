@@ -38,7 +38,7 @@ def import_transcripts(
 
 def export_transcripts(store: Store, out: BinaryIO, *, system_messages: bool = True) -> Exported:
     """Write the imported transcripts, and those that votes with a success tell, one JSON object a line; without
-    `system_messages` they lack what instructed the assistant."""
+    `system_messages` they lack what instructed the assistant. Raises RecordUnavailable, with a part of them written."""
     written, left_out = 0, Counter[str]()
 
     def write_all(session: Any) -> None:
@@ -51,7 +51,7 @@ def export_transcripts(store: Store, out: BinaryIO, *, system_messages: bool = T
             except SetAside as error:
                 left_out[error.message] += 1
 
-    store.read(write_all)
+    store.read_through(write_all)
     return Exported(written, dict(left_out))
 
 

@@ -78,6 +78,7 @@ class Kind(Enum):
     """How an operation is run."""
 
     READ = auto()
+    READ_THROUGH = auto()
     WRITE = auto()
     WRITE_ONCE = auto()
 
@@ -139,6 +140,12 @@ class Store:
         """Run `operation(session, ...)` on one consistent snapshot. It must not write. Raises RecordUnavailable."""
         return self._transact(Kind.READ, operation, *args, **kwargs)
 
+    def read_through(self, operation: Callable[Concatenate[Session, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """`read` for an operation that hands on what it reads as it goes: where the connection breaks it is not run
+        again.
+        """
+        return self._transact(Kind.READ_THROUGH, operation, *args, **kwargs)
+
     def look(self, statement: str) -> list[Any]:
         """The rows of a statement that changes nothing and is asked again and again: on SQLite by the driver alone,
         which takes a thirtieth of the time of `read`. Raises RecordUnavailable.
@@ -174,7 +181,7 @@ class Store:
                     committing = kind is Kind.WRITE
                 return result
             except DBAPIError as error:
-                if attempt == RETRIES or not _may_run_again(error, committing):
+                if attempt == RETRIES or kind is Kind.READ_THROUGH or not _may_run_again(error, committing):
                     if _is_unavailable(error):
                         raise RecordUnavailable(
                             "the record's database does not answer now; send the request again in a moment"
@@ -184,9 +191,9 @@ class Store:
 
     def _options(self, kind: Kind) -> dict[str, Any]:
         if kind is Kind.WRITE or self.engine.dialect.name == "sqlite":
-            return {"tandem_writes": kind is not Kind.READ}
+            return {"tandem_writes": kind in (Kind.WRITE, Kind.WRITE_ONCE)}
         # By default each statement of Postgres sees what others have committed meanwhile.
-        return {"isolation_level": "REPEATABLE READ" if kind is Kind.READ else "AUTOCOMMIT"}
+        return {"isolation_level": "AUTOCOMMIT" if kind is Kind.WRITE_ONCE else "REPEATABLE READ"}
 
     def migrate(self) -> None:
         """Bring the schema up to date. Safe to run by several processes at once and on every start.

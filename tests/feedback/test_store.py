@@ -221,6 +221,21 @@ def test_a_connection_that_broke_before_the_commit_is_replaced_unnoticed(on_post
     breaking.admin.close()
 
 
+def test_what_is_handed_on_while_it_is_read_is_not_read_again(on_postgres: Store) -> None:
+    breaking = Breaking(on_postgres, 1)
+    handed_on: list[int] = []
+
+    def hand_on(session: Session) -> None:
+        for number in range(1, 3):
+            handed_on.append(session.execute(text(f"SELECT {number}")).scalar_one())
+            breaking.end(session.scalars(select(func.pg_backend_pid())).one())
+
+    with pytest.raises(RecordUnavailable):
+        on_postgres.read_through(hand_on)
+    assert handed_on == [1]
+    breaking.admin.close()
+
+
 def test_a_write_whose_commit_broke_is_not_run_again(on_postgres: Store) -> None:
     breaking = Breaking(on_postgres, 1)
     with pytest.raises(RecordUnavailable):
