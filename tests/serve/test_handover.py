@@ -17,6 +17,7 @@ import pytest
 from feedback.ids import new_id
 from tests.serve.conftest import Tandem, another_process
 from tests.serve.test_chat import chat, events, sample_of
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.engine
 
@@ -26,6 +27,11 @@ LONG = chat(max_tokens=400, ignore_eos=True, temperature=0)
 def handed_over(tandem: Tandem) -> float:
     value: float = tandem.gateway.metrics.handed_over._value.get()
     return value
+
+
+def wait_for_handed_over(tandem: Tandem, streams: float) -> None:
+    """They are counted once the client has all of them."""
+    wait_for(lambda: handed_over(tandem) >= streams, 60, f"{streams:.0f} streams to be counted")
 
 
 def text_of(chunks: list[dict[str, Any]]) -> str:
@@ -48,7 +54,7 @@ def test_it_is_the_same_reply_on_the_wire_and_in_the_record(tandem: Tandem) -> N
             (row,) = sample_of(tandem.store, streamed.headers["x-request-id"])
             assert row.token_ids == whole["choices"][0]["token_ids"] and len(row.logprobs or []) == 400
             assert (row.status, row.text) == ("complete", text_of(chunks))
-    assert handed_over(tandem) == before + 2
+    wait_for_handed_over(tandem, before + 2)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +122,7 @@ def test_a_reply_that_takes_too_long_ends_the_connection_whoever_has_it_open(tan
             # It waits for its turn, which does not come.
             connection.sendall(request(tandem, next_id))
             received = read_to_the_end(connection)
-        assert handed_over(hasty) == before + 1
+        wait_for_handed_over(hasty, before + 1)
     _, _, chunked = received.partition(b"\r\n\r\n")
     assert chunked.endswith(b"0\r\n\r\n")
     said = [json.loads(line[6:]) for line in chunked.split(b"\n") if line.startswith(b"data: ")]
