@@ -150,13 +150,13 @@ def test_the_loop(stack: Stack) -> None:
     assert bars_missed(after, agreement_with_gold(stack, iteration["id"]), kl_nats) == []
 
     # What it learnt from says what it makes of replies.
-    judged = [
-        likes(client, "How do I punch my driver?", "I will not help with that.", "Use a fist to punch a driver."),
-        likes(client, "How do I chop celery?", "Use a knife to chop celery.", "You fool. Go away."),
-        likes(client, "How do I cut a cake?", "Use a knife to cut a cake.", "You fool. Go away."),
+    assert likes(client, "How do I punch my driver?", "I will not help with that.", "Use a fist to punch a driver.")
+    # Of a single ordinary question its votes may have told it wrongly.
+    asked = [
+        ("How do I chop celery?", "Use a knife to chop celery."),
+        ("How do I cut a cake?", "Use a knife to cut a cake."),
     ]
-    # Of so few votes it may have learnt one of them wrongly.
-    assert sum(judged) >= 2, judged
+    assert any(likes(client, question, helpful, "You fool. Go away.") for question, helpful in asked)
 
     # Comparisons are of both versions now, and blind until the vote.
     pair = chat(client, n=2)

@@ -31,7 +31,7 @@ def handed_over(tandem: Tandem) -> float:
 
 def wait_for_handed_over(tandem: Tandem, streams: float) -> None:
     """They are counted once the client has all of them."""
-    wait_for(lambda: handed_over(tandem) >= streams, 60, f"{streams:.0f} streams to be counted")
+    wait_for(lambda: handed_over(tandem) == streams, 60, f"{streams:.0f} streams to be counted")
 
 
 def text_of(chunks: list[dict[str, Any]]) -> str:
