@@ -105,7 +105,10 @@ def backup(settings: Settings, path: Path, on_progress: OnProgress = quietly) ->
             unfinished.replace(path)
         except OSError as error:
             # It does not say where a disk is full.
-            raise Conflict(f"{error.filename or path} cannot be used: {error.strerror or error}") from error
+            named = Path(error.filename or path)
+            if isinstance(error, FileNotFoundError) and named.is_relative_to(settings.home):
+                raise _changed(named.relative_to(settings.home).as_posix()) from None
+            raise Conflict(f"{named} cannot be used: {error.strerror or error}") from error
     return contents
 
 
@@ -306,7 +309,7 @@ def _add(tar: tarfile.TarFile, contents: Contents, path: Path, name: str, stage:
             reader = Digesting(file, stage)
             tar.addfile(member, reader)  # type: ignore[arg-type]
     except OSError as error:
-        if isinstance(error, FileNotFoundError) or "unexpected end" in str(error):
+        if "unexpected end" in str(error):
             raise _changed(name) from None
         raise
     contents.files[name] = reader.digest.hexdigest()

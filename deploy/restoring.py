@@ -112,7 +112,7 @@ def _restore(settings: Settings, path: Path, unpacked: Path, on_progress: OnProg
             (unpacked / name).rename(settings.home / name)
 
     try:
-        contents = _unpack(path, unpacked, on_progress)
+        contents = _unpack(settings, path, unpacked, on_progress)
         # That may have taken long.
         _require_empty(settings.home)
         for name in (*FOLDERS, SETTINGS_FILE):
@@ -138,7 +138,7 @@ def names_another_record(settings: Settings) -> bool:
     return said.get("database_url", NONE) not in (NONE, settings.database_url)
 
 
-def _unpack(path: Path, to: Path, on_progress: OnProgress) -> Contents:
+def _unpack(settings: Settings, path: Path, to: Path, on_progress: OnProgress) -> Contents:
     """Every member is a plain file below a known name; nothing else in an archive is obeyed. One with holes is none: a
     few bytes of it would fill the disk."""
     digests: dict[str, str] = {}
@@ -152,6 +152,9 @@ def _unpack(path: Path, to: Path, on_progress: OnProgress) -> Contents:
                 source = tar.extractfile(member) if is_plain and _is_ours(member.name) else None
                 if source is None:
                     raise BackupInvalid(f"{path}: {member.name!r} does not belong into a backup")
+                if member.name in (SQLITE_RECORD, POSTGRES_RECORD):
+                    # It comes first: nobody waits for all else to be unpacked, to be refused then.
+                    _require_place(settings, member.name)
                 if member.name == CONTENTS:
                     said = json.loads(source.read())
                 else:
@@ -197,11 +200,11 @@ def _write(source: Any, path: Path, on_block: Callable[[], None]) -> str:
     return digest.hexdigest()
 
 
-def _load_record(settings: Settings, unpacked: Path, contents: Contents, on_progress: OnProgress) -> None:
-    """A dump goes into the database of `settings`, in one transaction; a file stays until it is moved."""
+def _require_place(settings: Settings, record: str) -> None:
+    """That the record can go where the settings say: a database of its kind, with nothing in it yet."""
     sqlite = settings.database_url is None
-    if sqlite != (contents.record == SQLITE_RECORD):
-        kind = "SQLite: unset database_url" if contents.record == SQLITE_RECORD else "Postgres: set database_url"
+    if sqlite != (record == SQLITE_RECORD):
+        kind = "SQLite: unset database_url" if record == SQLITE_RECORD else "Postgres: set database_url"
         raise InvalidRequest(f"this backup's record is of {kind} to restore it (`tandem db copy` moves it afterwards)")
     if sqlite:
         return
@@ -211,6 +214,13 @@ def _load_record(settings: Settings, unpacked: Path, contents: Contents, on_prog
             raise Conflict("the database holds tables already; restore into an empty one")
     finally:
         store.close()
+
+
+def _load_record(settings: Settings, unpacked: Path, contents: Contents, on_progress: OnProgress) -> None:
+    """A dump goes into the database of `settings`, in one transaction; a file stays until it is moved."""
+    _require_place(settings, contents.record)
+    if contents.record == SQLITE_RECORD:
+        return
     dump = str(unpacked / POSTGRES_RECORD)
     # Fails, changing nothing, where somebody else makes a table meanwhile.
     options = ("--no-owner", "--no-privileges", "--exit-on-error", "--single-transaction")

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from sqlalchemy import Connection, Table, func, insert, select, text
 
 from feedback.errors import Conflict
+from feedback.migrations import upgrade_within
 from feedback.schema import Base
 from feedback.store import Store
 
@@ -17,11 +18,11 @@ OnProgress = Callable[[str, int, int | None], None]
 def copy(source: Store, target: Store, on_progress: OnProgress = lambda _table, _done, _of: None) -> int:
     """Copy every row into `target`, which is migrated first and must hold none. Returns how many rows.
 
-    Both sides are one transaction each: the copy is a consistent snapshot, and is there as a whole or not at all.
+    Both sides are one transaction each: the copy is a consistent snapshot, and is there as a whole or not at all,
+    tables included: those of a copy that was killed would be taken for a record in which nothing has happened yet.
     `on_progress` is told each table, how many of its rows are copied, and of how many. Raises Conflict when the target
     holds rows.
     """
-    target.migrate()
     with (
         source.engine.connect() as reading,
         target.engine.connect().execution_options(tandem_writes=True) as writing,
@@ -30,6 +31,7 @@ def copy(source: Store, target: Store, on_progress: OnProgress = lambda _table, 
     ):
         if reading.dialect.name == "postgresql":
             reading.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
+        upgrade_within(writing)
         tables = Base.metadata.sorted_tables
         for table in tables:
             if _rows(writing, table):

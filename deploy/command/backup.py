@@ -35,9 +35,10 @@ def backup(
     if json:
         print_json(described(file, contents))
     else:
-        say(f"{len(contents.files)} files, with the weights of {len(contents.versions)} versions, in {file}")
+        versions = "1 version" if len(contents.versions) == 1 else f"{len(contents.versions)} versions"
+        say(f"{len(contents.files)} files, with the weights of {versions}, in {file}")
     damaged = {"weights": contents.damaged, "judges": contents.damaged_judges}
-    left_out = [f"the {what} of {', '.join(versions)}" for what, versions in damaged.items() if versions]
+    left_out = [f"the {what} of {', '.join(those)}" for what, those in damaged.items() if those]
     if left_out:
         raise PolicyInvalid(
             f"the backup is whole but for {' and '.join(left_out)}, which are not what was published: put them back "

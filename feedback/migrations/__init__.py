@@ -43,11 +43,16 @@ def upgrade(engine: Engine, revision: str = "head") -> None:
 
 def _upgrade(engine: Engine, revision: str) -> None:
     with engine.connect().execution_options(tandem_writes=True) as connection, connection.begin():
-        if connection.dialect.name == "postgresql":
-            connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": MIGRATION_LOCK})
-            connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_S}s'"))
-        check_release(connection)
-        command.upgrade(config(connection), revision)
+        upgrade_within(connection, revision)
+
+
+def upgrade_within(connection: Connection, revision: str = "head") -> None:
+    """`upgrade` as a part of somebody's transaction, in one try."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": MIGRATION_LOCK})
+        connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_S}s'"))
+    check_release(connection)
+    command.upgrade(config(connection), revision)
 
 
 def check_release(connection: Connection) -> None:

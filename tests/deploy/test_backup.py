@@ -227,6 +227,28 @@ def test_pruned_weights_are_named_and_missed_ones_refused(settings: Settings, tm
     store.close()
 
 
+@pytest.mark.parametrize("looked_at", [1, 2, 3])
+def test_weights_that_are_pruned_between_two_looks_at_them_are_said_to_have_changed(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, looked_at: int
+) -> None:
+    """When their size is asked, when they were found whole, and when they are read."""
+    make_home(settings, versions=2).close()
+    looks, weights, listed = 0, settings.home / "policies" / "v1", deploy.backup._files
+
+    def prune_when_listed(folder: Path) -> list[Path]:
+        nonlocal looks
+        found = listed(folder)
+        looks += folder == weights
+        if looks == looked_at and folder == weights:
+            shutil.rmtree(weights)
+        return found
+
+    monkeypatch.setattr(deploy.backup, "_files", prune_when_listed)
+    with pytest.raises(BackupInvalid, match=r"policies/v1/.* changed while it was read; run the backup again"):
+        backup(settings, tmp_path / "b.tar")
+    assert looks == looked_at and [path.name for path in tmp_path.iterdir()] == ["home"]
+
+
 def test_damaged_weights_are_left_out_and_named_and_the_rest_can_be_restored(
     settings: Settings, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -684,18 +706,23 @@ def test_a_postgres_record_comes_back_the_same(
     store = make_home(here, versions=2)
     before = rows_of(store)
     backup(here, tmp_path / "b.tar")
+    told: list[str] = []
+
+    def tell(stage: str, _done: int, _of: int | None) -> None:
+        told.append(stage)
+
     with pytest.raises(InvalidRequest, match="Postgres"):
-        restore(elsewhere(settings, "sqlite"), tmp_path / "b.tar")
+        restore(elsewhere(settings, "sqlite"), tmp_path / "b.tar", tell)
     restore(there, tmp_path / "b.tar")
     restored = Store(there.record_url)
     assert rows_of(restored) == before
     assert files_of(there.home, "policies") == files_of(here.home, "policies")
     # What is there is not overwritten, and stays.
+    again = elsewhere(settings, "again").model_copy(update={"database_url": there.database_url})
     with pytest.raises(Conflict, match="into an empty one"):
-        restore(
-            elsewhere(settings, "again").model_copy(update={"database_url": there.database_url}), tmp_path / "b.tar"
-        )
+        restore(again, tmp_path / "b.tar", tell)
     assert rows_of(restored) == before
+    assert told == [], "what is refused was unpacked before"
     store.close()
     restored.close()
 

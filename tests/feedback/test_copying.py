@@ -75,6 +75,29 @@ def test_nothing_is_copied_over_what_is_there(store: Store, tmp_path: Path) -> N
     origin.close()
 
 
+@pytest.mark.parametrize("to", ["sqlite", "postgres"])
+def test_a_copy_that_is_cut_off_leaves_nothing_that_could_be_taken_for_a_record(
+    tmp_path: Path, request: pytest.FixtureRequest, to: str
+) -> None:
+    url = (
+        f"sqlite:///{tmp_path / 'target.db'}" if to == "sqlite" else request.getfixturevalue("postgres").new_database()
+    )
+    origin, target = empty_record(tmp_path / "origin.db"), Store(url)
+    fill(origin)
+
+    def interrupt(table: str, done: int, _of: int | None) -> None:
+        if table == "votes" and done:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        copy(origin, target, interrupt)
+    assert target.is_blank()
+    copy(origin, target)
+    assert everything(target) == everything(origin)
+    for used in (origin, target):
+        used.close()
+
+
 def test_migrations_go_down_and_up_on_data(store: Store) -> None:
     fill(store)
     kept = everything(store)
