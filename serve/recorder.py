@@ -5,8 +5,12 @@ those that end while it is away are kept until it is back.
 import asyncio
 import contextlib
 import logging
+import sqlite3
+import threading
 from collections import deque
 from dataclasses import dataclass, field
+from functools import partial
+from queue import SimpleQueue
 
 import orjson
 from sqlalchemy.orm import Session
@@ -35,7 +39,7 @@ class Entry:
 
 
 class Recorder:
-    """One transaction at a time; what comes meanwhile makes the next one.
+    """One transaction at a time, in a thread of its own; what comes meanwhile makes the next one.
 
     Whoever waits for replies that the record is away for is told so, and they are recorded as failed, without the
     comparison, as soon as it is back: what the client saw of them was written all the same.
@@ -43,8 +47,9 @@ class Recorder:
 
     def __init__(self, record: Record) -> None:
         self._record = record
-        self._waiting: list[Entry] = []
-        self._writer: asyncio.Task[None] | None = None
+        # None says that nothing more comes.
+        self._waiting: SimpleQueue[Entry | None] = SimpleQueue()
+        self._writer: threading.Thread | None = None
         self._kept: deque[tuple[list[Sample], int]] = deque()
         self._keeper: asyncio.Task[None] | None = None
         self._ending = asyncio.Event()
@@ -52,56 +57,56 @@ class Recorder:
     async def add(self, rows: list[Sample], comparison: Comparison | None = None) -> None:
         """Durable when this returns. Raises whatever kept them from being written."""
         entry = Entry(rows, comparison)
-        self._waiting.append(entry)
-        if self._writer is None or self._writer.done():
-            self._writer = asyncio.create_task(self._write_all(), name="recorder")
+        self._waiting.put(entry)
+        if self._writer is None:
+            self._writer = threading.Thread(target=self._write_all, name="recorder", daemon=True)
+            self._writer.start()
         # A caller that goes away takes this future along, and leaves its replies to be written all the same.
         await entry.durable
 
     async def stop(self) -> None:
         """Returns when everything that was handed in is written, unless the record is away."""
         if self._writer is not None:
-            await self._writer
+            self._waiting.put(None)
+            await asyncio.to_thread(self._writer.join)
+            self._writer = None
         self._ending.set()
         if self._keeper is not None:
             await self._keeper
 
-    async def _write_all(self) -> None:
-        while self._waiting:
-            batch, self._waiting = self._waiting[:LARGEST_BATCH], self._waiting[LARGEST_BATCH:]
-            try:
-                await self._record.write(_add, batch)
-            except RecordUnavailable as error:
-                for entry in batch:
-                    self._settle(entry, error)
-            except Exception as error:  # noqa: BLE001 - raised again where each is waited for
-                await self._write_apart(batch, error)
-            else:
-                for entry in batch:
-                    self._settle(entry, None)
+    def _write_all(self) -> None:
+        is_over = False
+        while not is_over:
+            taken = [self._waiting.get()]
+            while len(taken) < LARGEST_BATCH and not self._waiting.empty():
+                taken.append(self._waiting.get())
+            batch = [entry for entry in taken if entry is not None]
+            is_over = len(batch) < len(taken)
+            if batch:
+                errors = self._write(batch)
+                batch[0].durable.get_loop().call_soon_threadsafe(self._settle, batch, errors)
 
-    async def _write_apart(self, batch: list[Entry], error: Exception) -> None:
-        """One that cannot be written must not take the others with it."""
-        if len(batch) == 1:
-            self._settle(batch[0], error)
-            return
-        for entry in batch:
-            try:
-                await self._record.write(_add, [entry])
-            except Exception as own:  # noqa: BLE001 - the same
-                self._settle(entry, own)
-            else:
-                self._settle(entry, None)
+    def _write(self, batch: list[Entry]) -> list[Exception | None]:
+        """What kept each of them from being written."""
+        try:
+            self._record.store.write_swiftly(partial(_add, batch), partial(_add_by_driver, batch))
+        except RecordUnavailable as error:
+            return [error] * len(batch)
+        except Exception as error:  # noqa: BLE001 - raised again where each is waited for
+            # One that cannot be written must not take the others with it.
+            return [error] if len(batch) == 1 else [self._write([entry])[0] for entry in batch]
+        return [None] * len(batch)
 
-    def _settle(self, entry: Entry, error: Exception | None) -> None:
-        if isinstance(error, RecordUnavailable):
-            self._keep(entry.rows)
-        if entry.durable.done():
-            return
-        if error is None:
-            entry.durable.set_result(None)
-        else:
-            entry.durable.set_exception(error)
+    def _settle(self, batch: list[Entry], errors: list[Exception | None]) -> None:
+        for entry, error in zip(batch, errors, strict=True):
+            if isinstance(error, RecordUnavailable):
+                self._keep(entry.rows)
+            if entry.durable.done():
+                continue
+            if error is None:
+                entry.durable.set_result(None)
+            else:
+                entry.durable.set_exception(error)
 
     def _keep(self, rows: list[Sample]) -> None:
         for row in rows:
@@ -142,8 +147,13 @@ class Recorder:
             background.tell("a reply could not be recorded", error)
 
 
-def _add(session: Session, batch: list[Entry]) -> None:
+def _add(batch: list[Entry], session: Session) -> None:
     samples.add(session, [row for entry in batch if entry.comparison is None for row in entry.rows])
     for entry in batch:
         if entry.comparison is not None:
             samples.add_comparison(session, entry.comparison, (entry.rows[0], entry.rows[1]))
+
+
+def _add_by_driver(batch: list[Entry], driver: sqlite3.Connection) -> None:
+    comparisons = [entry.comparison for entry in batch if entry.comparison is not None]
+    samples.add_by_driver(driver, [row for entry in batch for row in entry.rows], comparisons)

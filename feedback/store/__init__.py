@@ -36,6 +36,7 @@ from sqlalchemy.exc import DatabaseError, DBAPIError, OperationalError
 from sqlalchemy.orm import Session
 
 from feedback.errors import RecordUnavailable
+from feedback.store.by_driver import as_json
 from feedback.store.group_commit import GroupCommit, Write
 
 P = ParamSpec("P")
@@ -126,6 +127,18 @@ class Store:
         writes = [Write(operation, partial(self._transact, Kind.WRITE, operation)) for operation in operations]
         self._together.run(writes)
         return writes
+
+    def write_swiftly(
+        self, operation: Callable[[Session], None], by_driver: Callable[[sqlite3.Connection], None]
+    ) -> None:
+        """`write` for what is written all the time: `by_driver` does by SQLite's driver alone what `operation` does."""
+        if self._together is None:
+            self._transact(Kind.WRITE, operation)
+            return
+        write = Write(operation, partial(self._transact, Kind.WRITE, operation), by_driver)
+        self._together.run([write])
+        if write.error is not None:
+            raise write.error
 
     def write_once(self, operation: Callable[Concatenate[Session, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
         """`write` for an operation of one statement that does no harm when it is run again after it was committed.
@@ -244,6 +257,8 @@ class Store:
         return False
 
     def close(self) -> None:
+        if self._together is not None:
+            self._together.close()
         self.engine.dispose()
 
 
@@ -254,7 +269,7 @@ def _given(operation: Callable[..., R], args: tuple[Any, ...], kwargs: dict[str,
 def open_engine(database_url: str, *, flushes: bool = True, checkpoints: bool = True) -> Engine:
     url = make_url(database_url)
     options: dict[str, Any] = {
-        "json_serializer": lambda value: orjson.dumps(value).decode(),
+        "json_serializer": as_json,
         "json_deserializer": orjson.loads,
         # The values of a statement are what people wrote: an error must not carry them into a log.
         "hide_parameters": True,

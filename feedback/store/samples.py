@@ -1,16 +1,17 @@
 """Samples and the comparisons made of them: written once, when the reply has ended."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import orjson
-from sqlalchemy import ColumnElement, Select, and_, select, union, update
+from sqlalchemy import ColumnElement, Select, and_, bindparam, select, union, update
 from sqlalchemy.orm import Session
 
 from feedback.ids import new_id
 from feedback.schema import Comparison, Sample, Vote
-from feedback.store import counting, insert, page
+from feedback.store import by_driver, counting, insert, page
 from feedback.store.among import among
 
 LOOKED_BACK = 500
@@ -18,6 +19,23 @@ LOOKED_BACK = 500
 have as many as there are chats."""
 
 COLUMNS = tuple(Sample.__table__.columns.keys())
+
+_same_prompt = (
+    select(Sample.id, Sample.key_id, Sample.text)
+    .where(Sample.prompt_digest == bindparam("before"))
+    .order_by(Sample.id.desc())
+    .limit(LOOKED_BACK)
+    .subquery()
+)
+# The sample that wrote the last reply in another one's conversation: same key, same words.
+_PARENT = (
+    select(_same_prompt.c.id)
+    .where(_same_prompt.c.key_id == bindparam("key"), _same_prompt.c.text == bindparam("said"))
+    .order_by(_same_prompt.c.id.desc())
+    .limit(1)
+)
+_parent_by_driver = by_driver.Statement(_PARENT)
+_insert_samples, _insert_comparisons = by_driver.Insert(Sample), by_driver.Insert(Comparison)
 
 
 def prompt_digest(messages: Sequence[Mapping[str, Any]]) -> str:
@@ -34,16 +52,30 @@ def opening_digest(messages: Sequence[Mapping[str, Any]]) -> str:
 
 def add(session: Session, samples: list[Sample]) -> None:
     """Record samples, each with the sample whose reply its conversation went on with."""
-    parents: dict[str, str | None] = {}
-    for sample in samples:
-        if sample.parent is None:
-            if sample.prompt_digest not in parents:
-                parents[sample.prompt_digest] = parent_of(session, sample)
-            sample.parent = parents[sample.prompt_digest]
+    _find_parents(samples, lambda asked: session.scalars(_PARENT, asked).one_or_none())
     if samples:
         # As plain rows: nobody goes on with them in this session, and its own bookkeeping costs more than the insert.
         rows = [{name: getattr(sample, name) for name in COLUMNS} for sample in samples]
         session.connection().execute(insert(session, Sample.__table__), rows)
+
+
+def add_by_driver(driver: sqlite3.Connection, samples: list[Sample], comparisons: list[Comparison]) -> None:
+    """`add`, and the comparisons that samples among them make, in a transaction of the driver's."""
+    _find_parents(samples, lambda asked: (_parent_by_driver.run(driver, **asked).fetchone() or [None])[0])
+    _insert_samples.run(driver, samples)
+    _insert_comparisons.run(driver, comparisons)
+
+
+def _find_parents(samples: list[Sample], find: Callable[[dict[str, str]], str | None]) -> None:
+    parents: dict[tuple[str, str], str | None] = {}
+    for sample in samples:
+        if sample.parent is None:
+            # Of both replies of a pair it is the same.
+            conversation = (sample.key_id, sample.prompt_digest)
+            if conversation not in parents:
+                asked = _parent_asked_for(sample)
+                parents[conversation] = None if asked is None else find(asked)
+            sample.parent = parents[conversation]
 
 
 def add_missing(session: Session, samples: list[Sample]) -> None:
@@ -53,8 +85,8 @@ def add_missing(session: Session, samples: list[Sample]) -> None:
     add(session, [sample for sample in samples if sample.id not in known])
 
 
-def parent_of(session: Session, sample: Sample) -> str | None:
-    """The id of the sample that wrote the last reply in this one's conversation: same key, same words; or None."""
+def _parent_asked_for(sample: Sample) -> dict[str, str] | None:
+    """What `_PARENT` is asked by; None where the conversation has no reply in it."""
     messages = sample.messages
     last = next((at for at in reversed(range(len(messages))) if messages[at].get("role") == "assistant"), None)
     if last is None:
@@ -62,20 +94,7 @@ def parent_of(session: Session, sample: Sample) -> str | None:
     content = messages[last].get("content")
     if not isinstance(content, str):
         return None
-    same_prompt = (
-        select(Sample.id, Sample.key_id, Sample.text)
-        .where(Sample.prompt_digest == prompt_digest(messages[:last]))
-        .order_by(Sample.id.desc())
-        .limit(LOOKED_BACK)
-        .subquery()
-    )
-    statement = (
-        select(same_prompt.c.id)
-        .where(same_prompt.c.key_id == sample.key_id, same_prompt.c.text == content)
-        .order_by(same_prompt.c.id.desc())
-        .limit(1)
-    )
-    return session.scalars(statement).one_or_none()
+    return {"before": prompt_digest(messages[:last]), "key": sample.key_id, "said": content}
 
 
 def add_comparison(session: Session, comparison: Comparison, samples: tuple[Sample, Sample]) -> None:

@@ -88,3 +88,37 @@ def test_many_writers_lose_nothing(store: Store) -> None:
     for thread in threads:
         thread.join()
     assert said(store) == {word for own in words for word in own}
+
+
+def test_what_the_driver_can_do_waits_for_another_processs_turn_and_shares_a_commit_with_others(store: Store) -> None:
+    ways: list[str] = []
+
+    def swiftly(word: str) -> None:
+        def by_driver(driver: sqlite3.Connection) -> None:
+            ways.append("driver")
+            driver.execute("INSERT INTO said VALUES (?)", [word])
+
+        def ordinary(session: Session) -> None:
+            ways.append("ordinary")
+            say(session, word, commits)
+
+        store.write_swiftly(ordinary, by_driver)
+
+    commits: list[int] = []
+    gathered = store._together
+    assert gathered is not None
+    swiftly("alone")
+    assert ways == ["driver"]
+    holding = sqlite3.connect(store.engine.url.database, isolation_level=None)
+    holding.execute("BEGIN IMMEDIATE")
+    with ThreadPoolExecutor(3) as threads:
+        first = threads.submit(swiftly, "first")
+        wait_for(lambda: gathered._turn.locked() and not gathered._waiting, 60, "the first", pause_s=0.001)
+        rest = [threads.submit(swiftly, "second"), threads.submit(store.write, say, "third", commits)]
+        wait_for(lambda: len(gathered._waiting) == len(rest), 60, "the others", pause_s=0.001)
+        holding.execute("ROLLBACK")
+        assert [future.result() for future in (first, *rest)] == [None, None, "THIRD"]
+    holding.close()
+    assert said(store) == {"alone", "first", "second", "third"}
+    assert ways == ["driver", "ordinary", "ordinary"]
+    assert len(set(commits[1:])) == 1

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy.exc import SQLAlchemyError
@@ -113,13 +114,13 @@ async def test_the_end_waits_for_what_was_handed_in(record: Record) -> None:
 async def test_what_the_record_has_taken_all_the_same_is_not_written_twice(
     record: Record, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recorder, taken, write = Recorder(record), sample("taken"), record.write
+    recorder, taken, write = Recorder(record), sample("taken"), record.store.write_swiftly
 
-    async def write_and_break(operation: object, *args: object) -> None:
-        await write(operation, *args)  # type: ignore[arg-type]
+    def write_and_break(*operations: Any) -> None:
+        write(*operations)
         raise RecordUnavailable("the connection broke behind the commit")
 
-    monkeypatch.setattr(record, "write", write_and_break)
+    monkeypatch.setattr(record.store, "write_swiftly", write_and_break)
     with pytest.raises(RecordUnavailable):
         await recorder.add([taken, sample("taken, too")])
     monkeypatch.undo()
