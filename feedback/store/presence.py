@@ -8,11 +8,11 @@ the lease on what the engines hold, so that one of the two sees the other.
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import delete, func, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, ScalarSelect, delete, func, select, update
+from sqlalchemy.orm import Session, aliased
 
 from feedback.schema import ApiProcess, Preparation
-from feedback.store import insert, leases, now, policies
+from feedback.store import clock, insert, leases, now, policies
 
 TTL_S = 10.0
 # A process is gone only this much after its lease: it may take that long to hear that a renewal came too late.
@@ -71,19 +71,22 @@ def enter(session: Session, here: Here) -> int | None:
         .values(id=here.id, host=here.host, engines=here.engines, **values)
         .on_conflict_do_update(index_elements=["id"], set_=values)
     )
-    return _others(session, here.id)
+    return session.scalars(select(_others(here.id, clock(session)))).one()
 
 
 def renew(session: Session, here: Here) -> int | None:
-    """Go on serving. Returns the number of other processes; None when the lease had run out: then `enter` again."""
-    at = now(session)
-    renewed = session.scalars(
+    """Go on serving. Returns the number of other processes; None when the lease had run out: then `enter` again.
+
+    One statement, for `Store.write_once`: that a database is far away takes from the lease's time at each round trip.
+    """
+    at = clock(session)
+    return session.scalars(
         update(ApiProcess)
         .where(ApiProcess.id == here.id, ApiProcess.expires_at > at)
         .values(serving=here.serving, held=here.held, expires_at=at + TTL_S)
-        .returning(ApiProcess.id)
+        .returning(_others(here.id, at)),
+        execution_options={"synchronize_session": False},
     ).one_or_none()
-    return None if renewed is None else _others(session, here.id)
 
 
 def leave(session: Session, process_id: str) -> None:
@@ -139,14 +142,15 @@ def who_serves(session: Session) -> list[ApiProcess]:
 
 
 def _serving(session: Session, but: str) -> list[ApiProcess]:
-    serving = select(ApiProcess).where(ApiProcess.id != but, _serves(now(session)))
+    serving = select(ApiProcess).where(ApiProcess.id != but, _serves(clock(session)))
     return list(session.scalars(serving.order_by(ApiProcess.host, ApiProcess.id)))
 
 
-def _others(session: Session, but: str) -> int:
-    return session.execute(select(func.count()).where(ApiProcess.id != but, _serves(now(session)))).scalar_one()
+def _others(but: str, at: ColumnElement[float]) -> ScalarSelect[int]:
+    other = aliased(ApiProcess)
+    return select(func.count()).where(other.id != but, _serves(at, other)).scalar_subquery()
 
 
-def _serves(at: float) -> Any:
+def _serves(at: ColumnElement[float], process: Any = ApiProcess) -> Any:
     # What ends later than a fresh lease would was taken before the clock was turned back.
-    return ApiProcess.expires_at.between(at - GRACE_S, at + TTL_S)
+    return process.expires_at.between(at - GRACE_S, at + TTL_S)

@@ -75,7 +75,7 @@ class Presence:
                 await self._record.write(presence.leave, self.id)
                 return
             began = time.monotonic()
-            others = await self._record.write(presence.renew, self._here())
+            others = await self._record.write_once(presence.renew, self._here())
             if others is None:
                 log.warning("the lease on serving ran out: nobody is given what serves before the record confirms it")
                 self.lapse()

@@ -71,10 +71,13 @@ def test_what_a_process_that_is_gone_held_is_free_and_nothing_else(store: Store)
 
 
 def test_renewed_it_runs_for_as_long_as_was_asked_then(store: Store) -> None:
-    epoch = store.write(leases.acquire, NAME, "one", 60.0)
+    epoch = store.write(leases.acquire, NAME, "one", -1.0)
     other = store.write(leases.acquire, leases.SCHEDULER, "other", 60.0)
     store.write(leases.renew, NAME, epoch, 600.0)
     assert store.read(leases.held, NAME, epoch) and store.read(leases.holder, leases.SCHEDULER) == "other"
     store.write(leases.renew, leases.SCHEDULER, other, -1.0)
     assert store.read(leases.holder, leases.SCHEDULER) is None
-    assert store.write(leases.acquire, leases.SCHEDULER, "third", 60.0) is not None
+    # Who lets it run out is told so as well when it comes back.
+    assert store.write(leases.acquire, leases.SCHEDULER, "third", 60.0) != other
+    with pytest.raises(LeaseLost):
+        store.write(leases.renew, leases.SCHEDULER, other, 60.0)

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import event, select, update
 from sqlalchemy.orm import Session
 
 from feedback.errors import LeaseLost
@@ -47,6 +47,29 @@ def test_who_serves_something_else_than_the_record_says_may_not_begin(serving: S
     assert serving.read(presence.behind, "leader", 7) == ["host-a", "host-b"]
     serving.write(presence.leave, "a")
     assert serving.write(presence.renew, here("b")) == 0
+
+
+def test_it_is_renewed_in_one_statement_by_who_holds_it_and_nobody_else(serving: Store) -> None:
+    """Each round trip to a database that is far away would take from the lease's time."""
+    for name in ("a", "b", "c"):
+        serving.write(presence.enter, here(name))
+    serving.write(shift("a", 3.0 - presence.TTL_S))
+    serving.write(shift("c", -presence.TTL_S - presence.GRACE_S))
+    said: list[str] = []
+    event.listen(serving.engine, "before_cursor_execute", lambda _conn, _cursor, statement, *_: said.append(statement))
+    assert serving.write_once(presence.renew, here("a", 1)) == 1
+    assert len(said) == 1
+    assert [(row.id, row.serving) for row in serving.read(presence.who_serves)] == [("a", 1), ("b", 0)]
+    serving.write(shift("a", 3.0 - presence.TTL_S))
+    assert serving.read(presence.behind, "leader", 7) == ["host-a", "host-b"], "it did not run for its whole time"
+
+
+def test_who_has_been_gone_for_long_is_forgotten(serving: Store) -> None:
+    for name, ended_s in (("a", presence.FORGOTTEN_AFTER_S + 1), ("b", presence.FORGOTTEN_AFTER_S - 60)):
+        serving.write(presence.enter, here(name))
+        serving.write(shift(name, -presence.TTL_S - ended_s))
+    serving.write(presence.enter, here("c"))
+    assert serving.read(lambda session: sorted(session.scalars(select(ApiProcess.id)))) == ["b", "c"]
 
 
 def test_a_lease_that_ran_out_is_not_renewed_but_taken_anew(serving: Store, monkeypatch: pytest.MonkeyPatch) -> None:
