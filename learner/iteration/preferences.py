@@ -2,6 +2,7 @@
 former is least sure of."""
 
 import hashlib
+from collections.abc import Collection
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -36,10 +37,13 @@ def train_preferences(this: Run, votes: Votes, start: Policy) -> tuple[Preferenc
     return _trained(this, PREFERENCE, votes.comparisons("train"), votes, start)
 
 
-def train_watch(this: Run, votes: Votes, start: Policy) -> tuple[PreferenceModel | None, dict[str, Any]]:
-    """Train the watch model on the votes set apart for it, and measure it likewise. None, and why, with too few."""
+def train_watch(
+    this: Run, votes: Votes, start: Policy, learnt: Collection[str]
+) -> tuple[PreferenceModel | None, dict[str, Any]]:
+    """Train the watch model on the votes set apart for it, and measure it likewise. None, and why, with too few. The
+    preference model has `learnt` these objectives."""
     watched = votes.comparisons("watch")
-    lacking = lacks(watched, votes.comparisons("train"), votes.comparisons("heldout"), this.learner)
+    lacking = lacks(watched, learnt, votes.comparisons("heldout"), this.learner)
     if lacking is not None:
         report = {"trained": False, "votes": len(watched), "reason": lacking}
         this.progress.tell(WATCH, report)
@@ -50,7 +54,7 @@ def train_watch(this: Run, votes: Votes, start: Policy) -> tuple[PreferenceModel
 
 def lacks(
     watched: list[VotedComparison],
-    train: list[VotedComparison],
+    learnt: Collection[str],
     held_out: list[VotedComparison],
     learner: LearnerSettings,
 ) -> str | None:
@@ -63,7 +67,7 @@ def lacks(
     if OVERALL in weights:
         weights |= {name for name, weight in in_overall.items() if weight}
     objectives = objectives_of(watched)
-    unwatched = weights & set(objectives_of(train)).difference(objectives)
+    unwatched = weights & set(learnt).difference(objectives)
     if unwatched:
         return f"no vote to watch by under {', '.join(sorted(unwatched))}"
     if not any(in_overall.get(name) for name in objectives):
@@ -90,7 +94,7 @@ def _trained(
         "state": name + STATE,
     }
     on_step = partial(this.progress.preference_step, name)
-    model = train_preference_model_together(this, start, pretrained, task, on_step)
+    model = train_preference_model_together(this, start, train, pretrained, task, on_step)
     held_out = [one for one in votes.comparisons("heldout") if one.objective in model.shape.objectives]
     report = calibrate(model, start, held_out, this.learner.preference, this.learner.evaluation.confidence)
     report["anchor"] = set_anchor(model, start, this.learner.preference)

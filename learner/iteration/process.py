@@ -156,7 +156,7 @@ def _all_stages(this: Run) -> int:
     with forward_passes(forward_format(this.learner.precision, device), device):
         preference_model, preference_report = train_preferences(this, votes, start)
         note_unsure_pairs(this, start, preference_model)
-        watch, watch_report = train_watch(this, votes, start)
+        watch, watch_report = train_watch(this, votes, start, preference_model.shape.objectives)
         judges = Judges(preference_model, watch)
         candidate = starting_point(this, start)
         harm_test, votes = learn_harm(this, votes, start, preference_model)

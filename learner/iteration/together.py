@@ -10,6 +10,7 @@ from typing import Any
 
 from feedback.settings import Settings
 from feedback.store import Store
+from learner.comparisons import VotedComparison
 from learner.gradient_checkpointing import checkpoint_layers
 from learner.iteration.examples import Votes
 from learner.iteration.rollouts import sampler_for
@@ -29,17 +30,19 @@ Task = dict[str, Any]
 def train_preference_model_together(
     this: Run,
     start: Policy,
+    voted: list[VotedComparison],
     before: PreferenceModel | None,
     task: Task,
     on_step: Callable[[PreferenceStep], None],
 ) -> PreferenceModel:
-    """Train on a split of a dataset, from a model that was trained `before` if any, or go on from the checkpoint.
+    """Train on `voted`, a split of a dataset, from a model that was trained `before` if any, or go on from the
+    checkpoint.
 
     `task`: `dataset` (folder), `split`, `objectives`, `before` (that model's folder), `state` (name of the checkpoint
     file).
     """
     this.processes.tell({"what": "preference", **task})
-    return _preference(this, start, before, task, on_step)
+    return _preference(this, start, voted, before, task, on_step)
 
 
 def train_ppo_together(
@@ -76,7 +79,8 @@ def _join_in(this: Run) -> None:
     with forward_passes(forward_format(this.learner.precision, start.model.device), start.model.device):
         while (task := processes.tell()) is not None:
             if task["what"] == "preference":
-                _preference(this, start, _model(start, task["before"]), task, lambda _: None)
+                voted = Votes(Path(task["dataset"])).comparisons(task["split"])
+                _preference(this, start, voted, _model(start, task["before"]), task, lambda _: None)
             else:
                 judge, watch = (_model(start, task[name]) for name in ("preference", "watch"))
                 assert judge is not None
@@ -90,12 +94,12 @@ def _model(start: Policy, folder: str | None) -> PreferenceModel | None:
 def _preference(
     this: Run,
     start: Policy,
+    voted: list[VotedComparison],
     before: PreferenceModel | None,
     task: Task,
     on_step: Callable[[PreferenceStep], None],
 ) -> PreferenceModel:
     checkpoint = this.checkpoint(task["state"])
-    voted = Votes(Path(task["dataset"])).comparisons(task["split"])
     return checkpoint.resume(
         lambda state: train_preference_model(
             start,

@@ -23,7 +23,7 @@ from feedback.worker import count_all
 from learner.comparisons import VotedComparison
 from learner.iteration import frontier
 from learner.iteration.examples import agreements
-from learner.iteration.preferences import lacks
+from learner.iteration.preferences import lacks, objectives_of
 from learner.iteration.process import run
 from learner.measure_again import measure_again
 from learner.policy import Policy
@@ -282,7 +282,7 @@ def test_a_watch_model_needs_votes_under_all_that_the_reward_weighs_and_some_to_
     ) -> str | None:
         ppo = {"watch_min_votes": 2, "reward_weights": weights}
         learner = LearnerSettings.model_validate({"ppo": ppo, "preference": preference})
-        return lacks(watched, train, both if held_out is None else held_out, learner)
+        return lacks(watched, objectives_of(train), both if held_out is None else held_out, learner)
 
     both, helpful, harmless = votes("helpful", "harmless"), votes("helpful", "helpful"), votes("harmless")
     assert lacking(helpful, helpful, {"overall": 1.0}) is None

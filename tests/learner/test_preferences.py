@@ -64,19 +64,19 @@ def test_the_watch_model_begins_from_none_of_the_votes_of_the_other(run_of: Call
     ]
     assert sum(rewritten) == PROMPTS and all(rewritten)
     _, preference = train_preferences(this, Votes(frozen), start)
-    _, watch = train_watch(this, Votes(frozen), start)
+    _, watch = train_watch(this, Votes(frozen), start, ["helpful"])
     assert [report["pretraining"]["pairs"] for report in (preference, watch)] == rewritten[:2]
     # Who goes on after a kill finds the same.
     for report_file in ("preference.json", "watch.json"):
         (this.folder / report_file).unlink()
     assert train_preferences(this, Votes(frozen), start)[1] == preference
-    assert train_watch(this, Votes(frozen), start)[1] == watch
+    assert train_watch(this, Votes(frozen), start, ["helpful"])[1] == watch
 
 
 def test_where_there_is_no_ranked_pair_yet_votes_alone_are_learnt(run_of: Callable[..., Run]) -> None:
     this = run_of(rewrites=False)
     votes, start = Votes(freeze(this)), load(this, 0)
-    for model, report in (train_preferences(this, votes, start), train_watch(this, votes, start)):
+    for model, report in (train_preferences(this, votes, start), train_watch(this, votes, start, ["helpful"])):
         assert model is not None
         assert report["pretraining"] == {"pairs": 0, "set_aside": 0, "left_out": 0}
 
@@ -86,7 +86,7 @@ def test_an_objective_of_ties_alone_is_as_one_without_votes(run_of: Callable[...
     votes, start = Votes(freeze(this)), load(this, 0)
     for split in ("train", "watch", "heldout"):
         assert {one.label for one in votes.comparisons(split) if one.objective == "harmless"} == {0.5}
-    for model, report in (train_preferences(this, votes, start), train_watch(this, votes, start)):
+    for model, report in (train_preferences(this, votes, start), train_watch(this, votes, start, ["helpful"])):
         assert model is not None
         assert model.shape.objectives == ("helpful",)
         assert set(report["objectives"]) == {"helpful"}
