@@ -114,8 +114,8 @@ class PreferenceSettings(Section):
     """Longer prompts lose their oldest tokens."""
 
     max_reply_tokens: int = Field(512, gt=0)
-    """Longer replies are cut, and then have no end token. At least `ppo.max_new_tokens` and
-    `evaluation.max_new_tokens`: those replies are scored whole."""
+    """Longer replies are cut, and then have no end token. At least `evaluation.max_new_tokens` and, where PPO runs,
+    `ppo.max_new_tokens`: those replies are scored whole."""
 
     ensemble_size: int = Field(1, gt=0)
     """Score heads per objective, each from its own initialisation and its bootstrap of the voted pairs."""

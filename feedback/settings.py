@@ -476,7 +476,8 @@ class Settings(BaseSettings):
     def _replies_are_judged_as_long_as_they_are_written(self) -> Self:
         # Not in `learner`, which is read again as it was saved: what was made with such settings is still served.
         longest = self.learner.preference.max_reply_tokens
-        for name in ("ppo", "evaluation"):
+        by_ppo = self.learner.trainer == "ppo" or self.learner.evaluation.frontier == "trained"
+        for name in ("ppo", "evaluation") if by_ppo else ("evaluation",):
             if getattr(self.learner, name).max_new_tokens > longest:
                 raise ValueError(
                     f"learner.{name}.max_new_tokens is above learner.preference.max_reply_tokens ({longest}): "

@@ -9,6 +9,10 @@ from feedback.errors import SettingsInvalid
 from feedback.settings import load_settings
 from feedback.store import Store
 
+SHORT_DPO = (
+    "[learner]\ntrainer = 'dpo'\n[learner.preference]\nmax_reply_tokens = 64\n[learner.evaluation]\nmax_new_tokens = 64"
+)
+
 
 @pytest.fixture(autouse=True)
 def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -85,6 +89,7 @@ def test_settings_are_frozen() -> None:
         ("[learner.ppo]\nadvantage = 'rloo'", "learner.ppo.*replies_per_prompt"),
         ("[learner.ppo]\nmax_new_tokens = 513", r"learner.ppo.max_new_tokens is above .*max_reply_tokens \(512\)"),
         ("[learner.preference]\nmax_reply_tokens = 127", "learner.ppo.max_new_tokens is above"),
+        (f"{SHORT_DPO}\nfrontier = 'trained'", "learner.ppo.max_new_tokens is above"),
         ("[learner.evaluation]\nmax_new_tokens = 600", "learner.evaluation.max_new_tokens is above"),
         ("[learner.ppo]\nkl_controller = 'adaptive'\nkl_coefficient = 0", "learner.ppo.*kl_coefficient"),
         ("[learner.ppo.reward_weights]\nhelpfull = 1.0", "learner.ppo.reward_weights.*helpfull"),
@@ -131,6 +136,11 @@ def test_what_kubernetes_says_of_a_service_is_no_setting(monkeypatch: pytest.Mon
         load_settings()
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
     assert load_settings().serve.port == 8080
+
+
+def test_how_long_ppo_writes_is_nothing_to_who_runs_none(tmp_path: Path) -> None:
+    (tmp_path / "tandem.toml").write_text(SHORT_DPO)
+    assert load_settings().learner.preference.max_reply_tokens == 64
 
 
 def test_none_is_said_by_its_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
