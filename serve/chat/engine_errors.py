@@ -13,6 +13,9 @@ from serve.errors import EngineRefused, PromptTooLong, ReplyFailed
 
 # What vLLM calls a prompt that does not fit, counted in characters or in tokens.
 TOO_LONG = frozenset({"input_text", "input_tokens"})
+# And of one that fills it to the last token; a bound below 1 that was asked for never comes to vLLM.
+NO_ROOM = "max_tokens must be at least 1, got 0."
+FULL = "The messages take all of this model's maximum context length, and leave no room for a reply."
 # Of a structural tag with a `format`, by a compiler that does not know any; vLLM makes one of strict tools, too.
 NO_TRIGGERS = "Invalid grammar specification: 'triggers'"
 NO_FORMAT = "the engines cannot follow a 'structural_tag' with a 'format', only one with 'structures' and 'triggers'"
@@ -70,6 +73,8 @@ def refusal(status: int, error: dict[str, Any], form: str | None) -> EngineRefus
     param = error.get("param")
     if param in TOO_LONG:
         return PromptTooLong(message)
+    if message == NO_ROOM:
+        return PromptTooLong(FULL)
     if OF_PYDANTIC.match(message) and (found := FOUND.findall(message)):
         # Of a field that may be one thing or another it finds the same of each.
         problems = dict.fromkeys(f"'{field}': {ast.literal_eval(what)}" for field, what in found)

@@ -176,7 +176,7 @@ def _check_fields(body: dict[str, Any]) -> None:
     for name in ("max_completion_tokens", "max_tokens"):
         bound = body.get(name)
         # vLLM says `max_tokens` of both.
-        if isinstance(bound, int) and bound < 1:
+        if isinstance(bound, int | float) and bound < 1:
             raise InvalidRequest(f"'{name}' must be at least 1", param=name)
     # vLLM takes it for a failure of its own.
     if not isinstance(body.get("structured_outputs"), dict | None):

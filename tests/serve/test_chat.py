@@ -352,9 +352,13 @@ def test_what_cannot_be_is_refused_in_openais_form(tandem: Tandem, body: dict[st
 
 
 @pytest.mark.parametrize("stream", [False, True])
-@pytest.mark.parametrize("words", [900, 40_000], ids=["counted in tokens", "counted in characters"])
-def test_a_prompt_that_does_not_fit_is_refused_as_openai_does(tandem: Tandem, words: int, stream: bool) -> None:
-    messages = [{"role": "user", "content": "word " * words}]
+@pytest.mark.parametrize(
+    "content",
+    ["word " * 900, "word " * 40_000, "cake " * 508],
+    ids=["counted in tokens", "counted in characters", "no room for a reply"],
+)
+def test_a_prompt_that_does_not_fit_is_refused_as_openai_does(tandem: Tandem, content: str, stream: bool) -> None:
+    messages = [{"role": "user", "content": content}]
     with tandem.client("chat") as client:
         answer = client.post("/v1/chat/completions", json=chat(messages=messages, stream=stream))
     error = answer.json()["error"]
