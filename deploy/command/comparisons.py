@@ -102,7 +102,6 @@ def vote(
     from deploy.command.api import open_api
     from deploy.command.output import say
     from deploy.command.pairs import ask_for_vote, show_stored
-    from feedback.messages import text_of
 
     check_objective(objective)
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
@@ -112,7 +111,7 @@ def vote(
     with open_api(home, url, key) as api:
         try:
             for pair in api.pages("/v1/comparisons", status="open", objective=objective, **named):
-                show_stored(pair["messages"], [text_of(choice["message"]) for choice in pair["choices"]])
+                show_stored(pair["messages"], [choice["message"] for choice in pair["choices"]])
                 ballot = ask_for_vote()
                 if ballot is None:
                     skipped += 1

@@ -54,7 +54,7 @@ def show_pair(chunks: Iterable[dict[str, Any]]) -> Pair:
     return Pair((replies[0], replies[1]), comparison_id)
 
 
-def show_stored(messages: list[dict[str, Any]], replies: list[str]) -> None:
+def show_stored(messages: list[dict[str, Any]], replies: list[dict[str, Any]]) -> None:
     """Show a conversation and both replies to it, all there already."""
     from rich.console import Console
     from rich.text import Text
@@ -63,8 +63,14 @@ def show_stored(messages: list[dict[str, Any]], replies: list[str]) -> None:
 
     console = Console()
     for message in messages:
-        console.print(Text(clean(f"\n{message['role']}: {text_of(message)}")))
-    console.print(side_by_side(replies, console.width))
+        console.print(Text(clean(f"\n{message['role']}: {_shown(message)}")))
+    console.print(side_by_side([_shown(reply) or "(an empty reply)" for reply in replies], console.width))
+
+
+def _shown(message: dict[str, Any]) -> str:
+    """The text of a message, and below it the tools that it calls, a line each."""
+    calls = (call["function"] for call in message.get("tool_calls") or ())
+    return "\n".join(filter(None, [text_of(message), *(f"{call['name']}({call['arguments']})" for call in calls)]))
 
 
 def side_by_side(replies: list[str], width: int) -> "RenderableType":

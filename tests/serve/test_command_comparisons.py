@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from deploy.command.pairs import show_stored
 from feedback.store import keys
 from tests.deploy.command_line import start
 from tests.feedback.record import add_comparison, sample
@@ -135,6 +136,15 @@ def test_pairs_are_judged_at_a_terminal(tandem: Tandem) -> None:
     votes = [vote for pair in pairs for vote in pair["votes"]]
     assert {vote["objective"] for vote in votes} == {"harmless"}
     assert Counter((vote["preferred"], vote["strength"]) for vote in votes) == {(0, 4): 1, ("tie", None): 2}
+
+
+def test_a_reply_that_calls_a_tool_shows_the_call(capsys: pytest.CaptureFixture[str]) -> None:
+    calls = [{"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Oslo"}'}}]
+    calling = {"role": "assistant", "content": None, "tool_calls": calls}
+    show_stored([calling], [calling, {"role": "assistant", "content": ""}])
+    shown = capsys.readouterr().out
+    assert shown.count('weather({"city": "Oslo"})') == 2
+    assert "(an empty reply)" in shown
 
 
 def test_voting_by_key_press_needs_a_terminal(tandem: Tandem) -> None:

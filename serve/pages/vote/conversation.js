@@ -11,7 +11,7 @@ const OPEN_CHARACTERS = 600;
 export function conversation(messages) {
   if (messages.length === 0) return element("p", { class: "none" }, "What was said here was erased, or is no longer kept.");
   const earlier = messages.slice(0, -1);
-  const isShort = earlier.length <= OPEN_MESSAGES && earlier.map(textOf).join("").length <= OPEN_CHARACTERS;
+  const isShort = earlier.length <= OPEN_MESSAGES && earlier.map(shownOf).join("").length <= OPEN_CHARACTERS;
   return element(
     "section",
     { class: "prompt", "aria-label": "The conversation" },
@@ -28,7 +28,7 @@ export function conversation(messages) {
 
 function said(message) {
   const body = element("div", { class: "prose" });
-  const text = textOf(message);
+  const text = shownOf(message);
   body.append(message.role === "assistant" ? render(text) : asItIs(text));
   return element(
     "article",
@@ -41,4 +41,15 @@ function said(message) {
 /** What a message of the API says: its text, or its parts of text one after the other. */
 export function textOf({ content }) {
   return typeof content === "string" ? content : (content ?? []).map((part) => part.text ?? part.refusal ?? "").join("");
+}
+
+/** What there is to judge: both replies of a pair, as Markdown. */
+export function repliesOf({ choices }) {
+  return choices.map(({ message }) => shownOf(message) || "(an empty reply)");
+}
+
+/** The text of a message with the tools that it calls below it. */
+function shownOf(message) {
+  const calls = (message.tool_calls ?? []).map((call) => `~~~~~~\n${call.function.name}(${call.function.arguments})\n~~~~~~`);
+  return [textOf(message), ...calls].filter(Boolean).join("\n\n");
 }

@@ -9,7 +9,7 @@ import { sortableTable } from "../operate/sortable.js";
 import { Pair } from "../pair.js";
 import { reaches } from "../session.js";
 import { cast, RATER, REASON, UNDER } from "./columns.js";
-import { conversation, textOf } from "./conversation.js";
+import { conversation, repliesOf } from "./conversation.js";
 
 const STATES = {
   accepted: "accepted, waits to be counted",
@@ -108,7 +108,7 @@ function otherVotes(votes) {
 
 function replies(vote, pair) {
   const shown = new Pair();
-  shown.set(pair.choices.map(({ message }) => textOf(message)));
+  shown.set(repliesOf(pair));
   if (vote.compared) shown.reveal(vote.compared);
   if (vote.status !== "retracted") shown.mark(vote.preferred);
   return shown.node;

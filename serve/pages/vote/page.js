@@ -9,7 +9,7 @@ import { Pair } from "../pair.js";
 import { RED_TEAM } from "../router.js";
 import { keep, kept } from "../storage.js";
 import { changedByVotes } from "./changed.js";
-import { conversation, textOf } from "./conversation.js";
+import { conversation, repliesOf, textOf } from "./conversation.js";
 import { oneVote } from "./one.js";
 import { Queue } from "./queue.js";
 import { Today } from "./today.js";
@@ -117,7 +117,7 @@ class Voting {
     this.shown = found;
     const pair = new Pair();
     const texts = found.choices.map(({ message }) => textOf(message));
-    pair.set(texts);
+    pair.set(repliesOf(found));
     this.ballot = new Ballot({
       objective: this.objective,
       texts: () => texts,

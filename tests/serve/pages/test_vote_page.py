@@ -1,6 +1,8 @@
 """Voting by keyboard on pairs that lie in the record."""
 
+import json
 import re
+from typing import Any
 
 import pytest
 from playwright.sync_api import Locator, Page, expect
@@ -108,6 +110,28 @@ def test_long_instructions_before_the_question_are_folded(
     expect(page.get_by_text("Be brief.")).to_be_visible(visible=is_open)
     page.get_by_text("One earlier message").click()
     expect(page.get_by_text("Be brief.")).to_be_visible(visible=not is_open)
+
+
+def test_a_reply_that_calls_a_tool_shows_the_call_and_one_that_says_nothing_that(
+    quiet: Tandem, visitors: Visitors
+) -> None:
+    def calling(city: str) -> dict[str, Any]:
+        called = {"name": "weather", "arguments": json.dumps({"city": city})}
+        calls = [{"id": "call_1", "type": "function", "function": called}]
+        return {"role": "assistant", "content": None, "tool_calls": calls}
+
+    messages = [{"role": "user", "content": "Is it warm?"}]
+    messages += [calling("Oslo"), {"role": "tool", "tool_call_id": "call_1", "content": "no such city"}]
+    left = sample("", 4, messages=messages, message=calling("Bergen"))
+    add_comparison(quiet.store, left, sample("", 5, messages=messages))
+    page = visitors.visit(quiet, "/vote")
+    expect(page.get_by_label("Reply A").locator("code")).to_have_text('weather({"city": "Bergen"})')
+    expect(page.get_by_label("Reply B").locator(".prose")).to_have_text("(an empty reply)")
+    expect(page.locator(".prompt .said.assistant code")).to_have_text('weather({"city": "Oslo"})')
+    press(page, "ArrowLeft", "Enter")
+    page.get_by_text("What did my votes change?").click()
+    page.get_by_role("table").get_by_role("link").first.click()
+    expect(page.get_by_label("Reply A").locator("code")).to_have_text('weather({"city": "Bergen"})')
 
 
 def test_bullets_and_columns_stand_where_what_is_written_begins(quiet: Tandem, visitors: Visitors) -> None:
