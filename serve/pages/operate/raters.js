@@ -43,6 +43,7 @@ export class RatersSection {
       columns: [
         {
           name: "Rater",
+          text: true,
           value: (rater) => rater.name || rater.id,
           cell: (rater) => element("span", { title: rater.id }, rater.name || `…${rater.id.slice(-8)}`),
         },

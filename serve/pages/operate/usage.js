@@ -59,6 +59,7 @@ function table(days) {
     columns: [
       {
         name: "Key",
+        text: true,
         value: (key) => key.name || key.prefix,
         cell: (key) => element("span", { title: `${key.prefix}, ${key.key_id}` }, key.name || key.prefix),
       },

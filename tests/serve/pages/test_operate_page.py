@@ -420,6 +420,16 @@ def test_a_rater_is_set_apart_and_released(quiet: Tandem, visitors: Visitors) ->
     expect(raters.get_by_role("button", name="Set apart… ann")).to_be_visible()
 
 
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_long_name_without_spaces_leaves_room_for_the_figures(quiet: Tandem, visitors: Visitors, width: int) -> None:
+    comparison = add_comparison(quiet.store)
+    quiet.store.write(votes.put, comparison, judgement(), key_id="key_a", sees_all=True, rater="x" * 128)
+    page = visitors.visit(quiet, "/operate", viewport={"width": width, "height": 800})
+    name = page.get_by_role("table", name="Raters").get_by_role("rowheader")
+    expect(name).to_have_text("x" * 128)
+    assert name.evaluate("cell => cell.scrollWidth <= cell.clientWidth && cell.clientWidth < innerWidth / 2")
+
+
 def test_what_serves_can_be_rolled_back_where_it_took_anothers_place(quiet: Tandem, visitors: Visitors) -> None:
     add_versions(quiet.store)
     page = visitors.visit(quiet, "/operate/v0")
