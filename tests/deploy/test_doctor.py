@@ -84,12 +84,16 @@ def test_an_environment_that_is_not_as_locked_is_found(
 ) -> None:
     monkeypatch.setattr(sys, "prefix", str(tmp_path))
     stamp = tmp_path / "tandem-lock.json"
-    stamp.write_text(json.dumps({"device": "cpu", "lock": "an older one"}))
+    stamp.write_text(json.dumps({"device": "cpu", "lock": "of an older Tandem"}))
     assert found(settings, "environment").found == "older than the lock"
-    stamp.write_text(json.dumps({"device": "cpu", "lock": doctor.locked_digest("cpu")}))
+    locks = ["cpu.lock", "development.lock"]
+    stamp.write_text(json.dumps({"device": "cpu", "locks": locks, "digest": "of older ones"}))
+    assert found(settings, "environment").found == "older than the lock"
+    stamp.write_text(json.dumps({"device": "cpu", "locks": locks, "digest": doctor.locked_digest(locks)}))
     assert found(settings, "environment").verdict == "ok"
     monkeypatch.setattr(doctor, "REQUIREMENTS", tmp_path)
-    (tmp_path / "cpu.lock").write_text("pytest==1.0 \\\n    --hash=sha256:0\n")
+    (tmp_path / "cpu.lock").write_text("")
+    (tmp_path / "development.lock").write_text("pytest==1.0 \\\n    --hash=sha256:0\n")
     assert found(settings, "environment").found.startswith("not as locked: pytest ")
 
 

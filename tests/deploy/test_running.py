@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from deploy.doctor import examine
 from deploy.running import (
     HomeInUse,
     ProcessState,
@@ -15,6 +16,7 @@ from deploy.running import (
     is_held,
     prepare_home,
     read_state,
+    runs_by_itself,
     take_home,
     write_state,
 )
@@ -35,6 +37,22 @@ def test_a_home_has_one_supervisor_at_a_time(tmp_path: Path) -> None:
         with pytest.raises(HomeInUse, match="in use by process 1234"):
             take_home(tmp_path)
     assert not is_held(tmp_path)
+    take_home(tmp_path).close()
+
+
+def test_a_home_that_something_else_runs_is_left_to_it(tmp_path: Path) -> None:
+    """As with compose, where each process has a container of its own, and all of them the home."""
+    prepare_home(tmp_path)
+    with socket.socket(socket.AF_UNIX) as engines:
+        engines.bind(str(tmp_path / "run" / COMMAND_SOCKET))
+        engines.listen()
+        assert runs_by_itself(tmp_path)
+        with pytest.raises(HomeInUse, match="were started by something else than `tandem up`"):
+            take_home(tmp_path)
+        assert not is_held(tmp_path)
+        said = next(finding for finding in examine(load_settings(home=tmp_path)) if finding.what == "stack")
+        assert said.verdict == "ok" and "by something else" in said.found
+    assert not runs_by_itself(tmp_path)
     take_home(tmp_path).close()
 
 
