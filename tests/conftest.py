@@ -1,7 +1,11 @@
 """What holds for all tests: who runs what and when where processes share them, and what Hypothesis may go by."""
 
+import getpass
+import os
 import signal
+import tempfile
 from functools import cache
+from pathlib import Path
 from types import FrameType
 
 import pytest
@@ -14,9 +18,20 @@ settings.register_profile("same", settings.get_profile("fresh"), derandomize=Tru
 settings.load_profile("same")
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """SIGTERM ends a run as Ctrl-C does: servers and networks that fixtures made go before it."""
     signal.signal(signal.SIGTERM, _interrupt)
+    if not hasattr(config, "workerinput"):
+        _require_room_for_sockets(config)
+
+
+def _require_room_for_sockets(config: pytest.Config) -> None:
+    """Homes stand in pytest's folders, and unix sockets in them, whose paths may have 107 bytes."""
+    usual = Path(tempfile.gettempdir(), f"pytest-of-{getpass.getuser()}", "pytest-999")
+    folder = Path(config.getoption("basetemp") or usual).resolve()
+    too_long = len(os.fsencode(folder / "popen-gw0" / ("t" * 31) / "restored" / "run" / "engine-0.sock")) - 107
+    if too_long > 0:
+        pytest.exit(f"set TMPDIR to a path {too_long} bytes shorter: unix sockets do not fit below {folder}", 4)
 
 
 def _interrupt(_: int, __: FrameType | None) -> None:

@@ -15,6 +15,8 @@ FEW = {"accepted": tallies.IS_ACCEPTED, "quarantined": tallies.IS_APART, "retrac
 # that a backslash, so that letters after one are no NUL.
 BACKSLASH_IN_JSON = "\\\\", "\\u005c"
 NUL_IN_JSON = "\\u0000", "\\ufffd"
+# Letters that no case of another leads to, by what they fold to: the sigma at a word's end, and the capital sharp s.
+UNPAIRED = {"\u03c3": "\u03c2", "ss": "\u1e9e"}
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,7 @@ def _cases(letter: str) -> str:
     """What a letter that is looked for is written as where those of ASCII are lower case."""
     if letter.isascii():
         return letter.lower()
-    cases = {letter, letter.lower(), letter.upper(), letter.lower().upper()}
+    cases = {letter, letter.lower(), letter.upper(), letter.lower().upper(), *UNPAIRED.get(letter.casefold(), "")}
     return "".join(sorted(one for one in cases if len(one) == 1 and not "A" <= one <= "Z"))
 
 

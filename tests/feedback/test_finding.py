@@ -131,7 +131,13 @@ ODD = ["\u0130stanbul", "STRA\u1e9eE", "\u03c3\u03bf\u03c6\u03cc\u03c2", "5 \u21
 
 @pytest.mark.parametrize(
     ("text", "wanted"),
-    [*((text, text) for text in STANDING + ODD), ("caf\u00e9", "CAF\u00c9"), ("CAF\u00c9", "caf\u00e9")],
+    [
+        *((text, text) for text in STANDING + ODD),
+        *(("caf\u00e9", "CAF\u00c9"), ("CAF\u00c9", "caf\u00e9")),
+        # A sigma is another letter at the end of a word than within it; both have one upper case.
+        *((ODD[2], ODD[2].upper()), (ODD[2].upper(), ODD[2])),
+        *(("stra\u00dfe", "STRA\u1e9eE"), ("STRA\u1e9eE", "stra\u00dfe")),
+    ],
 )
 def test_whatever_stands_in_a_conversation_is_found(store: Store, text: str, wanted: str) -> None:
     said = [{"type": "text", "text": f"so {text} it is"}] if text == "parts" else f"so {text} it is"
