@@ -44,7 +44,7 @@ def _take_out_of_files(store: Store, home: Path, rater_id: str) -> Traces:
 
 class Erasures:
     """What was erased from the record through another machine, or while a dataset was being frozen, goes from the
-    datasets of this home too, and what was erased at all from the database's log. `look` costs one question while
+    datasets of this home too, and what was erased at all from the database's log. `look` costs two questions while
     nothing new was erased or frozen.
     """
 

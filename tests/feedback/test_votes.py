@@ -226,6 +226,18 @@ def test_a_vote_is_seen_with_its_own_key_only(store: Store) -> None:
         store.read(votes.get, vote.id, key_id="key_b", sees_all=False)
 
 
+def test_of_two_raters_of_one_name_the_one_of_the_key_has_voted(store: Store) -> None:
+    pairs = [add_comparison(store) for _ in range(3)]
+    mine = store.write(votes.put, pairs[0], judgement(), **ME)
+    theirs = store.write(votes.put, add_comparison(store, key_id="key_b"), judgement(), **(ME | {"key_id": "key_b"}))
+    assert theirs.rater_id != mine.rater_id
+    later = [store.write(votes.put, pair, judgement(), **ME) for pair in pairs[1:]]
+    assert {vote.rater_id for vote in later} == {mine.rater_id}
+    assert store.read(votes.cast_since, theirs.rater_id, 0.0) == 1
+    store.write(votes.retract, pairs[0], None, **ME)
+    assert [store.read(votes.cast_since, mine.rater_id, at) for at in (0.0, later[1].created_at)] == [2, 1]
+
+
 def test_counts_by_state_and_age(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     assert store.read(votes.oldest_uncounted_age_s) is None
     vote = store.write(votes.put, add_comparison(store), judgement(), **ME)
