@@ -129,6 +129,7 @@ def test_a_reply_that_calls_a_tool_shows_the_call_and_one_that_says_nothing_that
     expect(page.get_by_label("Reply B").locator(".prose")).to_have_text("(an empty reply)")
     expect(page.locator(".prompt .said.assistant code")).to_have_text('weather({"city": "Oslo"})')
     press(page, "ArrowLeft", "Enter")
+    last_vote(page, "A was")
     page.get_by_text("What did my votes change?").click()
     page.get_by_role("table").get_by_role("link").first.click()
     expect(page.get_by_label("Reply A").locator("code")).to_have_text('weather({"city": "Bergen"})')
