@@ -9,7 +9,7 @@ from feedback.errors import InvalidRequest, NotFound
 from feedback.rater_watch import look
 from feedback.schema import Comparison
 from feedback.settings import FeedbackSettings
-from feedback.store import Store, checks, comparisons, raters, votes
+from feedback.store import Store, audit, checks, comparisons, raters, votes
 from feedback.store.checks import REPEATED_AFTER_VOTES, Shares
 from feedback.worker import count_all
 from tests.feedback.plans import plans_of
@@ -103,6 +103,7 @@ def test_only_what_a_rater_decided_themselves_under_the_objective_is_repeated(
     assert drawn("helpful", KNOWN) == set(), "this rater has judged it"
     assert drawn("helpful", Shares()) == set()
     store.write(votes.retract, known, None, **ANN)
+    judge(store, known, objective="harmless")
     assert drawn("helpful", KNOWN) == {known}
     assert drawn("harmless", KNOWN) == set()
 
@@ -189,6 +190,8 @@ def test_a_vote_becomes_a_check_when_it_is_changed_after_the_answer_is_known(sto
     assert [rating.votes for rating in store.read(ratings.current)["helpful"]] == [1, 1]
     with pytest.raises(NotFound):
         store.write(checks.remove_answer, pair, "helpful")
+    told, _ = store.read(audit.list_page, limit=9, after=None, order="asc", subject=pair)
+    assert [entry.action for entry in told] == ["answer.set", "answer.remove"]
 
 
 def test_a_pair_that_nobody_is_shown_has_no_known_answer(store: Store) -> None:

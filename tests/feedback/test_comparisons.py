@@ -24,7 +24,8 @@ def ids(pairs: list[comparisons.Pair]) -> list[str]:
 
 
 def test_what_the_models_disagree_about_comes_first_and_unseen_pairs_before(store: Store) -> None:
-    low, high, unseen, voted = (add_comparison(store) for _ in range(4))
+    # Not in the order in which they were made, in which they come where nothing is known of them.
+    high, low, unseen, voted = (add_comparison(store) for _ in range(4))
     store.write(comparisons.set_disagreement, {low: 0.1, high: 0.6, voted: 0.9, "cmp_none": 0.5})
     store.write(votes.put, voted, judgement(), key_id="key_a", sees_all=False, rater="bob")
     count_all(store)
@@ -50,6 +51,12 @@ def test_pages_hold_own_and_imported_pairs_in_one_order(store: Store) -> None:
     assert (ids(rest), more) == (visible[3:], False)
     whole, more = store.read(comparisons.list_all, **ANN, limit=4, after=None, order="desc")
     assert (ids(whole), more) == (visible, False)
+    for id_ in made:
+        if id_ in visible:
+            assert store.read(comparisons.get, id_, key_id="key_a", sees_all=False).comparison.id == id_
+        else:
+            with pytest.raises(NotFound):
+                store.read(comparisons.get, id_, key_id="key_a", sees_all=False)
     for _ in range(2):
         add_comparison(store)
     # Of the own ones another one follows, of the imported ones none.

@@ -194,6 +194,7 @@ def test_the_default_gate_over_a_record(store: Store) -> None:
         "live_win_rate_upper >= 0.5": "not_measured",
     }
     assert store.read(gatekeeper.look, 0, GateSettings()).passes, "the start may always serve"
+    assert store.read(gatekeeper.described, 0, GateSettings())["against"] is None, "it serves"
 
 
 def test_live_votes_against_a_candidate_stop_it(store: Store) -> None:
