@@ -226,6 +226,9 @@ def test_an_iteration_that_learns_from_who_is_erased_is_named_and_later_its_vers
         chat_id = chat.id
         store.write(samples.add, [chat])
         store.write(rehearsals.keep, epoch, iteration.id, [chat_id])
+    # Whose vote came later is in nothing.
+    eve = store.write(votes.put, add_comparison(store), judgement(), key_id="key_a", sees_all=False, rater="eve")
+    assert forget(store, tmp_path / "here", eve.rater_id) == ([], [])
     ann = store.read(raters.find, "key_a", "ann")
     assert forget(store, tmp_path / "here", ann) == ([], [iteration.id])
     assert [told.data for told in store.read(iterations.events_after, iteration.id, 0) if told.kind == "erased"] == [
