@@ -14,7 +14,7 @@ from deploy import record_looks
 from deploy.bootstrap import OLDEST_PYTHON, REQUIREMENTS, chosen_device, find_compiler, locked_digest, read_stamp
 from deploy.finding import WRITABLE, Finding
 from deploy.redis_server import RedisMissing, find_redis_server
-from deploy.running import NOT_BY_UP, is_held, listens, read_state, runs_by_itself
+from deploy.running import NOT_BY_UP, is_in_use, listens, read_state, runs_by_itself
 from feedback.settings import Settings
 
 # The first two whatever the home's own mode is.
@@ -134,7 +134,7 @@ def _memory(settings: Settings) -> Iterator[Finding]:
 
     available = psutil.virtual_memory().available
     wanted = settings.engine.slots * (MEMORY_PER_SLOT_BYTES + settings.engine.kv_cache_bytes)
-    if is_held(settings.home) or available >= wanted:
+    if is_in_use(settings.home) or available >= wanted:
         yield Finding("ok", "memory", f"{_size(available)} available")
     else:
         found = f"{_size(available)} available, {settings.engine.slots} engines want {_size(wanted)}"
@@ -246,7 +246,7 @@ def _port(settings: Settings) -> Iterator[Finding]:
     from deploy.supervisor import free_port
     from feedback.errors import Conflict
 
-    if is_held(settings.home) or runs_by_itself(settings.home) or settings.serve.port == 0:
+    if is_in_use(settings.home) or settings.serve.port == 0:
         return
     try:
         free_port(settings.serve.host, settings.serve.port)

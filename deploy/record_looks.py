@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from deploy.finding import WRITABLE, Finding
-from deploy.running import RECORD_ELSEWHERE, is_held
+from deploy.running import RECORD_ELSEWHERE, is_in_use
 from feedback.errors import RecordUnavailable
 from feedback.lost_record import NOT_COPIED, is_not_copied, left_in
 from feedback.settings import Settings
@@ -74,7 +74,7 @@ def _advice_on_file(code: int) -> str:
 
 def _no_record(settings: Settings, found: str) -> Finding:
     """What a start would take for a new home, and make anew, may have lost its record."""
-    if is_held(settings.home):
+    if is_in_use(settings.home):
         return Finding("wrong", "record", f"{found}, but Tandem runs here", RECORD_ELSEWHERE)
     if left := left_in(settings.home):
         advice = NOT_COPIED if is_not_copied(settings) else "restore a backup into a new --home"

@@ -99,6 +99,11 @@ def runs_by_itself(home: Path) -> bool:
     return listens(home / "run" / COMMAND_SOCKET)
 
 
+def is_in_use(home: Path) -> bool:
+    """Whether anything runs in a home, whoever started it."""
+    return is_held(home) or runs_by_itself(home)
+
+
 def listens(path: Path) -> bool:
     """Whether somebody answers at a unix socket."""
     with socket.socket(socket.AF_UNIX) as probe:

@@ -34,7 +34,7 @@ def copy(
 
     from deploy.command.output import follow_stages, print_json, progress_bar, say
     from deploy.command.record import open_record
-    from deploy.running import is_held
+    from deploy.running import is_in_use
     from feedback.addresses import check_database
     from feedback.copying import copy as copy_record
     from feedback.errors import Conflict, InvalidRequest, RecordUnavailable
@@ -46,8 +46,10 @@ def copy(
         raise InvalidRequest(f"--to is {error}", param="to") from None
     rows: dict[str, int] = {}
     with open_record(home, must_exist=True) as (store, settings):
-        if is_held(settings.home):
-            raise Conflict(f"Tandem runs in {settings.home}: votes cast now would be missing; `tandem down` first")
+        if is_in_use(settings.home):
+            raise Conflict(
+                f"Tandem runs in {settings.home}: votes cast now would be missing; end it first, on all machines"
+            )
         target = Store(to)
         try:
             with progress_bar() as bar:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deploy.command.output import say
-from deploy.running import RECORD_ELSEWHERE, is_held
+from deploy.running import RECORD_ELSEWHERE, is_in_use
 from feedback.errors import NotFound, RecordUnavailable
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def open_record(home: Path | None, *, must_exist: bool = False) -> Iterator[tupl
     is_new = settings.has_no_record
     if must_exist and is_new:
         raise NotFound(f"there is no record in {settings.home} yet; name another --home, or start with `tandem up`")
-    if is_new and is_held(settings.home):
+    if is_new and is_in_use(settings.home):
         raise NotFound(f"there is no record in {settings.home}, and Tandem runs there: {RECORD_ELSEWHERE}")
     try:
         store = Store(settings.record_url)

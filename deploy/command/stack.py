@@ -122,11 +122,14 @@ def follow(supervisor: subprocess.Popen[bytes], home: Path, log: Path, begin: in
 
 def down(home: Home = None) -> None:
     """End the stack of a home, replies in flight first."""
-    from deploy.running import is_held, read_state
+    from deploy.running import NOT_BY_UP, is_held, read_state, runs_by_itself
+    from feedback.errors import Conflict
     from feedback.settings import load_settings
 
     folder = load_settings(home=home).home
     if not is_held(folder):
+        if runs_by_itself(folder):
+            raise Conflict(f"{folder} is in use: {NOT_BY_UP}; end them by that")
         say(f"nothing runs for {folder}")
         return
     until = time.monotonic() + DOWN_TIMEOUT_S
@@ -146,15 +149,17 @@ def down(home: Home = None) -> None:
 
 
 def status(home: Home = None, json: Json = False) -> None:
-    """What runs for a home. Exit code 4 when nothing does."""
+    """What runs for a home. Exit code 4 when nothing does, or nothing that `tandem up` started."""
     from deploy.running import NOT_BY_UP, read_state, runs_by_itself
     from feedback.settings import load_settings
 
     folder = load_settings(home=home).home
     state = read_state(folder)
+    by_itself = state is None and runs_by_itself(folder)
     if json:
-        print_json({"home": str(folder), **({"state": "down"} if state is None else asdict(state))})
-    elif state is None and runs_by_itself(folder):
+        unknown = {"state": "unknown" if by_itself else "down"}
+        print_json({"home": str(folder), **(unknown if state is None else asdict(state))})
+    elif by_itself:
         say(f"of {folder} nothing is known: {NOT_BY_UP}; ask that")
     elif state is None:
         say(f"nothing runs for {folder}; start it with `tandem up`")

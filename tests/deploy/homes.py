@@ -1,5 +1,6 @@
 """Homes for tests of what is done to a whole home: policies with weights, iterations with reports, votes."""
 
+import socket
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from feedback import adapters, judges, manifest
 from feedback.settings import Settings
 from feedback.store import Store, iterations, leases, policies, votes
 from feedback.store.policies import Provenance
+from serve.engine.launcher_protocol import COMMAND_SOCKET
 from tests.feedback.record import add_comparison, judgement
 from tests.records import empty_record_of
 
@@ -25,6 +27,15 @@ def make_home(settings: Settings, *, versions: int) -> Store:
     for _ in range(2):
         put_vote(store)
     return store
+
+
+def engines_alone(home: Path) -> socket.socket:
+    """Engines of a home that no supervisor holds, until it is closed: with compose each process has a container of its
+    own, and all of them the home."""
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(str(home / "run" / COMMAND_SOCKET))
+    listening.listen()
+    return listening
 
 
 def put_vote(store: Store) -> str:

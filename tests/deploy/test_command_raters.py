@@ -9,6 +9,7 @@ from deploy.running import prepare_home, take_home
 from feedback.store import Store, checks, keys, raters, samples, votes
 from feedback.worker import count_all
 from tests.deploy.command_line import Tandem, in_process
+from tests.deploy.homes import engines_alone
 from tests.feedback.crowd import cast, crowd
 from tests.feedback.record import add_comparison, sample
 from tests.records import empty_record
@@ -94,10 +95,11 @@ def test_the_record_is_copied(tandem: Tandem, store: Store, tmp_path: Path) -> N
         refused = tandem("db", "copy", "--to", nonsense, "--home", tmp_path)
         assert refused.exit_code == 2 and "postgresql+psycopg://" in refused.err and "secret" not in refused.err
     prepare_home(tmp_path)
-    with take_home(tmp_path):
-        refused = tandem("db", "copy", "--to", f"sqlite:///{tmp_path}/third.db", "--home", tmp_path)
-    assert refused.exit_code == 1 and "votes cast now would be missing" in refused.err
-    assert not (tmp_path / "third.db").exists()
+    for running in (take_home, engines_alone):
+        with running(tmp_path):
+            refused = tandem("db", "copy", "--to", f"sqlite:///{tmp_path}/third.db", "--home", tmp_path)
+        assert refused.exit_code == 1 and "votes cast now would be missing" in refused.err
+        assert not (tmp_path / "third.db").exists()
 
 
 def test_an_answer_is_made_known_and_taken_away(tandem: Tandem, store: Store, tmp_path: Path) -> None:

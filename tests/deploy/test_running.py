@@ -1,3 +1,4 @@
+import json
 import os
 import shutil
 import socket
@@ -24,6 +25,8 @@ from feedback.errors import Conflict
 from feedback.scoring import scorer_socket
 from feedback.settings import load_settings
 from serve.engine.launcher_protocol import COMMAND_SOCKET, engine_socket
+from tests.deploy.command_line import in_process
+from tests.deploy.homes import engines_alone
 
 STATE = StackState(1234, "ready", "http://127.0.0.1:1", 5.0, [ProcessState("api", "running", 7, 1, -9)])
 
@@ -40,18 +43,26 @@ def test_a_home_has_one_supervisor_at_a_time(tmp_path: Path) -> None:
     take_home(tmp_path).close()
 
 
-def test_a_home_that_something_else_runs_is_left_to_it(tmp_path: Path) -> None:
-    """As with compose, where each process has a container of its own, and all of them the home."""
+def test_a_home_that_something_else_runs_is_left_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("TANDEM_DATABASE_URL", raising=False)
+    tandem = in_process(capfd)
     prepare_home(tmp_path)
-    with socket.socket(socket.AF_UNIX) as engines:
-        engines.bind(str(tmp_path / "run" / COMMAND_SOCKET))
-        engines.listen()
+    with engines_alone(tmp_path):
         assert runs_by_itself(tmp_path)
         with pytest.raises(HomeInUse, match="were started by something else than `tandem up`"):
             take_home(tmp_path)
         assert not is_held(tmp_path)
-        said = next(finding for finding in examine(load_settings(home=tmp_path)) if finding.what == "stack")
-        assert said.verdict == "ok" and "by something else" in said.found
+        for command in ("down", "status"):
+            ran = tandem(command, "--home", tmp_path)
+            assert ran.exit_code != 0 and "by something else" in ran.err
+        assert json.loads(tandem("status", "--json", "--home", tmp_path).out)["state"] == "unknown"
+        kept = tandem("keys", "create", "--role", "chat", "--home", tmp_path)
+        assert kept.exit_code == 3 and not (tmp_path / "record.db").exists(), "its record is another, which it is given"
+        found = {finding.what: finding for finding in examine(load_settings(home=tmp_path))}
+        assert found["stack"].verdict == "ok" and "by something else" in found["stack"].found
+        assert found["record"].found == "not there, but Tandem runs here"
     assert not runs_by_itself(tmp_path)
     take_home(tmp_path).close()
 
