@@ -62,6 +62,8 @@ def _loose(name: str, service: dict[str, Any]) -> list[str]:
     tag = str(service.get("image", "")).rpartition("/")[2].partition(":")[2]
     if tag in ("", "latest"):
         problems.append(f"{name}'s image is not pinned")
+    if _is_ours(service) and service.get("pull_policy") != "never":
+        problems.append(f"{name}'s image may be somebody else's")
     return problems
 
 
@@ -86,10 +88,14 @@ def _reachable(file: dict[str, Any]) -> list[str]:
 def _unknown(name: str, service: dict[str, Any]) -> list[str]:
     """A module that a command names must be there."""
     command = service.get("command", [])
-    if not str(service.get("image", "")).startswith(OURS):
+    if not _is_ours(service):
         return []
     named = [command[2]] if command[:2] == ["python", "-m"] else []
     named += [part.removeprefix("--app=") for part in command if part.startswith("--app=")]
     if not named:
         return [f"{name} runs nothing of ours"]
     return [f"{name} runs {module}, which is not there" for module in named if find_spec(module) is None]
+
+
+def _is_ours(service: dict[str, Any]) -> bool:
+    return str(service.get("image", "")).startswith(OURS)

@@ -53,6 +53,7 @@ def test_compose_is_well() -> None:
         ("cap_drop: [ALL]", "cap_drop: [NET_RAW]", "api keeps capabilities"),
         ('["no-new-privileges:true"]', "[]", "api may gain privileges"),
         ("redis:7.2.5-bookworm", "redis", "redis's image is not pinned"),
+        ("  pull_policy: never\n", "", "api's image may be somebody else's"),
         ("    internal: true", "    internal: false", "`inside` has a way out"),
         ("127.0.0.1:8080}:8080", "0.0.0.0:8080}:8080", "open to more than this machine"),
         ("    volumes: [\"redis:/data\"]", "    ports: ['127.0.0.1:6379:6379']", "redis is open to the host"),
