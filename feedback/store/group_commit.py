@@ -89,9 +89,12 @@ class GroupCommit:
             driver.execute("COMMIT")
         except Exception as error:  # noqa: BLE001 - the ordinary way tells what is wrong, and waits for its turn
             if getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_BUSY:
-                # What was begun is undone with it.
                 self._close()
             return False
+        finally:
+            if self._kept is not None and self._kept.in_transaction:
+                # What was begun is undone with it: nobody else could write before.
+                self._close()
         for waiting, result in zip(together, results, strict=True):
             waiting.result, waiting.ended = result, True
         return True

@@ -1,5 +1,6 @@
 """Writes of several threads at once: each as if it were alone, and all durable when they return."""
 
+import contextlib
 import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -122,3 +123,20 @@ def test_what_the_driver_can_do_waits_for_another_processs_turn_and_shares_a_com
     assert said(store) == {"alone", "first", "second", "third"}
     assert ways == ["driver", "ordinary", "ordinary"]
     assert len(set(commits[1:])) == 1
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), sqlite3.OperationalError("database is locked")])
+def test_what_the_driver_had_begun_keeps_nobody_from_writing(store: Store, error: BaseException) -> None:
+    error.sqlite_errorcode = sqlite3.SQLITE_BUSY
+
+    def ordinary(session: Session) -> None:
+        say(session, "begun", [])
+
+    def break_off(driver: sqlite3.Connection) -> None:
+        driver.execute("INSERT INTO said VALUES ('begun')")
+        raise error
+
+    with contextlib.suppress(KeyboardInterrupt):
+        store.write_swiftly(ordinary, break_off)
+    store.write(say, "after", [])
+    assert said(store) == {"begun", "after"}
