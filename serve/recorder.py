@@ -57,22 +57,27 @@ class Recorder:
     async def add(self, rows: list[Sample], comparison: Comparison | None = None) -> None:
         """Durable when this returns. Raises whatever kept them from being written."""
         entry = Entry(rows, comparison)
-        self._waiting.put(entry)
         if self._writer is None:
-            self._writer = threading.Thread(target=self._write_all, name="recorder", daemon=True)
-            self._writer.start()
+            self._writer = self._begin()
+        self._waiting.put(entry)
         # A caller that goes away takes this future along, and leaves its replies to be written all the same.
         await entry.durable
 
     async def stop(self) -> None:
         """Returns when everything that was handed in is written, unless the record is away."""
-        if self._writer is not None:
+        while self._writer is not None:
             self._waiting.put(None)
             await asyncio.to_thread(self._writer.join)
-            self._writer = None
+            # What came while it wrote the last of them is written by another one.
+            self._writer = None if self._waiting.empty() else self._begin()
         self._ending.set()
         if self._keeper is not None:
             await self._keeper
+
+    def _begin(self) -> threading.Thread:
+        writer = threading.Thread(target=self._write_all, name="recorder", daemon=True)
+        writer.start()
+        return writer
 
     def _write_all(self) -> None:
         is_over = False

@@ -3,6 +3,7 @@ ends while the record is away is in it when it is back.
 """
 
 import asyncio
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +19,7 @@ from serve import recorder as recorder_module
 from serve.record import Record
 from serve.recorder import Recorder
 from tests.feedback.record import sample
-from tests.waiting import until
+from tests.waiting import until, wait_for
 
 
 @contextmanager
@@ -109,6 +110,47 @@ async def test_the_end_waits_for_what_was_handed_in(record: Record) -> None:
     await recorder.stop()
     assert recorded(record) == [("in time", "complete")]
     await handed_in
+
+
+async def test_the_end_waits_for_what_comes_while_the_last_is_written(
+    record: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder, write, loop = Recorder(record), record.store.write_swiftly, asyncio.get_running_loop()
+    stops, late = threading.Event(), []
+
+    def write_slowly(*operations: Any) -> None:
+        write(*operations)
+        if not stops.is_set():
+            stops.wait(60)
+        elif not late:
+            late.append(asyncio.run_coroutine_threadsafe(recorder.add([sample("late")]), loop))
+            wait_for(lambda: not recorder._waiting.empty(), 60, "what comes late", pause_s=0.001)
+
+    monkeypatch.setattr(record.store, "write_swiftly", write_slowly)
+    first = asyncio.create_task(recorder.add([sample("first")]))
+    await until(lambda: recorder._writer is not None and recorder._waiting.empty())
+    last, stopped = asyncio.create_task(recorder.add([sample("last")])), asyncio.create_task(recorder.stop())
+    await until(lambda: recorder._waiting.qsize() == 2)
+    stops.set()
+    async with asyncio.timeout(60):
+        await asyncio.gather(first, last, stopped)
+        assert [text for text, _ in recorded(record)] == ["first", "last", "late"]
+        await asyncio.wrap_future(late[0])
+
+
+async def test_a_thread_that_cannot_be_started_is_tried_again(record: Record, monkeypatch: pytest.MonkeyPatch) -> None:
+    recorder = Recorder(record)
+    with monkeypatch.context() as full, pytest.raises(RuntimeError):
+        full.setattr(threading.Thread, "start", raise_no_thread)
+        await recorder.add([sample("5")])
+    async with asyncio.timeout(60):
+        await recorder.add([sample("6")])
+        await recorder.stop()
+    assert [text for text, _ in recorded(record)] == ["6"]
+
+
+def raise_no_thread(_: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
 
 
 async def test_what_the_record_has_taken_all_the_same_is_not_written_twice(
