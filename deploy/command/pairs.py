@@ -1,5 +1,6 @@
 """Two replies side by side in a terminal, and the vote by key press."""
 
+import json
 import os
 import sys
 from collections.abc import Iterable
@@ -69,8 +70,16 @@ def show_stored(messages: list[dict[str, Any]], replies: list[dict[str, Any]]) -
 
 def _shown(message: dict[str, Any]) -> str:
     """The text of a message, and below it the tools that it calls, a line each."""
-    calls = (call["function"] for call in message.get("tool_calls") or ())
-    return "\n".join(filter(None, [text_of(message), *(f"{call['name']}({call['arguments']})" for call in calls)]))
+    calls = message.get("tool_calls") or []
+    return "\n".join(filter(None, [text_of(message), *map(_called, calls if isinstance(calls, list) else [calls])]))
+
+
+def _called(call: Any) -> str:
+    """What was imported may call in any form."""
+    match call:
+        case {"function": {"name": name, "arguments": str(given)}}:
+            return f"{name}({given})"
+    return json.dumps(call, ensure_ascii=False)
 
 
 def side_by_side(replies: list[str], width: int) -> "RenderableType":

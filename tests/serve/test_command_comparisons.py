@@ -141,9 +141,11 @@ def test_pairs_are_judged_at_a_terminal(tandem: Tandem) -> None:
 def test_a_reply_that_calls_a_tool_shows_the_call(capsys: pytest.CaptureFixture[str]) -> None:
     calls = [{"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Oslo"}'}}]
     calling = {"role": "assistant", "content": None, "tool_calls": calls}
-    show_stored([calling], [calling, {"role": "assistant", "content": ""}])
+    imported = {"role": "assistant", "content": "", "tool_calls": [{"name": "time"}, None]}
+    show_stored([calling, imported, imported | {"tool_calls": "date"}], [calling, {"role": "assistant", "content": ""}])
     shown = capsys.readouterr().out
     assert shown.count('weather({"city": "Oslo"})') == 2
+    assert 'assistant: {"name": "time"}\nnull\n' in shown and 'assistant: "date"\n' in shown
     assert "(an empty reply)" in shown
 
 

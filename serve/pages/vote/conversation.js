@@ -50,6 +50,12 @@ export function repliesOf({ choices }) {
 
 /** The text of a message with the tools that it calls below it. */
 function shownOf(message) {
-  const calls = (message.tool_calls ?? []).map((call) => `~~~~~~\n${call.function.name}(${call.function.arguments})\n~~~~~~`);
+  const calls = [message.tool_calls ?? []].flat().map((call) => `~~~~~~\n${called(call)}\n~~~~~~`);
   return [textOf(message), ...calls].filter(Boolean).join("\n\n");
+}
+
+/** What was imported may call in any form. */
+function called(call) {
+  const { name, arguments: given } = call?.function ?? {};
+  return typeof given === "string" ? `${name}(${given})` : JSON.stringify(call);
 }

@@ -135,6 +135,16 @@ def test_a_reply_that_calls_a_tool_shows_the_call_and_one_that_says_nothing_that
     expect(page.get_by_label("Reply A").locator("code")).to_have_text('weather({"city": "Bergen"})')
 
 
+def test_calls_of_any_form_that_were_imported_are_shown(quiet: Tandem, visitors: Visitors) -> None:
+    """Nothing that lies in the record keeps who votes from the next pair."""
+    calls = [{"function": {"name": "weather", "arguments": {"city": "Oslo"}}}, {"name": "time"}, None]
+    messages = [{"role": "user", "content": "?"}]
+    messages += [{"role": "assistant", "content": "", "tool_calls": imported} for imported in (calls, "weather")]
+    add_comparison(quiet.store, *(sample(text, messages=messages) for text in "56"))
+    shown = visitors.visit(quiet, "/vote").locator(".prompt .said.assistant code")
+    expect(shown).to_have_text([*(json.dumps(call, separators=(",", ":")) for call in calls), '"weather"'])
+
+
 def test_bullets_and_columns_stand_where_what_is_written_begins(quiet: Tandem, visitors: Visitors) -> None:
     hebrew, messages = "\u05e9\u05dc\u05d5\u05dd", [{"role": "user", "content": "?"}]
     text = "- {0}\n- two\n\n> {0}\n\n| {0} | two |\n|---|---|\n| 1 | 2 |\n"
