@@ -13,6 +13,8 @@ from feedback.errors import Conflict
 from serve.engine.launcher_protocol import COMMAND_SOCKET
 
 LOCK_PATIENCE_S = 1.0
+# Those of a supervisor that was killed end with it: .7 s later where ten programs want the two processors.
+ENGINES_PATIENCE_S = 5.0
 RECORD_ELSEWHERE = "wait for its start, or set TANDEM_DATABASE_URL as it is where it was started"
 """What to do about a home without a record in which a stack runs."""
 NOT_BY_UP = "its processes run, and were started by something else than `tandem up`"
@@ -76,8 +78,9 @@ def take_home(home: Path) -> IO[str]:
             who = f"process {state.pid}" if state else "another process"
             raise HomeInUse(f"{home} is in use by {who}; end it with `tandem down`, or choose another --home")
         time.sleep(0.05)
+    until = time.monotonic() + ENGINES_PATIENCE_S
     while runs_by_itself(home):
-        if time.monotonic() > until:  # those of a supervisor that was killed end at once
+        if time.monotonic() > until:
             lock.close()
             raise HomeInUse(f"{home} is in use: {NOT_BY_UP}; choose another --home")
         time.sleep(0.05)

@@ -4,10 +4,12 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
+from deploy import running
 from deploy.doctor import examine
 from deploy.running import (
     HomeInUse,
@@ -47,6 +49,7 @@ def test_a_home_that_something_else_runs_is_left_to_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("TANDEM_DATABASE_URL", raising=False)
+    monkeypatch.setattr(running, "ENGINES_PATIENCE_S", 0.1)
     tandem = in_process(capfd)
     prepare_home(tmp_path)
     with engines_alone(tmp_path):
@@ -65,6 +68,15 @@ def test_a_home_that_something_else_runs_is_left_to_it(
         assert found["record"].found == "not there, but Tandem runs here"
     assert not runs_by_itself(tmp_path)
     take_home(tmp_path).close()
+
+
+def test_engines_that_end_late_after_their_supervisor_are_waited_for(tmp_path: Path) -> None:
+    """Where it was killed, and the machine is busy."""
+    prepare_home(tmp_path)
+    ending = threading.Timer(1.5, engines_alone(tmp_path).close)
+    ending.start()
+    take_home(tmp_path).close()
+    ending.join()
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="no git on this machine")
