@@ -140,3 +140,18 @@ def test_what_the_driver_had_begun_keeps_nobody_from_writing(store: Store, error
         store.write_swiftly(ordinary, break_off)
     store.write(say, "after", [])
     assert said(store) == {"begun", "after"}
+
+
+def test_a_kept_connection_that_only_reads_is_replaced(store: Store) -> None:
+    ways: list[str] = []
+    for word in ("before", "then", "after"):
+        store.write_swiftly(
+            lambda session, word=word: ways.append(say(session, word, [])),  # type: ignore[misc]
+            lambda driver, word=word: (
+                ways.append(word) if driver.execute("INSERT INTO said VALUES (?)", [word]) else None
+            ),
+        )
+        if word == "before":
+            # As it would be, opened while nothing could be written.
+            store._together._kept.execute("PRAGMA query_only=ON")
+    assert ways == ["before", "THEN", "after"]
