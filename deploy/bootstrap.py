@@ -77,7 +77,12 @@ def ensure_environment(venv: Path, device: str, product_only: bool = False) -> N
         return
     require_tools(device)
     started = time.monotonic()
-    same_base = found is not None and all(found[name] == wanted[name] for name in ("device", "python", "root"))
+    same_base = (
+        found is not None
+        and all(found[name] == wanted[name] for name in ("device", "python", "root"))
+        # Nothing is uninstalled.
+        and set(found.get("locks", ())) <= set(locks)
+    )
     stamp.unlink(missing_ok=True)
     if not same_base:
         make_bare_environment(venv)

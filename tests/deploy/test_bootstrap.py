@@ -109,6 +109,9 @@ def test_an_image_has_the_product_alone(tmp_path: Path, steps: list[list[str]]) 
     assert steps == []
     bootstrap.ensure_environment(tmp_path, "cpu")
     assert ["cpu.lock", "development.lock"] in map(named, steps) and not makes_anew(steps)
+    steps.clear()
+    bootstrap.ensure_environment(tmp_path, "cpu", product_only=True)
+    assert makes_anew(steps), "it held more than the product"
 
 
 @pytest.mark.parametrize("written_by_itself", [True, False])
