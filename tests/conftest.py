@@ -22,12 +22,16 @@ def pytest_configure(config: pytest.Config) -> None:
     """SIGTERM ends a run as Ctrl-C does: servers and networks that fixtures made go before it."""
     signal.signal(signal.SIGTERM, _interrupt)
     if not hasattr(config, "workerinput"):
-        _require_room_for_sockets(config)
+        require_room_for_sockets(config)
 
 
-def _require_room_for_sockets(config: pytest.Config) -> None:
+def require_room_for_sockets(config: pytest.Config) -> None:
     """Homes stand in pytest's folders, and unix sockets in them, whose paths may have 107 bytes."""
-    usual = Path(tempfile.gettempdir(), f"pytest-of-{getpass.getuser()}", "pytest-999")
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = "unknown"  # as pytest has it, in a container for one
+    usual = Path(tempfile.gettempdir(), f"pytest-of-{user}", "pytest-999")
     folder = Path(config.getoption("basetemp") or usual).resolve()
     too_long = len(os.fsencode(folder / "popen-gw0" / ("t" * 31) / "restored" / "run" / "engine-0.sock")) - 107
     if too_long > 0:
