@@ -29,4 +29,6 @@ def check(recipe: Path, root: Path) -> list[Finding]:
             problems.append(f"{source} is not sent to the builder")
     if "bootstrap.py" not in text or "pip install" in text:
         problems.append("packages are installed in another way than by the lock, with hashes")
+    if "--product-only" not in text:
+        problems.append("it has what only checks and tests need")
     return judged(recipe.name, problems)

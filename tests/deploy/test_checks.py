@@ -85,6 +85,7 @@ def test_the_image_is_well() -> None:
         ("COPY serve serve", "COPY server server", "server is not there"),
         ("COPY serve serve", "COPY docs docs", "docs is not sent"),
         ("RUN python deploy/bootstrap.py", "RUN pip install .", "in another way than by the lock"),
+        (" --product-only", "", "what only checks and tests need"),
     ],
 )
 def test_what_spoils_the_image_is_found(tmp_path: Path, old: str, new: str, said: str) -> None:
