@@ -78,12 +78,9 @@ def take_home(home: Path) -> IO[str]:
             who = f"process {state.pid}" if state else "another process"
             raise HomeInUse(f"{home} is in use by {who}; end it with `tandem down`, or choose another --home")
         time.sleep(0.05)
-    until = time.monotonic() + ENGINES_PATIENCE_S
-    while runs_by_itself(home):
-        if time.monotonic() > until:
-            lock.close()
-            raise HomeInUse(f"{home} is in use: {NOT_BY_UP}; choose another --home")
-        time.sleep(0.05)
+    if goes_on_by_itself(home):
+        lock.close()
+        raise HomeInUse(f"{home} is in use: {NOT_BY_UP}; choose another --home")
     # Of one that was killed; its number may be that of another process by now.
     forget_state(home)
     return lock
@@ -100,6 +97,16 @@ def _locked(lock: IO[str]) -> bool:
 def runs_by_itself(home: Path) -> bool:
     """Whether a home that no supervisor runs has engines all the same: each process may have a container of its own."""
     return listens(home / "run" / COMMAND_SOCKET)
+
+
+def goes_on_by_itself(home: Path) -> bool:
+    """The same of one whose engines do not end in a moment."""
+    until = time.monotonic() + ENGINES_PATIENCE_S
+    while runs_by_itself(home):
+        if time.monotonic() > until:
+            return True
+        time.sleep(0.05)
+    return False
 
 
 def is_in_use(home: Path) -> bool:

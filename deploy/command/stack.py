@@ -122,13 +122,13 @@ def follow(supervisor: subprocess.Popen[bytes], home: Path, log: Path, begin: in
 
 def down(home: Home = None) -> None:
     """End the stack of a home, replies in flight first."""
-    from deploy.running import NOT_BY_UP, is_held, read_state, runs_by_itself
+    from deploy.running import NOT_BY_UP, goes_on_by_itself, is_held, read_state
     from feedback.errors import Conflict
     from feedback.settings import load_settings
 
     folder = load_settings(home=home).home
     if not is_held(folder):
-        if runs_by_itself(folder):
+        if goes_on_by_itself(folder):
             raise Conflict(f"{folder} is in use: {NOT_BY_UP}; end them by that")
         say(f"nothing runs for {folder}")
         return
