@@ -78,11 +78,11 @@ def take_home(home: Path) -> IO[str]:
             who = f"process {state.pid}" if state else "another process"
             raise HomeInUse(f"{home} is in use by {who}; end it with `tandem down`, or choose another --home")
         time.sleep(0.05)
+    # Of one that was killed; its number may be that of another process by now.
+    forget_state(home)
     if goes_on_by_itself(home):
         lock.close()
         raise HomeInUse(f"{home} is in use: {NOT_BY_UP}; choose another --home")
-    # Of one that was killed; its number may be that of another process by now.
-    forget_state(home)
     return lock
 
 

@@ -128,6 +128,15 @@ def test_what_a_killed_supervisor_left_is_not_taken_for_that_of_the_next_one(tmp
     write_state(tmp_path, STATE)
     with take_home(tmp_path):
         assert read_state(tmp_path) is None
+    # Not either while its engines are waited for: who ends it would signal whatever has its number now.
+    write_state(tmp_path, STATE)
+    seen: list[StackState | None] = []
+    with engines_alone(tmp_path) as engines:
+        looking = threading.Timer(0.5, lambda: (seen.append(read_state(tmp_path)), engines.close()))
+        looking.start()
+        take_home(tmp_path).close()
+    looking.join()
+    assert seen == [None]
 
 
 SLOW_TO_SAY_WHO_IT_IS = """
