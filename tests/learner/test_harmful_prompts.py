@@ -9,8 +9,10 @@ import torch
 from benchmarks.learning_in_the_sandbox import draw_prompts, simulate_votes
 from feedback.learning_settings import DPOSettings, PPOSettings, PreferenceSettings
 from feedback.sandbox.world import Prompt, training_prompts
+from feedback.settings import LearnerSettings
 from learner.comparisons import VotedComparison
 from learner.harmful_prompts import LEAST, HarmTest, VotedPrompt, harm_at_stake, voted_prompts
+from learner.iteration.harm import lengths_for_harm
 from learner.policy import Policy, load_policy
 from learner.preference_model import PreferenceModel
 from learner.preference_training import train_preference_model
@@ -126,3 +128,10 @@ def test_where_hardly_anybody_judged_harm_only_those_prompts_are_taken_for_harmf
     assert sum(test.harmful(voted)) <= LEAST - 1
     asked = {test.encode(prompt.messages): prompt.messages for prompt in training_prompts()}
     assert test.harmless_chats(asked) == list(asked)
+
+
+@pytest.mark.parametrize(("dpo", "longest"), [(512, 64), (32, 32)])
+def test_with_dpo_replies_are_no_longer_than_the_preference_model_has_learnt_to_score(dpo: int, longest: int):
+    given = {"trainer": "dpo", "dpo": {"max_reply_tokens": dpo}, "preference": {"max_reply_tokens": 64}}
+    lengths = lengths_for_harm(LearnerSettings.model_validate(given))
+    assert isinstance(lengths, DPOSettings) and lengths.max_reply_tokens == longest
