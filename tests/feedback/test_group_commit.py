@@ -110,6 +110,7 @@ def test_what_the_driver_can_do_waits_for_another_processs_turn_and_shares_a_com
     assert gathered is not None
     swiftly("alone")
     assert ways == ["driver"]
+    kept = gathered._kept
     holding = sqlite3.connect(store.engine.url.database, isolation_level=None)
     holding.execute("BEGIN IMMEDIATE")
     with ThreadPoolExecutor(3) as threads:
@@ -123,6 +124,7 @@ def test_what_the_driver_can_do_waits_for_another_processs_turn_and_shares_a_com
     assert said(store) == {"alone", "first", "second", "third"}
     assert ways == ["driver", "ordinary", "ordinary"]
     assert len(set(commits[1:])) == 1
+    assert gathered._kept is kept, "nothing is wrong with it"
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), sqlite3.OperationalError("database is locked")])

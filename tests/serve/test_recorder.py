@@ -138,6 +138,34 @@ async def test_the_end_waits_for_what_comes_while_the_last_is_written(
         await asyncio.wrap_future(late[0])
 
 
+async def test_what_comes_meanwhile_shares_a_transaction_that_is_tried_once_where_the_record_is_away(
+    record: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder, batches, goes_on = Recorder(record), [], threading.Event()
+
+    def is_away(operation: Any, _: object) -> None:
+        batches.append([entry.rows[0].text for entry in operation.args[0]])
+        goes_on.wait(60)
+        raise RecordUnavailable("the disk is full")
+
+    monkeypatch.setattr(recorder_module, "LARGEST_BATCH", 3)
+    monkeypatch.setattr(record.store, "write_swiftly", is_away)
+    waiting = [asyncio.create_task(recorder.add([sample("1")]))]
+    await until(lambda: batches)
+    waiting += [asyncio.create_task(recorder.add([sample(text)])) for text in "2345"]
+    await until(lambda: recorder._waiting.qsize() == 4)
+    # Who goes away leaves the others of its transaction their answer.
+    waiting[1].cancel()
+    goes_on.set()
+    async with asyncio.timeout(60):
+        answers = await asyncio.gather(*waiting, return_exceptions=True)
+        await recorder.stop()
+    assert batches == [["1"], ["2", "3", "4"], ["5"]]
+    unavailable, gone = RecordUnavailable, asyncio.CancelledError
+    assert [type(answer) for answer in answers] == [unavailable, gone, unavailable, unavailable, unavailable]
+    assert [text for text, _ in recorded(record)] == list("12345")
+
+
 async def test_a_thread_that_cannot_be_started_is_tried_again(record: Record, monkeypatch: pytest.MonkeyPatch) -> None:
     recorder = Recorder(record)
     with monkeypatch.context() as full, pytest.raises(RuntimeError):
