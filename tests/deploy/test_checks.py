@@ -67,6 +67,12 @@ def test_what_loosens_compose_is_found(tmp_path: Path, old: str, new: str, said:
     assert said in wrong(compose.check(spoilt(COMPOSE, tmp_path, old, new)))
 
 
+def test_no_operators_key_is_written_into_a_command_line() -> None:
+    told = [COMPOSE, DEPLOY / "helm" / "tandem" / "templates" / "NOTES.txt"]
+    for text in (path.read_text() for path in told):
+        assert "TANDEM_KEY" in text and "TANDEM_KEY=$" not in text
+
+
 def test_what_is_not_compose_is_found(tmp_path: Path) -> None:
     findings = compose.check(spoilt(COMPOSE, tmp_path, "    healthcheck:", "    healthchecks:"))
     assert "healthchecks" in wrong(needed(findings))
