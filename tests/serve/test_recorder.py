@@ -116,9 +116,10 @@ async def test_the_end_waits_for_what_comes_while_the_last_is_written(
     record: Record, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorder, write, loop = Recorder(record), record.store.write_swiftly, asyncio.get_running_loop()
-    stops, late = threading.Event(), []
+    begun, stops, late = threading.Event(), threading.Event(), []
 
     def write_slowly(*operations: Any) -> None:
+        begun.set()
         write(*operations)
         if not stops.is_set():
             stops.wait(60)
@@ -128,7 +129,7 @@ async def test_the_end_waits_for_what_comes_while_the_last_is_written(
 
     monkeypatch.setattr(record.store, "write_swiftly", write_slowly)
     first = asyncio.create_task(recorder.add([sample("first")]))
-    await until(lambda: recorder._writer is not None and recorder._waiting.empty())
+    await until(begun.is_set)
     last, stopped = asyncio.create_task(recorder.add([sample("last")])), asyncio.create_task(recorder.stop())
     await until(lambda: recorder._waiting.qsize() == 2)
     stops.set()
