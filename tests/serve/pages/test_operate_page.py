@@ -242,8 +242,12 @@ def drawn(page: Page) -> bool:
     return bool(
         page.evaluate(
             """() => {
-            const filled = (canvas) => canvas.getContext("2d")
-              .getImageData(0, 0, canvas.width, canvas.height).data.some((value) => value > 0);
+            // Of a copy: Chromium warns of a canvas that is read more than once.
+            const filled = (canvas) => {
+              const { width, height } = canvas;
+              const copy = new OffscreenCanvas(width, height).getContext("2d");
+              copy.drawImage(canvas, 0, 0);
+              return copy.getImageData(0, 0, width, height).data.some((value) => value > 0) };
             const found = [...document.querySelectorAll("canvas")];
             return found.length && found.every(filled) }"""
         )
