@@ -71,7 +71,7 @@ def take_home(home: Path) -> IO[str]:
     """
     lock = _lock_path(home).open("a+")
     until = time.monotonic() + LOCK_PATIENCE_S  # somebody may be asking whether it is held
-    while not _locked(lock):
+    while not _locked(lock, fcntl.LOCK_EX):
         if time.monotonic() > until:
             lock.close()
             state = read_state(home)
@@ -86,9 +86,9 @@ def take_home(home: Path) -> IO[str]:
     return lock
 
 
-def _locked(lock: IO[str]) -> bool:
+def _locked(lock: IO[str], how: int) -> bool:
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(lock, how | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
@@ -132,11 +132,7 @@ def is_held(home: Path) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return False
     with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        return False
+        return not _locked(lock, fcntl.LOCK_SH)
 
 
 def read_state(home: Path) -> StackState | None:

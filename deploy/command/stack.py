@@ -157,8 +157,8 @@ def status(home: Home = None, json: Json = False) -> None:
     state = read_state(folder)
     by_itself = state is None and runs_by_itself(folder)
     if json:
-        unknown = {"state": "unknown" if by_itself else "down"}
-        print_json({"home": str(folder), **(unknown if state is None else asdict(state))})
+        said = {"state": "unknown" if by_itself else "down"} if state is None else asdict(state)
+        print_json({"home": str(folder), **said})
     elif by_itself:
         say(f"of {folder} nothing is known: {NOT_BY_UP}; ask that")
     elif state is None:

@@ -105,13 +105,7 @@ class Store:
         Raises RecordUnavailable when the database is not there. Only then it may be done all the same, where the
         connection broke between its commit and the answer.
         """
-        if self._together is None:
-            return self._transact(Kind.WRITE, operation, *args, **kwargs)
-        (written,) = self.write_together([partial(_given, operation, args, kwargs)])
-        if written.error is not None:
-            raise written.error
-        result: R = written.result
-        return result
+        return self._write(partial(_given, operation, args, kwargs))
 
     @property
     def has_one_writer(self) -> bool:
@@ -132,13 +126,20 @@ class Store:
         self, operation: Callable[[Session], None], by_driver: Callable[[sqlite3.Connection], None]
     ) -> None:
         """`write` for what is written all the time: `by_driver` does by SQLite's driver alone what `operation` does."""
+        self._write(operation, by_driver)
+
+    def _write(
+        self, operation: Callable[[Session], R], by_driver: Callable[[sqlite3.Connection], R] | None = None
+    ) -> R:
+        alone: Callable[[], R] = partial(self._transact, Kind.WRITE, operation)
         if self._together is None:
-            self._transact(Kind.WRITE, operation)
-            return
-        write = Write(operation, partial(self._transact, Kind.WRITE, operation), by_driver)
+            return alone()
+        write = Write(operation, alone, by_driver)
         self._together.run([write])
         if write.error is not None:
             raise write.error
+        result: R = write.result
+        return result
 
     def write_once(self, operation: Callable[Concatenate[Session, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
         """`write` for an operation of one statement that does no harm when it is run again after it was committed.
