@@ -10,9 +10,10 @@ NONE = "none"
 
 
 class Section(BaseModel):
-    """Frozen, strict about names, its numbers finite, and every field described by the docstring below it."""
+    """Frozen, strict about names, its numbers finite, and every field described by the docstring below it, which
+    `settings_reference` reads."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod

@@ -388,7 +388,6 @@ class Settings(BaseSettings):
         env_ignore_empty=True,
         frozen=True,
         extra="forbid",
-        use_attribute_docstrings=True,
     )
 
     home: Path = DEFAULT_HOME

@@ -1,10 +1,13 @@
 """Writes docs/settings.md from the settings themselves: `python -m feedback.settings_reference > docs/settings.md`."""
 
+import ast
+import inspect
 import json
 import types
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -43,24 +46,42 @@ def render() -> str:
 
 def sections(model: type[BaseModel], path: tuple[str, ...], title: str) -> Iterator[str]:
     """The table of a section's own values, then the sections below it."""
+    said = docstrings(model)
     below = {name: field for name, field in model.model_fields.items() if is_section(field)}
     own = {name: field for name, field in model.model_fields.items() if name not in below}
     lines = [f"## `[{'.'.join(path)}]`: {title}" if path else f"## {title}", ""]
     if own:
         lines += ["| name | environment | type | default | |", "|---|---|---|---|---|"]
-        lines += [row(name, field, path) for name, field in own.items()]
+        lines += [row(name, field, path, said[name]) for name, field in own.items()]
         yield "\n".join([*lines, ""])
     for name, field in below.items():
-        yield from sections(field.annotation, (*path, name), first_sentence(field))  # type: ignore[arg-type]
+        yield from sections(field.annotation, (*path, name), first_sentence(said[name]))  # type: ignore[arg-type]
+
+
+def docstrings(model: type[BaseModel]) -> dict[str, str]:
+    """What stands below each field, by its name. KeyError where it is asked of a field that has nothing: every setting
+    says what it does.
+
+    pydantic would read them (`use_attribute_docstrings`), but whenever a process starts: a twentieth of its imports."""
+    said = {}
+    for made_of in reversed(model.__mro__):
+        if not made_of.__module__.startswith("feedback."):
+            continue
+        definition = cast(ast.ClassDef, ast.parse(inspect.getsource(made_of)).body[0])
+        for above, below in pairwise(definition.body):
+            match above, below:
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                    said[name] = " ".join(text.split())
+    return said
 
 
 def is_section(field: FieldInfo) -> bool:
     return isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
 
 
-def row(name: str, field: FieldInfo, path: tuple[str, ...]) -> str:
+def row(name: str, field: FieldInfo, path: tuple[str, ...], said: str) -> str:
     variable = "TANDEM_" + "__".join([*path, name]).upper()
-    cells = (f"`{name}`", f"`{variable}`", type_said(field), default_said(field), described(field))
+    cells = (f"`{name}`", f"`{variable}`", type_said(field), default_said(field), said)
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
@@ -98,15 +119,8 @@ def default_said(field: FieldInfo) -> str:
     return f"`{f'./{DEFAULT_HOME}' if value == DEFAULT_HOME else json.dumps(value, default=str)}`"
 
 
-def described(field: FieldInfo) -> str:
-    """Raises ValueError for a setting without a docstring: every setting says what it does."""
-    if not field.description:
-        raise ValueError(f"a setting has no docstring: {field!r}")
-    return " ".join(field.description.split())
-
-
-def first_sentence(field: FieldInfo) -> str:
-    return described(field).partition(". ")[0].rstrip(".")
+def first_sentence(said: str) -> str:
+    return said.partition(". ")[0].rstrip(".")
 
 
 if __name__ == "__main__":

@@ -73,24 +73,28 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.gateway = gateway
     rendering.install(app)
-    for group in (
-        health,
-        models,
-        chat,
-        comparisons,
-        votes,
-        samples,
-        scores,
-        policies,
-        traffic,
-        iterations,
-        ratings,
-        raters,
-        usage,
-        session,
-        audit,
+    for router in (
+        health.router,
+        health.metrics_router,
+        models.router,
+        chat.router,
+        comparisons.vote_router,
+        comparisons.operate_router,
+        votes.router,
+        samples.router,
+        scores.router,
+        policies.router,
+        traffic.router,
+        iterations.router,
+        ratings.router,
+        raters.own_router,
+        raters.operate_router,
+        usage.router,
+        session.router,
+        audit.router,
     ):
-        app.include_router(group.router)
+        # `include_router` would make each of them a second time.
+        app.router.routes += router.routes
     openapi.install(app)
     # Last, so that no file can stand in for a route.
     app.mount("/", PageFiles(), name="pages")

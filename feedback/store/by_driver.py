@@ -1,7 +1,8 @@
 """What is written for every chat, by SQLite's driver alone: SQLAlchemy takes twice as long as the driver to do it."""
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import cached_property
 from typing import Any, cast
 
 import orjson
@@ -18,25 +19,36 @@ _dialect = sqlite.dialect(paramstyle="named", json_serializer=as_json)
 
 
 class Statement:
-    """One whose parameters are given by name."""
+    """One whose parameters are given by name. Compiled when it first runs: most processes that import it never do."""
 
     def __init__(self, statement: ClauseElement) -> None:
-        compiled = statement.compile(dialect=_dialect)
-        self._text, self._constants = str(compiled), compiled.params
+        self._statement = statement
+
+    @cached_property
+    def _compiled(self) -> tuple[str, dict[str, Any]]:
+        compiled = self._statement.compile(dialect=_dialect)
+        return str(compiled), compiled.params
 
     def run(self, driver: sqlite3.Connection, **parameters: Any) -> sqlite3.Cursor:
-        return driver.execute(self._text, self._constants | parameters)
+        text, constants = self._compiled
+        return driver.execute(text, constants | parameters)
 
 
 class Insert:
-    """Rows of a model into its table. What a row does not say its column's default does."""
+    """Rows of a model into its table. What a row does not say its column's default does. Compiled as `Statement`."""
 
     def __init__(self, model: Any) -> None:
-        table = cast(Table, model.__table__)
-        self._text = str(sqlite.insert(table).compile(dialect=_dialect))
-        self._columns = [
+        self._table = cast(Table, model.__table__)
+
+    @cached_property
+    def _text(self) -> str:
+        return str(sqlite.insert(self._table).compile(dialect=_dialect))
+
+    @cached_property
+    def _columns(self) -> list[tuple[str, Any, Callable[[Any], Any] | None]]:
+        return [
             (column.name, cast(Any, column.default), column.type.dialect_impl(_dialect).bind_processor(_dialect))
-            for column in table.columns
+            for column in self._table.columns
         ]
 
     def run(self, driver: sqlite3.Connection, rows: Iterable[Any]) -> None:

@@ -14,7 +14,6 @@ from serve.routes.dependencies import ByKey, Parts
 from serve.routes.lists import After, Limit, Order, Page, page_of
 from serve.routes.votes import Objective, OneSide, RaterName, VoteView, view_vote
 
-router = APIRouter()
 vote_router = APIRouter(route_class=guarded("vote"))
 operate_router = APIRouter(route_class=guarded("operate"))
 
@@ -147,7 +146,3 @@ def _message(sample: Sample) -> dict[str, Any]:
 
 def _version(sample: Sample) -> str | None:
     return None if sample.version_first is None else version_name(sample.version_first)
-
-
-router.include_router(vote_router)
-router.include_router(operate_router)

@@ -80,6 +80,3 @@ async def _look(parts: Gateway) -> None:
     # With Helm what is shared stands on a disk of its own.
     folders = [folder for folder in (parts.settings.home, parts.settings.policies_dir) if folder.exists()]
     shown.home_free_bytes.set(min(shutil.disk_usage(folder).free for folder in folders))
-
-
-router.include_router(metrics_router)

@@ -15,7 +15,6 @@ from serve.routes.dependencies import ByKey, Parts
 from serve.routes.lists import After, Limit, Page, page_of
 from serve.routes.votes import RaterName
 
-router = APIRouter()
 own_router = APIRouter(route_class=guarded("vote"))
 operate_router = APIRouter(route_class=guarded("operate"))
 
@@ -181,7 +180,3 @@ def _view(rater: Rater, count: int) -> RaterView:
         figures=rater.figures,
         created=int(rater.created_at),
     )
-
-
-router.include_router(own_router)
-router.include_router(operate_router)
