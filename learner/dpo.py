@@ -51,7 +51,7 @@ class DPOStep:
     step: int
     steps: int
     loss: float
-    """Mean cross-entropy of the votes' soft labels, in nats, each by its weight."""
+    """Mean cross-entropy of the votes' soft labels, in nats, each times its weight over the mean one of all votes."""
     accuracy: float
     """Share of untied comparisons whose preferred reply has the higher implicit reward; an equal one counts half."""
     margin: float
@@ -93,7 +93,9 @@ def train_dpo(
     encoded = encode_comparisons([one for one in comparisons if one.weight > 0], policy, objectives, settings)
     if not encoded:
         raise TrainingDataInvalid("no comparison to train the policy on")
-    shares_O = shares_of_objectives(encoded, objectives, settings.objective_weights)
+    # So that every vote counts by its weight over the mean one, as for the preference model.
+    mean_weight = sum(one.weight for one in encoded) / len(encoded)
+    shares_O = shares_of_objectives(encoded, objectives, settings.objective_weights) / mean_weight
     # Dropout stays off: the policy that is measured against the reference must be the one that is served.
     model = policy.model.eval()
     groups = [{"params": [one for one in model.parameters() if one.requires_grad], "peak": settings.learning_rate}]
@@ -161,7 +163,6 @@ def _accumulate(
     beta: float,
 ) -> tuple[float, float, float, float, float]:
     """Gradients of the mean loss of the comparisons, in as many pieces as fit; answers the figures of the step."""
-    weight = sum(one.weight * float(shares_O[one.objective]) for one in chosen)
     untied = max(1, sum(one.label != 0.5 for one in chosen))
     figures: list[Tensor] = []
     for piece in pieces(chosen):
@@ -169,7 +170,7 @@ def _accumulate(
         logprobs_C_2 = _reply_logprobs(model, batch)
         margins_C = dpo_margins(logprobs_C_2, reference_C_2[piece], beta)
         weights_C = batch.weights_C * shares_O.to(model.device)[batch.objectives_C]
-        piece_loss = preference_loss(margins_C, batch.labels_C, weights_C) / max(weight, 1e-6)
+        piece_loss = preference_loss(margins_C, batch.labels_C, weights_C) / len(chosen)
         piece_loss.backward()
         with torch.no_grad():
             side_C = (batch.labels_C - 0.5).sign()

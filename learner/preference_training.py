@@ -101,6 +101,7 @@ def train_preference_model(
         if features_C_2_F is not None and resume is None:
             _standardise(model, features_C_2_F)
         votes_C_E = _bootstrap(encoded, settings.ensemble_size, seed)
+        votes_C_E /= _mean_weight(encoded, votes_C_E, shares_O)
         for step in range(first, steps):
             index = batch_of(step, len(encoded), settings.comparisons_per_batch, seed)
             set_learning_rates(optimizer, step, steps, settings.warmup_share)
@@ -137,6 +138,18 @@ def shares_of_objectives(
     return shares_O * float(voted_O.sum()) / total
 
 
+def _mean_weight(encoded: Sequence[EncodedComparison], votes_C_E: Tensor, shares_O: Tensor) -> float:
+    """Of a comparison in the loss, under its own objective and in the overall score, all members together.
+
+    Every comparison counts by its weight over this one. Over the mean of its batch, many votes of next to no weight, as
+    of a rater who is bounded, would fill batches that teach as much as any other.
+    """
+    seen, counts = votes_C_E.sum(dim=1).tolist(), (1 + shares_O).tolist()
+    weights = (one.weight * times * counts[one.objective] for one, times in zip(encoded, seen, strict=True))
+    # Of very few comparisons the bootstrap may draw none.
+    return max(sum(weights) / len(encoded), 1e-6)
+
+
 def _accumulate(
     model: PreferenceModel,
     encoded: Sequence[EncodedComparison],
@@ -152,8 +165,6 @@ def _accumulate(
     Of each piece every process does its share, and one that has none a row that counts nothing: all of them must make
     the same passes.
     """
-    votes, counts = votes_C_E[index].sum(dim=1).tolist(), (1 + shares_O).tolist()
-    weight = sum(encoded[i].weight * seen * counts[encoded[i].objective] for i, seen in zip(index, votes, strict=True))
     total = torch.zeros((), device=model.device)
     with rounded_once(model.trunk):
         for piece in pieces([encoded[i] for i in index]):
@@ -163,7 +174,7 @@ def _accumulate(
             features = None if features_C_2_F is None else features_C_2_F[rows]
             own_votes_C_E, on_device_O = votes_C_E[rows].to(model.device), shares_O.to(model.device)
             loss_sum, center = _loss(model, batch, features, own_votes_C_E, on_device_O)
-            loss = loss_sum / max(weight, 1e-6) + penalty * center * (len(rows) / len(index))
+            loss = loss_sum / len(index) + penalty * center * (len(rows) / len(index))
             loss = loss * bool(share)
             # Over processes gradients are averaged, where their sum is wanted.
             (loss * processes.count).backward()

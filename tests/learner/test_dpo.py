@@ -24,7 +24,7 @@ from learner.trained import Trained
 from learner.training_state import TrainingState
 from tests.learner.conftest import END, random_llama
 from tests.learner.test_ppo import equal
-from tests.learner.test_preference_training import comparisons, weights
+from tests.learner.test_preference_training import comparisons, helpful, outvoted, weights
 
 SETTINGS = DPOSettings(comparisons_per_batch=8, matmul_precision="full", epochs=1, learning_rate=1e-2)
 
@@ -68,7 +68,7 @@ def test_what_a_step_says_by_hand(policy, monkeypatch, at_a_time):
     counts = [one.weight * shares[one.objective] for one in votes]
     chances = [torch.sigmoid(beta * (first - second)) for first, second in gains]
     losses = [-(one.label * p.log() + (1 - one.label) * (1 - p).log()) for one, p in zip(votes, chances, strict=True)]
-    loss = sum(count * one for count, one in zip(counts, losses, strict=True)) / sum(counts)
+    loss = sum(count * one for count, one in zip(counts, losses, strict=True)) / 3
     (preferred, other), (second_other, second_preferred), _ = gains
     margins = beta * (preferred - other), beta * (second_preferred - second_other)
     assert found == pytest.approx(
@@ -117,6 +117,14 @@ def test_every_vote_is_learnt_once_a_pass_and_one_that_weighs_nothing_never(poli
     assert equal(*(weights(one.model) for one in policies))
     with pytest.raises(TrainingDataInvalid, match="no comparison"):
         train_dpo(policy, reference, [replace(one, weight=0.0) for one in votes], SETTINGS, seed=1)
+
+
+def test_many_votes_of_little_weight_do_not_outvote_few_of_much(policy):
+    """20 times as many that say the opposite, a tenth of the weight of all."""
+    reference, steps = copy.deepcopy(policy.model), []
+    train_dpo(policy, reference, outvoted(40), SETTINGS, seed=1)
+    train_dpo(policy, reference, helpful(40, 2), SETTINGS, seed=1, on_step=lambda step, _: steps.append(step))
+    assert steps[0].accuracy > 0.8
 
 
 def test_a_gradient_that_is_not_finite_stops_it_before_it_is_applied(policy):

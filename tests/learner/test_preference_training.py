@@ -11,7 +11,7 @@ from feedback.learning_settings import PreferenceSettings
 from learner import comparisons as comparisons_module
 from learner.comparisons import ComparisonBatch, VotedComparison, encode_comparison
 from learner.errors import CheckpointInvalid, TrainingDataInvalid, TrainingDiverged
-from learner.preference_judging import calibrate
+from learner.preference_judging import accuracy_of, calibrate
 from learner.preference_model import PreferenceShape, new_preference_model
 from learner.preference_training import (
     OBJECTIVES,
@@ -38,6 +38,16 @@ def comparisons(count: int, seed: int) -> list[VotedComparison]:
             replies, label = replies[::-1], 0.1
         made.append(VotedComparison([{"role": "user", "content": "w3"}], replies, objective, label))
     return made
+
+
+def helpful(count: int, seed: int) -> list[VotedComparison]:
+    return comparisons(2 * count, seed)[::2]
+
+
+def outvoted(count: int) -> list[VotedComparison]:
+    """So many votes that like w1, and 20 times as many that dislike it, whose weight is a tenth of that of all."""
+    flood = [replace(one, label=1 - one.label, weight=1 / 180) for one in helpful(20 * count, 2)]
+    return random.Random(1).sample([*helpful(count, 1), *flood], 21 * count)
 
 
 def weights(model) -> list[torch.Tensor]:
@@ -198,6 +208,12 @@ def test_weight_zero_means_not_there(policy):
     ignored = [replace(one, weight=0.0) for one in comparisons(16, 3)]
     first, second = (train_preference_model(policy, data, SETTINGS, seed=1) for data in (kept, [*kept, *ignored]))
     assert all(torch.equal(a, b) for a, b in zip(weights(first), weights(second), strict=True))
+
+
+def test_many_votes_of_little_weight_do_not_outvote_few_of_much(policy):
+    """Such as those of a rater who is bounded: they fill most batches alone."""
+    model = train_preference_model(policy, outvoted(100), SETTINGS, seed=1, objectives=["helpful"])
+    assert accuracy_of(model, policy, helpful(100, 3), SETTINGS) > 0.8
 
 
 def test_members_of_an_ensemble_differ(policy):
