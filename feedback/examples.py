@@ -48,26 +48,30 @@ class CutOffExample(Example):
 
 @dataclass(frozen=True)
 class Caps:
-    """The weight of a vote on each prompt, and in each split by each rater, whose votes would weigh too much; others
-    weigh 1."""
+    """The weight of a vote on each prompt, and under each objective of a split by each rater, whose votes would weigh
+    too much; others weigh 1."""
 
     by_prompt: Mapping[str, float] = field(default_factory=dict)
-    by_split_and_rater: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    by_rater: Mapping[tuple[str, str, str], float] = field(default_factory=dict)
 
     def weight(self, vote: Counted, split: str) -> float:
-        return self.by_prompt.get(vote.prompt_digest, 1.0) * self.by_split_and_rater.get((split, vote.rater_id), 1.0)
+        of_rater = self.by_rater.get((split, vote.objective, vote.rater_id), 1.0)
+        return self.by_prompt.get(vote.prompt_digest, 1.0) * of_rater
 
     def bounding(self, examples: Iterable[Example], rater_share: float, unbounded: str | None) -> "Caps":
-        """These and, within each split, one for each rater who has more than a share of its weight there; one of them
-        is `unbounded` and not counted."""
-        weights: defaultdict[str, defaultdict[str, float]] = defaultdict(lambda: defaultdict(float))
+        """These and, under each objective of a split, one for each rater who has more than a share of the weight there;
+        one of them is `unbounded` and not counted.
+
+        By objective, since few votes under one may teach as much as many under another.
+        """
+        weights: defaultdict[tuple[str, str], defaultdict[str, float]] = defaultdict(lambda: defaultdict(float))
         for one in examples:
             if one.rater != unbounded:
-                weights[one.split][one.rater] += one.weight
-        caps: dict[tuple[str, str], float] = {}
-        for split, by_rater in weights.items():
+                weights[one.split, one.objective][one.rater] += one.weight
+        caps: dict[tuple[str, str, str], float] = {}
+        for part, by_rater in weights.items():
             most = most_of_one(by_rater.values(), rater_share)
-            caps |= {(split, rater): most / weight for rater, weight in by_rater.items() if weight > most}
+            caps |= {(*part, rater): most / weight for rater, weight in by_rater.items() if weight > most}
         return Caps(self.by_prompt, caps)
 
 

@@ -234,8 +234,8 @@ class FeedbackSettings(Section):
     where such keys are given to people rather than to programs."""
 
     rater_share: float = Field(0.1, gt=0, le=1)
-    """No rater weighs more than this share of the votes to learn from, of those to watch by or of the held-out ones, or
-    than twice the average where raters are few; imported votes aside."""
+    """No rater weighs more than this share of the votes to learn from, of those to watch by or of the held-out ones,
+    under each objective by itself, or than twice the average where raters are few; imported votes aside."""
 
     prompt_votes: int = Field(20, ge=1)
     """The votes on one prompt weigh no more than this many."""

@@ -145,6 +145,23 @@ def test_whoever_votes_on_what_is_held_out_weighs_no_more_there_than_elsewhere(s
     assert {one.weight for one in found if one.split != "heldout"} == {1.0}
 
 
+def test_whoever_votes_under_one_objective_alone_weighs_no_more_there_than_elsewhere(
+    store: Store, tmp_path: Path
+) -> None:
+    """12 raters with five votes each under helpful and one under harmless, and one with twelve under harmless."""
+    helpful, harmless = ([add_comparison(store) for _ in range(count)] for count in (5, 12))
+    for rater, own in enumerate(harmless):
+        for pair, objective in [*((pair, "helpful") for pair in helpful), (own, "harmless")]:
+            store.write(votes.put, pair, judgement(objective=objective), **(BOB | {"rater": f"rater-{rater}"}))
+        store.write(votes.put, own, judgement("1", objective="harmless"), **(BOB | {"rater": "zealot"}))
+    count_all(store)
+    zealot = store.read(raters.find, "key_a", "zealot")
+    settings = ONE_SPLIT.model_copy(update={"rater_share": 0.25, "prompt_votes": 100})
+    found = list(datasets.read(store.read(datasets.freeze, tmp_path, settings).folder))
+    # A quarter of 4 + 12.
+    assert Counter((one.rater == zealot, one.weight) for one in found) == {(True, 0.333333): 12, (False, 1.0): 72}
+
+
 def test_imported_votes_are_nobodys_and_bound_nobody(store: Store, tmp_path: Path) -> None:
     path = tmp_path / "helpful.jsonl"
     lines = [
