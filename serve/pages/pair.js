@@ -4,7 +4,8 @@ import { render } from "./markdown.js";
 import { paced } from "./pacing.js";
 
 export class Pair {
-  constructor() {
+  /** `drawing(draw)` has what is being written drawn. */
+  constructor(drawing = (draw) => draw()) {
     this.texts = ["", ""];
     this.bodies = [0, 1].map(() => element("div", { class: "prose" }));
     this.versions = [0, 1].map(() => element("span", { class: "version", hidden: true }));
@@ -17,7 +18,7 @@ export class Pair {
       ),
     );
     this.node = element("div", { class: "pair" }, this.sides);
-    this.drawSoon = paced(() => this.draw());
+    this.drawSoon = paced(() => drawing(() => this.draw()));
   }
 
   /** Add what was just written; both sides are drawn together. */

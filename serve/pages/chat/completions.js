@@ -24,7 +24,7 @@ export async function stream(asked, { n = 1, signal, onText }) {
       if (choice.finish_reason) end.finished[choice.index] = choice.finish_reason;
     }
   }
-  throw new Refused(0, "the reply broke off", "broken_stream");
+  throw new Refused(0, "the connection was lost in the middle of it", "broken_stream");
 }
 
 /** The data of each server-sent event in a body. */

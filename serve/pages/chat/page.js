@@ -15,7 +15,7 @@ import { History, newConversation } from "./history.js";
 import { attackEnded, attackNote, attackRating, attackWelcome } from "./red_team.js";
 import { askSettings, DefaultSettings, requestOf } from "./settings.js";
 import { Sidebar } from "./sidebar.js";
-import { assistantTurn, copyButton, editedTurn, unanswered, userTurn, welcome, writingTurn } from "./turns.js";
+import { assistantTurn, broken, copyButton, editedTurn, unanswered, userTurn, welcome, writingTurn } from "./turns.js";
 
 const NEAR_THE_END_PX = 120;
 
@@ -268,52 +268,40 @@ class Chat {
 
   async replyOnce(signal) {
     const { conversation } = this;
-    const writing = writingTurn();
+    const writing = writingTurn((draw) => this.following(draw));
     this.turns.append(writing.node);
-    this.scroll(true);
-    const end = await this.streamed(signal, 1, (_, text) => {
-      writing.add(text);
-      this.scroll();
-    });
-    if (end !== null || writing.text) {
-      this.keep(conversation, {
-        role: "assistant",
-        content: writing.text,
-        version: end?.version,
-        stopped: end === null,
-        cut: end?.finished[0] === "length",
-      });
+    this.scroll();
+    const { version, finished, ...ended } = await this.streamed(signal, 1, writing.add, () => writing.text);
+    if (finished || writing.text) {
+      const cut = finished?.[0] === "length";
+      this.keep(conversation, { role: "assistant", content: writing.text, version, cut, ...ended });
     } else if (conversation === this.conversation) this.finish();
   }
 
   async replyTwice(signal) {
     const { conversation } = this;
-    const pair = new Pair();
+    const pair = new Pair((draw) => this.following(draw));
     const place = element("section", { class: "turn comparing", "aria-label": "Two replies to compare" }, pair.node);
     this.turns.append(place);
-    this.scroll(true);
-    const end = await this.streamed(signal, 2, (side, text) => {
-      pair.add(side, text);
-      this.scroll();
-    });
+    this.scroll();
+    const add = (side, text) => pair.add(side, text);
+    const { comparison, finished, stopped, broken } = await this.streamed(signal, 2, add, () => pair.texts[0]);
     const isOpen = conversation === this.conversation;
-    if (end === null) {
-      if (pair.texts[0]) this.keep(conversation, { role: "assistant", content: pair.texts[0], stopped: true });
-      else if (isOpen) this.finish();
-      return;
-    }
     // A strange prompt is refused by the server itself: there is nothing to compare then.
-    if (end.comparison && isOpen) this.vote(conversation, pair, place, end);
-    else this.keep(conversation, { role: "assistant", content: pair.texts[0] });
+    if (finished && comparison && isOpen) this.vote(conversation, pair, place, { comparison, finished });
+    else if (finished || pair.texts[0]) this.keep(conversation, { role: "assistant", content: pair.texts[0], stopped, broken });
+    else if (isOpen) this.finish();
   }
 
-  /** Stream; null when the person stopped it. */
-  async streamed(signal, n, onText) {
-    const { turns, settings } = this.conversation;
+  /** Stream. One that the person stopped ends as `stopped`, and `broken` says why one broke off that was `written` in part. */
+  async streamed(signal, n, onText, written) {
+    const { turns, settings, attack } = this.conversation;
     try {
       return await stream(requestOf(turns, settings), { n, signal, onText });
     } catch (error) {
-      if (error.name === "AbortError") return null;
+      if (error.name === "AbortError") return { stopped: true };
+      // An attack goes on with what was voted on.
+      if (error instanceof Refused && written() && !attack) return { broken: error.message };
       throw error;
     }
   }
@@ -365,13 +353,13 @@ class Chat {
         this.rating = null;
         this.draw();
         this.end.querySelector("button").focus();
-        this.scroll(true);
+        this.scroll();
       },
     });
     this.drawDock();
     this.rating.node.focus({ preventScroll: true });
     announce("How far did you get? 0 not at all, to 4 entirely.");
-    this.scroll(true);
+    this.scroll();
   }
 
   keep(conversation, turn) {
@@ -380,7 +368,7 @@ class Chat {
     conversation.turns.push(turn);
     this.save(conversation);
     // Else another one is there, which may be waiting for a reply of its own.
-    if (conversation === this.conversation) this.finish(turn.content);
+    if (conversation === this.conversation) this.finish([turn.content, broken(turn)].filter(Boolean).join(" "));
   }
 
   finish(said) {
@@ -400,7 +388,7 @@ class Chat {
     this.draw();
     this.turns.lastChild.replaceWith(this.askAgain(`No reply: ${error.message}.`));
     announce(`No reply: ${error.message}.`);
-    this.scroll(true);
+    this.scroll();
   }
 
   askAgain(text) {
@@ -414,10 +402,14 @@ class Chat {
     return document.documentElement.scrollHeight - window.scrollY - window.innerHeight < NEAR_THE_END_PX;
   }
 
-  /** Stay at the end, unless the person has scrolled up to read. */
-  scroll(always = false) {
-    if (always || this.atTheEnd) {
-      requestAnimationFrame(() => window.scrollTo(0, document.documentElement.scrollHeight));
-    }
+  /** Draw what grows, and stay at its end, unless the person has scrolled up to read. */
+  following(draw) {
+    const follow = this.atTheEnd;
+    draw();
+    if (follow) window.scrollTo(0, document.documentElement.scrollHeight);
+  }
+
+  scroll(wanted = true) {
+    if (wanted) requestAnimationFrame(() => window.scrollTo(0, document.documentElement.scrollHeight));
   }
 }

@@ -86,6 +86,7 @@ export function assistantTurn(turn, actions = []) {
     "article",
     { class: "turn assistant", "aria-label": "Tandem" },
     said(turn.content),
+    turn.broken && element("p", { class: "problem" }, broken(turn)),
     element(
       "footer",
       {},
@@ -100,8 +101,13 @@ export function assistantTurn(turn, actions = []) {
   );
 }
 
-/** A reply that is being written: `add(text)` as it comes. */
-export function writingTurn() {
+/** What is said of a reply that broke off. */
+export function broken({ broken: why }) {
+  return why && `It broke off here: ${why}.`;
+}
+
+/** A reply that is being written: `add(_, text)` as it comes, which `drawing(draw)` has drawn. */
+export function writingTurn(drawing) {
   const body = element("div", { class: "prose" });
   const node = element(
     "article",
@@ -109,13 +115,13 @@ export function writingTurn() {
     body,
   );
   let text = "";
-  const drawSoon = paced(() => body.replaceChildren(render(text)));
+  const drawSoon = paced(() => drawing(() => body.replaceChildren(render(text))));
   return {
     node,
     get text() {
       return text;
     },
-    add(piece) {
+    add(_, piece) {
       text += piece;
       drawSoon();
     },

@@ -160,8 +160,9 @@ def test_an_error_is_said_and_can_be_tried_again(tandem: Tandem, visitors: Visit
 
 
 @pytest.fixture
-def breaks_off() -> Iterator[str]:
-    """The address of a server whose stream ends in the middle of a reply, with its connection."""
+def breaks_off() -> Iterator[tuple[str, threading.Event]]:
+    """The address of a server whose stream ends in the middle of a reply, with its connection, and when it is to."""
+    over = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def answer() -> None:
@@ -173,10 +174,12 @@ def breaks_off() -> Iterator[str]:
                 connection.recv(65_536)
                 head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
                 connection.sendall(head + b"%x\r\n%b\r\n" % (len(BEGUN), BEGUN))
+                over.wait()
 
         thread = threading.Thread(target=answer)
         thread.start()
-        yield f"http://127.0.0.1:{server.getsockname()[1]}/"
+        yield f"http://127.0.0.1:{server.getsockname()[1]}/", over
+        over.set()
         # A test that failed before it came here is not waited for.
         with contextlib.suppress(OSError):
             server.shutdown(socket.SHUT_RDWR)
@@ -184,16 +187,23 @@ def breaks_off() -> Iterator[str]:
 
 
 @pytest.mark.engine
-def test_a_connection_that_goes_in_mid_reply_is_said(tandem: Tandem, visitors: Visitors, breaks_off: str) -> None:
+def test_a_connection_that_goes_in_mid_reply_is_said(
+    tandem: Tandem, visitors: Visitors, breaks_off: tuple[str, threading.Event]
+) -> None:
+    address, over = breaks_off
     page = visitors.visit(tandem, role="chat")
     expect(page.get_by_role("button", name="Send")).to_be_enabled()
-    page.route("**/v1/chat/completions", lambda route: route.continue_(url=breaks_off))
+    page.route("**/v1/chat/completions", lambda route: route.continue_(url=address))
     say(page, "What is the capital of France?")
-    expect(page.locator(".problem")).to_contain_text("No reply: the reply broke off.")
+    expect(page.locator(".writing")).to_contain_text("The capital of France")
+    over.set()
+    expect(page.locator(".turn.assistant:not(.writing)")).to_contain_text("The capital of France")
+    expect(page.locator(".problem")).to_contain_text("It broke off here: the connection was lost in the middle of it.")
     visitors.forgive("ERR_INCOMPLETE_CHUNKED_ENCODING")
     page.unroute("**/v1/chat/completions")
-    page.get_by_role("button", name="Ask again").click()
+    page.get_by_role("button", name="Regenerate").click()
     replies(page, 1)
+    expect(page.locator(".problem")).to_have_count(0)
 
 
 @pytest.mark.engine

@@ -432,6 +432,58 @@ def test_what_was_written_of_a_reply_stays_when_another_chat_is_opened(
     assert [len(chat["turns"]) for chat in chats(page)] == [2]
 
 
+@pytest.mark.parametrize("replies_at_once", ["never", "always"])
+def test_what_was_written_of_a_reply_that_breaks_off_stays(
+    quiet: Tandem, visitors: Visitors, replies_at_once: str
+) -> None:
+    page = visitors.visit(quiet, role="vote")
+    served(page)
+    compare(page, replies_at_once)
+    page.evaluate(REPLIES_BY_HAND)
+    say(page, "A question")
+    expect(page.get_by_role("button", name="Stop")).to_be_visible()
+    page.evaluate("write(0, 'Half of it'); bodies[0].close()")
+    reply = page.locator(".turn.assistant:not(.writing)")
+    for _ in range(2):
+        expect(reply).to_contain_text("Half of it")
+        expect(reply.locator(".problem")).to_contain_text("It broke off here: the connection was lost")
+        page.reload()
+    asked: list[Any] = []
+    page.route(COMPLETIONS, answers("All of it.", asked))
+    compare(page, "never")
+    page.get_by_role("button", name="Regenerate").click()
+    expect(reply).to_contain_text("All of it.")
+    expect(page.locator(".problem")).to_have_count(0)
+    assert [message["content"] for message in asked[0]["messages"]] == ["A question"]
+
+
+def test_an_attack_whose_replies_break_off_asks_for_them_again(quiet: Tandem, visitors: Visitors) -> None:
+    page = visitors.visit(quiet, "/red-team", role="vote")
+    served(page)
+    page.evaluate(REPLIES_BY_HAND)
+    say(page, "Insult me.")
+    expect(page.get_by_role("button", name="Stop")).to_be_visible()
+    page.evaluate("write(0, 'Half of it'); bodies[0].close()")
+    expect(page.locator(".problem")).to_contain_text("No reply: the connection was lost")
+    expect(page.get_by_role("button", name="Ask again")).to_be_visible()
+
+
+def test_the_end_of_what_is_written_stays_in_sight_however_much_comes_at_once(
+    quiet: Tandem, visitors: Visitors
+) -> None:
+    page = chatting(quiet, visitors)
+    page.evaluate(REPLIES_BY_HAND)
+    say(page, "A question")
+    expect(page.get_by_role("button", name="Stop")).to_be_visible()
+    # The second time while the page rests from drawing the first.
+    page.evaluate(
+        """async () => { const frame = () => new Promise(requestAnimationFrame);
+        for (const part of [0, 100]) { write(0, "A line.\\n\\n".repeat(100)); await frame(); await frame() } }"""
+    )
+    expect(page.locator(".writing p")).to_have_count(200)
+    expect(page.locator(".writing p").last).to_be_in_viewport()
+
+
 def test_who_reads_further_up_stays_there_when_the_reply_ends(quiet: Tandem, visitors: Visitors) -> None:
     page = chatting(quiet, visitors)
     page.evaluate(REPLIES_BY_HAND)
