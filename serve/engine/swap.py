@@ -30,12 +30,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Change:
-    """Who wants to change what serves, how and why."""
+    """Who wants to change what serves, how and why; and `instead_of` which version, if they said so."""
 
     kind: str
     reason: str
     force: bool
     actor: str
+    instead_of: int | None = None
 
     @property
     def asked(self) -> dict[str, Any]:
@@ -104,6 +105,8 @@ class Promoter:
                 return Outcome(version, version, changed=False, elapsed_s=0.0)
             if change.kind == "rollback" and version != await self._record.read(policies.rollback_target):
                 raise Conflict("what serves was changed meanwhile; roll back again if that is to go, too")
+            if change.instead_of is not None and not await self._record.read(_serves_by_record, change.instead_of):
+                raise Conflict(f"{version_name(change.instead_of)} does not serve any more: somebody else changed it")
             try:
                 # Before anything is loaded. What speaks against it by the commit stops it then.
                 await self._record.read(_ask_gate, version, change, self._gate)

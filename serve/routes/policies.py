@@ -140,12 +140,14 @@ class VoteOfVersion(VoteView):
 
 
 class ChangeBody(BaseModel):
-    """Why what serves is to change; `force` promotes against the evidence."""
+    """Why what serves is to change; `force` promotes against the evidence. With `instead_of` nothing changes unless
+    that version still serves."""
 
     model_config = ConfigDict(extra="forbid")
 
     reason: str = Field("", max_length=10_000)
     force: bool = False
+    instead_of: VersionName | None = Field(None, json_schema_extra=IN_SCHEMA)
 
 
 class ChangeView(BaseModel):
@@ -244,7 +246,8 @@ def _change(kind: str, body: ChangeBody | None, actor: str) -> Change:
     body = body or ChangeBody()
     if body.force and not body.reason:
         raise InvalidRequest("'force' needs a reason", param="reason")
-    return Change(kind, body.reason, body.force, actor)
+    instead_of = None if body.instead_of is None else version_number(body.instead_of)
+    return Change(kind, body.reason, body.force, actor, instead_of)
 
 
 def _view_change(outcome: Outcome) -> ChangeView:

@@ -10,13 +10,15 @@ const behind = (change) => (change.behind.length ? ` Not yet on ${change.behind.
 
 /** The button of the decision that can be taken on `policy`; `onChange()` is called when what serves has changed. */
 export function decisionButton(policy, policies, onChange) {
-  const serving = policies.find((one) => one.state === "serving")?.version ?? "nothing";
+  const serving = policies.find((one) => one.state === "serving")?.version;
+  const shown = serving ?? "nothing";
   const rollBack = policy.state === "serving";
   const against = stopping(policy.gate);
   const act = async ({ reason, force }) => {
     const path = rollBack ? "/v1/policies/rollback" : `/v1/policies/${policy.version}/promote`;
     try {
-      const change = await call("POST", path, rollBack ? { reason } : { reason, force });
+      // What was decided is to change nothing else, which somebody else may have decided meanwhile.
+      const change = await call("POST", path, { reason, force, ...(serving && { instead_of: serving }) });
       announce(
         change.changed
           ? `${change.version} serves now, in place of ${change.previous}.${behind(change)}`
@@ -26,7 +28,10 @@ export function decisionButton(policy, policies, onChange) {
       return null;
     } catch (error) {
       if (!(error instanceof Refused)) throw error;
-      return `It did not happen: ${error.message}. ${serving} serves on.`;
+      const happened = `It did not happen: ${error.message}.`;
+      if (error.code !== "conflict") return `${happened} ${shown} serves on.`;
+      onChange();
+      return happened;
     }
   };
   const asked = rollBack
@@ -40,7 +45,7 @@ export function decisionButton(policy, policies, onChange) {
         action: `Promote ${policy.version}`,
         force: against && "Force: against the evidence",
         said:
-          `${serving} serves now. ${policy.version} is loaded and compared with the learner’s figures before the first chat reaches it; no ` +
+          `${shown} serves now. ${policy.version} is loaded and compared with the learner’s figures before the first chat reaches it; no ` +
           `reply in flight is lost.${against ? ` The gate speaks against it: ${against}.` : ""}`,
       };
   return element(

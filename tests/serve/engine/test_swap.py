@@ -5,6 +5,7 @@ against by the time that it is loaded.
 import asyncio
 import contextlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -39,6 +40,17 @@ async def test_what_serves_is_promoted_at_once_whatever_else_is_under_way(record
             await promoter.promote(0, CHANGE)
         pool.serving = 0
         assert not (await promoter.promote(0, CHANGE)).changed
+
+
+async def test_a_change_instead_of_what_serves_no_more_is_refused(record: Record, tmp_path: Path) -> None:
+    record.store.write(policies.register_start, "policies/v0", "d" * 64, {})
+    record.store.write(lambda session: session.add(candidate()))
+    no_engines: Any = None
+    pool, changing = Pool(tmp_path, 2, seats_per_slot=4, max_queued=4), Changing(record, "api_1", 30.0)
+    promoter = Promoter(pool, no_engines, record, no_engines, no_engines, Metrics(), GateSettings(), changing)
+    with pytest.raises(Conflict, match="v1 does not serve any more"):
+        await promoter.promote(0, replace(CHANGE, instead_of=1))
+    assert record.store.read(policies.promotions) == []
 
 
 @pytest.mark.parametrize("when", ["before", "made", "lease lost"])

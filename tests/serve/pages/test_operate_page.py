@@ -447,6 +447,25 @@ def test_what_serves_can_be_rolled_back_where_it_took_anothers_place(quiet: Tand
     expect(page.get_by_role("dialog")).to_contain_text("new ones go to v1.")
 
 
+def test_what_somebody_else_has_changed_meanwhile_is_not_rolled_back(quiet: Tandem, visitors: Visitors) -> None:
+    """Two who see that a version is bad go back by one, and not by two."""
+    add_versions(quiet.store)
+    change = {"reason": "", "force": False, "actor": "test"}
+    for version in (1, 2):
+        quiet.store.write(policies.set_serving, version, kind="promote", **change)
+    page = visitors.visit(quiet, "/operate/v2")
+    page.get_by_role("button", name="Roll back…").click()
+    page.get_by_label("Reason").fill("it is bad")
+    quiet.store.write(policies.set_serving, 1, kind="rollback", **change)
+    page.get_by_role("button", name="Roll back", exact=True).click()
+    problem = page.get_by_role("dialog").get_by_role("alert")
+    expect(problem).to_have_text("It did not happen: v2 does not serve any more: somebody else changed it.")
+    visitors.forgive("409")
+    page.keyboard.press("Escape")
+    # The page as it is now.
+    expect(page.get_by_role("button", name="Promote…")).to_be_visible()
+
+
 @pytest.mark.engine
 def test_promote_with_a_reason_and_roll_back(tandem: Tandem, visitors: Visitors) -> None:
     page = visitors.visit(tandem, "/operate/v2")
