@@ -1,6 +1,7 @@
 // Finding what was recorded for a request, by the id that its answer carried.
 import { get, Refused } from "../api.js";
 import { element } from "../element.js";
+import { said } from "../vote/conversation.js";
 import { when } from "./figures.js";
 import { facts, help, section, shortId, shownName } from "./section.js";
 
@@ -66,25 +67,11 @@ function recorded(reply, at, all) {
       usage && ["Tokens", `${usage.prompt_tokens} read, ${usage.completion_tokens} written`],
       ["Sample", shortId(reply.id)],
     ]),
-    [...(told ? [] : reply.messages), reply.message].map(({ role, content, ...rest }) =>
-      element(
-        "div",
-        { class: "side" },
-        element("header", {}, role),
-        element("div", { class: "prose plain" }, text(content, rest)),
-      ),
-    ),
+    [...(told ? [] : reply.messages), reply.message].map(said),
   );
 }
 
 function version({ version, mixed, comparison_id: pair }) {
   if (pair) return element("span", { title: `A side of ${pair}: raters are not to know` }, "hidden, of a pair");
   return version ?? (mixed ? "several" : "none");
-}
-
-/** What a message says; of one that says no text, its parts. */
-function text(content, rest) {
-  if (typeof content === "string" && content) return content;
-  const parts = Object.fromEntries(Object.entries({ content, ...rest }).filter(([, part]) => part));
-  return Object.keys(parts).length ? JSON.stringify(parts, null, 2) : "(nothing)";
 }

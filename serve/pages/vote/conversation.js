@@ -26,21 +26,18 @@ export function conversation(messages) {
   );
 }
 
-function said(message) {
+/** One message: who says it, and what. */
+export function said(message) {
+  const { role } = message;
   const body = element("div", { class: "prose" });
-  const text = shownOf(message);
-  body.append(message.role === "assistant" ? render(text) : asItIs(text));
-  return element(
-    "article",
-    { class: `said ${message.role}` },
-    element("h2", {}, NAMES[message.role] ?? message.role),
-    body,
-  );
+  const text = shownOf(message) || "(nothing)";
+  body.append(role === "assistant" ? render(text) : asItIs(text));
+  return element("div", { class: `said ${role}` }, element("header", {}, NAMES[role] ?? role), body);
 }
 
-/** What a message of the API says: its text, or its parts of text one after the other. */
+/** What a message of the API says: its text, or its parts one after the other. */
 export function textOf({ content }) {
-  return typeof content === "string" ? content : (content ?? []).map((part) => part.text ?? part.refusal ?? "").join("");
+  return typeof content === "string" ? content : (content ?? []).map((part) => part.text ?? part.refusal ?? `[${part.type}]`).join("");
 }
 
 /** What there is to judge: both replies of a pair, as Markdown. */

@@ -79,3 +79,22 @@ def test_a_request_is_looked_up_by_its_id(quiet: Tandem, visitors: Visitors) -> 
     field.fill("req_none")
     field.press("Enter")
     expect(requests).to_contain_text("Nothing is recorded for this request.")
+
+
+def test_what_a_request_said_stands_there_as_raters_see_it(quiet: Tandem, visitors: Visitors) -> None:
+    called = {"type": "function", "function": {"name": "weather", "arguments": '{"city": "Oslo"}'}}
+    image = {"type": "image_url", "image_url": {"url": "https://example.com/sky.png"}}
+    asked = [
+        {"role": "user", "content": [{"type": "text", "text": "How is it there? "}, image]},
+        {"role": "assistant", "content": None, "tool_calls": [called]},
+        {"role": "tool", "content": ""},
+    ]
+    quiet.store.write(samples.add, [sample("**Cold.**", messages=asked, message=None, request_id="req_tool")])
+    page = visitors.visit(quiet, "/operate")
+    page.get_by_label("Request id").fill("req_tool")
+    page.keyboard.press("Enter")
+    said = page.locator(".sample .said")
+    expect(said.locator("header")).to_have_text(["Person", "Assistant", "Tool", "Assistant"])
+    expect(said.locator(".prose")).to_have_text(
+        ["How is it there? [image_url]", 'weather({"city": "Oslo"})', "(nothing)", "Cold."]
+    )
