@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import ssl
 import subprocess
@@ -31,6 +32,8 @@ STARTED = [
     "learner.scorer",
     "deploy.command",
 ]
+# What is installed beside them: torch's CPU build, what installs, and this project. Older Pythons bring setuptools.
+NOT_OF_THE_LOCKS = {"torch", "pip", "setuptools", "uv", "tandem"}
 # Asked only when the sources that pip is set up with have no CPU build of torch.
 PYTORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 
@@ -81,7 +84,7 @@ def ensure_environment(venv: Path, device: str, product_only: bool = False) -> N
         found is not None
         and all(found[name] == wanted[name] for name in ("device", "python", "root"))
         # Nothing is uninstalled.
-        and set(found.get("locks", ())) <= set(locks)
+        and installed_packages(venv) <= locked_packages(locks).keys() | NOT_OF_THE_LOCKS
     )
     stamp.unlink(missing_ok=True)
     if not same_base:
@@ -129,6 +132,24 @@ def locked_digest(locks: list[str]) -> str:
     for path in [*(REQUIREMENTS / name for name in names), ROOT / "pyproject.toml"]:
         digest.update(path.read_bytes())
     return digest.hexdigest()
+
+
+def locked_packages(locks: list[str]) -> dict[str, set[str]]:
+    """What the locks name, and in which versions: lines for other platforms are among them."""
+    named: dict[str, set[str]] = {}
+    for lock in locks:
+        text = (REQUIREMENTS / lock).read_text()
+        for name, version in re.findall(r"^([\w.-]+)==([^\s;\\]+)", text, re.MULTILINE):
+            named.setdefault(canonical(name), set()).add(version)
+    return named
+
+
+def installed_packages(venv: Path) -> set[str]:
+    return {canonical(path.name.split("-")[0]) for path in venv.glob("lib/python*/site-packages/*.dist-info")}
+
+
+def canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def require_tools(device: str) -> None:

@@ -1,7 +1,6 @@
 """What is wrong on a machine or in a home, and what to do about it. Looks, and changes nothing."""
 
 import os
-import re
 import shutil
 import socket
 import stat
@@ -11,7 +10,17 @@ from importlib import metadata
 from pathlib import Path
 
 from deploy import record_looks
-from deploy.bootstrap import OLDEST_PYTHON, REQUIREMENTS, chosen_device, find_compiler, locked_digest, read_stamp
+from deploy.bootstrap import (
+    OLDEST_PYTHON,
+    BootstrapError,
+    canonical,
+    chosen_device,
+    find_compiler,
+    locked_digest,
+    locked_packages,
+    locks_for,
+    read_stamp,
+)
 from deploy.finding import WRITABLE, Finding
 from deploy.redis_server import RedisMissing, find_redis_server
 from deploy.running import NOT_BY_UP, is_in_use, listens, read_state, runs_by_itself
@@ -49,14 +58,15 @@ def examine(settings: Settings) -> list[Finding]:
 
 
 def _as_far_as_it_goes(look: Look, settings: Settings) -> Iterator[Finding]:
-    """What the machine does not let this user look at is a finding, too."""
+    """What the machine does not let this user look at is a finding, too, and so is a device that there is not."""
+    what = look.__name__.strip("_")
     try:
         yield from look(settings)
     except OSError as error:
         found = f"{error.filename}: {error.strerror}"
-        yield Finding(
-            "wrong", look.__name__.strip("_"), found, "run this as whom Tandem runs as, or name another --home"
-        )
+        yield Finding("wrong", what, found, "run this as whom Tandem runs as, or name another --home")
+    except BootstrapError as error:
+        yield Finding("wrong", what, str(error), "correct TANDEM_DEVICE, or unset it")
 
 
 def _python(_: Settings) -> Iterator[Finding]:
@@ -82,27 +92,23 @@ def _environment(_: Settings) -> Iterator[Finding]:
     if made is None:
         yield Finding("note", "environment", f"{sys.prefix} was not made by `make`", "run `make env`")
         return
-    device = chosen_device()
+    device, locks = chosen_device(), made.get("locks")
     if made["device"] != device:
         found = f"made for {made['device']}, this machine is for {device}"
         yield Finding("note", "environment", found, f"run `TANDEM_DEVICE={device} make env`")
-    elif "locks" not in made or made["digest"] != locked_digest(made["locks"]):
+    elif locks not in (locks_for(device, True), locks_for(device, False)) or made["digest"] != locked_digest(locks):
         yield Finding("wrong", "environment", "older than the lock", "run `make env`")
     else:
-        yield from _packages(made["device"], made["locks"])
+        yield from _packages(device, locks)
 
 
 def _packages(device: str, locks: list[str]) -> Iterator[Finding]:
     """Whether what is installed is what the locks name. Lines for other platforms are not installed at all."""
-    wanted: dict[str, set[str]] = {}
-    for lock in locks:
-        text = (REQUIREMENTS / lock).read_text()
-        for name, version in re.findall(r"^([\w.-]+)==([^\s;\\]+)", text, re.MULTILINE):
-            wanted.setdefault(_canonical(name), set()).add(version)
+    wanted = locked_packages(locks)
     installed: dict[str, str] = {}
     for found in metadata.distributions():
         # The first on the path is the one that is imported; some packages bring others of their own behind it.
-        installed.setdefault(_canonical(found.name), found.version)
+        installed.setdefault(canonical(found.name), found.version)
     changed = sorted(
         f"{name} {installed[name]}" for name in wanted.keys() & installed.keys() if installed[name] not in wanted[name]
     )
@@ -110,10 +116,6 @@ def _packages(device: str, locks: list[str]) -> Iterator[Finding]:
         yield Finding("wrong", "environment", f"not as locked: {', '.join(changed)}", "remove .venv and run `make env`")
     else:
         yield Finding("ok", "environment", f"as locked, for {device}, in {sys.prefix}")
-
-
-def _canonical(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def _tools(_: Settings) -> Iterator[Finding]:

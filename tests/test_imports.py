@@ -4,7 +4,6 @@ Held twice: in every source file, whatever branch an import stands in, and in a 
 """
 
 import ast
-import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +11,8 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
+
+from deploy.bootstrap import canonical, locked_packages
 
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ("serve", "feedback", "learner", "deploy")
@@ -85,21 +86,12 @@ def test_the_engine_process_is_not_imported_by_the_api() -> None:
 
 
 def test_nothing_of_the_product_imports_what_images_leave_out() -> None:
-    tools = _locked("development") - _locked("cpu")
-    left_out = {module for module, names in packages_distributions().items() if {*map(_canonical, names)} <= tools}
+    tools = locked_packages(["development.lock"]).keys() - locked_packages(["cpu.lock"]).keys()
+    left_out = {module for module, names in packages_distributions().items() if {*map(canonical, names)} <= tools}
     assert "pytest" in left_out
     for path in (path for room in ROOMS for path in sources(room)):
         modules = {module.partition(".")[0] for module in imported(ast.parse(path.read_text()))}
         assert modules.isdisjoint(left_out), path
-
-
-def _locked(name: str) -> set[str]:
-    text = (ROOT / "deploy" / "requirements" / f"{name}.lock").read_text()
-    return {_canonical(found) for found in re.findall(r"^([\w.-]+)==", text, re.MULTILINE)}
-
-
-def _canonical(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def test_sql_stays_in_the_record() -> None:

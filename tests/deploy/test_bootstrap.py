@@ -110,8 +110,26 @@ def test_an_image_has_the_product_alone(tmp_path: Path, steps: list[list[str]]) 
     bootstrap.ensure_environment(tmp_path, "cpu")
     assert ["cpu.lock", "development.lock"] in map(named, steps) and not makes_anew(steps)
     steps.clear()
+    holds(tmp_path, "pytest")
     bootstrap.ensure_environment(tmp_path, "cpu", product_only=True)
     assert makes_anew(steps), "it held more than the product"
+
+
+def test_a_package_that_the_locks_name_no_more_goes_with_its_environment(
+    tmp_path: Path, steps: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bootstrap.ensure_environment(tmp_path, "cpu")
+    for package, anew in (("typing_extensions", False), ("torch", False), ("dropped_from_it", True)):
+        holds(tmp_path, package)
+        monkeypatch.setattr(bootstrap, "locked_digest", lambda locks, said=package: f"changed with {said}")
+        steps.clear()
+        bootstrap.ensure_environment(tmp_path, "cpu")
+        assert makes_anew(steps) is anew
+
+
+def holds(venv: Path, package: str) -> None:
+    """As if it were installed there."""
+    (venv / "lib" / "python3.11" / "site-packages" / f"{package}-1.0.dist-info").mkdir(parents=True)
 
 
 @pytest.mark.parametrize("written_by_itself", [True, False])

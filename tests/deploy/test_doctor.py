@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy import doctor
+from deploy import bootstrap, doctor
 from deploy.doctor import examine
 from deploy.finding import Finding
 from deploy.running import ProcessState, StackState, prepare_home, take_home, write_state
@@ -86,15 +86,24 @@ def test_an_environment_that_is_not_as_locked_is_found(
     stamp = tmp_path / "tandem-lock.json"
     stamp.write_text(json.dumps({"device": "cpu", "lock": "of an older Tandem"}))
     assert found(settings, "environment").found == "older than the lock"
+    stamp.write_text(json.dumps({"device": "cpu", "locks": ["renamed.lock"], "digest": "of it"}))
+    assert found(settings, "environment").found == "older than the lock"
     locks = ["cpu.lock", "development.lock"]
     stamp.write_text(json.dumps({"device": "cpu", "locks": locks, "digest": "of older ones"}))
     assert found(settings, "environment").found == "older than the lock"
     stamp.write_text(json.dumps({"device": "cpu", "locks": locks, "digest": doctor.locked_digest(locks)}))
     assert found(settings, "environment").verdict == "ok"
-    monkeypatch.setattr(doctor, "REQUIREMENTS", tmp_path)
+    monkeypatch.setattr(bootstrap, "REQUIREMENTS", tmp_path)
+    monkeypatch.setattr(doctor, "locked_digest", lambda locks: json.loads(stamp.read_text())["digest"])
     (tmp_path / "cpu.lock").write_text("")
     (tmp_path / "development.lock").write_text("pytest==1.0 \\\n    --hash=sha256:0\n")
     assert found(settings, "environment").found.startswith("not as locked: pytest ")
+
+
+def test_a_device_that_there_is_not_is_found(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TANDEM_DEVICE", "tpu")
+    said = found(settings, "environment")
+    assert (said.verdict, said.found) == ("wrong", "TANDEM_DEVICE is 'tpu'; it must be cpu or cuda")
 
 
 def test_a_record_that_does_not_answer_is_found(settings: Settings) -> None:
