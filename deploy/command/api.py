@@ -94,7 +94,7 @@ class Api:
         with self._failures():
             answer = self._http.request(method, path, **options)
             if answer.is_error:
-                raise refusal(answer)
+                raise self._refusal(answer)
             return answer.json()
 
     def events(self, method: str, path: str, **options: Any) -> Iterator[Event]:
@@ -102,8 +102,15 @@ class Api:
         with self._failures(), self._http.stream(method, path, **options) as answer:
             if answer.is_error:
                 answer.read()
-                raise refusal(answer)
+                raise self._refusal(answer)
             yield from parse_events(answer.iter_lines())
+
+    def _refusal(self, answer: "httpx.Response") -> TandemError:
+        from deploy.running import is_in_use
+
+        if answer.status_code == 401 and self._home is not None and not is_in_use(self._home):
+            return not_running(self._home, f"what answers at {self.url} does not know the key")
+        return refusal(answer)
 
     @contextmanager
     def _failures(self) -> Iterator[None]:
@@ -112,7 +119,11 @@ class Api:
         try:
             yield
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-            raise not_running(self._home, self.url) from error
+            if self._home is None:
+                raise NotRunning(
+                    f"nothing answers at {self.url}; start Tandem there, or correct --url or TANDEM_URL"
+                ) from error
+            raise not_running(self._home, f"nothing answers at {self.url}") from error
         except httpx.TimeoutException as error:
             raise TandemError(f"{self.url} did not answer in time") from error
         except httpx.TransportError as error:
@@ -121,11 +132,9 @@ class Api:
             raise TandemError(f"{self.url} does not answer like Tandem's API") from error
 
 
-def not_running(home: Path | None, url: str | None = None) -> NotRunning:
-    if home is None:
-        return NotRunning(f"nothing answers at {url}; start Tandem there, or correct --url or TANDEM_URL")
-    where = f" (nothing answers at {url})" if url else ""
-    return NotRunning(f"Tandem does not run for {home}{where}; start it with `tandem up`, or name another --home")
+def not_running(home: Path, found: str | None = None) -> NotRunning:
+    found = f" ({found})" if found else ""
+    return NotRunning(f"Tandem does not run for {home}{found}; start it with `tandem up`, or name another --home")
 
 
 def open_api(home: Path | None = None, url: str | None = None, key: str | None = None) -> Api:
@@ -194,7 +203,8 @@ def check_address(url: str) -> None:
     import httpx
 
     try:
-        good = httpx.URL(url).scheme in ("http", "https") and bool(httpx.URL(url).host)
+        address = httpx.URL(url)
+        good = address.scheme in ("http", "https") and bool(address.host) and (address.port or 0) < 1 << 16
     except httpx.InvalidURL:
         good = False
     if not good:

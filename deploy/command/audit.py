@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from deploy.command.options import Home, Json
+from deploy.command.options import MOST, Home, Json, Limit
 from feedback.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -13,15 +13,13 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Look at what was decided, and check that nothing of it was changed.", no_args_is_help=True)
 
-ALL = 1_000_000
-
 
 @app.command("list")
 def list_entries(
     about: Annotated[
         str | None, typer.Option(metavar="NAME", help="Only about this: a version, a rater, a key, an iteration.")
     ] = None,
-    limit: Annotated[int, typer.Option(metavar="N", min=1, help="The newest so many.")] = ALL,
+    limit: Limit = MOST,
     json: Json = False,
     home: Home = None,
 ) -> None:

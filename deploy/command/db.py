@@ -43,7 +43,7 @@ def copy(
     try:
         check_database(to)
     except ValueError as error:
-        raise InvalidRequest(f"--to is {error}", param="to") from None
+        raise InvalidRequest(f"--to: {error}", param="to") from None
     rows: dict[str, int] = {}
     with open_record(home, must_exist=True) as (store, settings):
         if is_in_use(settings.home):

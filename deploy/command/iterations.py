@@ -4,14 +4,14 @@ from typing import Annotated
 
 import typer
 
-from deploy.command.options import ApiKey, Home, Json, Url
+from deploy.command.options import ApiKey, Home, Json, Limit, Url
 
 app = typer.Typer(help="List iterations, cancel one.", no_args_is_help=True)
 
 
 @app.command("list")
 def list_iterations(
-    limit: Annotated[int, typer.Option(min=1, metavar="N", help="The newest so many.")] = 20,
+    limit: Limit = 20,
     json: Json = False,
     home: Home = None,
     url: Url = None,

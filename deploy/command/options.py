@@ -33,6 +33,9 @@ ApiKey = Annotated[
     typer.Option("--key", metavar="KEY", help="API key; by default $TANDEM_KEY or the operator's key of the home."),
 ]
 Concurrency = Annotated[int, typer.Option(min=1, max=64, metavar="N", help="How many at the same time.")]
+MOST = 1_000_000
+"""As many rows as a list is asked for at most."""
+Limit = Annotated[int, typer.Option(min=1, max=MOST, metavar="N", help="The newest so many.")]
 Objective = Annotated[
     str | None,
     typer.Option(metavar="helpful|harmless", help="Only votes under this objective."),

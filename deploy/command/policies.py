@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from deploy.command.options import ApiKey, Home, Json, Url
+from deploy.command.options import MOST, ApiKey, Home, Json, Limit, Url
 
 app = typer.Typer(help="List policy versions, promote one, roll back.", no_args_is_help=True)
 
@@ -113,7 +113,7 @@ def next_steps(policy: dict[str, Any], gate: dict[str, Any]) -> list[str]:
 @app.command("votes")
 def list_votes(
     version: Version,
-    limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="The newest so many; all without it.")] = None,
+    limit: Limit = MOST,
     json: Json = False,
     home: Home = None,
     url: Url = None,

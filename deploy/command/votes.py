@@ -1,20 +1,20 @@
 """`tandem votes`: import and export of preference pairs, on the record itself, whether or not Tandem runs; one vote."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated, BinaryIO
 
 import typer
 
-from deploy.command.options import ApiKey, Home, Json, Objective, Url, check_objective
+from deploy.command.moments import ago
+from deploy.command.options import ApiKey, Home, Json, Limit, Objective, Url, check_objective
 from feedback.errors import InvalidRequest
 
 app = typer.Typer(help="Import and export votes, and see what one of them changed.", no_args_is_help=True)
 
 RED_TEAM = "red-team"
-MOST_SHOWN = 20
 Format = Annotated[
     str,
     typer.Option(
@@ -32,16 +32,15 @@ Preferred = Annotated[str | None, typer.Option(metavar="0|1|tie|both_bad", help=
 OfVersion = Annotated[
     str | None, typer.Option(metavar="VERSION", help="Only votes on a pair of which this version wrote a reply.")
 ]
-DATES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S%z"]
 Since = Annotated[
-    datetime | None,
+    str | None,
     typer.Option(
-        metavar="DATE", formats=DATES,
-        help="Only votes cast from then on: 2026-03-01, 2026-03-01T08:00:00 or, not in local time, "
-        "2026-03-01T08:00:00+01:00.",
+        metavar="TIME",
+        help="Only votes cast from then on: so long ago (30d), a date such as 2026-03-01, or a point in time: "
+        "2026-03-01T08:00:00 or, not in local time, 2026-03-01T08:00:00+01:00.",
     ),
-]  # fmt: skip
-Until = Annotated[datetime | None, typer.Option(metavar="DATE", formats=DATES, help="Only votes cast before.")]
+]
+Until = Annotated[str | None, typer.Option(metavar="TIME", help="Only votes cast before.")]
 Text = Annotated[
     str | None, typer.Option(metavar="TEXT", help="Only where this stands in the conversation, a reply or the vote.")
 ]
@@ -135,8 +134,8 @@ def export(
         objective=objective,
         preferred=preferred,
         version=None if version is None else version_number(version),
-        since=seconds(since),
-        until=seconds(until),
+        since=seconds(since, "since"),
+        until=seconds(until, "until"),
         text=text or None,
         disputed=disputed,
     )
@@ -178,7 +177,7 @@ def list_votes(
         str | None,
         typer.Option(metavar="accepted|counted|quarantined|retracted", help="Only votes in this state."),
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, metavar="N", help="The newest so many.")] = MOST_SHOWN,
+    limit: Limit = 20,
     json: Json = False,
     home: Home = None,
     url: Url = None,
@@ -197,8 +196,8 @@ def list_votes(
         "rater_id": rater,
         "preferred": preferred,
         "version": version,
-        "since": seconds(since),
-        "until": seconds(until),
+        "since": seconds(since, "since"),
+        "until": seconds(until, "until"),
         "text": text or None,
         "disputed": disputed or None,
         "status": status,
@@ -237,11 +236,9 @@ def show(
         print("\n".join(outline(found)))
 
 
-def seconds(date: datetime | None) -> float | None:
-    """Since the epoch, before which nobody voted: Python has no such number for its first days."""
-    if date is None:
-        return None
-    return max(0.0, date.timestamp()) if date.year >= 1970 else 0.0
+def seconds(written: str | None, param: str) -> float | None:
+    """Since the epoch, before which nobody voted. Raises InvalidRequest."""
+    return None if written is None else max(0.0, ago(written, time.time(), param))
 
 
 def check_preferred(preferred: str | None) -> None:

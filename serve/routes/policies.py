@@ -1,7 +1,6 @@
 """Policy versions: what there are, with lineage and evidence; promotion and rollback."""
 
 import hashlib
-import re
 from typing import Annotated, Any, Literal
 
 import orjson
@@ -11,23 +10,16 @@ from pydantic_core import PydanticCustomError
 
 from feedback import gatekeeper
 from feedback.errors import InvalidRequest
-from feedback.schema import VERSION, Policy, Promotion, version_name, version_number
+from feedback.schema import Policy, Promotion, version_name, version_number
 from feedback.store import datasets, policies, votes
 from serve.auth import guarded
 from serve.engine.swap import Change, Outcome
 from serve.routes.dependencies import ByKey, Parts
 from serve.routes.lists import After, Limit, Order, Page, page_of
+from serve.routes.versions import VersionName
 from serve.routes.votes import VoteView, view_vote
 
 router = APIRouter(route_class=guarded("operate"))
-
-IN_SCHEMA: dict[str, Any] = {"pattern": VERSION}
-
-
-def _named_version(name: str) -> str:
-    if not re.fullmatch(VERSION, name):
-        raise PydanticCustomError("policy_version", "{name} is not a policy version (v0, v1, ...)", {"name": name})
-    return name
 
 
 def _keepable(evidence: dict[str, Any]) -> dict[str, Any]:
@@ -41,13 +33,10 @@ def _keepable(evidence: dict[str, Any]) -> dict[str, Any]:
     return evidence
 
 
-VersionName = Annotated[str, AfterValidator(_named_version)]
-Version = Annotated[VersionName, Path(description="A policy version, such as `v3`.", json_schema_extra=IN_SCHEMA)]
+Version = Annotated[VersionName, Path(description="A policy version, such as `v3`.")]
 EvidenceName = Annotated[str, Path(pattern="^[a-z][a-z0-9_]{0,39}$", description="What was measured, such as `tax`.")]
 Evidence = Annotated[dict[str, Any], AfterValidator(_keepable)]
-AfterVersion = Annotated[
-    VersionName | None, Query(description="The last version of the page before.", json_schema_extra=IN_SCHEMA)
-]
+AfterVersion = Annotated[VersionName | None, Query(description="The last version of the page before.")]
 
 
 class PolicyView(BaseModel):
@@ -147,7 +136,7 @@ class ChangeBody(BaseModel):
 
     reason: str = Field("", max_length=10_000)
     force: bool = False
-    instead_of: VersionName | None = Field(None, json_schema_extra=IN_SCHEMA)
+    instead_of: VersionName | None = None
 
 
 class ChangeView(BaseModel):

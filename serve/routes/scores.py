@@ -5,13 +5,14 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from feedback.schema import VERSION, Policy, version_name, version_number
+from feedback.schema import Policy, version_name, version_number
 from feedback.store import policies
 from serve.auth import guarded
 from serve.chat.openapi import MESSAGE
 from serve.chat.request import check_messages
 from serve.gateway import Gateway
 from serve.routes.dependencies import Parts
+from serve.routes.versions import VersionName
 from serve.routes.votes import MAX_TEXT
 from serve.scorer import NoPreferenceModel
 
@@ -29,7 +30,7 @@ class ScoresBody(BaseModel):
     messages: list[Any] = Field(min_length=1, json_schema_extra={"items": MESSAGE})
     replies: list[Annotated[str, Field(max_length=MAX_TEXT)]] = Field(min_length=1, max_length=MAX_REPLIES)
     ended: list[bool] | None = None
-    version: str | None = Field(None, pattern=VERSION, description="Whose preference model; by default what serves.")
+    version: VersionName | None = Field(None, description="Whose preference model; by default what serves.")
 
     @model_validator(mode="after")
     def _one_end_a_reply(self) -> "ScoresBody":

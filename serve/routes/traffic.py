@@ -6,11 +6,12 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.orm import Session
 
-from feedback.schema import VERSION, version_name, version_number
+from feedback.schema import version_name, version_number
 from feedback.store import presence, traffic
 from feedback.store.traffic import Shares
 from serve.auth import guarded
 from serve.routes.dependencies import ByKey, Parts
+from serve.routes.versions import VersionName
 
 router = APIRouter(route_class=guarded("operate"))
 
@@ -31,7 +32,7 @@ class TrafficBody(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     object: Literal["traffic"] = "traffic"
-    challenger: str | None = Field(None, pattern=VERSION)
+    challenger: VersionName | None = None
     chat_share: float = Field(0.0, ge=0, le=1, strict=True)
     comparison_share: float = Field(0.0, ge=0, le=1, strict=True)
     processes: list[Any] | None = None

@@ -7,13 +7,14 @@ from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
 from feedback.errors import NotAllowed
-from feedback.schema import VERSION, Vote, VoteRevision, version_number
+from feedback.schema import Vote, VoteRevision, version_number
 from feedback.store import finding, raters, votes
 from feedback.store.finding import Wanted
 from feedback.store.votes import Judgement
 from serve.auth import guarded
 from serve.routes.dependencies import ByKey, Parts
 from serve.routes.lists import After, Limit, Order, Page, page_of
+from serve.routes.versions import VersionName
 
 router = APIRouter(route_class=guarded("vote"))
 
@@ -171,7 +172,7 @@ async def wanted_of(
     objective: Objective | None = None,
     preferred: Literal["0", "1", "tie", "both_bad"] | None = None,
     status: Literal["accepted", "counted", "quarantined", "retracted"] | None = None,
-    version: Annotated[str | None, Query(pattern=VERSION, description="Wrote one of the two replies.")] = None,
+    version: Annotated[VersionName | None, Query(description="Wrote one of the two replies.")] = None,
     since: At = None,
     until: At = None,
     text: Annotated[

@@ -8,9 +8,10 @@ import pytest
 
 from deploy.command.api import NotRunning, address_of, open_api, operator_key, parse_events, refusal
 from feedback.errors import InvalidRequest
-from tests.deploy.api_process import running_at
+from tests.deploy.api_process import api_process, running_at
 from tests.deploy.command_line import Tandem, in_process
 from tests.ports import free_port
+from tests.records import empty_record
 
 
 @pytest.fixture
@@ -100,7 +101,22 @@ def test_without_an_api_there_is_one_line_and_exit_code_4(
     assert ran.err == f"tandem: nothing answers at {elsewhere}; start Tandem there, or correct --url or TANDEM_URL\n"
 
 
-@pytest.mark.parametrize("url", ["ftp://x", "nonsense", "http://[::1"])
+def test_where_another_home_answers_the_one_that_was_meant_is_said_not_to_run(tandem: Tandem, tmp_path: Path) -> None:
+    """Two homes have the same port as long as nobody says otherwise."""
+    for name in ("runs", "stopped"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "operator.key").write_text("tdm_operator")
+    empty_record(tmp_path / "runs" / "record.db").close()
+    with api_process(tmp_path / "runs") as url:
+        (tmp_path / "stopped" / "tandem.toml").write_text(f"[serve]\nport = {url.rpartition(':')[2]}\n")
+        other = tandem("policies", "list", "--home", tmp_path / "stopped")
+        with running_at(tmp_path / "runs", url):
+            own = tandem("policies", "list", "--home", tmp_path / "runs")
+    assert other.exit_code == 4 and f"does not run for {tmp_path / 'stopped'} (what answers at {url}" in other.err
+    assert own.exit_code == 1 and "unknown or revoked" in own.err
+
+
+@pytest.mark.parametrize("url", ["ftp://x", "nonsense", "http://[::1", "http://127.0.0.1:99999"])
 def test_what_is_no_address_is_said(tandem: Tandem, home: Path, url: str) -> None:
     ran = tandem("policies", "list", "--home", home, "--url", url)
     assert ran.exit_code == 2

@@ -81,12 +81,19 @@ def test_votes_are_found_and_written_out_by_the_same_words(tandem: Tandem, store
     east = datetime.fromtimestamp(listed["created"], timezone(timedelta(hours=5)))
     later = ("--since", (east + timedelta(seconds=2)).isoformat())
     assert len(json.loads(tandem("votes", "list", "--since", east.isoformat(), "--json").out)) == 2
-    assert len(json.loads(tandem("votes", "list", "--since", "0001-01-01", "--json").out)) == 2
+    for all_of_them in ("1900-01-01", "10m"):
+        assert len(json.loads(tandem("votes", "list", "--since", all_of_them, "--json").out)) == 2
     for nobody in (later, ("--until", "2020-01-01"), ("--preferred", "tie")):
         assert json.loads(tandem("votes", "list", *asked, *nobody, "--json").out) == []
-    for wrong in (("list", "--preferred", "left"), ("export", "--format", "red-team", "--text", "blue")):
+    for wrong, said in (
+        (("list", "--preferred", "left"), "'left' is not a preference"),
+        (("list", "--since", "foo"), "'foo' is no time; write 45m"),
+        (("export", "--format", "trl", "--until", "foo"), "'foo' is no time; write 45m"),
+        (("list", "--version", "first"), "first is not a policy version"),
+        (("export", "--format", "red-team", "--text", "blue"), "all together"),
+    ):
         ran = tandem("votes", *wrong)
-        assert (ran.exit_code, ran.err.count("\n")) == (2, 1)
+        assert (ran.exit_code, ran.err.count("\n")) == (2, 1) and said in ran.err
 
 
 def test_the_votes_of_a_version_and_what_one_of_them_changed(tandem: Tandem, store: Store) -> None:
