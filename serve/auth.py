@@ -99,7 +99,7 @@ class Keyring:
         self._known.pop((find, secret), None)
         # Counted from before the record looks: so it is not remembered beyond its end.
         asked_at = time.monotonic()
-        good = await self._record.read(find, secret)
+        good = await self._record.read_once(find, secret)
         if good is None:
             return None
         if len(self._known) >= MAX_REMEMBERED:

@@ -66,6 +66,10 @@ class Record:
         """One consistent snapshot. Raises RecordUnavailable."""
         return await self._ask(partial(self.store.read, operation, *args, **kwargs))
 
+    async def read_once(self, operation: Callable[Concatenate[Session, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """`read` for an operation of one statement. Raises RecordUnavailable."""
+        return await self._ask(partial(self.store.read_once, operation, *args, **kwargs))
+
     async def search(self, operation: Callable[Concatenate[Session, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
         """`read` for what may go through the whole record: two at once, in turn, and nothing else waits for them."""
         call = partial(self.store.read, operation, *args, **kwargs)

@@ -145,7 +145,7 @@ class Recorder:
     async def _write_once_more(self, rows: list[Sample]) -> None:
         """Raises RecordUnavailable."""
         try:
-            await self._record.write(samples.add_missing, rows)
+            await self._record.write(samples.add, rows)
         except RecordUnavailable:
             raise
         except Exception as error:  # noqa: BLE001 - it will not be better the next time
@@ -153,12 +153,13 @@ class Recorder:
 
 
 def _add(batch: list[Entry], session: Session) -> None:
-    samples.add(session, [row for entry in batch if entry.comparison is None for row in entry.rows])
-    for entry in batch:
-        if entry.comparison is not None:
-            samples.add_comparison(session, entry.comparison, (entry.rows[0], entry.rows[1]))
+    samples.add(session, *_rows(batch))
 
 
 def _add_by_driver(batch: list[Entry], driver: sqlite3.Connection) -> None:
+    samples.add_by_driver(driver, *_rows(batch))
+
+
+def _rows(batch: list[Entry]) -> tuple[list[Sample], list[Comparison]]:
     comparisons = [entry.comparison for entry in batch if entry.comparison is not None]
-    samples.add_by_driver(driver, [row for entry in batch for row in entry.rows], comparisons)
+    return [row for entry in batch for row in entry.rows], comparisons

@@ -19,6 +19,8 @@ LOOKED_BACK = 500
 have as many as there are chats."""
 
 COLUMNS = tuple(Sample.__table__.columns.keys())
+PAIR_COLUMNS = tuple(Comparison.__table__.columns.keys())
+DEFAULTED = tuple(column.name for column in Comparison.__table__.columns if column.default is not None)
 
 _same_prompt = (
     select(Sample.id, Sample.key_id, Sample.text)
@@ -50,13 +52,25 @@ def opening_digest(messages: Sequence[Mapping[str, Any]]) -> str:
     return prompt_digest(messages if first is None else [{"role": "user", "content": first.get("content")}])
 
 
-def add(session: Session, samples: list[Sample]) -> None:
-    """Record samples, each with the sample whose reply its conversation went on with."""
-    _find_parents(samples, lambda asked: session.scalars(_PARENT, asked).one_or_none())
-    if samples:
-        # As plain rows: nobody goes on with them in this session, and its own bookkeeping costs more than the insert.
-        rows = [{name: getattr(sample, name) for name in COLUMNS} for sample in samples]
-        session.connection().execute(insert(session, Sample.__table__), rows)
+def add(session: Session, samples: Sequence[Sample], comparisons: Sequence[Comparison] = ()) -> None:
+    """Record samples, each with the sample whose reply its conversation went on with, and the comparisons that samples
+    among them make. Those that are recorded already stay as they are: whoever was told that the record is away may have
+    been told so of what it had taken. The result of no statement is looked at.
+    """
+    connection = session.connection()
+    # As plain rows: nobody goes on with them in this session, and its own bookkeeping costs more than the insert.
+    for sample in samples:
+        row = {name: getattr(sample, name) for name in COLUMNS}
+        asked = _parent_asked_for(sample) if sample.parent is None else None
+        statement = insert(session, Sample.__table__).on_conflict_do_nothing()
+        if asked is not None:
+            del row["parent"]
+            statement = statement.values(parent=_PARENT.scalar_subquery())
+        connection.execute(statement, row | (asked or {}))
+    for comparison in comparisons:
+        given = {name: getattr(comparison, name) for name in PAIR_COLUMNS}
+        row = {name: value for name, value in given.items() if value is not None or name not in DEFAULTED}
+        connection.execute(insert(session, Comparison.__table__).on_conflict_do_nothing(), row)
 
 
 def add_by_driver(driver: sqlite3.Connection, samples: list[Sample], comparisons: list[Comparison]) -> None:
@@ -78,13 +92,6 @@ def _find_parents(samples: list[Sample], find: Callable[[dict[str, str]], str | 
             sample.parent = parents[conversation]
 
 
-def add_missing(session: Session, samples: list[Sample]) -> None:
-    """Record those that are not recorded yet: whoever was told that the record is away may have been told so of what it
-    had taken."""
-    known = set(session.scalars(select(Sample.id).where(Sample.id.in_([sample.id for sample in samples]))))
-    add(session, [sample for sample in samples if sample.id not in known])
-
-
 def _parent_asked_for(sample: Sample) -> dict[str, str] | None:
     """What `_PARENT` is asked by; None where the conversation has no reply in it."""
     messages = sample.messages
@@ -95,13 +102,6 @@ def _parent_asked_for(sample: Sample) -> dict[str, str] | None:
     if not isinstance(content, str):
         return None
     return {"before": prompt_digest(messages[:last]), "key": sample.key_id, "said": content}
-
-
-def add_comparison(session: Session, comparison: Comparison, samples: tuple[Sample, Sample]) -> None:
-    """Record a comparison together with its two samples."""
-    add(session, list(samples))
-    session.flush()
-    session.add(comparison)
 
 
 def compare(

@@ -26,7 +26,7 @@ def sample(text: str = "5", version: int = 0, **changes: object) -> Sample:
 def add_comparison(store: Store, left: Sample | None = None, right: Sample | None = None, key_id: str = "key_a") -> str:
     pair = (left or sample("5"), right or sample("6", version=1))
     comparison: Comparison = samples.compare(pair, key_id=key_id, tranche="online")
-    store.write(samples.add_comparison, comparison, pair)
+    store.write(samples.add, pair, [comparison])
     return comparison.id
 
 

@@ -44,7 +44,7 @@ def rows_of(store: Store, table: str, ids: list[str]) -> list[dict[str, Any]]:
 
 def test_both_ways_write_the_same(record: Store) -> None:
     written = []
-    for write in (lambda left, right, pair: record.write(samples.add_comparison, pair, (left, right)),
+    for write in (lambda left, right, pair: record.write(samples.add, (left, right), [pair]),
                   lambda left, right, pair: by_driver(record, [left, right], [pair])):  # fmt: skip
         left = sample("5 \N{SNOWMAN}", message=None, token_ids=None, logprobs=None, user="ann", finished_at=None)
         right = sample("six", version=1, usage={"prompt_tokens": 3}, prompt_tokens=3, reply_tokens=4, seed=2**40)

@@ -79,7 +79,7 @@ def test_nothing_that_was_asked_with_a_chat_or_known_of_who_votes_is_left(store:
     sides = [sample(text, user="ann", sampling={"tools": tools, "stop": ["Ann"]}) for text in "56"]
     pair = samples.compare((sides[0], sides[1]), key_id="key_a", tranche="base")
     pair.origin = {"line": "Ann's number is 555"}
-    store.write(samples.add_comparison, pair, (sides[0], sides[1]))
+    store.write(samples.add, sides[:2], [pair])
     store.write(votes.put, pair.id, judgement(), key_id="key_a", sees_all=False, rater="ann")
     ann = store.read(raters.find, "key_a", "ann")
     figures = {ann: {"reliability": 0.5, "share_left": 1.0}}

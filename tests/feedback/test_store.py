@@ -1,3 +1,6 @@
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
+
 import pytest
 from sqlalchemy import func, inspect, select, text
 from sqlalchemy.exc import DBAPIError
@@ -255,6 +258,57 @@ def test_a_write_that_may_be_done_twice_is_run_again_after_its_statement_was_com
         on_postgres.write(_add_and_fail)
     assert len(on_postgres.read(_rater_names)) == 2, "the connection is one of transactions again"
     breaking.admin.close()
+
+
+def test_a_read_of_one_statement_is_not_wrapped_into_a_transaction(on_postgres: Store) -> None:
+    def transactions(session: Session) -> list[int]:
+        return [session.execute(text("SELECT txid_current()")).scalar_one() for _ in range(2)]
+
+    apart, together = on_postgres.read_once(transactions), on_postgres.read(transactions)
+    assert apart[0] != apart[1] and together[0] == together[1]
+
+
+def test_what_is_written_all_the_time_waits_for_no_answer_before_that_to_its_commit(on_postgres: Store) -> None:
+    all_sent, holding = Event(), Event()
+
+    def add_two(session: Session) -> None:
+        add = text("INSERT INTO raters (id, key_id, name, created_at, votes_counted) VALUES (:id, 'k', :id, 1, 0)")
+        for name in ("ann", "bob"):
+            session.execute(add, {"id": name})
+        all_sent.set()
+
+    def hold_ann(session: Session) -> None:
+        session.add(Rater(id="ann", key_id="k", name="another", created_at=1.0))
+        session.flush()
+        holding.set()
+        assert all_sent.wait(60)
+        raise InterruptedError
+
+    with ThreadPoolExecutor(2) as pool:
+        held = pool.submit(on_postgres.write, hold_ann)
+        assert holding.wait(60)
+        pool.submit(on_postgres.write_swiftly, add_two, _never).result(60)
+        with pytest.raises(InterruptedError):
+            held.result(60)
+    assert on_postgres.read(_rater_names) == ["ann", "bob"]
+
+
+def test_what_is_sent_together_is_undone_together(on_postgres: Store) -> None:
+    with pytest.raises(DBAPIError) as raised:
+        on_postgres.write_swiftly(_add_and_fail, _never)
+    assert raised.value.orig.sqlstate == "42P01", "what was wrong first"
+    assert on_postgres.read(_rater_names) == []
+    breaking = Breaking(on_postgres, 1)
+    breaking.end(on_postgres.read(lambda session: session.scalars(select(func.pg_backend_pid())).one()))
+    on_postgres.ping()
+    breaking.end(on_postgres.read(lambda session: session.scalars(select(func.pg_backend_pid())).one()))
+    on_postgres.write_swiftly(_add_rater, _never)
+    assert len(on_postgres.read(_rater_names)) == 1, "a connection that lay in the pool and broke is replaced unnoticed"
+    breaking.admin.close()
+
+
+def _never(_driver: object) -> None:
+    raise AssertionError("that is SQLite's way")
 
 
 def _add_rater(session: Session) -> None:

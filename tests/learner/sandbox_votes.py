@@ -27,7 +27,7 @@ def cast_votes(store: Store, settings: Settings, count: int, seed: int = 0, *, b
             replies = (texts[2 * index], texts[2 * index + 1])
             pair = tuple(_sample(prompt.messages, text) for text in replies)
             comparison = samples.compare(pair, key_id="key_sim", tranche="base")
-            samples.add_comparison(session, comparison, pair)
+            samples.add(session, pair, [comparison])
             session.flush()
             rater = rng.choice(people)
             for objective in raters.draw_objectives(prompt, rng, both=both):

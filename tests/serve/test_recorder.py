@@ -38,13 +38,13 @@ def recorded(record: Record) -> list[tuple[str, str]]:
 
 
 async def test_what_breaks_one_reply_is_raised_to_who_waits_for_it(record: Record) -> None:
-    good, broken, again = sample("5"), sample("6"), sample("7")
+    good, broken, refused = sample("5"), sample("6"), sample("7")
     broken.messages = None
-    again.id = good.id
+    refused.status = None
     recorder = Recorder(record)
     async with asyncio.timeout(30):
         answers = await asyncio.gather(
-            *(recorder.add([row]) for row in (good, broken, again, sample("8"))), return_exceptions=True
+            *(recorder.add([row]) for row in (good, broken, refused, sample("8"))), return_exceptions=True
         )
     assert answers[0] is None and answers[3] is None
     assert isinstance(answers[1], TypeError)
