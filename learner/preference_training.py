@@ -131,7 +131,7 @@ def shares_of_objectives(
     voted_O = torch.zeros(len(wanted_O))
     for one in encoded:
         voted_O[one.objective] += one.weight
-    shares_O = torch.where(voted_O > 0, torch.tensor(wanted_O) / voted_O.clamp(min=1e-6), 0.0)
+    shares_O = torch.where(voted_O > 0, torch.tensor(wanted_O) / voted_O, 0.0)
     total = float((shares_O * voted_O).sum())
     if total <= 0:
         raise TrainingDataInvalid("objective_weights gives no weight to any objective that was voted on")

@@ -158,7 +158,8 @@ def test_a_step_of_votes_that_weigh_nothing_teaches_nothing(policy):
 
 def test_it_comes_to_prefer_what_voters_prefer_and_says_so(policy):
     reference, steps = copy.deepcopy(policy.model), []
-    train_dpo(policy, reference, comparisons(400, 1), SETTINGS, seed=1, on_step=lambda step, _: steps.append(step))
+    votes = [replace(one, weight=0.25) for one in comparisons(400, 1)]
+    train_dpo(policy, reference, votes, SETTINGS, seed=1, on_step=lambda step, _: steps.append(step))
     assert (steps[0].loss, steps[0].margin) == (pytest.approx(math.log(2), abs=1e-4), pytest.approx(0, abs=1e-4))
     assert sum(step.accuracy for step in steps[-10:]) / 10 > 0.85
     assert steps[-1].preferred_nats > steps[-1].other_nats

@@ -55,12 +55,14 @@ class LikesOneWord:
         return share_B_1.expand(-1, len(self.model.shape.columns))
 
 
-def trainer(settings=SETTINGS, *, seed=1, scorer=None, watch=None) -> PPO:
+def trainer(settings=SETTINGS, *, seed=1, scorer=LikesOneWord, watch=None, prompts=PROMPTS, rehearse_on=None) -> PPO:
+    """`scorer` and `watch` are made of the start."""
     start = random_llama()
     policy = Policy(copy.deepcopy(start), word_tokenizer(), (END,))
+    asked = [policy.encode_chat(one.messages) for one in PROMPTS] if rehearse_on is None else rehearse_on
     return PPO(
-        policy, start, scorer or LikesOneWord(start), PROMPTS, settings,
-        seed=seed, watch=watch, rehearse_on=[policy.encode_chat(one.messages) for one in PROMPTS],
+        policy, start, scorer(start), prompts, settings,
+        seed=seed, watch=watch and watch(start), rehearse_on=asked,
     )  # fmt: skip
 
 
@@ -146,16 +148,10 @@ def test_a_run_cut_short_and_resumed_ends_where_the_whole_one_does(tmp_path, cha
 
 def test_a_run_is_not_gone_on_with_on_other_prompts_or_by_other_settings():
     """Some prompts were erased since, say: what was drawn of them is in the weights."""
-
-    def run(prompts=PROMPTS, rehearse_on=(), settings=SETTINGS):
-        start = random_llama()
-        policy = Policy(copy.deepcopy(start), word_tokenizer(), (END,))
-        return PPO(policy, start, LikesOneWord(start), prompts, settings, seed=1, rehearse_on=rehearse_on)
-
-    state = run().state()
-    run().restore(state)
+    state = trainer().state()
+    trainer().restore(state)
     others = {"prompts": PROMPTS[1:]}, {"rehearse_on": [[6, 7]]}, {"settings": SETTINGS.model_copy(update={"steps": 3})}
-    for other in (run(**changed) for changed in others):
+    for other in (trainer(**changed) for changed in others):
         with pytest.raises(CheckpointInvalid, match="other prompts, other settings"):
             other.restore(state)
 
@@ -173,13 +169,13 @@ def test_train_ppo_runs_to_the_last_step_rehearses_and_hands_out_states():
     assert not equal(weights(policy.model), weights(start))
 
 
-def gradients(settings) -> list[torch.Tensor]:
+AT_ONCE = SETTINGS.model_copy(update={"epochs": 1, "episodes_per_minibatch": 32, "episodes_per_forward": 32})
+
+
+def gradients(ppo: PPO) -> list[torch.Tensor]:
     """What the first optimiser step would apply, before it is scaled down."""
-    ppo = trainer(settings.model_copy(update={"epochs": 1, "episodes_per_minibatch": 32}))
     kept = []
-    ppo.updater.apply_gradients = lambda: (
-        kept.extend(parameter.grad.clone() for parameter in ppo.model.parameters()) or torch.zeros(())
-    )
+    ppo.updater.apply_gradients = lambda: kept.extend(p.grad.clone() for p in ppo.model.parameters()) or torch.zeros(())
     ppo.step()
     return kept
 
@@ -191,9 +187,9 @@ def test_cutting_a_minibatch_into_pieces_leaves_the_gradient(bound, at_most, mon
     monkeypatch.setattr(
         trained.Trained, "reply_pass", lambda self, piece, *a: passes.append(piece) or look(self, piece, *a)
     )
-    whole = gradients(SETTINGS.model_copy(update={"episodes_per_forward": 32}))
+    whole = gradients(trainer(AT_ONCE))
     once = len(passes)
-    pieces = gradients(SETTINGS.model_copy(update={"episodes_per_forward": 32, bound: at_most}))
+    pieces = gradients(trainer(AT_ONCE.model_copy(update={bound: at_most})))
     assert len(passes) > 4 * once
     held = [len(piece) if bound == "episodes_per_forward" else piece.tokens_B_T.numel() for piece in passes[once:]]
     assert max(held) <= at_most
@@ -211,7 +207,7 @@ def test_what_values_weigh_concerns_only_a_critic_that_shares_the_policy(critic)
 
 def test_the_loss_is_a_mean_over_tokens_not_over_replies(monkeypatch):
     """With every advantage 1 and the old policy, the gradient is that of minus the mean log-probability of tokens."""
-    ppo = trainer(SETTINGS.model_copy(update={"epochs": 1, "episodes_per_minibatch": 32}))
+    ppo = trainer(AT_ONCE)
     samples = ppo.rollouts.sampler.sample(
         ppo.prompts.draw(0, 32), max_new_tokens=8, temperature=1.0, seed=ppo.step_seed()
     )
@@ -220,10 +216,7 @@ def test_the_loss_is_a_mean_over_tokens_not_over_replies(monkeypatch):
     monkeypatch.setattr(
         training, "estimate_advantages", lambda rollout, *_: (torch.ones_like(rollout.logprobs_N), rollout.values_N)
     )
-    kept = []
-    ppo.updater.apply_gradients = lambda: kept.extend(p.grad.clone() for p in ppo.model.parameters()) or torch.zeros(())
-    ppo.step()
-    for ours, theirs in zip(kept, expected, strict=True):
+    for ours, theirs in zip(gradients(ppo), expected, strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-3)
 
 
@@ -431,14 +424,13 @@ def test_the_start_is_never_trained():
 
 
 def test_scores_that_are_not_finite_stop_the_run():
-    start = random_llama()
-    scorer = LikesOneWord(start)
+    scorer = LikesOneWord(random_llama())
     # Of one reply, to which no other score is added.
     scorer.score = lambda episodes, *known: torch.where(torch.arange(len(episodes))[:, None] == 3, torch.inf, 0.0)
     with pytest.raises(TrainingDiverged, match="preference model's scores"):
-        trainer(scorer=scorer).step()
+        trainer(scorer=lambda start: scorer).step()
     with pytest.raises(TrainingDiverged, match="watch model's scores"):
-        trainer(watch=scorer).step()
+        trainer(watch=lambda start: scorer).step()
 
 
 def test_gradients_that_are_not_finite_stop_the_run_before_they_are_applied(monkeypatch):

@@ -1,18 +1,15 @@
 """The bound on harm: its multiplier reacts, and the policy keeps to it where the reward alone would not."""
 
-import copy
-
 import pytest
 import torch
 
 from learner.errors import TrainingDataInvalid
-from learner.policy import Policy
 from learner.ppo import PPO
 from learner.ppo.bound import Bound
 from learner.preference_model import PreferenceShape, new_preference_model
 from learner.prompts import TrainingPrompt
 from learner.training_state import TrainingState
-from tests.learner.conftest import END, random_llama, word_tokenizer
+from tests.learner import test_ppo
 from tests.learner.test_ppo import PROMPTS, SETTINGS, LikesOneWord, equal, weights
 
 # Of four prompts a tenth are none.
@@ -31,14 +28,11 @@ class Torn(LikesOneWord):
         return torch.stack([helpful_B, 0.5 - helpful_B, helpful_B], dim=1)
 
 
-def trainer(watch=None, **changes) -> PPO:
-    start = random_llama()
-    policy = Policy(copy.deepcopy(start), word_tokenizer(), (END,))
+def trainer(watch=None, scorer=Torn, prompts=(*PROMPTS, *HARMFUL), **changes) -> PPO:
     settings = SETTINGS.model_copy(
         update={"steps": 30, "harmless_prompt_share": 0.5, "multiplier_rate": 1.0, "kl_coefficient": 0.0, **changes}
     )
-    watch = None if watch is None else watch(start)
-    return PPO(policy, start, Torn(start), [*PROMPTS, *HARMFUL], settings, seed=1, watch=watch)
+    return test_ppo.trainer(settings, scorer=scorer, watch=watch, prompts=prompts)
 
 
 def ended(ppo: PPO, steps: int = 30) -> list:
@@ -136,13 +130,9 @@ def test_harm_is_the_share_of_bound_replies_that_cost_something():
 
 
 def test_a_bound_without_votes_under_harmless_is_refused():
-    start = random_llama()
-    policy = Policy(copy.deepcopy(start), word_tokenizer(), (END,))
-    settings = SETTINGS.model_copy(update={"harm_ceiling": 0.1})
-    with pytest.raises(TrainingDataInvalid, match="votes under harmless"):
-        PPO(policy, start, LikesOneWord(start), PROMPTS, settings, seed=1)
-    with pytest.raises(TrainingDataInvalid, match="votes under harmless"):
-        PPO(policy, start, Torn(start), PROMPTS, settings, seed=1)
+    for scorer in (LikesOneWord, Torn):
+        with pytest.raises(TrainingDataInvalid, match="votes under harmless"):
+            trainer(harm_ceiling=0.1, scorer=scorer, prompts=PROMPTS)
 
 
 def test_a_bound_on_prompts_that_no_step_asks_is_refused():
@@ -153,7 +143,4 @@ def test_a_bound_on_prompts_that_no_step_asks_is_refused():
     with pytest.raises(TrainingDataInvalid, match="in each step"):
         trainer(harm_ceiling=0.1, **FEW | {"advantage": "rloo", "replies_per_prompt": 2, "episodes_per_step": 8})
     # Where there are no others they fill each step, whatever their share.
-    start = random_llama()
-    policy = Policy(copy.deepcopy(start), word_tokenizer(), (END,))
-    settings = SETTINGS.model_copy(update={"harm_ceiling": 0.1, **FEW})
-    assert PPO(policy, start, Torn(start), HARMFUL[:3], settings, seed=1).step().bound_cost is not None
+    assert trainer(harm_ceiling=0.1, prompts=HARMFUL[:3], **FEW).step().bound_cost is not None

@@ -1,5 +1,6 @@
 """Training a preference model: it learns, repeats itself, resumes, and tells the truth about itself."""
 
+import itertools
 import math
 import random
 from dataclasses import replace
@@ -9,9 +10,10 @@ import torch
 
 from feedback.learning_settings import PreferenceSettings
 from learner import comparisons as comparisons_module
+from learner.calibration import agreeing
 from learner.comparisons import ComparisonBatch, VotedComparison, encode_comparison
 from learner.errors import CheckpointInvalid, TrainingDataInvalid, TrainingDiverged
-from learner.preference_judging import accuracy_of, calibrate
+from learner.preference_judging import accuracy_of, calibrate, member_scores
 from learner.preference_model import PreferenceShape, new_preference_model
 from learner.preference_training import (
     OBJECTIVES,
@@ -216,12 +218,14 @@ def test_many_votes_of_little_weight_do_not_outvote_few_of_much(policy):
     assert accuracy_of(model, policy, helpful(100, 3), SETTINGS) > 0.8
 
 
-def test_members_of_an_ensemble_differ(policy):
-    settings = SETTINGS.model_copy(update={"ensemble_size": 3, "pessimism": 1.0})
-    model = train_preference_model(policy, comparisons(500, 1), settings, seed=1)
-    report = calibrate(model, policy, comparisons(60, 2), settings)
-    assert report["accuracy"] > 0.8
-    assert model.head_out_E_H_O.std(dim=0).min() > 0
+def test_each_member_of_an_ensemble_learns_and_no_two_say_the_same(policy):
+    settings = SETTINGS.model_copy(update={"ensemble_size": 3})
+    model, held_out = train_preference_model(policy, comparisons(500, 1), settings, seed=1), helpful(100, 2)
+    raw_C_2_E_O, _ = member_scores(model, policy, held_out, settings)
+    margins_E_C = (raw_C_2_E_O[:, 0, :, 0] - raw_C_2_E_O[:, 1, :, 0]).T
+    labels_C = torch.tensor([one.label for one in held_out])
+    assert min(float(agreeing(margins_C, labels_C).mean()) for margins_C in margins_E_C) > 0.8
+    assert all((one - other).abs().mean() > 0.1 for one, other in itertools.combinations(margins_E_C, 2))
 
 
 def test_comparisons_that_teach_nothing_are_refused(policy):

@@ -1,17 +1,15 @@
 """Holding the policy to what the starting policy says by itself: the formula, where it counts, and that it holds."""
 
-import copy
-
 import pytest
 import torch
 
 from learner import language_model
 from learner.language_model import forward_kl_pass, predicting_states
-from learner.policy import Policy
+from learner.policy import encode_chat
 from learner.ppo import PPO
 from learner.sequences import Episodes
 from tests.learner.conftest import END, random_llama, word_tokenizer
-from tests.learner.test_ppo import PROMPTS, SETTINGS, LikesOneWord, equal, trainer, weights
+from tests.learner.test_ppo import PROMPTS, SETTINGS, equal, trainer, weights
 
 HELD = SETTINGS.model_copy(
     update={"rehearsal_weight": 3.0, "rehearsal_replies": 24, "rehearsal_episodes": 8, "rehearsal_temperature": 1.0}
@@ -126,19 +124,12 @@ def test_a_held_policy_keeps_more_of_the_start_and_still_learns():
 
 
 def test_it_is_held_on_the_prompts_that_it_is_given_and_on_no_others():
-    start = random_llama()
-    policy = Policy(copy.deepcopy(start), word_tokenizer(), (END,))
-    wanted = [policy.encode_chat(one.messages) for one in PROMPTS[:2]]
-
-    def rehearsal(rehearse_on):
-        ppo = PPO(policy, start, LikesOneWord(start), PROMPTS, HELD, seed=1, rehearse_on=rehearse_on)
-        return ppo.updater.rehearsal
-
-    replies = rehearsal(wanted).replies
+    wanted = [encode_chat(word_tokenizer(), one.messages) for one in PROMPTS[:2]]
+    replies = trainer(HELD, rehearse_on=wanted).updater.rehearsal.replies
     lengths = replies.prompt_lengths_B.tolist()
     found = [row[:length] for row, length in zip(replies.tokens_B_T.tolist(), lengths, strict=True)]
     assert found == [*wanted] * 12
-    assert rehearsal([]) is None
+    assert trainer(HELD, rehearse_on=[]).updater.rehearsal is None
 
 
 def test_the_start_is_not_trained_by_it():
