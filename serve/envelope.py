@@ -84,6 +84,8 @@ class Envelope:
         with tracing.current("request", "server", carrier=_trace_of(scope)) as span:
             await self._answer(scope, body.receive, exchange)
             exchange.describe(span)
+        # What is in there holds the scope, too.
+        scope["state"].clear()
 
     async def _answer(self, scope: Scope, receive: Receive, exchange: "_Exchange") -> None:
         try:

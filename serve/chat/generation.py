@@ -158,7 +158,7 @@ class Generation:
 
     def follow(self, on_news: Callable[[], None]) -> None:
         """Have `on_news` called whenever there may be something to take, from now on."""
-        if self._transfer is not None:
+        if self._transfer is not None and not self._transfer.ended:
             self._transfer.on_news = on_news
 
     def stop(self) -> None:

@@ -137,14 +137,20 @@ class Events:
 
     async def _pass_all_on(self) -> None:
         """Returns at the end of the replies. Raises EngineLost, EngineRefused, ReplyFailed."""
-        while True:
-            self._pass_on()
-            await self._stopped
-            if self._unsent is None:
-                return
-            await self._unsent
-            # Not before: whatever comes meanwhile waits behind it.
-            self._unsent, self._stopped = None, asyncio.get_running_loop().create_future()
+        try:
+            while True:
+                self._pass_on()
+                await self._stopped
+                if self._unsent is None:
+                    return
+                await self._unsent
+                # Not before: whatever comes meanwhile waits behind it.
+                self._unsent, self._stopped = None, asyncio.get_running_loop().create_future()
+        finally:
+            self._wait_no_more()
+            # Without what it failed for, whose traceback holds this.
+            self._stopped = asyncio.get_running_loop().create_future()
+            self._stopped.cancel()
 
     def _pass_on(self) -> None:
         """Send what has come, as far as the client takes it."""
@@ -167,8 +173,7 @@ class Events:
             if self._unsent is not None or self._steps.ended:
                 self._stopped.set_result(None)
             elif self._steps.wait_s is not None:
-                if self._timer is not None:
-                    self._timer.cancel()
+                self._wait_no_more()
                 self._timer = asyncio.get_running_loop().call_later(self._steps.wait_s, self._go_on)
         except Exception as error:  # noqa: BLE001 - raised where it is waited for, not into the event loop
             self._stopped.set_exception(error)
@@ -194,6 +199,11 @@ class Events:
                 self._handover = generation.hand_over(
                     transport, lambda: self._unsent is not None, self._frames.around_text
                 )
+
+    def _wait_no_more(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _go_on(self) -> None:
         """With what was held back, unless nobody waits for it any more: a pair that is there in time does not fail by

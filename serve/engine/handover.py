@@ -185,6 +185,8 @@ class Handover:
         last = self.take_events()
         os.close(self._copies)
         self._copies = None
+        # Who is asked holds this one, too.
+        self._is_busy = bool
         return last
 
     def _answer_soon(self, turns: int) -> None:
@@ -192,10 +194,12 @@ class Handover:
         asyncio.get_running_loop().call_soon(self._answer, turns)
 
     def _answer(self, turns: int) -> None:
+        if self._copies is None:
+            return
         is_out = not self._is_busy() and not self._transport.get_write_buffer_size()
         if not is_out and turns > 1:
             self._answer_soon(turns - 1)
-        elif self._copies is not None:
+        else:
             self.is_on = is_out
             if not self._send({"go": is_out}):
                 # The engine waits for it.

@@ -59,7 +59,7 @@ class Transfer(asyncio.Protocol):
         self._on_progress = on_progress
         self._on_end = on_end
         self._request = request
-        self._parser = httptools.HttpResponseParser(self)
+        self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
         self._transport: asyncio.Transport | None = None
         self._waiter: asyncio.Future[None] | None = None
 
@@ -110,6 +110,8 @@ class Transfer(asyncio.Protocol):
         self._transport.write(self._request)
 
     def data_received(self, data: bytes) -> None:
+        if self._parser is None:
+            return
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError:
@@ -129,6 +131,7 @@ class Transfer(asyncio.Protocol):
         self._end(lost=True)
 
     def on_headers_complete(self) -> None:
+        assert self._parser is not None
         self.status = self._parser.get_status_code()
 
     def on_message_complete(self) -> None:
@@ -142,6 +145,9 @@ class Transfer(asyncio.Protocol):
             self._transport.close()
         self._on_end()
         self._tell()
+        # They hold this one, too: together they would stay, with all that the request holds, until garbage is searched
+        # for, which every stream waits for.
+        self._parser, self._on_progress, self._on_end, self.on_news = None, nothing, nothing, nothing
 
     def _tell(self) -> None:
         if self._waiter is not None:
