@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from feedback.errors import Unknown
 from feedback.objectives import OBJECTIVES
 from feedback.schema import IMPORTED, Comparison, Handout, Sample, Vote, has_ended
-from feedback.store import READ_BATCH, checks, insert, now, page, plan_anew, raters
+from feedback.store import READ_BATCH, checks, clock, insert, page, plan_anew, raters
 from feedback.store.among import among
 from feedback.store.checks import Shares
 
@@ -165,14 +165,14 @@ def _record(
     """Note that pairs were handed out, and where they stand; of one that was before, the columns `renewed`."""
     if not chosen:
         return
-    statement, at = insert(session, Handout), now(session)
+    statement = insert(session, Handout).values(created_at=clock(session))
     session.connection().execute(
         statement.on_conflict_do_update(
             index_elements=["comparison_id", "rater_id"],
             set_={name: statement.excluded[name] for name in sorted(renewed)},
         ),
         [
-            {"comparison_id": comparison.id, "rater_id": rater_id, "propensity": propensity, "created_at": at}
+            {"comparison_id": comparison.id, "rater_id": rater_id, "propensity": propensity}
             | {name: getattr(comparison, name) for name in PLACE}
             for comparison, propensity in sorted(zip(chosen, propensities, strict=True), key=lambda one: one[0].id)
         ],

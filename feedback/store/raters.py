@@ -13,7 +13,7 @@ from feedback.errors import NotFound, Unknown
 from feedback.ids import new_id
 from feedback.objectives import OBJECTIVES
 from feedback.schema import IMPORTED, Comparison, Rater, Sample, Vote
-from feedback.store import READ_BATCH, audit, checks, counting, insert, keys, now, page, samples, tallies
+from feedback.store import READ_BATCH, audit, checks, clock, counting, insert, keys, now, page, samples, tallies
 from feedback.store.among import among
 
 # How a rater's row is held until the transaction ends, the weakest way first: by who brings new votes of theirs, by who
@@ -39,7 +39,7 @@ def find_or_create(session: Session, key_id: str, name: str, *, lock: dict[str, 
     while (known := find(session, key_id, name, lock=lock)) is None:
         session.execute(
             insert(session, Rater)
-            .values(id=new_id("rtr"), key_id=key_id, name=name, created_at=now(session))
+            .values(id=new_id("rtr"), key_id=key_id, name=name, created_at=clock(session))
             .on_conflict_do_nothing(index_elements=["key_id", "name"])
         )
     return known

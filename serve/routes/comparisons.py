@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict
+from sqlalchemy.orm import Session
 
 from feedback.schema import Sample, version_name
 from feedback.store import checks, comparisons, raters
@@ -107,11 +108,14 @@ async def list_comparisons(
 @vote_router.get("/v1/comparisons/{comparison_id}")
 async def get_comparison(comparison_id: str, parts: Parts, caller: ByKey, rater: RaterName = "") -> ComparisonView:
     """One pair."""
-    rater_id = await parts.record.read(raters.find, caller.key_id, rater)
-    pair = await parts.record.read(
-        comparisons.get, comparison_id, key_id=caller.key_id, sees_all=caller.sees_all, rater_id=rater_id
-    )
-    return _view(pair)
+
+    def find(session: Session) -> Pair:
+        rater_id = raters.find(session, caller.key_id, rater)
+        return comparisons.get(
+            session, comparison_id, key_id=caller.key_id, sees_all=caller.sees_all, rater_id=rater_id
+        )
+
+    return _view(await parts.record.read(find))
 
 
 @operate_router.put("/v1/comparisons/{comparison_id}/answer")

@@ -6,9 +6,11 @@ from typing import Any, Literal
 from fastapi import APIRouter
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel
+from sqlalchemy.orm import Session
 from starlette.responses import Response
 
 from feedback.errors import EngineUnavailable
+from feedback.schema import Iteration
 from feedback.store import iterations, votes
 from serve.auth import guarded
 from serve.gateway import Gateway
@@ -67,12 +69,14 @@ async def _look(parts: Gateway) -> None:
     shown.queue_tasks.clear()
     for queue, depth in (depths or {}).items():
         shown.queue_tasks.labels(queue).set(depth)
-    counts = await parts.record.read(votes.count_by_state)
+
+    def look(session: Session) -> tuple[dict[str, int], float | None, Iteration | None]:
+        return votes.count_by_state(session), votes.oldest_uncounted_age_s(session), iterations.active(session)
+
+    counts, age_s, iteration = await parts.record.read(look)
     for state in ("accepted", "counted", "quarantined", "retracted"):
         shown.votes.labels(state).set(counts.get(state, 0))
-    age_s = await parts.record.read(votes.oldest_uncounted_age_s)
     shown.oldest_uncounted_vote_age_seconds.set(max(0.0, age_s or 0.0))
-    iteration = await parts.record.read(iterations.active)
     shown.iteration_active.set(iteration is not None)
     shown.iteration_progress.clear()
     if iteration is not None:

@@ -7,6 +7,7 @@ import orjson
 from fastapi import APIRouter, Header, Path, Query, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
+from sqlalchemy.orm import Session
 
 from feedback import gatekeeper
 from feedback.errors import InvalidRequest
@@ -180,18 +181,19 @@ async def list_policies(
 async def get_policy(version: Version, parts: Parts) -> PolicyWithHistory:
     """One version, what the gate says of it, and every attempt to promote it."""
     number = version_number(version)
-    policy = await parts.record.read(policies.get, number)
-    before = await parts.record.read(policies.rollback_target) if policy.state == "serving" else None
-    attempts = await parts.record.read(policies.promotions, number)
-    gate = await parts.record.read(gatekeeper.described, number, parts.settings.gate)
-    counts = await parts.record.read(datasets.counts, policy.dataset_digest)
-    return PolicyWithHistory(
-        **_view(policy, parts).model_dump(),
-        rollback_to=None if before is None else version_name(before),
-        dataset_counts=counts,
-        gate=GateView.model_validate(gate),
-        promotions=[_view_promotion(attempt) for attempt in attempts],
-    )
+
+    def look(session: Session) -> PolicyWithHistory:
+        policy = policies.get(session, number)
+        before = policies.rollback_target(session) if policy.state == "serving" else None
+        return PolicyWithHistory(
+            **_view(policy, parts).model_dump(),
+            rollback_to=None if before is None else version_name(before),
+            dataset_counts=datasets.counts(session, policy.dataset_digest),
+            gate=GateView.model_validate(gatekeeper.described(session, number, parts.settings.gate)),
+            promotions=[_view_promotion(attempt) for attempt in policies.promotions(session, number)],
+        )
+
+    return await parts.record.read(look)
 
 
 @router.put("/v1/policies/{version}/evidence/{name}")

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy.orm import Session
 
 from feedback import agreement, erasure, setting_apart
 from feedback.schema import Rater, version_name
@@ -97,23 +98,23 @@ class Erased(BaseModel):
 @own_router.get("/v1/raters/me")
 async def get_self(parts: Parts, caller: ByKey, rater: RaterName = "", since: Since = 0.0) -> Self:
     """How many votes this rater has cast, and how far they agree with others and with themselves."""
-    rater_id = await parts.record.read(raters.find, caller.key_id, rater)
-    known = None if rater_id is None else await parts.record.read(raters.known, rater_id)
-    figures = (known and known.figures) or {}
-    return Self(
-        id=rater_id,
-        votes_since=0 if rater_id is None else await parts.record.read(votes.cast_since, rater_id, since),
-        open=await parts.record.read(
-            comparisons.count_open,
-            key_id=caller.key_id,
-            sees_all=caller.sees_all,
-            rater_id=rater_id,
-            votes_wanted=parts.settings.feedback.votes_wanted,
-        ),
-        agreement_with_others=figures.get("agreement_with_others"),
-        agreement_with_repeats=figures.get("agreement_with_repeats"),
-        guidelines=parts.settings.feedback.guidelines,
-    )
+    feedback = parts.settings.feedback
+
+    def look(session: Session) -> Self:
+        rater_id = raters.find(session, caller.key_id, rater)
+        known = None if rater_id is None else raters.known(session, rater_id)
+        figures = (known and known.figures) or {}
+        whose: dict[str, Any] = {"key_id": caller.key_id, "sees_all": caller.sees_all, "rater_id": rater_id}
+        return Self(
+            id=rater_id,
+            votes_since=0 if rater_id is None else votes.cast_since(session, rater_id, since),
+            open=comparisons.count_open(session, **whose, votes_wanted=feedback.votes_wanted),
+            agreement_with_others=figures.get("agreement_with_others"),
+            agreement_with_repeats=figures.get("agreement_with_repeats"),
+            guidelines=feedback.guidelines,
+        )
+
+    return await parts.record.read(look)
 
 
 @operate_router.get("/v1/raters")

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
+from sqlalchemy.orm import Session
 
 from feedback.errors import NotAllowed
 from feedback.schema import Vote, VoteRevision, version_number
@@ -218,37 +219,46 @@ async def list_votes(
     if (whose == "all" or wanted.disputed) and not caller.sees_all:
         # What others say of a pair is not for those who judge it.
         raise NotAllowed("'whose=all' and 'disputed' need a key with the role 'operate'")
-    if whose == "own":
-        own = await parts.record.read(raters.find, caller.key_id, rater)
-        if own is None or wanted.rater_id not in (None, own):
-            return page_of([], [], has_more=False)
-        wanted = replace(wanted, rater_id=own)
-    read = parts.record.search if wanted.reads_all else parts.record.read
-    found, more = await read(finding.find, wanted, limit=limit, after=after, order=order)
-    versions = await parts.record.read(votes.versions_from, [vote.id for vote in found])
-    views = [
-        VoteWithVersions(**view_vote(vote).model_dump(), versions=[VersionFromVote(**one) for one in versions[vote.id]])
-        for vote in found
-    ]
-    return page_of(views, [view.id for view in views], more)
+
+    def find(session: Session) -> Page[VoteWithVersions]:
+        asked = wanted
+        if whose == "own":
+            own = raters.find(session, caller.key_id, rater)
+            if own is None or wanted.rater_id not in (None, own):
+                return page_of([], [], has_more=False)
+            asked = replace(wanted, rater_id=own)
+        found, more = finding.find(session, asked, limit=limit, after=after, order=order)
+        views = _with_versions(session, found)
+        return page_of(views, [view.id for view in views], more)
+
+    # One's own are found by an index.
+    reads_all = wanted.reads_all if whose == "all" else replace(wanted, rater_id=wanted.rater_id or "own").reads_all
+    return await (parts.record.search if reads_all else parts.record.read)(find)
 
 
 @router.get("/v1/votes/{vote_id}")
 async def get_vote(vote_id: str, parts: Parts, caller: ByKey) -> VoteWithUse:
     """One vote: accepted, counted, quarantined or retracted; and what it changed."""
-    vote = await parts.record.read(votes.get, vote_id, key_id=caller.key_id, sees_all=caller.sees_all)
-    used = await parts.record.read(votes.used_by, vote_id)
-    versions = (await parts.record.read(votes.versions_from, [vote_id]))[vote_id]
-    # A pair that is to be judged anew is blind again.
-    compared = None if vote.state == "retracted" else await parts.record.read(votes.compared, vote_id)
-    history = await parts.record.read(votes.history, vote_id)
-    return VoteWithUse(
-        **view_vote(vote).model_dump(),
-        iterations=used,
-        versions=[VersionFromVote(**version) for version in versions],
-        compared=compared,
-        history=[RevisionView(**_said(revision)) for revision in history],
-    )
+
+    def look(session: Session) -> VoteWithUse:
+        vote = votes.get(session, vote_id, key_id=caller.key_id, sees_all=caller.sees_all)
+        return VoteWithUse(
+            **_with_versions(session, [vote])[0].model_dump(),
+            iterations=votes.used_by(session, vote_id),
+            # A pair that is to be judged anew is blind again.
+            compared=None if vote.state == "retracted" else votes.compared(session, vote_id),
+            history=[RevisionView(**_said(revision)) for revision in votes.history(session, vote_id)],
+        )
+
+    return await parts.record.read(look)
+
+
+def _with_versions(session: Session, found: list[Vote]) -> list[VoteWithVersions]:
+    versions = votes.versions_from(session, [vote.id for vote in found])
+    return [
+        VoteWithVersions(**view_vote(vote).model_dump(), versions=[VersionFromVote(**one) for one in versions[vote.id]])
+        for vote in found
+    ]
 
 
 def view_vote(vote: Vote) -> VoteView:

@@ -457,3 +457,23 @@ def test_ratings_are_controlled_for_length(quiet: Tandem) -> None:
         assert [rating["version"] for rating in helpful["ratings"]] == ["v0", "v1"]
         assert helpful["interval"][0] < helpful["twice_as_long"] < helpful["interval"][1]
         assert (harmless["ratings"], harmless["twice_as_long"]) == ([], None)
+
+
+def test_what_is_shown_of_one_thing_is_one_look_at_the_record(quiet: Tandem) -> None:
+    """Each further one is three round trips to a Postgres, and another state of things."""
+    pair = add_comparison(quiet.store, key_id="import")
+    begun: list[bool] = []
+
+    def begins(connection: Any) -> None:
+        if not connection.get_execution_options()["tandem_writes"]:
+            begun.append(True)
+
+    with quiet.client("operate") as client:
+        vote = {"objective": "helpful", "preferred": 0, "strength": 2}
+        voted = client.put(f"/v1/comparisons/{pair}/vote", json=vote).raise_for_status().json()["id"]
+        event.listen(quiet.gateway.record.store.engine, "begin", begins)
+        for path in (f"v1/comparisons/{pair}", f"v1/votes/{voted}", "v1/votes", "v1/raters/me", "metrics"):
+            begun.clear()
+            client.get(f"/{path}").raise_for_status()
+            # And one for the key, when it was last looked at a second ago.
+            assert 1 <= len(begun) <= 2, (path, len(begun))
