@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, Route, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Request, Route, expect, sync_playwright
 
 CHROMIUM = shutil.which("chromium")
 ROOT_SANDBOX_ARGUMENTS = ["--no-sandbox"]
@@ -48,6 +48,7 @@ class Visitors:
         self._browser = browser
         self._contexts: list[BrowserContext] = []
         self._forgiven: list[str] = []
+        self._underway: set[Request] = set()
 
     def visit(
         self, tandem: Served, path: str = "/", role: str | None = "operate", script: Path | None = None, **context: Any
@@ -67,8 +68,28 @@ class Visitors:
         page.set_default_timeout(20_000)
         page.on("console", lambda said: self._hear(said.type, said.text))
         page.on("pageerror", lambda error: self.problems.append(str(error)))
+        page.on("request", self._begin)
+        page.on("requestfinished", self._end)
+        page.on("requestfailed", self._end)
         page.goto(path)
         return page
+
+    def wait_until_drawn(self, page: Page) -> None:
+        """All that the page has asked for has come, and been drawn."""
+        asks = True
+        while asks:
+            asks = self._asks(page)
+            page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+            asks |= self._asks(page)
+
+    def _begin(self, request: Request) -> None:
+        self._underway.add(request)
+
+    def _end(self, request: Request) -> None:
+        self._underway.discard(request)
+
+    def _asks(self, page: Page) -> bool:
+        return any(request.frame.page == page for request in self._underway)
 
     def forgive(self, part: str) -> None:
         """This complaint was to come, and may come again: a page asks for several things at once."""

@@ -202,7 +202,7 @@ def test_no_serious_fault(
         look: dict[str, Any] = {"color_scheme": scheme, "viewport": {"width": width, "height": height}}
         page = visitors.visit(quiet, path, role, AXE, **look)
         arrive(page)
-        page.wait_for_timeout(300)
+        visitors.wait_until_drawn(page)
         assert faults(page) == [], f"{name}, {scheme}, {width} wide"
         over = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
         assert over <= 0, f"{name} is {over} pixels too wide at {width}"
