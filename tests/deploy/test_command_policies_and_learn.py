@@ -5,7 +5,9 @@ written into the record by the test.
 import contextlib
 import io
 import json
+import shutil
 import signal
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
@@ -17,6 +19,7 @@ from rich.progress import Progress
 
 from deploy.command.api import Event
 from deploy.command.learn import show
+from feedback.schema import Base
 from feedback.store import Store, iterations, keys, policies, raters, votes
 from tests.deploy.api_process import api_process, running_at
 from tests.deploy.command_line import Tandem, in_process, start
@@ -27,16 +30,32 @@ from tests.waiting import wait_for
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A home whose API runs, found by its files alone: v0 is known, and a key."""
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A home whose API runs, found by its files alone: v0 is known, and a key. Its first record is kept beside it."""
     home = tmp_path_factory.mktemp("home")
     store = empty_record(home / "record.db")
     _, secret = store.write(keys.create, "operate")
     (home / "operator.key").write_text(secret)
     store.write(policies.register_start, "policies/v0", "0" * 64, {"steps": 12})
     store.close()
+    shutil.copy(home / "record.db", home / "begun.db")
     with api_process(home) as url, running_at(home, url):
         yield home
+
+
+@pytest.fixture
+def home(served: Path) -> Path:
+    """The same without what earlier tests did to it: the record as it began, but for what the API process holds there,
+    and what was decided, which nobody can take back."""
+    for folder in ("datasets", "iterations", "policies"):
+        shutil.rmtree(served / folder, ignore_errors=True)
+    with contextlib.closing(sqlite3.connect(served / "record.db")) as record:
+        record.execute("ATTACH ? AS begun", (str(served / "begun.db"),))
+        for table in Base.metadata.tables.keys() - {"api_processes", "leases", "audit"}:
+            record.execute(f"DELETE FROM main.{table}")
+            record.execute(f"INSERT INTO main.{table} SELECT * FROM begun.{table}")
+        record.commit()
+    return served
 
 
 @pytest.fixture
@@ -270,7 +289,8 @@ def test_a_version_is_shown_with_what_the_gate_says_and_what_can_be_done(
     assert refused.exit_code == 1 and "win_rate_upper >= 0.5" in refused.err
 
 
-def test_what_serves_is_shown_with_what_a_rollback_leads_to(tandem: Tandem, store: Store) -> None:
+def test_what_serves_is_shown_with_what_a_rollback_leads_to(tandem: Tandem, store: Store, home: Path) -> None:
+    add_version(store, home, 1)
     for version in (1, 0):
         store.write(policies.set_serving, version, kind="promote", reason="", force=False, actor="test")
     assert "goes back to v1." in tandem("policies", "show", "v0").err
