@@ -7,6 +7,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from feedback import adapters, judges, manifest
+from feedback.schema import Base
 from feedback.settings import Settings
 from feedback.store import Store, iterations, leases, policies, votes
 from feedback.store.policies import Provenance
@@ -27,6 +28,27 @@ def make_home(settings: Settings, *, versions: int) -> Store:
     for _ in range(2):
         put_vote(store)
     return store
+
+
+def elsewhere(settings: Settings, name: str = "restored") -> Settings:
+    return settings.model_copy(update={"home": settings.home.with_name(name)})
+
+
+def files_of(home: Path, *folders: str) -> dict[str, bytes]:
+    return {
+        path.relative_to(home).as_posix(): path.read_bytes()
+        for folder in folders
+        for path in (home / folder).rglob("*")
+        if path.is_file()
+    }
+
+
+def rows_of(store: Store) -> dict[str, list[tuple[object, ...]]]:
+    with store.engine.connect() as connection:
+        return {
+            table.name: sorted((tuple(row) for row in connection.execute(table.select())), key=repr)
+            for table in Base.metadata.sorted_tables
+        }
 
 
 def engines_alone(home: Path) -> socket.socket:

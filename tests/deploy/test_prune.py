@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from deploy.pruning import prune
 from feedback.errors import Conflict, LeaseLost
 from feedback.schema import Dataset, DatasetVote, Vote
-from feedback.settings import RetentionSettings, Settings, load_settings
+from feedback.settings import RetentionSettings, Settings
 from feedback.store import Store, iterations, leases, policies, traffic
 from feedback.store.traffic import Shares
 from serve.engine.fence import Fence
@@ -23,10 +23,9 @@ from tests.deploy.homes import lease, make_home, promote, stand_on
 
 
 @pytest.fixture
-def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    monkeypatch.delenv("TANDEM_DATABASE_URL", raising=False)
+def settings(settings: Settings) -> Settings:
     keep = RetentionSettings(versions=1, iterations=1, datasets=1)
-    return load_settings(home=tmp_path / "home").model_copy(update={"retention": keep})
+    return settings.model_copy(update={"retention": keep})
 
 
 def weights(settings: Settings) -> set[str]:
