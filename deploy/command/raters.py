@@ -84,6 +84,8 @@ def quarantine(
     from deploy.command.record import open_record
     from feedback import setting_apart
 
+    if not reason.strip():
+        raise InvalidRequest("say why: --reason is kept with the rater", param="reason")
     with open_record(home, must_exist=True) as (store, _):
         votes = setting_apart.quarantine(store, rater, reason)
     if json:

@@ -38,6 +38,7 @@ def test_a_rater_is_shown_set_apart_released_and_erased(tandem: Tandem, store: S
     assert "agreement with others" in tandem("raters", "show", turned, *home).out
 
     counted = store.read(votes.count_by_state)["counted"]
+    assert tandem("raters", "quarantine", turned, "--reason", " ", *home).exit_code == 2
     apart = json.loads(tandem("raters", "quarantine", turned, "--reason", "turned", "--json", *home).out)
     assert apart["votes"] > 0
     assert store.read(votes.count_by_state) == {"counted": counted - apart["votes"], "quarantined": apart["votes"]}
