@@ -1,5 +1,6 @@
 """The documentation is in step with what it documents: commands, settings, routes, metrics."""
 
+import json
 import re
 import subprocess
 import tomllib
@@ -56,6 +57,22 @@ def test_every_route_is_documented(tmp_path: Path) -> None:
     served = routes(create_app(Settings(home=tmp_path)).routes)
     assert "POST /v1/chat/completions" in served
     assert documented == served
+
+
+def test_the_examples_of_bodies_have_the_fields_of_those() -> None:
+    """All that are always there, and none that there is not."""
+    from serve.routes.comparisons import ComparisonView
+    from serve.routes.lists import Page
+    from serve.routes.policies import ChangeView
+    from serve.routes.samples import SampleView
+    from serve.routes.scores import ScoresBody, ScoresView
+    from serve.routes.usage import DayView
+
+    examples = re.findall(r"```json\n(.*?)```", (DOCS / "api.md").read_text(), re.DOTALL)[1:]  # OpenAI's comes first
+    forms = [ScoresBody, ScoresView, Page[SampleView], DayView, ComparisonView, ChangeView]
+    for form, example in zip(forms, examples, strict=True):
+        said = json.loads(example.replace("[..., ", "["))
+        assert form.model_validate(said).model_dump(mode="json", exclude_unset=True) == said  # type: ignore[attr-defined]
 
 
 def test_every_metric_is_documented() -> None:
