@@ -7,7 +7,7 @@ hides the first reply from the second, and positions continue from the prompt fo
 import hashlib
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
@@ -25,6 +25,7 @@ PROMPT, FIRST, SECOND, PADDING = range(4)
 # Attention of one forward pass: rows times the square of the longest. 64 short comparisons, or one of 2048 tokens.
 PAIRS_PER_FORWARD = 1 << 22
 COMPARISONS_PER_FORWARD = 64
+LEAST_WEIGHT = 0.1
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,28 @@ class EncodedComparison:
     objective: int
     label: float
     weight: float
+
+
+def thinned(comparisons: Iterable[VotedComparison], seed: int) -> list[VotedComparison]:
+    """What training looks at of comparisons: those that weigh anything.
+
+    Of such as weigh less than `LEAST_WEIGHT` of the weightiest under their objective some are drawn from `seed`, which
+    weigh that much then: together as much as all of them, on average. Thousands of votes of a rater who is bounded
+    would else fill most batches; there an optimiser that scales its steps to the gradients takes little for much.
+    """
+    weighty = [one for one in comparisons if one.weight > 0]
+    most: dict[str, float] = {}
+    for one in weighty:
+        most[one.objective] = max(one.weight, most.get(one.objective, 0.0))
+    drawn = torch.rand(len(weighty), generator=torch.Generator().manual_seed(seed * 1_000_003 - 2)).tolist()
+    kept = []
+    for one, number in zip(weighty, drawn, strict=True):
+        least = LEAST_WEIGHT * most[one.objective]
+        if one.weight >= least:
+            kept.append(one)
+        elif number * least < one.weight:
+            kept.append(replace(one, weight=least))
+    return kept
 
 
 def encode_comparison(

@@ -24,6 +24,7 @@ from learner.comparisons import (
     encode_comparisons,
     fingerprint_of,
     pieces,
+    thinned,
 )
 from learner.errors import CheckpointInvalid, TrainingDataInvalid, TrainingDiverged
 from learner.hardware import matmul_precision
@@ -90,7 +91,7 @@ def train_dpo(
     it has seen; `on_step` after each step, with a function that gives the state to resume from: a resumed run ends
     where an uninterrupted one does. Raises `TrainingDataInvalid`, `TrainingDiverged`, `CheckpointInvalid`.
     """
-    encoded = encode_comparisons([one for one in comparisons if one.weight > 0], policy, objectives, settings)
+    encoded = encode_comparisons(thinned(comparisons, seed), policy, objectives, settings)
     if not encoded:
         raise TrainingDataInvalid("no comparison to train the policy on")
     # So that every vote counts by its weight over the mean one, as for the preference model.

@@ -19,6 +19,7 @@ from learner.comparisons import (
     encode_comparisons,
     fingerprint_of,
     pieces,
+    thinned,
 )
 from learner.errors import CheckpointInvalid, TrainingDataInvalid, TrainingDiverged
 from learner.gradient_checkpointing import checkpoint_layers
@@ -64,7 +65,7 @@ def train_preference_model(
     `on_step` is called after each optimiser step, with a function that gives the state to resume from. The same
     arguments give the same weights, resumed or not. Raises `TrainingDataInvalid` and `TrainingDiverged`.
     """
-    encoded = encode_comparisons([one for one in comparisons if one.weight > 0], start, objectives, settings)
+    encoded = encode_comparisons(thinned(comparisons, seed), start, objectives, settings)
     if not encoded:
         raise TrainingDataInvalid("no comparison to train the preference model on")
     shares_O = shares_of_objectives(encoded, objectives, settings.objective_weights)

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from learner.comparisons import EncodedComparison, VotedComparison, encode_comparison, pieces
+from learner.comparisons import EncodedComparison, VotedComparison, encode_comparison, pieces, thinned
 from learner.errors import TrainingDataInvalid
 from learner.policy import Policy
 
@@ -41,6 +41,20 @@ def test_a_vote_may_be_certain_and_weigh_nothing_but_not_less() -> None:
     for weight in (-0.1, math.inf, math.nan):
         with pytest.raises(TrainingDataInvalid, match="weight"):
             VotedComparison(ASKED, ("a", "b"), "helpful", 0.5, weight)
+
+
+def test_of_votes_of_next_to_no_weight_some_are_drawn_that_weigh_as_much() -> None:
+    """By what the weightiest under their objective weighs."""
+    weigh = {"helpful": [2.0, 0.3, 0.0] + [0.01] * 4000, "harmless": [0.01, 0.002]}
+    votes = [VotedComparison(ASKED, ("a", "b"), name, 0.9, one) for name, of in weigh.items() for one in of]
+    found = thinned(votes, seed=1)
+    assert found == thinned(votes, seed=1) != thinned(votes, seed=2)
+    assert [one for one in found if one in votes] == [*votes[:2], *votes[-2:]]
+    drawn = [one for one in found if one not in votes]
+    assert drawn == [VotedComparison(ASKED, ("a", "b"), "helpful", 0.9, 0.1 * 2.0)] * len(drawn)
+    # 4,000 in twenty, give or take five deviations.
+    assert abs(len(drawn) - 200) < 5 * (4000 * 0.05 * 0.95) ** 0.5
+    assert thinned([], seed=1) == []
 
 
 def test_pieces_hold_64_short_comparisons_or_as_many_as_attention_has_room_for() -> None:
