@@ -8,6 +8,8 @@ import re
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
 
 def sqlite_url(file: Path) -> str:
     """The database in a file, whatever is in its path: `?`, `#` and `%` mean something in a URL."""

@@ -48,7 +48,7 @@ class ServeSettings(Section):
     """The API process."""
 
     host: str = Field("127.0.0.1", min_length=1)
-    """Address to listen on. Loopback unless told otherwise."""
+    """Address to listen on. Loopback unless told otherwise; `0.0.0.0` is all of IPv4, `::` all of IPv6 and no IPv4."""
 
     port: int = Field(8080, ge=0, le=65535)
     """Port to listen on; 0 takes a free one."""

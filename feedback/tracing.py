@@ -8,7 +8,9 @@ import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
+from feedback.addresses import LOOPBACK
 from feedback.operating_settings import TracingSettings
 
 Kind = Literal["internal", "server", "client", "consumer"]
@@ -48,6 +50,7 @@ def configure(settings: TracingSettings, process: str) -> None:
     global _tracer, _provider  # noqa: PLW0603 - as for logging, one for the process
     if settings.endpoint is None or _tracer is not None:
         return
+    import requests
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider
@@ -65,7 +68,10 @@ def configure(settings: TracingSettings, process: str) -> None:
         sampler=ParentBased(some, remote_parent_sampled=some, remote_parent_not_sampled=some),
         resource=Resource.create(here),
     )
-    exporter = OTLPSpanExporter(endpoint=f"{settings.endpoint.rstrip('/')}/v1/traces")
+    session = requests.Session()
+    # A proxy of the surroundings has no business between processes of one machine.
+    session.trust_env = urlsplit(settings.endpoint).hostname not in LOOPBACK
+    exporter = OTLPSpanExporter(endpoint=f"{settings.endpoint.rstrip('/')}/v1/traces", session=session)
     _provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=EXPORT_INTERVAL_MS))
     _tracer = _provider.get_tracer("tandem")
 

@@ -10,14 +10,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
-from feedback.addresses import http_url
+from feedback.addresses import LOOPBACK, http_url
 from feedback.errors import InvalidRequest, TandemError
 
 if TYPE_CHECKING:
     import httpx
 
 CONNECT_TIMEOUT_S = 5.0
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 EXIT_CODES = {400: 2, 404: 3, 413: 2, 422: 2}
 
 
