@@ -1,6 +1,6 @@
 // The ballot under a pair: side and strength, tie, both bad, skip, a reason, a rewritten reply; all of it by keys too.
 import { announce } from "./announce.js";
-import { element, keyHint } from "./element.js";
+import { element, field, keyHint } from "./element.js";
 import { OBJECTIVES, STRENGTHS, verdict } from "./objectives.js";
 
 const DEGREES = [
@@ -51,12 +51,8 @@ export class Ballot {
     this.submit = element("button", { class: "primary", type: "submit", disabled: true }, "Vote ", keyHint("Enter"));
     this.reason = element("input", { id: `${name}-reason`, maxlength: 2000, autocomplete: "off" });
     this.ideal = element("textarea", { id: `${name}-ideal`, rows: 5 });
-    this.idealPart = element(
-      "div",
-      { class: "field", hidden: true },
-      element("label", { for: `${name}-ideal` }, "A reply better than both"),
-      this.ideal,
-    );
+    this.idealPart = field(this.ideal, "A reply better than both");
+    this.idealPart.hidden = true;
     this.node = element(
       "form",
       { class: "ballot", tabindex: "-1", "aria-label": "Your vote", onsubmit: (event) => this.onSubmit(event) },
@@ -95,12 +91,7 @@ export class Ballot {
           ),
         element("button", { type: "button", class: "quiet", onclick: () => this.rewrite() }, "Rewrite ", keyHint("e")),
       ),
-      element(
-        "div",
-        { class: "field" },
-        element("label", { for: `${name}-reason` }, "Reason, if you like ", keyHint("r")),
-        this.reason,
-      ),
+      field(this.reason, ["Reason, if you like ", keyHint("r")]),
       this.idealPart,
     );
     this.draw();

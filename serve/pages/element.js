@@ -12,6 +12,11 @@ export function element(tag, attributes = {}, ...children) {
   return made;
 }
 
+/** An input under its label, which `more` may follow. */
+export function field(input, label, ...more) {
+  return element("div", { class: "field" }, element("label", { for: input.id }, label), input, more);
+}
+
 /** A key's name as it is shown beside what it does. */
 export function keyHint(name) {
   return element("kbd", { "aria-hidden": "true" }, name);

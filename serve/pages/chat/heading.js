@@ -1,6 +1,6 @@
 // What stands over an open conversation: its name, and where it is renamed and written out.
 import { leaveButton, openDialog } from "../dialog.js";
-import { element } from "../element.js";
+import { element, field } from "../element.js";
 import { asJson, asMarkdown, download } from "./export.js";
 import { titleOf } from "./history.js";
 
@@ -31,7 +31,7 @@ function askName(conversation, onRename) {
       label,
     );
   const parts = [
-    element("div", { class: "field" }, element("label", { for: "chat-name" }, "Name"), name),
+    field(name, "Name"),
     element(
       "div",
       { class: "choices" },

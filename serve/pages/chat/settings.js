@@ -1,6 +1,6 @@
 // What a chat asks for beside its messages: a system prompt, a temperature, a longest reply. What is left out is as served.
 import { leaveButton, openDialog } from "../dialog.js";
-import { element } from "../element.js";
+import { element, field } from "../element.js";
 import { keep, keptValue } from "../storage.js";
 
 const HOTTEST = 2;
@@ -83,8 +83,4 @@ export function askSettings(settings, onSave) {
 
 function number(id, value, limits) {
   return element("input", { id, type: "number", inputmode: "decimal", placeholder: "as served", value, ...limits });
-}
-
-function field(input, label) {
-  return element("div", { class: "field" }, element("label", { for: input.id }, label), input);
 }

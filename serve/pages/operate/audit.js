@@ -3,7 +3,7 @@ import { get, Refused } from "../api.js";
 import { element } from "../element.js";
 import { when, whole } from "./figures.js";
 import { Listed } from "./listed.js";
-import { actor, help, section, shortId, shownName } from "./section.js";
+import { actor, help, section, shortId, shownName, versionLink } from "./section.js";
 import { sortableTable } from "./sortable.js";
 
 /** A section that fills itself; of one `subject` (a version), or of everything with the state of the chain. */
@@ -52,7 +52,7 @@ function table(entries) {
 }
 
 function about(subject) {
-  if (/^v\d+$/.test(subject)) return element("a", { href: `/operate/${subject}` }, subject);
+  if (/^v\d+$/.test(subject)) return versionLink(subject);
   return subject.length > 16 ? shortId(subject) : subject;
 }
 

@@ -1,6 +1,6 @@
 // Finding what was recorded for a request, by the id that its answer carried.
 import { get, Refused } from "../api.js";
-import { element } from "../element.js";
+import { element, field } from "../element.js";
 import { said } from "../vote/conversation.js";
 import { when } from "./figures.js";
 import { facts, help, section, shortId, shownName } from "./section.js";
@@ -30,7 +30,7 @@ export function findRequestSection() {
           await find(id.value.trim(), result).finally(() => (button.disabled = false));
         },
       },
-      element("div", { class: "field" }, element("label", { for: id.id }, "Request id"), id),
+      field(id, "Request id"),
       button,
     ),
     result,

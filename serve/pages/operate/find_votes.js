@@ -1,5 +1,5 @@
 // Finding votes: by what stands in them, rater, version, objective and date, and those that others contradict.
-import { element } from "../element.js";
+import { element, field } from "../element.js";
 import { OBJECTIVES } from "../objectives.js";
 import { cast, REASON, STATE, UNDER } from "../vote/columns.js";
 import { said } from "../vote/one.js";
@@ -39,13 +39,13 @@ export class FindVotes {
             this.find();
           },
         },
-        field("Text in the conversation, a reply or the vote", text),
-        field("Rater", this.rater),
-        field("Under", objective),
-        field("Said", preferred),
-        field("On a reply of", version),
-        field("Cast from", since),
-        field("Cast before", until),
+        field(text, "Text in the conversation, a reply or the vote"),
+        field(this.rater, "Rater"),
+        field(objective, "Under"),
+        field(preferred, "Said"),
+        field(version, "On a reply of"),
+        field(since, "Cast from"),
+        field(until, "Cast before"),
         element("label", { class: "field check" }, this.disputed, " Another rater picked the other side"),
         this.button,
       ),
@@ -96,10 +96,6 @@ export class FindVotes {
       ],
     });
   }
-}
-
-function field(label, input) {
-  return element("div", { class: "field" }, element("label", { for: input.id }, label), input);
 }
 
 function choice(id, values) {

@@ -1,5 +1,6 @@
 // What to do next while the loop has not gone round once.
 import { element } from "../element.js";
+import { isRunning } from "./iterations.js";
 
 /** The panel, or null once a version has been promoted. */
 export function firstSteps({ engines, voted, iterated, candidate, promoted, running }) {
@@ -58,7 +59,7 @@ firstSteps.facts = ({ metrics, policies, iterations }) => ({
   engines: metrics.engines.some(Boolean),
   voted: (metrics.votes.counted ?? 0) > 0,
   iterated: iterations.some((iteration) => iteration.state === "succeeded"),
-  running: iterations.some((iteration) => ["queued", "running"].includes(iteration.state)),
+  running: iterations.some(isRunning),
   candidate: policies.find((policy) => policy.state === "candidate")?.version ?? null,
   promoted: policies.some((policy) => policy.version !== "v0" && policy.state !== "candidate"),
 });

@@ -1,7 +1,7 @@
 // What the gate says of a version: each rule with its figure, the figure's interval, and the verdict.
 import { element } from "../element.js";
 import { figure, isNumber } from "./figures.js";
-import { help, section } from "./section.js";
+import { help, section, stateMark } from "./section.js";
 import { sortableTable } from "./sortable.js";
 
 const VERDICTS = { pass: "passes", fail: "fails", not_measured: "not measured" };
@@ -30,7 +30,7 @@ export function gateSection(gate, version) {
           name: "Verdict",
           value: (one) => (one.blocks ? 0 : 1) + FIRST.indexOf(one.verdict) / 10,
           cell: (one) => [
-            element("span", { class: `state ${one.verdict}` }, VERDICTS[one.verdict]),
+            stateMark(one.verdict, { told: VERDICTS[one.verdict] }),
             !one.blocks && element("span", { class: "aside" }, " advice"),
           ],
         },

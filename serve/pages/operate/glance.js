@@ -2,14 +2,15 @@
 import { element } from "../element.js";
 import { lasting, whole } from "./figures.js";
 import { ended, STAGES } from "./iteration.js";
-import { startedBy } from "./iterations.js";
+import { isRunning, startedBy } from "./iterations.js";
+import { versionLink } from "./section.js";
 
 const LATE_S = 30;
 
 export function glance({ metrics, policies, iterations }) {
   const serving = policies.find((policy) => policy.state === "serving");
   const candidates = policies.filter((policy) => policy.state === "candidate");
-  const running = iterations.find((iteration) => ["queued", "running"].includes(iteration.state));
+  const running = iterations.find(isRunning);
   return element(
     "ol",
     { class: "glance", "aria-label": "The loop" },
@@ -22,9 +23,9 @@ export function glance({ metrics, policies, iterations }) {
     part(
       "Candidates",
       String(candidates.length),
-      candidates.length ? ["newest ", link(candidates[0].version)] : "none waits for a decision",
+      candidates.length ? ["newest ", versionLink(candidates[0].version)] : "none waits for a decision",
     ),
-    part("Serving", serving ? link(serving.version) : "nothing", enginesSaid(metrics)),
+    part("Serving", serving ? versionLink(serving.version) : "nothing", enginesSaid(metrics)),
   );
 }
 
@@ -61,11 +62,7 @@ function enginesSaid({ engines, queued }) {
 
 function lastEnd(iteration) {
   if (!iteration) return "no iteration yet";
-  if (iteration.state === "succeeded") return ["last made ", link(iteration.candidate)];
+  if (iteration.state === "succeeded") return ["last made ", versionLink(iteration.candidate)];
   const said = `the last iteration ${ended(iteration.state)}`;
   return iteration.state === "failed" ? element("em", { class: "bad" }, said) : said;
-}
-
-function link(version) {
-  return element("a", { href: `/operate/${version}` }, version);
 }

@@ -6,6 +6,7 @@ import { askReason } from "./reason_dialog.js";
 import { figure, isNumber, share, shareOf } from "./figures.js";
 import { rewardByDistance } from "./evidence_plots.js";
 import { plot } from "./plots.js";
+import { versionLink } from "./section.js";
 
 export const STAGES = [
   ["freeze", "Freeze the votes"],
@@ -217,7 +218,7 @@ export class IterationCard {
       ...(done
         ? [
             "The iteration made ",
-            element("a", { href: `/operate/${data.candidate}` }, data.candidate),
+            versionLink(data.candidate),
             ". Look at its evidence.",
           ]
         : [`The iteration ${ended(kind)}`]),

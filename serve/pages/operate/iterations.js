@@ -1,7 +1,7 @@
 // The iterations so far.
 import { element } from "../element.js";
 import { lasting, when } from "./figures.js";
-import { help } from "./section.js";
+import { help, stateMark, versionLink } from "./section.js";
 import { sortableTable } from "./sortable.js";
 
 export function iterationsTable({ data: iterations, has_more: more }) {
@@ -14,12 +14,12 @@ export function iterationsTable({ data: iterations, has_more: more }) {
       {
         name: "State",
         value: (one) => one.state,
-        cell: (one) => element("span", { class: `state ${one.state}` }, one.state),
+        cell: (one) => stateMark(one.state),
       },
       {
         name: "Made",
         value: (one) => one.candidate,
-        cell: (one) => (one.candidate ? element("a", { href: `/operate/${one.candidate}` }, one.candidate) : "–"),
+        cell: (one) => (one.candidate ? versionLink(one.candidate) : "–"),
       },
       { name: "Took", numeric: true, value: (one) => took(one), cell: (one) => lasting(took(one)) },
       { name: "Started by", value: startedBy },
@@ -28,6 +28,9 @@ export function iterationsTable({ data: iterations, has_more: more }) {
   });
   return element("div", { class: "stack" }, table, more && help(`The newest ${iterations.length} are shown.`));
 }
+
+/** Whether it has yet to end. */
+export const isRunning = ({ state }) => ["queued", "running"].includes(state);
 
 export function startedBy({ trigger }) {
   return (

@@ -8,7 +8,7 @@ import { FindVotes } from "./find_votes.js";
 import { firstSteps } from "./first_steps.js";
 import { glance } from "./glance.js";
 import { IterationCard } from "./iteration.js";
-import { iterationsTable } from "./iterations.js";
+import { isRunning, iterationsTable } from "./iterations.js";
 import { readMetrics } from "./metrics.js";
 import { RatersSection } from "./raters.js";
 import { RatingsSection } from "./ratings.js";
@@ -122,7 +122,7 @@ export class Overview {
   /** Only what has changed is drawn anew, so that nobody loses the focus or a half-made choice. */
   show(state) {
     this.fill();
-    this.iteration.follow(state.iterations.find((one) => ["queued", "running"].includes(one.state)) ?? null);
+    this.iteration.follow(state.iterations.find(isRunning) ?? null);
     this.when("glance", state, () => this.glance.replaceChildren(glance(state)));
     this.when("first", firstSteps.facts(state), (facts) => this.first.replaceChildren(firstSteps(facts) ?? ""));
     this.when("gates", state.policies, () => this.readGates(state));

@@ -1,7 +1,7 @@
 // Every attempt to change what serves, by whom and why.
 import { element } from "../element.js";
 import { when } from "./figures.js";
-import { actor } from "./section.js";
+import { actor, stateMark } from "./section.js";
 import { sortableTable } from "./sortable.js";
 
 export function promotionsTable(promotions) {
@@ -19,7 +19,7 @@ export function promotionsTable(promotions) {
       {
         name: "Outcome",
         value: (one) => one.outcome,
-        cell: (one) => element("span", { class: `state ${one.outcome}` }, one.outcome),
+        cell: (one) => stateMark(one.outcome),
       },
       {
         name: "By",

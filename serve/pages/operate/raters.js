@@ -4,7 +4,7 @@ import { call, get, listAll, Refused } from "../api.js";
 import { element } from "../element.js";
 import { askReason } from "./reason_dialog.js";
 import { figure, share, whole } from "./figures.js";
-import { section, shownName } from "./section.js";
+import { section, shownName, stateMark } from "./section.js";
 import { sortableTable } from "./sortable.js";
 
 export class RatersSection {
@@ -50,7 +50,7 @@ export class RatersSection {
         {
           name: "State",
           value: (rater) => rater.state,
-          cell: (rater) => element("span", { class: `state ${rater.state}`, title: rater.reason }, rater.state),
+          cell: (rater) => stateMark(rater.state, { title: rater.reason }),
         },
         { name: "Votes", numeric: true, value: (rater) => rater.votes, cell: (rater) => whole(rater.votes) },
         shared("Reliability", "Estimated chance that a vote on an average pair is right", (rater) => rater.reliability),

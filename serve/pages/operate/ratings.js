@@ -5,6 +5,7 @@ import { OBJECTIVES } from "../objectives.js";
 import { ratingsWithIntervals } from "./evidence_plots.js";
 import { isNumber, signed, whole } from "./figures.js";
 import { plot } from "./plots.js";
+import { versionLink } from "./section.js";
 import { sortableTable } from "./sortable.js";
 
 export class RatingsSection {
@@ -88,7 +89,7 @@ function table(ratings) {
       {
         name: "Version",
         value: (one) => one.version,
-        cell: (one) => element("a", { href: `/operate/${one.version}` }, one.version),
+        cell: (one) => versionLink(one.version),
       },
       { name: "Objective", value: (one) => one.objective },
       { name: "Elo", numeric: true, value: (one) => one.rating, cell: (one) => signed(one.rating) },

@@ -1,6 +1,6 @@
 // Asks for a reason before something is done that others will want to understand.
 import { leaveButton, openDialog } from "../dialog.js";
-import { element } from "../element.js";
+import { element, field } from "../element.js";
 
 /**
  * `act({reason, force})` does it and answers what went wrong, or null; the dialog stays until it went well. With `force`
@@ -13,12 +13,7 @@ export function askReason({ title, said, action, doing, force = null, leave = "C
   const submit = element("button", { type: "submit", class: "primary" }, action);
   const parts = [
     element("p", {}, said),
-    element(
-      "div",
-      { class: "field" },
-      element("label", { for: "dialog-reason" }, "Reason, kept with the decision"),
-      reason,
-    ),
+    field(reason, "Reason, kept with the decision"),
     force && element("div", { class: "field check" }, forced, element("label", { for: "dialog-force" }, force)),
     problem,
     element("div", { class: "choices" }, submit, leaveButton(leave)),

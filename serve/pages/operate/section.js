@@ -34,6 +34,16 @@ export function facts(known) {
   );
 }
 
+/** A version, and the way to its page. */
+export function versionLink(version) {
+  return element("a", { href: `/operate/${version}` }, version);
+}
+
+/** A state in its colour; `told` is what it is called where that is another word. */
+export function stateMark(state, { told = state, title = null } = {}) {
+  return element("span", { class: `state ${state}`, title }, told);
+}
+
 /** The end of an id, which tells it from others; the whole of it as its title. */
 export function shortId(id) {
   return element("code", { title: id }, `…${id.slice(-8)}`);

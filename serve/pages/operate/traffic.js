@@ -1,7 +1,7 @@
 // Which share of chats and of comparisons a challenger gets.
 import { announce } from "../announce.js";
 import { call, Refused } from "../api.js";
-import { element } from "../element.js";
+import { element, field } from "../element.js";
 
 export class TrafficForm {
   constructor(onChange) {
@@ -33,9 +33,9 @@ export class TrafficForm {
       element(
         "div",
         { class: "fields" },
-        field("challenger", "Challenger", this.challenger),
-        field("chat-share", "Of the chats", this.chat.input, this.chat.output),
-        field("comparison-share", "Of the comparisons", this.comparison.input, this.comparison.output),
+        field(this.challenger, "Challenger"),
+        field(this.chat.input, "Of the chats", this.chat.output),
+        field(this.comparison.input, "Of the comparisons", this.comparison.output),
         this.submit,
       ),
       this.said,
@@ -108,8 +108,4 @@ function slider(id) {
       show();
     },
   };
-}
-
-function field(id, label, ...controls) {
-  return element("div", { class: "field" }, element("label", { for: id }, label), controls);
 }

@@ -1,6 +1,6 @@
 // What each key used in the last days.
 import { get, Refused } from "../api.js";
-import { element } from "../element.js";
+import { element, field } from "../element.js";
 import { whole } from "./figures.js";
 import { help, section, shownName } from "./section.js";
 import { sortableTable } from "./sortable.js";
@@ -26,7 +26,7 @@ export function usageSection() {
   return section(
     "Use by key",
     help("Days are UTC's. ", element("code", {}, "tandem keys usage"), " shows them one by one."),
-    element("div", { class: "field" }, element("label", { for: span.id }, "Over"), span),
+    field(span, "Over"),
     content,
   );
 }

@@ -7,7 +7,7 @@ import { evidence } from "./evidence.js";
 import { shortDigest, when } from "./figures.js";
 import { gateSection } from "./gate.js";
 import { promotionsTable } from "./promotions.js";
-import { facts, section, shortId, withJumpLinks } from "./section.js";
+import { facts, section, shortId, stateMark, versionLink, withJumpLinks } from "./section.js";
 import { votesSection } from "./votes.js";
 
 export class VersionPage {
@@ -58,7 +58,7 @@ export class VersionPage {
         "header",
         { class: "page-head" },
         element("h1", {}, policy.version),
-        element("span", { class: `state ${policy.state}` }, policy.state),
+        stateMark(policy.state),
         element("span", { class: "grow" }),
         decision,
       ),
@@ -84,7 +84,7 @@ function lineage(policy) {
     ["Made", when(policy.created)],
     [
       "From",
-      policy.parent ? element("a", { href: `/operate/${policy.parent}` }, policy.parent) : "nothing: the starting policy",
+      policy.parent ? versionLink(policy.parent) : "nothing: the starting policy",
     ],
     ["Weights", element("code", { title: policy.digest }, shortDigest(policy.digest))],
     ["Judges", judges ? element("code", { title: judges.sha256 }, shortDigest(judges.sha256)) : "none"],

@@ -2,6 +2,7 @@
 import { element } from "../element.js";
 import { figure, shareEstimate, shareOf, signed, when } from "./figures.js";
 import { stopping } from "./gate.js";
+import { stateMark, versionLink } from "./section.js";
 import { sortableTable } from "./sortable.js";
 
 /** `gates`: what the gate says of each candidate, by version, as far as it is known. */
@@ -20,12 +21,12 @@ export function versionsTable(policies, ratings, gates) {
         name: "Version",
         numeric: false,
         value: (policy) => Number(policy.version.slice(1)),
-        cell: (policy) => element("a", { href: `/operate/${policy.version}` }, policy.version),
+        cell: (policy) => versionLink(policy.version),
       },
       {
         name: "State",
         value: (policy) => policy.state,
-        cell: (policy) => element("span", { class: `state ${policy.state}` }, policy.state),
+        cell: (policy) => stateMark(policy.state),
       },
       {
         name: "Gate",
@@ -83,6 +84,6 @@ export function versionsTable(policies, ratings, gates) {
 
 function verdict(gate) {
   if (!gate) return "–";
-  const state = gate.passes ? "pass" : "fail";
-  return element("span", { class: `state ${state}`, title: stopping(gate) }, gate.passes ? "passes" : "fails");
+  const [state, told] = gate.passes ? ["pass", "passes"] : ["fail", "fails"];
+  return stateMark(state, { told, title: stopping(gate) });
 }

@@ -4,7 +4,7 @@ import { call, get, Refused } from "../api.js";
 import { element } from "../element.js";
 import { OBJECTIVES, SUCCESS, verdict } from "../objectives.js";
 import { when } from "../operate/figures.js";
-import { facts, help, section, shortId } from "../operate/section.js";
+import { facts, help, section, shortId, stateMark, versionLink } from "../operate/section.js";
 import { sortableTable } from "../operate/sortable.js";
 import { Pair } from "../pair.js";
 import { reaches } from "../session.js";
@@ -128,10 +128,10 @@ function changed({ versions, status }, operates) {
       {
         name: "Version",
         value: (one) => Number(one.version.slice(1)),
-        cell: (one) => (operates ? element("a", { href: `/operate/${one.version}` }, one.version) : one.version),
+        cell: (one) => (operates ? versionLink(one.version) : one.version),
       },
       { name: "Used for", value: ({ split }) => use(split) },
-      { name: "State", value: (one) => one.state, cell: (one) => element("span", { class: `state ${one.state}` }, one.state) },
+      { name: "State", value: (one) => one.state, cell: (one) => stateMark(one.state) },
       { name: "Promoted", value: (one) => one.promoted, cell: (one) => (one.promoted ? when(one.promoted) : "never") },
     ],
   });
