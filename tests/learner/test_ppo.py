@@ -361,6 +361,9 @@ def test_a_sampler_that_takes_itself_for_the_trainer_is_checked():
     checks_all = replace(ppo.rollouts, settings=ppo.settings.model_copy(update={"checked_replies": 32}))
     mean = 0.05 * float((mask_B_R & checked_B[:, None]).sum() / mask_B_R.sum())
     assert checks_all.evaluate(shifted(0.05, checked_B)).mismatch_nats == pytest.approx(mean, abs=1e-4)
+    # An engine's are held against the trainer's in all replies.
+    by_engine = replace(shifted(0.05, checked_B), entropies_B_R=None)
+    assert ppo.rollouts.evaluate(by_engine).mismatch_nats == pytest.approx(mean, abs=1e-4)
     for nats in (0.5, torch.nan):
         with pytest.raises(TrainingDiverged, match="nats a token"):
             ppo.rollouts.evaluate(shifted(nats, checked_B))
