@@ -4,13 +4,13 @@ vLLM leaves a file there for each engine, torchrun and Celery a folder for each 
 removes them: on a machine that is on for months they gather.
 """
 
-import atexit
 import fcntl
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing.util import Finalize
 from pathlib import Path
 
 # Short: the names of sockets in it come on top, and the kernel takes 107 bytes in all.
@@ -29,7 +29,8 @@ def take() -> Path:
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(shared / f"torchinductor_{os.getuid()}"))
     _sweep(shared)
     folder = _locked()
-    atexit.register(_remove, folder, os.getpid())
+    # Of this process alone, and after the folder within it that multiprocessing removes itself (-100), or fails to.
+    Finalize(None, shutil.rmtree, (folder,), {"ignore_errors": True}, exitpriority=-200)
     use(folder)
     return folder
 
@@ -88,8 +89,3 @@ def _remove_unless_held(folder: Path) -> None:
             folder.rmdir()
     finally:
         os.close(opened)
-
-
-def _remove(folder: Path, owner: int) -> None:
-    if os.getpid() == owner:
-        shutil.rmtree(folder, ignore_errors=True)

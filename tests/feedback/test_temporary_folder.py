@@ -135,3 +135,13 @@ def test_it_is_in_use_while_a_process_lives_that_was_forked_from_its_own(shared:
     process.communicate(timeout=60)  # lets the fork end, which removes nothing: it is not its own
     end(holder(shared))
     assert [path.name for path in held(shared)] == [f"{PREFIX}link"]
+
+
+def test_what_multiprocessing_has_there_goes_first(tmp_path: Path) -> None:
+    """Celery's workers have: each end wrote a traceback."""
+    code = "from multiprocessing import util; from feedback import temporary_folder as t; t.take(); util.get_temp_dir()"
+    ended = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"TMPDIR": str(tmp_path)}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert ended.stderr == "" and list(tmp_path.iterdir()) == []
