@@ -180,8 +180,10 @@ class Voting {
       await call("PUT", `/v1/comparisons/${comparison}/vote`, { objective, ...judgement });
     } catch (error) {
       if (!(error instanceof Refused)) throw error;
-      this.unstored.add(vote, error.message);
-      this.tell(`${verdict(judgement)}.`, " Not stored.");
+      // The pair was erased: nothing that is said of it is kept here either.
+      if (error.status === 409) this.unstored.drop(vote);
+      else this.unstored.add(vote, error.message);
+      this.tell(`${verdict(judgement)}.`, ` Not stored: ${error.message}.`);
       return;
     }
     this.unstored.drop(vote);

@@ -517,6 +517,26 @@ def test_a_vote_tells_what_it_said_before(quiet: Tandem, pairs: dict[str, str], 
     visitors.forgive("404")
 
 
+def test_a_vote_on_a_pair_that_was_erased_while_it_stood_there_is_not_kept(quiet: Tandem, visitors: Visitors) -> None:
+    for prompt in PROMPTS[:3]:
+        said = {"user": "bob", "messages": [{"role": "user", "content": prompt}]}
+        add_comparison(quiet.store, sample("A", **said), sample("B", 1, **said))
+    page = visitors.visit(quiet, "/vote")
+    _, second = cast_in_vain(page, visitors, "t")
+    with quiet.client() as client:
+        client.delete("/v1/raters", params={"key_id": "key_a", "name": "bob"}).raise_for_status()
+    page.unroute("**/vote")
+    press(page, "b")
+    last_vote(page, "Not stored: the texts of this pair were erased: there is nothing left to judge.")
+    visitors.forgive("409")
+    moved_on(page, second)
+    expect(page.get_by_role("alert")).to_contain_text("One vote was not stored")
+    page.get_by_role("button", name="Try again").click()
+    expect(page.get_by_role("alert")).to_have_count(0)
+    kept = "Object.keys(localStorage).filter((name) => name.startsWith('tandem.unstored'))"
+    assert page.evaluate(kept) == []
+
+
 def test_the_vote_on_a_pair_that_was_erased_is_still_told(quiet: Tandem, visitors: Visitors) -> None:
     comparison = add_comparison(quiet.store, sample("A", user="bob"), sample("B", 1, user="bob"))
     vote = quiet.store.write(
