@@ -1,6 +1,7 @@
 """A transaction that goes to Postgres at once: nothing waits for an answer before that to its commit, so that it takes
 one round trip however many statements it has."""
 
+import logging
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
@@ -9,6 +10,9 @@ from typing import Any, Self
 from psycopg import Connection, Cursor
 from psycopg.abc import Params
 from sqlalchemy.orm import Session
+
+# Of a pipeline that ends with an error it says what else went wrong, in words that may quote what was to be written.
+logging.getLogger("psycopg").setLevel(logging.ERROR)
 
 
 class Last(Cursor[Any]):

@@ -1,4 +1,5 @@
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from threading import Event
 
 import pytest
@@ -9,10 +10,10 @@ from sqlalchemy.orm import Session
 from feedback.errors import RecordUnavailable
 from feedback.ids import new_id
 from feedback.migrations import downgrade, upgrade
-from feedback.schema import Base, Comparison, Rater
-from feedback.store import Store, page, votes
+from feedback.schema import Base, Comparison, Rater, Sample
+from feedback.store import Store, page, samples, votes
 from feedback.worker import count_all
-from tests.feedback.record import add_comparison, handed_in_order, judgement
+from tests.feedback.record import add_comparison, handed_in_order, judgement, sample
 
 
 def test_migrations_make_the_schema_and_take_it_down(store: Store) -> None:
@@ -305,6 +306,19 @@ def test_what_is_sent_together_is_undone_together(on_postgres: Store) -> None:
     on_postgres.write_swiftly(_add_rater, _never)
     assert len(on_postgres.read(_rater_names)) == 1, "a connection that lay in the pool and broke is replaced unnoticed"
     breaking.admin.close()
+
+
+def test_what_else_went_wrong_with_what_is_sent_together_is_not_logged(
+    on_postgres: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    refused, broken = sample("5"), sample("6")
+    refused.status = None
+    broken.messages = None
+    with pytest.raises(TypeError):
+        on_postgres.write_swiftly(partial(samples.add, samples=[refused, broken]), _never)
+    assert caplog.text == "", "a row that is refused is quoted"
+    on_postgres.write_swiftly(partial(samples.add, samples=[sample("7")]), _never)
+    assert on_postgres.read(lambda session: [row.text for row in session.query(Sample)]) == ["7"]
 
 
 def _never(_driver: object) -> None:
