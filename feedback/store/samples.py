@@ -58,15 +58,17 @@ def add(session: Session, samples: Sequence[Sample], comparisons: Sequence[Compa
     been told so of what it had taken. The result of no statement is looked at.
     """
     connection = session.connection()
+    statement = insert(session, Sample.__table__).on_conflict_do_nothing()
+    with_parent = statement.values(parent=_PARENT.scalar_subquery())
     # As plain rows: nobody goes on with them in this session, and its own bookkeeping costs more than the insert.
     for sample in samples:
         row = {name: getattr(sample, name) for name in COLUMNS}
         asked = _parent_asked_for(sample) if sample.parent is None else None
-        statement = insert(session, Sample.__table__).on_conflict_do_nothing()
-        if asked is not None:
+        if asked is None:
+            connection.execute(statement, row)
+        else:
             del row["parent"]
-            statement = statement.values(parent=_PARENT.scalar_subquery())
-        connection.execute(statement, row | (asked or {}))
+            connection.execute(with_parent, row | asked)
     for comparison in comparisons:
         given = {name: getattr(comparison, name) for name in PAIR_COLUMNS}
         row = {name: value for name, value in given.items() if value is not None or name not in DEFAULTED}
