@@ -213,8 +213,12 @@ def test_weight_zero_means_not_there(policy):
 
 
 def test_many_votes_of_little_weight_do_not_outvote_few_of_much(policy):
-    """Such as those of a rater who is bounded: they fill most batches alone."""
-    model = train_preference_model(policy, outvoted(100), SETTINGS, seed=1, objectives=["helpful"])
+    """Such as those of a rater who is bounded: they would fill most batches alone, and few are drawn."""
+    steps = []
+    model = train_preference_model(
+        policy, outvoted(100), SETTINGS, seed=1, objectives=["helpful"], on_step=lambda step, _: steps.append(step)
+    )
+    assert len(steps) < SETTINGS.epochs * 300 / SETTINGS.comparisons_per_batch
     assert accuracy_of(model, policy, helpful(100, 3), SETTINGS) > 0.8
 
 
