@@ -119,6 +119,16 @@ def test_every_vote_is_learnt_once_a_pass_and_one_that_weighs_nothing_never(poli
         train_dpo(policy, reference, [replace(one, weight=0.0) for one in votes], SETTINGS, seed=1)
 
 
+def test_a_vote_teaches_by_its_weight_over_the_mean_one(policy):
+    """The same vote twice, alone in its step, before anything is learnt: its loss is log 2 then."""
+    settings = SETTINGS.model_copy(update={"learning_rate": 1e-12, "comparisons_per_batch": 1})
+    votes, losses = [replace(helpful(1, 1)[0], weight=weight) for weight in (0.5, 2.0)], []
+    train_dpo(
+        policy, copy.deepcopy(policy.model), votes, settings, seed=1, on_step=lambda step, _: losses.append(step.loss)
+    )
+    assert sorted(losses) == pytest.approx([0.4 * math.log(2), 1.6 * math.log(2)], rel=1e-4)
+
+
 def test_many_votes_of_little_weight_do_not_outvote_few_of_much(policy):
     """20 times as many that say the opposite, a tenth of the weight of all."""
     reference, steps = copy.deepcopy(policy.model), []

@@ -212,6 +212,18 @@ def test_weight_zero_means_not_there(policy):
     assert all(torch.equal(a, b) for a, b in zip(weights(first), weights(second), strict=True))
 
 
+def test_a_vote_teaches_by_its_weight_over_the_mean_one(policy):
+    """Not over that of its batch: the same vote twice, alone in its step, before anything is learnt."""
+    still = {"learning_rate": 1e-12, "head_learning_rate": 1e-12, "likelihood_learning_rate": 1e-12}
+    alone = {"comparisons_per_batch": 1, "score_center_penalty": 0.0}
+    settings, losses = SETTINGS.model_copy(update=still | alone), []
+    votes = [replace(helpful(1, 1)[0], weight=weight) for weight in (0.5, 2.0)]
+    train_preference_model(
+        policy, votes, settings, seed=1, objectives=["helpful"], on_step=lambda step, _: losses.append(step.loss)
+    )
+    assert max(losses) / min(losses) == pytest.approx(4, rel=1e-4)
+
+
 def test_many_votes_of_little_weight_do_not_outvote_few_of_much(policy):
     """Such as those of a rater who is bounded: they would fill most batches alone, and few are drawn."""
     steps = []
