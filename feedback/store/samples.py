@@ -69,10 +69,11 @@ def add(session: Session, samples: Sequence[Sample], comparisons: Sequence[Compa
         else:
             del row["parent"]
             connection.execute(with_parent, row | asked)
+    pairs = insert(session, Comparison.__table__).on_conflict_do_nothing()
     for comparison in comparisons:
         given = {name: getattr(comparison, name) for name in PAIR_COLUMNS}
         row = {name: value for name, value in given.items() if value is not None or name not in DEFAULTED}
-        connection.execute(insert(session, Comparison.__table__).on_conflict_do_nothing(), row)
+        connection.execute(pairs, row)
 
 
 def add_by_driver(driver: sqlite3.Connection, samples: list[Sample], comparisons: list[Comparison]) -> None:

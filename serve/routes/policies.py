@@ -182,18 +182,19 @@ async def get_policy(version: Version, parts: Parts) -> PolicyWithHistory:
     """One version, what the gate says of it, and every attempt to promote it."""
     number = version_number(version)
 
-    def look(session: Session) -> PolicyWithHistory:
+    def look(session: Session) -> tuple[Policy, dict[str, Any]]:
         policy = policies.get(session, number)
         before = policies.rollback_target(session) if policy.state == "serving" else None
-        return PolicyWithHistory(
-            **_view(policy, parts).model_dump(),
-            rollback_to=None if before is None else version_name(before),
-            dataset_counts=datasets.counts(session, policy.dataset_digest),
-            gate=GateView.model_validate(gatekeeper.described(session, number, parts.settings.gate)),
-            promotions=[_view_promotion(attempt) for attempt in policies.promotions(session, number)],
-        )
+        return policy, {
+            "rollback_to": None if before is None else version_name(before),
+            "dataset_counts": datasets.counts(session, policy.dataset_digest),
+            "gate": GateView.model_validate(gatekeeper.described(session, number, parts.settings.gate)),
+            "promotions": [_view_promotion(attempt) for attempt in policies.promotions(session, number)],
+        }
 
-    return await parts.record.read(look)
+    policy, history = await parts.record.read(look)
+    # Not within: what engines hold changes while other threads read the record.
+    return PolicyWithHistory(**_view(policy, parts).model_dump(), **history)
 
 
 @router.put("/v1/policies/{version}/evidence/{name}")
