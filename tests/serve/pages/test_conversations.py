@@ -409,14 +409,19 @@ REPLIES_BY_HAND = """() => { const real = fetch; window.bodies = [];
   window.stop = (at) => bodies[at].error(new DOMException("", "AbortError")) }"""
 
 
-@pytest.mark.parametrize("replies_at_once", ["never", "always"])
-def test_what_was_written_of_a_reply_stays_when_another_chat_is_opened(
-    quiet: Tandem, visitors: Visitors, replies_at_once: str
-) -> None:
+def comparing_by_hand(quiet: Tandem, visitors: Visitors, replies_at_once: str) -> Page:
     page = visitors.visit(quiet, role="vote")
     served(page)
     compare(page, replies_at_once)
     page.evaluate(REPLIES_BY_HAND)
+    return page
+
+
+@pytest.mark.parametrize("replies_at_once", ["never", "always"])
+def test_what_was_written_of_a_reply_stays_when_another_chat_is_opened(
+    quiet: Tandem, visitors: Visitors, replies_at_once: str
+) -> None:
+    page = comparing_by_hand(quiet, visitors, replies_at_once)
     for at, question in enumerate(("The first", "The second")):
         page.get_by_role("button", name="New chat").click()
         say(page, question)
@@ -436,10 +441,7 @@ def test_what_was_written_of_a_reply_stays_when_another_chat_is_opened(
 def test_what_was_written_of_a_reply_that_breaks_off_stays(
     quiet: Tandem, visitors: Visitors, replies_at_once: str
 ) -> None:
-    page = visitors.visit(quiet, role="vote")
-    served(page)
-    compare(page, replies_at_once)
-    page.evaluate(REPLIES_BY_HAND)
+    page = comparing_by_hand(quiet, visitors, replies_at_once)
     say(page, "A question")
     expect(page.get_by_role("button", name="Stop")).to_be_visible()
     page.evaluate("write(0, 'Half of it'); bodies[0].close()")
