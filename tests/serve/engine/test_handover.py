@@ -3,13 +3,12 @@ the record has all of it, however fast the client is and whenever the reply ends
 """
 
 import asyncio
-import gc
+import contextlib
 import math
 import os
 import socket
 import tempfile
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -34,6 +33,7 @@ class Conversation:
         self, folder: Path, transport: asyncio.Transport, client: socket.socket, head_bytes: int, keep: bool
     ) -> None:
         self.receiver, self.transport, self.client = Receiver(), transport, client
+        self.connection = os.fstat(transport.get_extra_info("socket").fileno())
         self.completion = Completion()
         self.generation = self.completion.generations[0]
         self.slot = Slot(0, folder / "engine-0.sock")
@@ -105,7 +105,7 @@ async def turn() -> None:
         await asyncio.sleep(0)
 
 
-@asynccontextmanager
+@contextlib.asynccontextmanager
 async def conversation(
     folder: Path, *, buffer_bytes: int = 1 << 20, head_bytes: int = 0, keep: bool = False
 ) -> AsyncIterator[Conversation]:
@@ -126,10 +126,18 @@ async def conversation(
             await turn()
 
 
-def open_files() -> int:
-    """But for those of earlier tests that nobody has any more."""
-    gc.collect()
-    return len(list(Path("/proc/self/fd").iterdir()))
+def holders(file: os.stat_result | None = None) -> int:
+    """How many descriptors of this process are of `file`, or of memory for copies: threads of other tests open and
+    close files of their own meanwhile.
+    """
+    count = 0
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            if file:
+                count += os.path.samestat(descriptor.stat(), file)
+            else:
+                count += descriptor.readlink().match("/memfd:copies*")
+    return count
 
 
 @pytest.mark.parametrize("buffer_bytes", [1 << 20, 1024], ids=["quick client", "slow client"])
@@ -137,7 +145,7 @@ def open_files() -> int:
 async def test_all_arrives_once_and_in_order_and_is_in_the_record(
     tmp_path: Path, buffer_bytes: int, first: int
 ) -> None:
-    before = open_files()
+    before = holders()
     async with conversation(tmp_path, buffer_bytes=buffer_bytes) as one:
         sending = asyncio.create_task(one.events.send_all())
         await one.write(first)
@@ -157,8 +165,8 @@ async def test_all_arrives_once_and_in_order_and_is_in_the_record(
         assert reply._logprobs == [-number / 8 for number in range(len(WORDS))]
         assert one.events.is_handed_over
         one.completion.generations[0].stop()
-        assert not one.slot.handovers
-    assert open_files() == before
+        assert not one.slot.handovers and holders() == before and holders(one.connection) == 1
+    assert not holders(one.connection)
 
 
 async def test_a_reply_that_ends_before_the_engine_may_write_comes_the_usual_way() -> None:
@@ -187,11 +195,11 @@ async def test_a_reply_that_ends_before_the_engine_may_write_comes_the_usual_way
 async def test_a_reply_that_has_ended_takes_no_connection() -> None:
     ours, theirs = socket.socketpair()
     with theirs, tempfile.TemporaryFile() as copies:
-        connection, before = Asker(), open_files()
+        connection, files = Asker(), [os.fstat(file.fileno()) for file in (ours, copies)]
         stream = Stream("assistant", Outbox(), connection.send)
         stream.put(output(0, "length"))
         stream.hand_over(Client(ours.detach(), os.dup(copies.fileno()), "", ""))
-        assert open_files() == before - 1
+        assert [holders(file) for file in files] == [0, 1]
         async with asyncio.timeout(60):
             await stream.finish(connection.receive)
         assert not any(isinstance(event, dict) and "handover" in event for event in connection.events)
@@ -200,7 +208,7 @@ async def test_a_reply_that_has_ended_takes_no_connection() -> None:
 async def test_who_leaves_takes_the_connection_along() -> None:
     ours, theirs = socket.socketpair()
     with theirs, tempfile.TemporaryFile() as copies:
-        connection, before = Asker(), open_files()
+        connection, files = Asker(), [os.fstat(file.fileno()) for file in (ours, copies)]
         stream = Stream("assistant", Outbox(), connection.send)
         finishing = asyncio.ensure_future(stream.finish(connection.receive))
         stream.hand_over(Client(ours.detach(), os.dup(copies.fileno()), "", ""))
@@ -209,7 +217,7 @@ async def test_who_leaves_takes_the_connection_along() -> None:
         async with asyncio.timeout(60):
             await finishing
         theirs.setblocking(False)
-        assert theirs.recv(1) == b"" and open_files() == before - 1
+        assert theirs.recv(1) == b"" and [holders(file) for file in files] == [0, 1]
 
 
 class Told:
@@ -348,12 +356,12 @@ async def test_what_is_given_up_gets_nothing_more_from_an_engine_that_goes_on(tm
 async def test_where_no_engine_listens_nothing_changes(tmp_path: Path) -> None:
     async with conversation(tmp_path) as one:
         handover_socket(one.slot.client.socket).unlink()
-        before = open_files()
+        before = holders()
         sending = asyncio.create_task(one.events.send_all())
         await one.write(len(WORDS), end=True)
         assert await sending is True and not one.events.is_handed_over
         one.take()
-        assert one.text == "".join(WORDS) and open_files() == before
+        assert one.text == "".join(WORDS) and holders() == before and holders(one.connection) == 1
 
 
 async def test_an_engine_that_is_too_busy_is_asked_again(tmp_path: Path) -> None:
@@ -374,12 +382,12 @@ async def test_an_engine_that_is_too_busy_is_asked_again(tmp_path: Path) -> None
 
 async def test_what_is_for_no_stream_is_not_kept_open(tmp_path: Path) -> None:
     async with conversation(tmp_path) as one:
-        before = open_files()
+        before = holders()
         handover = Handover(handover_socket(one.slot.client.socket), "smp_1", one.transport, lambda: False)
         assert handover.offer(b"", b"")
         await turn()
         handover.close()
-        assert open_files() == before
+        assert holders() == before and holders(one.connection) == 1
 
 
 async def test_of_a_client_that_has_left_the_record_has_what_was_written(tmp_path: Path) -> None:
