@@ -7,7 +7,7 @@ import { Ballot } from "../ballot.js";
  * first where nobody voted, which in an attack there is no way to.
  */
 export function choice({ objective, pair, finished, comparison, optional, onChosen }) {
-  const goOn = (side, { versions, vote } = {}) =>
+  const goOn = (side, { versions, vote, unstored } = {}) =>
     onChosen({
       role: "assistant",
       content: pair.texts[side],
@@ -15,6 +15,7 @@ export function choice({ objective, pair, finished, comparison, optional, onChos
       version: versions?.[side],
       cut: finished[side] === "length",
       ...(vote && { vote, comparison }),
+      unstored,
     });
   const ballot = new Ballot({
     objective,
@@ -23,17 +24,20 @@ export function choice({ objective, pair, finished, comparison, optional, onChos
     skipLabel: "Go on with A",
     onSkip: optional ? () => goOn(0) : null,
     onCast: async (vote) => {
+      const better = vote.preferred === 1 ? 1 : 0;
       try {
         await call("PUT", `/v1/comparisons/${comparison}/vote`, { objective, ...vote });
       } catch (error) {
         if (!(error instanceof Refused)) throw error;
+        // The pair was erased: no later try can succeed.
+        if (error.status === 409) return goOn(better, { unstored: error.message });
         ballot.over = false;
         if (ballot.skipped) ballot.skip();
         else ballot.say(`Not stored: ${error.message}. Try again.`);
-        return;
+        return null;
       }
       const { versions } = await get(`/v1/comparisons/${comparison}`).catch(forgiveRefusal);
-      goOn(vote.preferred === 1 ? 1 : 0, { versions, vote });
+      return goOn(better, { versions, vote });
     },
   });
   return ballot;

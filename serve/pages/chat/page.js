@@ -15,7 +15,7 @@ import { History, newConversation } from "./history.js";
 import { attackEnded, attackNote, attackRating, attackWelcome } from "./red_team.js";
 import { askSettings, DefaultSettings, requestOf } from "./settings.js";
 import { Sidebar } from "./sidebar.js";
-import { assistantTurn, broken, copyButton, editedTurn, unanswered, userTurn, welcome, writingTurn } from "./turns.js";
+import { assistantTurn, copyButton, editedTurn, unanswered, userTurn, welcome, writingTurn, wrong } from "./turns.js";
 
 const NEAR_THE_END_PX = 120;
 
@@ -368,7 +368,7 @@ class Chat {
     conversation.turns.push(turn);
     this.save(conversation);
     // Else another one is there, which may be waiting for a reply of its own.
-    if (conversation === this.conversation) this.finish([turn.content, broken(turn)].filter(Boolean).join(" "));
+    if (conversation === this.conversation) this.finish([turn.content, wrong(turn)].filter(Boolean).join(" "));
   }
 
   finish(said) {

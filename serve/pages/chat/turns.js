@@ -86,7 +86,7 @@ export function assistantTurn(turn, actions = []) {
     "article",
     { class: "turn assistant", "aria-label": "Tandem" },
     said(turn.content),
-    turn.broken && element("p", { class: "problem" }, broken(turn)),
+    wrong(turn) && element("p", { class: "problem" }, wrong(turn)),
     element(
       "footer",
       {},
@@ -101,9 +101,10 @@ export function assistantTurn(turn, actions = []) {
   );
 }
 
-/** What is said of a reply that broke off. */
-export function broken({ broken: why }) {
-  return why && `It broke off here: ${why}.`;
+/** What is said of a reply that broke off, or whose vote cannot be stored. */
+export function wrong({ broken, unstored }) {
+  if (broken) return `It broke off here: ${broken}.`;
+  return unstored && `The vote was not stored: ${unstored}.`;
 }
 
 /** A reply that is being written: `add(_, text)` as it comes, which `drawing(draw)` has drawn. */

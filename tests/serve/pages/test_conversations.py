@@ -340,6 +340,24 @@ def test_a_chat_that_is_left_while_its_vote_fails_goes_on_with_the_first(quiet: 
     visitors.forgive("503")
 
 
+def test_a_vote_on_a_pair_that_was_erased_meanwhile_lets_the_chat_go_on(quiet: Tandem, visitors: Visitors) -> None:
+    page = visitors.visit(quiet, role="vote")
+    served(page)
+    pair_comes(page)
+    page.get_by_role("button", name="New attack").click()
+    erased = {"detail": "the texts of this pair were erased"}
+    page.route("**/v1/comparisons/cmp_1/vote", lambda route: route.fulfill(status=409, json=erased))
+    say(page, "A question")
+    expect(page.locator(".ballot")).to_be_focused()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    reply = page.locator(".turn.assistant")
+    expect(reply.locator("> .prose")).to_have_text("Reply 1")
+    expect(reply.locator(".problem")).to_have_text("The vote was not stored: the texts of this pair were erased.")
+    expect(page.get_by_label("Message")).to_be_focused()
+    visitors.forgive("409")
+
+
 def test_a_pair_waits_for_its_vote_while_the_chat_is_named_and_set(quiet: Tandem, visitors: Visitors) -> None:
     page = visitors.visit(quiet, role="vote")
     served(page)
