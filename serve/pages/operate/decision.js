@@ -4,15 +4,17 @@ import { call, Refused } from "../api.js";
 import { element } from "../element.js";
 import { askReason } from "./reason_dialog.js";
 import { stopping } from "./gate.js";
+import { help } from "./section.js";
 
 /** Hosts that serve nothing until they have come to hold the version. */
 const behind = (change) => (change.behind.length ? ` Not yet on ${change.behind.join(", ")}.` : "");
 
-/** The button of the decision that can be taken on `policy`; `onChange()` is called when what serves has changed. */
+/** The button of the decision that can be taken on `policy`, or why there is none; `onChange()` when what serves has changed. */
 export function decisionButton(policy, policies, onChange) {
   const serving = policies.find((one) => one.state === "serving")?.version;
   const shown = serving ?? "nothing";
   const rollBack = policy.state === "serving";
+  if (rollBack && !policy.rollback_to) return help("It took no version’s place: there is none to roll back to.");
   const against = stopping(policy.gate);
   const act = async ({ reason, force }) => {
     const path = rollBack ? "/v1/policies/rollback" : `/v1/policies/${policy.version}/promote`;
@@ -53,7 +55,6 @@ export function decisionButton(policy, policies, onChange) {
     {
       type: "button",
       class: rollBack ? null : "primary",
-      disabled: rollBack && !policy.rollback_to,
       onclick: () => askReason({ ...asked, doing: "Loading, probing, flipping…", act }),
     },
     rollBack ? "Roll back…" : "Promote…",
