@@ -15,42 +15,43 @@ import { winRates } from "./win_rates.js";
 const START = "v0";
 
 /** `{nodes, plots}`: sections to show, and plots to give back later. `live` is what the gate says of live votes. */
-export function evidence(
-  {
-    evaluation,
-    preference,
-    watch,
-    ppo,
-    guard,
-    dpo,
-    rehearsal,
-    frontier,
-    tax,
-    tax_harness: harness,
-    strange_prompts: strange,
-    judges: _beside,
-    ...others
-  },
-  live = [],
-) {
+export function evidence({ judges: _beside, ...found }, live = []) {
   const plots = [];
   const drawn = (content) => {
     const one = plot(content);
     plots.push(one);
     return one.node;
   };
+  const sections = [
+    ["evaluation", (evaluation) => evaluationSection(evaluation, live, drawn)],
+    ["evaluation", conductSection],
+    ["tax", (tax) => taxSection(tax)],
+    ["tax_harness", (tax) => taxSection(tax, ", lm-eval")],
+    ["evaluation", ({ samples: kept }) => kept?.length && section("Before and after", samples(kept))],
+    ["ppo", (steps) => steps.length !== 0 && trainingSection(steps, found.guard, found.rehearsal, drawn)],
+    ["dpo", (steps) => steps.length !== 0 && directSection(steps, found.rehearsal, drawn)],
+    ["frontier", (frontier) => frontierSection(frontier, drawn)],
+    ["preference", (preference) => preferenceSection(preference, found.watch, drawn)],
+    ["strange_prompts", strangePromptsSection],
+  ];
+  const known = new Set([...sections.map(([name]) => name), "watch", "guard", "rehearsal"]);
+  const others = Object.keys(found).filter((name) => !known.has(name));
+  const misshapen = new Set();
+  /** Evidence may come from another release, or by hand: what has not the form that is drawn here is shown as it is, once. */
+  const orAsItIs = (name, value, draw) => {
+    try {
+      return draw(value);
+    } catch (error) {
+      if (!(error instanceof TypeError)) throw error;
+      if (misshapen.has(name)) return null;
+      misshapen.add(name);
+      const said = `This is not of the form that this page draws: ${error.message}.`;
+      return section(name, element("p", { class: "problem", role: "alert" }, said), asItIs(value));
+    }
+  };
   const nodes = [
-    evaluation && evaluationSection(evaluation, live, drawn),
-    evaluation && conductSection(evaluation),
-    tax && taxSection(tax),
-    harness && taxSection(harness, ", lm-eval"),
-    evaluation?.samples?.length && section("Before and after", samples(evaluation.samples)),
-    ppo?.length && trainingSection(ppo, guard, rehearsal, drawn),
-    dpo?.length && directSection(dpo, rehearsal, drawn),
-    frontier && frontierSection(frontier, drawn),
-    preference && preferenceSection(preference, watch, drawn),
-    strange && strangePromptsSection(strange),
-    ...Object.entries(others).map(([name, value]) => otherSection(name, value)),
+    ...sections.map(([name, draw]) => found[name] && orAsItIs(name, found[name], draw)),
+    ...others.map((name) => section(name, asItIs(found[name]))),
   ].filter(Boolean);
   if (nodes.length === 0)
     nodes.push(section("Evidence", element("p", { class: "none" }, "None: this is where the loop started.")));
@@ -96,7 +97,6 @@ function conductSection(evaluation) {
   );
 }
 
-/** Evidence that this page does not know yet is still shown. */
-function otherSection(name, value) {
-  return section(name, element("pre", { tabindex: "0" }, JSON.stringify(value, null, 2)));
+function asItIs(value) {
+  return element("pre", { tabindex: "0" }, JSON.stringify(value, null, 2));
 }

@@ -22,7 +22,7 @@ export function whole(value) {
 /** An estimate `{value, interval, count}` of a share. */
 export function shareEstimate(estimate, digits = 0) {
   if (!estimate || !isNumber(estimate.value)) return "–";
-  const [low, high] = estimate.interval ?? [];
+  const [low, high] = Array.isArray(estimate.interval) ? estimate.interval : [];
   return isNumber(low)
     ? `${share(estimate.value, digits)} (${(100 * low).toFixed(digits)}${TO}${(100 * high).toFixed(digits)})`
     : share(estimate.value, digits);
@@ -55,4 +55,4 @@ export function lasting(seconds) {
   return `${(seconds / 3600).toFixed(1)}${THIN}h`;
 }
 
-export const shortDigest = (digest) => (digest ? digest.replace(/^sha256:/, "").slice(0, 12) : "–");
+export const shortDigest = (digest) => (digest ? String(digest).replace(/^sha256:/, "").slice(0, 12) : "–");
