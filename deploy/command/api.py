@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from feedback.addresses import LOOPBACK, http_url
 from feedback.errors import InvalidRequest, TandemError
@@ -93,7 +93,7 @@ class Api:
         with self._failures():
             answer = self._http.request(method, path, **options)
             if answer.is_error:
-                raise self._refusal(answer)
+                raise refusal(answer)
             return answer.json()
 
     def events(self, method: str, path: str, **options: Any) -> Iterator[Event]:
@@ -101,15 +101,8 @@ class Api:
         with self._failures(), self._http.stream(method, path, **options) as answer:
             if answer.is_error:
                 answer.read()
-                raise self._refusal(answer)
+                raise refusal(answer)
             yield from parse_events(answer.iter_lines())
-
-    def _refusal(self, answer: "httpx.Response") -> TandemError:
-        from deploy.running import is_in_use
-
-        if answer.status_code == 401 and self._home is not None and not is_in_use(self._home):
-            return not_running(self._home, f"what answers at {self.url} does not know the key")
-        return refusal(answer)
 
     @contextmanager
     def _failures(self) -> Iterator[None]:
@@ -131,24 +124,32 @@ class Api:
             raise TandemError(f"{self.url} does not answer like Tandem's API") from error
 
 
+def route(*parts: str) -> str:
+    """Where the API has what these parts name, whatever stands in an id that somebody typed."""
+    return "/v1/" + "/".join(quote(part, safe="") for part in parts)
+
+
 def not_running(home: Path, found: str | None = None) -> NotRunning:
     found = f" ({found})" if found else ""
     return NotRunning(f"Tandem does not run for {home}{found}; start it with `tandem up`, or name another --home")
 
 
 def open_api(home: Path | None = None, url: str | None = None, key: str | None = None) -> Api:
-    """The API of a home, or the one at `url`. The home's own key is sent to this machine alone.
+    """The API of a home, or the one at `url`. The home's own key is sent to this machine alone, without a `url` only
+    while something runs in the home: else what listens at its address is another's.
 
     A `home` that is named is meant, whatever TANDEM_URL, and the TANDEM_KEY for that, say of another. Raises
     NotRunning, or with `url` InvalidRequest, when there is no key to call it with.
     """
+    from deploy.running import is_in_use
+
     elsewhere = os.environ.get("TANDEM_URL")
     is_of_another = home is not None and url is None and elsewhere is not None
     home = home_of(home)
     if not is_of_another:
         url = url or elsewhere
         key = key or os.environ.get("TANDEM_KEY")
-    if key is None and (url is None or _is_here(url, home)):
+    if key is None and (is_in_use(home) if url is None else _is_here(url, home)):
         key = operator_key(home)
     if key is None:
         if url is not None:

@@ -86,12 +86,12 @@ def evaluate(
     the end of its iteration. Its alignment tax is asked of the running engines: before and after get the same
     questions, greedily, each loaded into an engine in turn; chats go on meanwhile.
     """
-    from deploy.command.api import home_of, open_api
+    from deploy.command.api import home_of, open_api, route
     from deploy.command.output import print_json, say
     from feedback.tax.harness import Asked
 
     with open_api(home, url, key) as api:
-        policy = api.get(f"/v1/policies/{version}")
+        policy = api.get(route("policies", version))
         before = against or policy["parent"]
         if before is None or before == version:
             raise InvalidRequest(f"{version} came from no other version; name one to measure it --against")
@@ -108,8 +108,8 @@ def evaluate(
         finally:
             measured.leave()
         for name, figures in found.items():
-            api.call("PUT", f"/v1/policies/{version}/evidence/{name}", json=figures)
-        policy = api.get(f"/v1/policies/{version}")
+            api.call("PUT", route("policies", version, "evidence", name), json=figures)
+        policy = api.get(route("policies", version))
     if json:
         print_json(policy)
         return
@@ -221,7 +221,9 @@ class Measuring:
 
     def load(self, version: str) -> None:
         """Have an engine hold `version`, as a challenger without a share. Raises Conflict where another one has one."""
-        if self.api.get(f"/v1/policies/{version}")["loaded"]:
+        from deploy.command.api import route
+
+        if self.api.get(route("policies", version))["loaded"]:
             return
         shares = self.api.get("/v1/traffic")
         if shares["challenger"] not in (None, version) and (shares["chat_share"] or shares["comparison_share"]):

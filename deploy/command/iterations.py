@@ -50,7 +50,7 @@ def cancel(
 
     Its votes are learnt from by the next one.
     """
-    from deploy.command.api import open_api
+    from deploy.command.api import open_api, route
     from deploy.command.output import print_json, say
     from feedback.errors import NotFound
 
@@ -60,7 +60,7 @@ def cancel(
             if not newest or newest[0]["finished"] is not None:
                 raise NotFound("no iteration is under way")
             iteration = newest[0]["id"]
-        ended = api.call("POST", f"/v1/iterations/{iteration}/cancel", json={"reason": reason} if reason else {})
+        ended = api.call("POST", route("iterations", iteration, "cancel"), json={"reason": reason} if reason else {})
     if json:
         print_json(ended)
     else:

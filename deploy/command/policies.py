@@ -11,6 +11,13 @@ app = typer.Typer(help="List policy versions, promote one, roll back.", no_args_
 Version = Annotated[str, typer.Argument(metavar="VERSION", help="A policy version, such as v1.")]
 Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why; kept with the promotion.")]
 Force = Annotated[bool, typer.Option("--force", help="Do it even where the evidence speaks against it.")]
+InsteadOf = Annotated[
+    str | None,
+    typer.Option(
+        metavar="VERSION",
+        help="Only while this version serves: what somebody else has changed meanwhile is left alone.",
+    ),
+]
 
 # Every engine in turn loads, verifies and probes the version.
 PROMOTION_TIMEOUT_S = LOAD_TIMEOUT_S = 1800.0
@@ -52,11 +59,11 @@ def show(
     key: ApiKey = None,
 ) -> None:
     """Show where a version comes from, what the gate says of it, and what can be done with it."""
-    from deploy.command.api import open_api
+    from deploy.command.api import open_api, route
     from deploy.command.output import print_json, say
 
     with open_api(home, url, key) as api:
-        policy = api.get(f"/v1/policies/{version}")
+        policy = api.get(route("policies", version))
     if json:
         print_json(policy)
         return
@@ -91,7 +98,10 @@ def next_steps(policy: dict[str, Any], gate: dict[str, Any]) -> list[str]:
     lines = []
     if policy["state"] == "serving":
         if policy["rollback_to"]:
-            lines.append(f'It serves; `tandem policies rollback --reason "..."` goes back to {policy["rollback_to"]}.')
+            back = f'`tandem policies rollback --instead-of {version} --reason "..."`'
+            lines.append(f"It serves; {back} goes back to {policy['rollback_to']}.")
+        else:
+            lines.append("It serves; there is no earlier version to roll back to.")
     elif gate["passes"]:
         lines.append(f'It may be promoted: `tandem policies promote {version} --reason "..."`.')
     else:
@@ -122,11 +132,11 @@ def list_votes(
     """List the votes that a version was made of, the newest first, and what each was used for."""
     from itertools import islice
 
-    from deploy.command.api import open_api
+    from deploy.command.api import open_api, route
     from deploy.command.output import VOTE_COLUMNS, print_json, print_table, vote_cells
 
     with open_api(home, url, key) as api:
-        votes = list(islice(api.pages(f"/v1/policies/{version}/votes"), limit))
+        votes = list(islice(api.pages(route("policies", version, "votes")), limit))
     if json:
         print_json(votes)
         return
@@ -139,6 +149,7 @@ def promote(
     version: Version,
     reason: Reason = "",
     force: Force = False,
+    instead_of: InsteadOf = None,
     json: Json = False,
     home: Home = None,
     url: Url = None,
@@ -149,20 +160,21 @@ def promote(
     It has to pass the gate (`gate.rules` in the settings), or be forced with a reason. If it cannot be loaded, the one
     that served goes on serving.
     """
-    change_serving(f"/v1/policies/{version}/promote", reason, force, json, home, url, key)
+    change_serving((version, "promote"), reason, force, instead_of, json, home, url, key)
 
 
 @app.command("rollback")
 def rollback(
     reason: Reason = "",
     force: Force = False,
+    instead_of: InsteadOf = None,
     json: Json = False,
     home: Home = None,
     url: Url = None,
     key: ApiKey = None,
 ) -> None:
     """Go back to the version that served before."""
-    change_serving("/v1/policies/rollback", reason, force, json, home, url, key)
+    change_serving(("rollback",), reason, force, instead_of, json, home, url, key)
 
 
 @app.command("upload")
@@ -182,14 +194,23 @@ def upload(json: Json = False, home: Home = None) -> None:
         say(f"in the object storage: {', '.join(versions) or 'nothing'}")
 
 
-def change_serving(path: str, reason: str, force: bool, json: bool, home: Home, url: Url, key: ApiKey) -> None:
+def change_serving(
+    decision: tuple[str, ...],
+    reason: str,
+    force: bool,
+    instead_of: str | None,
+    json: bool,
+    home: Home,
+    url: Url,
+    key: ApiKey,
+) -> None:
     """Ask for another version to serve, and say which one does."""
-    from deploy.command.api import open_api
+    from deploy.command.api import open_api, route
     from deploy.command.output import print_json, talk
 
     with open_api(home, url, key) as api, talk().status("changing what serves"):
-        body = {"reason": reason, "force": force}
-        change = api.call("POST", path, json=body, timeout=PROMOTION_TIMEOUT_S)
+        body = {"reason": reason, "force": force, "instead_of": instead_of}
+        change = api.call("POST", route("policies", *decision), json=body, timeout=PROMOTION_TIMEOUT_S)
     if json:
         print_json(change)
     elif change["changed"]:

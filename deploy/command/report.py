@@ -25,12 +25,12 @@ def report(
     It runs no script and fetches nothing, so it can be mailed, printed and kept. It holds replies where the evaluation
     kept some, and the reasons of decisions.
     """
-    from deploy.command.api import open_api
+    from deploy.command.api import open_api, route
     from deploy.command.output import print_json
     from deploy.report import render
 
     with open_api(home, url, key) as api:
-        policy = api.get(f"/v1/policies/{version}")
+        policy = api.get(route("policies", version))
         ratings = api.get("/v1/ratings")["data"]
         audit = list(api.pages("/v1/audit", subject=version, order="asc", limit=100))
     path = out or Path(f"{version}.html")

@@ -224,12 +224,12 @@ def show(
     key: ApiKey = None,
 ) -> None:
     """Show what a vote said, now and before, and what it changed: the iterations and versions that used it."""
-    from deploy.command.api import open_api
+    from deploy.command.api import open_api, route
     from deploy.command.output import print_json
     from deploy.command.policies import outline
 
     with open_api(home, url, key) as api:
-        found = api.get(f"/v1/votes/{vote}")
+        found = api.get(route("votes", vote))
     if json:
         print_json(found)
     else:

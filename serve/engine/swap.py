@@ -132,7 +132,7 @@ class Promoter:
         """Go back to the version that served before. Raises Conflict when there is none, else as `promote`."""
         target = await self._record.read(policies.rollback_target)
         if target is None:
-            raise Conflict("there is no earlier version to roll back to")
+            raise Conflict("there is no earlier version to roll back to; promote the one that is to serve")
         return await self.promote(target, change)
 
     async def follow(self, version: int) -> None:

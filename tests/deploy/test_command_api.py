@@ -1,17 +1,17 @@
 """How the command line finds the API, and what its errors become. No API runs here."""
 
 import io
+import socket
 from pathlib import Path
 
 import httpx
 import pytest
 
-from deploy.command.api import NotRunning, address_of, open_api, operator_key, parse_events, refusal
+from deploy.command.api import NotRunning, address_of, not_running, open_api, operator_key, parse_events, refusal
 from feedback.errors import InvalidRequest
-from tests.deploy.api_process import api_process, running_at
+from tests.deploy.api_process import running_at
 from tests.deploy.command_line import Tandem, in_process
 from tests.ports import free_port
-from tests.records import empty_record
 
 
 @pytest.fixture
@@ -45,13 +45,15 @@ def test_the_address_is_what_runs_else_what_the_settings_say(home: Path) -> None
 def test_key_and_address_come_from_option_then_environment_then_home(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert open_api(home).key == "tdm_operator"
+    with running_at(home, "http://127.0.0.1:4321"):
+        assert (open_api(home).url, open_api(home).key) == ("http://127.0.0.1:4321", "tdm_operator")
     monkeypatch.setenv("TANDEM_KEY", "tdm_environment")
     assert (open_api(home).url, open_api(home).key) == (address_of(home), "tdm_environment")
     monkeypatch.setenv("TANDEM_URL", "http://environment/")
     assert (open_api().url, open_api().key) == ("http://environment", "tdm_environment")
     # The home that was named, not the one that somebody exported the address and the key of.
-    assert (open_api(home).url, open_api(home).key) == (address_of(home), "tdm_operator")
+    with running_at(home, "http://127.0.0.1:4321"):
+        assert (open_api(home).url, open_api(home).key) == ("http://127.0.0.1:4321", "tdm_operator")
     # With the version, as OpenAI's clients are given it, or without.
     for url in ("http://given", "http://given/v1", "http://given/v1/"):
         given = open_api(home, url, "tdm_given")
@@ -92,7 +94,7 @@ def test_without_an_api_there_is_one_line_and_exit_code_4(
     ran = tandem(*command, "--home", home)
     assert ran.exit_code == 4
     assert ran.out == ""
-    assert f"does not run for {home} (nothing answers" in ran.err and "start it with `tandem up`" in ran.err
+    assert f"does not run for {home}; start it with `tandem up`" in ran.err
     assert ran.err.count("\n") == 1
     elsewhere = f"http://127.0.0.1:{free_port()}"
     monkeypatch.setattr("sys.stdin", io.StringIO("Hello\n"))
@@ -101,19 +103,22 @@ def test_without_an_api_there_is_one_line_and_exit_code_4(
     assert ran.err == f"tandem: nothing answers at {elsewhere}; start Tandem there, or correct --url or TANDEM_URL\n"
 
 
-def test_where_another_home_answers_the_one_that_was_meant_is_said_not_to_run(tandem: Tandem, tmp_path: Path) -> None:
+def test_a_home_whose_api_does_not_answer_yet(tandem: Tandem, home: Path) -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    with running_at(home, url):
+        ran = tandem("policies", "list", "--home", home)
+    assert ran.exit_code == 4 and f"does not run for {home} (nothing answers at {url})" in ran.err
+
+
+def test_a_home_that_does_not_run_tells_its_key_to_nobody(tandem: Tandem, home: Path) -> None:
     """Two homes have the same port as long as nobody says otherwise."""
-    for name in ("runs", "stopped"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "operator.key").write_text("tdm_operator")
-    empty_record(tmp_path / "runs" / "record.db").close()
-    with api_process(tmp_path / "runs") as url:
-        (tmp_path / "stopped" / "tandem.toml").write_text(f"[serve]\nport = {url.rpartition(':')[2]}\n")
-        other = tandem("policies", "list", "--home", tmp_path / "stopped")
-        with running_at(tmp_path / "runs", url):
-            own = tandem("policies", "list", "--home", tmp_path / "runs")
-    assert other.exit_code == 4 and f"does not run for {tmp_path / 'stopped'} (what answers at {url}" in other.err
-    assert own.exit_code == 1 and "unknown or revoked" in own.err
+    with socket.create_server(("127.0.0.1", 0)) as another:
+        another.settimeout(0)
+        (home / "tandem.toml").write_text(f"[serve]\nport = {another.getsockname()[1]}\n")
+        ran = tandem("policies", "list", "--home", home)
+        with pytest.raises(BlockingIOError):
+            another.accept()
+    assert (ran.exit_code, ran.err) == (4, f"tandem: {not_running(home).message}\n")
 
 
 @pytest.mark.parametrize("url", ["ftp://x", "nonsense", "http://[::1", "http://127.0.0.1:99999"])

@@ -80,7 +80,7 @@ def test_versions_are_listed_and_shown(tandem: Tandem) -> None:
     assert json.loads(tandem("policies", "show", "v0", "--json").out)["digest"] == "0" * 64
     shown = tandem("policies", "show", "v0")
     assert shown.out.startswith("version: v0\n") and "settings" not in shown.out
-    assert shown.err == "", "the start was not trained and has nothing before it"
+    assert shown.err == "It serves; there is no earlier version to roll back to.\n", "the start was not trained"
     assert "settings:\n  steps: 12\n" in tandem("policies", "show", "v0", "--all").out
 
 
@@ -137,6 +137,7 @@ def test_promoting_what_serves_changes_nothing(tandem: Tandem) -> None:
         (["show", "v9"], 3, "no policy version 'v9'; `tandem policies list`"),
         (["promote", "v9"], 3, "no policy version 'v9'; `tandem policies list`"),
         (["show", "nine"], 2, "is not a policy version"),
+        (["show", "v0?limit=1"], 2, "v0?limit=1 is not a policy version"),
         (["promote", "v9", "--force"], 2, "needs a reason"),
         (["rollback"], 1, "no earlier version"),
         (["list", "--key", "tdm_wrong_key"], 1, "unknown or revoked"),
@@ -293,5 +294,8 @@ def test_what_serves_is_shown_with_what_a_rollback_leads_to(tandem: Tandem, stor
     add_version(store, home, 1)
     for version in (1, 0):
         store.write(policies.set_serving, version, kind="promote", reason="", force=False, actor="test")
+    assert "`tandem policies rollback --instead-of v0 --reason" in tandem("policies", "show", "v0").err
     assert "goes back to v1." in tandem("policies", "show", "v0").err
+    overtaken = tandem("policies", "rollback", "--instead-of", "v1")
+    assert overtaken.exit_code == 1 and "v1 does not serve any more: somebody else changed it" in overtaken.err
     assert json.loads(tandem("policies", "show", "v1", "--json").out)["rollback_to"] is None
