@@ -171,12 +171,17 @@ def prepare_home(home: Path) -> None:
             folder.mkdir(parents=True, exist_ok=True)
         run.chmod(0o700)
         (home / "logs").chmod(0o700)
-        if not (home / ".gitignore").exists():
-            (home / ".gitignore").write_text(IGNORED_BY_GIT)
+        keep_from_git(home)
     except FileExistsError as error:
         raise Conflict(f"the home {home} cannot be used: {error.filename} is no folder") from error
     except OSError as error:
         raise Conflict(f"the home {home} cannot be used: {error.strerror}") from error
+
+
+def keep_from_git(home: Path) -> None:
+    """Unless somebody has said there what git is to take."""
+    if not (home / ".gitignore").exists():
+        (home / ".gitignore").write_text(IGNORED_BY_GIT)
 
 
 def _lock_path(home: Path) -> Path:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deploy.command.output import say
-from deploy.running import RECORD_ELSEWHERE, is_in_use
+from deploy.running import RECORD_ELSEWHERE, is_in_use, keep_from_git
 from feedback.errors import NotFound, RecordUnavailable
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ def open_record(home: Path | None, *, must_exist: bool = False) -> Iterator[tupl
         require_record(settings)
         store.migrate()
         if is_new:
+            keep_from_git(settings.home)
             say(f"There was no record in {settings.home}: a new one is made.")
         yield store, settings
     except DatabaseError as error:

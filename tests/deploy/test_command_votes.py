@@ -51,6 +51,7 @@ def test_import_says_what_became_of_each_record(tandem: Tandem, hh_file: Path, t
 
     again = tandem("votes", "import", hh_file, "--format", "hh", "--json", "--home", home)
     assert json.loads(again.out) == {"read": 5, "imported": 0, "known": 3, "set_aside": 2}
+    assert "/record.db*" in (home / ".gitignore").read_text(), "no start has made this home"
 
 
 def test_a_pipe_and_stdin_are_read_too(tandem: Tandem, hh_file: Path, tmp_path: Path) -> None:
