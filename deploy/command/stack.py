@@ -172,6 +172,7 @@ def status(home: Home = None, json: Json = False) -> None:
 
 
 def uptime(state: "StackState") -> str:
-    hours, rest = divmod(int(time.time() - state.started_at), 3600)
+    # The clock may have been set back since.
+    hours, rest = divmod(max(0, int(time.time() - state.started_at)), 3600)
     minutes, seconds = divmod(rest, 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"

@@ -3,7 +3,8 @@
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel
+from pydantic import AfterValidator, BaseModel, WithJsonSchema
+from pydantic_core import PydanticCustomError
 
 from feedback.schema import Sample, version_name
 from feedback.store import samples
@@ -14,9 +15,18 @@ from serve.routes.lists import After, Limit, Page, page_of
 
 router = APIRouter(route_class=guarded("chat"))
 
+
+def _request_id(said: str) -> str:
+    if not WELL_FORMED_ID.fullmatch(said):
+        raise PydanticCustomError("request_id", "{said} is no id that stood in `x-request-id`", {"said": said})
+    return said
+
+
 RequestId = Annotated[
     str,
-    Query(pattern=f"^{WELL_FORMED_ID.pattern}$", description="What stood in `x-request-id` of the answer."),
+    Query(description="What stood in `x-request-id` of the answer."),
+    AfterValidator(_request_id),
+    WithJsonSchema({"type": "string", "pattern": f"^{WELL_FORMED_ID.pattern}$"}),
 ]
 
 

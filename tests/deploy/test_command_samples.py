@@ -31,3 +31,4 @@ def test_a_request_leads_to_its_replies(tmp_path: Path, capfd: pytest.CaptureFix
     assert [(one["message"]["content"], one["comparison_id"]) for one in both] == [("A", pair), ("B", pair)]
     assert (none.exit_code, wrong.exit_code) == (3, 2)
     assert "nothing is recorded for a request 'req_none'" in none.err
+    assert wrong.err == "tandem: request_id: a b is no id that stood in `x-request-id`\n"

@@ -5,6 +5,8 @@ import socket
 import subprocess
 import sys
 import threading
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -121,6 +123,15 @@ def test_what_was_written_down_counts_only_while_its_writer_runs(tmp_path: Path)
         assert read_state(tmp_path) is None
         write_state(tmp_path, STATE)
     assert read_state(tmp_path) is None
+
+
+def test_a_clock_that_was_set_back_makes_no_stack_run_for_less_than_no_time(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    prepare_home(tmp_path)
+    with take_home(tmp_path):
+        write_state(tmp_path, replace(STATE, started_at=time.time() + 7200))
+        assert in_process(capfd)("status", "--home", tmp_path).err.rstrip().endswith("up 0 min 0 s")
 
 
 def test_what_a_killed_supervisor_left_is_not_taken_for_that_of_the_next_one(tmp_path: Path) -> None:
