@@ -11,7 +11,7 @@ export function heading(conversation, onRename) {
   return element(
     "header",
     { class: "chat-heading" },
-    element("h1", {}, titleOf(conversation)),
+    element("h1", { dir: "auto" }, titleOf(conversation)),
     element(
       "button",
       { type: "button", class: "quiet", onclick: () => askName(conversation, onRename) },

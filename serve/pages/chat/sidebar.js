@@ -62,6 +62,7 @@ export class Sidebar {
             {
               type: "button",
               class: "chat-title",
+              dir: "auto",
               "aria-current": conversation.id === openId ? "true" : null,
               onclick: () => this.onOpen(conversation.id),
             },

@@ -229,6 +229,20 @@ def test_a_chat_is_named_found_and_written_out(quiet: Tandem, visitors: Visitors
     expect(page.get_by_role("heading", level=1)).to_have_text("A second chat")
 
 
+def test_a_name_that_runs_from_right_to_left_is_cut_at_its_end(quiet: Tandem, visitors: Visitors) -> None:
+    page = chatting(quiet, visitors)
+    say(page, "مرحبا " * 20)
+    replies(page, 1)
+    for shown in (page.locator(".chat-title"), page.get_by_role("heading", level=1)):
+        first = shown.evaluate("""node => {
+          const range = document.createRange();
+          range.setStart(node.firstChild, 0);
+          range.setEnd(node.firstChild, 1);
+          return [range.getBoundingClientRect().right, node.getBoundingClientRect().right];
+        }""")
+        assert first[0] <= first[1]
+
+
 def test_back_and_forward_lead_from_chat_to_chat(quiet: Tandem, visitors: Visitors) -> None:
     page = visitors.visit(quiet, role="vote")
     served(page)
