@@ -70,6 +70,7 @@ async function show({ first = false, ended = false } = {}) {
     main.replaceChildren(page ? notForThisRole(page) : nothingHere());
     return;
   }
+  main.replaceChildren(element("p", { class: "none loading" }, "Loading…"));
   const module = await page.load().catch(() => null);
   if (turn !== navigation) return;
   if (!module) {

@@ -107,6 +107,16 @@ async def test_an_unknown_key(browser: httpx.AsyncClient) -> None:
     assert "set-cookie" not in answer.headers
 
 
+async def test_what_pages_are_made_of_is_compressed_and_nothing_else(browser: httpx.AsyncClient) -> None:
+    script = await browser.get("/vendor/chart.js")
+    assert script.headers["content-encoding"] == "gzip"
+    assert "content-encoding" not in (await browser.get("/vendor/chart.js", headers={"accept-encoding": ""})).headers
+    kept = {"if-none-match": script.headers["etag"]}
+    assert (await browser.get("/vendor/chart.js", headers=kept)).status_code == 304
+    answer = await browser.get("/openapi.json")
+    assert len(answer.content) > 10_000 and "content-encoding" not in answer.headers
+
+
 async def test_every_page_is_the_document(browser: httpx.AsyncClient) -> None:
     for path in ("/", "/vote", "/operate", "/operate/v12"):
         answer = await browser.get(path)

@@ -4,7 +4,7 @@ from playwright.sync_api import expect
 
 from feedback.store import keys
 from tests.serve.conftest import Tandem
-from tests.serve.pages.conftest import IN_CHROMIUM, Visitors
+from tests.serve.pages.conftest import IN_CHROMIUM, Visitors, held_back
 
 pytestmark = IN_CHROMIUM
 
@@ -110,10 +110,12 @@ def test_a_server_that_cannot_say_who_is_signed_in_is_asked_again(quiet: Tandem,
 def test_a_page_that_cannot_be_had_is_said_and_asked_for_again(quiet: Tandem, visitors: Visitors) -> None:
     page = visitors.visit(quiet, "/vote")
     expect(page.get_by_text("No open pairs")).to_be_visible()
-    page.context.set_offline(True)
+    held = held_back(page, "**/operate/page.js")
     page.get_by_role("link", name="Operate").click()
+    expect(page.locator("main")).to_have_text("Loading…")
+    held[0].abort("internetdisconnected")
     expect(page.get_by_role("alert")).to_contain_text("This page cannot be had")
     visitors.forgive("ERR_INTERNET_DISCONNECTED")
-    page.context.set_offline(False)
+    page.unroute("**/operate/page.js")
     page.get_by_role("button", name="Try again").click()
     expect(page.get_by_role("heading", name="Operate")).to_be_visible()
