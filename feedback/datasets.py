@@ -24,7 +24,7 @@ import orjson
 from sqlalchemy.orm import Session
 
 from feedback.errors import Conflict
-from feedback.examples import Caps, CutOffExample, Example, examples, of_vote
+from feedback.examples import Caps, CutOffExample, Example, bounds, examples, of_vote
 from feedback.schema import IMPORTED
 from feedback.settings import FeedbackSettings
 from feedback.store import Store, datasets, iterations, now, raters
@@ -66,13 +66,14 @@ def freeze(session: Session, folder: Path, settings: FeedbackSettings, *, since:
     for left in abandoned(folder):
         left.unlink(missing_ok=True)
     frozen_at = now(session)
-    drawn = _draw(session, settings.old_votes, since)
+    imported = raters.find(session, IMPORTED, "")
+    drawn = _draw(session, settings, since, imported)
     ids = None if drawn is None else drawn.ids
     crowded = datasets.crowded(session, settings.prompt_votes, ids)
     caps = Caps({prompt: settings.prompt_votes / votes for prompt, votes in crowded.items()})
     # A rater's share is of what there is to learn from, which is known when all of it was read.
     read_once = examples(datasets.counted(session, ids), settings, caps)
-    caps = caps.bounding(read_once, settings.rater_share, raters.find(session, IMPORTED, ""))
+    caps = caps.bounding(read_once, settings.rater_share, imported)
     digest, counts = _write(folder, examples(datasets.counted(session, ids), settings, caps))
     summary: dict[str, Any] = {
         "digest": digest,
@@ -197,12 +198,21 @@ def _is_being_written(file: Path) -> bool:
     return True
 
 
-def _draw(session: Session, old_votes: int | None, since: float | None) -> datasets.Drawn | None:
-    """The votes to learn from, where not all of them are."""
-    if old_votes is None:
+def _draw(
+    session: Session, settings: FeedbackSettings, since: float | None, unbounded: str | None
+) -> datasets.Drawn | None:
+    """The votes to learn from, where not all of them are: a rater whose share is bounded is drawn the less often, or
+    their votes would take the places of those that weigh more."""
+    if settings.old_votes is None:
         return None
     since = datasets.learnt_until(session) if since is None else since
-    return None if since is None else datasets.draw(session, old_votes, since)
+    if since is None:
+        return None
+    odds: dict[tuple[str, str], float] = {}
+    for objective, by_rater in datasets.old_by_rater(session, since).items():
+        own = {rater: votes for rater, votes in by_rater.items() if rater != unbounded}
+        odds |= {(objective, rater): odd for rater, odd in bounds(own, settings.rater_share).items()}
+    return datasets.draw(session, settings.old_votes, since, odds)
 
 
 def forget(folder: Path, votes: set[str]) -> int:

@@ -70,12 +70,17 @@ class Caps:
                 weights[one.split, one.objective][one.rater] += one.weight
         caps: dict[tuple[str, str, str], float] = {}
         for part, by_rater in weights.items():
-            most = most_of_one(by_rater.values(), rater_share)
-            caps |= {(*part, rater): most / weight for rater, weight in by_rater.items() if weight > most}
+            caps |= {(*part, rater): cap for rater, cap in bounds(by_rater, rater_share).items()}
         return Caps(self.by_prompt, caps)
 
 
 NO_CAPS = Caps()
+
+
+def bounds(weights: Mapping[str, float], rater_share: float) -> dict[str, float]:
+    """Of each rater who weighs more than `most_of_one`, what that is of their weight."""
+    most = most_of_one(weights.values(), rater_share)
+    return {rater: most / weight for rater, weight in weights.items() if weight > most}
 
 
 def most_of_one(weights: Collection[float], rater_share: float) -> float:

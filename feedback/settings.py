@@ -242,8 +242,9 @@ class FeedbackSettings(Section):
 
     old_votes: int | None = Field(10_000, ge=0)
     """At most so many of the votes that earlier iterations could learn from are in a dataset, drawn anew for each, so
-    that what an iteration costs does not grow with the age of the record. Newer ones are all in it. Take more after
-    importing a large set, which only the first iteration learns from whole. None: all of them."""
+    that what an iteration costs does not grow with the age of the record: of a rater who has more than `rater_share`
+    of them that share, and more where others have too few. Newer ones are all in it. Take more after importing a large
+    set, which only the first iteration learns from whole. None: all of them."""
 
     retention_days: float | None = Field(None, gt=0)
     """Erase the texts of chats older than this that nobody has voted on. None: keep them."""

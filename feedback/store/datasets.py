@@ -3,7 +3,7 @@
 import hashlib
 import heapq
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -26,6 +26,7 @@ from feedback.store import READ_BATCH, counting, now
 from feedback.store.among import among
 
 LOOKED_BACK = 100
+ALL_ALIKE: Mapping[tuple[str, str], float] = {}
 # Whether a longer text is nothing but space is not asked.
 MAYBE_BLANK = 20
 
@@ -102,28 +103,46 @@ def frozen_at(dataset: Dataset) -> float:
     return noted
 
 
-def draw(session: Session, old_votes: int, since: float) -> Drawn:
-    """Every vote counted after `since`, and `old_votes` of the others, each as likely as another.
+def old_by_rater(session: Session, since: float) -> dict[str, dict[str, int]]:
+    """How many of the votes counted by `since` each rater has, by objective."""
+    is_old = Vote.counted_at.is_(None) | (Vote.counted_at <= since)
+    rows = session.execute(
+        select(Vote.objective, Vote.rater_id, func.count())
+        .join(Rater, Rater.id == Vote.rater_id)
+        .where(is_old, *counting.COUNTS)
+        .group_by(Vote.objective, Vote.rater_id)
+    )
+    found: dict[str, dict[str, int]] = {}
+    for objective, rater_id, count in rows:
+        found.setdefault(objective, {})[rater_id] = count
+    return found
+
+
+def draw(session: Session, old_votes: int, since: float, odds: Mapping[tuple[str, str], float] = ALL_ALIKE) -> Drawn:
+    """Every vote counted after `since`, and `old_votes` of the others: each as likely as another but for those of whom
+    `odds` speaks, by objective and rater, which are by so much less likely, and more where there are too few others.
 
     Which ones follows from `since` and their ids, so that the draw can be made again, and is another one next time.
+    Those of the smallest u / odds, u uniform, are drawn (Ohlsson 1998, "Sequential Poisson sampling").
     """
     recent: list[str] = []
     old = 0
 
-    def olds() -> Iterator[tuple[bytes, str]]:
+    def olds() -> Iterator[tuple[float, str]]:
         nonlocal old
         rows = session.execute(
-            select(Vote.id, Vote.counted_at)
+            select(Vote.id, Vote.counted_at, Vote.objective, Vote.rater_id)
             .join(Rater, Rater.id == Vote.rater_id)
             .where(*counting.COUNTS)
             .execution_options(yield_per=READ_BATCH)
         )
-        for vote_id, counted_at in rows:
+        for vote_id, counted_at, objective, rater_id in rows:
             if counted_at is not None and counted_at > since:
                 recent.append(vote_id)
             else:
                 old += 1
-                yield hashlib.blake2b(f"{since!r} {vote_id}".encode(), digest_size=8).digest(), vote_id
+                digest = hashlib.blake2b(f"{since!r} {vote_id}".encode(), digest_size=8).digest()
+                yield int.from_bytes(digest) / odds.get((objective, rater_id), 1.0), vote_id
 
     # Of no smallest one it would look at none, and find no recent ones.
     kept = [vote_id for _, vote_id in heapq.nsmallest(max(1, old_votes), olds())][:old_votes]

@@ -18,7 +18,7 @@ from feedback import datasets, examples, exporting, setting_apart
 from feedback.erasure import forget
 from feedback.errors import Conflict, NotFound
 from feedback.importing import import_file
-from feedback.schema import Comparison, DatasetVote, Vote
+from feedback.schema import IMPORTED, Comparison, DatasetVote, Vote
 from feedback.settings import FeedbackSettings
 from feedback.store import Store, finding, iterations, raters, samples, votes
 from feedback.store.datasets import Counted
@@ -175,6 +175,11 @@ def test_imported_votes_are_nobodys_and_bound_nobody(store: Store, tmp_path: Pat
     found = list(datasets.read(store.read(datasets.freeze, tmp_path, ONE_SPLIT).folder))
     # Of four raters one may have half: 3, beside the others' 3.
     assert Counter(one.weight for one in found) == {1.0: 43, 0.75: 4}
+    few = ONE_SPLIT.model_copy(update={"old_votes": 20})
+    frozen = [store.read(datasets.freeze, tmp_path, few, since=4e9 + n) for n in range(5)]
+    nobody = store.read(raters.find, IMPORTED, "")
+    imported = sum(one.rater == nobody for each in frozen for one in datasets.read(each.folder))
+    assert imported > 5 * 13, "of old votes they are drawn as others are"
 
 
 def test_a_reply_that_was_cut_off_is_told_from_one_that_ended(store: Store, tmp_path: Path) -> None:
@@ -423,6 +428,32 @@ def test_each_old_vote_is_as_likely_to_be_drawn(store: Store) -> None:
     assert len(drawn) == 30
     # Binomial with n 200 and p 1/3: mean 67, deviation 6.7.
     assert all(37 <= count <= 97 for count in drawn.values())
+
+
+def test_old_votes_of_a_rater_whose_share_is_bounded_leave_others_their_places(store: Store, tmp_path: Path) -> None:
+    """One rater has 80 of 120 old votes, of those under harmless 12 of 14."""
+    pairs = [add_comparison(store) for _ in range(68)]
+    for rater, helpful, harmless in (("loud", 68, 12), *((f"rater-{n}", 2, int(n < 2)) for n in range(19))):
+        for objective, times in (("helpful", helpful), ("harmless", harmless)):
+            for pair in pairs[:times]:
+                store.write(votes.put, pair, judgement(objective=objective), **(BOB | {"rater": rater}))
+    count_all(store)
+    loud = store.read(raters.find, "key_a", "loud")
+
+    def drawn(old_votes: int, rater_share: float, times: int = 1) -> Counter[tuple[bool, str]]:
+        bounded = {"old_votes": old_votes, "rater_share": rater_share, "prompt_votes": 1000}
+        settings = ONE_SPLIT.model_copy(update=bounded)
+        frozen = [store.read(datasets.freeze, tmp_path, settings, since=4e9 + n) for n in range(times)]
+        return Counter((one.rater == loud, one.objective) for each in frozen for one in datasets.read(each.folder))
+
+    enough = drawn(75, 0.25)
+    assert (enough[False, "helpful"], enough[False, "harmless"]) == (38, 2), "all that others have"
+    assert enough.total() == 75, "and the one's in the places that they leave"
+    assert drawn(75, 1.0)[False, "helpful"] < 36, "without a bound each vote is as likely as another"
+    few = drawn(20, 0.25, times=20)
+    # As if they had a quarter of the votes under helpful, 38 / 3, and of three raters' under harmless two thirds, 4.
+    ones = few[True, "helpful"] + few[True, "harmless"]
+    assert few.total() == 400 and ones / 400 == pytest.approx((38 / 3 + 4) / (38 / 3 + 4 + 40), abs=0.12)
 
 
 @pytest.fixture
