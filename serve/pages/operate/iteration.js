@@ -3,7 +3,7 @@ import { announce } from "../announce.js";
 import { call, Refused } from "../api.js";
 import { element } from "../element.js";
 import { askReason } from "./reason_dialog.js";
-import { figure, isNumber, share, shareOf } from "./figures.js";
+import { figure, isNumber, share, shareOf, when } from "./figures.js";
 import { rewardByDistance } from "./evidence_plots.js";
 import { plot } from "./plots.js";
 import { versionLink } from "./section.js";
@@ -99,6 +99,8 @@ export class IterationCard {
     this.leave();
     Object.assign(this, {
       id: iteration.id,
+      created: iteration.created,
+      resumed: 0,
       stage: rowOf(iteration.stage),
       share: iteration.progress,
       steps: [],
@@ -150,6 +152,7 @@ export class IterationCard {
   }
 
   hear(kind, data) {
+    if (kind === "resumed") this.resumed += 1;
     if (kind === "stage") {
       this.stage = rowOf(data.stage);
       this.share = 0;
@@ -196,7 +199,8 @@ export class IterationCard {
 
   draw() {
     const at = STAGES.findIndex(([stage]) => stage === this.stage);
-    this.head.textContent = at < 0 ? "An iteration waits for the learner" : "An iteration runs";
+    const again = this.resumed ? `, taken up again after its process ended (${this.resumed})` : "";
+    this.head.textContent = at < 0 ? `An iteration waits for the learner since ${when(this.created)}` : `An iteration runs${again}`;
     this.rows.forEach(({ stage, bar, said, node }, index) => {
       node.className = index < at ? "done" : index === at ? "now" : "";
       bar.value = index < at ? 1 : index === at ? this.share : 0;

@@ -4,7 +4,7 @@ import pytest
 from playwright.sync_api import Page, Route, expect
 
 from feedback.store import audit as records
-from feedback.store import iterations, policies, votes
+from feedback.store import iterations, leases, policies, votes
 from feedback.tax.measuring import compare
 from feedback.worker import count_all
 from tests.feedback.live import vote_between
@@ -297,6 +297,12 @@ def test_an_iteration_is_followed_live(quiet: Tandem, visitors: Visitors) -> Non
     expect(card.get_by_role("img", name="Reward against distance. Over 3 PPO steps")).to_be_visible()
     page.reload()
     expect(card).to_contain_text(f"step 3 of {STEPS}")
+    # Its process ended, and another one takes it up.
+    quiet.store.write(leases.release, leases.LEARNER, claimed[1])
+    claimed = quiet.store.write(iterations.claim, running.id, "another", 600.0, 3)
+    assert claimed is not None
+    told = (running.id, claimed[1])
+    expect(card).to_contain_text("taken up again after its process ended (1)")
     quiet.store.write(iterations.tell, *told, "evaluation", evaluation(0.7))
     quiet.store.write(iterations.succeed, *told, 2)
     expect(card).to_contain_text("The iteration made v2")
