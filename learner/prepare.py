@@ -19,7 +19,7 @@ from feedback.settings import Settings, load_settings
 from feedback.store import Store, policies
 from learner.errors import ModelNotSupported
 from learner.pairs import require_pairs
-from learner.policy import load_policy
+from learner.policy import Policy, load_policy
 from learner.publishing import publish_folder
 
 log = logging.getLogger(__name__)
@@ -68,6 +68,7 @@ def prepare(store: Store, settings: Settings) -> None:
         return
     policy = load_policy(find(settings.policy), device="cpu")
     _require_trainable(policy.model)
+    _require_rows(policy)
     if not policy.tokenizer.chat_template:
         log.warning("%s has no chat template; turns are written as Human: and Assistant:", settings.policy)
         policy.tokenizer.chat_template = PLAIN_TEMPLATE
@@ -85,6 +86,19 @@ def _require_trainable(model: PreTrainedModel) -> None:
             f"{model.config.model_type}: vLLM serves it with its embedding as output layer alone", param="policy"
         )
     require_pairs(model)
+
+
+def _require_rows(policy: Policy) -> None:
+    """Raises PolicyInvalid where a chat may hold tokens that the model has no embedding for: an index error ends the
+    training that comes upon one, and on a GPU the engine."""
+    rows = policy.model.get_input_embeddings().weight.shape[0]
+    beyond = [token for token, id_ in policy.tokenizer.get_vocab().items() if id_ >= rows]
+    if beyond:
+        raise PolicyInvalid(
+            f"the model has embeddings for {rows} tokens and its tokenizer {len(beyond)} beyond these, such as "
+            f"{min(beyond)!r}: make its embeddings larger (resize_token_embeddings), or take them out of the tokenizer",
+            param="policy",
+        )
 
 
 def find(policy: str) -> Path:

@@ -107,6 +107,12 @@ def as_pickle(folder: Path) -> None:
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
 
 
+def with_a_token_more(folder: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_tokens(["<picture>"])
+    tokenizer.save_pretrained(folder)
+
+
 def another(config: PreTrainedConfig) -> Callable[[Path], None]:
     """Another model in the place of the one in a folder."""
 
@@ -127,6 +133,7 @@ BLOOM = BloomConfig(n_layer=2, n_head=2, vocab_size=1024, hidden_size=64)
         (without_a_tensor, "model.norm.weight"),
         (with_a_nan, "not finite|differ"),
         (as_pickle, "pickled weights"),
+        (with_a_token_more, r"for 1024 tokens and its tokenizer 1 beyond these, such as '<picture>'"),
         (lambda folder: (folder / "config.json").unlink(), "cannot be loaded"),
         (lambda folder: (folder / "model.safetensors").write_bytes(b"cut"), "cannot be loaded"),
         (lambda folder: (folder / "tokenizer.json").unlink(), "cannot be loaded"),
