@@ -286,7 +286,8 @@ class PPOSettings(RehearsalSettings):
     """The multiplier never exceeds this, and what misses the bound loses this much of the watch score."""
 
     watch_min_votes: int = Field(200, ge=1)
-    """With fewer votes to watch by (`feedback.watch_share`) an iteration says so and goes on without a watch model."""
+    """With fewer votes to watch by (`feedback.watch_share`) an iteration says so and goes on without a watch model. By
+    their weights: votes of one who is bounded (`feedback.rater_share`) are worth few."""
 
     watch_smoothing: float = Field(0.5, ge=0, lt=1)
     """Weight of the past in the smoothed watch score, whose peak decides which weights are published."""

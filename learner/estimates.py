@@ -23,6 +23,13 @@ def estimate(values_B: Tensor, confidence: float) -> Estimate:
     return {"value": mean, "interval": [mean - half, mean + half], "count": count}
 
 
+def worth_of(weights_B: Tensor) -> float:
+    """As how many values of one weight those of these weights tell: (sum w)^2 / sum w^2 (Kish 1965); 0 where none
+    weighs anything."""
+    weights_B = weights_B.double()
+    return float(weights_B.sum() ** 2 / weights_B.square().sum()) if weights_B.any() else 0.0
+
+
 def share(values_B: Tensor, confidence: float, worth: float | None = None, weights_B: Tensor | None = None) -> Estimate:
     """Mean of independent values from 0 to 1, such as wins and halves for ties, with an interval in [0, 1]; weighted,
     where weights are given. Values that are not independent, or not of one weight, are `worth` fewer that are.

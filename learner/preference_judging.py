@@ -25,7 +25,7 @@ from learner.calibration import (
 )
 from learner.comparisons import ComparisonBatch, EncodedComparison, VotedComparison, encode_comparisons, pieces
 from learner.errors import TrainingDataInvalid
-from learner.estimates import Estimate, share
+from learner.estimates import Estimate, share, worth_of
 from learner.hardware import matmul_precision
 from learner.policy import Policy
 from learner.preference_model import PreferenceModel
@@ -66,13 +66,12 @@ class Votes:
     def accuracy(self, confidence: float = CONFIDENCE) -> Estimate:
         """Share by weight of the untied votes whose better side has the higher score; an equal score counts half.
 
-        For its interval all votes on a pair are taken to say the same: with w_p the weight of those on the pair p, they
-        are worth (sum w_p)^2 / sum w_p^2 (Kish 1965).
+        For its interval all votes on a pair are taken to say the same: they are worth as much as one vote on each pair
+        that weighs what they do together.
         """
         untied = self.take(self.labels_C != 0.5)
         on_pair_P = untied.pairs_C.bincount(untied.weights_C.double())
-        worth = float(on_pair_P.sum() ** 2 / on_pair_P.square().sum())
-        return share(agreeing(untied.margins_C, untied.labels_C), confidence, worth, untied.weights_C)
+        return share(agreeing(untied.margins_C, untied.labels_C), confidence, worth_of(on_pair_P), untied.weights_C)
 
 
 @torch.no_grad()

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import orjson
+import torch
 
 from feedback import datasets
 from feedback.judges import PREFERENCE, WATCH
@@ -16,6 +17,7 @@ from feedback.settings import LearnerSettings
 from learner.anchor import set_anchor
 from learner.comparisons import VotedComparison
 from learner.disagreement import note_disagreement
+from learner.estimates import worth_of
 from learner.iteration.examples import Votes
 from learner.iteration.run import Run, write_json
 from learner.iteration.together import train_preference_model_together
@@ -58,11 +60,13 @@ def lacks(
     held_out: list[VotedComparison],
     learner: LearnerSettings,
 ) -> str | None:
-    """What speaks against a watch model: too few votes, none under an objective that the reward weighs, by itself or in
-    the overall score, none that its own overall score could learn from, or none to judge it by."""
+    """What speaks against a watch model: votes that are worth too few, none under an objective that the reward weighs,
+    by itself or in the overall score, none that its own overall score could learn from, or none to judge it by."""
     ppo, in_overall = learner.ppo, learner.preference.objective_weights
-    if len(watched) < ppo.watch_min_votes:
-        return f"{len(watched)} votes to watch by, {ppo.watch_min_votes} wanted (feedback.watch_share)"
+    worth = _worth(watched)
+    if worth < ppo.watch_min_votes:
+        by_weight = f", by their weights worth {worth:.0f}" if round(worth) < len(watched) else ""
+        return f"{len(watched)} votes to watch by{by_weight}, {ppo.watch_min_votes} wanted (feedback.watch_share)"
     weights = {name for name, weight in ppo.reward_weights.items() if weight}
     if OVERALL in weights:
         weights |= {name for name, weight in in_overall.items() if weight}
@@ -97,6 +101,7 @@ def _trained(
     model = train_preference_model_together(this, start, train, pretrained, task, on_step)
     held_out = [one for one in votes.comparisons("heldout") if one.objective in model.shape.objectives]
     report = calibrate(model, start, held_out, this.learner.preference, this.learner.evaluation.confidence)
+    report["learnt_from"] = {"votes": len(train), "worth": _worth(train)}
     report["anchor"] = set_anchor(model, start, this.learner.preference)
     if pretraining_report is not None:
         report["pretraining"] = pretraining_report
@@ -106,6 +111,11 @@ def _trained(
     write_json(report_file, report)
     this.progress.report(name, report)
     return model, report
+
+
+def _worth(comparisons: list[VotedComparison]) -> float:
+    # Equal weights are worth as many as there are, of which sums are a little off.
+    return round(worth_of(torch.tensor([one.weight for one in comparisons])), 1)
 
 
 def objectives_of(comparisons: list[VotedComparison]) -> list[str]:

@@ -6,7 +6,7 @@ from statistics import NormalDist
 import pytest
 import torch
 
-from learner.estimates import estimate, share
+from learner.estimates import estimate, share, worth_of
 
 
 def test_the_interval_of_a_mean_by_hand():
@@ -27,6 +27,12 @@ def test_of_few_values_it_is_said_what_is_known():
     assert estimate(torch.tensor([3.0]), 0.95) == {"value": 3.0, "interval": None, "count": 1}
     for of in (estimate, share):
         assert of(torch.zeros(0), 0.95) == {"value": None, "interval": None, "count": 0}
+
+
+def test_as_how_many_of_one_weight_weighted_values_tell():
+    assert worth_of(torch.full((7,), 0.25)) == pytest.approx(7)
+    assert worth_of(torch.tensor([3.0, 1.0, 0.0])) == pytest.approx(1.6)
+    assert worth_of(torch.zeros(3)) == worth_of(torch.zeros(0)) == 0
 
 
 def test_a_share_by_hand():

@@ -213,6 +213,8 @@ def test_without_enough_votes_to_watch_by_it_says_so_and_goes_on(store: Store, s
     run(store, settings, iteration.id)
     evidence = store.read(policies.get, 1).evidence
     assert not evidence["watch"]["trained"]
+    votes_learnt = evidence["preference"]["learnt_from"]
+    assert 0 < votes_learnt["worth"] <= votes_learnt["votes"]
     assert "10000 wanted" in evidence["watch"]["reason"]
     assert evidence["guard"] == {
         "steps": 1, "stopped": False, "published_step": 1, "peak_watch_reward": None, "last_reward": None,
@@ -278,9 +280,10 @@ def test_a_watch_model_needs_votes_under_all_that_the_reward_weighs_and_some_to_
         train: list[VotedComparison],
         weights: dict[str, float],
         held_out: list[VotedComparison] | None = None,
+        wanted: int = 2,
         **preference: object,
     ) -> str | None:
-        ppo = {"watch_min_votes": 2, "reward_weights": weights}
+        ppo = {"watch_min_votes": wanted, "reward_weights": weights}
         learner = LearnerSettings.model_validate({"ppo": ppo, "preference": preference})
         return lacks(watched, objectives_of(train), both if held_out is None else held_out, learner)
 
@@ -294,6 +297,12 @@ def test_a_watch_model_needs_votes_under_all_that_the_reward_weighs_and_some_to_
     unlearnt = lacking(helpful, both, {"helpful": 1.0}, objective_weights={"harmless": 1.0})
     assert unlearnt == "no weight in learner.preference.objective_weights for helpful, all to watch by"
     assert "1 votes" in str(lacking(both[:1], both, {"overall": 1.0}))
+    # A rater who is bounded brings votes, and no weight.
+    bounded = [VotedComparison([{"role": "user", "content": "Hi"}], ("a", "b"), "helpful", 1.0, 0.01)] * 99
+    assert lacking([*helpful[:1], *bounded], helpful, {"helpful": 1.0}, wanted=5) == (
+        "100 votes to watch by, by their weights worth 4, 5 wanted (feedback.watch_share)"
+    )
+    assert lacking(bounded[:5], helpful, {"helpful": 1.0}, wanted=5) is None, "all of one weight"
     # Ties alone are as none.
     ties = votes("harmless", label=0.5)
     assert "under harmless" in str(lacking([*helpful, *ties], both, {"overall": 1.0}))

@@ -5,6 +5,11 @@ import { figure, isNumber, shareOf, whole } from "./figures.js";
 import { headline, help, section } from "./section.js";
 import { sortableTable } from "./sortable.js";
 
+/** As how many votes of one weight those tell that a model was trained on, where that is fewer than there were. */
+function worth({ learnt_from: of }) {
+  return of && Math.round(of.worth) < of.votes ? `, worth ${whole(of.worth)}` : "";
+}
+
 export function preferenceSection(report, watch, drawn) {
   const objectives = Object.entries(report.objectives ?? {});
   return section(
@@ -14,7 +19,7 @@ export function preferenceSection(report, watch, drawn) {
       ...objectives
         .filter(([, one]) => isNumber(one.calibration_error))
         .map(([name, one]) => [`Calibration error, ${name}`, figure(one.calibration_error, 3), "at most .03 is good"]),
-      watch?.trained && ["Watch model’s accuracy", shareOf(watch, "accuracy"), `trained on ${whole(watch.votes)} other votes`],
+      watch?.trained && ["Watch model’s accuracy", shareOf(watch, "accuracy"), `trained on ${whole(watch.votes)} other votes${worth(watch)}`],
     ].filter(Boolean)),
     watch && !watch.trained && help(`There is no watch model: ${watch.reason}.`),
     objectives.length > 0 && table(objectives),
