@@ -1,11 +1,11 @@
-"""What is wrong with the record of a home, and with what serves by it; for the doctor."""
+"""What is wrong with the record of a home, and with what serves by it; for the doctor. It is opened once for all."""
 
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from deploy.finding import WRITABLE, Finding
 from deploy.running import RECORD_ELSEWHERE, is_in_use
@@ -14,11 +14,8 @@ from feedback.lost_record import NOT_COPIED, is_not_copied, left_in
 from feedback.settings import Settings
 
 if TYPE_CHECKING:
-    from sqlalchemy.orm import Session
-
     from feedback.schema import Policy
-
-T = TypeVar("T")
+    from feedback.store import Store
 
 
 def record(settings: Settings) -> Iterator[Finding]:
@@ -49,7 +46,14 @@ def record(settings: Settings) -> Iterator[Finding]:
         found, _, advice = error.message.partition(": ")
         yield Finding("wrong", "record", found, advice)
     else:
-        yield _no_record(settings, "without tables") if is_blank else Finding("ok", "record", "answers")
+        if is_blank:
+            yield _no_record(settings, "without tables")
+        else:
+            yield Finding("ok", "record", "answers")
+            for look in (_audit, _rules, _weights):
+                # Nothing where its tables are of an older release, which the next start brings up to date.
+                with suppress(RecordUnavailable, DatabaseError):
+                    yield from look(store, settings)
     finally:
         store.close()
 
@@ -82,40 +86,40 @@ def _no_record(settings: Settings, found: str) -> Finding:
     return Finding("note", "record", f"{found} yet", "`tandem up` makes it")
 
 
-def audit(settings: Settings) -> Iterator[Finding]:
-    """Whether its chain holds. Where the record does not answer there is nothing to look at."""
+def _audit(store: "Store", _: Settings) -> Iterator[Finding]:
+    """Whether its chain holds."""
     from feedback.store import audit
 
-    for checked in _read(settings, audit.verify):
-        if checked.broken_at is None:
-            yield Finding("ok", "audit", f"{checked.entries} entries, intact")
-        else:
-            found = f"broken at entry {checked.broken_at}: {checked.problem}"
-            yield Finding("wrong", "audit", found, "somebody wrote into the database past Tandem; see who can")
+    checked = store.read(audit.verify)
+    if checked.broken_at is None:
+        yield Finding("ok", "audit", f"{checked.entries} entries, intact")
+    else:
+        found = f"broken at entry {checked.broken_at}: {checked.problem}"
+        yield Finding("wrong", "audit", found, "somebody wrote into the database past Tandem; see who can")
 
 
-def rules(settings: Settings) -> Iterator[Finding]:
+def _rules(store: "Store", settings: Settings) -> Iterator[Finding]:
     """Whether an API process goes by the rules that stand here: it may run elsewhere, or since before they did."""
     from feedback.store import audit
 
     for name, rules in (("gate", settings.gate), ("automatic", settings.automatic)):
-        for noted in _read(settings, partial(audit.newest, action=f"settings.{name}")):
-            if noted is not None and noted.data == rules.model_dump(mode="json"):
-                yield Finding("ok", name, "as the API process that started last has it")
-            elif noted is not None:
-                advice = f"have [{name}] say the same on all machines, and start again what runs with another"
-                yield Finding("note", name, "the API process that started last has other settings", advice)
+        noted = store.read_once(audit.newest, f"settings.{name}")
+        if noted is not None and noted.data == rules.model_dump(mode="json"):
+            yield Finding("ok", name, "as the API process that started last has it")
+        elif noted is not None:
+            advice = f"have [{name}] say the same on all machines, and start again what runs with another"
+            yield Finding("note", name, "the API process that started last has other settings", advice)
 
 
-def weights(settings: Settings) -> Iterator[Finding]:
+def _weights(store: "Store", settings: Settings) -> Iterator[Finding]:
     """Whether what serves is here, or to be had, as it was published."""
     from feedback.store import policies
 
-    for serving in _read(settings, policies.serving):
-        if serving is None:
-            yield Finding("note", "weights", "no version serves yet", "`tandem up` makes v0")
-        else:
-            yield _weights_of(settings, serving)
+    serving = store.read_once(policies.serving)
+    if serving is None:
+        yield Finding("note", "weights", "no version serves yet", "`tandem up` makes v0")
+    else:
+        yield _weights_of(settings, serving)
 
 
 def _weights_of(settings: Settings, serving: "Policy") -> Finding:
@@ -137,22 +141,3 @@ def _weights_of(settings: Settings, serving: "Policy") -> Finding:
         advice = "unset it, or give engine.extra_args a --chat-template that takes system messages"
         return Finding("wrong", "weights", error.message, advice)
     return Finding("ok", "weights", f"{name} is what was published")
-
-
-def _read(settings: Settings, operation: Callable[["Session"], T]) -> Iterator[T]:
-    """What is read of the record; nothing where there is none yet, or it does not answer, which `record` says."""
-    from sqlalchemy.exc import DatabaseError
-
-    from feedback.store import Store
-
-    if settings.has_no_record:
-        return
-    store = Store(settings.record_url)
-    try:
-        found = store.read(operation)
-    except (RecordUnavailable, DatabaseError):
-        # Or its tables are of another release, which the next start brings up to date.
-        return
-    finally:
-        store.close()
-    yield found

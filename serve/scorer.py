@@ -43,7 +43,7 @@ class Scorer:
     async def iteration_of(self, version: int | None) -> str:
         """The iteration whose preference model is the current one when `version` serves. Raises NoPreferenceModel."""
         if version is not None and version not in self._made_by:
-            self._made_by[version] = (await self._record.read(policies.get, version)).iteration_id
+            self._made_by[version] = (await self._record.read_once(policies.get, version)).iteration_id
         iteration = None if version is None else self._made_by[version]
         if version is None or iteration is None:
             serving = "nothing" if version is None else version_name(version)

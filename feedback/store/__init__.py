@@ -302,9 +302,9 @@ def open_engine(database_url: str, *, flushes: bool = True, checkpoints: bool = 
         return engine
     # Whatever the database's own encoding is: it is looked at once there is a connection.
     asked = {"client_encoding": "UTF8", "connect_timeout": CONNECT_TIMEOUT_S, "tcp_user_timeout": UNANSWERED_MS}
-    engine = create_engine(
-        url, connect_args=asked | SILENCE, pool_use_lifo=True, pool_size=8, max_overflow=8, **options
-    )
+    # Asked for its type `hstore`, which the record has none of, a server would be waited for three times more.
+    options |= {"pool_use_lifo": True, "pool_size": 8, "max_overflow": 8, "use_native_hstore": False}
+    engine = create_engine(url, connect_args=asked | SILENCE, **options)
     event.listen(engine, "connect", partial(_configure_postgres, flushes))
     event.listen(engine, "handle_error", _replace_read_only)
     return engine
@@ -436,7 +436,8 @@ def insert_of(dialect: str) -> Callable[[Any], Any]:
 def now(session: Session) -> float:
     """Seconds since the epoch by the clock that all processes of this record share: the database server's."""
     if session.get_bind().dialect.name == "postgresql":
-        return session.execute(select(clock(session))).scalar_one()
+        # By the connection: what was changed so far need not be written for it, and then once more with the time.
+        return session.connection().execute(select(clock(session))).scalar_one()
     return time.time()
 
 

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from feedback import audit
 from feedback.schema import AuditEntry, version_name
-from feedback.store import READ_BATCH, now, page
+from feedback.store import READ_BATCH, clock, now, page
 
 # Any number will do, as long as every process uses the same: under this lock of Postgres the chain grows by one entry
 # at a time. SQLite has one writer anyway.
@@ -32,10 +32,11 @@ def add(session: Session, actor: str, action: str, subject: str = "", reason: st
     subject, reason = subject.replace("\0", "\ufffd"), reason.replace("\0", "\ufffd")
     if session.get_bind().dialect.name == "postgresql":
         session.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": CHAIN_LOCK})
-    last = newest(session)
+    newest_and_now = select(AuditEntry, clock(session)).order_by(AuditEntry.seq.desc()).limit(1)
+    last, at = session.execute(newest_and_now).one_or_none() or (None, now(session))
     entry = AuditEntry(
         seq=1 if last is None else last.seq + 1,
-        created_at=now(session),
+        created_at=at,
         actor=actor,
         action=action,
         subject=subject,

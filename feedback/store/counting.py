@@ -98,8 +98,8 @@ def uncount(session: Session, vote: Vote) -> None:
     """Take a vote that is about to change or go, and whose rater's row is held, out of what counts."""
     if vote.state != "counted":
         return
-    vote.counted_at = None
     uncount_all(session, Vote.id == vote.id)
+    vote.counted_at = None
 
 
 def _change_counts(session: Session, votes: Collection[tallies.Entry], sign: int) -> None:

@@ -39,17 +39,22 @@ def acquire(session: Session, name: str, holder: str, ttl_s: float) -> int | Non
 
 def lock(session: Session, name: str) -> Lease:
     """The lease, whoever holds it or nobody, locked until the transaction ends."""
-    session.execute(
-        insert(session, Lease)
-        .values(name=name, holder="", epoch=0, ttl_s=0.0, expires_at=0.0)
-        .on_conflict_do_nothing(index_elements=["name"])
-    )
-    return session.scalars(select(Lease).where(Lease.name == name).with_for_update()).one()
+    while (lease := _locked(session, name)) is None:
+        session.execute(
+            insert(session, Lease)
+            .values(name=name, holder="", epoch=0, ttl_s=0.0, expires_at=0.0)
+            .on_conflict_do_nothing(index_elements=["name"])
+        )
+    return lease
+
+
+def _locked(session: Session, name: str) -> Lease | None:
+    return session.scalars(select(Lease).where(Lease.name == name).with_for_update()).one_or_none()
 
 
 def check(session: Session, name: str, epoch: int) -> Lease:
     """The lease, locked until the transaction ends. Raises LeaseLost when it went to a later holder."""
-    lease = session.scalars(select(Lease).where(Lease.name == name).with_for_update()).one_or_none()
+    lease = _locked(session, name)
     if lease is None or lease.epoch != epoch:
         raise LeaseLost(f"the {name} lease of epoch {epoch} was taken away; this process writes nothing more")
     return lease

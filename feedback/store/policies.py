@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from feedback.errors import Conflict, Unknown
 from feedback.figures import NOT_FINITE, not_finite
 from feedback.ids import new_id
-from feedback.schema import Policy, Promotion, version_name
+from feedback.schema import AuditEntry, Policy, Promotion, version_name
 from feedback.store import audit, datasets, iterations, leases, now, page
 
 OF_THE_ITERATION = (
@@ -187,8 +187,9 @@ def list_all(session: Session) -> list[Policy]:
 
 def stamp(session: Session) -> str:
     """Another one whenever anything of any version may have changed: the audit tells of all that does."""
-    newest = audit.newest(session)
-    return f"{next_version(session)}-{'' if newest is None else newest.digest}"
+    newest = select(AuditEntry.digest).order_by(AuditEntry.seq.desc()).limit(1).scalar_subquery()
+    version, digest = session.execute(select(func.max(Policy.version), newest)).one()
+    return f"{version}-{digest}"
 
 
 def rollback_target(session: Session) -> int | None:

@@ -7,14 +7,15 @@ from dataclasses import dataclass, fields
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import CompoundSelect, func, literal, select, union_all
 from sqlalchemy.orm import Session
 
 from feedback.ids import earliest
 from feedback.schema import Comparison, Key, Rater, Sample, Vote
-from feedback.store import now
+from feedback.store import clock
 
 ONE_DAY = timedelta(days=1)
+COUNTED = ("chats", "prompt_tokens", "reply_tokens", "comparisons", "votes")
 
 
 @dataclass
@@ -66,8 +67,7 @@ def since(session: Session, at: float, key_id: str | None = None) -> list[Day]:
 
 def _days(session: Session) -> list[date]:
     """From that of the first key to today."""
-    at = now(session)
-    made = session.scalars(select(func.min(Key.created_at))).one()
+    made, at = session.execute(select(func.min(Key.created_at), clock(session))).one()
     first, last = _date(at if made is None else min(at, made)), _date(at)
     return [first + n * ONE_DAY for n in range((last - first).days + 1)]
 
@@ -85,35 +85,37 @@ def _used(session: Session, days: list[date], key_id: str | None) -> Iterator[Da
             # Imported pairs have no key, and others may not be wanted.
             if used_by in found:
                 for name, count in counts.items():
-                    setattr(found[used_by], name, count)
+                    setattr(found[used_by], name, getattr(found[used_by], name) + count)
         yield Day(day, [used for used in found.values() if used != Used(used.key)])
 
 
 def _counts(session: Session, day: date) -> Iterator[tuple[str, dict[str, int]]]:
-    """By the id of the key that asked."""
+    """By the id of the key that asked: what there is of it, in parts."""
     begins = datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()
     ends = begins + ONE_DAY.total_seconds()
+    none = literal(0)
     chats = select(
         Sample.key_id,
         func.count(Sample.prompt_tokens),
         func.coalesce(func.sum(Sample.prompt_tokens), 0),
         func.coalesce(func.sum(Sample.reply_tokens), 0),
+        none,
+        none,
     ).where(Sample.created_at >= begins, Sample.created_at < ends)
     # Without pairs that are shown again to check their raters: nobody asked for those. As a condition it would lead
     # SQLite to the index of what they repeat, and so to all pairs there are.
-    comparisons = select(Comparison.key_id, func.count() - func.count(Comparison.repeat_of)).where(
+    asked_for = func.count() - func.count(Comparison.repeat_of)
+    comparisons = select(Comparison.key_id, none, none, none, asked_for, none).where(
         Comparison.id >= earliest("cmp", begins), Comparison.id < earliest("cmp", ends)
     )
     votes = (
-        select(Rater.key_id, func.count())
+        select(Rater.key_id, none, none, none, none, func.count())
         .select_from(Vote)
         .join(Rater, Rater.id == Vote.rater_id)
         .where(Vote.id >= earliest("vote", begins), Vote.id < earliest("vote", ends), Vote.state != "retracted")
     )
-    for statement, by, names in (
-        (chats, Sample.key_id, ("chats", "prompt_tokens", "reply_tokens")),
-        (comparisons, Comparison.key_id, ("comparisons",)),
-        (votes, Rater.key_id, ("votes",)),
-    ):
-        for used_by, *counts in session.execute(statement.group_by(by)):
-            yield used_by, dict(zip(names, map(int, counts), strict=True))
+    of_each: CompoundSelect[Any] = union_all(
+        chats.group_by(Sample.key_id), comparisons.group_by(Comparison.key_id), votes.group_by(Rater.key_id)
+    )
+    for used_by, *counts in session.execute(of_each):
+        yield used_by, dict(zip(COUNTED, map(int, counts), strict=True))

@@ -43,6 +43,7 @@ from feedback.schema import (
 )
 from feedback.store import (
     checks,
+    clock,
     counting,
     insert,
     insert_of,
@@ -131,11 +132,9 @@ def put(
     Raises NotFound when there is no such comparison or it belongs to somebody else, Conflict when its texts were
     erased, InvalidRequest when the success of an attack is told under another objective than `harmless`.
     """
-    _check_visible(session, comparison_id, key_id, sees_all)
     rater_id = raters.find_or_create(session, key_id, rater, lock=raters.WHILE_VOTES_CHANGE)
     # After the rater, as wherever both are held. From now on nobody takes its texts away.
-    pair = select(Comparison.id).where(Comparison.id == comparison_id)
-    session.execute(pair.with_for_update(**raters.WHILE_VOTES_COME))
+    _check_visible(session, comparison_id, key_id, sees_all, lock=raters.WHILE_VOTES_COME)
     new = put_first(session, comparison_id, judgement, key_id=key_id, sees_all=sees_all, rater=rater, is_held=True)
     if new is not None:
         return new
@@ -143,19 +142,21 @@ def put(
     said = judgement.said()
     if vote is not None and vote.state != "retracted" and all(getattr(vote, name) == said[name] for name in SAID):
         return vote
-    if vote is None or session.scalars(select(_has_no_texts(Comparison)).where(Comparison.id == comparison_id)).one():
+    is_check = checks.is_check(Comparison, judgement.objective)
+    pair = select(_has_no_texts(Comparison).label("is_erased"), is_check.label("is_check"), clock(session).label("at"))
+    found = session.execute(pair.where(Comparison.id == comparison_id)).one()
+    if vote is None or found.is_erased:
         raise Conflict("the texts of this pair were erased: there is nothing left to judge")
-    counting.uncount(session, vote)
+    # What the vote says is changed after all other statements: in one of its own.
     _keep_revision(session, vote)
+    counting.uncount(session, vote)
     for field, value in said.items():
         setattr(vote, field, value)
     vote.elapsed_s, vote.left = judgement.elapsed_s, judgement.left
-    vote.is_check = session.scalars(
-        select(checks.is_check(Comparison, judgement.objective)).where(Comparison.id == comparison_id)
-    ).one()
+    vote.is_check = found.is_check
     vote.state = "accepted"
     vote.revision += 1
-    vote.updated_at = now(session)
+    vote.updated_at = found.at
     return vote
 
 
@@ -184,8 +185,8 @@ def retract(
     for vote in votes:
         if vote.state == "retracted":
             continue
-        counting.uncount(session, vote)
         _keep_revision(session, vote)
+        counting.uncount(session, vote)
         vote.state = "retracted"
         vote.revision += 1
         vote.updated_at = at
@@ -322,8 +323,14 @@ def counted_since(session: Session, at: float) -> int:
     return session.scalars(select(func.count()).select_from(Vote).where(tallies.IS_COUNTED, Vote.counted_at > at)).one()
 
 
-def _check_visible(session: Session, comparison_id: str, key_id: str, sees_all: bool) -> None:
-    owner = session.scalars(select(Comparison.key_id).where(Comparison.id == comparison_id)).one_or_none()
+def _check_visible(
+    session: Session, comparison_id: str, key_id: str, sees_all: bool, *, lock: dict[str, Any] | None = None
+) -> None:
+    """With `lock` the comparison is held until the transaction ends."""
+    statement = select(Comparison.key_id).where(Comparison.id == comparison_id)
+    if lock is not None:
+        statement = statement.with_for_update(**lock)
+    owner = session.scalars(statement).one_or_none()
     if owner is None or not (sees_all or owner in (key_id, IMPORTED)):
         raise Unknown("comparison", comparison_id, "GET /v1/comparisons")
 

@@ -149,13 +149,13 @@ class Following:
     async def _note_when_versions_were_made(self) -> None:
         for version in self._pool.loaded():
             if version not in self.made_at:
-                self.made_at[version] = (await self._record.read(policies.get, version)).created_at
+                self.made_at[version] = (await self._record.read_once(policies.get, version)).created_at
 
     async def _start_engines(self) -> None:
-        serving = await self._record.read(policies.serving)
+        serving = await self._record.read_once(policies.serving)
         if serving is None:
             return
-        self._pool.shares = await self._record.read(traffic.get)
+        self._pool.shares = await self._record.read_once(traffic.get)
         other = self._pool.shares.challenger
         if other is None:
             other = await self._record.read(policies.rollback_target)

@@ -57,7 +57,7 @@ class PolicyFolders:
         longer than `engine.start_timeout_s`.
         """
         try:
-            policy = await self._record.read(policies.get, version)
+            policy = await self._record.read_once(policies.get, version)
             self._known[version] = policy.path, policy.digest
         except RecordUnavailable:
             if version not in self._known:

@@ -125,7 +125,7 @@ class Promoter:
 
     async def _serves(self, version: int) -> bool:
         """Here and by the record. Raises NotFound."""
-        policy = await self._record.read(policies.get, version)
+        policy = await self._record.read_once(policies.get, version)
         return version == self._pool.serving and policy.state == "serving"
 
     async def rollback(self, change: Change) -> Outcome:

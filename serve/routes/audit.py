@@ -57,7 +57,7 @@ async def list_audit(
     parts: Parts, limit: Limit = 20, after: AfterEntry = None, order: Order = "desc", subject: Subject = None
 ) -> Page[AuditView]:
     """Every decision, the newest first."""
-    rows, more = await parts.record.read(audit.list_page, limit=limit, after=after, order=order, subject=subject)
+    rows, more = await parts.record.read_once(audit.list_page, limit=limit, after=after, order=order, subject=subject)
     return page_of([_view(row) for row in rows], [str(row.seq) for row in rows], more)
 
 

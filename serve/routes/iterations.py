@@ -66,14 +66,14 @@ async def list_iterations(
     parts: Parts, limit: Limit = 20, after: After = None, order: Order = "desc"
 ) -> Page[IterationView]:
     """All of them."""
-    rows, more = await parts.record.read(iterations.list_page, limit=limit, after=after, order=order)
+    rows, more = await parts.record.read_once(iterations.list_page, limit=limit, after=after, order=order)
     return page_of([_view(row) for row in rows], [row.id for row in rows], more)
 
 
 @router.get("/v1/iterations/{iteration_id}")
 async def get_iteration(iteration_id: str, parts: Parts) -> IterationView:
     """State, stage and progress of one."""
-    return _view(await parts.record.read(iterations.get, iteration_id))
+    return _view(await parts.record.read_once(iterations.get, iteration_id))
 
 
 @router.post("/v1/iterations/{iteration_id}/cancel")

@@ -167,13 +167,13 @@ async def list_policies(
 ) -> Any:
     """Every version. With its evidence that is much, and seldom another: the page that looks again and again says what
     it has."""
-    stamp = await parts.record.read(policies.stamp)
+    stamp = await parts.record.read_once(policies.stamp)
     etag = f'W/"{hashlib.sha256(f"{stamp} {parts.pool.loaded()}".encode()).hexdigest()[:32]}"'
     if if_none_match == etag:
         return Response(status_code=304, headers={"etag": etag})
     response.headers["etag"] = etag
     last = None if after is None else version_number(after)
-    rows, more = await parts.record.read(policies.list_page, limit=limit, after=last, order=order)
+    rows, more = await parts.record.read_once(policies.list_page, limit=limit, after=last, order=order)
     return page_of([_view(row, parts) for row in rows], [version_name(row.version) for row in rows], more)
 
 

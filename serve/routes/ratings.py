@@ -64,7 +64,7 @@ async def get_ratings(parts: Parts) -> Ratings:
     # scipy comes with it: not before it is needed.
     from feedback import ratings
 
-    by_objective = await parts.record.read(ratings.current)
+    by_objective = await parts.record.read_once(ratings.current)
     return Ratings(
         data=[
             RatingView(objective=objective, **rating.as_json())

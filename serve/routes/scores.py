@@ -88,8 +88,8 @@ async def score_replies(body: ScoresBody, parts: Parts) -> ScoresView:
 async def _policy(parts: Gateway, version: str | None) -> Policy:
     """Raises NotFound, NoPreferenceModel where no version is named and none serves."""
     if version is not None:
-        return await parts.record.read(policies.get, version_number(version))
-    serving = await parts.record.read(policies.serving)
+        return await parts.record.read_once(policies.get, version_number(version))
+    serving = await parts.record.read_once(policies.serving)
     if serving is None:
         raise NoPreferenceModel("nothing serves yet: name a version", param="version")
     return serving

@@ -100,7 +100,7 @@ def test_what_it_reads_does_not_hang_on_the_age_of_the_record(store: Store) -> N
     """By the databases' own word: only ranges of indices are read, and of samples not the large rows."""
     made_days_ago(store, 9, "one")
     plans = plans_of(store, lambda session: usage.list_page(session, limit=2))
-    assert len(plans) == 2 * 3
+    assert len(plans) == 2
     day = (
         (
             "samples USING COVERING INDEX ix_samples_used (created_at>? AND created_at<?)",
@@ -110,5 +110,6 @@ def test_what_it_reads_does_not_hang_on_the_age_of_the_record(store: Store) -> N
         if store.engine.dialect.name == "sqlite"
         else ("ix_samples_used", "pk_comparisons", "pk_votes")
     )
-    for plan, index in zip(plans, day * 2, strict=True):
-        assert index in plan, plan
+    for plan in plans:
+        for index in day:
+            assert index in plan, plan

@@ -27,7 +27,7 @@ from serve.app import create_app
 from serve.connection import Connection
 from serve.record import Record
 from tests.clients import client_of
-from tests.records import empty_record
+from tests.records import empty_record, empty_record_of
 
 ROOT = Path(__file__).parents[2]
 STARTING_POLICY = ROOT / "learner" / "starting_policy" / "weights"
@@ -239,7 +239,7 @@ def another_process(tandem: Tandem, **serve: Any) -> Iterator[Tandem]:
 def without_engines(home: Path, **changed: Any) -> Iterator[Tandem]:
     settings = load_settings(home=home, **changed)
     home.mkdir()
-    store = empty_record(home / "record.db")
+    store = empty_record_of(settings)
     secrets = {role: store.write(keys.create, role)[1] for role in ("chat", "vote", "operate")}
     server = ServerThread(settings)
     server.start()
