@@ -262,6 +262,13 @@ def run_postgres(program: str, url: URL, *arguments: str) -> None:
     """The password goes by the environment: other users of the machine see command lines."""
     if shutil.which(program) is None:
         raise TandemError(f"{program} is not installed (Debian: apt install postgresql-client)")
+    with contextlib.closing(Store(url.render_as_string(hide_password=False))) as store:
+        if store.is_behind_pooler():
+            # Where they look for tables would stay set on a connection that others are given.
+            raise Conflict(
+                f"`database_url` leads to a pooler, which {program} must not go through; name the server itself in "
+                "TANDEM_DATABASE_URL for this command"
+            )
     # `url.set(password=None)` would leave the password in it.
     address = URL.create("postgresql", url.username, None, url.host, url.port, url.database, url.query)
     address = address.difference_update_query(["password"])

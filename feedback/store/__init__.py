@@ -250,6 +250,14 @@ class Store:
             # It changes nothing, and a server that only reads refuses it.
             self.write_once(lambda session: session.execute(text("UPDATE keys SET id = id WHERE false")))
 
+    def is_behind_pooler(self) -> bool:
+        """Whether another program, such as PgBouncer, hands on what is sent to Postgres. Raises RecordUnavailable."""
+        try:
+            with self.engine.connect() as connection:
+                return cast(Any, connection.connection.driver_connection).prepare_threshold is None
+        except DatabaseError as error:
+            raise RecordUnavailable(f"the record cannot be used: {error.orig}") from error
+
     def forget_log(self) -> bool:
         """Take what was erased out of SQLite's log, which would hold it until later writes have overwritten it. False
         when somebody reads who began before, or the disk is full: to be asked again then. Postgres does so by itself,
@@ -324,11 +332,16 @@ def _configure_postgres(flushes: bool, connection: Any, _record: object) -> None
     postgres_text.register(connection)
     wanted: dict[str, int | str] = {f"tcp_{name}": value for name, value in SILENCE.items()}
     wanted |= {"tcp_user_timeout": UNANSWERED_MS, "idle_in_transaction_session_timeout": IDLE_IN_TRANSACTION_MS}
-    if not flushes:
-        wanted["synchronous_commit"] = "off"
     # Two round trips less than a transaction.
     connection.autocommit = True
-    connection.execute("".join(f"SET {name} = {value};" for name, value in wanted.items()))
+    settings = "".join(f"SET {name} = {value};" for name, value in wanted.items())
+    (answers,) = connection.execute(f"SELECT pg_backend_pid();{settings}").fetchone()
+    if answers != connection.info.backend_pid:
+        # A pooler stands between: the next transaction may be another connection's, which knows no statement that was
+        # prepared by this one, and what is set here others may get.
+        connection.prepare_threshold = None
+    elif not flushes:
+        connection.execute("SET synchronous_commit = off")
     connection.autocommit = False
 
 
