@@ -9,7 +9,7 @@ from feedback.sandbox.world import find, prompts
 from feedback.tax.tasks import builtin_suite, read_task
 
 LINES = """
-{"prompt": "The capital of France?", "answers": ["Paris", "Lutetia"], "traps": ["London"]}
+{"prompt": "The capital of France?", "answers": ["Paris", "Lutetia"], "traps": ["London"], "needed": 1}
 {"prompt": "A fruit?", "choices": ["a stone", "a pear"], "answer": 1}
 
 {"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "1 + 1?"}], "answers": ["2"]}
@@ -42,6 +42,11 @@ def test_a_task_from_a_file(tmp_path: Path) -> None:
         ('{"prompt": "x", "answers": ["a", "b"], "needed": 3}', "answers"),
         ('{"prompt": "x", "answers": ["a"], "traps": ["?"]}', "answers"),
         ('{"prompt": "x", "choices": ["a", "b"], "answer": 2}', "number of one"),
+        ('{"prompt": "x", "answers": ["a"], "needed": 0}', "needed"),
+        ('{"prompt": "x", "choices": ["a", "b"], "answer": -1}', "answer"),
+        ('{"prompt": "x", "choices": ["a"], "answer": 0}', "choices"),
+        ('{"prompt": "", "answers": ["a"]}', "prompt"),
+        ('{"messages": [], "answers": ["a"]}', "messages"),
         ('{"prompt": "x", "answers": ["a"], "colour": 1}', "colour"),
         ('{"messages": [{"role": "user"}], "choices": ["a", "b"], "answer": 0}', "'role' and a 'content'"),
         ('{"prompt": "x", "answers": ["a"]}\n\n{"prompt": "x", "answers": ["b"]}', "line 3: line 1 asks the same"),
