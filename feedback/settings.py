@@ -154,7 +154,7 @@ class EngineSettings(Section):
 
     probe_tolerance: float | None = Field(None, gt=0)
     """Largest allowed difference, in nats, between the engine's and the learner's log-probability of a probe token.
-    By default .005 for float32 and .25 for coarser formats."""
+    By default .005 where both compute in float32, else .25; the learner does so in the policy's own number format."""
 
     adapters: int = Field(0, ge=0, le=64)
     """LoRA adapters, each a policy version, that one engine holds at once. With 0 engines take none, and on a CPU they

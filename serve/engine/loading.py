@@ -89,7 +89,9 @@ class Loader:
                 if why_not is None:
                     # The shortest passes through all the weights, too, and everybody waits for it.
                     probe = min(await self._folders.probes(base), key=lambda one: len(one.tokens))
-                    tolerance = self._settings.probe_tolerance or await default_tolerance(slot.client, timeout_s)
+                    tolerance = self._settings.probe_tolerance or await default_tolerance(
+                        slot.client, [probe], timeout_s
+                    )
                     self._staged = Staged(slot, base.version, probe, tolerance)
         except EngineLost as error:
             why_not = error.message

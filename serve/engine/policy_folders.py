@@ -30,11 +30,13 @@ class PolicyFolder:
 
 @dataclass(frozen=True)
 class Probe:
-    """Tokens with the log-probability that the learner found for each of those from `prompt_length` on."""
+    """Tokens with the log-probability that the learner found for each of those from `prompt_length` on, computing in
+    `number_format`."""
 
     tokens: list[int]
     prompt_length: int
     logprobs: list[float]
+    number_format: str = "float32"
 
 
 class PolicyFolders:
@@ -119,8 +121,9 @@ class PolicyFolders:
         """What the learner computed for this version, to hold the engine to. Raises PolicyInvalid."""
         path = policy.folder / "probe.json"
         try:
-            items = orjson.loads(await asyncio.to_thread(path.read_bytes))["items"]
-            probes = list(map(_probe, items))
+            said = orjson.loads(await asyncio.to_thread(path.read_bytes))
+            items, number_format = said["items"], said.get("dtype", "float32")
+            probes = [_probe(item, number_format) for item in items]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise PolicyInvalid(f"{policy.folder.name}: probe.json cannot be read ({type(error).__name__})") from error
         if not probes:
@@ -128,9 +131,9 @@ class PolicyFolders:
         return probes
 
 
-def _probe(item: dict[str, Any]) -> Probe:
+def _probe(item: dict[str, Any], number_format: str) -> Probe:
     """Raises ValueError, KeyError and TypeError for what is none."""
-    probe = Probe(item["tokens"], item["prompt_length"], item["logprobs"])
+    probe = Probe(item["tokens"], item["prompt_length"], item["logprobs"], number_format)
     told = len(probe.logprobs)
     if probe.prompt_length < 1 or told < 1 or len(probe.tokens) != probe.prompt_length + told:
         raise ValueError("not a log-probability for each token after the prompt")

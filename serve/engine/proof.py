@@ -24,11 +24,11 @@ async def prove(
     tolerance: float | None = None,
 ) -> None:
     """`model` is what the version is called inside the engine; `tolerance`, in nats, is what the settings and the
-    engine's number format say unless it is given.
+    number formats of engine and learner say unless it is given.
 
     Raises PolicyInvalid when the engine differs from the learner, EngineLost when it does not answer.
     """
-    allowed = tolerance or settings.probe_tolerance or await default_tolerance(client, settings.swap_timeout_s)
+    allowed = tolerance or settings.probe_tolerance or await default_tolerance(client, probes, settings.swap_timeout_s)
     # All at once: where there is one engine only, everybody waits for this.
     differences = await asyncio.gather(
         *[_largest_difference(client, probe, settings.swap_timeout_s, model) for probe in probes]
@@ -37,7 +37,7 @@ async def prove(
     if worst > allowed:
         raise PolicyInvalid(
             f"the engine's log-probabilities differ from the learner's by up to {worst:.3g} nats, "
-            f"more than {allowed:g}: this is not the policy that was published"
+            f"more than {allowed:g} (engine.probe_tolerance): this is not the policy that was published"
         )
 
 
@@ -59,7 +59,8 @@ async def _largest_difference(client: EngineClient, probe: Probe, timeout_s: flo
     return max(differences, default=0.0)
 
 
-async def default_tolerance(client: EngineClient, timeout_s: float) -> float:
-    """In nats. Raises EngineLost."""
-    in_float32 = await client.weight_format(timeout_s) == "float32"
+async def default_tolerance(client: EngineClient, probes: list[Probe], timeout_s: float) -> float:
+    """In nats; what the coarser of the two computes in decides. Raises EngineLost."""
+    formats = {await client.weight_format(timeout_s), *(probe.number_format for probe in probes)}
+    in_float32 = formats == {"float32"}
     return FLOAT32_TOLERANCE_NATS if in_float32 else COARSE_TOLERANCE_NATS

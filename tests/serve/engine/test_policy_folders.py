@@ -109,6 +109,8 @@ async def test_what_is_no_probe_speaks_against_its_version(
     folders, policy = PolicyFolders(settings, record), PolicyFolder(0, tmp_path, DIGEST)
     (tmp_path / "probe.json").write_text(json.dumps({"items": [good]}))
     assert await folders.probes(policy) == [Probe([1, 2, 3], 1, [-1, -2.5])]
+    (tmp_path / "probe.json").write_text(json.dumps({"items": [good], "dtype": "bfloat16"}))
+    assert await folders.probes(policy) == [Probe([1, 2, 3], 1, [-1, -2.5], "bfloat16")]
     (tmp_path / "probe.json").write_text(json.dumps({"items": [good, item]}))
     with pytest.raises(PolicyInvalid, match="cannot be read"):
         await folders.probes(policy)

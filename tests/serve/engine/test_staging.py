@@ -14,11 +14,13 @@ from typing import Any
 
 import psutil
 import pytest
+import torch
 from safetensors.numpy import load_file, save_file
 
-from feedback.errors import EngineUnavailable
+from feedback.errors import EngineUnavailable, PolicyInvalid
 from feedback.settings import load_settings
 from feedback.temporary_folder import MARK, PREFIX
+from learner.policy import load_policy, save_policy
 from serve.engine.client import EngineClient
 from serve.engine.launcher_client import LauncherClient
 from serve.engine.launcher_protocol import SERVED_NAME, engine_socket
@@ -249,6 +251,19 @@ def tied(source: Path, folder: Path, *, keep_output_layer: bool = False) -> Path
         del tensors["lm_head.weight"]
         save_file(tensors, folder / "model.safetensors", {"format": "pt"})
     return folder
+
+
+async def test_a_policy_in_half_precision_is_known_by_an_engine_in_float32(
+    engines_process: Engines, policy_folders: Path, tmp_path: Path
+) -> None:
+    """As most models that are published are, on a CPU: the learner's probe is rounded as they are."""
+    save_policy(load_policy(policy_folders / "v0", device="cpu", dtype=torch.bfloat16), tmp_path)
+    await engines_process.start(0, tmp_path)
+    said = json.loads((tmp_path / "probe.json").read_text())
+    probes = [Probe(one["tokens"], one["prompt_length"], one["logprobs"], said["dtype"]) for one in said["items"]]
+    await prove(engines_process.changed, probes, load_settings().engine, SERVED_NAME)
+    with pytest.raises(PolicyInvalid, match=r"engine\.probe_tolerance"):
+        await prove(engines_process.changed, probes, load_settings().engine, SERVED_NAME, FLOAT32_TOLERANCE_NATS)
 
 
 async def prove_it(client: EngineClient, folder: Path) -> None:
