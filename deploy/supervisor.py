@@ -5,6 +5,7 @@ import contextlib
 import errno
 import http.client
 import os
+import re
 import shutil
 import signal
 import socket
@@ -30,6 +31,8 @@ REDIS_TIMEOUT_S = 20.0
 # A process that ends this often while the stack starts will not come up by itself.
 HOPELESS_ENDS = 4
 LOGS_INTERVAL_S = 30.0
+# As the API process logs it, in plain lines or in JSON.
+NO_START = re.compile(r'engine \d+ did not start: ([^"\n]+)')
 
 
 class StartFailed(TandemError):
@@ -73,6 +76,10 @@ class Stack:
         self.started_at = time.time()
         self.stopping = asyncio.Event()
         self.written = True
+        self.no_starts = set[str]()
+        """Why engines did not start so far, each reason once."""
+        self._api_log = settings.home / "logs" / "api.log"
+        self._read_until = self._api_log.stat().st_size if self._api_log.exists() else 0
         self.host, self.url = called(settings.serve.host), http_url(settings.serve.host, port)
 
     async def run(self) -> bool:
@@ -194,8 +201,20 @@ class Stack:
         with self.announcer.step("importing vLLM"):
             await self._until(commands.exists, patience_s, "the engine launcher did not come up; see logs/engines.log")
         with self.announcer.step("loading the policy into the engines"):
-            ready = f"no engine was ready within {patience_s:.0f} s; see logs/api.log and logs/engine-0.log"
-            await self._until(lambda: is_ready(self.host, self.port), patience_s, ready)
+            late = f"no engine was ready within {patience_s:.0f} s; see logs/api.log and logs/engine-0.log"
+            await self._until(self._is_ready, patience_s, late)
+
+    def _is_ready(self) -> bool:
+        """And say why an engine does not start: it is tried again and again, which may never do."""
+        if self._api_log.exists():
+            with self._api_log.open(errors="replace") as log:
+                log.seek(self._read_until)
+                for why in NO_START.findall(log.read()):
+                    if why not in self.no_starts:
+                        self.no_starts.add(why)
+                        self.announcer.warn(f"an engine did not start, and is tried again: {why}")
+                self._read_until = log.tell()
+        return is_ready(self.host, self.port)
 
     async def _until(self, reached: Callable[[], bool], patience_s: float, otherwise: str) -> None:
         """Wait for something, while nothing that it needs ends again and again."""

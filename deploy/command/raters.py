@@ -20,6 +20,7 @@ def list_raters(json: Json = False, home: Home = None) -> None:
     """List the raters with how reliable their votes seem."""
     from deploy.command.output import named, print_json, print_table
     from deploy.command.record import open_record
+    from feedback.schema import IMPORTED
     from feedback.store import raters
 
     with open_record(home, must_exist=True) as (store, _):
@@ -27,7 +28,16 @@ def list_raters(json: Json = False, home: Home = None) -> None:
     if json:
         print_json([described(rater, votes) for rater, votes in known])
         return
-    rows = [(rater.id, named(rater.name), votes, share(rater.reliability), state(rater)) for rater, votes in known]
+    rows = [
+        (
+            rater.id,
+            "(imported)" if rater.key_id == IMPORTED else named(rater.name),
+            votes,
+            share(rater.reliability),
+            state(rater),
+        )
+        for rater, votes in known
+    ]
     print_table(("RATER", "NAME", "VOTES", "RELIABILITY", "STATE"), rows)
 
 

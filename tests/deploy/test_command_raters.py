@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from deploy.running import prepare_home, take_home
+from feedback.schema import IMPORTED
 from feedback.store import Store, checks, keys, raters, samples, votes
 from feedback.worker import count_all
 from tests.deploy.command_line import Tandem, in_process
@@ -54,6 +55,9 @@ def test_a_rater_is_shown_set_apart_released_and_erased(tandem: Tandem, store: S
     assert json.loads(tandem("raters", "erase", turned, "--yes", "--json", *home).out)["used_by"] == []
     assert tandem("raters", "show", turned, *home).exit_code == 3
     assert len(json.loads(tandem("raters", "list", "--json", *home).out)) == 5
+    assert "(imported)" not in tandem("raters", "list", *home).out
+    store.write(raters.find_or_create, IMPORTED, "")
+    assert "(imported)" in tandem("raters", "list", *home).out
 
 
 def test_how_far_they_agree_and_what_is_left_to_judge(tandem: Tandem, store: Store, tmp_path: Path) -> None:

@@ -112,6 +112,23 @@ def test_a_home_whose_record_was_emptied_is_not_begun_anew(tmp_path: Path, capfd
     assert not (tmp_path / "record.db").exists()
 
 
+def test_why_no_engine_starts_is_told_once_while_it_is_waited_for(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    prepare_home(tmp_path)
+    log = tmp_path / "logs" / "api.log"
+    log.write_text("WARNING engine 0 did not start: of the last start\n")
+    stack = Stack(Settings(home=tmp_path), free_port("127.0.0.1", 0), Announcer())
+    for line in (
+        "2026-11-29 15:06:19 WARNING serve.engine.supervision: engine 1 did not start: it differs\n",
+        '{"level": "WARNING", "message": "engine 0 did not start: it differs", "process": 7}\n',
+    ):
+        with log.open("a") as more:
+            more.write(line)
+        assert not stack._is_ready()
+    assert capfd.readouterr().err == "! an engine did not start, and is tried again: it differs\n"
+
+
 def test_a_state_that_cannot_be_written_down_ends_nothing_and_is_told_once(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
