@@ -1,7 +1,5 @@
 """The replies to one request are found by its id."""
 
-from functools import partial
-
 from feedback.schema import Comparison, Sample
 from feedback.store import Store, checks, samples
 from tests.feedback.plans import plans_of
@@ -37,23 +35,24 @@ def test_neither_all_replies_nor_all_pairs_are_read_for_it(store: Store) -> None
 
 
 def test_what_is_recorded_again_stays_as_it_is(store: Store) -> None:
-    """A server is sent all of it without a look at any result; who was told that it is away sends it again."""
-    on_sqlite = store.engine.dialect.name == "sqlite"
-    record = store.write if on_sqlite else partial(store.write_swiftly, by_driver=_never)
+    """Nobody looks at any result of it; who was told that the record is away sends it again."""
+
+    def record(rows: list[Sample], pairs: list[Comparison]) -> None:
+        store.write_swiftly(
+            lambda session: samples.add(session, rows, pairs),
+            lambda driver: samples.add_by_driver(driver, rows, pairs),
+        )
+
     said, went_on = sample("5"), [{"role": "user", "content": "And 3 more?"}]
     conversation = [*said.messages, {"role": "assistant", "content": "5"}, *went_on]
     sides = [sample(text, messages=conversation, token_ids=[1], message=None) for text in ("8", "8!")]
     pair = samples.compare((sides[0], sides[1]), key_id="key_a", tranche="online")
     for _ in range(2):
-        record(lambda session: samples.add(session, [said]))
-        record(lambda session: samples.add(session, sides, [pair]))
+        record([said], [])
+        record(sides, [pair])
         sides[0].text = "another"
     rows = store.read(lambda session: {row.id: (row.text, row.parent) for row in session.query(Sample)})
     assert rows == {said.id: ("5", None), sides[0].id: ("8", said.id), sides[1].id: ("8!", said.id)}
     kept = store.read(lambda session: session.query(Comparison).one())
     assert (kept.id, kept.is_open, kept.disagreement, kept.origin) == (pair.id, True, 1.0, None)
     assert 0 <= kept.draw < 1
-
-
-def _never(_driver: object) -> None:
-    raise AssertionError("that is SQLite's way")
