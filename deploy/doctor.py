@@ -144,12 +144,14 @@ def _redis(settings: Settings) -> Iterator[Finding]:
     if settings.given_redis is not None:
         from deploy.supervisor import why_silent
 
-        reason = why_silent(settings.broker_url)
-        if reason is None:
-            yield Finding("ok", "redis", "the given one answers")
-        else:
+        if reason := why_silent(settings.broker_url):
             advice = "start it, correct its URL, or unset REDIS_URL and TANDEM_REDIS_URL to get a private one"
             yield Finding("wrong", "redis", f"the given one does not answer: {reason}", advice)
+        elif reason := why_silent(settings.broker_url, takes=True):
+            advice = "give it room, or name the server that its replicas follow; nothing in it is needed"
+            yield Finding("wrong", "redis", f"the given one takes nothing: {reason}", advice)
+        else:
+            yield Finding("ok", "redis", "the given one answers")
         return
     try:
         yield Finding("ok", "redis", str(find_redis_server()))

@@ -307,13 +307,13 @@ def free_port(host: str, port: int) -> int:
         return int(probe.getsockname()[1])
 
 
-def why_silent(redis_url: str) -> str | None:
-    """Why Redis does not answer a ping, or None when it does."""
+def why_silent(redis_url: str, *, takes: bool = False) -> str | None:
+    """Why Redis does not answer a ping, or None when it does; with `takes`, why nothing can be put there."""
     import redis
 
     try:
         with redis.Redis.from_url(redis_url.replace("redis+socket://", "unix://"), socket_timeout=2) as client:
-            client.ping()
+            client.set("tandem.doctor", "", px=1) if takes else client.ping()
         return None
     except (redis.RedisError, TypeError, ValueError) as error:
         # The latter two of what stands behind the `?` of its URL.

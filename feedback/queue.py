@@ -26,6 +26,8 @@ RUN_ITERATION = "learner.run_iteration"
 SOCKET_TIMEOUT_S = 2.0
 SENDING_PATIENCE_S = 0.3
 HINT_INTERVAL_S = 0.25
+# Redis that took nothing is left alone for this long.
+PAUSE_S = 5.0
 MOST_LINKS = 32
 
 # By name alone: to import it takes as long as kombu's own, and who never sends does without.
@@ -88,11 +90,12 @@ def _end_with_the_worker(**_: Any) -> None:
 
 
 def send(celery: Celery, task: str, *args: Any) -> bool:
-    """Send a task now or not at all. False when Redis does not answer: the scheduler will send it again."""
+    """Send a task now or not at all. False when Redis does not answer, is full or only reads: the scheduler will send
+    it again."""
     try:
         celery.send_task(task, args=args, retry=False)
     except (OperationalError, OSError) as error:
-        log.warning("the queue does not answer (%s); the scheduler will try again", type(error).__name__)
+        log.warning("the queue takes nothing (%s); the scheduler will try again", error or type(error).__name__)
         return False
     return True
 
@@ -133,9 +136,9 @@ class VoteHints:
             if self._stopping.is_set():
                 return
             self._wanted.clear()
-            send(self._celery, COUNT_VOTES, [self._links.popleft() for _ in range(len(self._links))])
+            sent = send(self._celery, COUNT_VOTES, [self._links.popleft() for _ in range(len(self._links))])
             # Votes that arrive meanwhile share the next task.
-            self._stopping.wait(HINT_INTERVAL_S)
+            self._stopping.wait(HINT_INTERVAL_S if sent else PAUSE_S)
 
 
 def enqueue_iteration(settings: Settings, iteration_id: str) -> bool:

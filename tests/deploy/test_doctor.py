@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from redis import Redis
 
 from deploy import bootstrap, doctor
 from deploy.doctor import examine
@@ -20,6 +21,7 @@ from tests.deploy.command_line import in_process
 from tests.deploy.homes import make_home, refuse_system_messages
 from tests.feedback.conftest import postgres  # noqa: F401
 from tests.postgres_server import PostgresServer
+from tests.serve.redis_server import redis_server
 
 
 @pytest.fixture
@@ -45,6 +47,18 @@ def test_everything_that_is_wrong_comes_with_what_to_do(settings: Settings, monk
     wrong = [finding for finding in examine(settings) if finding.verdict == "wrong"]
     assert {finding.what for finding in wrong} == {"lscpu", "redis", "disk", "memory"}
     assert all(finding.advice for finding in wrong)
+
+
+def test_a_given_redis_that_takes_nothing_is_found(settings: Settings, tmp_path: Path) -> None:
+    with redis_server(tmp_path / "redis") as (url, _), Redis.from_url(url.replace("redis+socket", "unix")) as redis:
+        given = settings.model_copy(update={"redis_url": url})
+        assert found(given, "redis").verdict == "ok"
+        redis.config_set("maxmemory", 1)
+        assert "maxmemory" in found(given, "redis").found
+        redis.config_set("maxmemory", 0)
+        redis.replicaof("127.0.0.1", 1)
+        only_reads = found(given, "redis")
+        assert only_reads.verdict == "wrong" and "read only replica" in only_reads.found and only_reads.advice
 
 
 def test_a_port_in_use_is_found(settings: Settings) -> None:

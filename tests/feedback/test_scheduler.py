@@ -12,10 +12,11 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
+from redis import Redis
 from sqlalchemy import update
 from sqlalchemy.orm import Session
 
-from feedback.queue import COUNT_VOTES, VoteHints, make_sender, send
+from feedback.queue import COUNT_VOTES, HINT_INTERVAL_S, VoteHints, make_sender, send
 from feedback.scheduler import Scheduler, due
 from feedback.schema import AuditEntry, Base
 from feedback.settings import LoopSettings, Settings, load_settings
@@ -23,6 +24,7 @@ from feedback.store import Store, comparisons, counting, erasure, iterations, le
 from tests.feedback.crowd import cast, crowd
 from tests.feedback.record import add_comparison, judgement, sample
 from tests.records import empty_record_of
+from tests.serve.redis_server import redis_server
 from tests.waiting import wait_for
 
 EVERYBODY = {"key_id": "", "sees_all": True, "rater": "", "limit": 10, "after": None, "order": "desc"}
@@ -208,6 +210,24 @@ def test_without_redis_hints_cost_the_caller_nothing(settings: Settings) -> None
         hints.notify()
     assert time.thread_time() - started < 0.1
     hints.stop()
+
+
+def test_a_full_redis_is_named_so_and_left_alone_for_a_while(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("feedback.queue.PAUSE_S", 3600.0)
+    with redis_server(tmp_path / "redis") as (url, _):
+        Redis.from_url(url.replace("redis+socket://", "unix://")).config_set("maxmemory", 1)
+        hints = VoteHints(settings.model_copy(update={"redis_url": url}))
+        hints.start()
+        hints.notify()
+        wait_for(lambda: caplog.messages, 60, "Redis to be found full")
+        for _ in range(4):
+            hints.notify()
+            time.sleep(HINT_INTERVAL_S)
+        hints.stop()
+    (said,) = caplog.messages
+    assert "maxmemory" in said and "scheduler" in said
 
 
 def test_chats_are_erased_when_they_have_been_kept_for_long_enough_unless_voted_on(
