@@ -87,45 +87,48 @@ class Supervision:
 
     async def _keep_alive(self, slot: Slot) -> None:
         await self._wait_for_the_launcher()
-        backoff_s = FIRST_BACKOFF_S
-        adopt, left_to = True, ""
+        await self._bring_up(slot, adopt=True)
         while True:
+            await self._look(slot)
             if slot.state == "down":
-                try:
-                    started = await self._started(slot, adopt=adopt)
-                except Conflict as error:
-                    if error.message != left_to:
-                        log.info("engine %d is left to another process: %s", slot.index, error.message)
-                    left_to = error.message
-                    await asyncio.sleep(FIRST_BACKOFF_S)
-                    continue
-                if not started:
+                await self._bring_up(slot)
+
+    async def _bring_up(self, slot: Slot, *, adopt: bool = False) -> None:
+        """Returns once it is up, however often that has to be tried."""
+        backoff_s, left_to = FIRST_BACKOFF_S, ""
+        while slot.state == "down":
+            try:
+                if not await self._started(slot, adopt=adopt):
                     await asyncio.sleep(backoff_s)
                     backoff_s = min(2 * backoff_s, LONGEST_BACKOFF_S)
-                    continue
-                adopt, left_to = False, ""
-            await self._wait_for_a_reason_to_look(slot)
-            if slot.being_changed:
-                continue
-            # What it writes is proof enough that it lives, and of its weights: it let the chat in for these, and they
-            # do not change while a chat is in flight.
-            lives = slot.has_written_within(LOOK_INTERVAL_S) or await self._lives(slot)
-            abandoned = lives and slot.suspected.is_set() and await self._is_abandoned(slot)
-            if slot.being_changed:
-                continue
-            if lives and not abandoned:
-                backoff_s = FIRST_BACKOFF_S
-                if slot.suspected.is_set():
-                    # Another process changes it: it opens when that is done.
-                    await asyncio.sleep(CHANGE_INTERVAL_S)
-                else:
-                    self._open(slot)
-            else:
-                what = "was left in mid-change" if abandoned else "is dead or hangs"
-                log.warning("engine %d %s; it is started again", slot.index, what)
-                self._metrics.engine_restarts.labels(str(slot.index)).inc()
-                slot.state = "down"
-                await self._rescue(slot)
+            except Conflict as error:
+                if error.message != left_to:
+                    log.info("engine %d is left to another process: %s", slot.index, error.message)
+                left_to = error.message
+                await asyncio.sleep(FIRST_BACKOFF_S)
+
+    async def _look(self, slot: Slot) -> None:
+        """Wait for a reason to, then see whether it lives: opened if it does, else it is down."""
+        await self._wait_for_a_reason_to_look(slot)
+        if slot.being_changed:
+            return
+        # What it writes is proof enough that it lives, and of its weights: it let the chat in for these, and they
+        # do not change while a chat is in flight.
+        lives = slot.has_written_within(LOOK_INTERVAL_S) or await self._lives(slot)
+        abandoned = lives and slot.suspected.is_set() and await self._is_abandoned(slot)
+        if slot.being_changed:
+            return
+        if abandoned or not lives:
+            what = "was left in mid-change" if abandoned else "is dead or hangs"
+            log.warning("engine %d %s; it is started again", slot.index, what)
+            self._metrics.engine_restarts.labels(str(slot.index)).inc()
+            slot.state = "down"
+            await self._rescue(slot)
+        elif slot.suspected.is_set():
+            # Another process changes it: it opens when that is done.
+            await asyncio.sleep(CHANGE_INTERVAL_S)
+        else:
+            self._open(slot)
 
     async def _started(self, slot: Slot, *, adopt: bool) -> bool:
         assert slot.wanted is not None
