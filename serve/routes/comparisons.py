@@ -74,34 +74,21 @@ async def list_comparisons(
     order: Order = "desc",
 ) -> Page[ComparisonView]:
     """Pairs that want votes, the most informative first."""
-    wanted: dict[str, Any] = {
-        "key_id": caller.key_id,
-        "sees_all": caller.sees_all,
-        "rater": rater,
-        "objective": objective,
-        "votes_wanted": parts.settings.feedback.votes_wanted,
-        "limit": limit,
-    }
-    if status == "open" and after is None:
-        feedback = parts.settings.feedback
+    feedback = parts.settings.feedback
+    by: dict[str, Any] = {"key_id": caller.key_id, "sees_all": caller.sees_all, "rater": rater, "limit": limit}
+    under: dict[str, Any] = {"objective": objective, "votes_wanted": feedback.votes_wanted}
+    if status == "all":
+        pairs, more = await parts.record.read(comparisons.list_all, **by, after=after, order=order)
+    elif after is None:
         pairs, more = await parts.record.write(
             comparisons.hand_out,
-            **wanted,
+            **by,
+            **under,
             uniform_share=feedback.uniform_share,
             check_shares=Shares(feedback.repeat_share, feedback.known_answer_share),
         )
-    elif status == "open" and after is not None:
-        pairs, more = await parts.record.write(comparisons.hand_on, **wanted, after=after)
     else:
-        pairs, more = await parts.record.read(
-            comparisons.list_all,
-            key_id=caller.key_id,
-            sees_all=caller.sees_all,
-            rater=rater,
-            limit=limit,
-            after=after,
-            order=order,
-        )
+        pairs, more = await parts.record.write(comparisons.hand_on, **by, **under, after=after)
     return page_of([_view(pair) for pair in pairs], [pair.comparison.id for pair in pairs], more)
 
 
