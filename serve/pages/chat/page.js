@@ -13,11 +13,10 @@ import { engineNotice } from "./engines.js";
 import { heading } from "./heading.js";
 import { History, newConversation } from "./history.js";
 import { attackEnded, attackNote, attackRating, attackWelcome } from "./red_team.js";
+import { atTheEnd, following, scrollToTheEnd } from "./scrolling.js";
 import { askSettings, DefaultSettings, requestOf } from "./settings.js";
 import { Sidebar } from "./sidebar.js";
 import { assistantTurn, copyButton, editedTurn, unanswered, userTurn, welcome, writingTurn, wrong } from "./turns.js";
-
-const NEAR_THE_END_PX = 120;
 
 export function show(main, { session, attack }) {
   const chat = new Chat(session);
@@ -268,9 +267,9 @@ class Chat {
 
   async replyOnce(signal) {
     const { conversation } = this;
-    const writing = writingTurn((draw) => this.following(draw));
+    const writing = writingTurn(following);
     this.turns.append(writing.node);
-    this.scroll();
+    scrollToTheEnd();
     const { version, finished, ...ended } = await this.streamed(signal, 1, writing.add, () => writing.text);
     if (finished || writing.text) {
       const cut = finished?.[0] === "length";
@@ -280,10 +279,10 @@ class Chat {
 
   async replyTwice(signal) {
     const { conversation } = this;
-    const pair = new Pair((draw) => this.following(draw));
+    const pair = new Pair(following);
     const place = element("section", { class: "turn comparing", "aria-label": "Two replies to compare" }, pair.node);
     this.turns.append(place);
-    this.scroll();
+    scrollToTheEnd();
     const add = (side, text) => pair.add(side, text);
     const { comparison, finished, stopped, broken } = await this.streamed(signal, 2, add, () => pair.texts[0]);
     const isOpen = conversation === this.conversation;
@@ -353,13 +352,13 @@ class Chat {
         this.rating = null;
         this.draw();
         this.end.querySelector("button").focus();
-        this.scroll();
+        scrollToTheEnd();
       },
     });
     this.drawDock();
     this.rating.node.focus({ preventScroll: true });
     announce("How far did you get? 0 not at all, to 4 entirely.");
-    this.scroll();
+    scrollToTheEnd();
   }
 
   keep(conversation, turn) {
@@ -375,9 +374,9 @@ class Chat {
     this.running = null;
     if (this.left) return;
     this.composer.setBusy(false);
-    const follow = this.atTheEnd;
+    const follow = atTheEnd();
     this.draw();
-    this.scroll(follow);
+    scrollToTheEnd(follow);
     this.composer.text.focus({ preventScroll: true });
     if (said) announce(said);
   }
@@ -388,7 +387,7 @@ class Chat {
     this.draw();
     this.turns.lastChild.replaceWith(this.askAgain(`No reply: ${error.message}.`));
     announce(`No reply: ${error.message}.`);
-    this.scroll();
+    scrollToTheEnd();
   }
 
   askAgain(text) {
@@ -396,20 +395,5 @@ class Chat {
       onAsk: () => this.reply(),
       onChange: () => this.edit(this.conversation.turns.length - 1),
     });
-  }
-
-  get atTheEnd() {
-    return document.documentElement.scrollHeight - window.scrollY - window.innerHeight < NEAR_THE_END_PX;
-  }
-
-  /** Draw what grows, and stay at its end, unless the person has scrolled up to read. */
-  following(draw) {
-    const follow = this.atTheEnd;
-    draw();
-    if (follow) window.scrollTo(0, document.documentElement.scrollHeight);
-  }
-
-  scroll(wanted = true) {
-    if (wanted) requestAnimationFrame(() => window.scrollTo(0, document.documentElement.scrollHeight));
   }
 }
