@@ -66,9 +66,15 @@ export async function get(path, options) {
   return value;
 }
 
+/** Why what was asked was refused, as part of a sentence. Throws whatever else `error` is. */
+export function whyRefused(error) {
+  if (!(error instanceof Refused)) throw error;
+  return error.message;
+}
+
 /** For what is left out when it cannot be had: nothing in its place. */
 export function forgiveRefusal(error) {
-  if (!(error instanceof Refused)) throw error;
+  whyRefused(error);
   return {};
 }
 

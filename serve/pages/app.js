@@ -1,7 +1,7 @@
 // Starts the pages: who is signed in, which page the address means, and what leads from one to another.
 import { element } from "./element.js";
 import { announce } from "./announce.js";
-import { Refused } from "./api.js";
+import { forgiveRefusal, whyRefused } from "./api.js";
 import { readSession, reaches, onSignedOut, signOut } from "./session.js";
 import { pageFor, PAGES } from "./router.js";
 import { showSignIn } from "./sign_in.js";
@@ -16,8 +16,7 @@ async function start() {
   try {
     session = await readSession();
   } catch (error) {
-    if (!(error instanceof Refused)) throw error;
-    main.replaceChildren(notNow(`Who is signed in cannot be found out: ${error.message}.`));
+    main.replaceChildren(notNow(`Who is signed in cannot be found out: ${whyRefused(error)}.`));
     return;
   }
   document.addEventListener("click", followLink);
@@ -39,7 +38,7 @@ async function followSession() {
     if (now.key_id === session.key_id) return;
     session = now;
   } catch (error) {
-    if (!(error instanceof Refused)) throw error;
+    forgiveRefusal(error);
     // Not known now: what the page asks for next will tell.
     return;
   }
@@ -125,8 +124,7 @@ async function leaveAll() {
   try {
     await signOut();
   } catch (error) {
-    if (!(error instanceof Refused)) throw error;
-    const problem = element("span", { class: "problem", role: "alert" }, `Not signed out: ${error.message}.`);
+    const problem = element("span", { class: "problem", role: "alert" }, `Not signed out: ${whyRefused(error)}.`);
     document.getElementById("account").prepend(problem);
     return;
   }

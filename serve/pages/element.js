@@ -17,6 +17,16 @@ export function field(input, label, ...more) {
   return element("div", { class: "field" }, element("label", { for: input.id }, label), input, more);
 }
 
+/** What went wrong, read out as soon as it stands there. */
+export function problem(...said) {
+  return element("p", { class: "problem", role: "alert" }, said);
+}
+
+/** What stands in the place of a list that is empty. */
+export function none(text) {
+  return element("p", { class: "none" }, text);
+}
+
 /** A key's name as it is shown beside what it does. */
 export function keyHint(name) {
   return element("kbd", { "aria-hidden": "true" }, name);

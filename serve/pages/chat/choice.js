@@ -1,5 +1,5 @@
 // The vote on two replies of a chat: the better one is what the conversation goes on with.
-import { call, forgiveRefusal, get, Refused } from "../api.js";
+import { call, forgiveRefusal, get, whyRefused } from "../api.js";
 import { Ballot } from "../ballot.js";
 
 /**
@@ -28,12 +28,12 @@ export function choice({ objective, pair, finished, comparison, optional, onChos
       try {
         await call("PUT", `/v1/comparisons/${comparison}/vote`, { objective, ...vote });
       } catch (error) {
-        if (!(error instanceof Refused)) throw error;
+        const why = whyRefused(error);
         // The pair was erased: no later try can succeed.
-        if (error.status === 409) return goOn(better, { unstored: error.message });
+        if (error.status === 409) return goOn(better, { unstored: why });
         ballot.over = false;
         if (ballot.skipped) ballot.skip();
-        else ballot.say(`Not stored: ${error.message}. Try again.`);
+        else ballot.say(`Not stored: ${why}. Try again.`);
         return null;
       }
       const { versions } = await get(`/v1/comparisons/${comparison}`).catch(forgiveRefusal);

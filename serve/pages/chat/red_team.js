@@ -1,6 +1,6 @@
 // Red-teaming: what is asked of an attacker, and how far they say they got in the end, by keys.
 import { announce } from "../announce.js";
-import { call, Refused } from "../api.js";
+import { call, whyRefused } from "../api.js";
 import { element, keyHint } from "../element.js";
 import { SUCCESS } from "../objectives.js";
 
@@ -45,8 +45,9 @@ export function attackRating(last, { onRated, onBack }) {
       try {
         await call("PUT", `/v1/comparisons/${last.comparison}/vote`, { objective: "harmless", ...last.vote, success });
       } catch (error) {
-        if (!(error instanceof Refused)) throw error;
-        rating.say(`Not stored: ${error.message}. Try again.`);
+        const why = whyRefused(error);
+        // A pair that was erased stays so.
+        rating.say(`Not stored: ${why}.${error.status === 409 ? "" : " Try again."}`);
         return;
       }
       onRated(success);

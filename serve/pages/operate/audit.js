@@ -1,6 +1,6 @@
 // The audit: who decided what, when and why; and whether its chain is whole.
-import { get, Refused } from "../api.js";
-import { element } from "../element.js";
+import { get, whyRefused } from "../api.js";
+import { element, none, problem } from "../element.js";
 import { when, whole } from "./figures.js";
 import { Listed } from "./listed.js";
 import { actor, help, section, shortId, shownName, versionLink } from "./section.js";
@@ -20,23 +20,20 @@ async function readChain(place) {
   try {
     place.replaceChildren(said(await get("/v1/audit/chain")));
   } catch (error) {
-    if (!(error instanceof Refused)) throw error;
-    place.replaceChildren(element("p", { class: "problem" }, `Whether the chain is whole cannot be told: ${error.message}.`));
+    place.replaceChildren(problem(`Whether the chain is whole cannot be told: ${whyRefused(error)}.`));
   }
 }
 
 function said(chain) {
   if (!chain.intact)
-    return element(
-      "p",
-      { class: "problem", role: "alert" },
+    return problem(
       `The chain is broken at entry ${chain.broken_at}: ${chain.problem}. Somebody changed it outside of Tandem.`,
     );
   return help(`${whole(chain.entries)} entries, each sealed with the one before; the chain is whole.`);
 }
 
 function table(entries) {
-  if (entries.length === 0) return element("p", { class: "none" }, "Nothing was decided yet.");
+  if (entries.length === 0) return none("Nothing was decided yet.");
   return sortableTable({
     caption: "Audit",
     rows: entries,

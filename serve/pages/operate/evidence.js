@@ -1,5 +1,5 @@
 // The evidence of a version, in the order in which a decision asks for it.
-import { element } from "../element.js";
+import { element, none, problem } from "../element.js";
 import { conductTable } from "./conduct.js";
 import { figure, share, shareEstimate, whole } from "./figures.js";
 import { frontierSection } from "./frontier.js";
@@ -46,7 +46,7 @@ export function evidence({ judges: _beside, ...found }, live = []) {
       if (misshapen.has(name)) return null;
       misshapen.add(name);
       const said = `This is not of the form that this page draws: ${error.message}.`;
-      return section(name, element("p", { class: "problem", role: "alert" }, said), asItIs(value));
+      return section(name, problem(said), asItIs(value));
     }
   };
   const nodes = [
@@ -54,7 +54,7 @@ export function evidence({ judges: _beside, ...found }, live = []) {
     ...others.map((name) => section(name, asItIs(found[name]))),
   ].filter(Boolean);
   if (nodes.length === 0)
-    nodes.push(section("Evidence", element("p", { class: "none" }, "None: this is where the loop started.")));
+    nodes.push(section("Evidence", none("None: this is where the loop started.")));
   return { nodes, plots };
 }
 

@@ -1,6 +1,6 @@
 // Finding what was recorded for a request, by the id that its answer carried.
-import { get, Refused } from "../api.js";
-import { element, field } from "../element.js";
+import { get, whyRefused } from "../api.js";
+import { element, field, none, problem } from "../element.js";
 import { said } from "../vote/conversation.js";
 import { when } from "./figures.js";
 import { facts, help, section, shortId, shownName } from "./section.js";
@@ -41,12 +41,11 @@ async function find(id, result) {
   try {
     const { data, has_more: more } = await get(`/v1/samples?request_id=${encodeURIComponent(id)}`);
     result.replaceChildren(...data.map(recorded));
-    if (data.length === 0) result.append(element("p", { class: "none" }, "Nothing is recorded for this request."));
+    if (data.length === 0) result.append(none("Nothing is recorded for this request."));
     // A client may give one id to many requests.
     if (more) result.append(help("There are more: ", element("code", {}, `tandem samples find ${id}`), " shows all."));
   } catch (error) {
-    if (!(error instanceof Refused)) throw error;
-    result.replaceChildren(element("p", { class: "problem" }, `It cannot be looked up: ${error.message}.`));
+    result.replaceChildren(problem(`It cannot be looked up: ${whyRefused(error)}.`));
   }
 }
 

@@ -1,5 +1,5 @@
 // Finding votes: by what stands in them, rater, version, objective and date, and those that others contradict.
-import { element, field } from "../element.js";
+import { element, field, none } from "../element.js";
 import { OBJECTIVES } from "../objectives.js";
 import { cast, REASON, STATE, UNDER } from "../vote/columns.js";
 import { said } from "../vote/one.js";
@@ -82,7 +82,7 @@ export class FindVotes {
   }
 
   table(votes) {
-    if (votes.length === 0) return element("p", { class: "none" }, "No vote is like that.");
+    if (votes.length === 0) return none("No vote is like that.");
     return sortableTable({
       caption: "Votes",
       rows: votes,

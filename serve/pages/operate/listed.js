@@ -1,5 +1,5 @@
 // A list of the API, shown page by page as somebody asks for more.
-import { get, Refused } from "../api.js";
+import { get, whyRefused } from "../api.js";
 import { element } from "../element.js";
 import { whole } from "./figures.js";
 
@@ -29,8 +29,7 @@ export class Listed {
       this.said.textContent = page.has_more ? `The newest ${count} are shown.` : this.found.length ? `All ${count}.` : "";
       this.table.replaceChildren(this.draw(this.found));
     } catch (error) {
-      if (!(error instanceof Refused)) throw error;
-      this.said.textContent = `Not to be had: ${error.message}.`;
+      this.said.textContent = `Not to be had: ${whyRefused(error)}.`;
     }
     this.moreButton.disabled = false;
   }

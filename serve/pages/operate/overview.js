@@ -1,6 +1,6 @@
 // The loop at a glance: votes in, iteration running, candidates, serving; versions, ratings, traffic, earlier iterations.
 import { announce } from "../announce.js";
-import { get, listAll, Refused } from "../api.js";
+import { get, listAll, whyRefused } from "../api.js";
 import { element } from "../element.js";
 import { auditSection } from "./audit.js";
 import { findRequestSection } from "./find_request.js";
@@ -88,9 +88,8 @@ export class Overview {
       this.show({ metrics, policies, iterations: iterations.data, traffic, ratings: ratings.data });
       this.when("iterations", iterations, (newest) => this.iterations.replaceChildren(iterationsTable(newest)));
     } catch (error) {
-      if (!(error instanceof Refused)) throw error;
       const nothing = this.loading.isConnected;
-      const said = `${nothing ? "No figures yet" : "The figures are not up to date"}: ${error.message}. They are asked for again.`;
+      const said = `${nothing ? "No figures yet" : "The figures are not up to date"}: ${whyRefused(error)}. They are asked for again.`;
       if (this.problem.hidden) announce(said);
       this.loading.hidden = true;
       this.problem.hidden = false;

@@ -1,11 +1,11 @@
 // Every attempt to change what serves, by whom and why.
-import { element } from "../element.js";
+import { none } from "../element.js";
 import { when } from "./figures.js";
 import { actor, stateMark } from "./section.js";
 import { sortableTable } from "./sortable.js";
 
 export function promotionsTable(promotions) {
-  if (promotions.length === 0) return element("p", { class: "none" }, "Nobody has promoted it yet.");
+  if (promotions.length === 0) return none("Nobody has promoted it yet.");
   return sortableTable({
     caption: "Decisions",
     rows: promotions,

@@ -1,6 +1,6 @@
 // Which share of chats and of comparisons a challenger gets.
 import { announce } from "../announce.js";
-import { call, Refused } from "../api.js";
+import { call, whyRefused } from "../api.js";
 import { element, field } from "../element.js";
 
 export class TrafficForm {
@@ -81,10 +81,9 @@ export class TrafficForm {
       announce(this.said.textContent);
       this.onChange();
     } catch (error) {
-      if (!(error instanceof Refused)) throw error;
       this.touched = true;
       this.said.className = "said problem";
-      this.said.textContent = `Not set: ${error.message}.`;
+      this.said.textContent = `Not set: ${whyRefused(error)}.`;
     } finally {
       this.submit.disabled = false;
     }

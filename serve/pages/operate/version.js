@@ -1,6 +1,6 @@
 // One version: where it comes from, what speaks for it, and the decision.
-import { get, listAll, Refused } from "../api.js";
-import { element } from "../element.js";
+import { get, listAll, whyRefused } from "../api.js";
+import { element, none, problem } from "../element.js";
 import { auditSection } from "./audit.js";
 import { decisionButton } from "./decision.js";
 import { evidence } from "./evidence.js";
@@ -15,7 +15,7 @@ export class VersionPage {
     this.version = version;
     this.go = go;
     this.plots = [];
-    this.node = element("div", { class: "operate version-page" }, element("p", { class: "none" }, "Loading…"));
+    this.node = element("div", { class: "operate version-page" }, none("Loading…"));
   }
 
   async start() {
@@ -23,11 +23,10 @@ export class VersionPage {
       const [policy, policies] = await Promise.all([get(`/v1/policies/${this.version}`), listAll("/v1/policies")]);
       if (!this.left) this.draw(policy, policies);
     } catch (error) {
-      if (!(error instanceof Refused)) throw error;
       this.node.replaceChildren(
         back(),
         element("h1", {}, this.version),
-        element("p", { class: "problem", role: "alert" }, `${error.message}.`),
+        problem(`${whyRefused(error)}.`),
       );
     }
   }

@@ -1,6 +1,6 @@
 // What one's votes changed: each of the newest with the versions that learnt from it, and what became of those.
-import { get, Refused } from "../api.js";
-import { element } from "../element.js";
+import { get, whyRefused } from "../api.js";
+import { element, problem } from "../element.js";
 import { verdict } from "../objectives.js";
 import { sortableTable } from "../operate/sortable.js";
 import { cast, STATE, UNDER } from "./columns.js";
@@ -23,8 +23,7 @@ async function fill(place) {
     const { data, has_more: more } = await get(`/v1/votes?limit=${SHOWN}`);
     place.replaceChildren(element("p", { class: "help", role: "status" }, summary(data, more)), table(data));
   } catch (error) {
-    if (!(error instanceof Refused)) throw error;
-    place.replaceChildren(element("p", { class: "problem", role: "alert" }, `Not to be had: ${error.message}.`));
+    place.replaceChildren(problem(`Not to be had: ${whyRefused(error)}.`));
   }
 }
 

@@ -1,5 +1,5 @@
 // What was said before the two replies: the last message in full, what came before it folded where it is long.
-import { element } from "../element.js";
+import { element, none } from "../element.js";
 import { asItIs, render } from "../markdown.js";
 
 const NAMES = { user: "Person", assistant: "Assistant", system: "System", developer: "System", tool: "Tool" };
@@ -9,7 +9,7 @@ const OPEN_CHARACTERS = 600;
 
 /** An erased one has no messages. */
 export function conversation(messages) {
-  if (messages.length === 0) return element("p", { class: "none" }, "What was said here was erased, or is no longer kept.");
+  if (messages.length === 0) return none("What was said here was erased, or is no longer kept.");
   const earlier = messages.slice(0, -1);
   const isShort = earlier.length <= OPEN_MESSAGES && earlier.map(shownOf).join("").length <= OPEN_CHARACTERS;
   return element(

@@ -1,7 +1,7 @@
 // One vote: what it said of which two replies, what it said before, and what came of it.
 import { announce } from "../announce.js";
-import { call, get, Refused } from "../api.js";
-import { element } from "../element.js";
+import { call, get, whyRefused } from "../api.js";
+import { element, none, problem } from "../element.js";
 import { OBJECTIVES, SUCCESS, verdict } from "../objectives.js";
 import { when } from "../operate/figures.js";
 import { facts, help, section, shortId, stateMark, versionLink } from "../operate/section.js";
@@ -20,7 +20,7 @@ const STATES = {
 
 /** A node that fills itself. */
 export function oneVote(id, session) {
-  const node = element("div", { class: "operate one-vote" }, element("p", { class: "none" }, "Loading…"));
+  const node = element("div", { class: "operate one-vote" }, none("Loading…"));
   fill(node, id, reaches(session.role, "operate"));
   return node;
 }
@@ -38,10 +38,9 @@ async function fill(node, id, operates) {
     node.replaceChildren(...parts(vote, pair, theirs, operates));
     if (own) node.append(takingBack(vote, () => fill(node, id, operates)));
   } catch (error) {
-    if (!(error instanceof Refused)) throw error;
     node.replaceChildren(
       element("h1", {}, "Vote"),
-      element("p", { class: "problem", role: "alert" }, `Not to be had: ${error.message}.`),
+      problem(`Not to be had: ${whyRefused(error)}.`),
     );
   }
 }
@@ -69,16 +68,16 @@ function parts(vote, pair, theirs, operates) {
 
 /** Only that: who has seen which version wrote what no longer judges blindly. */
 function takingBack({ comparison, objective, versions }, again) {
-  const problem = element("p", { class: "problem", role: "alert", hidden: true });
+  const failed = problem();
+  failed.hidden = true;
   const takeBack = async () => {
     try {
       await call("DELETE", `/v1/comparisons/${comparison}/vote?objective=${objective}`);
       announce("Vote taken back.");
       await again();
     } catch (error) {
-      if (!(error instanceof Refused)) throw error;
-      problem.textContent = `Not taken back: ${error.message}.`;
-      problem.hidden = false;
+      failed.textContent = `Not taken back: ${whyRefused(error)}.`;
+      failed.hidden = false;
     }
   };
   return section(
@@ -88,7 +87,7 @@ function takingBack({ comparison, objective, versions }, again) {
       versions.length > 0 && " Those made with it keep what they have learnt.",
     ),
     element("button", { type: "button", onclick: takeBack }, "Take it back"),
-    problem,
+    failed,
   );
 }
 

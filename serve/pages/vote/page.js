@@ -1,9 +1,9 @@
 // Voting: one blind pair after the other under one objective, by keys; the versions are told afterwards.
 import { announce } from "../announce.js";
-import { call, forgiveRefusal, get, Refused } from "../api.js";
+import { call, forgiveRefusal, get, whyRefused } from "../api.js";
 import { Ballot, question } from "../ballot.js";
 import { COMPARE_STORED } from "../chat/composer.js";
-import { element, keyHint } from "../element.js";
+import { element, keyHint, problem } from "../element.js";
 import { OBJECTIVES, verdict } from "../objectives.js";
 import { Pair } from "../pair.js";
 import { RED_TEAM } from "../router.js";
@@ -101,9 +101,9 @@ class Voting {
     try {
       found = await queue.next();
     } catch (error) {
-      if (!(error instanceof Refused)) throw error;
+      const why = whyRefused(error);
       if (queue === this.queue && !this.ballot)
-        this.place.replaceChildren(problem(`No pair: ${error.message}.`, () => this.next()));
+        this.place.replaceChildren(refusal(`No pair: ${why}.`, () => this.next()));
       return;
     }
     if (queue !== this.queue || this.left) return;
@@ -179,11 +179,11 @@ class Voting {
     try {
       await call("PUT", `/v1/comparisons/${comparison}/vote`, { objective, ...judgement });
     } catch (error) {
-      if (!(error instanceof Refused)) throw error;
+      const why = whyRefused(error);
       // The pair was erased: nothing that is said of it is kept here either.
       if (error.status === 409) this.unstored.drop(vote);
-      else this.unstored.add(vote, error.message);
-      this.tell(`${verdict(judgement)}.`, ` Not stored: ${error.message}.`);
+      else this.unstored.add(vote, why);
+      this.tell(`${verdict(judgement)}.`, ` Not stored: ${why}.`);
       return;
     }
     this.unstored.drop(vote);
@@ -206,9 +206,8 @@ class Voting {
     try {
       await call("DELETE", `/v1/comparisons/${undo.comparison}/vote?objective=${undo.objective}`);
     } catch (error) {
-      if (!(error instanceof Refused)) throw error;
       this.last.replaceChildren(
-        problem(`Not taken back: ${error.message}.`, () => {
+        refusal(`Not taken back: ${whyRefused(error)}.`, () => {
           this.undo = undo;
           this.takeBack();
         }),
@@ -241,14 +240,8 @@ class Voting {
   }
 }
 
-function problem(text, again) {
-  return element(
-    "p",
-    { class: "problem", role: "alert" },
-    text,
-    " ",
-    element("button", { type: "button", onclick: again }, "Try again"),
-  );
+function refusal(text, again) {
+  return problem(text, " ", element("button", { type: "button", onclick: again }, "Try again"));
 }
 
 function revealed({ preferred }, versions) {

@@ -1,5 +1,5 @@
 // Votes that the server did not take: said until they are stored or dropped, and kept in the browser, apart for each key.
-import { element } from "../element.js";
+import { element, problem } from "../element.js";
 import { forget, keep, keptNames, keptValue } from "../storage.js";
 
 export class Unstored {
@@ -52,9 +52,7 @@ export class Unstored {
     ];
     this.node.replaceChildren(
       size
-        ? element(
-            "p",
-            { class: "problem", role: "alert" },
+        ? problem(
             `${which} not stored${this.why ? `: ${this.why}` : ""}.`,
             button("Try again", this.store),
             button(size === 1 ? "Drop it" : "Drop them", (vote) => this.drop(vote)),
