@@ -15,6 +15,8 @@ export function figure(value, digits = 2) {
   return value.toFixed(digits).replace(/^-(?=0(\.0*)?$)/, "").replace("-", "−");
 }
 
+export const toDigits = (digits) => (value) => figure(value, digits);
+
 export function whole(value) {
   return isNumber(value) ? Math.round(value).toLocaleString("en").replace("-", "−") : "–";
 }

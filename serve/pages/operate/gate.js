@@ -1,8 +1,8 @@
 // What the gate says of a version: each rule with its figure, the figure's interval, and the verdict.
 import { element } from "../element.js";
-import { figure, isNumber } from "./figures.js";
+import { figure, isNumber, toDigits } from "./figures.js";
 import { help, section, stateMark } from "./section.js";
-import { sortableTable } from "./sortable.js";
+import { numeric, sortableTable } from "./sortable.js";
 
 const VERDICTS = { pass: "passes", fail: "fails", not_measured: "not measured" };
 const FIRST = ["fail", "not_measured", "pass"];
@@ -34,9 +34,9 @@ export function gateSection(gate, version) {
             !one.blocks && element("span", { class: "aside" }, " advice"),
           ],
         },
-        { name: "Figure", numeric: true, value: (one) => one.value, cell: (one) => figure(one.value, 3) },
+        numeric("Figure", (one) => one.value, toDigits(3)),
         { name: "Interval", numeric: true, value: (one) => one.interval?.[0], cell: (one) => interval(one.interval) },
-        { name: "Bound", numeric: true, value: (one) => one.bound, cell: (one) => figure(one.bound, 3) },
+        numeric("Bound", (one) => one.bound, toDigits(3)),
         { name: "Note", text: true, value: (one) => one.note ?? "" },
       ],
     }),

@@ -1,11 +1,11 @@
 // The iterations so far.
-import { element } from "../element.js";
+import { element, none } from "../element.js";
 import { lasting, when } from "./figures.js";
 import { help, stateMark, versionLink } from "./section.js";
-import { sortableTable } from "./sortable.js";
+import { numeric, sortableTable } from "./sortable.js";
 
 export function iterationsTable({ data: iterations, has_more: more }) {
-  if (iterations.length === 0) return element("p", { class: "none" }, "None yet.");
+  if (iterations.length === 0) return none("None yet.");
   const table = sortableTable({
     caption: "Iterations",
     rows: iterations,
@@ -21,7 +21,7 @@ export function iterationsTable({ data: iterations, has_more: more }) {
         value: (one) => one.candidate,
         cell: (one) => (one.candidate ? versionLink(one.candidate) : "–"),
       },
-      { name: "Took", numeric: true, value: (one) => took(one), cell: (one) => lasting(took(one)) },
+      numeric("Took", took, lasting),
       { name: "Started by", value: startedBy },
       { name: "Reason or error", text: true, value: (one) => one.error ?? one.reason ?? "" },
     ],

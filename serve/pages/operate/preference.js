@@ -1,9 +1,9 @@
 // The judges: the preference model that trained a version, and the watch model, by held-out votes.
 import { element } from "../element.js";
 import { calibration } from "./evidence_plots.js";
-import { figure, isNumber, shareOf, whole } from "./figures.js";
+import { figure, isNumber, shareOf, toDigits, whole } from "./figures.js";
 import { headline, help, section } from "./section.js";
-import { sortableTable } from "./sortable.js";
+import { numeric, sortableTable } from "./sortable.js";
 
 /** As how many votes of one weight those tell that a model was trained on, where that is fewer than there were. */
 function worth({ learnt_from: of }) {
@@ -37,25 +37,29 @@ export function preferenceSection(report, watch, drawn) {
 }
 
 function table(objectives) {
-  const column = (name, title, of, said) => ({
+  const shared = (name, of, title = null) => ({
     name,
     title,
     numeric: true,
     value: ([, one]) => one[of],
-    cell: ([, one]) => said(one, of),
+    cell: ([, one]) => shareOf(one, of),
   });
-  const toDigits = (digits) => (one, of) => figure(one[of], digits);
   return sortableTable({
     caption: "Preference model by objective",
     rows: objectives,
     falling: false,
     columns: [
       { name: "Objective", value: ([name]) => name },
-      column("Votes", null, "comparisons", (one, of) => whole(one[of])),
-      column("Accuracy", null, "accuracy", shareOf),
-      column("Where sure", "On votes with a strong preference", "accuracy_sure", shareOf),
-      column("Calibration error", null, "calibration_error", toDigits(3)),
-      column("Length correlation", "Of score and reply length: how far it just likes long replies", "length_correlation", toDigits(2)),
+      numeric("Votes", ([, one]) => one.comparisons, whole),
+      shared("Accuracy", "accuracy"),
+      shared("Where sure", "accuracy_sure", "On votes with a strong preference"),
+      numeric("Calibration error", ([, one]) => one.calibration_error, toDigits(3)),
+      numeric(
+        "Length correlation",
+        ([, one]) => one.length_correlation,
+        figure,
+        "Of score and reply length: how far it just likes long replies",
+      ),
     ],
   });
 }

@@ -1,11 +1,11 @@
 // Those who vote: how reliable they seem and why, and setting one apart.
 import { announce } from "../announce.js";
-import { call, get, listAll, Refused } from "../api.js";
-import { element } from "../element.js";
+import { call, get, listAll, whyRefused } from "../api.js";
+import { element, none } from "../element.js";
 import { askReason } from "./reason_dialog.js";
-import { figure, share, whole } from "./figures.js";
+import { figure, share, toDigits, whole } from "./figures.js";
 import { section, shownName, stateMark } from "./section.js";
-import { sortableTable } from "./sortable.js";
+import { numeric, sortableTable } from "./sortable.js";
 
 export class RatersSection {
   /** `onRead(raters)` is told who there is. */
@@ -21,7 +21,7 @@ export class RatersSection {
     for (const rater of raters) rater.name = shownName(rater.name);
     this.onRead(raters);
     if (raters.length === 0) {
-      this.content.replaceChildren(element("p", { class: "none" }, "Nobody has voted yet."));
+      this.content.replaceChildren(none("Nobody has voted yet."));
       return;
     }
     this.content.replaceChildren(agreementSaid(agreements), this.table(raters));
@@ -29,13 +29,6 @@ export class RatersSection {
 
   table(raters) {
     const of = (name) => (rater) => rater.figures?.[name];
-    const shared = (name, title, value) => ({
-      name,
-      title,
-      numeric: true,
-      value,
-      cell: (rater) => share(value(rater)),
-    });
     return sortableTable({
       caption: "Raters",
       rows: raters,
@@ -52,19 +45,18 @@ export class RatersSection {
           value: (rater) => rater.state,
           cell: (rater) => stateMark(rater.state, { title: rater.reason }),
         },
-        { name: "Votes", numeric: true, value: (rater) => rater.votes, cell: (rater) => whole(rater.votes) },
-        shared("Reliability", "Estimated chance that a vote on an average pair is right", (rater) => rater.reliability),
-        shared("With others", "Agrees with others", of("agreement_with_others")),
-        shared("With itself", "Says the same of a pair that comes twice", of("agreement_with_repeats")),
-        shared("With known", "Agrees with known answers", of("agreement_with_known_answers")),
-        shared("Left", "Share of votes for the left side; half is fair", of("share_left")),
-        {
-          name: "Seconds",
-          title: "Median time on a pair",
-          numeric: true,
-          value: of("median_elapsed_s"),
-          cell: (rater) => figure(of("median_elapsed_s")(rater), 1),
-        },
+        numeric("Votes", (rater) => rater.votes, whole),
+        numeric(
+          "Reliability",
+          (rater) => rater.reliability,
+          share,
+          "Estimated chance that a vote on an average pair is right",
+        ),
+        numeric("With others", of("agreement_with_others"), share, "Agrees with others"),
+        numeric("With itself", of("agreement_with_repeats"), share, "Says the same of a pair that comes twice"),
+        numeric("With known", of("agreement_with_known_answers"), share, "Agrees with known answers"),
+        numeric("Left", of("share_left"), share, "Share of votes for the left side; half is fair"),
+        numeric("Seconds", of("median_elapsed_s"), toDigits(1), "Median time on a pair"),
         { name: "Decide", value: (rater) => rater.state, cell: (rater) => this.button(rater) },
       ],
     });
@@ -72,35 +64,18 @@ export class RatersSection {
 
   button(rater) {
     const name = rater.name || `…${rater.id.slice(-8)}`;
-    if (rater.state === "quarantined") {
-      return element(
-        "button",
-        {
-          type: "button",
-          class: "quiet",
-          onclick: () => this.change(rater, "release"),
-        },
-        "Release",
-        element("span", { class: "only-heard" }, ` ${name}`),
-      );
-    }
-    return element(
-      "button",
-      {
-        type: "button",
-        class: "quiet",
-        onclick: () =>
-          askReason({
-            title: `Set ${name} apart`,
-            said: "Their votes, and those to come, count nowhere until they are released.",
-            action: "Set apart",
-            doing: "Setting apart…",
-            act: ({ reason }) => this.change(rater, "quarantine", { reason }),
-          }),
-      },
-      "Set apart…",
-      element("span", { class: "only-heard" }, ` ${name}`),
-    );
+    const askToSetApart = () =>
+      askReason({
+        title: `Set ${name} apart`,
+        said: "Their votes, and those to come, count nowhere until they are released.",
+        action: "Set apart",
+        doing: "Setting apart…",
+        act: ({ reason }) => this.change(rater, "quarantine", { reason }),
+      });
+    const [label, onclick] =
+      rater.state === "quarantined" ? ["Release", () => this.change(rater, "release")] : ["Set apart…", askToSetApart];
+    const whose = element("span", { class: "only-heard" }, ` ${name}`);
+    return element("button", { type: "button", class: "quiet", onclick }, label, whose);
   }
 
   /** What went wrong, or null. */
@@ -111,9 +86,9 @@ export class RatersSection {
       await this.read();
       return null;
     } catch (error) {
-      if (!(error instanceof Refused)) throw error;
-      announce(`It did not happen: ${error.message}.`);
-      return `It did not happen: ${error.message}.`;
+      const said = `It did not happen: ${whyRefused(error)}.`;
+      announce(said);
+      return said;
     }
   }
 }

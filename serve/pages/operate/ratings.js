@@ -1,12 +1,12 @@
 // Ratings from live votes: a plot for each objective, and the figures as a table, those controlled for length beside them.
-import { get, Refused } from "../api.js";
-import { element } from "../element.js";
+import { forgiveRefusal, get } from "../api.js";
+import { element, none } from "../element.js";
 import { OBJECTIVES } from "../objectives.js";
 import { ratingsWithIntervals } from "./evidence_plots.js";
 import { isNumber, signed, whole } from "./figures.js";
 import { plot } from "./plots.js";
 import { versionLink } from "./section.js";
-import { sortableTable } from "./sortable.js";
+import { numeric, sortableTable } from "./sortable.js";
 
 export class RatingsSection {
   constructor() {
@@ -26,7 +26,7 @@ export class RatingsSection {
     try {
       this.controlled = (await get("/v1/ratings/length-controlled")).data;
     } catch (error) {
-      if (!(error instanceof Refused)) throw error;
+      forgiveRefusal(error);
       return;
     }
     if (this.ratings.length) this.draw(this.ratings);
@@ -36,13 +36,7 @@ export class RatingsSection {
     this.ratings = ratings;
     this.leave();
     if (ratings.length === 0) {
-      this.content.replaceChildren(
-        element(
-          "p",
-          { class: "none" },
-          "None yet. They come from votes on pairs whose two replies are of different versions.",
-        ),
-      );
+      this.content.replaceChildren(none("None yet. They come from votes on pairs whose two replies are of different versions."));
       return;
     }
     const drawn = Object.keys(OBJECTIVES)
@@ -86,30 +80,20 @@ function table(ratings) {
     rows: ratings,
     by: 2,
     columns: [
-      {
-        name: "Version",
-        value: (one) => one.version,
-        cell: (one) => versionLink(one.version),
-      },
+      { name: "Version", value: (one) => one.version, cell: (one) => versionLink(one.version) },
       { name: "Objective", value: (one) => one.objective },
-      { name: "Elo", numeric: true, value: (one) => one.rating, cell: (one) => signed(one.rating) },
+      numeric("Elo", (one) => one.rating, signed),
       { name: "95 % interval", numeric: true, value: (one) => one.interval?.[0], cell: (one) => intervalSaid(one) },
-      {
-        name: "As long",
-        title: "Elo where both replies are as long",
-        numeric: true,
-        value: (one) => one.asLong.rating,
-        cell: (one) => signed(one.asLong.rating),
-      },
+      numeric("As long", (one) => one.asLong.rating, signed, "Elo where both replies are as long"),
       {
         name: "Its interval",
         numeric: true,
         value: (one) => one.asLong.interval?.[0],
         cell: (one) => (one.asLong.interval ? intervalSaid(one.asLong) : "–"),
       },
-      { name: "Votes", numeric: true, value: (one) => one.votes, cell: (one) => whole(one.votes) },
-      { name: "Wins", numeric: true, value: (one) => one.wins, cell: (one) => whole(one.wins) },
-      { name: "Ties", numeric: true, value: (one) => one.ties, cell: (one) => whole(one.ties) },
+      numeric("Votes", (one) => one.votes, whole),
+      numeric("Wins", (one) => one.wins, whole),
+      numeric("Ties", (one) => one.ties, whole),
     ],
   });
 }

@@ -1,6 +1,16 @@
 // A table whose columns sort by a click or by keys.
 import { element } from "../element.js";
 
+/** A column of numbers, `value(row)`, which `said(value)` shows. */
+export function numeric(name, value, said, title = null) {
+  return { name, title, numeric: true, value, cell: (row) => said(value(row)) };
+}
+
+/** A column of estimates, `of(row)`, sorted by their value. */
+export function estimated(name, of, said, title = null) {
+  return { name, title, numeric: true, value: (row) => of(row)?.value, cell: (row) => said(of(row)) };
+}
+
 /** How a person sorted, by caption: by which column and whether falling. A table that is drawn anew stays as it was. */
 const sortedBy = new Map();
 

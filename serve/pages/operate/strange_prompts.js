@@ -2,7 +2,7 @@
 import { element } from "../element.js";
 import { figure, share, whole } from "./figures.js";
 import { headline, help, section } from "./section.js";
-import { sortableTable } from "./sortable.js";
+import { numeric, sortableTable } from "./sortable.js";
 
 const KINDS = {
   ordinary: ["Ordinary", "Held-out prompts that people judged helpfulness on"],
@@ -20,7 +20,6 @@ export function strangePromptsSection(found) {
     auroc: auroc?.[kind],
     without: auroc?.[`${kind}_without_examples`],
   }));
-  const number = (name, title, of, said) => ({ name, title, numeric: true, value: of, cell: (row) => said(of(row)) });
   return section(
     "Strange prompts",
     help(
@@ -39,9 +38,9 @@ export function strangePromptsSection(found) {
       by: null,
       columns: [
         { name: "Prompts", value: (row) => row.name, cell: (row) => element("span", { title: row.title }, row.name) },
-        number("Refused", "Share that it would refuse", (row) => row.refused, share),
-        number("AUROC", "How well it tells them from ordinary ones; a half is chance", (row) => row.auroc, figure),
-        number("Without examples", "The same by distance alone", (row) => row.without, figure),
+        numeric("Refused", (row) => row.refused, share, "Share that it would refuse"),
+        numeric("AUROC", (row) => row.auroc, figure, "How well it tells them from ordinary ones; a half is chance"),
+        numeric("Without examples", (row) => row.without, figure, "The same by distance alone"),
       ],
     }),
   );

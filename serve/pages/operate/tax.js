@@ -1,7 +1,7 @@
 // The alignment tax: what a version can still do, task by task, against the one before.
 import { figure, whole, when } from "./figures.js";
 import { help, section } from "./section.js";
-import { sortableTable } from "./sortable.js";
+import { estimated, numeric, sortableTable } from "./sortable.js";
 
 /** A section for `tax` as `tandem evaluate` keeps it; `by` says with what it was measured. */
 export function taxSection(tax, by = "") {
@@ -18,29 +18,18 @@ export function taxSection(tax, by = "") {
       by: 4,
       columns: [
         { name: "Task", value: ([name]) => name },
-        { name: "Questions", numeric: true, value: ([, one]) => one.questions, cell: ([, one]) => whole(one.questions) },
+        numeric("Questions", ([, one]) => one.questions, whole),
         share(tax.before, (one) => one.before),
         share(tax.after, (one) => one.after),
-        {
-          name: "Drop",
-          title: "Before less after, paired by question, with its 95 % interval",
-          numeric: true,
-          value: ([, one]) => one.drop.value,
-          cell: ([, one]) => drop(one.drop),
-        },
+        estimated("Drop", ([, one]) => one.drop, drop, "Before less after, paired by question, with its 95 % interval"),
       ],
     }),
   );
 }
 
 function share(name, of) {
-  return {
-    name,
-    title: "Share of right answers, with its standard error",
-    numeric: true,
-    value: ([, one]) => of(one).value,
-    cell: ([, one]) => `${figure(of(one).value)} ± ${figure(of(one).stderr)}`,
-  };
+  const said = ({ value, stderr }) => `${figure(value)} ± ${figure(stderr)}`;
+  return estimated(name, ([, one]) => of(one), said, "Share of right answers, with its standard error");
 }
 
 function drop({ value, interval: [low, high] }) {

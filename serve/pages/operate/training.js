@@ -1,9 +1,9 @@
 // How PPO or DPO went: reward and watch score against distance, where the guard stopped, every step as a table.
 import { element } from "../element.js";
 import { likelihoodByStep, lossByStep, rewardByDistance, scoresByStep } from "./evidence_plots.js";
-import { figure } from "./figures.js";
+import { figure, toDigits } from "./figures.js";
 import { help, section } from "./section.js";
-import { sortableTable } from "./sortable.js";
+import { numeric, sortableTable } from "./sortable.js";
 
 export function trainingSection(steps, guard, rehearsal, drawn) {
   return section(
@@ -55,13 +55,6 @@ function guarded(guard) {
 }
 
 function table(steps) {
-  const numeric = (name, title, value, digits = 2) => ({
-    name,
-    title,
-    numeric: true,
-    value,
-    cell: (step) => figure(value(step), digits),
-  });
   const watched = steps.some((step) => typeof step.watch_reward === "number");
   return sortableTable({
     caption: "PPO steps",
@@ -69,18 +62,18 @@ function table(steps) {
     falling: false,
     columns: [
       { name: "Step", numeric: true, value: (step) => step.step },
-      numeric("Reward", "Weighted normalised score", (step) => step.reward),
-      ...(watched ? [numeric("Watch", "The same by the watch model", (step) => step.watch_reward)] : []),
-      numeric("KL", "Nats per reply from the starting policy", (step) => step.kl_nats),
-      numeric("Length", "Tokens per reply", (step) => step.length_tokens, 1),
-      numeric("Entropy", "Nats per token", (step) => step.entropy_nats),
-      numeric("Clipped", "Share of tokens whose ratio was clipped", (step) => step.clipped_share, 3),
-      numeric("Explained", "Variance of returns that the critic foresaw", (step) => step.explained_variance),
+      numeric("Reward", (step) => step.reward, figure, "Weighted normalised score"),
+      ...(watched ? [numeric("Watch", (step) => step.watch_reward, figure, "The same by the watch model")] : []),
+      numeric("KL", (step) => step.kl_nats, figure, "Nats per reply from the starting policy"),
+      numeric("Length", (step) => step.length_tokens, toDigits(1), "Tokens per reply"),
+      numeric("Entropy", (step) => step.entropy_nats, figure, "Nats per token"),
+      numeric("Clipped", (step) => step.clipped_share, toDigits(3), "Share of tokens whose ratio was clipped"),
+      numeric("Explained", (step) => step.explained_variance, figure, "Variance of returns that the critic foresaw"),
       numeric(
         "Mismatch",
-        "Nats between the sampler's and the trainer's log-probabilities",
         (step) => step.mismatch_nats,
-        4,
+        toDigits(4),
+        "Nats between the sampler's and the trainer's log-probabilities",
       ),
     ],
   });

@@ -1,9 +1,9 @@
 // What each key used in the last days.
-import { get, Refused } from "../api.js";
-import { element, field } from "../element.js";
+import { get, whyRefused } from "../api.js";
+import { element, field, none, problem } from "../element.js";
 import { whole } from "./figures.js";
 import { help, section, shownName } from "./section.js";
-import { sortableTable } from "./sortable.js";
+import { numeric, sortableTable } from "./sortable.js";
 
 const SPANS = [[1, "today"], [7, "the last 7 days"], [30, "the last 30 days"]];
 const COUNTS = [
@@ -37,8 +37,7 @@ async function fill(content, days) {
   try {
     drawn = table((await get(`/v1/usage?limit=${days}`)).data);
   } catch (error) {
-    if (!(error instanceof Refused)) throw error;
-    drawn = element("p", { class: "problem", role: "alert" }, `Use cannot be read: ${error.message}.`);
+    drawn = problem(`Use cannot be read: ${whyRefused(error)}.`);
   }
   // Another span may have been chosen meanwhile.
   if (content.dataset.days === days) content.replaceChildren(drawn);
@@ -51,7 +50,7 @@ function table(days) {
     for (const [, count] of COUNTS) sum[count] += one[count];
     keys.set(one.key_id, sum);
   }
-  if (keys.size === 0) return element("p", { class: "none" }, "No key was used.");
+  if (keys.size === 0) return none("No key was used.");
   return sortableTable({
     caption: "Use by key",
     rows: [...keys.values()],
@@ -63,12 +62,7 @@ function table(days) {
         value: (key) => key.name || key.prefix,
         cell: (key) => element("span", { title: `${key.prefix}, ${key.key_id}` }, key.name || key.prefix),
       },
-      ...COUNTS.map(([name, count]) => ({
-        name,
-        numeric: true,
-        value: (key) => key[count],
-        cell: (key) => whole(key[count]),
-      })),
+      ...COUNTS.map(([name, count]) => numeric(name, (key) => key[count], whole)),
     ],
   });
 }

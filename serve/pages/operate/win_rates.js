@@ -2,7 +2,7 @@
 import { element } from "../element.js";
 import { winRatesWithIntervals } from "./evidence_plots.js";
 import { figure, isNumber, shareEstimate, whole } from "./figures.js";
-import { sortableTable } from "./sortable.js";
+import { estimated, numeric, sortableTable } from "./sortable.js";
 
 const ALL = "all";
 const LIVE = "live votes";
@@ -57,20 +57,8 @@ function liveRows({ against, votes, win_rate: all, objectives }) {
 }
 
 function table(rows) {
-  const rate = (name, title, of) => ({
-    name,
-    title,
-    numeric: true,
-    value: (row) => of(row)?.value,
-    cell: (row) => shareEstimate(of(row)),
-  });
-  const score = (name, of) => ({
-    name,
-    title: "Mean score, in deviations from the mean of held-out replies",
-    numeric: true,
-    value: (row) => of(row)?.value,
-    cell: (row) => figure(of(row)?.value),
-  });
+  const score = (name, of) =>
+    estimated(name, of, (one) => figure(one?.value), "Mean score, in deviations from the mean of held-out replies");
   return sortableTable({
     caption: "Win rates",
     rows,
@@ -80,18 +68,17 @@ function table(rows) {
       { name: "Against", value: (row) => row.rival },
       { name: "Judge", value: (row) => row.judge },
       { name: "Objective", value: (row) => row.objective },
-      rate("Win rate", "A tie counts half; with its 95 % interval", (row) => row.raw),
-      rate("At equal length", "What is left of it where both replies are equally long, by regression", (row) => row.equal),
-      rate("Not longer", "Where its reply is not the longer one", (row) => row.shorter),
+      estimated("Win rate", (row) => row.raw, shareEstimate, "A tie counts half; with its 95 % interval"),
+      estimated(
+        "At equal length",
+        (row) => row.equal,
+        shareEstimate,
+        "What is left of it where both replies are equally long, by regression",
+      ),
+      estimated("Not longer", (row) => row.shorter, shareEstimate, "Where its reply is not the longer one"),
       score("Score", (row) => row.score),
       score("Theirs", (row) => row.theirs),
-      {
-        name: "Count",
-        title: "Prompts or votes",
-        numeric: true,
-        value: (row) => row.count,
-        cell: (row) => whole(row.count),
-      },
+      numeric("Count", (row) => row.count, whole, "Prompts or votes"),
     ],
   });
 }
