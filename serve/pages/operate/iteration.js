@@ -1,6 +1,6 @@
 // The iteration that runs, followed live by its events; and the buttons that start one and cancel it.
 import { announce } from "../announce.js";
-import { call, Refused } from "../api.js";
+import { call, whyRefused } from "../api.js";
 import { element } from "../element.js";
 import { askReason } from "./reason_dialog.js";
 import { figure, isNumber, share, shareOf, when } from "./figures.js";
@@ -15,28 +15,38 @@ export const STAGES = [
   ["evaluate", "Evaluate"],
   ["publish", "Publish"],
 ];
-const KINDS = [
-  "queued",
-  "started",
-  "resumed",
-  "stage",
-  "dataset",
-  "preference_step",
-  "preference",
-  "watch_step",
-  "watch",
-  "ppo_step",
-  "reference_step",
-  "dpo_step",
-  "guard",
-  "evaluation",
-  "succeeded",
-  "failed",
-  "cancelled",
-];
 /** One row for whichever trainer the settings name. */
 const rowOf = (stage) => (stage === "dpo" ? "ppo" : stage);
 const ENDS = ["succeeded", "failed", "cancelled"];
+/** What the card notes of an event that is no end, by its kind. */
+const NOTES = {
+  queued: () => {},
+  started: () => {},
+  resumed: (card) => (card.resumed += 1),
+  stage: (card, { stage }) => card.enter(rowOf(stage)),
+  dataset: ({ facts }, { counts, examples }) =>
+    (facts.freeze = `${counts?.train ?? examples} to learn from, ${counts?.heldout ?? 0} to measure on`),
+  preference_step: (card, { step, steps, loss }) => {
+    card.enter("preference", step / steps);
+    card.facts.preference = `loss ${figure(loss)}`;
+  },
+  preference: ({ facts }, report) => (facts.preference = `accuracy ${shareOf(report, "accuracy")} on held-out votes`),
+  watch_step: ({ facts }, { step, steps }) => (facts.preference = `watch model, step ${step} of ${steps}`),
+  watch: ({ facts }, report) => (facts.preference = watched(report)),
+  ppo_step: (card, step) => card.hearStep(step),
+  reference_step: (card, { step, steps }) => {
+    card.enter("ppo", step / steps);
+    card.facts.ppo = `the reference model, ${step} of ${steps} comparisons`;
+  },
+  dpo_step: (card, { step, steps, loss }) => {
+    card.enter("ppo", step / steps);
+    card.facts.ppo = `DPO step ${step} of ${steps}, loss ${figure(loss)}`;
+  },
+  guard: ({ facts }, { peak_watch_reward: peak, steps, published_step: published }) => {
+    if (isNumber(peak)) facts.ppo = `${steps} steps; the weights after step ${published} go on, where the watch score peaked`;
+  },
+  evaluation: ({ facts }, { win_rate: rate }) => (facts.evaluate = `win rate ${share(rate?.value)} by the preference model`),
+};
 
 export class IterationCard {
   /** `onChange()` is called when an iteration began or ended. */
@@ -66,8 +76,7 @@ export class IterationCard {
       announce("An iteration was started.");
       this.onChange();
     } catch (error) {
-      if (!(error instanceof Refused)) throw error;
-      this.say(`Not started: ${error.message}.`);
+      this.say(`Not started: ${whyRefused(error)}.`);
       this.startButton.disabled = false;
     }
   }
@@ -85,8 +94,7 @@ export class IterationCard {
           await call("POST", `/v1/iterations/${id}/cancel`, { reason });
           return null;
         } catch (error) {
-          if (!(error instanceof Refused)) throw error;
-          return `Not cancelled: ${error.message}.`;
+          return `Not cancelled: ${whyRefused(error)}.`;
         }
       },
     });
@@ -110,7 +118,9 @@ export class IterationCard {
     this.problem.hidden = true;
     this.frame();
     this.source = new EventSource(`/v1/iterations/${iteration.id}/events`);
-    for (const kind of KINDS) this.source.addEventListener(kind, (event) => this.hear(kind, JSON.parse(event.data)));
+    const listen = (kind, act) => this.source.addEventListener(kind, (event) => act(JSON.parse(event.data)));
+    for (const kind of Object.keys(NOTES)) listen(kind, (data) => this.hear(kind, data));
+    for (const kind of ENDS) listen(kind, (data) => this.end(kind, data));
     this.source.onerror = () => this.source.readyState === EventSource.CLOSED && this.lose();
   }
 
@@ -152,41 +162,18 @@ export class IterationCard {
   }
 
   hear(kind, data) {
-    if (kind === "resumed") this.resumed += 1;
-    if (kind === "stage") {
-      this.stage = rowOf(data.stage);
-      this.share = 0;
-    }
-    if (kind === "dataset")
-      this.facts.freeze = `${data.counts?.train ?? data.examples} to learn from, ${data.counts?.heldout ?? 0} to measure on`;
-    if (kind === "preference_step") {
-      this.stage = "preference";
-      this.share = data.step / data.steps;
-      this.facts.preference = `loss ${figure(data.loss)}`;
-    }
-    if (kind === "preference") this.facts.preference = `accuracy ${shareOf(data, "accuracy")} on held-out votes`;
-    if (kind === "watch_step") this.facts.preference = `watch model, step ${data.step} of ${data.steps}`;
-    if (kind === "watch") this.facts.preference = watched(data);
-    if (kind === "ppo_step") this.hearStep(data);
-    if (kind === "reference_step") {
-      Object.assign(this, { stage: "ppo", share: data.step / data.steps });
-      this.facts.ppo = `the reference model, ${data.step} of ${data.steps} comparisons`;
-    }
-    if (kind === "dpo_step") {
-      Object.assign(this, { stage: "ppo", share: data.step / data.steps });
-      this.facts.ppo = `DPO step ${data.step} of ${data.steps}, loss ${figure(data.loss)}`;
-    }
-    if (kind === "guard" && isNumber(data.peak_watch_reward))
-      this.facts.ppo = `${data.steps} steps; the weights after step ${data.published_step} go on, where the watch score peaked`;
-    if (kind === "evaluation") this.facts.evaluate = `win rate ${share(data.win_rate?.value)} by the preference model`;
-    if (ENDS.includes(kind)) this.end(kind, data);
-    else this.draw();
+    NOTES[kind](this, data);
+    this.draw();
+  }
+
+  enter(stage, progress = 0) {
+    Object.assign(this, { stage, share: progress });
   }
 
   hearStep(step) {
     if (step.step <= (this.steps.at(-1)?.step ?? 0)) this.steps = this.steps.filter((one) => one.step < step.step);
     this.steps.push(step);
-    Object.assign(this, { stage: "ppo", share: step.step / step.steps });
+    this.enter("ppo", step.step / step.steps);
     this.facts.ppo = `PPO step ${step.step} of ${step.steps}, reward ${figure(step.reward)}, √KL ${figure(step.sqrt_kl)}`;
     if (this.steps.length < 2) return;
     if (this.plot) {
