@@ -1,6 +1,7 @@
 """Where training left its state, it goes on; where that is of another run, the stage begins anew."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,9 +12,9 @@ from learner.errors import CheckpointInvalid
 from learner.iteration.checkpoint import Checkpoint
 from learner.policy import Policy
 from learner.preference_model import PreferenceModel
-from learner.preference_training import train_preference_model
+from learner.preference_training import PreferenceStep, train_preference_model
 from learner.processes import ALONE
-from learner.training_state import capture, restore
+from learner.training_state import TrainingState, capture, restore
 from tests.learner.test_preference_training import SETTINGS, comparisons
 
 
@@ -50,6 +51,30 @@ def test_a_stage_whose_votes_changed_since_its_checkpoint_begins_anew(policy: Po
     steps.clear()
     trained(policy, left, checkpoint, steps)
     assert not steps
+
+
+def test_a_state_is_written_once_an_interval_and_after_the_last_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter((100.0, 105.0, 110.0, 110.0, 119.0, 121.0, 121.0, 122.0))
+    monkeypatch.setattr("learner.iteration.checkpoint.time", SimpleNamespace(monotonic=lambda: next(clock)))
+    path = tmp_path / "state"
+    after = Checkpoint(path, 10.0, pytest.fail, ALONE).after(lambda _: None)
+    written = []
+    for step in range(1, 6):
+        after(PreferenceStep(step, 5, 0.5), lambda step=step: TrainingState(step, "run", {"x": torch.ones(1)}))
+        written.append(TrainingState.load(path).step if path.exists() else None)
+    assert written == [None, 2, 2, 4, 5]
+
+
+def test_a_file_that_is_no_checkpoint_is_told_of_and_removed(tmp_path: Path) -> None:
+    told: list[str] = []
+    path = tmp_path / "state"
+    checkpoint = Checkpoint(path, 0.0, told.append, ALONE)
+    assert checkpoint.load() is None and told == []
+    path.write_bytes(b"cut")
+    assert checkpoint.load() is None and not path.exists()
+    assert len(told) == 1 and "not a checkpoint" in told[0]
 
 
 def test_what_cannot_be_gone_on_from_leaves_the_weights_that_a_stage_begins_anew_with() -> None:
