@@ -1,6 +1,6 @@
 """`tandem iterations`: the turns of the loop so far, and cancelling the one that is under way."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -29,10 +29,18 @@ def list_iterations(
         print_json(known)
         return
     rows = [
-        (one["id"], one["state"], one["stage"], one["trigger"], when(one["created"]), one["candidate"], one["error"])
+        (one["id"], one["state"], stage(one), one["trigger"], when(one["created"]), one["candidate"], one["error"])
         for one in known
     ]
     print_table(("ITERATION", "STATE", "STAGE", "STARTED BY", "CREATED", "MADE", "ERROR"), rows)
+
+
+def stage(iteration: dict[str, Any]) -> str | None:
+    """What it does, and while it does, how much of that is done."""
+    if iteration["state"] == "running" and iteration["stage"] and iteration["progress"]:
+        return f"{iteration['stage']} {iteration['progress']:.0%}"
+    name: str | None = iteration["stage"]
+    return name
 
 
 @app.command("cancel")

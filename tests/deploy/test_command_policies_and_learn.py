@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from deploy.command.api import Event
+from deploy.command.iterations import stage
 from deploy.command.learn import show
 from feedback.schema import Base
 from feedback.store import Store, iterations, keys, policies, raters, votes
@@ -207,6 +208,14 @@ def test_an_iteration_is_cancelled_while_it_is_followed(tandem: Tandem, home: Pa
     assert heading.split()[:3] == ["ITERATION", "STATE", "STAGE"]
     assert newest.split()[:2] == [queued, "cancelled"]
     assert "wrong settings" in tandem("audit", "list").out
+
+
+def test_how_far_a_running_iteration_is_in_its_stage() -> None:
+    running = {"state": "running", "stage": "ppo", "progress": 0.254}
+    assert stage(running) == "ppo 25%"
+    assert stage(running | {"progress": 0.0}) == "ppo"
+    assert stage(running | {"state": "succeeded", "progress": 1.0}) == "ppo"
+    assert stage({"state": "queued", "stage": None, "progress": 0.0}) is None
 
 
 def test_learn_follows_what_is_under_way(tandem: Tandem, home: Path, store: Store) -> None:
