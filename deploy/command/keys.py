@@ -25,7 +25,10 @@ def create(
     name: Annotated[str, typer.Option(metavar="TEXT", help="Whom or what it is for.")] = "",
     expires: Annotated[
         str | None,
-        typer.Option(metavar="TIME", help="How long it is good: 30d, 12h, 45m, or until a date such as 2026-12-31."),
+        typer.Option(
+            metavar="TIME",
+            help="How long it is good: 30d, 12h, 45m, or until a date such as 2026-12-31; else until it is revoked.",
+        ),
     ] = None,
     requests_per_minute: Annotated[
         int | None, typer.Option(metavar="N", help="Chats in a minute; else `serve.requests_per_minute` holds.")
