@@ -31,7 +31,8 @@ REDIS_TIMEOUT_S = 20.0
 # A process that ends this often while the stack starts will not come up by itself.
 HOPELESS_ENDS = 4
 LOGS_INTERVAL_S = 30.0
-# As the API process logs it, in plain lines or in JSON.
+# As the preparation and the API process log it, in plain lines or in JSON.
+NO_TEMPLATE = re.compile(r'[^"\s]+ has no chat template[^"\n]*')
 NO_START = re.compile(r'engine \d+ did not start: ([^"\n]+)')
 
 
@@ -170,7 +171,9 @@ class Stack:
                 store.close()
         if start is None:
             with self.announcer.step(f"preparing the starting policy ({self.settings.policy})"):
-                await prepare_policy(self.settings, environment)
+                said = await prepare_policy(self.settings, environment)
+            for warning in NO_TEMPLATE.findall(said):
+                self.announcer.warn(warning)
             if self.settings.policy == "builtin":
                 self.announcer.warn(
                     "the built-in policy is a toy, to see the loop go round: it was taught sums, opposites, colours,"
@@ -267,8 +270,8 @@ class Stack:
             self.written = False
 
 
-async def prepare_policy(settings: Settings, environment: dict[str, str]) -> None:
-    """Make v0. Raises PolicyInvalid with what the preparation said."""
+async def prepare_policy(settings: Settings, environment: dict[str, str]) -> str:
+    """Make v0. Returns what the preparation said; raises PolicyInvalid with its last words."""
     log = settings.home / "logs" / "prepare.log"
     process = await asyncio.create_subprocess_exec(
         *tied([sys.executable, "-m", "learner.prepare"]),
@@ -288,6 +291,7 @@ async def prepare_policy(settings: Settings, environment: dict[str, str]) -> Non
     if process.returncode != 0:
         lines = said.decode(errors="replace").strip().splitlines() or ["it left no word"]
         raise PolicyInvalid(f"{lines[-1].removeprefix('tandem: ')} (see {log})", param="policy")
+    return said.decode(errors="replace")
 
 
 def free_port(host: str, port: int) -> int:

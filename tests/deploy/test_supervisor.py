@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -18,11 +19,21 @@ from deploy.bootstrap import chosen_device
 from deploy.operator_key import ensure_operator_key
 from deploy.processes import Program, Supervised
 from deploy.running import is_held, prepare_home
-from deploy.supervisor import PortInUse, Stack, StartFailed, free_port, is_ready, run_stack, why_silent
+from deploy.supervisor import (
+    NO_TEMPLATE,
+    PortInUse,
+    Stack,
+    StartFailed,
+    free_port,
+    is_ready,
+    prepare_policy,
+    run_stack,
+    why_silent,
+)
 from feedback.errors import Conflict, PolicyInvalid
 from feedback.settings import ServeSettings, Settings
 from feedback.store import keys, now
-from tests.deploy.command_line import in_process
+from tests.deploy.command_line import ROOT, in_process
 from tests.deploy.homes import make_home, refuse_system_messages
 from tests.records import empty_record
 from tests.waiting import wait_for
@@ -127,6 +138,19 @@ def test_why_no_engine_starts_is_told_once_while_it_is_waited_for(
             more.write(line)
         assert not stack._is_ready()
     assert capfd.readouterr().err == "! an engine did not start, and is tried again: it differs\n"
+
+
+def test_that_a_policy_has_no_chat_template_is_told(tmp_path: Path) -> None:
+    policy = shutil.copytree(ROOT / "learner" / "starting_policy" / "weights", tmp_path / "base")
+    tokenizer = json.loads((policy / "tokenizer_config.json").read_text())
+    del tokenizer["chat_template"]
+    (policy / "tokenizer_config.json").write_text(json.dumps(tokenizer))
+    settings = Settings(home=tmp_path / "home", policy=str(policy))
+    prepare_home(settings.home)
+    environment = {"TANDEM_HOME": str(settings.home), "TANDEM_POLICY": settings.policy, "TANDEM_LOG_FORMAT": "json"}
+    said = asyncio.run(prepare_policy(settings, environment))
+    turns = f"{policy} has no chat template; turns are written as Human: and Assistant:"
+    assert NO_TEMPLATE.findall(said) == [turns] == NO_TEMPLATE.findall(f"12:00 WARNING __main__: {turns}\n12:01 INFO")
 
 
 def test_a_state_that_cannot_be_written_down_ends_nothing_and_is_told_once(
