@@ -38,7 +38,7 @@ def make_celery(settings: Settings) -> Celery:
     """The Celery application of a worker or of a process that sends to one."""
     # A worker's own way of logging would not be ours.
     setup_logging.connect(lambda **_: logs.configure(settings), weak=False, dispatch_uid="tandem")
-    app = Celery("tandem", broker=settings.broker_url, set_as_current=False)
+    app = Celery("tandem", broker=_checking_certificates(settings.broker_url), set_as_current=False)
     app.conf.update(
         task_serializer="json",
         accept_content=["json"],
@@ -65,6 +65,14 @@ def make_celery(settings: Settings) -> Celery:
         },
     )
     return app
+
+
+def _checking_certificates(redis_url: str) -> str:
+    """Of `rediss://...` kombu takes any certificate unless it is told otherwise; redis-py takes none that it cannot
+    check."""
+    if not redis_url.startswith("rediss://") or "ssl_cert_reqs=" in redis_url:
+        return redis_url
+    return f"{redis_url}{'&' if '?' in redis_url else '?'}ssl_cert_reqs=required"
 
 
 def make_sender(settings: Settings) -> Celery:

@@ -401,8 +401,9 @@ class Settings(BaseSettings):
     """Where the record is: `postgresql+psycopg://...`; by default SQLite in the home."""
 
     redis_url: str | None = None
-    """Redis for the queue: `redis://:PASSWORD@HOST:PORT/0`, `rediss://...` with TLS, or `redis+socket:///FILE`; by
-    default `REDIS_URL`, else a private server in the home."""
+    """Redis for the queue: `redis://:PASSWORD@HOST:PORT/0`, `rediss://...` with TLS (and `?ssl_ca_certs=FILE` where
+    its certificate is of an authority of your own), or `redis+socket:///FILE`; by default `REDIS_URL`, else a private
+    server in the home."""
 
     policies_url: str | None = None
     """Object storage that published weights, and what judges them, are put into beside the home, and taken from by

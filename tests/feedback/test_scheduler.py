@@ -1,14 +1,19 @@
+import asyncio
 import contextlib
 import itertools
 import os
+import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from types import SimpleNamespace
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
@@ -228,6 +233,63 @@ def test_a_full_redis_is_named_so_and_left_alone_for_a_while(
         hints.stop()
     (said,) = caplog.messages
     assert "maxmemory" in said and "scheduler" in said
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl on this machine")
+def test_redis_is_known_by_its_certificate(
+    settings: Settings, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    certificate, key = tmp_path / "certificate", tmp_path / "key"
+    self_signed = ["openssl", "req", "-x509", "-nodes", "-newkey", "rsa:2048", "-subj", "/CN=localhost"]
+    files = ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", key, "-out", certificate]
+    subprocess.run([*self_signed, *files], check=True, capture_output=True)
+    with redis_server(tmp_path / "redis") as (url, _), behind_tls(Path(urlsplit(url).path), certificate, key) as port:
+        # By two names: of one kombu keeps a connection for whoever asks next.
+        addresses = f"rediss://localhost:{port}/0", f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={certificate}"
+        unknown, known = (make_sender(settings.model_copy(update={"redis_url": address})) for address in addresses)
+        assert not send(unknown, COUNT_VOTES)
+        assert "CERTIFICATE_VERIFY_FAILED" in caplog.text
+        assert send(known, COUNT_VOTES)
+
+
+@contextlib.contextmanager
+def behind_tls(server: Path, certificate: Path, key: Path) -> Iterator[int]:
+    """The port by which what listens on a unix socket is reached by TLS."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+
+    ready, ending = Future[int](), asyncio.Event()
+
+    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while said := await reader.read(1 << 16):
+                writer.write(said)
+        finally:
+            writer.transport.abort()
+
+    async def let_in(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        answers, asks = await asyncio.open_unix_connection(server)
+        await asyncio.gather(carry(reader, asks), carry(answers, writer))
+
+    async def listen() -> None:
+        listening = await asyncio.start_server(let_in, "127.0.0.1", 0, ssl=context)
+        ready.set_result(listening.sockets[0].getsockname()[1])
+        await ending.wait()
+        listening.close()
+
+    loop = asyncio.new_event_loop()
+
+    def run() -> None:
+        with asyncio.Runner(loop_factory=lambda: loop) as runner:
+            runner.run(listen())
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield ready.result(60)
+    finally:
+        loop.call_soon_threadsafe(ending.set)
+        thread.join()
 
 
 def test_chats_are_erased_when_they_have_been_kept_for_long_enough_unless_voted_on(
