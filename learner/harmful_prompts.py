@@ -48,7 +48,7 @@ Asked = Mapping[Tokens, Sequence[Message]]
 
 @dataclass(frozen=True)
 class VotedPrompt:
-    """A conversation by its digest, and how many votes on replies to it were under harmless and under others."""
+    """A conversation by its digest, and how many raters judged replies to it under harmless and under others."""
 
     digest: str
     messages: Sequence[Message]

@@ -16,7 +16,7 @@ from learner.prompts import HARMLESS, HELPFUL, TrainingPrompt
 @dataclass(frozen=True)
 class Votes:
     """A frozen dataset, as the stages take from it. `harmful` are digests of prompts: those that ask for harm of such
-    as have as many votes under harmless as under others."""
+    as were judged by as many raters under harmless as under others."""
 
     dataset: Path
     harmful: Collection[str] = frozenset()
@@ -78,4 +78,6 @@ def agreements(examples: Iterable[Example]) -> dict[tuple[str, str], Agreement]:
 
 
 def _distinct(examples: Iterable[Example]) -> list[VotedPrompt]:
-    return voted_prompts((example.messages, example.objective) for example in examples)
+    # One rater, who may vote on many pairs of a prompt, says once what it is judged under.
+    said = {(prompt_digest(one.messages), one.objective, one.rater): one for one in examples}
+    return voted_prompts((one.messages, one.objective) for one in said.values())
