@@ -58,7 +58,7 @@ class Policy:
     def encode_reply(self, text: str, ended: bool = True) -> list[int]:
         """Token ids of a reply, with the end token unless it was cut off. Of one without a word, or of which the
         tokenizer sees none, as of a zero-width space, the end is all there is."""
-        tokens: list[int] = self.tokenizer.encode(text, add_special_tokens=False)
+        tokens: list[int] = self.tokenizer.encode(text, add_special_tokens=False, verbose=False)
         return [*tokens, self.end_ids[0]] if ended or not tokens else tokens
 
     def decode(self, reply: Sequence[int]) -> str:
@@ -88,7 +88,8 @@ def encode_chat(
         except _Refused as error:
             raise PolicyInvalid(f"the chat template refuses a conversation: {error}") from error
         _tell_of_turns()
-    return tokenizer.encode(text, add_special_tokens=False)
+    # What does not fit is cut or left out by who asked; the library would warn of index errors.
+    return tokenizer.encode(text, add_special_tokens=False, verbose=False)
 
 
 def _as_engines_give_it(message: Message) -> dict[str, Any]:

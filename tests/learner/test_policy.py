@@ -31,6 +31,14 @@ def test_saved_and_loaded_it_is_the_same(policy, folder):
         assert torch.equal(tensor, loaded.model.state_dict()[name])
 
 
+def test_of_what_is_cut_afterwards_no_index_errors_are_foretold(folder):
+    loaded = load_policy(folder, device="cpu")
+    loaded.tokenizer.model_max_length = 1
+    assert len(loaded.encode_chat(HELLO)) > 1 and len(loaded.encode_reply("w1 w2")) > 1
+    # Where the library keeps what it has warned of.
+    assert not loaded.tokenizer.deprecation_warnings
+
+
 def test_a_chat_is_encoded_in_the_template(policy):
     words = policy.tokenizer.convert_ids_to_tokens(policy.encode_chat(HELLO))
     assert words == ["<user>", "w1", "w2", "<assistant>"]
