@@ -3,9 +3,15 @@ import { element } from "./element.js";
 
 /** Open one with this title and these parts in its form. `onSubmit(dialog)` is what the form's submit button does. */
 export function openDialog(title, parts, onSubmit) {
+  const { id: before } = document.activeElement;
+  const close = () => {
+    dialog.remove();
+    // What opened it may have been drawn anew meanwhile.
+    if (before && document.activeElement === document.body) document.getElementById(before)?.focus();
+  };
   const dialog = element(
     "dialog",
-    { "aria-labelledby": "dialog-title", onclose: () => dialog.remove() },
+    { "aria-labelledby": "dialog-title", onclose: close },
     element(
       "form",
       {

@@ -17,6 +17,7 @@ export function decisionButton(policy, policies, onChange) {
     "button",
     {
       type: "button",
+      id: "decide",
       class: rollsBack ? null : "primary",
       onclick: () => askReason({ ...decision, doing: "Loading, probing, flipping…", act }),
     },

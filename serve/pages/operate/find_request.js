@@ -1,6 +1,7 @@
 // Finding what was recorded for a request, by the id that its answer carried.
 import { get, whyRefused } from "../api.js";
 import { element, field, none, problem } from "../element.js";
+import { once } from "../focus.js";
 import { said } from "../vote/conversation.js";
 import { when } from "./figures.js";
 import { facts, help, section, shortId, shownName } from "./section.js";
@@ -24,10 +25,9 @@ export function findRequestSection() {
       "form",
       {
         class: "find-request",
-        onsubmit: async (event) => {
+        onsubmit: (event) => {
           event.preventDefault();
-          button.disabled = true;
-          await find(id.value.trim(), result).finally(() => (button.disabled = false));
+          once(button, () => find(id.value.trim(), result));
         },
       },
       field(id, "Request id"),

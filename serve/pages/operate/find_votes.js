@@ -1,5 +1,6 @@
 // Finding votes: by what stands in them, rater, version, objective and date, and those that others contradict.
 import { element, field, none } from "../element.js";
+import { once } from "../focus.js";
 import { OBJECTIVES } from "../objectives.js";
 import { cast, REASON, STATE, UNDER } from "../vote/columns.js";
 import { said } from "../vote/one.js";
@@ -77,8 +78,7 @@ export class FindVotes {
       ),
     );
     // A text is looked for in the whole record: once at a time.
-    this.button.disabled = true;
-    await found.more().finally(() => (this.button.disabled = false));
+    await once(this.button, () => found.more());
   }
 
   table(votes) {

@@ -2,6 +2,7 @@
 import { announce } from "../announce.js";
 import { call, whyRefused } from "../api.js";
 import { element } from "../element.js";
+import { once } from "../focus.js";
 import { askReason } from "./reason_dialog.js";
 import { figure, isNumber, share, shareOf, when } from "./figures.js";
 import { rewardByDistance } from "./evidence_plots.js";
@@ -69,15 +70,16 @@ export class IterationCard {
   }
 
   async start() {
-    this.startButton.disabled = true;
     this.problem.hidden = true;
     try {
-      this.follow(await call("POST", "/v1/iterations", {}));
+      const started = await once(this.startButton, () => call("POST", "/v1/iterations", {}));
+      const focused = document.activeElement === this.startButton;
+      this.follow(started);
+      if (focused) this.head.focus();
       announce("An iteration was started.");
       this.onChange();
     } catch (error) {
       this.say(`Not started: ${whyRefused(error)}.`);
-      this.startButton.disabled = false;
     }
   }
 
@@ -138,7 +140,7 @@ export class IterationCard {
       const said = element("span", { class: "said" });
       return { stage, bar, said, node: element("li", {}, element("span", { class: "name" }, name), bar, said) };
     });
-    this.head = element("h2", {}, "Iteration");
+    this.head = element("h2", { tabindex: "-1" }, "Iteration");
     this.plotPlace = element("div");
     this.cancelButton = element(
       "button",

@@ -1,6 +1,7 @@
 // A list of the API, shown page by page as somebody asks for more.
 import { get, whyRefused } from "../api.js";
 import { element } from "../element.js";
+import { once } from "../focus.js";
 import { whole } from "./figures.js";
 
 const AT_ONCE = 50;
@@ -16,8 +17,11 @@ export class Listed {
     this.node = element("div", { class: "stack" }, this.table, this.said, this.moreButton);
   }
 
-  async more() {
-    this.moreButton.disabled = true;
+  more() {
+    return once(this.moreButton, () => this.read());
+  }
+
+  async read() {
     const after = this.last ? `&after=${encodeURIComponent(this.last)}` : "";
     const query = this.path.includes("?") ? "&" : "?";
     try {
@@ -31,6 +35,5 @@ export class Listed {
     } catch (error) {
       this.said.textContent = `Not to be had: ${whyRefused(error)}.`;
     }
-    this.moreButton.disabled = false;
   }
 }

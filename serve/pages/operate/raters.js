@@ -2,6 +2,7 @@
 import { announce } from "../announce.js";
 import { call, get, listAll, whyRefused } from "../api.js";
 import { element, none } from "../element.js";
+import { redraw } from "../focus.js";
 import { askReason } from "./reason_dialog.js";
 import { figure, share, toDigits, whole } from "./figures.js";
 import { section, shownName, stateMark } from "./section.js";
@@ -24,7 +25,7 @@ export class RatersSection {
       this.content.replaceChildren(none("Nobody has voted yet."));
       return;
     }
-    this.content.replaceChildren(agreementSaid(agreements), this.table(raters));
+    redraw(this.content, agreementSaid(agreements), this.table(raters));
   }
 
   table(raters) {
@@ -75,7 +76,7 @@ export class RatersSection {
     const [label, onclick] =
       rater.state === "quarantined" ? ["Release", () => this.change(rater, "release")] : ["Set apart…", askToSetApart];
     const whose = element("span", { class: "only-heard" }, ` ${name}`);
-    return element("button", { type: "button", class: "quiet", onclick }, label, whose);
+    return element("button", { type: "button", class: "quiet", id: `decide-${rater.id}`, onclick }, label, whose);
   }
 
   /** What went wrong, or null. */

@@ -1,6 +1,7 @@
 // Asks for a reason before something is done that others will want to understand.
 import { leaveButton, openDialog } from "../dialog.js";
 import { element, field } from "../element.js";
+import { once } from "../focus.js";
 
 /**
  * `act({reason, force})` does it and answers what went wrong, or null; the dialog stays until it went well. With `force`
@@ -19,14 +20,12 @@ export function askReason({ title, said, action, doing, force = null, leave = "C
     element("div", { class: "choices" }, submit, leaveButton(leave)),
   ];
   openDialog(title, parts, async (dialog) => {
-    submit.disabled = true;
     submit.textContent = doing;
-    const failed = await act({ reason: reason.value.trim(), force: forced.checked });
+    const failed = await once(submit, () => act({ reason: reason.value.trim(), force: forced.checked }));
     if (failed === null) {
       dialog.close();
       return;
     }
-    submit.disabled = false;
     submit.textContent = "Try again";
     problem.hidden = false;
     problem.textContent = failed;

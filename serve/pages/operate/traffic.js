@@ -2,6 +2,7 @@
 import { announce } from "../announce.js";
 import { call, whyRefused } from "../api.js";
 import { element, field } from "../element.js";
+import { once } from "../focus.js";
 
 export class TrafficForm {
   constructor(onChange) {
@@ -22,7 +23,7 @@ export class TrafficForm {
         },
         onsubmit: (event) => {
           event.preventDefault();
-          this.save();
+          once(this.submit, () => this.save());
         },
       },
       element(
@@ -65,7 +66,6 @@ export class TrafficForm {
   }
 
   async save() {
-    this.submit.disabled = true;
     this.touched = false;
     this.said.className = "said";
     this.said.textContent = this.challenger.value ? `Loading ${this.challenger.value}…` : "";
@@ -84,8 +84,6 @@ export class TrafficForm {
       this.touched = true;
       this.said.className = "said problem";
       this.said.textContent = `Not set: ${whyRefused(error)}.`;
-    } finally {
-      this.submit.disabled = false;
     }
   }
 }

@@ -1,6 +1,7 @@
 // One version: where it comes from, what speaks for it, and the decision.
 import { get, listAll, whyRefused } from "../api.js";
 import { element, none, problem } from "../element.js";
+import { redraw } from "../focus.js";
 import { auditSection } from "./audit.js";
 import { decisionButton } from "./decision.js";
 import { evidence } from "./evidence.js";
@@ -51,7 +52,8 @@ export class VersionPage {
       section("Decisions", promotionsTable(policy.promotions)),
       auditSection(policy.version),
     ].filter(Boolean);
-    this.node.replaceChildren(
+    redraw(
+      this.node,
       back(),
       element(
         "header",

@@ -442,8 +442,25 @@ def test_a_rater_is_set_apart_and_released(quiet: Tandem, visitors: Visitors) ->
     page.get_by_label("Reason").fill("a robot")
     page.get_by_role("dialog").get_by_role("button", name="Set apart").click()
     expect(raters.get_by_text("quarantined")).to_have_attribute("title", "a robot")
-    raters.get_by_role("button", name="Release ann").click()
-    expect(raters.get_by_role("button", name="Set apart… ann")).to_be_visible()
+    expect(raters.get_by_role("button", name="Release ann")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(raters.get_by_role("button", name="Set apart… ann")).to_be_focused()
+
+
+def test_what_acts_keeps_the_focus(quiet: Tandem, visitors: Visitors) -> None:
+    for number in range(110):
+        cast_vote(quiet, f"r{number % 3}")
+    page = visitors.visit(quiet, "/operate")
+    found = page.get_by_role("region", name="Votes", exact=True)
+    for name, came in (("Find", "The newest 50 are shown."), ("More", "The newest 100 are shown.")):
+        button = found.get_by_role("button", name=name)
+        button.focus()
+        page.keyboard.press("Enter")
+        expect(found.get_by_role("status")).to_have_text(came)
+        expect(button).to_be_focused()
+    page.get_by_role("button", name="Start an iteration").focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="An iteration waits for the learner")).to_be_focused()
 
 
 @pytest.mark.parametrize("width", [390, 1280])
@@ -496,7 +513,7 @@ def test_promote_with_a_reason_and_roll_back(tandem: Tandem, visitors: Visitors)
     expect(page.get_by_label("Force")).to_have_count(0)
     page.get_by_label("Reason").fill("it reads better")
     page.get_by_role("button", name="Promote v2").click()
-    expect(page.get_by_role("button", name="Roll back…")).to_be_visible(timeout=SWAP_TIMEOUT_MS)
+    expect(page.get_by_role("button", name="Roll back…")).to_be_focused(timeout=SWAP_TIMEOUT_MS)
     decisions = page.get_by_role("region", name="Decisions")
     expect(decisions).to_contain_text("it reads better")
     serving = tandem.store.read(policies.serving)
