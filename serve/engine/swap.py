@@ -105,8 +105,7 @@ class Promoter:
                 return Outcome(version, version, changed=False, elapsed_s=0.0)
             if change.kind == "rollback" and version != await self._record.read(policies.rollback_target):
                 raise Conflict("what serves was changed meanwhile; roll back again if that is to go, too")
-            if change.instead_of is not None and not await self._record.read(_serves_by_record, change.instead_of):
-                raise Conflict(f"{version_name(change.instead_of)} does not serve any more: somebody else changed it")
+            await self._require_what_was_seen(change)
             try:
                 # Before anything is loaded. What speaks against it by the commit stops it then.
                 await self._record.read(_ask_gate, version, change, self._gate)
@@ -123,6 +122,11 @@ class Promoter:
             log.info("%s serves after %.2f s", version_name(version), elapsed_s)
             return Outcome(version, previous, changed=True, elapsed_s=elapsed_s, behind=behind)
 
+    async def _require_what_was_seen(self, change: Change) -> None:
+        """Raises Conflict where the version that is to go serves no more."""
+        if change.instead_of is not None and not await self._record.read(_serves_by_record, change.instead_of):
+            raise Conflict(f"{version_name(change.instead_of)} does not serve any more: somebody else changed it")
+
     async def _serves(self, version: int) -> bool:
         """Here and by the record. Raises NotFound."""
         policy = await self._record.read_once(policies.get, version)
@@ -130,6 +134,8 @@ class Promoter:
 
     async def rollback(self, change: Change) -> Outcome:
         """Go back to the version that served before. Raises Conflict when there is none, else as `promote`."""
+        # Who comes second wants to know that, not that there is nothing before it.
+        await self._require_what_was_seen(change)
         target = await self._record.read(policies.rollback_target)
         if target is None:
             raise Conflict("there is no earlier version to roll back to; promote the one that is to serve")

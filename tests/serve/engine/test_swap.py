@@ -50,6 +50,9 @@ async def test_a_change_instead_of_what_serves_no_more_is_refused(record: Record
     promoter = Promoter(pool, no_engines, record, no_engines, no_engines, Metrics(), GateSettings(), changing)
     with pytest.raises(Conflict, match="v1 does not serve any more"):
         await promoter.promote(0, replace(CHANGE, instead_of=1))
+    # Nor is it said to have nothing before it, who comes second with a rollback to the start.
+    with pytest.raises(Conflict, match="v1 does not serve any more"):
+        await promoter.rollback(replace(CHANGE, kind="rollback", instead_of=1))
     assert record.store.read(policies.promotions) == []
 
 
