@@ -14,7 +14,7 @@ from learner.policy import Policy
 from learner.preference_model import PreferenceModel
 from learner.preference_training import PreferenceStep, train_preference_model
 from learner.processes import ALONE
-from learner.training_state import TrainingState, capture, restore
+from learner.training_state import TrainingState, capture, copy_weights, restore
 from tests.learner.test_preference_training import SETTINGS, comparisons
 
 
@@ -93,3 +93,50 @@ def test_what_cannot_be_gone_on_from_leaves_the_weights_that_a_stage_begins_anew
     with pytest.raises(CheckpointInvalid, match="another make"):
         restore(capture(*left), modules, optimizers)
     assert all(torch.equal(a, b) for a, b in zip(begun, modules["policy"].parameters(), strict=True))
+
+
+def test_a_state_is_what_it_was_when_it_was_taken_and_leads_on_where_that_did(tmp_path: Path) -> None:
+    """With a tied output layer, of which there is one copy, and a part that is not trained, of which there is none."""
+    examples = torch.randn(8, 4, generator=torch.Generator().manual_seed(3))
+
+    def make() -> tuple[nn.Module, torch.optim.Optimizer]:
+        torch.manual_seed(1)
+        module = nn.ModuleDict({name: nn.Linear(4, 4, bias=False) for name in ("in", "frozen", "out")})
+        module["out"].weight = module["in"].weight
+        module["frozen"].requires_grad_(False)
+        module.register_buffer("seen", torch.zeros(1))
+        return module, torch.optim.AdamW([module["in"].weight], lr=0.1)
+
+    def step(module: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        module["out"](module["frozen"](module["in"](examples))).square().sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        module.seen += 1
+
+    module, optimizer = make()
+    step(module, optimizer)
+    state = TrainingState.of(1, "run", {"policy": module}, {"adam": optimizer})
+    weights = copy_weights(module)
+    kept = {name: tensor.clone() for name, tensor in (state.tensors | weights).items()}
+    assert {name for name in state.tensors if name.startswith("module")} == {
+        "module.policy.in.weight", "module.policy.seen",
+    } and weights.keys() == {"in.weight", "seen"}  # fmt: skip
+    step(module, optimizer)
+    assert all(torch.equal(tensor, kept[name]) for name, tensor in (state.tensors | weights).items())
+
+    state.save(tmp_path / "state")
+    again, its_optimizer = make()
+    restore(TrainingState.load(tmp_path / "state").tensors, {"policy": again}, {"adam": its_optimizer})
+    step(again, its_optimizer)
+    assert torch.equal(again["in"].weight, module["in"].weight) and torch.equal(again.seen, module.seen)
+    less = {name: tensor for name, tensor in state.tensors.items() if name != "module.policy.seen"}
+    with pytest.raises(CheckpointInvalid, match="policy is of another make"):
+        restore(less, {"policy": again}, {"adam": its_optimizer})
+
+
+def test_what_a_disk_changed_is_no_checkpoint(tmp_path: Path) -> None:
+    path = tmp_path / "state"
+    TrainingState(1, "run", {"x": torch.ones(4)}).save(path)
+    path.write_bytes(path.read_bytes()[:-1] + b"\x41")
+    with pytest.raises(CheckpointInvalid, match="changed since it was written"):
+        TrainingState.load(path)

@@ -73,7 +73,7 @@ def preference() -> dict[str, Any]:
 
 
 def watch() -> dict[str, Any]:
-    return {"trained": True, "votes": 80, **preference()}
+    return {"trained": True, "votes": 80, **preference(), "learnt_from": {"votes": 80, "worth": 31.4}}
 
 
 def watch_reward(step: int) -> float:
