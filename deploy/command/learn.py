@@ -55,8 +55,10 @@ def learn(
     elif detach:
         print(iteration_id)
     elif iteration["state"] == "succeeded":
+        version = iteration["candidate"]
         print(
-            f"{iteration['candidate']} is a candidate; `tandem policies promote {iteration['candidate']}` has it serve"
+            f"{version} is a candidate; `tandem policies show {version}` says what speaks for and against it and "
+            "how it comes to serve"
         )
     elif iteration["state"] == "cancelled":
         say(f"iteration {iteration_id} was cancelled")

@@ -164,7 +164,7 @@ def test_learn_follows_to_a_candidate(tandem: Tandem, store: Store) -> None:
     with learner(store, succeed):
         ran = tandem("learn")
     assert ran.exit_code == 0
-    assert ran.out.startswith("v1 is a candidate; ")
+    assert ran.out.startswith("v1 is a candidate; `tandem policies show v1` says")
     assert "ppo_step: step 1, reward 0.25, kl_nats 0.125" in ran.err
 
 
