@@ -2,10 +2,12 @@
 
 import json
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, UndefinedError
 from markupsafe import Markup
 
 from deploy.report.plots import Series, plot
@@ -23,6 +25,7 @@ KNOWN = (
     "tax_harness",
     "strange_prompts",
 )
+MISSHAPEN = (UndefinedError, AttributeError, LookupError, TypeError, ValueError)
 JUDGES = (("preference model", "preference"), ("watch model", "watch"))
 SERVING = "the version that serves now"
 CONDUCT = {
@@ -40,21 +43,39 @@ def render(policy: dict[str, Any], ratings: list[dict[str, Any]], audit: list[di
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     environment.filters |= {"figure": figure, "when": when, "pretty": pretty, "share": share, "estimated": estimated}
-    evidence = policy["evidence"]
-    return environment.get_template("page.html.jinja").render(
-        policy=policy,
-        evidence=evidence,
-        figures=named(evidence),
-        win_rates=win_rates(evidence, policy["gate"].get("live", [])),
-        conduct=conduct(evidence),
-        plots=plots(evidence),
-        judges=judges(evidence),
-        taxes=[(name, evidence[name]) for name in ("tax", "tax_harness") if name in evidence],
-        others={name: value for name, value in evidence.items() if name not in KNOWN},
-        ratings=ratings,
-        audit=audit,
-        written_at=time.time(),
-    )
+    template, written_at = environment.get_template("page.html.jinja"), time.time()
+
+    def page(known: dict[str, Any]) -> str:
+        return template.render(
+            policy=policy,
+            evidence=known,
+            figures=named(known),
+            win_rates=win_rates(known, policy["gate"].get("live", [])),
+            conduct=conduct(known),
+            plots=plots(known),
+            judges=judges(known),
+            taxes=[(name, known[name]) for name in ("tax", "tax_harness") if name in known],
+            others={name: value for name, value in policy["evidence"].items() if name not in known},
+            ratings=ratings,
+            audit=audit,
+            written_at=written_at,
+        )
+
+    known = {name: policy["evidence"][name] for name in KNOWN if name in policy["evidence"]}
+    try:
+        return page(known)
+    except MISSHAPEN:
+        return page(_well_shaped(known, page))
+
+
+def _well_shaped(known: dict[str, Any], page: Callable[[dict[str, Any]], str]) -> dict[str, Any]:
+    """What can be drawn: evidence may come from another release, or by hand."""
+    kept: dict[str, Any] = {}
+    for name, value in known.items():
+        with suppress(*MISSHAPEN):
+            page({**kept, name: value})
+            kept[name] = value
+    return kept
 
 
 def named(evidence: dict[str, Any]) -> list[tuple[str, str, float | None, tuple[float, float] | None]]:

@@ -4,6 +4,8 @@ import re
 from html.parser import HTMLParser
 from typing import Any
 
+import pytest
+
 from deploy.report import render
 from feedback import gate
 from feedback.figures import figures_of
@@ -89,6 +91,13 @@ def test_all_evidence_is_there() -> None:
     ):  # fmt: skip
         assert part in said, part
     assert page.count("<svg") == 6 and page.count("polyline") == 2 + 3 + 2 + 2 + 2 + 2
+
+
+@pytest.mark.parametrize("found", [{}, {"tasks": [1]}, {"tasks": {"sums": 0.5}}, {"drop": {"value": "much"}}])
+def test_evidence_of_another_form_is_there_as_it_is(found: dict[str, Any]) -> None:
+    page = render(policy(full_evidence() | {"tax": found}), [], [])
+    assert "Alignment tax" not in page and "<summary>tax</summary>" in page
+    assert page.count("<svg") == 6 and "<summary>another</summary>" in page
 
 
 def test_it_runs_nothing_and_fetches_nothing() -> None:
