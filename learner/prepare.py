@@ -7,6 +7,7 @@ import logging
 import sys
 from pathlib import Path
 
+import torch
 from transformers import PreTrainedModel
 
 from feedback import logs, object_storage
@@ -68,7 +69,7 @@ def prepare(store: Store, settings: Settings) -> None:
         return
     policy = load_policy(find(settings.policy), device="cpu")
     _require_trainable(policy.model)
-    _require_rows(policy)
+    _give_rows(policy)
     if not policy.tokenizer.chat_template:
         log.warning("%s has no chat template; turns are written as Human: and Assistant:", settings.policy)
         policy.tokenizer.chat_template = PLAIN_TEMPLATE
@@ -88,16 +89,20 @@ def _require_trainable(model: PreTrainedModel) -> None:
     require_pairs(model)
 
 
-def _require_rows(policy: Policy) -> None:
-    """Raises PolicyInvalid where a chat may hold tokens that the model has no embedding for: an index error ends the
-    training that comes upon one, and on a GPU the engine."""
-    rows = policy.model.get_input_embeddings().weight.shape[0]
-    beyond = [token for token, id_ in policy.tokenizer.get_vocab().items() if id_ >= rows]
+def _give_rows(policy: Policy) -> None:
+    """An embedding for each token that the model has none for, such as one for pictures where it reads none: in a chat
+    it would end the training with an index error, and on a GPU the engine. They get the mean of all others.
+    """
+    model, ids = policy.model, policy.tokenizer.get_vocab()
+    rows = model.get_input_embeddings().weight.shape[0]
+    beyond = [token for token, id_ in ids.items() if id_ >= rows]
     if beyond:
-        raise PolicyInvalid(
-            f"the model has embeddings for {rows} tokens and its tokenizer {len(beyond)} beyond these, such as "
-            f"{min(beyond)!r}: make its embeddings larger (resize_token_embeddings), or take them out of the tokenizer",
-            param="policy",
+        model.resize_token_embeddings(max(ids.values()) + 1, mean_resizing=False)
+        with torch.no_grad():
+            for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
+                layer.weight[rows:] = layer.weight[:rows].mean(0, dtype=torch.float32)
+        log.warning(
+            "its tokenizer has %d tokens more than the model, such as %r: these get rows", len(beyond), beyond[0]
         )
 
 

@@ -73,6 +73,26 @@ def test_any_model_folder_becomes_v0_with_an_output_layer_of_its_own(tmp_path: P
     assert text == "Human:\nWhat is 2 plus 3?\n\nAssistant:\n"
 
 
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_token_that_the_model_has_no_row_for_gets_one(
+    tmp_path: Path, tied: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = model_folder(tmp_path / "model", tied=tied)
+    tokenizer = AutoTokenizer.from_pretrained(source)
+    tokenizer.add_tokens(["<picture>"])
+    tokenizer.save_pretrained(source)
+    store, settings = open_home(tmp_path / "home", str(source))
+    prepare(store, settings)
+    policy, original = load_policy(settings.policies_dir / "v0", "cpu"), load_policy(source, "cpu")
+    said = torch.tensor([policy.encode_chat([{"role": "user", "content": "What is a <picture>?"}])])
+    assert said.max() == 1024 and torch.isfinite(policy.model(said).logits).all()
+    others = said[said != 1024][None]
+    assert torch.equal(policy.model(others).logits[..., :1024], original.model(others).logits)
+    for layer in (policy.model.get_input_embeddings(), policy.model.get_output_embeddings()):
+        torch.testing.assert_close(layer.weight[1024], layer.weight[:1024].mean(0))
+    assert "1 tokens more than the model, such as '<picture>'" in caplog.text
+
+
 def test_a_chat_template_is_kept(tmp_path: Path) -> None:
     source = model_folder(tmp_path / "model", template=True)
     store, settings = open_home(tmp_path / "home", str(source))
@@ -107,12 +127,6 @@ def as_pickle(folder: Path) -> None:
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
 
 
-def with_a_token_more(folder: Path) -> None:
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    tokenizer.add_tokens(["<picture>"])
-    tokenizer.save_pretrained(folder)
-
-
 def another(config: PreTrainedConfig) -> Callable[[Path], None]:
     """Another model in the place of the one in a folder."""
 
@@ -133,7 +147,6 @@ BLOOM = BloomConfig(n_layer=2, n_head=2, vocab_size=1024, hidden_size=64)
         (without_a_tensor, "model.norm.weight"),
         (with_a_nan, "not finite|differ"),
         (as_pickle, "pickled weights"),
-        (with_a_token_more, r"for 1024 tokens and its tokenizer 1 beyond these, such as '<picture>'"),
         (lambda folder: (folder / "config.json").unlink(), "cannot be loaded"),
         (lambda folder: (folder / "model.safetensors").write_bytes(b"cut"), "cannot be loaded"),
         (lambda folder: (folder / "tokenizer.json").unlink(), "cannot be loaded"),
