@@ -2,14 +2,16 @@
 
 import base64
 import logging
+import time
 from json import JSONDecodeError
 from queue import Empty
 from typing import Any
 
 import orjson
 from kombu.transport import redis
+from redis.exceptions import ResponseError
 
-from feedback.queue import COUNT_VOTES, LEARNER, RUN_ITERATION, VOTES
+from feedback.queue import COUNT_VOTES, LEARNER, PAUSE_S, RUN_ITERATION, VOTES
 
 log = logging.getLogger(__name__)
 
@@ -17,7 +19,24 @@ TASKS = (COUNT_VOTES, RUN_ITERATION)
 AT_ONCE = {"retries": 0, "timelimit": [None, None], "eta": None, "expires": None}
 
 
+class QoS(redis.QoS):
+    _not_before = 0.0
+
+    def restore_visible(self, *args: Any, **options: Any) -> None:
+        """Bring back what a killed worker had taken. It is asked for every second, and what a full Redis says to it
+        kombu would write into the log with 50 lines of traceback."""
+        if time.monotonic() < self._not_before:
+            return
+        try:
+            super().restore_visible(*args, **options)
+        except ResponseError as error:
+            self._not_before = time.monotonic() + PAUSE_S
+            log.warning("the queue takes nothing (%s)", error)
+
+
 class Channel(redis.Channel):
+    QoS = QoS
+
     def _brpop_read(self, **options: Any) -> Any:
         try:
             return super()._brpop_read(**options)

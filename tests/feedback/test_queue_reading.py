@@ -81,3 +81,22 @@ def test_a_message_that_is_none_is_dropped(tmp_path: Path, monkeypatch: pytest.M
             worker.wait(PATIENCE_S)
             store.close()
     assert log.read_text().count("is dropped") == len(NO_JSON) + len(STRANGE)
+
+
+def test_a_full_redis_is_told_of_by_a_line_now_and_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("feedback.queue_reading.PAUSE_S", 3600.0)
+    with (
+        redis_server(tmp_path) as (url, _),
+        make_celery(load_settings(home=tmp_path, redis_url=url)) as celery,
+        celery.connection_for_read() as connection,
+        connection.channel() as channel,
+        Redis(unix_socket_path=url.removeprefix("redis+socket://")) as redis,
+    ):
+        redis.config_set("maxmemory", 1)
+        for _ in range(3):
+            channel.qos.restore_visible(interval=1)
+        redis.config_set("maxmemory", 0)
+    (said,) = caplog.records
+    assert "maxmemory" in said.message and said.exc_info is None
