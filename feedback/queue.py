@@ -103,7 +103,7 @@ def send(celery: Celery, task: str, *args: Any) -> bool:
     try:
         celery.send_task(task, args=args, retry=False)
     except (OperationalError, OSError) as error:
-        log.warning("the queue takes nothing (%s); the scheduler will try again", error or type(error).__name__)
+        log.warning("the queue takes nothing (%s); the scheduler will try again", str(error) or type(error).__name__)
         return False
     return True
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 from urllib.parse import urlsplit
 
 import psutil
@@ -215,6 +216,15 @@ def test_without_redis_hints_cost_the_caller_nothing(settings: Settings) -> None
         hints.notify()
     assert time.thread_time() - started < 0.1
     hints.stop()
+
+
+def test_what_the_queue_does_not_explain_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    def send_task(*_: object, **__: object) -> None:
+        raise TimeoutError
+
+    celery: Any = SimpleNamespace(send_task=send_task)
+    assert not send(celery, COUNT_VOTES)
+    assert "TimeoutError" in caplog.text
 
 
 def test_a_full_redis_is_named_so_and_left_alone_for_a_while(
