@@ -7,6 +7,7 @@ import logging
 import threading
 from collections import deque
 from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from celery import Celery
 from celery.signals import setup_logging, worker_init, worker_process_init
@@ -70,9 +71,11 @@ def make_celery(settings: Settings) -> Celery:
 def _checking_certificates(redis_url: str) -> str:
     """Of `rediss://...` kombu takes any certificate unless it is told otherwise; redis-py takes none that it cannot
     check."""
-    if not redis_url.startswith("rediss://") or "ssl_cert_reqs=" in redis_url:
+    address = urlsplit(redis_url)
+    if address.scheme != "rediss":
         return redis_url
-    return f"{redis_url}{'&' if '?' in redis_url else '?'}ssl_cert_reqs=required"
+    said = {"ssl_cert_reqs": "required"} | dict(parse_qsl(address.query))
+    return address._replace(query=urlencode(said)).geturl()
 
 
 def make_sender(settings: Settings) -> Celery:

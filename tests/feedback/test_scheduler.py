@@ -262,6 +262,26 @@ def test_redis_is_known_by_its_certificate(
         assert send(known, COUNT_VOTES)
 
 
+@pytest.mark.parametrize(
+    ("behind", "asked_for"),
+    [
+        ("0", ssl.CERT_REQUIRED),
+        ("0?ssl_ca_certs=/ca.pem", ssl.CERT_REQUIRED),
+        ("0?ssl_cert_reqs=", ssl.CERT_REQUIRED),
+        ("0#0", ssl.CERT_REQUIRED),
+        ("0?ssl_cert_reqs=none", ssl.CERT_NONE),
+    ],
+)
+def test_any_certificate_is_taken_where_that_is_asked_for_alone(
+    settings: Settings, behind: str, asked_for: ssl.VerifyMode
+) -> None:
+    address = f"rediss://:ssl_cert_reqs=@localhost/{behind}"
+    with make_sender(settings.model_copy(update={"redis_url": address})).connection() as connection:
+        assert connection.ssl["ssl_cert_reqs"] is asked_for
+        assert (connection.password, connection.virtual_host) == ("ssl_cert_reqs=", "0")
+        assert connection.ssl.get("ssl_ca_certs", "/ca.pem") == "/ca.pem"
+
+
 @contextlib.contextmanager
 def behind_tls(server: Path, certificate: Path, key: Path) -> Iterator[int]:
     """The port by which what listens on a unix socket is reached by TLS."""
