@@ -54,7 +54,6 @@ def improve(
     """Train `candidate` in place by the trainer of the settings, and bring it into the form that is published. Returns
     what each step did, and how it ended."""
     trainer = this.learner.trainer
-    this.progress.enter(trainer)
     steps = Steps(this.folder / f"{trainer}.jsonl")
 
     def on_step(done: PPOStep | DPOStep) -> None:

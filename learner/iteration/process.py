@@ -159,6 +159,7 @@ def _all_stages(this: Run) -> int:
         watch, watch_report = train_watch(this, votes, start, preference_model.shape.objectives)
         judges = Judges(preference_model, watch)
         candidate = starting_point(this, start)
+        this.progress.enter(this.learner.trainer)
         harm_test, votes = learn_harm(this, votes, start, preference_model)
         rehearse_on, rehearsal_report = choose_rehearsal(this, votes, harm_test)
         steps, end = improve(this, votes, start, judges, candidate, rehearse_on)

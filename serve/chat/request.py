@@ -277,7 +277,9 @@ def _check_content(content: Any, role: str, where: str) -> None:
     for part in content:
         # A part with an address would have the engine fetch it.
         if not isinstance(part, dict) or part.get("type") not in TEXT_PARTS:
-            raise InvalidRequest(f"'{where}' may hold text parts only", param=where)
+            raise InvalidRequest(
+                f"'{where}' may hold text parts only: no images, sounds or files are read", param=where
+            )
         if not isinstance(part.get(part["type"]), str):
             raise InvalidRequest(f"'{where}' has a part without its text", param=where)
 

@@ -34,6 +34,7 @@ const NOTES = {
   preference: ({ facts }, report) => (facts.preference = `accuracy ${shareOf(report, "accuracy")} on held-out votes`),
   watch_step: ({ facts }, { step, steps }) => (facts.preference = `watch model, step ${step} of ${steps}`),
   watch: ({ facts }, report) => (facts.preference = watched(report)),
+  rehearsal: ({ facts }, { prompts }) => (facts.ppo = `${prompts} prompts to rehearse`),
   ppo_step: (card, step) => card.hearStep(step),
   reference_step: (card, { step, steps }) => {
     card.enter("ppo", step / steps);
