@@ -136,20 +136,19 @@ def not_running(home: Path, found: str | None = None) -> NotRunning:
 
 def open_api(home: Path | None = None, url: str | None = None, key: str | None = None) -> Api:
     """The API of a home, or the one at `url`. The home's own key is sent to this machine alone, without a `url` only
-    while something runs in the home: else what listens at its address is another's.
+    while something runs in the home and it is known where: else what listens at its address is another's.
 
     A `home` that is named is meant, whatever TANDEM_URL, and the TANDEM_KEY for that, say of another. Raises
     NotRunning, or with `url` InvalidRequest, when there is no key to call it with.
     """
-    from deploy.running import is_in_use
-
     elsewhere = os.environ.get("TANDEM_URL")
     is_of_another = home is not None and url is None and elsewhere is not None
     home = home_of(home)
     if not is_of_another:
         url = url or elsewhere
         key = key or os.environ.get("TANDEM_KEY")
-    if key is None and (is_in_use(home) if url is None else _is_here(url, home)):
+    running = _running_at(home) if url is None else None
+    if key is None and (running is not None or (url is not None and _is_here(url, home))):
         key = operator_key(home)
     if key is None:
         if url is not None:
@@ -160,7 +159,7 @@ def open_api(home: Path | None = None, url: str | None = None, key: str | None =
         # The client that sends it would name it in its error.
         raise InvalidRequest("the key holds characters that no key has; pass --key or set TANDEM_KEY", param="key")
     if url is None:
-        return Api(address_of(home), key, home=home)
+        return Api(running or address_of(home), key, home=home)
     # OpenAI's clients are given it with the version.
     return Api(url.rstrip("/").removesuffix("/v1"), key)
 
@@ -183,6 +182,17 @@ def operator_key(home: Path) -> str | None:
         return None
     except OSError as error:
         raise InvalidRequest(f"{home / 'operator.key'} cannot be read: {error.strerror}; pass --key") from error
+
+
+def _running_at(home: Path) -> str | None:
+    """Where what runs in this home listens; None where nothing does, or its supervisor has not said so yet: it may take
+    another port than the settings say."""
+    from deploy.running import is_held, read_state, runs_by_itself
+
+    state = read_state(home)
+    if state is not None:
+        return state.url
+    return address_of(home) if runs_by_itself(home) and not is_held(home) else None
 
 
 def address_of(home: Path) -> str:

@@ -2,12 +2,14 @@
 
 import io
 import socket
+from contextlib import nullcontext
 from pathlib import Path
 
 import httpx
 import pytest
 
 from deploy.command.api import NotRunning, address_of, not_running, open_api, operator_key, parse_events, refusal
+from deploy.running import prepare_home, take_home
 from feedback.errors import InvalidRequest
 from tests.deploy.api_process import running_at
 from tests.deploy.command_line import Tandem, in_process
@@ -110,9 +112,12 @@ def test_a_home_whose_api_does_not_answer_yet(tandem: Tandem, home: Path) -> Non
     assert ran.exit_code == 4 and f"does not run for {home} (nothing answers at {url})" in ran.err
 
 
-def test_a_home_that_does_not_run_tells_its_key_to_nobody(tandem: Tandem, home: Path) -> None:
-    """Two homes have the same port as long as nobody says otherwise."""
-    with socket.create_server(("127.0.0.1", 0)) as another:
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_home_that_does_not_run_tells_its_key_to_nobody(tandem: Tandem, home: Path, begun: bool) -> None:
+    """Two homes have the same port as long as nobody says otherwise; a supervisor that has only `begun` has yet to find
+    that it is taken."""
+    prepare_home(home)
+    with take_home(home) if begun else nullcontext(), socket.create_server(("127.0.0.1", 0)) as another:
         another.settimeout(0)
         (home / "tandem.toml").write_text(f"[serve]\nport = {another.getsockname()[1]}\n")
         ran = tandem("policies", "list", "--home", home)
