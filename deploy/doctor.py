@@ -21,7 +21,7 @@ from deploy.bootstrap import (
     locks_for,
     read_stamp,
 )
-from deploy.finding import WRITABLE, Finding
+from deploy.finding import OWN, WRITABLE, Finding
 from deploy.redis_server import RedisMissing, find_redis_server
 from deploy.running import NOT_BY_UP, is_in_use, listens, read_state, runs_by_itself
 from feedback.settings import Settings
@@ -61,7 +61,7 @@ def _as_far_as_it_goes(look: Look, settings: Settings) -> Iterator[Finding]:
         yield from look(settings)
     except OSError as error:
         found = f"{error.filename}: {error.strerror}"
-        yield Finding("wrong", what, found, "run this as whom Tandem runs as, or name another --home")
+        yield Finding("wrong", what, found, OWN)
     except BootstrapError as error:
         yield Finding("wrong", what, str(error), "correct TANDEM_DEVICE, or unset it")
 

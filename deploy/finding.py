@@ -16,3 +16,5 @@ class Finding:
 
 WRITABLE = "have it belong to whom Tandem runs as, on a disk that can be written to"
 """What to do about a file that this user cannot write."""
+OWN = "run this as whom Tandem runs as, or name another --home"
+"""What to do about a file that this user cannot read."""

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deploy.finding import WRITABLE, Finding
+from deploy.finding import OWN, WRITABLE, Finding
 from deploy.running import RECORD_ELSEWHERE, is_in_use
 from feedback.errors import RecordUnavailable
 from feedback.lost_record import NOT_COPIED, is_not_copied, left_in
@@ -135,6 +135,8 @@ def _weights_of(settings: Settings, serving: "Policy") -> Finding:
     except PolicyInvalid as error:
         advice = f"restore {folder} from a backup, or `tandem policies rollback`"
         return Finding("wrong", "weights", error.message, advice)
+    except OSError as error:
+        return Finding("wrong", "weights", f"{error.filename}: {error.strerror}", OWN)
     try:
         chat_template.check_takes_system_prompt(folder, name, settings)
     except PolicyInvalid as error:

@@ -259,6 +259,16 @@ def test_weights_that_were_changed_are_found_before_they_are_to_serve(settings: 
     assert said.verdict == "wrong" and "config.json was changed" in said.found and said.advice
 
 
+def test_weights_that_cannot_be_read_are_not_said_of_the_record(settings: Settings) -> None:
+    make_home(settings, versions=1).close()
+    manifest = settings.policies_dir / "v0" / "manifest.json"
+    manifest.unlink()
+    # As a file that is somebody else's is to anybody but root.
+    manifest.symlink_to(manifest)
+    wrong = {finding.what: finding.found for finding in examine(settings) if finding.verdict == "wrong"}
+    assert "record" not in wrong and str(manifest) in wrong["weights"]
+
+
 def test_a_system_prompt_that_the_policy_does_not_take_is_found(settings: Settings) -> None:
     make_home(settings, versions=1).close()
     refuse_system_messages(settings, 0)
