@@ -25,7 +25,8 @@ KNOWN = (
     "tax_harness",
     "strange_prompts",
 )
-MISSHAPEN = (UndefinedError, AttributeError, LookupError, TypeError, ValueError)
+# The last two of what is too large, as a time or on the axis of a plot.
+MISSHAPEN = (UndefinedError, AttributeError, LookupError, TypeError, ValueError, ArithmeticError, OSError)
 JUDGES = (("preference model", "preference"), ("watch model", "watch"))
 SERVING = "the version that serves now"
 CONDUCT = {

@@ -93,7 +93,17 @@ def test_all_evidence_is_there() -> None:
     assert page.count("<svg") == 6 and page.count("polyline") == 2 + 3 + 2 + 2 + 2 + 2
 
 
-@pytest.mark.parametrize("found", [{}, {"tasks": [1]}, {"tasks": {"sums": 0.5}}, {"drop": {"value": "much"}}])
+@pytest.mark.parametrize(
+    "found",
+    [
+        {},
+        {"tasks": [1]},
+        {"tasks": {"sums": 0.5}},
+        {"drop": {"value": "much"}},
+        full_evidence()["tax"] | {"measured_at": 1.79e18},
+        full_evidence()["tax"] | {"measured_at": 1e300},
+    ],
+)
 def test_evidence_of_another_form_is_there_as_it_is(found: dict[str, Any]) -> None:
     page = render(policy(full_evidence() | {"tax": found}), [], [])
     assert "Alignment tax" not in page and "<summary>tax</summary>" in page
