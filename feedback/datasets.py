@@ -25,7 +25,6 @@ from sqlalchemy.orm import Session
 
 from feedback.errors import Conflict
 from feedback.examples import Caps, CutOffExample, Example, bounds, examples, of_vote
-from feedback.schema import IMPORTED
 from feedback.settings import FeedbackSettings
 from feedback.store import Store, datasets, iterations, now, raters
 from feedback.store.datasets import Learnt
@@ -66,14 +65,14 @@ def freeze(session: Session, folder: Path, settings: FeedbackSettings, *, since:
     for left in abandoned(folder):
         left.unlink(missing_ok=True)
     frozen_at = now(session)
-    imported = raters.find(session, IMPORTED, "")
-    drawn = _draw(session, settings, since, imported)
+    nobody = raters.nobody(session)
+    drawn = _draw(session, settings, since, nobody)
     ids = None if drawn is None else drawn.ids
     crowded = datasets.crowded(session, settings.prompt_votes, ids)
     caps = Caps({prompt: settings.prompt_votes / votes for prompt, votes in crowded.items()})
     # A rater's share is of what there is to learn from, which is known when all of it was read.
     read_once = examples(datasets.counted(session, ids), settings, caps)
-    caps = caps.bounding(read_once, settings.rater_share, imported)
+    caps = caps.bounding(read_once, settings.rater_share, nobody)
     digest, counts = _write(folder, examples(datasets.counted(session, ids), settings, caps))
     summary: dict[str, Any] = {
         "digest": digest,

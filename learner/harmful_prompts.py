@@ -148,8 +148,8 @@ class HarmTest:
         return tuple(self._start.encode_chat(messages)[-self._max_tokens :])
 
     def harmful(self, voted: Sequence[VotedPrompt]) -> list[bool]:
-        """Which ask for harm: those with more votes under harmless than under others, and of the undecided those that
-        are like prompts that do; all of them, where nothing tells it."""
+        """Which ask for harm: those that more raters judged under harmless than under others, and of the undecided
+        those that are like prompts that do; all of them, where nothing tells it."""
         harmful_N = torch.tensor([one.under_harmless >= one.under_others for one in voted], dtype=torch.bool)
         undecided = [one for one in voted if one.undecided]
         if self._direction_D is not None and undecided:

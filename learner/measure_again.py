@@ -16,7 +16,7 @@ from feedback.judges import PREFERENCE, WATCH
 from feedback.saved_settings import read_saved
 from feedback.schema import version_name
 from feedback.settings import Settings
-from feedback.store import Store, policies
+from feedback.store import Store, policies, raters
 from learner.evaluation import Serving, evaluate
 from learner.iteration.examples import Votes
 from learner.iteration.fitting import fit_to
@@ -63,7 +63,7 @@ def measure_again(store: Store, settings: Settings, version: int) -> dict[str, A
             candidate,
             reference,
             preference_model,
-            Votes(dataset, harmful_among_undecided(preference.parent)).held_out_prompts(),
+            Votes(dataset, harmful_among_undecided(preference.parent), store.read(raters.nobody)).held_out_prompts(),
             learner.evaluation,
             reward_weights=learner.ppo.reward_weights,
             max_prompt_tokens=learner.ppo.max_prompt_tokens,

@@ -33,6 +33,11 @@ def find(session: Session, key_id: str, name: str, *, lock: dict[str, Any] | Non
     return session.scalars(statement).one_or_none()
 
 
+def nobody(session: Session) -> str | None:
+    """The rater whom all imported votes are kept under, which many people cast; None where none were imported."""
+    return find(session, IMPORTED, "")
+
+
 def find_or_create(session: Session, key_id: str, name: str, *, lock: dict[str, Any] | None = None) -> str:
     """`find`, made when they are not there yet."""
     # More than once where somebody else makes them, and they are erased, at this moment.

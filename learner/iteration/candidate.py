@@ -68,6 +68,7 @@ def improve(
         "parent": candidate.parent,
         "dataset": str(votes.dataset),
         "harmful": sorted(votes.harmful),
+        "nobody": votes.nobody,
         "preference": str(this.folder / PREFERENCE),
         "watch": None if judges.watch is None else str(this.folder / WATCH),
         "reward_weights": reward_weights(this.learner, judges.preference_model.shape.columns),

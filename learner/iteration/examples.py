@@ -16,10 +16,11 @@ from learner.prompts import HARMLESS, HELPFUL, TrainingPrompt
 @dataclass(frozen=True)
 class Votes:
     """A frozen dataset, as the stages take from it. `harmful` are digests of prompts: those that ask for harm of such
-    as were judged by as many raters under harmless as under others."""
+    as were judged by as many raters under harmless as under others. `nobody` is the rater of imported votes."""
 
     dataset: Path
     harmful: Collection[str] = frozenset()
+    nobody: str | None = None
 
     def comparisons(self, split: str) -> list[VotedComparison]:
         """The examples of a split as the preference model learns them."""
@@ -42,7 +43,7 @@ class Votes:
 
     def voted(self, split: str) -> list[VotedPrompt]:
         """The distinct conversations of a split."""
-        return _distinct(datasets.read(self.dataset, split))
+        return self._distinct(datasets.read(self.dataset, split))
 
     def prompts(self, split: str) -> list[TrainingPrompt]:
         """The distinct conversations of a split, under harmless those that ask for harm."""
@@ -57,8 +58,18 @@ class Votes:
         for example in examples:
             votes.setdefault(prompt_digest(example.messages), example.vote)
         return [
-            HeldOutPrompt(one.messages, self._asks_harm(one), vote=votes[one.digest]) for one in _distinct(examples)
+            HeldOutPrompt(one.messages, self._asks_harm(one), vote=votes[one.digest])
+            for one in self._distinct(examples)
         ]
+
+    def _distinct(self, examples: Iterable[Example]) -> list[VotedPrompt]:
+        # One rater, who may vote on many pairs of a prompt, says once what it is judged under. Imported votes are of as
+        # many raters as there are.
+        said = {
+            (prompt_digest(one.messages), one.objective, one.vote if one.rater == self.nobody else one.rater): one
+            for one in examples
+        }
+        return voted_prompts((one.messages, one.objective) for one in said.values())
 
     def _asks_harm(self, one: VotedPrompt) -> bool:
         return one.digest in self.harmful if one.undecided else one.under_harmless > one.under_others
@@ -75,9 +86,3 @@ def agreements(examples: Iterable[Example]) -> dict[tuple[str, str], Agreement]:
         asked: "one vote" if len(sides) < 2 else "unanimous" if len(set(sides)) == 1 else "divided"
         for asked, sides in said.items()
     }
-
-
-def _distinct(examples: Iterable[Example]) -> list[VotedPrompt]:
-    # One rater, who may vote on many pairs of a prompt, says once what it is judged under.
-    said = {(prompt_digest(one.messages), one.objective, one.rater): one for one in examples}
-    return voted_prompts((one.messages, one.objective) for one in said.values())

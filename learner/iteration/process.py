@@ -17,7 +17,7 @@ from feedback.errors import InvalidRequest, LeaseLost, RecordUnavailable, Storag
 from feedback.judges import PREFERENCE, WATCH
 from feedback.saved_settings import read_saved
 from feedback.settings import Settings
-from feedback.store import Store, iterations, leases, policies
+from feedback.store import Store, iterations, leases, policies, raters
 from learner.hardware import prepare_training
 from learner.iteration.candidate import TRAINING_STATE, Judges, improve, judge, publish
 from learner.iteration.examples import Votes
@@ -149,7 +149,7 @@ def open_run(store: Store, settings: Settings, iteration_id: str, epoch: int, pr
 
 def _all_stages(this: Run) -> int:
     """Every stage in order. Returns the candidate's version number."""
-    votes = Votes(freeze(this))
+    votes = Votes(freeze(this), nobody=this.store.read(raters.nobody))
     start = load(this, this.store.read(policies.get, 0).version)
     device = start.model.device
     refuse(this, votes, start)

@@ -55,8 +55,8 @@ def _require_weight(section: str, weights: Mapping[str, float], objectives: Coll
 
 
 def _most_drawn(this: Run, votes: Votes) -> int:
-    """How many of a step's prompts ask for harm at most: of those with as many votes under harmless as under others it
-    is not known yet."""
+    """How many of a step's prompts ask for harm at most: of those that as many raters judged under harmless as
+    under others it is not known yet."""
     ppo, voted = this.learner.ppo, votes.voted("train")
     harmful = any(one.under_harmless >= one.under_others for one in voted)
     others = any(one.under_harmless < one.under_others for one in voted)

@@ -56,9 +56,9 @@ def train_ppo_together(
 ) -> PPOEnd:
     """Train the candidate in place, or go on from the checkpoint.
 
-    `task`: `parent` (the version that the candidate starts as), `dataset` (folder), `harmful` (see `Votes`),
-    `preference` and `watch` (folders of these models, None for no watch), `reward_weights`, `rehearse_on` (prompts as
-    token ids), `state` (name of the checkpoint file).
+    `task`: `parent` (the version that the candidate starts as), `dataset` (folder), `harmful` and `nobody` (see
+    `Votes`), `preference` and `watch` (folders of these models, None for no watch), `reward_weights`, `rehearse_on`
+    (prompts as token ids), `state` (name of the checkpoint file).
     """
     this.processes.tell({"what": "ppo", **task})
     return _ppo(this, start, preference_model, watch, candidate, task, on_step)
@@ -129,7 +129,7 @@ def _ppo(
     if this.learner.gradient_checkpointing and this.learner.ppo.critic == "preference_model":
         # The critic begins as a copy of it.
         checkpoint_layers(preference_model.trunk)
-    prompts = Votes(Path(task["dataset"]), frozenset(task["harmful"])).prompts("train")
+    prompts = Votes(Path(task["dataset"]), frozenset(task["harmful"]), task["nobody"]).prompts("train")
     # One engine, also where the stage is begun anew.
     sampler = sampler_for(this, candidate)
     return checkpoint.resume(

@@ -82,6 +82,15 @@ def test_a_prompt_asks_for_harm_if_more_raters_judge_it_under_harmless_however_o
     assert told == [HELPFUL, HARMLESS, HARMLESS]
 
 
+def test_imported_votes_on_a_prompt_are_of_as_many_raters(frozen: Any) -> None:
+    imported = [
+        line(HI, vote=f"vote_{n}", comparison=f"cmp_{n}", rater="imported", objective=HARMLESS) for n in range(3)
+    ]
+    folder = frozen(*imported, line(HI, rater="ann"), line(HI, rater="bob", comparison="cmp_2"))
+    (one,) = Votes(folder, nobody="imported").voted("train")
+    assert (one.under_harmless, one.under_others) == (3, 2)
+
+
 def test_a_held_out_prompt_names_the_first_vote_on_it(frozen: Any) -> None:
     folder = frozen(
         line(HI, vote="vote_1", split="heldout"),
