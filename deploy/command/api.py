@@ -126,7 +126,8 @@ class Api:
 
 def route(*parts: str) -> str:
     """Where the API has what these parts name, whatever stands in an id that somebody typed."""
-    return "/v1/" + "/".join(quote(part, safe="") for part in parts)
+    # A part of dots alone would be a step back.
+    return "/v1/" + "/".join(quote(part, safe="").replace(".", "%2E") for part in parts)
 
 
 def not_running(home: Path, found: str | None = None) -> NotRunning:

@@ -139,6 +139,7 @@ def test_promoting_what_serves_changes_nothing(tandem: Tandem) -> None:
         (["promote", "v9"], 3, "no policy version 'v9'; `tandem policies list`"),
         (["show", "nine"], 2, "is not a policy version"),
         (["show", "v0?limit=1"], 2, "v0?limit=1 is not a policy version"),
+        (["votes", ".."], 2, ".. is not a policy version"),
         (["promote", "v9", "--force"], 2, "needs a reason"),
         (["rollback"], 1, "no earlier version"),
         (["list", "--key", "tdm_wrong_key"], 1, "unknown or revoked"),
