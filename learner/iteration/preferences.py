@@ -46,7 +46,8 @@ def train_watch(
     preference model has `learnt` these objectives."""
     watched = votes.comparisons("watch")
     lacking = lacks(watched, learnt, votes.comparisons("heldout"), this.learner)
-    if lacking is not None:
+    # One that is trained stays, whatever another release, which goes on with the iteration, would ask for.
+    if lacking is not None and not (this.folder / f"{WATCH}.json").exists():
         report = {"trained": False, "votes": len(watched), "reason": lacking}
         this.progress.tell(WATCH, report)
         return None, report

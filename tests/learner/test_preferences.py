@@ -1,6 +1,7 @@
 """The preference stages of an iteration, by themselves: what the models begin from."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,11 @@ def test_where_there_is_no_ranked_pair_yet_votes_alone_are_learnt(run_of: Callab
     for model, report in (train_preferences(this, votes, start), train_watch(this, votes, start, ["helpful"])):
         assert model is not None
         assert report["pretraining"] == {"pairs": 0, "set_aside": 0, "left_out": 0}
+    # Another release, which takes the iteration up again, may think them too few.
+    ppo = this.learner.ppo.model_copy(update={"watch_min_votes": 10_000})
+    stricter = replace(this, learner=this.learner.model_copy(update={"ppo": ppo}))
+    again, said = train_watch(stricter, votes, start, ["helpful"])
+    assert again is not None and said == report
 
 
 def test_an_objective_of_ties_alone_is_as_one_without_votes(run_of: Callable[..., Run]) -> None:
