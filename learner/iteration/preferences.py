@@ -66,7 +66,7 @@ def lacks(
     ppo, in_overall = learner.ppo, learner.preference.objective_weights
     worth = _worth(watched)
     if worth < ppo.watch_min_votes:
-        by_weight = f", by their weights worth {worth:.0f}" if round(worth) < len(watched) else ""
+        by_weight = f", by their weights worth {worth:g}" if worth < len(watched) else ""
         return f"{len(watched)} votes to watch by{by_weight}, {ppo.watch_min_votes} wanted (feedback.watch_share)"
     weights = {name for name, weight in ppo.reward_weights.items() if weight}
     if OVERALL in weights:

@@ -300,7 +300,11 @@ def test_a_watch_model_needs_votes_under_all_that_the_reward_weighs_and_some_to_
     # A rater who is bounded brings votes, and no weight.
     bounded = [VotedComparison([{"role": "user", "content": "Hi"}], ("a", "b"), "helpful", 1.0, 0.01)] * 99
     assert lacking([*helpful[:1], *bounded], helpful, {"helpful": 1.0}, wanted=5) == (
-        "100 votes to watch by, by their weights worth 4, 5 wanted (feedback.watch_share)"
+        "100 votes to watch by, by their weights worth 3.9, 5 wanted (feedback.watch_share)"
+    )
+    almost = VotedComparison([{"role": "user", "content": "Hi"}], ("a", "b"), "helpful", 1.0, 0.5)
+    assert "5 votes to watch by, by their weights worth 4.8" in str(
+        lacking([almost, *helpful[:1] * 4], helpful, {"helpful": 1.0}, wanted=5)
     )
     assert lacking(bounded[:5], helpful, {"helpful": 1.0}, wanted=5) is None, "all of one weight"
     # Ties alone are as none.
