@@ -101,11 +101,11 @@ def _end_with_the_worker(**_: Any) -> None:
 
 
 def send(celery: Celery, task: str, *args: Any) -> bool:
-    """Send a task now or not at all. False when Redis does not answer, is full or only reads: the scheduler will send
-    it again."""
+    """Send a task now or not at all. False when Redis does not answer, is full or only reads, or cannot be asked as its
+    address says: the scheduler will send it again."""
     try:
         celery.send_task(task, args=args, retry=False)
-    except (OperationalError, OSError) as error:
+    except (OperationalError, OSError, TypeError, ValueError) as error:  # The last two for an option that there is not.
         log.warning("the queue takes nothing (%s); the scheduler will try again", str(error) or type(error).__name__)
         return False
     return True

@@ -27,18 +27,19 @@ class RedisLink:
 
     async def ask(self, question: Question) -> Any:
         """What `question` gets from the client (`redis.asyncio.Redis`); None when Redis does not answer, or `question`
-        raises ValueError: for what none of our processes has put there."""
+        raises ValueError: for what none of our processes has put there. So it is where its address names an option that
+        there is not."""
         if time.monotonic() < self._silent_until:
             return None
         # A tenth of a second to import: not before somebody asks.
         from redis.asyncio import Redis
         from redis.exceptions import RedisError
 
-        if self._client is None:
-            self._client = Redis.from_url(self._url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S)
         try:
+            if self._client is None:
+                self._client = Redis.from_url(self._url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S)
             return await question(self._client)
-        except (RedisError, OSError, TimeoutError, ValueError) as error:
+        except (RedisError, OSError, TimeoutError, ValueError, TypeError) as error:
             self._silent_until = time.monotonic() + PAUSE_S
             log.warning("%s: Redis does not answer as it should (%s)", self._lost, type(error).__name__)
             return None

@@ -218,6 +218,15 @@ def test_without_redis_hints_cost_the_caller_nothing(settings: Settings) -> None
     hints.stop()
 
 
+@pytest.mark.parametrize("option", ["patience", "socket_timeout"])
+def test_an_option_of_redis_that_there_is_not_is_told_of(
+    settings: Settings, caplog: pytest.LogCaptureFixture, option: str
+) -> None:
+    misspelt = settings.model_copy(update={"redis_url": f"redis://127.0.0.1:1/0?{option}=much"})
+    assert not send(make_sender(misspelt), COUNT_VOTES)
+    assert option in caplog.text
+
+
 def test_what_the_queue_does_not_explain_is_named(caplog: pytest.LogCaptureFixture) -> None:
     def send_task(*_: object, **__: object) -> None:
         raise TimeoutError

@@ -81,6 +81,16 @@ async def test_what_somebody_else_wrote_into_redis_is_nobodys_answer(
     other.close()
 
 
+@pytest.mark.parametrize("option", ["patience", "protocol"])
+async def test_without_a_redis_that_can_be_asked_retries_are_known_here(option: str) -> None:
+    one = SharedRetries(f"redis://127.0.0.1:1/0?{option}=much")
+    assert await one.begin_anywhere(FIRST) is None
+    one.keep(FIRST, b"{}", "application/json")
+    known = await one.begin_anywhere(FIRST)
+    assert known is not None and known.content == b"{}"
+    await one.stop()
+
+
 async def test_what_came_to_nothing_may_be_begun_elsewhere(url: str) -> None:
     one, other = SharedRetries(url), SharedRetries(url)
     assert await one.begin_anywhere(FIRST) is None
