@@ -13,12 +13,15 @@ export class Listed {
     this.found = [];
     this.table = element("div");
     this.moreButton = element("button", { type: "button", class: "more", onclick: () => this.more() }, "More");
-    this.said = element("p", { class: "help", role: "status" });
+    this.said = element("p", { class: "help", role: "status", tabindex: "-1" });
     this.node = element("div", { class: "stack" }, this.table, this.said, this.moreButton);
   }
 
-  more() {
-    return once(this.moreButton, () => this.read());
+  async more() {
+    const focused = document.activeElement === this.moreButton;
+    await once(this.moreButton, () => this.read());
+    // With the last page the button goes.
+    if (focused && this.moreButton.hidden) this.said.focus();
   }
 
   async read() {
