@@ -262,7 +262,11 @@ def run_postgres(program: str, url: URL, *arguments: str) -> None:
     """The password goes by the environment: other users of the machine see command lines."""
     if shutil.which(program) is None:
         raise TandemError(f"{program} is not installed (Debian: apt install postgresql-client)")
-    with contextlib.closing(Store(url.render_as_string(hide_password=False))) as store:
+    # Why a server cannot be reached the program says itself.
+    with (
+        contextlib.suppress(RecordUnavailable),
+        contextlib.closing(Store(url.render_as_string(hide_password=False))) as store,
+    ):
         if store.is_behind_pooler():
             # Where they look for tables would stay set on a connection that others are given.
             raise Conflict(

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from deploy.running import prepare_home, take_home
-from feedback.schema import IMPORTED
 from feedback.store import Store, checks, keys, raters, samples, votes
 from feedback.worker import count_all
 from tests.deploy.command_line import Tandem, in_process
@@ -56,7 +55,10 @@ def test_a_rater_is_shown_set_apart_released_and_erased(tandem: Tandem, store: S
     assert tandem("raters", "show", turned, *home).exit_code == 3
     assert len(json.loads(tandem("raters", "list", "--json", *home).out)) == 5
     assert "(imported)" not in tandem("raters", "list", *home).out
-    store.write(raters.find_or_create, IMPORTED, "")
+    pair = {"chosen": "\n\nHuman: Hi\n\nAssistant: Hello.", "rejected": "\n\nHuman: Hi\n\nAssistant: Go away."}
+    (tmp_path / "pairs.jsonl").write_text(json.dumps(pair))
+    imported = ("votes", "import", tmp_path / "pairs.jsonl", "--format", "hh", "--objective", "helpful")
+    assert tandem(*imported, *home).exit_code == 0
     assert "(imported)" in tandem("raters", "list", *home).out
 
 

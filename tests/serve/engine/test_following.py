@@ -14,7 +14,7 @@ PATIENCE_S = 60.0
 
 def test_the_record_is_followed_whatever_has_gone_wrong(quiet: Tandem, monkeypatch: pytest.MonkeyPatch) -> None:
     record, rounds = quiet.gateway.record, list[str]()
-    read = record.read
+    read = record.read_once
 
     async def read_or_fail(operation: Any, *args: Any, **kwargs: Any) -> Any:
         if operation.__name__ == "serving":
@@ -23,7 +23,7 @@ def test_the_record_is_followed_whatever_has_gone_wrong(quiet: Tandem, monkeypat
                 raise OSError("no space left on device")
         return await read(operation, *args, **kwargs)
 
-    monkeypatch.setattr(record, "read", read_or_fail)
+    monkeypatch.setattr(record, "read_once", read_or_fail)
     wait_for(lambda: len(rounds) >= 3, PATIENCE_S, "the record to be followed on")
 
 
