@@ -221,10 +221,11 @@ def test_a_full_disk_refuses_votes_and_loses_none(tmp_path: Path) -> None:
         stack.wait_until_it_answers()
         with voting(home, stack.url, ledger, 5):
             time.sleep(2)
-            # Writes past this many bytes of any file fail, as on a full disk.
+            # Writes past this many bytes of any file fail, as on a full disk: a page does not fit into SQLite's log
+            # even where that begins anew.
             api = stack.processes["api"].pid
             size = (home.folder / "record.db-wal").stat().st_size
-            resource.prlimit(api, resource.RLIMIT_FSIZE, (min(size, 32768), resource.RLIM_INFINITY))
+            resource.prlimit(api, resource.RLIMIT_FSIZE, (min(size, 4096), resource.RLIM_INFINITY))
             acknowledged = ledger.acknowledged
             time.sleep(3)
             refused, meanwhile = ledger.unsure, ledger.acknowledged - acknowledged
