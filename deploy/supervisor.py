@@ -77,8 +77,8 @@ class Stack:
         self.started_at = time.time()
         self.stopping = asyncio.Event()
         self.written = True
-        self.no_starts = set[str]()
-        """Why engines did not start so far, each reason once."""
+        # Why engines did not start so far, each reason once.
+        self._no_starts = set[str]()
         self._api_log = settings.home / "logs" / "api.log"
         self._read_until = self._api_log.stat().st_size if self._api_log.exists() else 0
         self.host, self.url = called(settings.serve.host), http_url(settings.serve.host, port)
@@ -213,8 +213,8 @@ class Stack:
             with self._api_log.open(errors="replace") as log:
                 log.seek(self._read_until)
                 for why in NO_START.findall(log.read()):
-                    if why not in self.no_starts:
-                        self.no_starts.add(why)
+                    if why not in self._no_starts:
+                        self._no_starts.add(why)
                         self.announcer.warn(f"an engine did not start, and is tried again: {why}")
                 self._read_until = log.tell()
         return is_ready(self.host, self.port)

@@ -81,16 +81,6 @@ async def test_what_somebody_else_wrote_into_redis_is_nobodys_answer(
     other.close()
 
 
-@pytest.mark.parametrize("option", ["patience", "protocol"])
-async def test_without_a_redis_that_can_be_asked_retries_are_known_here(option: str) -> None:
-    one = SharedRetries(f"redis://127.0.0.1:1/0?{option}=much")
-    assert await one.begin_anywhere(FIRST) is None
-    one.keep(FIRST, b"{}", "application/json")
-    known = await one.begin_anywhere(FIRST)
-    assert known is not None and known.content == b"{}"
-    await one.stop()
-
-
 async def test_what_came_to_nothing_may_be_begun_elsewhere(url: str) -> None:
     one, other = SharedRetries(url), SharedRetries(url)
     assert await one.begin_anywhere(FIRST) is None
@@ -241,8 +231,13 @@ def test_answers_are_remembered_for_so_long_and_so_many_of_them(monkeypatch: pyt
     assert [known.begin(attempt) for attempt in attempts] == [None] * 3
 
 
-async def test_without_redis_a_process_knows_its_own(tmp_path: Path) -> None:
-    alone = SharedRetries(f"redis+socket://{tmp_path / 'nothing.sock'}")
+@pytest.mark.parametrize(
+    "address",
+    ["redis+socket://{nothing}", "redis://127.0.0.1:1/0?patience=much", "redis://127.0.0.1:1/0?protocol=much"],
+    ids=["not there", "an option that there is not", "a value that there is not"],
+)
+async def test_without_redis_a_process_knows_its_own(tmp_path: Path, address: str) -> None:
+    alone = SharedRetries(address.format(nothing=tmp_path / "nothing.sock"))
     assert await alone.begin_anywhere(FIRST) is None
     alone.keep(FIRST, b"{}", "application/json")
     found = await alone.begin_anywhere(FIRST)

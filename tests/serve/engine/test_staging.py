@@ -259,14 +259,12 @@ async def test_a_policy_in_half_precision_is_known_by_an_engine_in_float32(
     """As most models that are published are, on a CPU: the learner's probe is rounded as they are."""
     save_policy(load_policy(policy_folders / "v0", device="cpu", dtype=torch.bfloat16), tmp_path)
     await engines_process.start(0, tmp_path)
-    said = json.loads((tmp_path / "probe.json").read_text())
-    probes = [Probe(one["tokens"], one["prompt_length"], one["logprobs"], said["dtype"]) for one in said["items"]]
-    await prove(engines_process.changed, probes, load_settings().engine, SERVED_NAME)
+    await prove_it(engines_process.changed, tmp_path, tolerance=None)
     with pytest.raises(PolicyInvalid, match=r"engine\.probe_tolerance"):
-        await prove(engines_process.changed, probes, load_settings().engine, SERVED_NAME, FLOAT32_TOLERANCE_NATS)
+        await prove_it(engines_process.changed, tmp_path)
 
 
-async def prove_it(client: EngineClient, folder: Path) -> None:
-    items = json.loads((folder / "probe.json").read_text())["items"]
-    probes = [Probe(item["tokens"], item["prompt_length"], item["logprobs"]) for item in items]
-    await prove(client, probes, load_settings().engine, SERVED_NAME, FLOAT32_TOLERANCE_NATS)
+async def prove_it(client: EngineClient, folder: Path, tolerance: float | None = FLOAT32_TOLERANCE_NATS) -> None:
+    said = json.loads((folder / "probe.json").read_text())
+    probes = [Probe(one["tokens"], one["prompt_length"], one["logprobs"], said["dtype"]) for one in said["items"]]
+    await prove(client, probes, load_settings().engine, SERVED_NAME, tolerance)
